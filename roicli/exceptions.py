@@ -1,0 +1,36 @@
+"""The one family of errors: a message, an exit code, and what to do next."""
+
+from __future__ import annotations
+
+
+class RoicliError(Exception):
+    """An error that the user can act on.
+
+    ``message`` says what is wrong, where, what was found and what was expected; ``hint`` says what
+    to do next. Both are one line. ``exit_code`` is what the command line returns.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message if hint is None else f"{message}; {hint}")
+        self.message = message
+        self.hint = hint
+
+
+class ParameterError(RoicliError):
+    """An option or argument is outside what the operator defines."""
+
+
+class InputError(RoicliError):
+    """A file or array cannot be read, or holds what the operator does not accept."""
+
+
+class OutputError(RoicliError):
+    """A result cannot be written where it was asked for."""
+
+
+class ProviderError(RoicliError):
+    """An execution provider is missing, does not load, or failed while it ran."""
+
+    exit_code = 3

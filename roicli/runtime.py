@@ -1,0 +1,275 @@
+"""ONNX Runtime: sessions, and a runner for each kind of graph.
+
+A runner takes one map with ``load`` and then blocks of RoIs with ``run``. Feeds and results are
+bound, not copied; ``run`` keeps every bound array alive until the session is done, since a binding
+holds a raw pointer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime as ort
+
+from roicli import graphs
+from roicli.datatypes import AlignSpec, Array, FloatArray, IntArray, OperatorSpec, PoolSpec
+from roicli.exceptions import ProviderError
+from roicli.geometry import align_boxes, fine_grid_rois, quantize_rois, sampling_counts
+from roicli.providers import CPU, CUDA
+from roicli.vocabulary import Provider
+
+WINDOW_CELLS_A_RUN = 1 << 16
+SEVERITY_FATAL = 4
+
+
+class Runner(Protocol):
+    """Runs one operator on the RoIs of one map at a time."""
+
+    def load(self, feature_map: FloatArray) -> None:
+        """Take the map (C, H, W) that the next RoIs are on."""
+
+    def run(self, corners: FloatArray, out: FloatArray) -> None:
+        """RoIs (k, 4) in image pixels, in the map's dtype, to ``out`` (k, C, P_h, P_w)."""
+
+
+class Session:
+    """One ONNX Runtime session on one provider."""
+
+    def __init__(self, graph: graphs.Graph, provider: Provider, threads: int) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = SEVERITY_FATAL
+        names = [CUDA, CPU] if provider == "cuda" else [CPU]
+        if provider == "cuda":
+            ort.preload_dlls()
+        self.graph = graph
+        try:
+            self._session = ort.InferenceSession(graph.model, options, providers=names)
+        except Exception as error:
+            raise ProviderError(f"ONNX Runtime refused the graph on {provider}: {error}") from error
+        self.provider_used = self._session.get_providers()[0]
+
+    def run_into(self, feeds: dict[str, Array], out: Array) -> None:
+        """Run with the result written to ``out`` in place."""
+        binding = self._session.io_binding()
+        for name, value in feeds.items():
+            binding.bind_cpu_input(name, value)
+        binding.bind_output(
+            self.graph.output, "cpu", 0, out.dtype.type, list(out.shape), out.ctypes.data
+        )
+        self._checked(self._session.run_with_iobinding, binding)
+
+    def run(self, feeds: dict[str, Array]) -> Any:
+        """Run and return the result as a new array."""
+        return self._checked(self._session.run, [self.graph.output], feeds)[0]
+
+    @staticmethod
+    def _checked(call: Any, *arguments: Any) -> Any:
+        try:
+            return call(*arguments)
+        except Exception as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise ProviderError(f"ONNX Runtime failed: {first}") from error
+
+
+def loads_cuda() -> bool:
+    """Whether a small graph really runs on CUDA here."""
+    graph = graphs.build_align_graph(AlignSpec(output_size=(1, 1)), np.dtype(np.float32))
+    try:
+        return Session(graph, "cuda", 1).provider_used == CUDA
+    except ProviderError:
+        return False
+
+
+class RoiAlignRunner:
+    """RoI Align by one RoiAlign node: average, quarters."""
+
+    def __init__(
+        self, spec: AlignSpec, dtype: graphs.FloatType, provider: Provider, threads: int
+    ) -> None:
+        self._spec = spec
+        self._session = Session(graphs.build_align_graph(spec, dtype), provider, threads)
+        self._map: FloatArray = np.empty((1, 0, 0, 0), dtype)
+
+    def load(self, feature_map: FloatArray) -> None:
+        """Take the map (C, H, W) that the next RoIs are on."""
+        self._map = np.ascontiguousarray(feature_map)[None]
+
+    def run(self, corners: FloatArray, out: FloatArray) -> None:
+        """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
+        if self._spec.sampling_ratio == 0:
+            # A box without an adaptive grid is zeros (nothing to average), but the operator
+            # multiplies the negative counts of a crossed box and can fail the whole run.
+            _, extent = align_boxes(corners, self._spec)
+            has_grid = np.all(sampling_counts(extent, self._spec) > 0, axis=1)
+            if not has_grid.all():
+                out[~has_grid] = 0
+                self._run_subset(corners, np.flatnonzero(has_grid), out)
+                return
+        self._run_all(corners, out)
+
+    def _run_all(self, corners: FloatArray, out: FloatArray) -> None:
+        if len(corners) == 0:
+            return
+        feeds = {
+            "features": self._map,
+            "corners": np.ascontiguousarray(corners),
+            "batch_index": np.zeros(len(corners), np.int64),
+        }
+        self._session.run_into(feeds, out)
+
+    def _run_subset(self, corners: FloatArray, rows: IntArray, out: FloatArray) -> None:
+        part = np.empty((len(rows), *out.shape[1:]), out.dtype)
+        self._run_all(corners[rows], part)
+        out[rows] = part
+
+
+class FineGridRunner:
+    """RoI Align from a fine grid of single samples: true maximum, thirds, or both.
+
+    RoIs are grouped by their grid, one session a grid; a RoI without a grid is zeros.
+    """
+
+    def __init__(
+        self, spec: AlignSpec, dtype: graphs.FloatType, provider: Provider, threads: int
+    ) -> None:
+        self._spec = spec
+
+        @lru_cache(maxsize=256)
+        def session(counts: tuple[int, int]) -> Session:
+            graph = graphs.build_align_graph(spec, dtype, counts)
+            return Session(graph, provider, threads)
+
+        self._session = session
+        self._map: FloatArray = np.empty((1, 0, 0, 0), dtype)
+
+    def load(self, feature_map: FloatArray) -> None:
+        """Take the map (C, H, W) that the next RoIs are on."""
+        self._map = np.ascontiguousarray(feature_map)[None]
+
+    def run(self, corners: FloatArray, out: FloatArray) -> None:
+        """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
+        _, extent = align_boxes(corners, self._spec)
+        counts = sampling_counts(extent, self._spec)
+        fine = np.ascontiguousarray(fine_grid_rois(corners, counts, self._spec))
+        for rows in self._groups(counts, out.shape[1]):
+            across, down = map(int, counts[rows[0]])
+            if across == 0 or down == 0:
+                out[rows] = 0
+                continue
+            feeds = {
+                "features": self._map,
+                "corners": fine[rows],
+                "batch_index": np.zeros(len(rows), np.int64),
+            }
+            out[rows] = self._session((down, across)).run(feeds)
+
+    def _groups(self, counts: IntArray, channels: int) -> Iterator[IntArray]:
+        """Rows of one grid each, few enough that their samples stay within 64 MiB."""
+        order = np.lexsort(counts.T)
+        cuts = np.flatnonzero(np.any(np.diff(counts[order], axis=0), axis=1)) + 1
+        for rows in np.split(order, cuts) if len(order) else []:
+            steps = graphs.fine_grid_steps(self._spec, tuple(counts[rows[0]]))
+            samples = int(np.prod(steps)) * int(np.prod(self._spec.output_size)) * channels
+            block = max(1, (1 << 24) // max(samples, 1))
+            for start in range(0, len(rows), block):
+                yield rows[start : start + block]
+
+
+class MaxRoiPoolRunner:
+    """RoI Pool by MaxRoiPool, whose kernel is serial: chunks of RoIs on Python threads."""
+
+    def __init__(self, spec: PoolSpec, threads: int) -> None:
+        self._session = Session(graphs.build_max_roi_pool_graph(spec), "cpu", 1)
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="max-roi-pool")
+        self._map: FloatArray = np.empty((1, 0, 0, 0), np.float32)
+
+    def load(self, feature_map: FloatArray) -> None:
+        """Take the map (C, H, W) that the next RoIs are on."""
+        self._map = np.ascontiguousarray(feature_map)[None]
+
+    def run(self, corners: FloatArray, out: FloatArray) -> None:
+        """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
+        rois = np.zeros((len(corners), 5), np.float32)
+        rois[:, 1:] = corners
+        # Boxes differ in cost; four chunks a thread even that out.
+        chunk = max(1, -(-len(rois) // (4 * self._threads)))
+
+        def run_chunk(start: int) -> None:
+            rows = slice(start, start + chunk)
+            self._session.run_into({"features": self._map, "rois": rois[rows]}, out[rows])
+
+        for done in self._pool.map(run_chunk, range(0, len(rois), chunk)):
+            assert done is None
+
+
+class WindowMaxRunner:
+    """RoI Pool by index windows: every rule, every float type, standard nodes only.
+
+    Bins are grouped by the size of their window, so nothing is padded.
+    """
+
+    def __init__(
+        self, spec: PoolSpec, dtype: graphs.FloatType, provider: Provider, threads: int
+    ) -> None:
+        self._spec = spec
+        self._table_session = Session(graphs.build_cell_table_graph(dtype), provider, threads)
+        self._window_session = Session(graphs.build_window_max_graph(dtype), provider, threads)
+        self._table: FloatArray = np.empty((0, 0), dtype)
+        self._map_size = (0, 0)
+
+    def load(self, feature_map: FloatArray) -> None:
+        """Take the map (C, H, W) that the next RoIs are on."""
+        self._map_size = feature_map.shape[1], feature_map.shape[2]
+        self._table = self._table_session.run({"features": feature_map[None]})
+
+    def run(self, corners: FloatArray, out: FloatArray) -> None:
+        """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
+        height, width = self._map_size
+        x_bins, y_bins = quantize_rois(corners, self._spec)
+        top, bottom = (edge[:, :, None] for edge in y_bins.clipped(height))
+        left, right = (edge[:, None, :] for edge in x_bins.clipped(width))
+        shape = (len(corners), *self._spec.output_size)
+        edges = [np.broadcast_to(edge, shape).reshape(-1) for edge in (top, left, bottom, right)]
+        maxima = np.zeros((edges[0].size, out.shape[1]), out.dtype)
+        self._look_up(edges, maxima)
+        out[...] = maxima.reshape(*shape, -1).transpose(0, 3, 1, 2)
+
+    def _look_up(self, edges: list[IntArray], maxima: FloatArray) -> None:
+        top, left, bottom, right = edges
+        tall, wide = np.maximum(bottom - top, 0), np.maximum(right - left, 0)
+        size = np.where((tall > 0) & (wide > 0), tall * (self._map_size[1] + 1) + wide, 0)
+        order = np.argsort(size, kind="stable")
+        order = order[np.searchsorted(size[order], 1) :]  # empty bins stay zero
+        cuts = np.flatnonzero(np.diff(size[order])) + 1
+        for group in np.split(order, cuts) if len(order) else []:
+            rows = np.arange(tall[group[0]])[:, None] * self._map_size[1]
+            window = (rows + np.arange(wide[group[0]])[None, :]).reshape(-1)
+            block = max(1, WINDOW_CELLS_A_RUN // len(window))
+            for start in range(0, len(group), block):
+                bins = group[start : start + block]
+                first = top[bins] * self._map_size[1] + left[bins]
+                feeds = {"cell_table": self._table, "windows": first[:, None] + window[None, :]}
+                maxima[bins] = self._window_session.run(feeds)
+
+
+def build_runner(
+    spec: OperatorSpec, dtype: graphs.FloatType, provider: Provider, threads: int
+) -> Runner:
+    """The runner for a spec; ``provider`` is a choice already made, not ``auto``."""
+    if provider == "native":
+        from roicli.native_runner import NativeRunner
+
+        return NativeRunner(spec, threads)
+    if isinstance(spec, PoolSpec):
+        if spec.native_to_max_roi_pool and dtype == np.float32:
+            return MaxRoiPoolRunner(spec, threads)
+        return WindowMaxRunner(spec, dtype, provider, threads)
+    kind = RoiAlignRunner if spec.native_to_roi_align else FineGridRunner
+    return kind(spec, dtype, provider, threads)

@@ -1,0 +1,25 @@
+"""The words that the options and the records share, apart so that ``--help`` needs no NumPy."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Mode = Literal["avg", "max"]
+SamplingGrid = Literal["quarters", "thirds"]
+Quantization = Literal["caffe", "floor", "round", "hull", "mmcv"]
+Partition = Literal["overlap", "disjoint", "floor-size"]
+PixelModel = Literal["half-pixel", "legacy"]
+Provider = Literal["auto", "cpu", "cuda", "native"]
+Operator = Literal["align", "pool"]
+LevelRule = Literal["torchvision", "detectron2"]
+RoiFormat = Literal["xyxy", "xywh", "cxcywh"]
+ResultDtype = Literal["float16", "float32", "float64"]
+Compression = Literal["none", "gzip", "lzf"]
+TableFormat = Literal["table", "json", "jsonl", "csv", "tsv", "md"]
+Statistic = Literal["mean", "median", "p95", "max", "min"]
+PresetName = Literal[
+    "caffe", "torchvision", "detectron2", "mmcv", "onnx10", "onnx16", "openvino"
+]
+
+SIZE_CLASSES = ("small", "medium", "large")
+STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
