@@ -1,0 +1,69 @@
+"""RoI Align and RoI Pool over stored feature maps, and what rounding does to each RoI.
+
+Every command of the ``roicli`` tool is one call here. Names are imported when they are first used,
+so that ``import roicli`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from roicli.version import __version__
+
+if TYPE_CHECKING:
+    from roicli.api import Result, align, errors, pool
+    from roicli.datatypes import AlignSpec, PoolSpec
+    from roicli.error_table import ErrorTable, summarize
+    from roicli.exceptions import (
+        InputError,
+        OutputError,
+        ParameterError,
+        ProviderError,
+        RoicliError,
+    )
+    from roicli.presets import PRESETS
+    from roicli.providers import describe_providers
+
+_HOME = {
+    "align": "api",
+    "pool": "api",
+    "errors": "api",
+    "Result": "api",
+    "AlignSpec": "datatypes",
+    "PoolSpec": "datatypes",
+    "ErrorTable": "error_table",
+    "summarize": "error_table",
+    "describe_providers": "providers",
+    "PRESETS": "presets",
+    "RoicliError": "exceptions",
+    "ParameterError": "exceptions",
+    "InputError": "exceptions",
+    "OutputError": "exceptions",
+    "ProviderError": "exceptions",
+}
+
+__all__ = [
+    "PRESETS",
+    "AlignSpec",
+    "ErrorTable",
+    "InputError",
+    "OutputError",
+    "ParameterError",
+    "PoolSpec",
+    "ProviderError",
+    "Result",
+    "RoicliError",
+    "__version__",
+    "align",
+    "describe_providers",
+    "errors",
+    "pool",
+    "summarize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'roicli' has no attribute {name!r}")
+    return getattr(import_module(f"roicli.{_HOME[name]}"), name)

@@ -1,105 +1,235 @@
-"""RoI Align, compiled: ONNX Runtime's arithmetic in its own order on 16 channels at a time.
+"""RoI Align, compiled: ONNX Runtime's arithmetic in its own order, on 16 channels at a time.
 
-Source of the order: RoiAlign-16 as onnxruntime's CPU provider computes it. A sample is
+Source of the order: RoiAlign-16 as ONNX Runtime's CPU provider computes it. A sample is
 ``w1*v1 + w2*v2 + w3*v3 + w4*v4`` from left to right, a bin adds its samples row by row and divides
-by their number; nothing is fused.
+by their number, and nothing is fused. Zeros that change nothing (samples outside) are not added.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from roicli.native.lanes import LANES, add, divide, load, maximum, multiply, spread, store
+from roicli.native.lanes import LANES, add, divide, item, load, maximum, multiply, spread, store
 from roicli.native.packing import COMPILE, pack, unpack
 
-# How the samples of a bin become one value.
+# How the samples of a bin become one value: added one by one, rows first, or the greatest.
 RUNNING_SUM, ROW_SUMS, MAXIMUM = 0, 1, 2
 
 
-@njit(**COMPILE)
-def place_points(
-    start: Any, extent: Any, counts: Any, fine: Any, bins: int, cells: int,
-    bin_ends: Any, lows: Any, shares: Any,
-) -> None:
-    """Where one axis of K RoIs is read: the cells and weights of its sampling points.
+class AxisBoxes(NamedTuple):
+    """One axis of K RoIs: where they lie and how often each bin of them is sampled.
 
-    ``start``, ``extent`` (K,) in cells; ``counts`` (K,) points a bin; ``fine`` (K,) 0, or the
-    sub-bins a bin of a grid of single samples. A point outside the map is left out. Fills
-    ``bin_ends`` (K * bins + 1,), the number of points before each bin; ``lows`` (points,) the lower
-    of the two cells read; ``shares`` (points, 2) the weights of the lower and of the next cell.
+    ``start``, ``extent`` (K,) in cells, in the map's dtype; ``counts`` (K,) int64 points a bin;
+    ``sub_bins`` (K,) int64: 0 where the points divide their bin (RoiAlign), else how many pieces a
+    bin has in a grid of single samples, whose first ``counts`` are taken. ``bins`` a RoI; the map
+    is ``cells`` long; ``cell_stride`` values of the packed map from one cell to the next.
     """
-    kind = start.dtype.type
-    point = 0
-    for roi in range(len(start)):
-        single = fine[roi] > 0
-        pieces = bins * fine[roi] if single else bins
-        size = extent[roi] / kind(pieces)
-        grid = kind(1) if single else kind(counts[roi])
-        for number in range(bins):
-            for sample in range(counts[roi]):
-                piece = number * fine[roi] + sample if single else number
-                inside = kind(0.5) if single else kind(sample) + kind(0.5)
-                place = start[roi] + kind(piece) * size + inside * size / grid
-                if place < kind(-1) or place > kind(cells):
+
+    start: Any
+    extent: Any
+    counts: Any
+    sub_bins: Any
+    bins: int
+    cells: int
+    cell_stride: int
+
+
+class AxisPoints(NamedTuple):
+    """The sampling points of one axis that lie on the map, bin by bin, shared by all channels.
+
+    ``ends`` (K * bins + 1,) int64 the points before each bin; ``offsets`` (points * 2,) int64 where
+    the lower and the next cell lie in the packed map; ``weights`` (points * 2,) what they count for.
+    """
+
+    ends: Any
+    offsets: Any
+    weights: Any
+
+
+@njit(**COMPILE)
+def _point_in_cells(axis: AxisBoxes, roi: int, number: int, sample: int) -> Any:
+    """The coordinate of one sampling point of a bin, rounded step by step as RoiAlign does."""
+    kind = axis.start.dtype.type
+    start, extent, pieces = axis.start[roi], axis.extent[roi], axis.sub_bins[roi]
+    if pieces:
+        size = extent / kind(axis.bins * pieces)
+        return start + kind(number * pieces + sample) * size + kind(0.5) * size / kind(1)
+    size = extent / kind(axis.bins)
+    inside = (kind(sample) + kind(0.5)) * size / kind(axis.counts[roi])
+    return start + kind(number) * size + inside
+
+
+@njit(**COMPILE)
+def _place_points(axis: AxisBoxes, points: AxisPoints) -> None:
+    """Fill the ``points`` of one axis."""
+    kind = axis.start.dtype.type
+    last, filled = axis.cells - 1, 0
+    points.ends[0] = 0
+    for roi in range(len(axis.start)):
+        for number in range(axis.bins):
+            for sample in range(axis.counts[roi]):
+                place = _point_in_cells(axis, roi, number, sample)
+                if place < kind(-1) or place > kind(axis.cells):
                     continue
                 place = max(place, kind(0))
-                low = min(np.int64(place), cells - 1)
-                share = place - kind(low) if low < cells - 1 else kind(0)
-                lows[point] = low
-                shares[point, 0] = kind(1) - share
-                shares[point, 1] = share
-                point += 1
-            bin_ends[roi * bins + number + 1] = point
+                low = min(np.int64(place), last)
+                share = place - kind(low) if low < last else kind(0)
+                points.offsets[filled] = low * axis.cell_stride
+                points.offsets[filled + 1] = min(low + 1, last) * axis.cell_stride
+                points.weights[filled] = kind(1) - share
+                points.weights[filled + 1] = share
+                filled += 2
+            points.ends[roi * axis.bins + number + 1] = filled // 2
 
 
 @njit(**COMPILE)
-def cover(spans: Any, rois: Any, y_ends: Any, y_lows: Any, x_ends: Any, x_lows: Any,
-          bins_y: int, bins_x: int, height: int, width: int) -> None:
+def _cover(
+    rois: Any, x_axis: AxisBoxes, x: AxisPoints, y_axis: AxisBoxes, y: AxisPoints, spans: Any
+) -> None:
+    """Widen ``spans`` (H, 2), the columns needed of each row, by the cells that the RoIs read."""
     for roi in rois:
-        first, last = width, 0
-        for point in range(x_ends[roi * bins_x], x_ends[(roi + 1) * bins_x]):
-            first = min(first, x_lows[point])
-            last = max(last, min(x_lows[point] + 2, width))
-        for point in range(y_ends[roi * bins_y], y_ends[(roi + 1) * bins_y]):
-            for row in range(y_lows[point], min(y_lows[point] + 2, height)):
+        first, end = x_axis.cells, 0
+        for point in range(x.ends[roi * x_axis.bins], x.ends[(roi + 1) * x_axis.bins]):
+            first = min(first, x.offsets[2 * point] // x_axis.cell_stride)
+            end = max(end, x.offsets[2 * point + 1] // x_axis.cell_stride + 1)
+        for point in range(y.ends[roi * y_axis.bins], y.ends[(roi + 1) * y_axis.bins]):
+            for side in range(2):
+                row = y.offsets[2 * point + side] // y_axis.cell_stride
                 spans[row, 0] = min(spans[row, 0], first)
-                spans[row, 1] = max(spans[row, 1], last)
-
-
-@njit(inline="never", **COMPILE)
-def sample(packed, low, high, step, wy, wyh, wx, wxh):
-    value = multiply(spread(wy * wx), load(packed, low))
-    value = add(value, multiply(spread(wy * wxh), load(packed, low + step)))
-    value = add(value, multiply(spread(wyh * wx), load(packed, high)))
-    return add(value, multiply(spread(wyh * wxh), load(packed, high + step)))
+                spans[row, 1] = max(spans[row, 1], end)
 
 
 @njit(**COMPILE)
-def align_block(feature_map, first_channel, height, width, spans, rois, bins_y, bins_x, counts, how,
-                y_ends, y_lows, y_shares, x_ends, x_lows, x_shares, packed, block, out):
-    kind = feature_map.dtype.type
-    pack(feature_map, first_channel, spans, width, packed)
-    channels = len(feature_map)
-    bins = bins_y * bins_x
-    for roi in rois:
-        count = counts[roi]
-        for ph in range(bins_y):
-            y0, y1 = y_ends[roi * bins_y + ph], y_ends[roi * bins_y + ph + 1]
-            for pw in range(bins_x):
-                x0, x1 = x_ends[roi * bins_x + pw], x_ends[roi * bins_x + pw + 1]
-                value = spread(kind(0))
-                if how == RUNNING_SUM:
-                    for y in range(y0, y1):
-                        low = y_lows[y] * width
-                        high = min(y_lows[y] + 1, height - 1) * width
-                        for x in range(x0, x1):
-                            xl = x_lows[x]
-                            xh = min(xl + 1, width - 1)
-                            value = add(value, sample(packed, (low + xl) * LANES, (high + xl) * LANES, (xh - xl) * LANES,
-                                y_shares[y, 0], y_shares[y, 1], x_shares[x, 0], x_shares[x, 1]))
-                    value = divide(value, spread(kind(count)))
-                store(block, (ph * bins_x + pw) * LANES, value)
-        unpack(block, bins, min(LANES, channels - first_channel), out, (roi * channels + first_channel) * bins)
+def plan_align(
+    x_axis: AxisBoxes,
+    x: AxisPoints,
+    y_axis: AxisBoxes,
+    y: AxisPoints,
+    order: Any,
+    part_ends: Any,
+    spans: Any,
+) -> None:
+    """Fill the points of both axes, and what each part of the RoIs needs of the map.
+
+    ``order`` (K,) the RoIs; part i is ``order[part_ends[i] : part_ends[i + 1]]`` and needs the
+    columns ``spans[i]`` (H, 2), half-open, of each row.
+    """
+    _place_points(x_axis, x)
+    _place_points(y_axis, y)
+    for part in range(len(spans)):
+        spans[part, :, 0] = x_axis.cells
+        spans[part, :, 1] = 0
+        _cover(order[part_ends[part] : part_ends[part + 1]], x_axis, x, y_axis, y, spans[part])
+
+
+@njit(forceinline=True, **COMPILE)
+def _sample(packed: Any, y: AxisPoints, row: int, x: AxisPoints, column: int) -> Any:
+    """16 channels interpolated at one point: a corner counts by the area opposite to it."""
+    upper, lower = item(y.offsets, 2 * row), item(y.offsets, 2 * row + 1)
+    left, right = item(x.offsets, 2 * column), item(x.offsets, 2 * column + 1)
+    above, below = item(y.weights, 2 * row), item(y.weights, 2 * row + 1)
+    before, after = item(x.weights, 2 * column), item(x.weights, 2 * column + 1)
+    value = multiply(spread(above * before), load(packed, upper + left))
+    value = add(value, multiply(spread(above * after), load(packed, upper + right)))
+    value = add(value, multiply(spread(below * before), load(packed, lower + left)))
+    return add(value, multiply(spread(below * after), load(packed, lower + right)))
+
+
+@njit(forceinline=True, **COMPILE)
+def _running_sum(packed: Any, y: AxisPoints, rows: Any, x: AxisPoints, columns: Any) -> Any:
+    """The samples of a bin added one by one."""
+    total = spread(packed.dtype.type(0))
+    for row in range(rows[0], rows[1]):
+        for column in range(columns[0], columns[1]):
+            total = add(total, _sample(packed, y, row, x, column))
+    return total
+
+
+@njit(forceinline=True, **COMPILE)
+def _row_sums(packed: Any, y: AxisPoints, rows: Any, x: AxisPoints, columns: Any) -> Any:
+    """The samples of a bin added along each row first."""
+    total = spread(packed.dtype.type(0))
+    for row in range(rows[0], rows[1]):
+        line = spread(packed.dtype.type(0))
+        for column in range(columns[0], columns[1]):
+            line = add(line, _sample(packed, y, row, x, column))
+        total = add(total, line)
+    return total
+
+
+@njit(forceinline=True, **COMPILE)
+def _greatest(
+    packed: Any, y: AxisPoints, rows: Any, x: AxisPoints, columns: Any, count: int
+) -> Any:
+    """The greatest sample of a bin of ``count``; those that lie outside the map are 0."""
+    on_map = (rows[1] - rows[0]) * (columns[1] - columns[0])
+    least = 0.0 if on_map < max(count, 1) else -np.inf
+    value = spread(packed.dtype.type(least))
+    for row in range(rows[0], rows[1]):
+        for column in range(columns[0], columns[1]):
+            value = maximum(_sample(packed, y, row, x, column), value)
+    return value
+
+
+@njit(**COMPILE)
+def _align_roi(
+    packed: Any,
+    roi: int,
+    count: int,
+    how: int,
+    y: AxisPoints,
+    x: AxisPoints,
+    shape: Any,
+    block: Any,
+) -> None:
+    """RoI Align of one RoI on the packed channels, to ``block`` (P_h * P_w * 16,)."""
+    bins_y, bins_x = shape
+    divisor = spread(packed.dtype.type(max(count, 1)))
+    for number_y in range(bins_y):
+        at = roi * bins_y + number_y
+        rows = item(y.ends, at), item(y.ends, at + 1)
+        for number_x in range(bins_x):
+            at = roi * bins_x + number_x
+            columns = item(x.ends, at), item(x.ends, at + 1)
+            if how == RUNNING_SUM:
+                value = divide(_running_sum(packed, y, rows, x, columns), divisor)
+            elif how == ROW_SUMS:
+                value = divide(_row_sums(packed, y, rows, x, columns), divisor)
+            else:
+                value = _greatest(packed, y, rows, x, columns, count)
+            store(block, (number_y * bins_x + number_x) * LANES, value)
+
+
+@njit(**COMPILE)
+def align_blocks(
+    feature_map: Any,
+    first_channel: int,
+    end_channel: int,
+    rois: Any,
+    spans: Any,
+    counts: Any,
+    how: int,
+    shape: tuple[int, int, int],
+    x: AxisPoints,
+    y: AxisPoints,
+    packed: Any,
+    block: Any,
+    out: Any,
+) -> None:
+    """RoI Align of some of the RoIs on some of the channels, 16 at a time.
+
+    ``feature_map`` (C, H * W); ``rois`` (n,) row numbers; ``spans`` (H, 2) from ``plan_align``;
+    ``counts`` (K,) samples a bin; ``how`` one of RUNNING_SUM, ROW_SUMS, MAXIMUM; ``shape`` (W, P_h,
+    P_w); ``packed`` (H * W * 16,) and ``block`` (P_h * P_w * 16,) are room to work in; ``out`` is
+    (K * C * P_h * P_w,).
+    """
+    bins = shape[1] * shape[2]
+    for channel in range(first_channel, end_channel, LANES):
+        pack(feature_map, channel, spans, shape[0], packed)
+        for roi in rois:
+            _align_roi(packed, roi, counts[roi], how, y, x, shape[1:], block)
+            place = (roi * len(feature_map) + channel) * bins
+            unpack(block, bins, min(LANES, end_channel - channel), out, place)

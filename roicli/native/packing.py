@@ -12,9 +12,7 @@ COMPILE = {"nogil": True, "error_model": "numpy"}
 
 
 @njit(**COMPILE)
-def pack(
-    feature_map: Any, first_channel: int, spans: Any, width: int, packed: Any
-) -> None:
+def pack(feature_map: Any, first_channel: int, spans: Any, width: int, packed: Any) -> None:
     """Copy the needed cells of 16 channels side by side.
 
     ``feature_map`` (C, H * W); ``spans`` (H, 2) the half-open range of columns that is needed of
@@ -33,9 +31,7 @@ def pack(
             continue
         for tile in range(start, end, LANES):
             cell = min(tile, cells - LANES)
-            transpose(
-                flat, first_channel * cells + cell, cells, last, packed, cell * LANES, LANES
-            )
+            transpose(flat, first_channel * cells + cell, cells, last, packed, cell * LANES, LANES)
 
 
 @njit(**COMPILE)

@@ -1,0 +1,56 @@
+"""The one place where errors become a line on stderr and an exit code. Bugs keep their traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from roicli.exceptions import RoicliError
+
+INTERRUPTED, TERMINATED = 130, 143
+
+
+class Boundary(TyperGroup):
+    """Runs a command and turns the package's own errors into exit codes."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Invoke the command inside the boundary."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except RoicliError as error:
+            print_line("error", str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            print_line("error", "interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # Whoever read the pipe has what they wanted; nothing may complain at exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+
+
+def print_line(kind: str, message: str) -> None:
+    """One line on stderr, whatever the message holds."""
+    line = " ".join(message.split())
+    try:
+        sys.stderr.write(f"roicli: {kind}: {line}\n")
+    except UnicodeEncodeError:
+        sys.stderr.write(f"roicli: {kind}: {line.encode('ascii', 'backslashreplace').decode()}\n")
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """Leave through every ``finally``, so that temporary files go."""
+    raise SystemExit(TERMINATED)
+
+
+def install_signal_handlers() -> None:
+    """SIGTERM ends the run as an exception would."""
+    signal.signal(signal.SIGTERM, _terminate)

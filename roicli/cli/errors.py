@@ -1,0 +1,81 @@
+"""``roicli errors``: the error table alone, from geometry or with the values measured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from roicli.cli import options as opt
+from roicli.cli.operators import take_table_options
+from roicli.cli.reporting import ProgressBar, finish, make_note
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(metavar="[FEATURES] ROIS", help="RoIs, and before them the features if any."),
+]
+MapSize = Annotated[
+    str | None,
+    typer.Option(
+        "--map-size", metavar="HxW", rich_help_panel=opt.READING,
+        help="Without features: the map's size in cells, for clipped_fraction.",
+    ),
+]
+
+
+def errors(
+    inputs: Inputs,
+    output_size: opt.OutputSize = None,
+    spatial_scale: opt.SpatialScale = None,
+    map_size: MapSize = None,
+    sampling_ratio: opt.SamplingRatio = None,
+    aligned: opt.Aligned = None,
+    sampling_grid: opt.Grid = None,
+    quantization: opt.QuantizationOption = None,
+    partition: opt.PartitionOption = None,
+    pixel_model: opt.PixelModelOption = None,
+    preset: opt.Preset = None,
+    levels: opt.Levels = None,
+    level_rule: opt.LevelRuleOption = "torchvision",
+    level_from: opt.LevelFrom = None,
+    roi_format: opt.RoiFormatOption = "xyxy",
+    normalized: opt.Normalized = False,
+    image_size: opt.ImageSize = None,
+    provider: opt.ProviderOption = "auto",
+    threads: opt.Threads = None,
+    table_format: opt.Format = "table",
+    errors_out: opt.ErrorsOut = None,
+    force: opt.Force = False,
+    rows: opt.Rows = "20",
+    sort: opt.Sort = opt.SORT_DEFAULT,
+    columns: opt.Columns = None,
+    fail_over: opt.FailOver = None,
+    fail_under: opt.FailUnder = None,
+    no_table: opt.NoTable = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Show how far rounding moves each RoI and, with features, what it does to the values and why.
+
+    Example: roicli errors sample_data/text_rois.npy --spatial-scale 1/16
+    """
+    _run(locals())
+
+
+def _run(given: dict[str, Any]) -> None:
+    from roicli import api
+    from roicli.exceptions import ParameterError
+    from roicli.parsing import parse_size
+
+    inputs = given.pop("inputs")
+    if len(inputs) > 2:
+        raise ParameterError(f"{len(inputs)} inputs, expected ROIS or FEATURES ROIS")
+    features, rois = inputs if len(inputs) == 2 else (None, inputs[0])
+    table_options = take_table_options(given)
+    quiet = given.pop("quiet")
+    thresholds = table_options.thresholds(with_values=features is not None)
+    for name, words in (("image_size", "image size"), ("map_size", "map size")):
+        if given[name] is not None:
+            given[name] = parse_size(given[name], words)
+    with ProgressBar(quiet) as progress:
+        result = api.errors(features, rois, note=make_note(quiet), progress=progress, **given)
+    finish(result, table_options, thresholds, to_stderr=False)

@@ -1,0 +1,56 @@
+"""``roicli providers`` and ``roicli presets``: what there is to choose from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+import typer
+
+ListFormat = Annotated[Literal["table", "json"], typer.Option("--format", help="table or json.")]
+
+
+def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
+    """A rich table whose cells fold rather than being cut."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in rows[0]:
+        grid.add_column(name, overflow="fold")
+    for row in rows:
+        grid.add_row(*(_word(value) for value in row.values()))
+    Console(file=sys.stdout, highlight=False).print(grid)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)
+
+
+def _print_json(key: str, rows: Sequence[dict[str, Any]]) -> None:
+    import json
+
+    from roicli.version import __version__
+
+    print(json.dumps({"schema_version": 1, "version": __version__, key: rows}, indent=2))
+
+
+def providers(list_format: ListFormat = "table") -> None:
+    """List the execution providers: which there are, why not, and which one auto would use."""
+    from roicli.providers import describe_providers
+
+    rows = [asdict(status) for status in describe_providers()]
+    _print_json("providers", rows) if list_format == "json" else _print_rows(rows)
+
+
+def presets(list_format: ListFormat = "table") -> None:
+    """List the presets: other libraries' defaults, with their sources."""
+    from roicli.presets import PRESETS
+
+    rows = [asdict(preset) for preset in PRESETS.values()]
+    _print_json("presets", rows) if list_format == "json" else _print_rows(rows)

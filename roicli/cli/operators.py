@@ -1,0 +1,131 @@
+"""``roicli align`` and ``roicli pool``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from roicli.cli import options as opt
+from roicli.cli.boundary import print_line
+from roicli.cli.reporting import ProgressBar, TableOptions, finish, make_note
+from roicli.vocabulary import Operator
+
+
+def align(
+    features: opt.Features,
+    rois: opt.Rois,
+    output: opt.Output = None,
+    force: opt.Force = False,
+    compression: opt.CompressionOption = "none",
+    dtype: opt.Dtype = None,
+    output_size: opt.OutputSize = None,
+    spatial_scale: opt.SpatialScale = None,
+    sampling_ratio: opt.SamplingRatio = None,
+    aligned: opt.Aligned = None,
+    mode: opt.ModeOption = None,
+    sampling_grid: opt.Grid = None,
+    quantization: opt.QuantizationOption = None,
+    partition: opt.PartitionOption = None,
+    pixel_model: opt.PixelModelOption = None,
+    preset: opt.Preset = None,
+    levels: opt.Levels = None,
+    level_rule: opt.LevelRuleOption = "torchvision",
+    level_from: opt.LevelFrom = None,
+    roi_format: opt.RoiFormatOption = "xyxy",
+    normalized: opt.Normalized = False,
+    image_size: opt.ImageSize = None,
+    graph: opt.GraphOption = None,
+    provider: opt.ProviderOption = "auto",
+    threads: opt.Threads = None,
+    table_format: opt.Format = "table",
+    errors_out: opt.ErrorsOut = None,
+    rows: opt.Rows = "20",
+    sort: opt.Sort = opt.SORT_DEFAULT,
+    columns: opt.Columns = None,
+    values: opt.Values = False,
+    fail_over: opt.FailOver = None,
+    fail_under: opt.FailUnder = None,
+    no_table: opt.NoTable = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Run RoI Align and show what RoI Pool's rounding would have cost each RoI.
+
+    Example: roicli align sample_data/text_fpn.h5::p3 sample_data/text_rois.npy
+    """
+    _run("align", locals())
+
+
+def pool(
+    features: opt.Features,
+    rois: opt.Rois,
+    output: opt.Output = None,
+    force: opt.Force = False,
+    compression: opt.CompressionOption = "none",
+    dtype: opt.Dtype = None,
+    output_size: opt.OutputSize = None,
+    spatial_scale: opt.SpatialScale = None,
+    quantization: opt.QuantizationOption = None,
+    partition: opt.PartitionOption = None,
+    pixel_model: opt.PixelModelOption = None,
+    preset: opt.Preset = None,
+    levels: opt.Levels = None,
+    level_rule: opt.LevelRuleOption = "torchvision",
+    level_from: opt.LevelFrom = None,
+    roi_format: opt.RoiFormatOption = "xyxy",
+    normalized: opt.Normalized = False,
+    image_size: opt.ImageSize = None,
+    graph: opt.GraphOption = None,
+    provider: opt.ProviderOption = "auto",
+    threads: opt.Threads = None,
+    table_format: opt.Format = "table",
+    errors_out: opt.ErrorsOut = None,
+    rows: opt.Rows = "20",
+    sort: opt.Sort = opt.SORT_DEFAULT,
+    columns: opt.Columns = None,
+    values: opt.Values = False,
+    fail_over: opt.FailOver = None,
+    fail_under: opt.FailUnder = None,
+    no_table: opt.NoTable = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Run RoI Pool and show what its rounding cost each RoI.
+
+    Example: roicli pool sample_data/text_fpn.h5::p3 sample_data/text_rois.npy
+    """
+    _run("pool", locals())
+
+
+TABLE_OPTIONS = ("rows", "sort", "columns", "fail_over", "fail_under")
+
+
+def take_table_options(given: dict[str, Any]) -> TableOptions:
+    """Pop the options of the table; what stays is the library's."""
+    picked = {name: given.pop(name) for name in TABLE_OPTIONS}
+    picked["fail_over"], picked["fail_under"] = picked["fail_over"] or [], picked["fail_under"] or []
+    show = not (given.pop("no_table") or given["quiet"])
+    return TableOptions(format=given.pop("table_format"), show=show, **picked)
+
+
+def _run(operator: Operator, given: dict[str, Any]) -> None:
+    """Options to one library call, and its result to the screen."""
+    from roicli import api
+    from roicli.parsing import parse_size
+
+    table_options = take_table_options(given)
+    quiet, verbose = given.pop("quiet"), given.pop("verbose")
+    thresholds = table_options.thresholds(given["values"])
+    features, rois, output = (given.pop(name) for name in ("features", "rois", "output"))
+    output = output or api.default_output(features, operator)
+    if given["image_size"] is not None:
+        given["image_size"] = parse_size(given["image_size"], "image size")
+    with ProgressBar(quiet) as progress:
+        run = api.align if operator == "align" else api.pool
+        result = run(features, rois, output, note=make_note(quiet), progress=progress, **given)
+    if verbose:
+        for key, value in result.parameters.items():
+            print_line("run", f"{key}: {value}")
+    if output != "-" and not quiet:
+        shape = tuple(result.parameters["result_shape"])
+        print_line("note", f"wrote {output} {shape} {result.parameters['dtype']}")
+    finish(result, table_options, thresholds, to_stderr=output == "-")

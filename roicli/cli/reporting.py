@@ -1,0 +1,147 @@
+"""What a command shows: notes and progress on stderr, the table on stdout, the exit code."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+import typer
+
+from roicli.cli.boundary import print_line
+from roicli.exceptions import ParameterError
+from roicli.vocabulary import TableFormat
+
+if TYPE_CHECKING:
+    from roicli.api import Result
+    from roicli.report.terminal import View
+    from roicli.thresholds import Threshold
+
+Note = Callable[[str], None]
+SHOWN_CULPRITS = 10
+QUIET_SECONDS = 1.0
+
+
+@dataclass
+class TableOptions:
+    """The options of the error table, as they were typed."""
+
+    format: TableFormat = "table"
+    rows: str = "20"
+    sort: str = "edge_error_max_px"
+    columns: str | None = None
+    show: bool = True
+    fail_over: list[str] = field(default_factory=list)
+    fail_under: list[str] = field(default_factory=list)
+
+    def view(self) -> View:
+        """Rows, sorting and columns, checked."""
+        from roicli.parsing import parse_names
+        from roicli.report.terminal import View
+
+        if self.rows != "all" and not (self.rows.isdigit() and self.rows.isascii()):
+            raise ParameterError(f"rows is {self.rows!r}, expected a number or all")
+        rows = None if self.rows == "all" else int(self.rows)
+        return View(rows, self.sort, parse_names(self.columns) if self.columns else ())
+
+    def thresholds(self, with_values: bool) -> list[Threshold]:
+        """Thresholds and columns, checked before anything runs."""
+        from roicli.columns import COLUMNS, GEOMETRIC_COLUMNS
+        from roicli.thresholds import parse_threshold
+
+        found = [parse_threshold(text, "over") for text in self.fail_over]
+        found += [parse_threshold(text, "under") for text in self.fail_under]
+        known = [column.name for column in (COLUMNS if with_values else GEOMETRIC_COLUMNS)]
+        for name in (*(t.column for t in found), *self.view().columns, self.sort):
+            if name not in known:
+                needs_values = name in (column.name for column in COLUMNS)
+                raise ParameterError(
+                    f"column {name!r} needs --values" if needs_values
+                    else f"there is no column {name!r}, expected one of: {', '.join(known)}"
+                )  # fmt: skip
+        return found
+
+
+def make_note(quiet: bool) -> Note:
+    """Notes go to stderr, or nowhere."""
+    return (lambda line: None) if quiet else (lambda line: print_line("note", line))
+
+
+def show_table(result: Result, options: TableOptions, to_stderr: bool) -> None:
+    """The table in the format that was asked for, on stdout unless the features go there."""
+    stream: TextIO = sys.stderr if to_stderr else sys.stdout
+    parameters = dict(result.parameters)
+    if options.format == "table":
+        from roicli.report.terminal import print_table
+
+        print_table(result.errors, parameters, options.view(), stream)
+    elif options.format == "md":
+        from roicli.report.terminal import print_markdown
+
+        print_markdown(result.errors, parameters, options.view(), stream)
+    else:
+        from roicli.report.records import write_table
+
+        write_table(result.errors, parameters, options.format, stream)
+    stream.flush()
+
+
+def finish(
+    result: Result, options: TableOptions, thresholds: list[Threshold], to_stderr: bool
+) -> None:
+    """Show the table and leave with exit code 1 where a threshold was crossed."""
+    if options.show:
+        show_table(result, options, to_stderr)
+    from roicli.thresholds import check_thresholds
+
+    crossings = check_thresholds(result.errors, thresholds)
+    for crossing in crossings:
+        names = ", ".join(map(str, crossing.rows[:SHOWN_CULPRITS]))
+        more = len(crossing.rows) - SHOWN_CULPRITS
+        culprits = f": RoIs {names}" if names else ""
+        if more > 0:
+            culprits += f" and {more} more"
+        print_line("finding", f"{crossing.threshold} (found {crossing.worst:g}){culprits}")
+    if crossings:
+        raise typer.Exit(1)
+
+
+class ProgressBar:
+    """A bar on stderr, only on a terminal and only once the run has lasted a second."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._enabled = not quiet and sys.stderr.isatty()
+        self._started = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __call__(self, done: int, total: int, size: int) -> None:
+        """Told (RoIs done, RoIs in all, bytes)."""
+        if not self._enabled or time.monotonic() - self._started < QUIET_SECONDS:
+            return
+        if self._bar is None:
+            self._start(total)
+        rate = size / (time.monotonic() - self._started) / 1e6
+        self._bar.update(self._task, completed=done, rate=f"{rate:,.0f} MB/s")
+
+    def _start(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as TimeLeft
+
+        columns = (
+            TextColumn("RoIs"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"), TimeLeft(),
+        )  # fmt: skip
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task("run", total=total, rate="")
+        self._bar.start()
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()

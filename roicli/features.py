@@ -1,0 +1,208 @@
+"""Feature maps as the pipeline reads them: one image at a time, upcast once, in reused buffers."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from roicli.datatypes import Array, FloatArray, check_spatial_scale
+from roicli.exceptions import InputError, ParameterError
+from roicli.levels import level_of_scale
+from roicli.storage.address import Address, parse_address
+from roicli.storage.opening import open_array
+from roicli.storage.stored_array import MemoryArray, StoredArray
+from roicli.validation import check_feature_shape
+
+SCALE_ATTRIBUTE = "spatial_scale"
+FloatType = np.dtype[np.floating[Any]]
+FeatureArgument = str | os.PathLike[str] | Array
+
+
+@dataclass(frozen=True)
+class FeatureLevel:
+    """The maps (N, C, H, W) of one pyramid level, still in their file."""
+
+    stored: StoredArray
+    shape: tuple[int, int, int, int]
+    spatial_scale: float
+    level: int | None
+
+    @property
+    def compute_dtype(self) -> FloatType:
+        """float64 stays float64; every other dtype is upcast to float32."""
+        return np.dtype(np.float64 if self.stored.dtype == np.float64 else np.float32)
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one image as it is stored."""
+        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.stored.dtype.itemsize
+
+    def read_image(self, index: int, buffer: MapBuffer) -> FloatArray:
+        """Image ``index`` as (C, H, W) in the buffer's dtype."""
+        stored = buffer.stored_view(self.shape[1:], self.stored.dtype)
+        if len(self.stored.shape) == 3:
+            stored[...] = self.stored.read_all()
+        else:
+            self.stored.read_item_into(index, stored)
+        if stored.dtype == buffer.dtype:
+            return stored
+        upcast = buffer.upcast_view(self.shape[1:])
+        np.copyto(upcast, stored, casting="unsafe")
+        return upcast
+
+
+class MapBuffer:
+    """Room for one map as stored and, where that differs, as computed; reused over images."""
+
+    def __init__(self, dtype: FloatType) -> None:
+        self.dtype = dtype
+        self._stored = np.empty(0, np.uint8)
+        self._upcast = np.empty(0, dtype)
+
+    def stored_view(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        """An array of ``shape`` and ``dtype`` over the buffer."""
+        size = math.prod(shape) * dtype.itemsize
+        if self._stored.size < size:
+            self._stored = np.empty(size, np.uint8)
+        return self._stored[:size].view(dtype).reshape(shape)
+
+    def upcast_view(self, shape: Sequence[int]) -> FloatArray:
+        """An array of ``shape`` in the compute dtype."""
+        size = math.prod(shape)
+        if self._upcast.size < size:
+            self._upcast = np.empty(size, self.dtype)
+        return self._upcast[:size].reshape(shape)
+
+
+@dataclass(frozen=True)
+class FeaturePyramid:
+    """One or more levels, finest first, with the same images and channels."""
+
+    levels: tuple[FeatureLevel, ...]
+
+    @property
+    def images(self) -> int:
+        """N, the number of images."""
+        return self.levels[0].shape[0]
+
+    @property
+    def channels(self) -> int:
+        """C, the number of channels."""
+        return self.levels[0].shape[1]
+
+    @property
+    def compute_dtype(self) -> FloatType:
+        """The float type that every level is computed in: the widest that one needs."""
+        return np.dtype(np.result_type(*(level.compute_dtype for level in self.levels)))
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for level in self.levels:
+            level.stored.close()
+
+
+def resolve_addresses(features: str | os.PathLike[str], names: Sequence[str]) -> list[Address]:
+    """One address per level: dataset ``names`` in one file or group, or a comma-separated list."""
+    text = os.fspath(features)
+    if names:
+        return [parse_address(text).within(name) for name in names]
+    if "," in text and not os.path.exists(text):
+        return [parse_address(part.strip()) for part in text.split(",")]
+    return [parse_address(text)]
+
+
+def open_pyramid(
+    features: FeatureArgument | Sequence[Array],
+    names: Sequence[str],
+    scales: Sequence[float] | None,
+    note: Callable[[str], None],
+) -> FeaturePyramid:
+    """Open one map or a pyramid. Raises InputError or ParameterError.
+
+    ``scales`` overrides the attribute ``spatial_scale`` of the datasets; without either it is 1.0,
+    which ``note`` is told.
+    """
+    stored: list[StoredArray] = []
+    try:
+        if isinstance(features, str | os.PathLike):
+            for address in resolve_addresses(features, names):
+                stored.append(open_array(address, "features"))
+        else:
+            arrays = [features] if isinstance(features, np.ndarray) else list(features)
+            stored = [MemoryArray(values, f"features[{i}]") for i, values in enumerate(arrays)]
+        return _build_pyramid(stored, scales, note)
+    except BaseException:
+        for array in stored:
+            array.close()
+        raise
+
+
+def _build_pyramid(
+    stored: list[StoredArray], scales: Sequence[float] | None, note: Callable[[str], None]
+) -> FeaturePyramid:
+    if scales is not None and len(scales) != len(stored):
+        raise ParameterError(f"{len(scales)} spatial scales for {len(stored)} maps, expected as many")
+    levels = []
+    for index, array in enumerate(stored):
+        shape = check_feature_shape(array)
+        scale = scales[index] if scales is not None else _stored_scale(array, len(stored), note)
+        check_spatial_scale(scale)
+        check_memory(array.name, shape, array.dtype)
+        levels.append(FeatureLevel(array, shape, scale, level_of_scale(scale)))
+    if len(levels) > 1:
+        _check_levels(levels)
+    return FeaturePyramid(tuple(levels))
+
+
+def _stored_scale(array: StoredArray, maps: int, note: Callable[[str], None]) -> float:
+    if SCALE_ATTRIBUTE not in array.attributes:
+        if maps > 1:
+            raise InputError(
+                f"{array.name}: has no attribute {SCALE_ATTRIBUTE}, and a pyramid needs its scales",
+                "add --spatial-scale with one per level, like 1/4,1/8",
+            )
+        note(f"{array.name}: no attribute {SCALE_ATTRIBUTE}, taking --spatial-scale 1.0")
+        return 1.0
+    value = np.asarray(array.attributes[SCALE_ATTRIBUTE])
+    if value.size != 1 or value.dtype.kind not in "iuf":
+        raise InputError(
+            f"{array.name}: attribute {SCALE_ATTRIBUTE} is {value.tolist()!r}, expected one number"
+        )
+    return float(value.reshape(()))
+
+
+def _check_levels(levels: Sequence[FeatureLevel]) -> None:
+    first = levels[0]
+    for level in levels:
+        if level.level is None:
+            raise ParameterError(
+                f"{level.stored.name}: stride {1 / level.spatial_scale:g} is not a power of two, "
+                "so the level has no number"
+            )
+        if level.shape[:2] != first.shape[:2]:
+            raise InputError(
+                f"{level.stored.name}: images and channels are {level.shape[:2]}, expected "
+                f"{first.shape[:2]} as in {first.stored.name}"
+            )
+    numbers = [level.level for level in levels]
+    steps = range(numbers[0] or 0, (numbers[0] or 0) + len(numbers))
+    if numbers != list(steps):
+        raise ParameterError(
+            f"levels are {numbers}, expected each stride twice the one before, finest first"
+        )
+
+
+def check_memory(name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
+    """Raise InputError where one image, as stored and upcast, is more than the memory there is."""
+    needed = math.prod(shape[1:]) * (dtype.itemsize + 8)
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > available:
+        raise InputError(
+            f"{name}: one image of shape {tuple(shape[1:])} takes {needed:,} bytes, "
+            f"this machine has {available:,}"
+        )

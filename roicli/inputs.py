@@ -1,0 +1,223 @@
+"""The inputs of a run, opened and checked: maps, RoIs, and which map each RoI is on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+
+from roicli.datatypes import Array, IntArray, RoIs, Size, check_spatial_scale, check_word
+from roicli.exceptions import InputError, ParameterError
+from roicli.features import FeatureArgument, FeaturePyramid, open_pyramid, resolve_addresses
+from roicli.levels import assign_levels, level_of_scale
+from roicli.parsing import parse_names, parse_scales
+from roicli.storage.address import parse_address
+from roicli.storage.opening import open_array
+from roicli.storage.stored_array import MemoryArray, StoredArray
+from roicli.validation import (
+    COORDINATE_NAMES,
+    check_image_size,
+    check_reach,
+    check_rois,
+    describe_unusual,
+)
+from roicli.vocabulary import LevelRule, RoiFormat
+
+Note = Callable[[str], None]
+
+
+class InputOptions(TypedDict, total=False):
+    """How the inputs are to be read.
+
+    ``levels`` names one dataset per pyramid level, finest first; ``spatial_scale`` one number, or
+    one per level; ``level_from`` an address or array of K level numbers instead of ``level_rule``;
+    ``roi_format`` and ``normalized`` with ``image_size`` (height, width) say how RoIs are stored.
+    """
+
+    levels: str | Sequence[str] | None
+    spatial_scale: float | str | Sequence[float] | None
+    level_rule: LevelRule
+    level_from: FeatureArgument | None
+    roi_format: RoiFormat
+    normalized: bool
+    image_size: Size | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the error columns need of a map: its scale, its size (None unknown), its level."""
+
+    spatial_scale: float
+    map_size: Size | None
+    level: int | None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Checked inputs. ``map_of_roi`` (K,) indexes ``places`` and, where there is one, the pyramid."""
+
+    pyramid: FeaturePyramid | None
+    rois: RoIs
+    rois_name: str
+    rois_dtype: np.dtype[Any]
+    rois_shape: tuple[int, ...]
+    places: tuple[Place, ...]
+    map_of_roi: IntArray
+    files: list[str]
+
+    def close(self) -> None:
+        """Let go of the files."""
+        if self.pyramid is not None:
+            self.pyramid.close()
+
+
+def open_inputs(
+    features: FeatureArgument | Sequence[Array] | None,
+    rois: FeatureArgument,
+    options: InputOptions,
+    note: Note,
+    map_size: Size | None = None,
+) -> Inputs:
+    """Open and check everything, before anything is computed. Raises InputError, ParameterError."""
+    _check_one_stdin(features, rois)
+    scales = _parse_scale_option(options.get("spatial_scale"))
+    names = options.get("levels") or ()
+    names = parse_names(names) if isinstance(names, str) else tuple(names)
+    files = _named_files(features, names) + _named_files(rois, ())
+    if features is None:
+        scale = _single_scale(scales, note)
+        check_spatial_scale(scale)
+        places = (Place(scale, map_size, level_of_scale(scale)),)
+        return _finish(None, rois, places, files, options, note)
+    pyramid = open_pyramid(features, names, scales, note)
+    try:
+        places = tuple(
+            Place(level.spatial_scale, level.shape[2:], level.level) for level in pyramid.levels
+        )
+        return _finish(pyramid, rois, places, files, options, note)
+    except BaseException:
+        pyramid.close()
+        raise
+
+
+def _check_one_stdin(features: Any, rois: Any) -> None:
+    if isinstance(features, str) and features == "-" and isinstance(rois, str) and rois == "-":
+        raise ParameterError("FEATURES and ROIS are both '-', but stdin can be read only once")
+
+
+def _named_files(argument: Any, names: Sequence[str]) -> list[str]:
+    """The files behind an argument, which the output must not overwrite."""
+    if not isinstance(argument, str | os.PathLike):
+        return []
+    addresses = resolve_addresses(argument, names)
+    return sorted({a.path for a in addresses if not a.is_stdin and os.path.exists(a.path)})
+
+
+def _parse_scale_option(option: Any) -> tuple[float, ...] | None:
+    if option is None:
+        return None
+    if isinstance(option, str):
+        return parse_scales(option)
+    return (float(option),) if np.isscalar(option) else tuple(float(scale) for scale in option)
+
+
+def _single_scale(scales: tuple[float, ...] | None, note: Note) -> float:
+    if scales is None:
+        note("no --spatial-scale, taking 1.0: errors in pixels are errors in cells")
+        return 1.0
+    if len(scales) != 1:
+        raise ParameterError(f"{len(scales)} spatial scales without features, expected one")
+    return scales[0]
+
+
+def _finish(
+    pyramid: FeaturePyramid | None,
+    rois: FeatureArgument,
+    places: tuple[Place, ...],
+    files: list[str],
+    options: InputOptions,
+    note: Note,
+) -> Inputs:
+    roi_format = options.get("roi_format", "xyxy")
+    check_word("RoI format", roi_format, RoiFormat)
+    stored = _open_rois(rois, roi_format)
+    try:
+        checked = check_rois(
+            stored,
+            pyramid.images if pyramid else None,
+            roi_format,
+            check_image_size(options.get("normalized", False), options.get("image_size")),
+        )
+    finally:
+        stored.close()
+    for place in places:
+        check_reach(checked, place.spatial_scale, stored.name)
+    map_of_roi = _assign(checked, places, options, stored.name)
+    _note_unusual(checked, places, map_of_roi, stored.name, note)
+    return Inputs(
+        pyramid, checked, stored.name, stored.dtype, stored.shape, places, map_of_roi, files
+    )
+
+
+def _open_rois(rois: FeatureArgument, roi_format: RoiFormat) -> StoredArray:
+    if isinstance(rois, str | os.PathLike):
+        return open_array(parse_address(rois), "rois", COORDINATE_NAMES[roi_format])
+    return MemoryArray(np.asarray(rois), "rois")
+
+
+def _assign(
+    rois: RoIs, places: Sequence[Place], options: InputOptions, name: str
+) -> IntArray:
+    """(K,) which map each RoI is on, by a dataset of level numbers or by area."""
+    level_from = options.get("level_from")
+    numbers = [place.level for place in places]
+    if level_from is None and len(places) == 1:
+        return np.zeros(len(rois), np.int64)
+    rule = options.get("level_rule", "torchvision")
+    check_word("level rule", rule, LevelRule)
+    first, last = numbers[0], numbers[-1]
+    if first is None or last is None:
+        raise ParameterError("levels are numbered by log2(stride), and the stride is no power of 2")
+    if level_from is None:
+        return assign_levels(rois.corners, rule, first, last) - first
+    given, source = _read_levels(level_from)
+    if given.shape != (len(rois),):
+        raise InputError(f"{source}: shape {given.shape}, expected ({len(rois)},) as {name} has rows")
+    bad = np.flatnonzero(~np.isin(given, numbers))
+    if len(bad):
+        raise InputError(
+            f"{source}: row {bad[0]}: level {given[bad[0]]:g}, expected one of "
+            f"{', '.join(map(str, numbers))}"
+        )
+    return given.astype(np.int64) - first
+
+
+def _read_levels(level_from: FeatureArgument) -> tuple[Array, str]:
+    if not isinstance(level_from, str | os.PathLike):
+        return np.asarray(level_from), "level_from"
+    stored = open_array(parse_address(level_from), "vector")
+    try:
+        return stored.read_all(), stored.name
+    finally:
+        stored.close()
+
+
+def _note_unusual(
+    rois: RoIs, places: Sequence[Place], map_of_roi: IntArray, name: str, note: Note
+) -> None:
+    """Crossed corners and boxes past the map are computed as the operators do, but not silently."""
+    totals = np.zeros(3, np.int64)
+    for index, place in enumerate(places):
+        here = rois.take(np.flatnonzero(map_of_roi == index))
+        totals += describe_unusual(here, place.spatial_scale, place.map_size)
+    crossed, partly, wholly = totals.tolist()
+    if crossed:
+        note(f"{name}: {crossed} of {len(rois)} RoIs have crossed corners (x2 < x1 or y2 < y1)")
+    if partly or wholly:
+        note(
+            f"{name}: {partly + wholly} of {len(rois)} RoIs reach outside the map, "
+            f"{wholly} of them wholly"
+        )

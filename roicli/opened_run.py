@@ -1,0 +1,118 @@
+"""One run, opened: checked inputs, resolved parameters, a chosen provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+
+from roicli.columns import VALUE_COLUMNS
+from roicli.datatypes import AlignSpec, Array, FloatArray, OperatorSpec, PoolSpec
+from roicli.error_table import ErrorTable, MapGeometry
+from roicli.exceptions import ParameterError
+from roicli.features import FeatureArgument, FeaturePyramid
+from roicli.inputs import InputOptions, Inputs, open_inputs
+from roicli.pipeline import Engine, ValueMeasurer
+from roicli.providers import choose_provider, usable_cores
+from roicli.settings import Note, Setting, resolve_setting
+from roicli.user_graph import read_roi_node
+from roicli.validation import check_sampling_memory
+from roicli.vocabulary import Operator, Provider
+
+
+@dataclass
+class Run:
+    """One opened run: inputs, setting and engine; closes its files."""
+
+    operator: str
+    inputs: Inputs
+    setting: Setting
+    engine: Engine
+    asked_provider: Provider
+    value_columns: dict[str, FloatArray] = field(default_factory=dict)
+
+    @property
+    def pyramid(self) -> FeaturePyramid:
+        """The maps; a run always has them."""
+        assert self.inputs.pyramid is not None
+        return self.inputs.pyramid
+
+    def scaled(self, spec: OperatorSpec) -> list[Any]:
+        """The spec on every level of the pyramid."""
+        return [replace(spec, spatial_scale=level.spatial_scale) for level in self.pyramid.levels]
+
+    def error_table(self) -> ErrorTable:
+        """The error table of this run's RoIs, with the value columns measured so far."""
+        return build_error_table(self.inputs, self.setting, self.value_columns)
+
+
+def build_error_table(
+    inputs: Inputs, setting: Setting, values: Mapping[str, FloatArray] | None = None
+) -> ErrorTable:
+    """The table of the inputs' RoIs, on each level's map."""
+    maps = [
+        MapGeometry(
+            replace(setting.pool, spatial_scale=place.spatial_scale), place.map_size, place.level
+        )
+        for place in inputs.places
+    ]
+    dtype = np.float32 if inputs.pyramid is None else inputs.pyramid.compute_dtype
+    return ErrorTable(inputs.rois, maps, setting.pixel_model, inputs.map_of_roi, values, dtype)
+
+
+def open_run(
+    operator: str,
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    options: Mapping[str, Any],
+) -> Run:
+    note: Note = options.get("note", silent)
+    node = None
+    if options.get("graph") is not None:
+        kind: Operator = "pool" if operator == "pool" else "align"
+        node = read_roi_node(options["graph"], kind, note)
+    setting = resolve_setting(options, operator, node)
+    asked: Provider = options.get("provider", "auto")
+    threads = options.get("threads")
+    threads = usable_cores() if threads is None else threads
+    if threads < 1:
+        raise ParameterError(f"threads is {threads}, expected at least 1")
+    reading = dict(options)
+    if node is not None:
+        reading["spatial_scale"] = node.spatial_scale
+    inputs = open_inputs(features, rois, cast(InputOptions, reading), note)
+    try:
+        provider = choose_provider(asked, "pool" if operator == "pool" else "align", note)
+        return Run(operator, inputs, setting, Engine(provider, threads), asked)
+    except BaseException:
+        inputs.close()
+        raise
+
+
+def silent(line: str) -> None:
+    """Notes go nowhere unless somebody asked for them."""
+
+
+def check_align_memory(run: Run, spec: AlignSpec) -> None:
+    """Refuse an adaptive grid that would not fit, level by level."""
+    if spec.sampling_ratio:
+        return
+    for index, level_spec in enumerate(run.scaled(spec)):
+        rows = np.flatnonzero(run.inputs.map_of_roi == index)
+        check_sampling_memory(
+            run.inputs.rois, rows, level_spec, run.pyramid.channels,
+            run.pyramid.compute_dtype, run.inputs.rois_name,
+        )  # fmt: skip
+
+
+def build_value_measurers(run: Run) -> list[ValueMeasurer]:
+    check_align_memory(run, replace(run.setting.align, mode="max"))
+    count = len(run.inputs.rois)
+    run.value_columns = {column.name: np.full(count, np.nan) for column in VALUE_COLUMNS}
+    pairs = zip(run.scaled(run.setting.pool), run.scaled(run.setting.align), strict=True)
+    return [
+        ValueMeasurer(pool, align, run.pyramid.compute_dtype, run.engine, run.value_columns)
+        for pool, align in pairs
+    ]

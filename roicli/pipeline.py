@@ -1,0 +1,240 @@
+"""Images one at a time: while one runs, the next is read and the last one written.
+
+RoIs are grouped by map (level and image); a map is read once. Rows go out in blocks, and the writer
+puts them where the RoIs' order wants them. Reading, running and writing let go of the interpreter
+lock, so two helper threads are enough to overlap them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from roicli.datatypes import AlignSpec, Array, FloatArray, IntArray, OperatorSpec, PoolSpec, RoIs
+from roicli.features import FeaturePyramid, MapBuffer
+from roicli.geometry import quantize_rois
+from roicli.runtime import Runner, build_runner
+from roicli.storage.result_file import ResultWriter
+from roicli.value_error import measure_value_errors
+from roicli.vocabulary import Provider
+
+BLOCK_BYTES = 32 << 20
+
+# Told (RoIs done, RoIs in all, bytes written).
+Progress = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What runs the operators: a provider already chosen, and how many threads."""
+
+    provider: Provider
+    threads: int
+    block_bytes: int = BLOCK_BYTES
+
+
+@dataclass(frozen=True)
+class MapVisit:
+    """One map to read, and the rows of the RoIs on it, in the RoIs' order."""
+
+    level: int
+    image: int
+    rows: IntArray
+
+
+def plan_visits(rois: RoIs, map_of_roi: IntArray) -> list[MapVisit]:
+    """Every map that has RoIs, image by image and level by level."""
+    order = np.lexsort((np.arange(len(rois)), map_of_roi, rois.batch_index))
+    keys = np.stack([rois.batch_index[order], map_of_roi[order]], axis=1)
+    cuts = np.flatnonzero(np.any(np.diff(keys, axis=0), axis=1)) + 1
+    groups = np.split(order, cuts) if len(order) else []
+    return [MapVisit(int(map_of_roi[g[0]]), int(rois.batch_index[g[0]]), g) for g in groups]
+
+
+def _read_ahead(
+    pyramid: FeaturePyramid, visits: Sequence[MapVisit], reader: ThreadPoolExecutor
+) -> Iterator[tuple[MapVisit, FloatArray]]:
+    """Each visit with its map, while the next map is read into the other of two buffers."""
+    buffers = [MapBuffer(pyramid.compute_dtype) for _ in range(2)]
+
+    def read(number: int) -> FloatArray:
+        visit = visits[number]
+        return pyramid.levels[visit.level].read_image(visit.image, buffers[number % 2])
+
+    ahead: Future[FloatArray] | None = reader.submit(read, 0) if visits else None
+    for number, visit in enumerate(visits):
+        assert ahead is not None
+        feature_map = ahead.result()
+        ahead = reader.submit(read, number + 1) if number + 1 < len(visits) else None
+        yield visit, feature_map
+
+
+class OutputBlocks:
+    """Two result blocks in turn, so that one is written while the other is computed."""
+
+    def __init__(
+        self,
+        writer: ResultWriter,
+        row_shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        block_bytes: int,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        row_bytes = math.prod(row_shape) * dtype.itemsize
+        self.rows = max(1, block_bytes // max(row_bytes, 1))
+        self._writer, self._pool = writer, pool
+        self._shape, self._dtype = row_shape, dtype
+        self._blocks: list[Array] = [np.empty((0, *row_shape), dtype) for _ in range(2)]
+        self._written: list[Future[None] | None] = [None, None]
+        self._turn = 0
+
+    def next_block(self, count: int) -> Array:
+        """Room for ``count`` rows, free to be overwritten."""
+        self._turn = 1 - self._turn
+        self._wait(self._turn)
+        if len(self._blocks[self._turn]) < count:
+            self._blocks[self._turn] = np.empty((count, *self._shape), self._dtype)
+        return self._blocks[self._turn][:count]
+
+    def write(self, rows: IntArray, block: Array) -> None:
+        """Write the block just computed, behind the caller's back."""
+        self._written[self._turn] = self._pool.submit(self._writer.write_rows, rows, block)
+
+    def _wait(self, turn: int) -> None:
+        pending = self._written[turn]
+        if pending is not None:
+            pending.result()
+        self._written[turn] = None
+
+    def drain(self) -> None:
+        """Wait for all writes; raises what they raised."""
+        for turn in range(2):
+            self._wait(turn)
+
+
+def run_operator(
+    pyramid: FeaturePyramid,
+    rois: RoIs,
+    map_of_roi: IntArray,
+    specs: Sequence[OperatorSpec] | None,
+    engine: Engine,
+    writer: ResultWriter,
+    values: Sequence[ValueMeasurer] | None = None,
+    progress: Progress = lambda done, total, size: None,
+) -> None:
+    """Run one operator over all RoIs; ``specs`` and ``values`` have one entry per level.
+
+    ``map_of_roi`` (K,) indexes the pyramid's levels. Without ``specs`` values are only measured.
+    """
+    dtype = pyramid.compute_dtype
+    corners = rois.corners.astype(dtype)
+    runner_of_level = _lazy_runners(specs, dtype, engine)
+    row_shape = (pyramid.channels, *specs[0].output_size) if specs else (1,)
+    done = 0
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as write_pool:
+        blocks = OutputBlocks(writer, row_shape, dtype, engine.block_bytes, write_pool)
+        for visit, feature_map in _read_ahead(pyramid, plan_visits(rois, map_of_roi), reader):
+            runner = runner_of_level(visit.level)
+            runner.load(feature_map)
+            if values is not None:
+                values[visit.level].load(feature_map)
+            for start in range(0, len(visit.rows), blocks.rows):
+                rows = visit.rows[start : start + blocks.rows]
+                block = blocks.next_block(len(rows))
+                runner.run(corners[rows], block)
+                if values is not None:
+                    values[visit.level].measure(rows, corners[rows])
+                blocks.write(rows, block)
+                done += len(rows)
+                progress(done, len(rois), done * block[0].nbytes)
+        blocks.drain()
+
+
+class NoRunner:
+    """Stands in where values are measured and nobody wants the features."""
+
+    def load(self, feature_map: FloatArray) -> None:
+        """Needs no map."""
+
+    def run(self, corners: FloatArray, out: FloatArray) -> None:
+        """Computes nothing."""
+
+
+def _lazy_runners(
+    specs: Sequence[OperatorSpec] | None, dtype: np.dtype[Any], engine: Engine
+) -> Callable[[int], Runner]:
+    """A runner per level, built when its first RoI comes."""
+
+    @cache
+    def runner_of_level(level: int) -> Runner:
+        if specs is None:
+            return NoRunner()
+        return build_runner(specs[level], dtype, engine.provider, engine.threads)
+
+    return runner_of_level
+
+
+class ValueMeasurer:
+    """Runs pool, align (mean and maximum) and warp on one level, and keeps the value columns.
+
+    Warp is RoI Align on the quantized box B, half-pixel: B is in cells already, so its scale is 1.
+    """
+
+    def __init__(
+        self,
+        pool: PoolSpec,
+        align: AlignSpec,
+        dtype: np.dtype[Any],
+        engine: Engine,
+        columns: dict[str, FloatArray],
+    ) -> None:
+        self._pool_spec = pool
+        self._columns = columns
+        average = replace(align, mode="avg")
+        maximum = replace(align, mode="max")
+        warp = replace(maximum, spatial_scale=1.0, aligned=True)
+        specs: list[OperatorSpec] = [pool, average, maximum, warp]
+        self._runners = [
+            build_runner(spec, dtype, engine.provider if spec is not pool else _pool_on(engine),
+                         engine.threads)
+            for spec in specs
+        ]
+        self._shape: tuple[int, ...] = pool.output_size
+        self._dtype = dtype
+        self._channels = 0
+
+    def load(self, feature_map: FloatArray) -> None:
+        """Take the map (C, H, W) that the next RoIs are on."""
+        self._channels = len(feature_map)
+        for runner in self._runners:
+            runner.load(feature_map)
+
+    def measure(self, rows: IntArray, corners: FloatArray) -> None:
+        """Fill the value columns of ``rows`` for RoIs (k, 4)."""
+        x_axis, y_axis = quantize_rois(corners, self._pool_spec)
+        box = np.stack(
+            [x_axis.box_start, y_axis.box_start, x_axis.box_end, y_axis.box_end], axis=1
+        ).astype(self._dtype)
+        empty = (x_axis.region_end <= x_axis.region_start) | (
+            y_axis.region_end <= y_axis.region_start
+        )
+        results = []
+        for runner, boxes in zip(self._runners, (corners, corners, corners, box), strict=True):
+            out = np.empty((len(rows), self._channels, *self._shape), self._dtype)
+            runner.run(boxes, out)
+            results.append(out)
+        for name, column in measure_value_errors(*results).items():
+            # Without a pooled region there is nothing that the value error could come from.
+            undefined = empty if name.startswith("share_") else np.zeros_like(empty)
+            self._columns[name][rows] = np.where(undefined, np.nan, column)
+
+
+def _pool_on(engine: Engine) -> Provider:
+    """RoI Pool has no CUDA graph yet, so its part of the attribution runs on the CPU."""
+    return "cpu" if engine.provider == "cuda" else engine.provider

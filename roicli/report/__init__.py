@@ -1,0 +1,1 @@
+"""Records to text: rich tables for a terminal, JSON, CSV and Markdown for programs."""

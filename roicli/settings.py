@@ -1,0 +1,148 @@
+"""Options to operator parameters: what was said, over a node or a preset, over the defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from roicli.datatypes import AlignSpec, PoolSpec, Size
+from roicli.exceptions import ParameterError
+from roicli.inputs import InputOptions
+from roicli.parsing import parse_scale, parse_size
+from roicli.pipeline import Progress
+from roicli.presets import PRESETS
+from roicli.user_graph import RoiNode
+from roicli.vocabulary import (
+    Compression,
+    Mode,
+    Partition,
+    PixelModel,
+    PresetName,
+    Provider,
+    Quantization,
+    ResultDtype,
+    SamplingGrid,
+)
+
+Note = Callable[[str], None]
+
+
+class OperatorOptions(InputOptions, total=False):
+    """Options that every command shares; what is not given comes from the preset, then defaults.
+
+    ``output_size`` 7 or (height, width); ``sampling_ratio`` 0 is adaptive; ``pixel_model``
+    overrides what ``aligned`` implies for the error table; ``note`` is told what a person should
+    know; ``progress`` is told (RoIs done, RoIs in all, bytes).
+    """
+
+    output_size: int | str | Size | None
+    sampling_ratio: int | None
+    aligned: bool | None
+    sampling_grid: SamplingGrid | None
+    quantization: Quantization | None
+    partition: Partition | None
+    pixel_model: PixelModel | None
+    preset: PresetName | None
+    provider: Provider
+    threads: int | None
+    note: Note
+    progress: Progress
+
+
+class ErrorsOptions(OperatorOptions, total=False):
+    """Options of ``errors``; ``errors_out`` is a file for the whole table, ``force`` replaces it."""
+
+    errors_out: str | os.PathLike[str] | None
+    force: bool
+
+
+class RunOptions(ErrorsOptions, total=False):
+    """Options of the commands that write features.
+
+    ``dtype`` of the result, ``compression`` of an HDF5 result, ``values`` measures the value columns
+    too; ``graph`` takes the operator's attributes from a node of an ONNX model.
+    """
+
+    dtype: ResultDtype | None
+    compression: Compression
+    values: bool
+    graph: str | os.PathLike[str] | None
+
+
+class AlignOptions(RunOptions, total=False):
+    """Options of ``align``; ``mode`` "max" is the maximum of the interpolated samples."""
+
+    mode: Mode | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Every operator parameter, resolved from options, preset and defaults."""
+
+    align: AlignSpec
+    pool: PoolSpec
+    pixel_model: PixelModel
+    preset: PresetName | None = None
+
+
+def resolve_setting(
+    options: Mapping[str, Any], operator: str, node: RoiNode | None = None
+) -> Setting:
+    """Options over a node's attributes or a preset, over defaults (aligned, ratio 2, caffe)."""
+    name = options.get("preset")
+    if name is not None and name not in PRESETS:
+        raise ParameterError(f"preset is {name!r}, expected one of: {', '.join(PRESETS)}")
+    preset = vars(PRESETS[name]) if name else {}
+    chosen = _without_conflicts(options, node) if node else options
+
+    def pick(key: str, default: Any) -> Any:
+        for source in (chosen, preset):
+            if source.get(key) is not None:
+                return source[key]
+        return default
+
+    size = pick("output_size", (7, 7))
+    output_size = parse_size(str(size)) if isinstance(size, int | str) else tuple(size)
+    align = AlignSpec(
+        output_size,
+        1.0,
+        pick("sampling_ratio", 2),
+        pick("aligned", True),
+        pick("mode", "avg"),
+        pick("sampling_grid", "quarters"),
+    )
+    # A rule that cuts the box its own way goes with no partition of a preset.
+    if chosen.get("quantization") == "mmcv" and chosen.get("partition") is None:
+        preset = {**preset, "partition": "overlap"}
+    pool = PoolSpec(output_size, 1.0, pick("quantization", "caffe"), pick("partition", "overlap"))
+    implied = align.pixel_model if operator == "align" else pool.pixel_model
+    if options.get("aligned") is not None:
+        preset = {**preset, "pixel_model": None}
+    return Setting(align, pool, pick("pixel_model", implied), name)
+
+
+def _without_conflicts(options: Mapping[str, Any], node: RoiNode) -> Mapping[str, Any]:
+    """The node's attributes as options; an option that says otherwise is an error."""
+    if options.get("preset"):
+        raise ParameterError("--graph and --preset both set the operator", "give one of them")
+    if options.get("levels"):
+        raise ParameterError("--graph has one spatial scale, so it goes with one map, not --levels")
+    for key, value in node.options().items():
+        given = options.get(key)
+        if isinstance(given, int | str) and key == "output_size":
+            given = parse_size(str(given))
+        if isinstance(given, str) and key == "spatial_scale":
+            given = parse_scale(given)
+        same = given is None or (
+            np.float32(given) == np.float32(value) if key == "spatial_scale" else given == value
+        )
+        if not same:
+            raise ParameterError(
+                f"{key.replace('_', ' ')} is {given!r}, but node {node.name} has {value!r}",
+                "drop the option, or --graph",
+            )
+    return {**options, **node.options()}

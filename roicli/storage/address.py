@@ -1,0 +1,82 @@
+"""Addresses of stored arrays: ``file.npy``, ``file.h5``, ``file.h5::/path/to/dataset``, ``-``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from roicli.exceptions import InputError
+
+FileFormat = Literal["npy", "hdf5", "csv", "tsv"]
+
+FORMAT_OF_ENDING: dict[str, FileFormat] = {
+    ".npy": "npy",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".csv": "csv",
+    ".tsv": "tsv",
+}
+STDIN = "-"
+SEPARATOR = "::"
+
+
+@dataclass(frozen=True)
+class Address:
+    """A file and, in HDF5, a dataset or group inside it. ``path`` is ``-`` for stdin."""
+
+    path: str
+    dataset: str | None = None
+
+    def __str__(self) -> str:
+        shown = "stdin" if self.is_stdin else self.path
+        return shown if self.dataset is None else f"{shown}{SEPARATOR}{self.dataset}"
+
+    @property
+    def is_stdin(self) -> bool:
+        """Whether the bytes come from standard input."""
+        return self.path == STDIN
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its ending; ``stdin`` for standard input."""
+        return "stdin" if self.is_stdin else Path(self.path).stem
+
+    def within(self, name: str) -> Address:
+        """The dataset ``name`` inside this file or group."""
+        base = (self.dataset or "").rstrip("/")
+        return Address(self.path, f"{base}/{name}" if base else name)
+
+    def file_format(self) -> FileFormat:
+        """The format that the ending promises. Raises InputError for an unknown one."""
+        ending = Path(self.path).suffix.lower()
+        if ending not in FORMAT_OF_ENDING:
+            known = " ".join(FORMAT_OF_ENDING)
+            raise InputError(f"{self.path}: unknown ending {ending!r}, expected one of: {known}")
+        return FORMAT_OF_ENDING[ending]
+
+
+def parse_address(text: str | os.PathLike[str]) -> Address:
+    """``FILE[::DATASET]`` to an Address."""
+    path, separator, dataset = os.fspath(text).partition(SEPARATOR)
+    if not path:
+        raise InputError(f"address {os.fspath(text)!r} names no file", "write FILE or FILE::DATASET")
+    if separator and not dataset.strip("/"):
+        return Address(path)
+    return Address(path, dataset or None)
+
+
+def check_regular_file(path: str) -> None:
+    """Raise InputError unless ``path`` is an existing, readable, non-empty file."""
+    if os.path.isdir(path):
+        raise InputError(f"{path}: is a folder, expected a file")
+    try:
+        with open(path, "rb") as stream:
+            empty = stream.seekable() and not stream.read(1)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if empty:
+        raise InputError(f"{path}: the file is empty")

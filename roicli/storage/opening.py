@@ -1,0 +1,68 @@
+"""Opening an address, whatever its format. The formats' libraries are imported where needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+from roicli.exceptions import InputError
+from roicli.storage.address import Address
+from roicli.storage.stored_array import StoredArray
+
+Role = Literal["features", "rois", "vector"]
+DEFAULT_COORDINATES = ("x1", "y1", "x2", "y2")
+
+WANTED: dict[Role, str] = {
+    "features": "numeric and 4-D (N, C, H, W)",
+    "rois": "numeric and 2-D with 5 columns",
+    "vector": "numeric and 1-D",
+}
+
+
+def _fits(role: Role, shape: tuple[int, ...]) -> bool:
+    if role == "features":
+        return len(shape) == 4
+    if role == "rois":
+        return len(shape) == 2 and shape[1] == 5
+    return len(shape) == 1
+
+
+def open_array(
+    address: Address, role: Role, coordinate_names: Sequence[str] = DEFAULT_COORDINATES
+) -> StoredArray:
+    """Open the array at ``address`` that plays ``role``. Raises InputError."""
+    if address.is_stdin:
+        return _open_stdin(address, role, coordinate_names)
+    file_format = address.file_format()
+    if file_format == "hdf5":
+        from roicli.storage.hdf5 import open_hdf5
+
+        return open_hdf5(address, lambda shape: _fits(role, shape), WANTED[role])
+    if address.dataset is not None:
+        raise InputError(f"{address}: only an HDF5 file holds datasets", f"write {address.path}")
+    if file_format == "npy":
+        from roicli.storage.npy import open_npy
+
+        return open_npy(address.path)
+    if role == "features":
+        raise InputError(f"{address}: features are read from .npy and .h5, not from text")
+    from roicli.storage.text import open_text
+
+    return open_text(address.path, "," if file_format == "csv" else "\t", coordinate_names)
+
+
+def _open_stdin(address: Address, role: Role, coordinate_names: Sequence[str]) -> StoredArray:
+    """NPY, HDF5 or (RoIs) CSV on standard input, told apart by the first bytes."""
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise InputError("stdin: is empty, expected an .npy or HDF5 file")
+    from roicli.storage import npy
+
+    if data.startswith(npy.MAGIC):
+        return npy.parse_npy(data, str(address))
+    from roicli.storage import hdf5
+
+    if data.startswith(hdf5.MAGIC):
+        return hdf5.parse_hdf5(data, address, lambda shape: _fits(role, shape), WANTED[role])
+    raise InputError(f"stdin: is neither .npy nor HDF5, its first bytes are {data[:8]!r}")

@@ -1,0 +1,140 @@
+"""Results on disk: written beside the final name, renamed at the end, never half there.
+
+Rows are written with positioned writes in whatever order the images finish, so RoIs in random order
+cost system calls, not memory. HDF5 is allocated first and then written at its dataset's offset;
+compressed HDF5 is made from a plain scratch file at the end, chunk after chunk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from roicli.datatypes import Array, IntArray
+from roicli.exceptions import OutputError
+
+OUTPUT_FORMATS = {".npy": "npy", ".h5": "hdf5", ".hdf5": "hdf5"}
+
+
+def check_output(path: str, inputs: list[str], force: bool, endings: tuple[str, ...]) -> None:
+    """Raise OutputError unless a result may be written to ``path``."""
+    target = Path(path)
+    if target.suffix.lower() not in endings:
+        raise OutputError(
+            f"{path}: unknown ending {target.suffix!r}, expected one of: {' '.join(endings)}"
+        )
+    if target.is_dir():
+        raise OutputError(f"{path}: is a folder, expected a file name")
+    if not target.parent.is_dir():
+        raise OutputError(f"{path}: the folder {target.parent} does not exist")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: the folder {target.parent} cannot be written to")
+    for source in inputs:
+        same_place = os.path.realpath(source) == os.path.realpath(path)
+        if same_place or (target.exists() and os.path.samefile(source, path)):
+            raise OutputError(f"{path}: is the input {source}, it would be overwritten")
+    if target.exists() and not target.is_file():
+        raise OutputError(f"{path}: exists and is not a regular file")
+    if os.path.lexists(path) and not force:
+        raise OutputError(f"{path}: exists already", "add --force to replace it, or name another")
+
+
+def check_free_space(path: str, needed: int) -> None:
+    """Raise OutputError where the disk has less room than the result is known to take."""
+    free = shutil.disk_usage(Path(path).parent).free
+    if needed > free:
+        raise OutputError(f"{path}: needs {needed:,} bytes, the disk has {free:,} free")
+
+
+@contextlib.contextmanager
+def replace_atomically(path: str, force: bool) -> Iterator[str]:
+    """Give a temporary name in the same folder; rename it to ``path`` when the block ends well.
+
+    On any error or interruption the temporary file is removed. File and folder are flushed to disk.
+    """
+    target = Path(path)
+    temporary = str(target.with_name(f".{target.name}.{secrets.token_hex(4)}.part"))
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        _move(temporary, path, force)
+        _flush_to_disk(str(target.parent))
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _move(temporary: str, path: str, force: bool) -> None:
+    """Rename; without ``force`` a file that appeared meanwhile is not replaced."""
+    if force:
+        os.replace(temporary, path)
+        return
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise OutputError(
+            f"{path}: another run wrote it meanwhile", "add --force to replace it"
+        ) from None
+    except OSError:
+        # A file system without hard links: the check was made when the run started.
+        os.replace(temporary, path)
+
+
+def _flush_to_disk(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class RowFile:
+    """Rows of a fixed size at an offset in a file, written in any order."""
+
+    def __init__(self, path: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.floating]):
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._offset = offset
+        self.shape, self.dtype = shape, dtype
+        self._row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+        end = offset + shape[0] * self._row_bytes
+        if os.fstat(self._descriptor).st_size < end:
+            os.ftruncate(self._descriptor, end)
+
+    def write_rows(self, rows: IntArray, block: Array) -> None:
+        """Write ``block`` (k, ...) to ``rows`` (k,); neighbours go out in one write."""
+        data = memoryview(np.ascontiguousarray(block, self.dtype).reshape(-1).view(np.uint8))
+        cuts = np.flatnonzero(np.diff(rows) != 1) + 1
+        starts = np.concatenate([[0], cuts, [len(rows)]])
+        for first, last in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+            if first < last:
+                part = data[first * self._row_bytes : last * self._row_bytes]
+                self._write_at(self._offset + int(rows[first]) * self._row_bytes, part)
+
+    def _write_at(self, offset: int, data: memoryview) -> None:
+        while data:
+            count = os.pwrite(self._descriptor, data, offset)
+            data, offset = data[count:], offset + count
+
+    def read_rows(self, start: int, stop: int) -> Array:
+        """Rows that were written, (stop - start, ...)."""
+        out = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        view = memoryview(out.reshape(-1).view(np.uint8))
+        offset = self._offset + start * self._row_bytes
+        while view:
+            count = os.preadv(self._descriptor, [view], offset)
+            if count == 0:
+                raise OutputError("the scratch file ended early")
+            view, offset = view[count:], offset + count
+        return out
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._descriptor)
