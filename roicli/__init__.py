@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from roicli.version import __version__
 
 if TYPE_CHECKING:
-    from roicli.api import Result, align, errors, pool
+    from roicli.api import Result, align, errors, export, pool
     from roicli.datatypes import AlignSpec, PoolSpec
     from roicli.error_table import ErrorTable, summarize
     from roicli.exceptions import (
@@ -29,6 +29,7 @@ _HOME = {
     "align": "api",
     "pool": "api",
     "errors": "api",
+    "export": "api",
     "Result": "api",
     "AlignSpec": "datatypes",
     "PoolSpec": "datatypes",
@@ -58,6 +59,7 @@ __all__ = [
     "align",
     "describe_providers",
     "errors",
+    "export",
     "pool",
     "summarize",
 ]

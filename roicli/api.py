@@ -14,6 +14,7 @@ from roicli import provenance
 from roicli.datatypes import AlignSpec, Array, FloatArray, OperatorSpec, Size
 from roicli.error_table import ErrorTable
 from roicli.exceptions import ParameterError
+from roicli.export_graphs import build_export_graph
 from roicli.features import FeatureArgument, resolve_addresses
 from roicli.inputs import Inputs, open_inputs
 from roicli.opened_run import (
@@ -22,11 +23,18 @@ from roicli.opened_run import (
     build_value_measurers,
     check_align_memory,
     open_run,
+    resolve_operator,
     silent,
 )
 from roicli.pipeline import run_operator
 from roicli.report.records import FORMAT_OF_ENDING, write_table
-from roicli.settings import AlignOptions, ErrorsOptions, RunOptions, resolve_setting
+from roicli.settings import (
+    AlignOptions,
+    ErrorsOptions,
+    ExportOptions,
+    RunOptions,
+    resolve_setting,
+)
 from roicli.storage.output import OUTPUT_FORMATS, check_output, replace_atomically
 from roicli.storage.result_file import (
     STDOUT,
@@ -210,6 +218,32 @@ def _geometric_errors(
     return Result("errors", table, parameters)
 
 
+def export(
+    operator: Operator, output: str | os.PathLike[str], **options: Unpack[ExportOptions]
+) -> dict[str, Any]:
+    """Write the graph of an operator: ``features`` (N, C, H, W), ``rois`` (K, 5) in image pixels.
+
+    The graph runs with ONNX Runtime alone and gives ``roi_features`` (K, C, P_h, P_w), the same
+    bits as ``align`` and ``pool``; parameters are its metadata. Returns them. Raises RoicliError,
+    also for a rule whose index arithmetic does not fit in a graph.
+    """
+    import onnx
+
+    path, note = os.fspath(output), options.get("note", silent)
+    check_output(path, [], options.get("force", False), (".onnx",))
+    spec = resolve_operator(operator, options, note)
+    dtype = np.dtype(options.get("dtype", "float32"))
+    parameters = provenance.describe_export(spec, dtype)
+    metadata = {key: str(value) for key, value in parameters.items()}
+    graph = build_export_graph(spec, dtype, metadata)
+    onnx.checker.check_model(onnx.load_from_string(graph.model), full_check=True)
+    with (
+        replace_atomically(path, options.get("force", False)) as temporary,
+        open(temporary, "wb") as stream,
+    ):
+        stream.write(graph.model)
+    return parameters
+
+
 def _as_text(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else os.fspath(path)
-

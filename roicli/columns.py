@@ -56,11 +56,15 @@ GEOMETRIC_COLUMNS: tuple[Column, ...] = (
     Column("area_lost_fraction", "1", "area lost over the real area"),
     Column("area_gained_fraction", "1", "area gained over the real area"),
     Column("clipped_fraction", "1", "share of Q outside the map"),
-    Column("bin_edge_error_mean", "cells", "stage 2: mean bin edge error against equal division of B"),
+    Column(
+        "bin_edge_error_mean", "cells", "stage 2: mean bin edge error against equal division of B"
+    ),
     Column("bin_edge_error_max", "cells", "stage 2: largest bin edge error"),
     Column("bin_edge_error_mean_px", "px", "stage 2: mean bin edge error"),
     Column("bin_edge_error_max_px", "px", "stage 2: largest bin edge error"),
-    Column("total_edge_error_mean_px", "px", "both stages: mean bin edge error against the real bins"),
+    Column(
+        "total_edge_error_mean_px", "px", "both stages: mean bin edge error against the real bins"
+    ),
     Column("total_edge_error_max_px", "px", "both stages: largest bin edge error"),
     Column("bin_overlap_x", "1", "sum of bin widths over the width of B, minus 1"),
     Column("bin_overlap_y", "1", "sum of bin heights over the height of B, minus 1"),

@@ -82,8 +82,8 @@ def build_export_graph(spec: OperatorSpec, dtype: FloatType, metadata: dict[str,
 def _add_align(builder: GraphBuilder, spec: AlignSpec, dtype: FloatType) -> str:
     if spec.sampling_ratio == 0 and not spec.native_to_roi_align:
         raise ParameterError(
-            "an adaptive grid with mode max or thirds does not fit in one graph: its size depends on "
-            "the RoI, and RoiAlign's output size is an attribute",
+            "an adaptive grid with mode max or thirds does not fit in one graph: its size depends "
+            "on the RoI, and RoiAlign's output size is an attribute",
             "give --sampling-ratio",
         )
     math = Arithmetic(builder, dtype)
@@ -134,9 +134,7 @@ def _add_box(math: Arithmetic, low: str, high: str, spec: PoolSpec) -> tuple[str
     return start, add("Max", size, one)
 
 
-def _add_bins(
-    math: Arithmetic, low: str, high: str, bins: int, spec: PoolSpec
-) -> tuple[str, str]:
+def _add_bins(math: Arithmetic, low: str, high: str, bins: int, spec: PoolSpec) -> tuple[str, str]:
     """``geometry.partition_box``: (first, last), each (K, bins) int64, before clipping."""
     add, builder = math.builder.add, math.builder
     index = np.arange(bins)
@@ -145,8 +143,10 @@ def _add_bins(
         start = math.scaled(low, spec)
         end = math.scaled(add("Add", high, math.number(1)), spec)
         step = add("Div", add("Sub", end, start), math.number(bins))
-        edges = [add("Add", add("Mul", builder.constant(p.astype(math.dtype)), step), start)
-                 for p in parts]
+        edges = [
+            add("Add", add("Mul", builder.constant(p.astype(math.dtype)), step), start)
+            for p in parts
+        ]
         return math.whole(add("Floor", edges[0])), math.whole(add("Ceil", edges[1]))
     start, size = _add_box(math, low, high, spec)
     if spec.partition == "overlap":
@@ -162,9 +162,7 @@ def _add_bins(
     return add("Add", start, edges[0]), add("Add", start, edges[1])
 
 
-def _add_axis_windows(
-    math: Arithmetic, first: str, last: str, cells: str
-) -> tuple[str, str]:
+def _add_axis_windows(math: Arithmetic, first: str, last: str, cells: str) -> tuple[str, str]:
     """Cells of every bin, (K, P, L), repeating the last one; and which bins are empty, (K, P)."""
     add, integers = math.builder.add, math.builder.integers
     zero, one = integers(0), integers(1)
@@ -173,9 +171,13 @@ def _add_axis_windows(
     # Without RoIs there is no longest bin, so a 1 stands beside them.
     lengths = add("Concat", add("Reshape", add("Sub", last, first), integers(-1)), one, axis=0)
     longest = add("ReduceMax", lengths, keepdims=0)
-    offsets = add("Range", math.builder.constant(np.array(0)), longest,
-                  math.builder.constant(np.array(1)))
-    deep_first, deep_last = add("Unsqueeze", first, integers(2)), add("Unsqueeze", last, integers(2))
+    offsets = add(
+        "Range", math.builder.constant(np.array(0)), longest, math.builder.constant(np.array(1))
+    )
+    deep_first, deep_last = (
+        add("Unsqueeze", first, integers(2)),
+        add("Unsqueeze", last, integers(2)),
+    )
     window = add("Min", add("Add", deep_first, offsets), add("Sub", deep_last, one))
     return add("Max", window, zero), add("LessOrEqual", last, first)
 
@@ -196,7 +198,9 @@ def _add_pool_windows(builder: GraphBuilder, spec: PoolSpec, dtype: FloatType) -
     index = add("Add", add("Add", y_index, x_index), batch)
     values = add("Gather", add_cell_table(builder), index, axis=0)
     maxima = add("ReduceMax", values, integers(3, 4), keepdims=0)
-    empty = add("Or", add("Unsqueeze", y_empty, integers(2)), add("Unsqueeze", x_empty, integers(1)))
+    empty = add(
+        "Or", add("Unsqueeze", y_empty, integers(2)), add("Unsqueeze", x_empty, integers(1))
+    )
     if spec.quantization == "mmcv":
         empty = add("Or", empty, _add_no_size(math, (x1, y1, x2, y2), spec))
     filled = add("Where", add("Unsqueeze", empty, integers(3)), math.number(0), maxima)

@@ -130,8 +130,9 @@ def open_pyramid(
     stored: list[StoredArray] = []
     try:
         if isinstance(features, str | os.PathLike):
+            # One by one: what was opened before an error must be closed.
             for address in resolve_addresses(features, names):
-                stored.append(open_array(address, "features"))
+                stored.append(open_array(address, "features"))  # noqa: PERF401
         else:
             arrays = [features] if isinstance(features, np.ndarray) else list(features)
             stored = [MemoryArray(values, f"features[{i}]") for i, values in enumerate(arrays)]
@@ -146,7 +147,9 @@ def _build_pyramid(
     stored: list[StoredArray], scales: Sequence[float] | None, note: Callable[[str], None]
 ) -> FeaturePyramid:
     if scales is not None and len(scales) != len(stored):
-        raise ParameterError(f"{len(scales)} spatial scales for {len(stored)} maps, expected as many")
+        raise ParameterError(
+            f"{len(scales)} spatial scales for {len(stored)} maps, expected as many"
+        )
     levels = []
     for index, array in enumerate(stored):
         shape = check_feature_shape(array)

@@ -107,7 +107,9 @@ def partition_box(
     return base + edges_in_cells[:, :-1], base + edges_in_cells[:, 1:]
 
 
-def real_box(low: FloatArray, high: FloatArray, spatial_scale: float) -> tuple[FloatArray, FloatArray]:
+def real_box(
+    low: FloatArray, high: FloatArray, spatial_scale: float
+) -> tuple[FloatArray, FloatArray]:
     """The box of mmcv's RoI Pool (mmcv ops, roi_pool): real edges, the end pixel inclusive."""
     one = low.dtype.type(1)
     return scale_to_cells(low, spatial_scale), scale_to_cells(high + one, spatial_scale)
@@ -116,7 +118,7 @@ def real_box(low: FloatArray, high: FloatArray, spatial_scale: float) -> tuple[F
 def hull_bins(
     start: FloatArray, end: FloatArray, bins: int, empty: NDArray[np.bool_]
 ) -> tuple[IntArray, IntArray]:
-    """mmcv's bins: the whole cells that each of ``bins`` equal parts of a real box touches.
+    """Bins of mmcv: the whole cells that each of ``bins`` equal parts of a real box touches.
 
     RoIs of the mask ``empty`` (without positive size on some axis) get bins without a cell.
     """
@@ -149,7 +151,7 @@ def quantize_rois(corners: FloatArray, spec: PoolSpec) -> tuple[AxisBins, AxisBi
         boxes, bins = [], []
         for (low, high), count in zip(sides, counts, strict=True):
             start, size = quantize_box(low, high, spec.spatial_scale, spec.quantization)
-            boxes.append((start, start + size))
+            boxes.append((start.astype(np.float64), (start + size).astype(np.float64)))
             bins.append(partition_box(start, size, count, spec.partition, corners.dtype))
     x_axis, y_axis = (
         AxisBins(start.astype(np.float64), end.astype(np.float64), *edges)
@@ -195,7 +197,9 @@ def sampling_points(
     """
     step = extent / bins
     index = np.arange(count)
-    inside = (index + 0.5) / count if spec.sampling_grid == "quarters" else (index + 1) / (count + 1)
+    inside = (
+        (index + 0.5) / count if spec.sampling_grid == "quarters" else (index + 1) / (count + 1)
+    )
     return start + step * (np.arange(bins)[:, None] + inside[None, :])
 
 

@@ -202,9 +202,7 @@ def build_window_max_graph(dtype: FloatType) -> Graph:
     """
     builder = GraphBuilder()
     values = builder.add("Gather", "cell_table", "windows", axis=0)
-    output = builder.add(
-        "ReduceMax", values, builder.integers(1), name="bin_maxima", keepdims=0
-    )
+    output = builder.add("ReduceMax", values, builder.integers(1), name="bin_maxima", keepdims=0)
     inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
         "cell_table": (dtype, ("cells", "C")),
         "windows": (INT64, ("bins", "L")),

@@ -57,7 +57,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Checked inputs. ``map_of_roi`` (K,) indexes ``places`` and, where there is one, the pyramid."""
+    """Checked inputs. ``map_of_roi`` (K,) indexes ``places`` and the pyramid's levels."""
 
     pyramid: FeaturePyramid | None
     rois: RoIs
@@ -83,15 +83,15 @@ def open_inputs(
 ) -> Inputs:
     """Open and check everything, before anything is computed. Raises InputError, ParameterError."""
     _check_one_stdin(features, rois)
-    scales = _parse_scale_option(options.get("spatial_scale"))
+    scales = parse_scale_option(options.get("spatial_scale"))
     names = options.get("levels") or ()
     names = parse_names(names) if isinstance(names, str) else tuple(names)
     files = _named_files(features, names) + _named_files(rois, ())
     if features is None:
-        scale = _single_scale(scales, note)
+        scale = single_scale(scales, note)
         check_spatial_scale(scale)
-        places = (Place(scale, map_size, level_of_scale(scale)),)
-        return _finish(None, rois, places, files, options, note)
+        place = Place(scale, map_size, level_of_scale(scale))
+        return _finish(None, rois, (place,), files, options, note)
     pyramid = open_pyramid(features, names, scales, note)
     try:
         places = tuple(
@@ -116,15 +116,18 @@ def _named_files(argument: Any, names: Sequence[str]) -> list[str]:
     return sorted({a.path for a in addresses if not a.is_stdin and os.path.exists(a.path)})
 
 
-def _parse_scale_option(option: Any) -> tuple[float, ...] | None:
+def parse_scale_option(option: Any) -> tuple[float, ...] | None:
+    """Text, a number or several numbers to scales; None where none was given."""
     if option is None:
         return None
     if isinstance(option, str):
         return parse_scales(option)
-    return (float(option),) if np.isscalar(option) else tuple(float(scale) for scale in option)
+    scales = np.atleast_1d(np.asarray(option, np.float64))
+    return tuple(scales.tolist())
 
 
-def _single_scale(scales: tuple[float, ...] | None, note: Note) -> float:
+def single_scale(scales: tuple[float, ...] | None, note: Note) -> float:
+    """The one scale of a run without features; 1.0 where none was given, which is noted."""
     if scales is None:
         note("no --spatial-scale, taking 1.0: errors in pixels are errors in cells")
         return 1.0
@@ -168,9 +171,7 @@ def _open_rois(rois: FeatureArgument, roi_format: RoiFormat) -> StoredArray:
     return MemoryArray(np.asarray(rois), "rois")
 
 
-def _assign(
-    rois: RoIs, places: Sequence[Place], options: InputOptions, name: str
-) -> IntArray:
+def _assign(rois: RoIs, places: Sequence[Place], options: InputOptions, name: str) -> IntArray:
     """(K,) which map each RoI is on, by a dataset of level numbers or by area."""
     level_from = options.get("level_from")
     numbers = [place.level for place in places]
@@ -185,8 +186,10 @@ def _assign(
         return assign_levels(rois.corners, rule, first, last) - first
     given, source = _read_levels(level_from)
     if given.shape != (len(rois),):
-        raise InputError(f"{source}: shape {given.shape}, expected ({len(rois)},) as {name} has rows")
-    bad = np.flatnonzero(~np.isin(given, numbers))
+        raise InputError(
+            f"{source}: shape {given.shape}, expected ({len(rois)},) as {name} has rows"
+        )
+    bad = np.flatnonzero(~np.isin(given, np.arange(first, last + 1)))
     if len(bad):
         raise InputError(
             f"{source}: row {bad[0]}: level {given[bad[0]]:g}, expected one of "

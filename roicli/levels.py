@@ -19,9 +19,7 @@ def level_of_scale(spatial_scale: float) -> int | None:
     return round(level) if abs(level - round(level)) < 1e-6 else None
 
 
-def assign_levels(
-    corners: FloatArray, rule: LevelRule, finest: int, coarsest: int
-) -> IntArray:
+def assign_levels(corners: FloatArray, rule: LevelRule, finest: int, coarsest: int) -> IntArray:
     """(K,) level numbers of RoIs (K, 4) in image pixels, from ``finest`` to ``coarsest``.
 
     ``floor(4 + log2(sqrt(area) / 224))``, in single precision as both libraries compute it, which
@@ -37,4 +35,5 @@ def assign_levels(
             level = np.float32(CANONICAL_LEVEL) + np.log2(quotient) + np.float32(1e-6)
         else:
             level = np.float32(CANONICAL_LEVEL) + np.log2(quotient + np.float32(1e-8))
-    return np.clip(np.floor(level), finest, coarsest).astype(np.int64)
+    numbers: IntArray = np.clip(np.floor(level), finest, coarsest).astype(np.int64)
+    return numbers

@@ -9,11 +9,17 @@ from typing import Any, cast
 import numpy as np
 
 from roicli.columns import VALUE_COLUMNS
-from roicli.datatypes import AlignSpec, Array, FloatArray, OperatorSpec, PoolSpec
+from roicli.datatypes import AlignSpec, Array, FloatArray, OperatorSpec
 from roicli.error_table import ErrorTable, MapGeometry
 from roicli.exceptions import ParameterError
 from roicli.features import FeatureArgument, FeaturePyramid
-from roicli.inputs import InputOptions, Inputs, open_inputs
+from roicli.inputs import (
+    InputOptions,
+    Inputs,
+    open_inputs,
+    parse_scale_option,
+    single_scale,
+)
 from roicli.pipeline import Engine, ValueMeasurer
 from roicli.providers import choose_provider, usable_cores
 from roicli.settings import Note, Setting, resolve_setting
@@ -62,12 +68,24 @@ def build_error_table(
     return ErrorTable(inputs.rois, maps, setting.pixel_model, inputs.map_of_roi, values, dtype)
 
 
+def resolve_operator(operator: Operator, options: Mapping[str, Any], note: Note) -> OperatorSpec:
+    """One operator at one scale, from options alone."""
+    node = None
+    if options.get("graph") is not None:
+        node = read_roi_node(options["graph"], operator, note)
+    setting = resolve_setting(options, operator, node)
+    scale = node.spatial_scale if node else options.get("spatial_scale")
+    spec = setting.pool if operator == "pool" else setting.align
+    return replace(spec, spatial_scale=single_scale(parse_scale_option(scale), note))
+
+
 def open_run(
     operator: str,
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     options: Mapping[str, Any],
 ) -> Run:
+    """Open and check everything; the caller closes ``inputs``. Raises RoicliError."""
     note: Note = options.get("note", silent)
     node = None
     if options.get("graph") is not None:
@@ -82,7 +100,7 @@ def open_run(
     reading = dict(options)
     if node is not None:
         reading["spatial_scale"] = node.spatial_scale
-    inputs = open_inputs(features, rois, cast(InputOptions, reading), note)
+    inputs = open_inputs(features, rois, cast("InputOptions", reading), note)
     try:
         provider = choose_provider(asked, "pool" if operator == "pool" else "align", note)
         return Run(operator, inputs, setting, Engine(provider, threads), asked)
@@ -108,6 +126,7 @@ def check_align_memory(run: Run, spec: AlignSpec) -> None:
 
 
 def build_value_measurers(run: Run) -> list[ValueMeasurer]:
+    """One measurer per level, filling ``run.value_columns``."""
     check_align_memory(run, replace(run.setting.align, mode="max"))
     count = len(run.inputs.rois)
     run.value_columns = {column.name: np.full(count, np.nan) for column in VALUE_COLUMNS}

@@ -14,7 +14,9 @@ def parse_size(text: str, name: str = "output size") -> Size:
     """``7`` or ``7x5`` (height x width) to (height, width)."""
     match = re.fullmatch(r"\s*(\d{1,9})\s*(?:[xX]\s*(\d{1,9})\s*)?", text)
     if match is None:
-        raise ParameterError(f"{name} is {text!r}, expected one number or HEIGHTxWIDTH, like 7 or 7x5")
+        raise ParameterError(
+            f"{name} is {text!r}, expected one number or HEIGHTxWIDTH, like 7 or 7x5"
+        )
     height, width = match.group(1), match.group(2) or match.group(1)
     if int(height) == 0 or int(width) == 0:
         raise ParameterError(f"{name} is {text!r}, expected sides of at least 1")

@@ -201,8 +201,12 @@ class ValueMeasurer:
         warp = replace(maximum, spatial_scale=1.0, aligned=True)
         specs: list[OperatorSpec] = [pool, average, maximum, warp]
         self._runners = [
-            build_runner(spec, dtype, engine.provider if spec is not pool else _pool_on(engine),
-                         engine.threads)
+            build_runner(
+                spec,
+                dtype,
+                engine.provider if spec is not pool else _pool_on(engine),
+                engine.threads,
+            )
             for spec in specs
         ]
         self._shape: tuple[int, ...] = pool.output_size

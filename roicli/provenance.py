@@ -17,6 +17,7 @@ from roicli.opened_run import Run
 from roicli.settings import Setting
 from roicli.version import __version__
 
+
 def utc_now() -> str:
     """The time as ISO 8601; SOURCE_DATE_EPOCH (reproducible-builds.org) sets it."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
@@ -86,6 +87,23 @@ def describe_run(
         "features_dataset": [dataset for _, _, dataset in names],
         "features_shape": [list(level.stored.shape) for level in levels],
         "features_dtype": [level.stored.precision.name for level in levels],
+    }
+
+
+def describe_export(spec: OperatorSpec, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """The metadata of an exported graph, with its inputs in words."""
+    chosen = _describe_align(spec) if isinstance(spec, AlignSpec) else _describe_rounding(spec)
+    return {
+        "roicli_version": __version__,
+        "operator": spec.operator,
+        "output_size": list(spec.output_size),
+        "spatial_scale": spec.spatial_scale,
+        **chosen,
+        "opset": OPSET,
+        "dtype": dtype.name,
+        "input_features": "(N, C, H, W) feature maps",
+        "input_rois": "(K, 5): batch_index, x1, y1, x2, y2 in image pixels",
+        "output_roi_features": "(K, C, P_h, P_w)",
     }
 
 

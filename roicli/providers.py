@@ -11,7 +11,7 @@ from roicli.exceptions import ProviderError
 from roicli.vocabulary import Operator, Provider
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-CUDA_INSTALL = "pip uninstall -y onnxruntime && pip install 'roicli[cuda]'"
+CUDA_INSTALL = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
 NATIVE_INSTALL = "pip install 'roicli[native]'"
 NO_MAX_ROI_POOL = "ONNX Runtime has no MaxRoiPool on CUDA"
 
@@ -79,7 +79,9 @@ def choose_provider(
         return "cpu"
     if requested == "native":
         if find_spec("numba") is None:
-            raise ProviderError("provider native needs Numba, which is not installed", NATIVE_INSTALL)
+            raise ProviderError(
+                "provider native needs Numba, which is not installed", NATIVE_INSTALL
+            )
         return "native"
     if requested == "cuda" and operator == "pool":
         raise ProviderError(f"{NO_MAX_ROI_POOL}, so pool runs on: cpu, native", "--provider cpu")

@@ -22,7 +22,7 @@ def quantize_errors(
     spec: PoolSpec,
     pixel_model: PixelModel,
     map_size: Size | None,
-    compute_dtype: np.dtype[np.floating] = np.dtype(np.float32),
+    compute_dtype: type[np.floating] | np.dtype[np.floating] = np.float32,
 ) -> dict[str, Array]:
     """Every geometric column of K RoIs on one map, but for ``roi`` and ``level``.
 
@@ -53,11 +53,12 @@ def size_classes(corners: FloatArray) -> Array:
     """(K,) COCO size classes as bytes, from the box area in image pixels (cocoeval areaRng)."""
     area = _area(corners)
     index = np.digitize(area, [SMALL_AREA_PX, MEDIUM_AREA_PX])
-    return np.array([name.encode() for name in SIZE_CLASSES], "S6")[index]
+    names: Array = np.array([name.encode() for name in SIZE_CLASSES], "S6")[index]
+    return names
 
 
 def _sides(boxes: FloatArray) -> FloatArray:
-    return np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
+    return np.asarray(np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0))
 
 
 def _area(boxes: FloatArray) -> FloatArray:
@@ -85,7 +86,9 @@ def _edge_columns(quantized: FloatArray, real: FloatArray, stride: float) -> dic
     }
     empty = np.any(q_extent <= 0, axis=1)
     for axis, name in enumerate(("width_ratio", "height_ratio")):
-        columns[name] = divide_where_positive(np.where(empty, 0.0, q_extent[:, axis]), extent[:, axis])
+        columns[name] = divide_where_positive(
+            np.where(empty, 0.0, q_extent[:, axis]), extent[:, axis]
+        )
     for index, edge in enumerate(("x1", "y1", "x2", "y2")):
         columns[f"quantized_{edge}"] = quantized[:, index]
         columns[f"{edge}_error_cells"] = error[:, index]
@@ -157,4 +160,4 @@ def _empty_bins(axes: tuple[AxisBins, AxisBins], map_size: Size | None) -> Array
     for bins, cells in zip(axes, (None, None) if map_size is None else map_size[::-1], strict=True):
         start, end = (bins.start, bins.end) if cells is None else bins.clipped(cells)
         filled.append((end > start).sum(axis=1))
-    return axes[0].start.shape[1] * axes[1].start.shape[1] - filled[0] * filled[1]
+    return np.asarray(axes[0].start.shape[1] * axes[1].start.shape[1] - filled[0] * filled[1])

@@ -81,7 +81,7 @@ def loads_cuda() -> bool:
     """Whether a small graph really runs on CUDA here."""
     graph = graphs.build_align_graph(AlignSpec(output_size=(1, 1)), np.dtype(np.float32))
     try:
-        return Session(graph, "cuda", 1).provider_used == CUDA
+        return bool(Session(graph, "cuda", 1).provider_used == CUDA)
     except ProviderError:
         return False
 
@@ -266,7 +266,8 @@ def build_runner(
     if provider == "native":
         from roicli.native_runner import NativeRunner
 
-        return NativeRunner(spec, threads)
+        native: Runner = NativeRunner(spec, threads)
+        return native
     if isinstance(spec, PoolSpec):
         if spec.native_to_max_roi_pool and dtype == np.float32:
             return MaxRoiPoolRunner(spec, threads)

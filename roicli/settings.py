@@ -18,6 +18,7 @@ from roicli.presets import PRESETS
 from roicli.user_graph import RoiNode
 from roicli.vocabulary import (
     Compression,
+    GraphDtype,
     Mode,
     Partition,
     PixelModel,
@@ -54,7 +55,9 @@ class OperatorOptions(InputOptions, total=False):
 
 
 class ErrorsOptions(OperatorOptions, total=False):
-    """Options of ``errors``; ``errors_out`` is a file for the whole table, ``force`` replaces it."""
+    """Options of ``errors``; ``errors_out`` is a file for the whole table, which ``force``
+    replaces.
+    """
 
     errors_out: str | os.PathLike[str] | None
     force: bool
@@ -71,6 +74,15 @@ class RunOptions(ErrorsOptions, total=False):
     compression: Compression
     values: bool
     graph: str | os.PathLike[str] | None
+
+
+class ExportOptions(OperatorOptions, total=False):
+    """Options of ``export``; ``dtype`` of the graph's tensors, ``force`` replaces a file."""
+
+    mode: Mode | None
+    graph: str | os.PathLike[str] | None
+    dtype: GraphDtype
+    force: bool
 
 
 class AlignOptions(RunOptions, total=False):

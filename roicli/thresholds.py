@@ -54,7 +54,8 @@ def parse_threshold(text: str, direction: Direction) -> Threshold:
         )
     if colon and statistic not in STATISTICS:
         raise ParameterError(
-            f"threshold {text!r} has statistic {statistic!r}, expected one of: {', '.join(STATISTICS)}"
+            f"threshold {text!r} has statistic {statistic!r}, expected one of: "
+            + ", ".join(STATISTICS)
         )
     if column in COLUMN_BY_NAME and COLUMN_BY_NAME[column].kind == "text":
         raise ParameterError(f"threshold {text!r}: column {column} holds words, not numbers")

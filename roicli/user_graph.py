@@ -84,8 +84,8 @@ def _check_node(node: RoiNode, path: str, operator: Operator) -> None:
         )
     if node.mode != "avg":
         raise InputError(
-            f"{path}: node {node.name} has mode={node.mode!r}, which takes the maximum over weighted "
-            "corners, not over samples (microsoft/onnxruntime#6146), and is not run",
+            f"{path}: node {node.name} has mode={node.mode!r}, which takes the maximum over "
+            "weighted corners, not over samples (microsoft/onnxruntime#6146), and is not run",
             "for the maximum of the samples drop --graph and use --mode max",
         )
 

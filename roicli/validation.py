@@ -156,7 +156,9 @@ def check_sampling_memory(
     per_sample = SAMPLE_BYTES
     if not spec.native_to_roi_align:
         per_sample += 2 * channels * dtype.itemsize
-    needed = np.prod(counts + 0.0, axis=1) * (spec.output_size[0] * spec.output_size[1] * per_sample)
+    needed = np.prod(counts + 0.0, axis=1) * (
+        spec.output_size[0] * spec.output_size[1] * per_sample
+    )
     if len(needed) and needed.max() > MAX_SAMPLES_BYTES:
         worst = int(np.argmax(needed))
         across, down = counts[worst]
@@ -175,7 +177,9 @@ def check_image_size(normalized: bool, image_size: Size | None) -> Size | None:
     return image_size if normalized else None
 
 
-def describe_unusual(rois: RoIs, spatial_scale: float, map_size: Size | None) -> tuple[int, int, int]:
+def describe_unusual(
+    rois: RoIs, spatial_scale: float, map_size: Size | None
+) -> tuple[int, int, int]:
     """How many RoIs have crossed corners, reach outside the map, lie wholly outside it."""
     cells = rois.corners * spatial_scale
     crossed = np.any(cells[:, 2:] < cells[:, :2], axis=1)

@@ -46,4 +46,3 @@ def measure_value_errors(
 
 def _dot(left: FloatArray, right: FloatArray) -> FloatArray:
     return np.asarray(np.einsum("kn,kn->k", left, right))
-

@@ -14,12 +14,11 @@ Operator = Literal["align", "pool"]
 LevelRule = Literal["torchvision", "detectron2"]
 RoiFormat = Literal["xyxy", "xywh", "cxcywh"]
 ResultDtype = Literal["float16", "float32", "float64"]
+GraphDtype = Literal["float32", "float64"]
 Compression = Literal["none", "gzip", "lzf"]
 TableFormat = Literal["table", "json", "jsonl", "csv", "tsv", "md"]
 Statistic = Literal["mean", "median", "p95", "max", "min"]
-PresetName = Literal[
-    "caffe", "torchvision", "detectron2", "mmcv", "onnx10", "onnx16", "openvino"
-]
+PresetName = Literal["caffe", "torchvision", "detectron2", "mmcv", "onnx10", "onnx16", "openvino"]
 
 SIZE_CLASSES = ("small", "medium", "large")
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)

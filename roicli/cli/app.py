@@ -8,6 +8,7 @@ import typer
 
 from roicli.cli.boundary import Boundary, install_signal_handlers
 from roicli.cli.errors import errors
+from roicli.cli.export import export
 from roicli.cli.listings import presets, providers
 from roicli.cli.operators import align, pool
 from roicli.version import __version__
@@ -36,7 +37,7 @@ def _describe(
     """RoI Align and RoI Pool over stored feature maps, and what rounding does to each RoI."""
 
 
-for command in (align, pool, errors, providers, presets):
+for command in (align, pool, errors, export, providers, presets):
     app.command()(command)
 
 

@@ -1,4 +1,4 @@
-"""The one place where errors become a line on stderr and an exit code. Bugs keep their traceback."""
+"""Where errors become a line on stderr and an exit code. Bugs keep their traceback."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ INTERRUPTED, TERMINATED = 130, 143
 class Boundary(TyperGroup):
     """Runs a command and turns the package's own errors into exit codes."""
 
-    def invoke(self, ctx: Any) -> Any:
+    def invoke(self, ctx: Any) -> None:
         """Invoke the command inside the boundary."""
         try:
-            result = super().invoke(ctx)
+            super().invoke(ctx)
             sys.stdout.flush()
-            return result
         except RoicliError as error:
             print_line("error", str(error))
             raise typer.Exit(error.exit_code) from None

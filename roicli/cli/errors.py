@@ -17,7 +17,9 @@ Inputs = Annotated[
 MapSize = Annotated[
     str | None,
     typer.Option(
-        "--map-size", metavar="HxW", rich_help_panel=opt.READING,
+        "--map-size",
+        metavar="HxW",
+        rich_help_panel=opt.READING,
         help="Without features: the map's size in cells, for clipped_fraction.",
     ),
 ]

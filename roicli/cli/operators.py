@@ -102,7 +102,10 @@ TABLE_OPTIONS = ("rows", "sort", "columns", "fail_over", "fail_under")
 def take_table_options(given: dict[str, Any]) -> TableOptions:
     """Pop the options of the table; what stays is the library's."""
     picked = {name: given.pop(name) for name in TABLE_OPTIONS}
-    picked["fail_over"], picked["fail_under"] = picked["fail_over"] or [], picked["fail_under"] or []
+    picked["fail_over"], picked["fail_under"] = (
+        picked["fail_over"] or [],
+        picked["fail_under"] or [],
+    )
     show = not (given.pop("no_table") or given["quiet"])
     return TableOptions(format=given.pop("table_format"), show=show, **picked)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from roicli import geometry
 from roicli.datatypes import AlignSpec, Array, FloatArray, IntArray, OperatorSpec, PoolSpec
 from roicli.exceptions import ProviderError
 
+# native.lanes.LANES, which cannot be imported without Numba.
 LANES = 16
 # Jobs a thread, so that the threads finish together.
 JOBS_PER_THREAD = 4
@@ -38,7 +40,7 @@ class Job(NamedTuple):
 
 
 def is_compiled(spec: OperatorSpec, dtype: Any) -> bool:
-    """Whether the kernels for ``spec`` on maps of ``dtype`` are on disk.
+    """Whether the kernels for ``spec`` on maps of ``dtype`` are on disk, as far as dates tell.
 
     If not, the first run (or ``prepare``) takes seconds. Raises ProviderError without Numba.
     """
@@ -90,7 +92,7 @@ def run_roi_align(
 def _groups(labels: IntArray) -> list[slice]:
     """The runs of equal values in sorted labels (K,)."""
     edges = np.flatnonzero(np.diff(labels, prepend=-1, append=-1))
-    return [slice(*pair) for pair in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(*pair) for pair in pairwise(edges)]
 
 
 def _align_rows(
@@ -180,9 +182,8 @@ def run_roi_pool(
     """
     channels, height, width = feature_map.shape
     kernel = _kernels().kernel("pool_blocks", feature_map.dtype.name)
-    windows = import_module("roicli.native.pool").AxisWindows
-    axes = geometry.quantize_rois(corners, spec)
-    x, y = (windows(*axis.clipped(cells)) for axis, cells in zip(axes, (width, height)))
+    x_axis, y_axis = geometry.quantize_rois(corners, spec)
+    x, y = _axis_windows(x_axis, width), _axis_windows(y_axis, height)
     threads = _useful_threads(threads, out)
     order, ends = _parts(corners, channels, threads)
     flat, flat_out = feature_map.reshape(channels, -1), out.reshape(-1)
@@ -196,6 +197,12 @@ def run_roi_pool(
     _run_jobs(run, _jobs(channels, len(ends) - 1, threads), room, feature_map.dtype, threads)
 
 
+def _axis_windows(axis: geometry.AxisBins, cells: int) -> Any:
+    """AxisWindows of the bins on a map that is ``cells`` long."""
+    start, end = (edges.reshape(-1) for edges in axis.clipped(cells))
+    return import_module("roicli.native.pool").AxisWindows(start, end, axis.start.shape[1])
+
+
 # Jobs -----------------------------------------------------------------------------------------
 
 
@@ -203,7 +210,7 @@ def _useful_threads(threads: int, out: FloatArray) -> int:
     """As many of the threads as the result (K, C, P_h, P_w) is worth starting."""
     roi_count, channels, height, width = out.shape
     values = roi_count * -(-channels // LANES) * LANES * height * width
-    return min(threads, max(values // VALUES_PER_THREAD, 1))
+    return min(threads, max(int(values) // VALUES_PER_THREAD, 1))
 
 
 def _parts(corners: FloatArray, channels: int, threads: int) -> tuple[IntArray, IntArray]:
@@ -225,8 +232,7 @@ def _jobs(channels: int, parts: int, threads: int) -> list[Job]:
     wanted = -(-threads * JOBS_PER_THREAD // parts) if threads > 1 else 1
     ranges = min(wanted, blocks)
     edges = [blocks * number // ranges * LANES for number in range(ranges)] + [channels]
-    pairs = list(zip(edges[:-1], edges[1:], strict=True))
-    return [Job(first, end, part) for first, end in pairs for part in range(parts)]
+    return [Job(*pair, part) for pair in pairwise(edges) for part in range(parts)]
 
 
 def _run_jobs(

@@ -75,7 +75,7 @@ def _place_points(axis: AxisBoxes, points: AxisPoints) -> None:
                 if place < kind(-1) or place > kind(axis.cells):
                     continue
                 place = max(place, kind(0))
-                low = min(np.int64(place), last)
+                low: Any = min(np.int64(place), last)
                 share = place - kind(low) if low < last else kind(0)
                 points.offsets[filled] = low * axis.cell_stride
                 points.offsets[filled + 1] = min(low + 1, last) * axis.cell_stride

@@ -40,7 +40,10 @@ def _align_blocks_signature(real: Any) -> Any:
 
 
 def _pool_blocks_signature(real: Any) -> Any:
-    reals, windows = types.Array(real, 1, "C"), types.NamedUniTuple(TABLE, 2, AxisWindows)
+    reals, windows = (
+        types.Array(real, 1, "C"),
+        types.NamedTuple([WHOLES, WHOLES, WHOLE], AxisWindows),
+    )
     plan = [WHOLES, TABLE, WHOLE, windows, windows]
     return types.void(_feature_map(real), WHOLE, WHOLE, *plan, reals, reals, reals, reals)
 

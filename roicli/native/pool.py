@@ -10,15 +10,26 @@ from typing import Any, NamedTuple
 
 from numba import njit
 
-from roicli.native.lanes import LANES, load, maximum, spread, store
+from roicli.native.lanes import LANES, item, load, maximum, spread, store
 from roicli.native.packing import COMPILE, pack, unpack
 
 
 class AxisWindows(NamedTuple):
-    """One axis of the bins, clipped to the map: ``start``, ``end`` (K, P) int64, half-open."""
+    """One axis of the bins of K RoIs, clipped to the map, in cells and half-open.
+
+    ``start``, ``end`` (K * bins,) int64; the bins of a RoI lie in order.
+    """
 
     start: Any
     end: Any
+    bins: int
+
+
+@njit(forceinline=True, **COMPILE)
+def _region(axis: AxisWindows, roi: int) -> tuple[int, int]:
+    """The cells from the first to the last bin of a RoI."""
+    first = roi * axis.bins
+    return item(axis.start, first), item(axis.end, first + axis.bins - 1)
 
 
 @njit(**COMPILE)
@@ -27,13 +38,13 @@ def _cover(rois: Any, x: AxisWindows, y: AxisWindows, width: int, spans: Any) ->
     spans[:, 0] = width
     spans[:, 1] = 0
     for roi in rois:
-        first, end = x.start[roi].min(), x.end[roi].max()
-        for row in range(y.start[roi].min(), y.end[roi].max()):
-            spans[row, 0] = min(spans[row, 0], first)
-            spans[row, 1] = max(spans[row, 1], end)
+        columns, rows = _region(x, roi), _region(y, roi)
+        for row in range(rows[0], rows[1]):
+            spans[row, 0] = min(spans[row, 0], columns[0])
+            spans[row, 1] = max(spans[row, 1], columns[1])
 
 
-@njit(**COMPILE)
+@njit(forceinline=True, **COMPILE)
 def _reduce_rows(packed: Any, width: int, rows: Any, columns: Any, line: Any) -> None:
     """The maximum over ``rows`` of each of ``columns`` (both half-open, in cells), to ``line``."""
     step = width * LANES
@@ -64,17 +75,17 @@ def _reduce_rows(packed: Any, width: int, rows: Any, columns: Any, line: Any) ->
         column += 1
 
 
-@njit(**COMPILE)
-def _pool_line(line: Any, starts: Any, ends: Any, block: Any, place: int) -> None:
+@njit(forceinline=True, **COMPILE)
+def _pool_line(line: Any, x: AxisWindows, roi: int, block: Any, place: int) -> None:
     """The maximum of each bin of a ``line`` to ``block[place:]``; an empty bin is 0."""
-    for number in range(len(starts)):
-        start, end = starts[number] * LANES, ends[number] * LANES
+    for number in range(x.bins):
+        start = item(x.start, roi * x.bins + number) * LANES
+        end = item(x.end, roi * x.bins + number) * LANES
+        value = spread(line.dtype.type(0))
         if start < end:
             value = load(line, start)
             for cell in range(start + LANES, end, LANES):
                 value = maximum(load(line, cell), value)
-        else:
-            value = spread(line.dtype.type(0))
         store(block, place + number * LANES, value)
 
 
@@ -83,16 +94,15 @@ def _pool_roi(
     packed: Any, width: int, roi: int, x: AxisWindows, y: AxisWindows, line: Any, block: Any
 ) -> None:
     """RoI Pool of one RoI on the packed channels, to ``block`` (P_h * P_w * 16,)."""
-    bins_y, bins_x = y.start.shape[1], x.start.shape[1]
-    columns = x.start[roi].min(), x.end[roi].max()
-    for number in range(bins_y):
-        rows = y.start[roi, number], y.end[roi, number]
-        place = number * bins_x * LANES
+    columns = _region(x, roi)
+    for number in range(y.bins):
+        rows = item(y.start, roi * y.bins + number), item(y.end, roi * y.bins + number)
+        place = number * x.bins * LANES
         if rows[0] < rows[1]:
             _reduce_rows(packed, width, rows, columns, line)
-            _pool_line(line, x.start[roi], x.end[roi], block, place)
+            _pool_line(line, x, roi, block, place)
         else:
-            for cell in range(place, place + bins_x * LANES, LANES):
+            for cell in range(place, place + x.bins * LANES, LANES):
                 store(block, cell, spread(packed.dtype.type(0)))
 
 
@@ -118,7 +128,7 @@ def pool_blocks(
     * P_h * P_w,).
     """
     _cover(rois, x, y, width, spans)
-    bins = y.start.shape[1] * x.start.shape[1]
+    bins = y.bins * x.bins
     for channel in range(first_channel, end_channel, LANES):
         pack(feature_map, channel, spans, width, packed)
         for roi in rois:

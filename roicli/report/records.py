@@ -109,6 +109,4 @@ def write_markdown(headers: Sequence[str], rows: Sequence[Sequence[str]], stream
 
 def format_records(block: Array, columns: Sequence[Column]) -> list[list[str]]:
     """Rows of cells as people read them."""
-    return [
-        [format_cell(plain_value(row[c.name], c), c) for c in columns] for row in block
-    ]
+    return [[format_cell(plain_value(row[c.name], c), c) for c in columns] for row in block]

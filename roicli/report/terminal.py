@@ -65,7 +65,7 @@ GAP = 2
 
 @dataclass(frozen=True)
 class View:
-    """What a person asked to see: how many rows (None: all), sorted by which column, which columns."""
+    """What a person asked to see: how many rows (None: all), sorted by what, which columns."""
 
     rows: int | None = 20
     sort: str = "edge_error_max_px"
@@ -113,15 +113,13 @@ def _fitting(widths: Sequence[int], limit: int) -> int:
     return max(count, 1)
 
 
-def print_table(
-    table: ErrorTable, parameters: dict[str, Any], view: View, stream: TextIO
-) -> None:
+def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, stream: TextIO) -> None:
     """The worst rows, then the summary, as wide as the terminal allows."""
     console = Console(file=stream, highlight=False, soft_wrap=False)
     columns, rows = _cells(table, view)
     headers = [wrap_name(column.name, HEADER_WIDTH) for column in columns]
     widths = [
-        max(max(map(len, header)), *(len(row[i]) for row in rows), 1)
+        max(*(len(line) for line in header), *(len(row[i]) for row in rows), 1)
         for i, header in enumerate(headers)
     ]
     count = len(columns) if view.columns else _fitting(widths, console.width)

@@ -61,7 +61,9 @@ def parse_address(text: str | os.PathLike[str]) -> Address:
     """``FILE[::DATASET]`` to an Address."""
     path, separator, dataset = os.fspath(text).partition(SEPARATOR)
     if not path:
-        raise InputError(f"address {os.fspath(text)!r} names no file", "write FILE or FILE::DATASET")
+        raise InputError(
+            f"address {os.fspath(text)!r} names no file", "write FILE or FILE::DATASET"
+        )
     if separator and not dataset.strip("/"):
         return Address(path)
     return Address(path, dataset or None)

@@ -34,7 +34,7 @@ class Hdf5Writer:
         self._shape, self._dtype = shape, dtype
         self._compression = compression
         self._scratch = f"{path}.rows" if compression != "none" else None
-        offset = 0
+        offset: int | None = 0
         with h5py.File(path, "w", libver=("earliest", "v110")) as file:
             if self._scratch is None:
                 offset = self._create_contiguous(file)

@@ -26,7 +26,7 @@ OPAQUE_BFLOAT16 = np.dtype("V2")
 
 
 def open_npy(path: str) -> StoredArray:
-    """Open a .npy file. Raises InputError where it is not one, is cut short, or holds no numbers."""
+    """Open a .npy file. Raises InputError: not one, cut short, or without numbers."""
     check_regular_file(path)
     with open(path, "rb") as stream:
         magic = stream.read(len(MAGIC))

@@ -13,6 +13,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -96,10 +97,17 @@ def _flush_to_disk(path: str) -> None:
         os.close(descriptor)
 
 
+def _as_bytes(values: Array) -> memoryview:
+    """The bytes of a C-contiguous array, not copied."""
+    return memoryview(cast("Any", values.reshape(-1).view(np.uint8)))
+
+
 class RowFile:
     """Rows of a fixed size at an offset in a file, written in any order."""
 
-    def __init__(self, path: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.floating]):
+    def __init__(
+        self, path: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.floating]
+    ) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         self._offset = offset
         self.shape, self.dtype = shape, dtype
@@ -110,7 +118,7 @@ class RowFile:
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Write ``block`` (k, ...) to ``rows`` (k,); neighbours go out in one write."""
-        data = memoryview(np.ascontiguousarray(block, self.dtype).reshape(-1).view(np.uint8))
+        data = _as_bytes(np.ascontiguousarray(block, self.dtype))
         cuts = np.flatnonzero(np.diff(rows) != 1) + 1
         starts = np.concatenate([[0], cuts, [len(rows)]])
         for first, last in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
@@ -126,7 +134,7 @@ class RowFile:
     def read_rows(self, start: int, stop: int) -> Array:
         """Rows that were written, (stop - start, ...)."""
         out = np.empty((stop - start, *self.shape[1:]), self.dtype)
-        view = memoryview(out.reshape(-1).view(np.uint8))
+        view = _as_bytes(out)
         offset = self._offset + start * self._row_bytes
         while view:
             count = os.preadv(self._descriptor, [view], offset)

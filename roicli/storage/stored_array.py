@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -30,9 +30,10 @@ class Precision:
         if self.mantissa_bits is None:
             return np.full(np.shape(values), 0.5)
         _, exponent = np.frexp(np.abs(values.astype(np.float64)))
-        exponent = np.maximum(np.where(values == 0, self.minimum_exponent, exponent - 1),
-                              self.minimum_exponent)
-        return np.ldexp(0.5, exponent - self.mantissa_bits)
+        exponent = np.maximum(
+            np.where(values == 0, self.minimum_exponent, exponent - 1), self.minimum_exponent
+        )
+        return np.asarray(np.ldexp(0.5, exponent - self.mantissa_bits))
 
 
 BFLOAT16 = Precision(BFLOAT16_NAME, 7, -126)
@@ -113,7 +114,7 @@ class NpyArray:
         return out
 
     def _read_at(self, offset: int, out: Array) -> None:
-        view = memoryview(out.reshape(-1).view(np.uint8))
+        view = memoryview(cast("Any", out.reshape(-1).view(np.uint8)))
         while view:
             count = os.preadv(self._file.fileno(), [view], offset)
             if count == 0:

@@ -72,7 +72,9 @@ def _header_columns(header: list[str], name: str, coordinate_names: Sequence[str
 def _parse_row(cells: list[str], columns: list[int] | None, width: int, where: str) -> list[float]:
     if columns is None:
         if len(cells) != width:
-            raise InputError(f"{where}: {len(cells)} columns, expected {width} as on the first line")
+            raise InputError(
+                f"{where}: {len(cells)} columns, expected {width} as on the first line"
+            )
         columns = list(range(width))
     elif len(cells) <= max(columns):
         raise InputError(f"{where}: {len(cells)} columns, the header has more")

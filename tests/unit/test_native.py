@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,10 @@ LOADS = [
     ((256, 13, 9), 30, (14, 14), 1 / 16),
     ((16, 20, 27), 1, (7, 7), 1 / 3),
     ((5, 20, 27), 0, (7, 7), 1.0),
+]
+POOL_RULES = [
+    *product(["caffe", "floor", "round", "hull"], ["overlap", "disjoint", "floor-size"]),
+    ("mmcv", "overlap"),
 ]
 DTYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
 
@@ -131,12 +137,12 @@ def fine_grid(
     samples = samples.reshape(shape)[:, :, :, :rows, :, :columns]
     if spec.mode == "max":
         return np.asarray(samples.max(axis=(3, 5)))
-    total = None
-    for row in range(rows):
-        line = samples[:, :, :, row, :, 0]
-        for column in range(1, columns):
-            line = line + samples[:, :, :, row, :, column]
-        total = line if total is None else total + line
+    lines = samples[..., 0]
+    for column in range(1, columns):
+        lines = lines + samples[..., column]
+    total = lines[:, :, :, 0]
+    for row in range(1, rows):
+        total = total + lines[:, :, :, row]
     return np.asarray(total / samples.dtype.type(rows * columns))
 
 
@@ -189,6 +195,12 @@ def compiled(
     return out
 
 
+def every_operator(size: tuple[int, int], scale: float) -> list[AlignSpec | PoolSpec]:
+    """Align fixed, adaptive and on the fine grid, and pool."""
+    maximum = AlignSpec(size, scale, 2, mode="max")
+    return [AlignSpec(size, scale, 2), AlignSpec(size, scale, 0), maximum, PoolSpec(size, scale)]
+
+
 @pytest.fixture
 def always_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the threads asked for, however small the load."""
@@ -237,13 +249,10 @@ def test_pool_has_the_bits_of_onnx_runtime(number: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("partition", ["overlap", "disjoint", "floor-size"])
-@pytest.mark.parametrize("quantization", ["caffe", "floor", "round", "hull", "mmcv"])
+@pytest.mark.parametrize(("quantization", "partition"), POOL_RULES)
 def test_pool_takes_the_maximum_of_the_bins_of_every_rule(
     quantization: Any, partition: Any, dtype: str
 ) -> None:
-    if quantization == "mmcv" and partition != "overlap":
-        pytest.skip("mmcv has bins of its own")
     for number, (shape, count, size, scale) in enumerate(LOADS):
         feature_map, corners = load(shape, min(count, 30), scale, dtype, number)
         spec = PoolSpec(size, scale, quantization, partition)
@@ -294,7 +303,7 @@ def test_worked_examples_by_eye() -> None:
 def test_threads_do_not_change_a_bit(threads: int) -> None:
     for number, (shape, count, size, scale) in enumerate(LOADS):
         feature_map, corners = load(shape, count, scale, "float32", number)
-        for spec in (AlignSpec(size, scale, 0), AlignSpec(size, scale, 2), PoolSpec(size, scale)):
+        for spec in every_operator(size, scale):
             alone = compiled(feature_map, corners, spec)
             assert np.array_equal(compiled(feature_map, corners, spec, threads), alone)
 
@@ -302,7 +311,7 @@ def test_threads_do_not_change_a_bit(threads: int) -> None:
 @pytest.mark.usefixtures("always_threads")
 def test_several_callers_at_once() -> None:
     feature_map, corners = load((40, 17, 33), 80, 0.1, "float32", 5)
-    specs = [AlignSpec((7, 5), 0.1), PoolSpec((7, 5), 0.1), AlignSpec((7, 5), 0.1, 0)] * 8
+    specs = every_operator((7, 5), 0.1) * 8
     alone = [compiled(feature_map, corners, spec) for spec in specs]
     with ThreadPoolExecutor(4) as executor:
         together = executor.map(lambda spec: compiled(feature_map, corners, spec, 2), specs)
@@ -327,6 +336,10 @@ def test_a_read_only_map_needs_no_kernel_of_its_own() -> None:
     assert np.array_equal(
         compiled(feature_map, corners, PoolSpec()), expected_pool(feature_map, corners, PoolSpec())
     )
+
+
+def test_the_width_of_a_block_is_the_same_everywhere() -> None:
+    assert native.LANES == import_module("roicli.native.lanes").LANES
 
 
 @pytest.mark.parametrize("spec", [AlignSpec(), PoolSpec()])

@@ -1,0 +1,49 @@
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types cov docs check clean
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := demo-output
+
+help:  ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "roicli needs Python 3.11 or later; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: pyproject.toml .venv/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --editable '.[native]'
+	@touch $@
+
+.venv/.developing: pyproject.toml .venv/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[native,dev]'
+	@touch $@
+
+install: .venv/.installed  ## make .venv with the tool in it: .venv/bin/roicli
+
+demo: install  ## run align and pool on the sample data and show the tables
+	@mkdir -p $(DEMO)
+	$(BIN)/roicli align sample_data/text_fpn.h5::p3 sample_data/text_rois.npy \
+		--output $(DEMO)/text_fpn.align.h5 --force --rows 10
+	$(BIN)/roicli pool sample_data/text_fpn.h5::p3 sample_data/text_rois.npy \
+		--output $(DEMO)/text_fpn.pool.h5 --force --rows 10
+
+test: .venv/.developing  ## run the tests
+	$(BIN)/python -m pytest --quiet
+
+lint: .venv/.developing  ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.developing  ## check types
+	$(BIN)/mypy
+
+cov: .venv/.developing  ## run the tests and measure branch coverage
+	$(BIN)/python -m pytest --quiet --cov --cov-branch --cov-report=term --cov-fail-under=95
+
+check: lint types test  ## all that continuous integration runs
+
+clean:  ## remove what the targets above made
+	rm -rf .venv $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

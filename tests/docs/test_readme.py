@@ -1,0 +1,66 @@
+"""The README's commands and Python, run in order as a reader would, in an empty folder."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.removeprefix("$ ")
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder with the sample data in it."""
+    place = tmp_path_factory.mktemp("readme")
+    (place / "sample_data").symlink_to(ROOT / "sample_data")
+    launcher = place / "bin" / "roicli"
+    launcher.parent.mkdir()
+    launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m roicli "$@"\n')
+    launcher.chmod(0o755)
+    return place
+
+
+def test_first_code_block_is_the_two_commands() -> None:
+    block = re.search(r"((?:^    .*\n)+)", README, re.MULTILINE)
+    assert block is not None
+    assert [line.split("#")[0].strip() for line in block[1].splitlines()] == [
+        "make demo",
+        "make test",
+    ]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_runs(command: str, folder: Path) -> None:
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command, shell=True, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "error:" not in done.stderr
+
+
+def test_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    names: dict[str, object] = {}
+    for block in PYTHON:
+        exec(compile(block, "README.md", "exec"), names)
+
+
+def test_every_command_is_in_the_readme() -> None:
+    from roicli.cli.app import app
+
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert f"roicli {command.callback.__name__}" in README
