@@ -14,7 +14,6 @@ from roicli import provenance
 from roicli.datatypes import AlignSpec, Array, FloatArray, OperatorSpec, Size
 from roicli.error_table import ErrorTable
 from roicli.exceptions import ParameterError
-from roicli.export_graphs import build_export_graph
 from roicli.features import FeatureArgument, resolve_addresses
 from roicli.inputs import Inputs, open_inputs
 from roicli.opened_run import (
@@ -228,6 +227,8 @@ def export(
     also for a rule whose index arithmetic does not fit in a graph.
     """
     import onnx
+
+    from roicli.export_graphs import build_export_graph
 
     path, note = os.fspath(output), options.get("note", silent)
     check_output(path, [], options.get("force", False), (".onnx",))

@@ -16,7 +16,7 @@ from roicli.levels import level_of_scale
 from roicli.storage.address import Address, parse_address
 from roicli.storage.opening import open_array
 from roicli.storage.stored_array import MemoryArray, StoredArray
-from roicli.validation import check_feature_shape
+from roicli.validation import check_feature_shape, check_memory
 
 SCALE_ATTRIBUTE = "spatial_scale"
 FloatType = np.dtype[np.floating[Any]]
@@ -38,9 +38,15 @@ class FeatureLevel:
         return np.dtype(np.float64 if self.stored.dtype == np.float64 else np.float32)
 
     @property
-    def image_bytes(self) -> int:
-        """Bytes of one image as it is stored."""
-        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.stored.dtype.itemsize
+    def computed_bytes(self) -> int:
+        """Bytes of one image in the dtype that it is computed in."""
+        return math.prod(self.shape[1:]) * self.compute_dtype.itemsize
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of one image as stored and, where that differs, upcast."""
+        stored = math.prod(self.shape[1:]) * self.stored.dtype.itemsize
+        return stored + (0 if self.stored.dtype == self.compute_dtype else self.computed_bytes)
 
     def read_image(self, index: int, buffer: MapBuffer) -> FloatArray:
         """Image ``index`` as (C, H, W) in the buffer's dtype."""
@@ -155,7 +161,9 @@ def _build_pyramid(
         shape = check_feature_shape(array)
         scale = scales[index] if scales is not None else _stored_scale(array, len(stored), note)
         check_spatial_scale(scale)
-        check_memory(array.name, shape, array.dtype)
+        # As stored, and upcast.
+        image_bytes = math.prod(shape[1:]) * (array.dtype.itemsize + 8)
+        check_memory(array.name, f"one image of shape {shape[1:]}", image_bytes)
         levels.append(FeatureLevel(array, shape, scale, level_of_scale(scale)))
     if len(levels) > 1:
         _check_levels(levels)
@@ -176,7 +184,14 @@ def _stored_scale(array: StoredArray, maps: int, note: Callable[[str], None]) ->
         raise InputError(
             f"{array.name}: attribute {SCALE_ATTRIBUTE} is {value.tolist()!r}, expected one number"
         )
-    return float(value.reshape(()))
+    scale = float(value.reshape(()))
+    try:
+        check_spatial_scale(scale)
+    except ParameterError as error:
+        raise InputError(
+            f"{array.name}: attribute {SCALE_ATTRIBUTE}: {error.message}", "or give --spatial-scale"
+        ) from None
+    return scale
 
 
 def _check_levels(levels: Sequence[FeatureLevel]) -> None:
@@ -197,15 +212,4 @@ def _check_levels(levels: Sequence[FeatureLevel]) -> None:
     if numbers != list(steps):
         raise ParameterError(
             f"levels are {numbers}, expected each stride twice the one before, finest first"
-        )
-
-
-def check_memory(name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
-    """Raise InputError where one image, as stored and upcast, is more than the memory there is."""
-    needed = math.prod(shape[1:]) * (dtype.itemsize + 8)
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > available:
-        raise InputError(
-            f"{name}: one image of shape {tuple(shape[1:])} takes {needed:,} bytes, "
-            f"this machine has {available:,}"
         )

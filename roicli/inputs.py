@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from roicli.storage.stored_array import MemoryArray, StoredArray
 from roicli.validation import (
     COORDINATE_NAMES,
     check_image_size,
+    check_memory,
     check_reach,
     check_rois,
     describe_unusual,
@@ -203,6 +205,7 @@ def _read_levels(level_from: FeatureArgument) -> tuple[Array, str]:
         return np.asarray(level_from), "level_from"
     stored = open_array(parse_address(level_from), "vector")
     try:
+        check_memory(stored.name, "the level numbers", math.prod(stored.shape) * 8)
         return stored.read_all(), stored.name
     finally:
         stored.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -20,6 +21,8 @@ from roicli.inputs import (
     parse_scale_option,
     single_scale,
 )
+from roicli.memory import default_budget, plan_block_bytes
+from roicli.parsing import parse_bytes
 from roicli.pipeline import Engine, ValueMeasurer
 from roicli.providers import choose_provider, usable_cores
 from roicli.settings import Note, Setting, resolve_setting
@@ -103,10 +106,30 @@ def open_run(
     inputs = open_inputs(features, rois, cast("InputOptions", reading), note)
     try:
         provider = choose_provider(asked, "pool" if operator == "pool" else "align", note)
-        return Run(operator, inputs, setting, Engine(provider, threads), asked)
+        block_bytes = _plan_blocks(operator, inputs, setting, options)
+        return Run(operator, inputs, setting, Engine(provider, threads, block_bytes), asked)
     except BaseException:
         inputs.close()
         raise
+
+
+def _plan_blocks(
+    operator: str, inputs: Inputs, setting: Setting, options: Mapping[str, Any]
+) -> int:
+    """The size of a result block that the memory budget allows."""
+    budget = options.get("max_memory")
+    if budget is None:
+        budget = default_budget()
+    pyramid = inputs.pyramid
+    assert pyramid is not None
+    row_bytes = pyramid.channels * math.prod(setting.pool.output_size)
+    return plan_block_bytes(
+        parse_bytes(str(budget)),
+        pyramid,
+        len(inputs.rois),
+        row_bytes * pyramid.compute_dtype.itemsize,
+        operator == "errors" or bool(options.get("values")),
+    )
 
 
 def silent(line: str) -> None:

@@ -24,8 +24,6 @@ from roicli.storage.result_file import ResultWriter
 from roicli.value_error import measure_value_errors
 from roicli.vocabulary import Provider
 
-BLOCK_BYTES = 32 << 20
-
 # Told (RoIs done, RoIs in all, bytes written).
 Progress = Callable[[int, int, int], None]
 
@@ -36,7 +34,7 @@ class Engine:
 
     provider: Provider
     threads: int
-    block_bytes: int = BLOCK_BYTES
+    block_bytes: int = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -175,7 +173,9 @@ def _lazy_runners(
     def runner_of_level(level: int) -> Runner:
         if specs is None:
             return NoRunner()
-        return build_runner(specs[level], dtype, engine.provider, engine.threads)
+        return build_runner(
+            specs[level], dtype, engine.provider, engine.threads, engine.block_bytes
+        )
 
     return runner_of_level
 
@@ -200,14 +200,10 @@ class ValueMeasurer:
         maximum = replace(align, mode="max")
         warp = replace(maximum, spatial_scale=1.0, aligned=True)
         specs: list[OperatorSpec] = [pool, average, maximum, warp]
+        providers = [_pool_on(engine), *[engine.provider] * 3]
         self._runners = [
-            build_runner(
-                spec,
-                dtype,
-                engine.provider if spec is not pool else _pool_on(engine),
-                engine.threads,
-            )
-            for spec in specs
+            build_runner(spec, dtype, provider, engine.threads, engine.block_bytes)
+            for spec, provider in zip(specs, providers, strict=True)
         ]
         self._shape: tuple[int, ...] = pool.output_size
         self._dtype = dtype

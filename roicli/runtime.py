@@ -22,7 +22,7 @@ from roicli.geometry import align_boxes, fine_grid_rois, quantize_rois, sampling
 from roicli.providers import CPU, CUDA
 from roicli.vocabulary import Provider
 
-WINDOW_CELLS_A_RUN = 1 << 16
+SCRATCH_BYTES = 32 << 20
 SEVERITY_FATAL = 4
 
 
@@ -132,13 +132,20 @@ class RoiAlignRunner:
 class FineGridRunner:
     """RoI Align from a fine grid of single samples: true maximum, thirds, or both.
 
-    RoIs are grouped by their grid, one session a grid; a RoI without a grid is zeros.
+    RoIs are grouped by their grid, one session a grid; a RoI without a grid is zeros. The samples
+    of one run take ``scratch_bytes`` at most, or one RoI's.
     """
 
     def __init__(
-        self, spec: AlignSpec, dtype: graphs.FloatType, provider: Provider, threads: int
+        self,
+        spec: AlignSpec,
+        dtype: graphs.FloatType,
+        provider: Provider,
+        threads: int,
+        scratch_bytes: int = SCRATCH_BYTES,
     ) -> None:
         self._spec = spec
+        self._samples = scratch_bytes // dtype.itemsize
 
         @lru_cache(maxsize=256)
         def session(counts: tuple[int, int]) -> Session:
@@ -170,13 +177,13 @@ class FineGridRunner:
             out[rows] = self._session((down, across)).run(feeds)
 
     def _groups(self, counts: IntArray, channels: int) -> Iterator[IntArray]:
-        """Rows of one grid each, few enough that their samples stay within 64 MiB."""
+        """Rows of one grid each, few enough that their samples fit the scratch."""
         order = np.lexsort(counts.T)
         cuts = np.flatnonzero(np.any(np.diff(counts[order], axis=0), axis=1)) + 1
         for rows in np.split(order, cuts) if len(order) else []:
             steps = graphs.fine_grid_steps(self._spec, tuple(counts[rows[0]]))
             samples = int(np.prod(steps)) * int(np.prod(self._spec.output_size)) * channels
-            block = max(1, (1 << 24) // max(samples, 1))
+            block = max(1, self._samples // max(samples, 1))
             for start in range(0, len(rows), block):
                 yield rows[start : start + block]
 
@@ -212,13 +219,20 @@ class MaxRoiPoolRunner:
 class WindowMaxRunner:
     """RoI Pool by index windows: every rule, every float type, standard nodes only.
 
-    Bins are grouped by the size of their window, so nothing is padded.
+    Bins are grouped by the size of their window, so nothing is padded. The cells of one look-up
+    take ``scratch_bytes`` at most, or one bin's.
     """
 
     def __init__(
-        self, spec: PoolSpec, dtype: graphs.FloatType, provider: Provider, threads: int
+        self,
+        spec: PoolSpec,
+        dtype: graphs.FloatType,
+        provider: Provider,
+        threads: int,
+        scratch_bytes: int = SCRATCH_BYTES,
     ) -> None:
         self._spec = spec
+        self._scratch_bytes = scratch_bytes
         self._table_session = Session(graphs.build_cell_table_graph(dtype), provider, threads)
         self._window_session = Session(graphs.build_window_max_graph(dtype), provider, threads)
         self._table: FloatArray = np.empty((0, 0), dtype)
@@ -251,7 +265,7 @@ class WindowMaxRunner:
         for group in np.split(order, cuts) if len(order) else []:
             rows = np.arange(tall[group[0]])[:, None] * self._map_size[1]
             window = (rows + np.arange(wide[group[0]])[None, :]).reshape(-1)
-            block = max(1, WINDOW_CELLS_A_RUN // len(window))
+            block = max(1, self._scratch_bytes // (len(window) * maxima[0].nbytes))
             for start in range(0, len(group), block):
                 bins = group[start : start + block]
                 first = top[bins] * self._map_size[1] + left[bins]
@@ -260,7 +274,11 @@ class WindowMaxRunner:
 
 
 def build_runner(
-    spec: OperatorSpec, dtype: graphs.FloatType, provider: Provider, threads: int
+    spec: OperatorSpec,
+    dtype: graphs.FloatType,
+    provider: Provider,
+    threads: int,
+    scratch_bytes: int = SCRATCH_BYTES,
 ) -> Runner:
     """The runner for a spec; ``provider`` is a choice already made, not ``auto``."""
     if provider == "native":
@@ -271,6 +289,7 @@ def build_runner(
     if isinstance(spec, PoolSpec):
         if spec.native_to_max_roi_pool and dtype == np.float32:
             return MaxRoiPoolRunner(spec, threads)
-        return WindowMaxRunner(spec, dtype, provider, threads)
-    kind = RoiAlignRunner if spec.native_to_roi_align else FineGridRunner
-    return kind(spec, dtype, provider, threads)
+        return WindowMaxRunner(spec, dtype, provider, threads, scratch_bytes)
+    if spec.native_to_roi_align:
+        return RoiAlignRunner(spec, dtype, provider, threads)
+    return FineGridRunner(spec, dtype, provider, threads, scratch_bytes)

@@ -36,7 +36,8 @@ class OperatorOptions(InputOptions, total=False):
     """Options that every command shares; what is not given comes from the preset, then defaults.
 
     ``output_size`` 7 or (height, width); ``sampling_ratio`` 0 is adaptive; ``pixel_model``
-    overrides what ``aligned`` implies for the error table; ``note`` is told what a person should
+    overrides what ``aligned`` implies for the error table; ``max_memory`` bounds the peak in bytes, or
+    like "512M" (default: a quarter of what is free); ``note`` is told what a person should
     know; ``progress`` is told (RoIs done, RoIs in all, bytes).
     """
 
@@ -50,6 +51,7 @@ class OperatorOptions(InputOptions, total=False):
     preset: PresetName | None
     provider: Provider
     threads: int | None
+    max_memory: int | str | None
     note: Note
     progress: Progress
 

@@ -5,6 +5,7 @@ After this nothing is checked again downstream.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,8 @@ MAX_CELL = float(1 << 30)
 # What RoiAlign keeps for one sampling point: four positions and four weights.
 SAMPLE_BYTES = 48
 MAX_SAMPLES_BYTES = 256 << 20
+# What one RoI takes while it is checked: as stored, its corners, what each can be off by.
+ROI_BYTES = 120
 
 
 def check_feature_shape(stored: StoredArray) -> tuple[int, int, int, int]:
@@ -38,6 +41,13 @@ def check_feature_shape(stored: StoredArray) -> tuple[int, int, int, int]:
     if c == 0 or h == 0 or w == 0 or n == 0:
         raise InputError(f"{stored.name}: features are empty, shape {shape}")
     return n, c, h, w
+
+
+def check_memory(name: str, what: str, needed: int) -> None:
+    """Raise InputError where ``needed`` bytes are more than the memory there is."""
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > available:
+        raise InputError(f"{name}: {needed:,} bytes for {what}, this machine has {available:,}")
 
 
 def check_rois(
@@ -61,6 +71,7 @@ def check_rois(
             f"{stored.name}: RoIs have 4 columns and there are {images} images, "
             "expected 5 columns: batch_index, x1, y1, x2, y2"
         )
+    check_memory(stored.name, f"{shape[0]:,} RoIs", shape[0] * ROI_BYTES)
     values = stored.read_all()
     coordinates = values[:, -4:]
     batch_index = _check_batch_index(stored.name, values, images)
@@ -72,6 +83,8 @@ def check_rois(
         roi_format,
         normalized_to,
     )
+    # A sum or product of two that fit need not fit.
+    _check_coordinates(f"{stored.name}, as corners in pixels", corners, COORDINATE_NAMES["xyxy"], 1)
     return RoIs(batch_index, corners, error.max(axis=1, initial=0.0))
 
 
@@ -133,11 +146,12 @@ def to_corners(
 def check_reach(rois: RoIs, spatial_scale: float, name: str) -> None:
     """Raise InputError where a coordinate is past what the operators' 32-bit cells can hold."""
     cells = np.abs(scale_to_cells(rois.corners, spatial_scale))
-    bad = np.flatnonzero(~np.all(cells <= MAX_CELL, axis=1))
-    if len(bad):
+    rows, places = np.nonzero(~(cells <= MAX_CELL))
+    if len(rows):
+        row, place = rows[0], places[0]
         raise InputError(
-            f"{name}: row {bad[0]}: reaches {cells[bad[0]].max():.3g} cells from the origin, "
-            f"expected at most {MAX_CELL:.3g}",
+            f"{name}: row {row}, {COORDINATE_NAMES['xyxy'][place]}: {rois.corners[row, place]:g} px "
+            f"is {cells[row, place]:.3g} cells from the origin, expected at most {MAX_CELL:.3g}",
             "check the coordinates and the spatial scale",
         )
 

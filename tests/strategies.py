@@ -87,7 +87,7 @@ def run_model(
         "reference",
         [helper.make_tensor_value_info(n, ELEMENT_TYPES[str(v.dtype)], v.shape)
          for n, v in feeds.items()],
-        [helper.make_tensor_value_info(output, kind, None)],
+        [helper.make_tensor_value_info(output, kind, list("KCYX"))],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     onnx.checker.check_model(model)

@@ -11,6 +11,7 @@ from roicli.cli.errors import errors
 from roicli.cli.export import export
 from roicli.cli.listings import presets, providers
 from roicli.cli.operators import align, pool
+from roicli.cli.startup import FastCommand
 from roicli.version import __version__
 
 app = typer.Typer(
@@ -38,7 +39,7 @@ def _describe(
 
 
 for command in (align, pool, errors, export, providers, presets):
-    app.command()(command)
+    app.command(cls=FastCommand)(command)
 
 
 def main() -> None:

@@ -11,13 +11,19 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from roicli.cli.startup import skip_adapters
 from roicli.exceptions import RoicliError
 
-INTERRUPTED, TERMINATED = 130, 143
+OUT_OF_MEMORY, INTERRUPTED, TERMINATED = 3, 130, 143
 
 
 class Boundary(TyperGroup):
     """Runs a command and turns the package's own errors into exit codes."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what stands before the command."""
+        skip_adapters(self.params)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> None:
         """Invoke the command inside the boundary."""
@@ -27,6 +33,9 @@ class Boundary(TyperGroup):
         except RoicliError as error:
             print_line("error", str(error))
             raise typer.Exit(error.exit_code) from None
+        except MemoryError as error:
+            print_line("error", f"out of memory: {error or 'an allocation failed'}")
+            raise typer.Exit(OUT_OF_MEMORY) from None
         except KeyboardInterrupt:
             print_line("error", "interrupted")
             raise typer.Exit(INTERRUPTED) from None

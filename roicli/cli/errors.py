@@ -45,6 +45,7 @@ def errors(
     image_size: opt.ImageSize = None,
     provider: opt.ProviderOption = "auto",
     threads: opt.Threads = None,
+    max_memory: opt.MaxMemory = None,
     table_format: opt.Format = "table",
     errors_out: opt.ErrorsOut = None,
     force: opt.Force = False,

@@ -220,6 +220,16 @@ Threads = Annotated[
         help="Threads of ONNX Runtime, and chunks of RoIs for its serial MaxRoiPool.",
     ),
 ]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="BYTES",
+        rich_help_panel=RUNNING,
+        help="Peak memory, like 512M or 2G.",
+        show_default="a quarter of what is free",
+    ),
+]
 Format = Annotated[
     TableFormat, typer.Option("--format", rich_help_panel=TABLE, help="Of the table on stdout.")
 ]

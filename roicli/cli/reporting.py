@@ -109,16 +109,32 @@ def finish(
 
 
 class ProgressBar:
-    """A bar on stderr, only on a terminal and only once the run has lasted a second."""
+    """A bar on stderr, only on a terminal and only once the run has lasted a second.
+
+    Notes wait until the first RoIs are done: by then the inputs have passed every check, and
+    what is refused gets its one line and no other.
+    """
 
     def __init__(self, quiet: bool) -> None:
+        self._tell = make_note(quiet)
+        self._held: list[str] = []
         self._enabled = not quiet and sys.stderr.isatty()
         self._started = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
+    def note(self, line: str) -> None:
+        """Told what a person should know."""
+        self._held.append(line)
+
+    def _release_notes(self) -> None:
+        for line in self._held:
+            self._tell(line)
+        self._held.clear()
+
     def __call__(self, done: int, total: int, size: int) -> None:
         """Told (RoIs done, RoIs in all, bytes)."""
+        self._release_notes()
         if not self._enabled or time.monotonic() - self._started < QUIET_SECONDS:
             return
         if self._bar is None:
@@ -142,6 +158,8 @@ class ProgressBar:
     def __enter__(self) -> ProgressBar:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+        if kind is None:
+            self._release_notes()

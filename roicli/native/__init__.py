@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from roicli import geometry
-from roicli.datatypes import AlignSpec, Array, FloatArray, IntArray, OperatorSpec, PoolSpec
+from roicli.datatypes import AlignSpec, FloatArray, IntArray, OperatorSpec, PoolSpec
 from roicli.exceptions import ProviderError
 
 # native.lanes.LANES, which cannot be imported without Numba.
@@ -261,7 +261,7 @@ def _run_jobs(
             helper.result()
 
 
-def _room(cells: list[int], dtype: Array | Any) -> list[FloatArray]:
+def _room(cells: list[int], dtype: Any) -> list[FloatArray]:
     """One array of 16 values a cell for each number of ``cells``, each value in one cache line."""
     return [_aligned_empty(number * LANES, np.dtype(dtype)) for number in cells]
 

@@ -2,7 +2,10 @@
 
 Source of the order: RoiAlign-16 as ONNX Runtime's CPU provider computes it. A sample is
 ``w1*v1 + w2*v2 + w3*v3 + w4*v4`` from left to right, a bin adds its samples row by row and divides
-by their number, and nothing is fused. Zeros that change nothing (samples outside) are not added.
+by their number, and nothing is fused. The zeros of samples outside the map are not added: on finite
+maps they change nothing but the sign of a zero.
+
+The functions that a bin calls are inlined by force: a call would pass every field of every record.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ class AxisPoints(NamedTuple):
     """The sampling points of one axis that lie on the map, bin by bin, shared by all channels.
 
     ``ends`` (K * bins + 1,) int64 the points before each bin; ``offsets`` (points * 2,) int64 where
-    the lower and the next cell lie in the packed map; ``weights`` (points * 2,) what they count for.
+    the lower and the next cell lie in the packed map; ``weights`` (points * 2,) what each counts.
     """
 
     ends: Any

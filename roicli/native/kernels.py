@@ -1,8 +1,8 @@
 """The compiled functions by name and dtype: one signature each, kept on disk by Numba.
 
-A function is compiled when it is first asked for, never by the arrays that it meets, so that a
-caller can say beforehand that it will take seconds. Numba knows a kept function by the file that it
-stands in alone, and would not see a change in a module which that file imports: see ``_discard_outdated``.
+A function is compiled when it is first asked for, not by the arrays that it meets, so that a caller
+can say beforehand that it will take seconds. Numba knows a kept function by its own source file
+alone and would not see a change in a module which that file imports: see ``_discard_outdated``.
 """
 
 from __future__ import annotations
@@ -40,10 +40,8 @@ def _align_blocks_signature(real: Any) -> Any:
 
 
 def _pool_blocks_signature(real: Any) -> Any:
-    reals, windows = (
-        types.Array(real, 1, "C"),
-        types.NamedTuple([WHOLES, WHOLES, WHOLE], AxisWindows),
-    )
+    reals = types.Array(real, 1, "C")
+    windows = types.NamedTuple([WHOLES, WHOLES, WHOLE], AxisWindows)
     plan = [WHOLES, TABLE, WHOLE, windows, windows]
     return types.void(_feature_map(real), WHOLE, WHOLE, *plan, reals, reals, reals, reals)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -71,14 +72,19 @@ def parse_address(text: str | os.PathLike[str]) -> Address:
 
 def check_regular_file(path: str) -> None:
     """Raise InputError unless ``path`` is an existing, readable, non-empty file."""
-    if os.path.isdir(path):
-        raise InputError(f"{path}: is a folder, expected a file")
     try:
-        with open(path, "rb") as stream:
-            empty = stream.seekable() and not stream.read(1)
-    except FileNotFoundError:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{path}: is a folder, expected a file")
+        if not stat.S_ISREG(status.st_mode):
+            # Opening a named pipe would wait for a writer, and it could be read only once.
+            raise InputError(f"{path}: is not a regular file", "give its bytes on stdin, as -")
+        with open(path, "rb"):
+            pass
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    if empty:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read: {reason}") from error
+    if status.st_size == 0:
         raise InputError(f"{path}: the file is empty")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+import math
+import os
+from typing import BinaryIO
 
 import numpy as np
 
@@ -26,16 +28,11 @@ OPAQUE_BFLOAT16 = np.dtype("V2")
 
 
 def open_npy(path: str) -> StoredArray:
-    """Open a .npy file. Raises InputError: not one, cut short, or without numbers."""
+    """Open a .npy file. Raises InputError where it is not one, is cut short, or holds no numbers."""
     check_regular_file(path)
     with open(path, "rb") as stream:
-        magic = stream.read(len(MAGIC))
-    if magic != MAGIC:
-        raise InputError(f"{path}: is not a .npy file, its first bytes are {magic!r}")
-    try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:
-        raise InputError(f"{path}: {_reason(error)}") from error
+        _check_header(stream, path, os.fstat(stream.fileno()).st_size)
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     if mapped.dtype == OPAQUE_BFLOAT16:
         return MemoryArray(widen_bfloat16(mapped), path, BFLOAT16)
     check_numeric(mapped.dtype, path)
@@ -46,10 +43,10 @@ def open_npy(path: str) -> StoredArray:
 
 def parse_npy(data: bytes, name: str) -> StoredArray:
     """A .npy file that was read from a pipe."""
-    try:
-        values: Array = np.load(io.BytesIO(data), allow_pickle=False)
-    except Exception as error:
-        raise InputError(f"{name}: {_reason(error)}") from error
+    stream = io.BytesIO(data)
+    _check_header(stream, name, len(data))
+    stream.seek(0)
+    values: Array = np.load(stream, allow_pickle=False)
     precision: Precision | None = None
     if values.dtype == OPAQUE_BFLOAT16:
         values, precision = widen_bfloat16(values), BFLOAT16
@@ -61,11 +58,32 @@ def widen_bfloat16(opaque: Array) -> Array:
     return (np.ascontiguousarray(opaque).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
-def _reason(error: Exception) -> str:
-    """NumPy's message in this project's words."""
-    text: Any = str(error)
-    if "allow_pickle" in text or "Object arrays" in text:
-        return "holds pickled Python objects, expected numbers; a pickle is never loaded"
-    if "mmap length" in text or "EOF" in text or "cannot reshape" in text or "expected" in text:
-        return f"the file is cut short or its header promises more than it holds ({text})"
-    return f"the .npy header cannot be read ({text.splitlines()[0] if text else error!r})"
+def _check_header(stream: BinaryIO, name: str, size: int) -> None:
+    """Raise InputError unless NumPy can load the ``size`` bytes of ``stream`` without surprises.
+
+    A header is believed only as far as the file goes: NumPy would allocate what it promises.
+    """
+    magic = stream.read(len(MAGIC))
+    if magic != MAGIC:
+        raise InputError(f"{name}: is not a .npy file, its first bytes are {magic!r}")
+    stream.seek(0)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0
+        if version != (1, 0):  # 2.0 is for headers past 64 KiB, 3.0 for names past latin1
+            read = np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    except Exception as error:
+        raise InputError(f"{name}: the .npy header cannot be read: {error}") from error
+    if dtype.hasobject:
+        raise InputError(
+            f"{name}: holds pickled Python objects, expected numbers; a pickle is never loaded"
+        )
+    if any(side < 0 for side in shape):
+        raise InputError(f"{name}: the .npy header has shape {shape}, expected no negative side")
+    held, promised = size - stream.tell(), math.prod(shape) * dtype.itemsize
+    if promised > held:
+        raise InputError(
+            f"{name}: is cut short: its header promises {promised:,} bytes of data "
+            f"({shape} {dtype}), found {held:,}"
+        )

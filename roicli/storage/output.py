@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +59,7 @@ def replace_atomically(path: str, force: bool) -> Iterator[str]:
     On any error or interruption the temporary file is removed. File and folder are flushed to disk.
     """
     target = Path(path)
-    temporary = str(target.with_name(f".{target.name}.{secrets.token_hex(4)}.part"))
+    temporary = str(target.with_name(f".{target.name}.{os.urandom(4).hex()}.part"))
     try:
         yield temporary
         _flush_to_disk(temporary)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -108,6 +107,8 @@ def _npy_rows(path: str, shape: tuple[int, ...], dtype: FloatType) -> RowFile:
 @contextlib.contextmanager
 def _stdout_writer(shape: tuple[int, ...], dtype: FloatType) -> Iterator[ResultWriter]:
     """Rows arrive in any order and a pipe takes them in one: they wait in a scratch file."""
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="roicli-") as folder:
         scratch = os.path.join(folder, "result.npy")
         check_free_space(scratch, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)

@@ -36,16 +36,29 @@ def parse_text(
     """The numbers of a CSV or TSV text as (K, 5) or (K, 4) float64."""
     if "\0" in text:
         raise InputError(f"{name}: holds NUL bytes, expected text")
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
-    lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    lines = _split_lines(text, name, delimiter)
     columns: list[int] | None = None
-    if lines and not _is_number(lines[0][1][0]):
+    if not _is_number(lines[0][1][0]):
         columns = _header_columns(lines.pop(0)[1], name, coordinate_names)
-    width = len(columns) if columns else len(lines[0][1]) if lines else 5
+    width = len(columns) if columns else len(lines[0][1])
     values = np.empty((len(lines), width))
     for row, (line, cells) in enumerate(lines):
         values[row] = _parse_row(cells, columns, width, f"{name}: line {line}")
     return values
+
+
+def _split_lines(text: str, name: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    """The cells of every line that has some, with its number."""
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    try:
+        lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise InputError(f"{name}: line {reader.line_num}: {error}") from None
+    if not lines:
+        raise InputError(
+            f"{name}: holds no text", "a file without RoIs has a header: batch_index,x1,y1,x2,y2"
+        )
+    return lines
 
 
 def _is_number(cell: str) -> bool:
@@ -63,22 +76,27 @@ def _header_columns(header: list[str], name: str, coordinate_names: Sequence[str
     if missing:
         raise InputError(
             f"{name}: the header has no column {missing[0]!r}, found: {', '.join(names)}",
-            "choose the --roi-format that the file has, or drop the header",
+            "columns are separated by commas in .csv and by tabs in .tsv"
+            if len(names) == 1
+            else "choose the --roi-format that the file has, or drop the header",
         )
     batch = [names.index(wanted) for wanted in BATCH_NAMES if wanted in names][:1]
     return batch + [names.index(wanted) for wanted in coordinate_names]
 
 
 def _parse_row(cells: list[str], columns: list[int] | None, width: int, where: str) -> list[float]:
-    if columns is None:
-        if len(cells) != width:
-            raise InputError(
-                f"{where}: {len(cells)} columns, expected {width} as on the first line"
-            )
-        columns = list(range(width))
-    elif len(cells) <= max(columns):
-        raise InputError(f"{where}: {len(cells)} columns, the header has more")
+    if columns is None and len(cells) != width:
+        raise InputError(f"{where}: {len(cells)} columns, expected {width} as on the first line")
+    columns = list(range(width)) if columns is None else columns
+    if len(cells) <= max(columns):
+        raise InputError(
+            f"{where}: {len(cells)} columns, expected at least {max(columns) + 1} as in the header"
+        )
+    return [_parse_cell(cells[column], f"{where}, column {column}") for column in columns]
+
+
+def _parse_cell(cell: str, where: str) -> float:
     try:
-        return [float(cells[column]) for column in columns]
-    except ValueError as error:
-        raise InputError(f"{where}: is not a number ({error})") from None
+        return float(cell)
+    except ValueError:
+        raise InputError(f"{where}: found {cell!r}, expected a number") from None

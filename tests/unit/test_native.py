@@ -6,10 +6,12 @@ bits are those of onnxruntime 1.31.1's CPU provider (RoiAlign-16, MaxRoiPool-1).
 
 from __future__ import annotations
 
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -346,6 +348,27 @@ def test_the_width_of_a_block_is_the_same_everywhere() -> None:
 def test_a_prepared_kernel_is_compiled(spec: AlignSpec | PoolSpec) -> None:
     native.prepare(spec, np.float32)
     assert native.is_compiled(spec, np.float32)
+
+
+def test_where_nothing_can_be_written_kernels_serve_this_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(dispatcher: Any) -> None:
+        raise RuntimeError("cannot cache function: no locator available")
+
+    kernels = import_module("roicli.native.kernels")
+    monkeypatch.setattr(import_module("numba.core.dispatcher").Dispatcher, "enable_caching", refuse)
+    assert not native.is_compiled(AlignSpec(), np.float32)
+    assert kernels.kernel.__wrapped__("plan_align", "float32").signatures
+
+
+def test_kernels_older_than_their_source_are_discarded(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.nbi", tmp_path / "new.nbi"
+    old.touch()
+    os.utime(old, (0, 0))
+    new.touch()
+    import_module("roicli.native.kernels")._discard_outdated(tmp_path)
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_without_numba_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

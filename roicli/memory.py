@@ -1,0 +1,73 @@
+"""How much memory a run may take, and how many RoIs go through at once so that it does.
+
+What grows with the data is bounded: two maps, two result blocks, and what the operators need for a
+block. What is left over the budget's fixed part is divided among the blocks.
+"""
+
+from __future__ import annotations
+
+import os
+
+from roicli.exceptions import ParameterError
+from roicli.features import FeaturePyramid
+
+# Libraries and ONNX Runtime's own allocations that a run adds to what the process has at its start.
+LIBRARIES_BYTES = 64 << 20
+# RoIs, their levels and the columns that the summary keeps.
+BYTES_PER_ROI = 256
+# The errors of so many RoIs are kept once computed.
+KEPT_ERRORS_BYTES = 48 << 20
+LARGEST_BLOCK_BYTES = 32 << 20
+# Result blocks in flight: one computed, one written, and the operators' own room.
+BLOCKS = 4
+# Measuring values holds four results and their float64 differences besides.
+BLOCKS_WITH_VALUES = 20
+
+
+def available_bytes() -> int:
+    """Memory that can be taken without swapping (Linux: MemAvailable; elsewhere all of it)."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as stream:
+            for line in stream:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def resident_bytes() -> int:
+    """What this process takes now (Linux), or a usual value."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as stream:
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 96 << 20
+
+
+def default_budget() -> int:
+    """A quarter of what the machine has free."""
+    return available_bytes() // 4
+
+
+def plan_block_bytes(
+    budget: int, pyramid: FeaturePyramid, rois: int, row_bytes: int, with_values: bool
+) -> int:
+    """Bytes of one result block that keep the peak under ``budget``.
+
+    Raises ParameterError where not even one image and one RoI fit, saying what would.
+    """
+    maps = 2 * max(level.buffer_bytes for level in pyramid.levels)
+    # RoI Pool by index windows and the compiled kernels rearrange a map once.
+    rearranged = max(level.computed_bytes for level in pyramid.levels)
+    errors = min(rois * BYTES_PER_ROI * 2, KEPT_ERRORS_BYTES)
+    fixed = resident_bytes() + LIBRARIES_BYTES + maps + rearranged + rois * BYTES_PER_ROI + errors
+    parts = BLOCKS_WITH_VALUES if with_values else BLOCKS
+    block = min((budget - fixed) // parts, LARGEST_BLOCK_BYTES)
+    if block < row_bytes:
+        needed = fixed + parts * row_bytes
+        raise ParameterError(
+            f"max memory is {budget >> 20} MiB, but one image and one RoI need {needed >> 20} MiB",
+            f"give --max-memory {(needed >> 20) + 1}M or more",
+        )
+    return block

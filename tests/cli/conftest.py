@@ -1,0 +1,38 @@
+"""Every command test runs in a folder of its own, with one map and a few RoIs in it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.cli.running import FEATURES, ROIS
+
+Arrays = tuple[NDArray[Any], NDArray[Any]]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, empty and this test's own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def inputs(folder: Path) -> Arrays:
+    """f.npy (2, 3, 12, 16) and r.npy (5, 5), at a scale of 1/4, and what they hold."""
+    features = np.random.default_rng(0).normal(size=(2, 3, 12, 16)).astype(np.float32)
+    rois = np.array(
+        [
+            [0, 0, 0, 20, 20],
+            [1, 3.3, 4.1, 40.2, 30.7],
+            [0, 8, 8, 55, 40],
+            [1, 0.5, 1.5, 10.25, 9.75],
+            [0, 30, 12, 60, 44],
+        ],
+        np.float32,
+    )
+    np.save(folder / FEATURES, features)
+    np.save(folder / ROIS, rois)
+    return features, rois
