@@ -13,6 +13,7 @@ from roicli.version import __version__
 
 if TYPE_CHECKING:
     from roicli.api import Result, align, errors, export, pool
+    from roicli.benchmark import bench
     from roicli.datatypes import AlignSpec, PoolSpec
     from roicli.error_table import ErrorTable, summarize
     from roicli.exceptions import (
@@ -30,6 +31,7 @@ _HOME = {
     "pool": "api",
     "errors": "api",
     "export": "api",
+    "bench": "benchmark",
     "Result": "api",
     "AlignSpec": "datatypes",
     "PoolSpec": "datatypes",
@@ -57,6 +59,7 @@ __all__ = [
     "RoicliError",
     "__version__",
     "align",
+    "bench",
     "describe_providers",
     "errors",
     "export",

@@ -100,6 +100,7 @@ def _run(run: Run, spec: OperatorSpec, output: str | None, options: RunOptions) 
             run_operator(
                 run.pyramid, run.inputs.rois, run.inputs.map_of_roi, run.scaled(spec), run.engine,
                 writer, measurers, options.get("progress", _no_progress),
+                options.get("stage_times"),
             )  # fmt: skip
             table = run.error_table()
             writer.finish(_tables_beside(run, table), provenance.flatten(parameters))

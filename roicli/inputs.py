@@ -89,6 +89,7 @@ def open_inputs(
     names = options.get("levels") or ()
     names = parse_names(names) if isinstance(names, str) else tuple(names)
     files = _named_files(features, names) + _named_files(rois, ())
+    files += _named_files(options.get("level_from"), ())
     if features is None:
         scale = single_scale(scales, note)
         check_spatial_scale(scale)

@@ -106,11 +106,23 @@ def open_run(
     inputs = open_inputs(features, rois, cast("InputOptions", reading), note)
     try:
         provider = choose_provider(asked, "pool" if operator == "pool" else "align", note)
+        if provider == "native":
+            _announce_compilation(setting, inputs, note)
         block_bytes = _plan_blocks(operator, inputs, setting, options)
         return Run(operator, inputs, setting, Engine(provider, threads, block_bytes), asked)
     except BaseException:
         inputs.close()
         raise
+
+
+def _announce_compilation(setting: Setting, inputs: Inputs, note: Note) -> None:
+    """Say that the first run with this operator and dtype takes seconds, before it does."""
+    from roicli import native
+
+    assert inputs.pyramid is not None
+    dtype = inputs.pyramid.compute_dtype
+    if not all(native.is_compiled(spec, dtype) for spec in (setting.align, setting.pool)):
+        note("compiling the native kernels: some seconds, the first time only")
 
 
 def _plan_blocks(

@@ -7,7 +7,9 @@ lock, so two helper threads are enough to overlap them.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -37,6 +39,24 @@ class Engine:
     block_bytes: int = 32 << 20
 
 
+@dataclass
+class StageTimes:
+    """Seconds that each stage was busy; stages overlap, so their sum may pass the run's time."""
+
+    read: float = 0.0
+    run: float = 0.0
+    write: float = 0.0
+
+    @contextlib.contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add the time inside the block to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, stage, getattr(self, stage) + time.perf_counter() - start)
+
+
 @dataclass(frozen=True)
 class MapVisit:
     """One map to read, and the rows of the RoIs on it, in the RoIs' order."""
@@ -56,14 +76,18 @@ def plan_visits(rois: RoIs, map_of_roi: IntArray) -> list[MapVisit]:
 
 
 def _read_ahead(
-    pyramid: FeaturePyramid, visits: Sequence[MapVisit], reader: ThreadPoolExecutor
+    pyramid: FeaturePyramid,
+    visits: Sequence[MapVisit],
+    reader: ThreadPoolExecutor,
+    times: StageTimes,
 ) -> Iterator[tuple[MapVisit, FloatArray]]:
     """Each visit with its map, while the next map is read into the other of two buffers."""
     buffers = [MapBuffer(pyramid.compute_dtype) for _ in range(2)]
 
     def read(number: int) -> FloatArray:
         visit = visits[number]
-        return pyramid.levels[visit.level].read_image(visit.image, buffers[number % 2])
+        with times.measure("read"):
+            return pyramid.levels[visit.level].read_image(visit.image, buffers[number % 2])
 
     ahead: Future[FloatArray] | None = reader.submit(read, 0) if visits else None
     for number, visit in enumerate(visits):
@@ -83,10 +107,11 @@ class OutputBlocks:
         dtype: np.dtype[Any],
         block_bytes: int,
         pool: ThreadPoolExecutor,
+        times: StageTimes,
     ) -> None:
         row_bytes = math.prod(row_shape) * dtype.itemsize
         self.rows = max(1, block_bytes // max(row_bytes, 1))
-        self._writer, self._pool = writer, pool
+        self._writer, self._pool, self._times = writer, pool, times
         self._shape, self._dtype = row_shape, dtype
         self._blocks: list[Array] = [np.empty((0, *row_shape), dtype) for _ in range(2)]
         self._written: list[Future[None] | None] = [None, None]
@@ -102,7 +127,11 @@ class OutputBlocks:
 
     def write(self, rows: IntArray, block: Array) -> None:
         """Write the block just computed, behind the caller's back."""
-        self._written[self._turn] = self._pool.submit(self._writer.write_rows, rows, block)
+        self._written[self._turn] = self._pool.submit(self._write, rows, block)
+
+    def _write(self, rows: IntArray, block: Array) -> None:
+        with self._times.measure("write"):
+            self._writer.write_rows(rows, block)
 
     def _wait(self, turn: int) -> None:
         pending = self._written[turn]
@@ -125,6 +154,7 @@ def run_operator(
     writer: ResultWriter,
     values: Sequence[ValueMeasurer] | None = None,
     progress: Progress = lambda done, total, size: None,
+    times: StageTimes | None = None,
 ) -> None:
     """Run one operator over all RoIs; ``specs`` and ``values`` have one entry per level.
 
@@ -134,20 +164,24 @@ def run_operator(
     corners = rois.corners.astype(dtype)
     runner_of_level = _lazy_runners(specs, dtype, engine)
     row_shape = (pyramid.channels, *specs[0].output_size) if specs else (1,)
+    times = times or StageTimes()
+    visits = plan_visits(rois, map_of_roi)
     done = 0
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as write_pool:
-        blocks = OutputBlocks(writer, row_shape, dtype, engine.block_bytes, write_pool)
-        for visit, feature_map in _read_ahead(pyramid, plan_visits(rois, map_of_roi), reader):
+        blocks = OutputBlocks(writer, row_shape, dtype, engine.block_bytes, write_pool, times)
+        for visit, feature_map in _read_ahead(pyramid, visits, reader, times):
             runner = runner_of_level(visit.level)
-            runner.load(feature_map)
-            if values is not None:
-                values[visit.level].load(feature_map)
+            with times.measure("run"):
+                runner.load(feature_map)
+                if values is not None:
+                    values[visit.level].load(feature_map)
             for start in range(0, len(visit.rows), blocks.rows):
                 rows = visit.rows[start : start + blocks.rows]
                 block = blocks.next_block(len(rows))
-                runner.run(corners[rows], block)
-                if values is not None:
-                    values[visit.level].measure(rows, corners[rows])
+                with times.measure("run"):
+                    runner.run(corners[rows], block)
+                    if values is not None:
+                        values[visit.level].measure(rows, corners[rows])
                 blocks.write(rows, block)
                 done += len(rows)
                 progress(done, len(rois), done * block[0].nbytes)

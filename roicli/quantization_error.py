@@ -68,7 +68,8 @@ def _area(boxes: FloatArray) -> FloatArray:
 def divide_where_positive(numerator: Array, denominator: Array) -> FloatArray:
     """Quotient, float64, where the denominator is positive; NaN (not defined) elsewhere."""
     quotient = np.full(np.shape(denominator), np.nan)
-    return np.divide(numerator, denominator, out=quotient, where=denominator > 0)
+    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
+    return quotient
 
 
 def _edge_columns(quantized: FloatArray, real: FloatArray, stride: float) -> dict[str, Array]:

@@ -13,7 +13,7 @@ from roicli.datatypes import AlignSpec, PoolSpec, Size
 from roicli.exceptions import ParameterError
 from roicli.inputs import InputOptions
 from roicli.parsing import parse_scale, parse_size
-from roicli.pipeline import Progress
+from roicli.pipeline import Progress, StageTimes
 from roicli.presets import PRESETS
 from roicli.user_graph import RoiNode
 from roicli.vocabulary import (
@@ -38,7 +38,7 @@ class OperatorOptions(InputOptions, total=False):
     ``output_size`` 7 or (height, width); ``sampling_ratio`` 0 is adaptive; ``pixel_model``
     overrides what ``aligned`` implies for the error table; ``max_memory`` bounds the peak in bytes, or
     like "512M" (default: a quarter of what is free); ``note`` is told what a person should
-    know; ``progress`` is told (RoIs done, RoIs in all, bytes).
+    know; ``progress`` is told (RoIs done, RoIs in all, bytes); ``stage_times`` is filled.
     """
 
     output_size: int | str | Size | None
@@ -54,6 +54,7 @@ class OperatorOptions(InputOptions, total=False):
     max_memory: int | str | None
     note: Note
     progress: Progress
+    stage_times: StageTimes
 
 
 class ErrorsOptions(OperatorOptions, total=False):

@@ -149,8 +149,9 @@ def check_reach(rois: RoIs, spatial_scale: float, name: str) -> None:
     rows, places = np.nonzero(~(cells <= MAX_CELL))
     if len(rows):
         row, place = rows[0], places[0]
+        column, found = COORDINATE_NAMES["xyxy"][place], rois.corners[row, place]
         raise InputError(
-            f"{name}: row {row}, {COORDINATE_NAMES['xyxy'][place]}: {rois.corners[row, place]:g} px "
+            f"{name}: row {row}, {column}: found {found:g} px, which "
             f"is {cells[row, place]:.3g} cells from the origin, expected at most {MAX_CELL:.3g}",
             "check the coordinates and the spatial scale",
         )
@@ -188,7 +189,11 @@ def check_image_size(normalized: bool, image_size: Size | None) -> Size | None:
     """The size that normalized coordinates refer to, or None. Raises ParameterError."""
     if normalized and image_size is None:
         raise ParameterError("normalized RoIs need the image size", "add --image-size HEIGHTxWIDTH")
-    return image_size if normalized else None
+    if image_size is not None and not normalized:
+        raise ParameterError(
+            "image size is given, and RoIs in pixels do not need it", "add --normalized, or drop it"
+        )
+    return image_size
 
 
 def describe_unusual(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from roicli.cli.bench import bench
 from roicli.cli.boundary import Boundary, install_signal_handlers
 from roicli.cli.errors import errors
 from roicli.cli.export import export
@@ -38,7 +39,7 @@ def _describe(
     """RoI Align and RoI Pool over stored feature maps, and what rounding does to each RoI."""
 
 
-for command in (align, pool, errors, export, providers, presets):
+for command in (align, pool, errors, export, providers, presets, bench):
     app.command(cls=FastCommand)(command)
 
 

@@ -12,7 +12,7 @@ import typer
 ListFormat = Annotated[Literal["table", "json"], typer.Option("--format", help="table or json.")]
 
 
-def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
+def print_rows(rows: Sequence[dict[str, Any]]) -> None:
     """A rich table whose cells fold rather than being cut."""
     from rich import box
     from rich.console import Console
@@ -32,7 +32,8 @@ def _word(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
-def _print_json(key: str, rows: Sequence[dict[str, Any]]) -> None:
+def print_json(key: str, rows: Sequence[dict[str, Any]]) -> None:
+    """One object with the rows under ``key``."""
     import json
 
     from roicli.version import __version__
@@ -45,7 +46,7 @@ def providers(list_format: ListFormat = "table") -> None:
     from roicli.providers import describe_providers
 
     rows = [asdict(status) for status in describe_providers()]
-    _print_json("providers", rows) if list_format == "json" else _print_rows(rows)
+    print_json("providers", rows) if list_format == "json" else print_rows(rows)
 
 
 def presets(list_format: ListFormat = "table") -> None:
@@ -53,4 +54,4 @@ def presets(list_format: ListFormat = "table") -> None:
     from roicli.presets import PRESETS
 
     rows = [asdict(preset) for preset in PRESETS.values()]
-    _print_json("presets", rows) if list_format == "json" else _print_rows(rows)
+    print_json("presets", rows) if list_format == "json" else print_rows(rows)

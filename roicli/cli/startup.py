@@ -46,5 +46,5 @@ class FastCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the command's arguments."""
-        skip_adapters(self.params)
+        skip_adapters(self.get_params(ctx))
         return super().parse_args(ctx, args)

@@ -28,7 +28,7 @@ OPAQUE_BFLOAT16 = np.dtype("V2")
 
 
 def open_npy(path: str) -> StoredArray:
-    """Open a .npy file. Raises InputError where it is not one, is cut short, or holds no numbers."""
+    """Open a .npy file. Raises InputError unless it is whole and holds numbers."""
     check_regular_file(path)
     with open(path, "rb") as stream:
         _check_header(stream, path, os.fstat(stream.fileno()).st_size)

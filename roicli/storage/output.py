@@ -22,8 +22,18 @@ from roicli.exceptions import OutputError
 OUTPUT_FORMATS = {".npy": "npy", ".h5": "hdf5", ".hdf5": "hdf5"}
 
 
-def check_output(path: str, inputs: list[str], force: bool, endings: tuple[str, ...]) -> None:
-    """Raise OutputError unless a result may be written to ``path``."""
+def is_same_file(one: str, other: str) -> bool:
+    """Whether two names, of files that may not exist yet, are one place: by spelling or by link."""
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+
+
+def check_output(path: str, taken: list[str], force: bool, endings: tuple[str, ...]) -> None:
+    """Raise OutputError unless a result may be written to ``path``.
+
+    ``taken`` are the files that it must not replace: the inputs, and another output.
+    """
     target = Path(path)
     if target.suffix.lower() not in endings:
         raise OutputError(
@@ -35,10 +45,11 @@ def check_output(path: str, inputs: list[str], force: bool, endings: tuple[str, 
         raise OutputError(f"{path}: the folder {target.parent} does not exist")
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise OutputError(f"{path}: the folder {target.parent} cannot be written to")
-    for source in inputs:
-        same_place = os.path.realpath(source) == os.path.realpath(path)
-        if same_place or (target.exists() and os.path.samefile(source, path)):
-            raise OutputError(f"{path}: is the input {source}, it would be overwritten")
+    for source in taken:
+        if is_same_file(source, path):
+            raise OutputError(
+                f"{path}: would overwrite {source}, which this run uses", "name another file"
+            )
     if target.exists() and not target.is_file():
         raise OutputError(f"{path}: exists and is not a regular file")
     if os.path.lexists(path) and not force:

@@ -37,8 +37,9 @@ def read(address, operator="align"):
 
 
 def test_all_attributes_are_read(save):
-    path = save([align_node(output_height=3, output_width=5, spatial_scale=0.25, sampling_ratio=2,
-                            mode="avg", coordinate_transformation_mode="output_half_pixel")])  # fmt: skip
+    attributes = {"output_height": 3, "output_width": 5, "spatial_scale": 0.25, "mode": "avg"}
+    word = "output_half_pixel"
+    path = save([align_node(sampling_ratio=2, coordinate_transformation_mode=word, **attributes)])
     node, notes = read(path)
     assert (node.name, node.operator, node.opset) == ("align", "align", 16)
     assert (node.output_size, node.spatial_scale) == ((3, 5), 0.25)
@@ -67,7 +68,7 @@ def test_opset_22_is_run_as_18_and_says_so(save):
 
 
 def test_onnx_max_is_refused(save):
-    with pytest.raises(InputError, match="mode='max'.*over weighted corners, not over") as caught:
+    with pytest.raises(InputError, match=r"mode='max'.*over weighted corners, not over") as caught:
         read(save([align_node(mode="max")]))
     assert "--mode max" in str(caught.value.hint)
 

@@ -1,0 +1,194 @@
+"""The error table: formats for programs, the terminal at any width, no colour in a pipe."""
+
+import csv
+import io
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from roicli.columns import GEOMETRIC_COLUMNS, VALUE_COLUMNS
+from tests.cli.conftest import Arrays
+from tests.cli.running import (
+    FEATURES,
+    FPN,
+    ROIS,
+    SCALE,
+    TEXT_ROIS,
+    refuse,
+    run_process,
+    save,
+    succeed,
+)
+
+NAMES = [column.name for column in GEOMETRIC_COLUMNS]
+TEXT = ("errors", TEXT_ROIS, "--spatial-scale", "1/8")
+NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]\d+)?|-|[a-z_0-9]+")
+
+
+def load_strictly(text: str) -> Any:
+    """JSON as the standard has it: no NaN, no Infinity."""
+
+    def refuse_constant(name: str) -> None:
+        raise AssertionError(name)
+
+    return json.loads(text, parse_constant=refuse_constant)
+
+
+def test_json(inputs: Arrays) -> None:
+    found = load_strictly(succeed("align", FEATURES, ROIS, *SCALE, "--format", "json").text)
+    assert set(found) == {"schema_version", "version", "parameters", "rois", "summary"}
+    assert found["parameters"]["operator"] == "align"
+    assert found["parameters"]["sampling_ratio"] == 2
+    assert [record["roi"] for record in found["rois"]] == [0, 1, 2, 3, 4]
+    assert list(found["rois"][0]) == NAMES
+    assert list(found["summary"]) == ["all", "small", "medium", "large"]
+    errors = [record["edge_error_max_px"] for record in found["rois"]]
+    statistics = found["summary"]["all"]["edge_error_max_px"]
+    assert found["summary"]["all"]["n"] == 5
+    assert statistics["max"] == max(errors)
+    assert statistics["mean"] == pytest.approx(np.mean(errors), rel=1e-12)
+    assert statistics["p95"] == pytest.approx(np.percentile(errors, 95), rel=1e-12)
+    assert found["summary"]["large"] ["n"] == 0
+    assert found["summary"]["large"]["iou"]["mean"] is None
+
+
+def test_formats_hold_the_same_numbers(inputs: Arrays) -> None:
+    save("odd.npy", np.array([[0, 5, 5, 5, 5], [0, 9, 9, 2, 2], [0, 3.3, 4, 20, 30]], np.float32))
+    arguments = ("pool", FEATURES, "odd.npy", *SCALE, "--values", "--force", "--format")
+    rows = load_strictly(succeed(*arguments, "json").text)["rois"]
+    assert list(rows[0]) == NAMES + [column.name for column in VALUE_COLUMNS]
+    assert rows[0]["width_ratio"] is None  # no width to compare with
+    lines = succeed(*arguments, "jsonl").text.splitlines()
+    assert [load_strictly(line) for line in lines] == rows
+    for table_format, delimiter in (("csv", ","), ("tsv", "\t")):
+        text = succeed(*arguments, table_format).text
+        cells = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+        for cell, row in zip(cells, rows, strict=True):
+            for name, value in row.items():
+                expected = "" if value is None else value
+                assert type(expected)(cell[name]) == expected
+
+
+def test_full_floats() -> None:
+    found = load_strictly(succeed(*TEXT, "--format", "json").text)
+    rois = np.load(TEXT_ROIS).astype(np.float64)
+    for record, (_, x1, *_) in zip(found["rois"], rois, strict=True):
+        expected = record["quantized_x1"] - x1 / 8
+        assert record["x1_error_cells"] == pytest.approx(expected, abs=1e-15)
+
+
+def test_markdown() -> None:
+    lines = succeed(*TEXT, "--format", "md", "--rows", "3").text.splitlines()
+    tables = [line for line in lines if line.startswith("|")]
+    assert tables[0].startswith("| roi | batch_index | size_class | edge_error_max_px |")
+    assert set(tables[1]) == set("|-:")
+    assert len({line.count("|") for line in tables[:5]}) == 1
+    assert "3 of 102 RoIs" in "\n".join(lines)
+    assert "half-pixel" in lines[0]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 200, 1000])
+@pytest.mark.parametrize("values", [False, True])
+def test_no_number_is_ever_cut(width: int, values: bool) -> None:
+    arguments = TEXT if not values else ("errors", f"{FPN}::p3", TEXT_ROIS)
+    outcome = succeed(*arguments, COLUMNS=str(width))
+    text = outcome.text
+    assert "…" not in text
+    assert "..." not in text
+    assert "\x1b" not in text
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if "───" in line) + 1
+    body = lines[start : start + 20]
+    whole = {f"{r['edge_error_max_px']:.3f}" for r in
+             load_strictly(succeed(*arguments, "--format", "json").text)["rois"]}  # fmt: skip
+    for line in body:
+        cells = line.split()
+        assert all(NUMBER.fullmatch(cell) for cell in cells)
+        assert width < 40 or whole & set(cells)
+    if width >= 80:
+        assert max(map(len, lines)) <= width
+    if width == 80:
+        assert "more columns in a wider" in text
+
+
+def test_wider_shows_more_columns() -> None:
+    counts = []
+    for width in (40, 80, 120, 200):
+        lines = succeed(*TEXT, COLUMNS=str(width)).text.splitlines()
+        start = next(i for i, line in enumerate(lines) if "───" in line)
+        counts.append(len(lines[start + 1].split()))
+    assert counts == sorted(set(counts))
+
+
+def table_rows(*options: str) -> list[list[str]]:
+    """The cells of the rows that a terminal shows."""
+    lines = succeed(*TEXT, *options, COLUMNS="200").text.splitlines()
+    start = next(i for i, line in enumerate(lines) if "───" in line) + 1
+    stop = next(i for i, line in enumerate(lines) if " RoIs, worst " in line)
+    return [line.split() for line in lines[start:stop]]
+
+
+def test_rows_sort_and_columns() -> None:
+    assert len(table_rows()) == 20
+    assert len(table_rows("--rows", "all")) == 102
+    assert len(table_rows("--rows", "1000")) == 102
+    assert table_rows("--rows", "0") == []
+    rows = table_rows("--columns", "iou,roi", "--sort", "iou", "--rows", "all")
+    found = [float(iou) for iou, _ in rows]
+    assert found == sorted(found)
+    assert sorted(int(roi) for _, roi in rows) == list(range(102))
+    worst = [float(row[0]) for row in table_rows("--columns", "shift_px", "--sort", "shift_px")]
+    assert worst == sorted(worst, reverse=True)
+    named = table_rows("--columns", ",".join(NAMES), "--rows", "2")
+    assert [len(row) for row in named] == [len(NAMES)] * 2
+
+
+def test_sort_by_signed_and_missing_values() -> None:
+    save("odd.npy", np.array([[0, 5, 5, 5, 5], [0, 0, 0, 9, 9], [0, 3.3, 4, 20, 30]]))
+    arguments = ("errors", "odd.npy", "--columns", "roi,width_ratio", "--sort", "width_ratio")
+    lines = succeed(*arguments, "--spatial-scale", "1/4").text.splitlines()
+    rows = [line.split() for line in lines[3:8] if re.match(r"\s*\d", line)]
+    assert rows[-1] == ["0", "-"]  # what is not defined comes last
+
+
+def test_the_table_names_rule_stride_and_pixel_model() -> None:
+    rule = ("--quantization", "floor", "--partition", "disjoint", "--pixel-model", "legacy")
+    title = succeed(*TEXT, *rule).text.splitlines()[0]
+    assert title == "Error of RoI Pool (floor, disjoint), stride 8, legacy pixel model"
+
+
+def test_summary_stands_under_the_table() -> None:
+    text = succeed(*TEXT).text
+    head = next(line for line in text.splitlines() if line.startswith("summary"))
+    assert head.split() == ["summary", "RoIs", "n", "mean", "median", "p95", "max"]
+    for name in ("edge_error_max_px", "iou", "small", "medium", "large"):
+        assert name in text.partition(head)[2]
+
+
+def test_no_table_quiet_and_verbose(inputs: Arrays) -> None:
+    arguments = ("align", FEATURES, ROIS, *SCALE, "--force")
+    outcome = succeed(*arguments, "--no-table")
+    assert outcome.out == b""
+    assert outcome.errors == ["roicli: note: wrote f.align.h5 (5, 3, 7, 7) float32"]
+    outcome = succeed(*arguments, "-q")
+    assert (outcome.out, outcome.err) == (b"", "")
+    outcome = succeed(*arguments, "-v", "--no-table")
+    assert outcome.out == b""
+    assert "roicli: run: provider_used: cpu" in outcome.errors
+    outcome = succeed("errors", ROIS, *SCALE, "-q")
+    assert (outcome.out, outcome.err) == (b"", "")
+
+
+@pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}, {"FORCE_COLOR": "", "TERM": "dumb"}])
+def test_no_colour_in_a_pipe(environment: dict[str, str]) -> None:
+    outcome = run_process(*TEXT, **environment)
+    assert outcome.code == 0
+    assert b"\x1b" not in outcome.out
+    assert "\x1b" not in outcome.err
+
+
+def test_markdown_and_files_take_no_unknown_column() -> None:
+    refuse(*TEXT, "--format", "json", "--sort", "nonsense", words=("'nonsense'",))
