@@ -17,7 +17,8 @@ from roicli.datatypes import check_word
 from roicli.exceptions import ParameterError
 from roicli.features import FeatureArgument
 from roicli.pipeline import StageTimes
-from roicli.settings import AlignOptions
+from roicli.settings import AlignOptions, RunOptions
+from roicli.storage.stored_array import BFLOAT16_NAME
 from roicli.vocabulary import Operator, Provider
 
 Options = Mapping[str, Any]
@@ -96,19 +97,20 @@ def _run(
     target: str,
     options: Options,
 ) -> api.Result:
-    run = api.align if operator == "align" else api.pool
-    return run(features, rois, target, **cast("AlignOptions", options))
+    if operator == "align":
+        return api.align(features, rois, target, **cast("AlignOptions", options))
+    return api.pool(features, rois, target, **cast("RunOptions", options))
 
 
 def _bytes_moved(parameters: Options) -> int:
     """Maps read as they are stored, and the result written."""
     shapes = zip(parameters["features_shape"], parameters["features_dtype"], strict=True)
-    width = {"bfloat16": 2}
-    read = sum(
-        math.prod(shape) * width.get(name, 0) or math.prod(shape) * np.dtype(name).itemsize
-        for shape, name in shapes
-    )
-    return read + math.prod(parameters["result_shape"]) * np.dtype(parameters["dtype"]).itemsize
+    read = sum(math.prod(shape) * _itemsize(name) for shape, name in shapes)
+    return read + math.prod(parameters["result_shape"]) * _itemsize(parameters["dtype"])
+
+
+def _itemsize(dtype_name: str) -> int:
+    return 2 if dtype_name == BFLOAT16_NAME else int(np.dtype(dtype_name).itemsize)
 
 
 def _summarize(

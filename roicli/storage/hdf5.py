@@ -28,6 +28,7 @@ class Hdf5Array:
         self.dtype = dataset.dtype.newbyteorder("=")
         self.precision = _precision(dataset)
         self.attributes: Mapping[str, Any] = dict(dataset.attrs)
+        self.file_attributes: Mapping[str, Any] = dict(dataset.file.attrs)
         self._dataset = dataset
 
     def read_item_into(self, index: int, out: Array) -> None:
@@ -36,6 +37,14 @@ class Hdf5Array:
             self._dataset.read_direct(out, np.s_[index])
         except OSError as error:
             raise InputError(f"{self.name}: item {index} cannot be read: {error}") from error
+
+    def read_rows_into(self, first: int, out: Array) -> None:
+        """As many items as ``out`` has, from ``first`` on."""
+        try:
+            if out.size:
+                self._dataset.read_direct(out, np.s_[first : first + len(out)])
+        except OSError as error:
+            raise InputError(f"{self.name}: item {first} cannot be read: {error}") from error
 
     def read_all(self) -> Array:
         """The whole array, C-contiguous, in native byte order."""
@@ -52,20 +61,27 @@ class Hdf5Array:
         self._dataset.file.close()
 
 
-def open_hdf5(address: Address, fits: Callable[[Shape], bool], wanted: str) -> Hdf5Array:
+def open_hdf5(
+    address: Address, fits: Callable[[Shape], bool], wanted: str, preferred: str | None = None
+) -> Hdf5Array:
     """The named dataset, or the file's (or group's) only one that ``fits``.
 
-    ``wanted`` says in words what fits. Raises InputError.
+    ``wanted`` says in words what fits; of several, ``preferred`` is taken. Raises InputError.
     """
     check_regular_file(address.path)
-    return _choose(_open_file(address.path, address.path), address, fits, wanted)
+    return _choose(_open_file(address.path, address.path), address, fits, wanted, preferred)
 
 
 def parse_hdf5(
-    data: bytes, address: Address, fits: Callable[[Shape], bool], wanted: str
+    data: bytes,
+    address: Address,
+    fits: Callable[[Shape], bool],
+    wanted: str,
+    preferred: str | None = None,
 ) -> Hdf5Array:
     """An HDF5 file that was read from a pipe."""
-    return _choose(_open_file(io.BytesIO(data), str(address)), address, fits, wanted)
+    file = _open_file(io.BytesIO(data), str(address))
+    return _choose(file, address, fits, wanted, preferred)
 
 
 def _open_file(source: Any, name: str) -> h5py.File:
@@ -77,10 +93,16 @@ def _open_file(source: Any, name: str) -> h5py.File:
 
 
 def _choose(
-    file: h5py.File, address: Address, fits: Callable[[Shape], bool], wanted: str
+    file: h5py.File,
+    address: Address,
+    fits: Callable[[Shape], bool],
+    wanted: str,
+    preferred: str | None,
 ) -> Hdf5Array:
     try:
         node = file if address.dataset is None else _look_up(file, address)
+        if isinstance(node, h5py.Group) and isinstance(node.get(preferred or ""), h5py.Dataset):
+            node = node[preferred]
         if isinstance(node, h5py.Group):
             node = _only_fitting(node, address, fits, wanted)
         if node.shape is None:

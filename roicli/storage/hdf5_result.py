@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +19,16 @@ from roicli.vocabulary import Compression
 
 ROI_FEATURES = "roi_features"
 TABLE_ROWS_A_BLOCK = 1 << 16
+
+
+@contextlib.contextmanager
+def _open_to_write(path: str, mode: str) -> Iterator[h5py.File]:
+    """An HDF5 file; a disk that fills up is an OSError, which HDF5 does not always make it."""
+    try:
+        with h5py.File(path, mode, libver=("earliest", "v110")) as file:
+            yield file
+    except RuntimeError as error:
+        raise OSError(errno.EIO, str(error)) from error
 
 
 class Hdf5Writer:
@@ -35,10 +46,14 @@ class Hdf5Writer:
         self._compression = compression
         self._scratch = f"{path}.rows" if compression != "none" else None
         offset: int | None = 0
-        with h5py.File(path, "w", libver=("earliest", "v110")) as file:
+        with _open_to_write(path, "w") as file:
             if self._scratch is None:
                 offset = self._create_contiguous(file)
-        self._rows = RowFile(self._scratch or path, offset or 0, shape, dtype)
+        try:
+            self._rows = RowFile(self._scratch or path, offset or 0, shape, dtype)
+        except BaseException:
+            self._remove_scratch()
+            raise
         self.write_rows = self._write_rows
 
     def __enter__(self) -> Hdf5Writer:
@@ -51,6 +66,9 @@ class Hdf5Writer:
         trace: TracebackType | None,
     ) -> None:
         self._rows.close()
+        self._remove_scratch()
+
+    def _remove_scratch(self) -> None:
         if self._scratch is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._scratch)
@@ -78,7 +96,7 @@ class Hdf5Writer:
 
     def finish(self, tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
         """Add the tables and attributes, and compress the features where that was asked for."""
-        with h5py.File(self._path, "r+") as file:
+        with _open_to_write(self._path, "r+") as file:
             if self._scratch is not None:
                 self._write_compressed(file)
             for name, source in tables.items():

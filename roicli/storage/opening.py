@@ -10,14 +10,17 @@ from roicli.exceptions import InputError
 from roicli.storage.address import Address
 from roicli.storage.stored_array import StoredArray
 
-Role = Literal["features", "rois", "vector"]
+Role = Literal["features", "rois", "vector", "result"]
 DEFAULT_COORDINATES = ("x1", "y1", "x2", "y2")
 
 WANTED: dict[Role, str] = {
     "features": "numeric and 4-D (N, C, H, W)",
     "rois": "numeric and 2-D with 5 columns",
     "vector": "numeric and 1-D",
+    "result": "numeric",
 }
+# Of several datasets that fit; the writer's own name for it is in hdf5_result.
+PREFERRED: dict[Role, str] = {"result": "roi_features"}
 
 
 def _fits(role: Role, shape: tuple[int, ...]) -> bool:
@@ -25,7 +28,7 @@ def _fits(role: Role, shape: tuple[int, ...]) -> bool:
         return len(shape) == 4
     if role == "rois":
         return len(shape) == 2 and shape[1] == 5
-    return len(shape) == 1
+    return len(shape) == 1 if role == "vector" else len(shape) > 0
 
 
 def open_array(
@@ -38,14 +41,16 @@ def open_array(
     if file_format == "hdf5":
         from roicli.storage.hdf5 import open_hdf5
 
-        return open_hdf5(address, lambda shape: _fits(role, shape), WANTED[role])
+        return open_hdf5(
+            address, lambda shape: _fits(role, shape), WANTED[role], PREFERRED.get(role)
+        )
     if address.dataset is not None:
         raise InputError(f"{address}: only an HDF5 file holds datasets", f"write {address.path}")
     if file_format == "npy":
         from roicli.storage.npy import open_npy
 
         return open_npy(address.path)
-    if role == "features":
+    if role in ("features", "result"):
         raise InputError(f"{address}: features are read from .npy and .h5, not from text")
     from roicli.storage.text import open_text
 
@@ -54,7 +59,7 @@ def open_array(
 
 def _open_stdin(address: Address, role: Role, coordinate_names: Sequence[str]) -> StoredArray:
     """NPY, HDF5 or (RoIs) CSV on standard input, told apart by the first bytes."""
-    data = sys.stdin.buffer.read()
+    data = sys.stdin.buffer.read() if sys.stdin else b""  # None where a shell closed it
     if not data:
         raise InputError("stdin: is empty, expected an .npy or HDF5 file")
     from roicli.storage import npy
@@ -64,5 +69,7 @@ def _open_stdin(address: Address, role: Role, coordinate_names: Sequence[str]) -
     from roicli.storage import hdf5
 
     if data.startswith(hdf5.MAGIC):
-        return hdf5.parse_hdf5(data, address, lambda shape: _fits(role, shape), WANTED[role])
+        return hdf5.parse_hdf5(
+            data, address, lambda shape: _fits(role, shape), WANTED[role], PREFERRED.get(role)
+        )
     raise InputError(f"stdin: is neither .npy nor HDF5, its first bytes are {data[:8]!r}")

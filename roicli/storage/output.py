@@ -8,6 +8,7 @@ compressed HDF5 is made from a plain scratch file at the end, chunk after chunk.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -112,6 +113,19 @@ def _as_bytes(values: Array) -> memoryview:
     return memoryview(cast("Any", values.reshape(-1).view(np.uint8)))
 
 
+def _allocate(descriptor: int, size: int) -> None:
+    """Make the file ``size`` bytes long, with its room on the disk taken where that can be done.
+
+    A full disk is then found before the run, and writes into allocated room cost a half to a third.
+    """
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except (AttributeError, OSError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise
+        os.ftruncate(descriptor, size)
+
+
 class RowFile:
     """Rows of a fixed size at an offset in a file, written in any order."""
 
@@ -123,8 +137,12 @@ class RowFile:
         self.shape, self.dtype = shape, dtype
         self._row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
         end = offset + shape[0] * self._row_bytes
-        if os.fstat(self._descriptor).st_size < end:
-            os.ftruncate(self._descriptor, end)
+        try:
+            if os.fstat(self._descriptor).st_size < end:
+                _allocate(self._descriptor, end)
+        except BaseException:
+            self.close()
+            raise
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Write ``block`` (k, ...) to ``rows`` (k,); neighbours go out in one write."""

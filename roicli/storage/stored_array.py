@@ -55,9 +55,13 @@ class StoredArray(Protocol):
     dtype: np.dtype[Any]
     precision: Precision
     attributes: Mapping[str, Any]
+    file_attributes: Mapping[str, Any]
 
     def read_item_into(self, index: int, out: Array) -> None:
         """Item ``index`` along the first axis into ``out``, which has the stored dtype."""
+
+    def read_rows_into(self, first: int, out: Array) -> None:
+        """As many items as ``out`` has, from ``first`` on."""
 
     def read_all(self) -> Array:
         """The whole array, C-contiguous, in native byte order."""
@@ -76,11 +80,16 @@ class MemoryArray:
         self.dtype = values.dtype.newbyteorder("=")
         self.precision = precision or precision_of(values.dtype)
         self.attributes: Mapping[str, Any] = {}
+        self.file_attributes: Mapping[str, Any] = {}
         self._values = values
 
     def read_item_into(self, index: int, out: Array) -> None:
         """Item ``index`` along the first axis into ``out``."""
         out[...] = self._values[index]
+
+    def read_rows_into(self, first: int, out: Array) -> None:
+        """As many items as ``out`` has, from ``first`` on."""
+        out[...] = self._values[first : first + len(out)]
 
     def read_all(self) -> Array:
         """The whole array, C-contiguous, in native byte order."""
@@ -99,6 +108,7 @@ class NpyArray:
         self.dtype = mapped.dtype.newbyteorder("=")
         self.precision = precision
         self.attributes: Mapping[str, Any] = {}
+        self.file_attributes: Mapping[str, Any] = {}
         self._stored_dtype = mapped.dtype
         self._offset = int(mapped.offset)
         self._file: io.FileIO = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
@@ -106,6 +116,10 @@ class NpyArray:
     def read_item_into(self, index: int, out: Array) -> None:
         """Item ``index`` along the first axis into ``out``."""
         self._read_at(self._offset + index * out.nbytes, out)
+
+    def read_rows_into(self, first: int, out: Array) -> None:
+        """As many items as ``out`` has, from ``first`` on."""
+        self._read_at(self._offset + first * (out.nbytes // max(len(out), 1)), out)
 
     def read_all(self) -> Array:
         """The whole array, C-contiguous, in native byte order."""
@@ -116,7 +130,10 @@ class NpyArray:
     def _read_at(self, offset: int, out: Array) -> None:
         view = memoryview(cast("Any", out.reshape(-1).view(np.uint8)))
         while view:
-            count = os.preadv(self._file.fileno(), [view], offset)
+            try:
+                count = os.preadv(self._file.fileno(), [view], offset)
+            except OSError as error:
+                raise InputError(f"{self.name}: cannot be read: {error.strerror}") from error
             if count == 0:
                 raise InputError(f"{self.name}: ends at byte {offset}, the header promised more")
             view, offset = view[count:], offset + count
