@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types cov docs check clean
+.PHONY: help install demo test lint types cov bench check clean
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo-output
@@ -41,6 +41,10 @@ types: .venv/.developing  ## check types
 
 cov: .venv/.developing  ## run the tests and measure branch coverage
 	$(BIN)/python -m pytest --quiet --cov --cov-branch --cov-report=term --cov-fail-under=95
+
+bench: .venv/.installed  ## measure against other libraries and rewrite docs/benchmarks.md
+	$(BIN)/python -m pip install --quiet --editable '.[native,bench]'
+	cd benchmarks && ../$(BIN)/python run.py
 
 check: lint types test  ## all that continuous integration runs
 

@@ -14,7 +14,11 @@ from roicli.version import __version__
 if TYPE_CHECKING:
     from roicli.api import Result, align, errors, export, pool
     from roicli.benchmark import bench
+    from roicli.checking.records import CheckReport
+    from roicli.checking.run import check
+    from roicli.comparison import Comparison, compare
     from roicli.datatypes import AlignSpec, PoolSpec
+    from roicli.diagnosis import Diagnosis, diagnose
     from roicli.error_table import ErrorTable, summarize
     from roicli.exceptions import (
         InputError,
@@ -32,6 +36,12 @@ _HOME = {
     "errors": "api",
     "export": "api",
     "bench": "benchmark",
+    "check": "checking.run",
+    "CheckReport": "checking.records",
+    "compare": "comparison",
+    "Comparison": "comparison",
+    "diagnose": "diagnosis",
+    "Diagnosis": "diagnosis",
     "Result": "api",
     "AlignSpec": "datatypes",
     "PoolSpec": "datatypes",
@@ -49,6 +59,9 @@ _HOME = {
 __all__ = [
     "PRESETS",
     "AlignSpec",
+    "CheckReport",
+    "Comparison",
+    "Diagnosis",
     "ErrorTable",
     "InputError",
     "OutputError",
@@ -60,7 +73,10 @@ __all__ = [
     "__version__",
     "align",
     "bench",
+    "check",
+    "compare",
     "describe_providers",
+    "diagnose",
     "errors",
     "export",
     "pool",

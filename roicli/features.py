@@ -133,25 +133,44 @@ def open_pyramid(
     ``scales`` overrides the attribute ``spatial_scale`` of the datasets; without either it is 1.0,
     which ``note`` is told.
     """
-    stored: list[StoredArray] = []
+    stored = open_maps(features, names)
     try:
-        if isinstance(features, str | os.PathLike):
-            # One by one: what was opened before an error must be closed.
-            for address in resolve_addresses(features, names):
-                stored.append(open_array(address, "features"))  # noqa: PERF401
-        else:
-            arrays = [features] if isinstance(features, np.ndarray) else list(features)
-            stored = [MemoryArray(values, f"features[{i}]") for i, values in enumerate(arrays)]
-        return _build_pyramid(stored, scales, note)
+        return build_pyramid(stored, scales, note)
     except BaseException:
         for array in stored:
             array.close()
         raise
 
 
-def _build_pyramid(
-    stored: list[StoredArray], scales: Sequence[float] | None, note: Callable[[str], None]
+def open_maps(
+    features: FeatureArgument | Sequence[Array],
+    names: Sequence[str],
+    opener: Callable[[Address], StoredArray] | None = None,
+) -> list[StoredArray]:
+    """The arrays of one map or of a pyramid's levels, open and not looked at yet.
+
+    ``opener`` opens one address; without it a file's only 4-D dataset is taken. Raises InputError.
+    """
+    if not isinstance(features, str | os.PathLike):
+        arrays = [features] if isinstance(features, np.ndarray) else list(features)
+        return [MemoryArray(values, f"features[{i}]") for i, values in enumerate(arrays)]
+    stored: list[StoredArray] = []
+    try:
+        # One by one: what was opened before an error must be closed.
+        for address in resolve_addresses(features, names):
+            found = opener(address) if opener else open_array(address, "features")
+            stored.append(found)
+    except BaseException:
+        for array in stored:
+            array.close()
+        raise
+    return stored
+
+
+def build_pyramid(
+    stored: Sequence[StoredArray], scales: Sequence[float] | None, note: Callable[[str], None]
 ) -> FeaturePyramid:
+    """The levels of open arrays, with shapes and scales checked; as ``open_pyramid``."""
     if scales is not None and len(scales) != len(stored):
         raise ParameterError(
             f"{len(scales)} spatial scales for {len(stored)} maps, expected as many"

@@ -218,3 +218,52 @@ def fine_grid_rois(corners: FloatArray, counts: IntArray, spec: AlignSpec) -> Fl
     sub_bins = (np.array([width, height]) * (counts + 1) * 2).astype(corners.dtype)
     shift = extent / sub_bins / kind(np.float32(spec.spatial_scale))
     return corners + np.tile(shift, 2)
+
+
+def operator_points(corners: FloatArray, spec: AlignSpec) -> tuple[FloatArray, FloatArray]:
+    """The sampling points of one RoI as the operator itself rounds them, step by step.
+
+    ``corners`` (4,) in image pixels; computes in their dtype, where ``sampling_points`` is the
+    same in float64. Returns x (P_w, n_x) and y (P_h, n_y) in cells, cell i centred at i.
+    """
+    corners, (height, width) = corners[None], spec.output_size
+    counts = sampling_counts(align_boxes(corners, spec)[1], spec)
+    counts[counts.prod(axis=1) == 0] = 0
+    pieces = counts + (spec.sampling_grid == "thirds")
+    if not spec.native_to_roi_align:
+        corners = fine_grid_rois(corners, counts, spec)
+    start, extent = align_boxes(corners, spec)
+    kind, axes = corners.dtype.type, []
+    for axis, bins in enumerate((width, height)):
+        count, low = int(counts[0, axis]), start[0, axis]
+        number, index = np.arange(bins)[:, None].astype(kind), np.arange(count).astype(kind)
+        if spec.native_to_roi_align:
+            size = extent[0, axis] / kind(bins)
+            axes.append(low + number * size + (index + kind(0.5)) * size / kind(max(count, 1)))
+        else:
+            piece = kind(pieces[0, axis])
+            size = extent[0, axis] / (kind(bins) * max(piece, kind(1)))
+            axes.append(low + (number * piece + index) * size + kind(0.5) * size)
+    return axes[0], axes[1]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """What bilinear interpolation reads along one axis: cells ``low`` and ``high`` (n,) int64.
+
+    ``share`` (n,) is the weight of ``high``; ``on_map`` (n,) is False where the point counts as 0.
+    """
+
+    low: IntArray
+    high: IntArray
+    share: FloatArray
+    on_map: NDArray[np.bool_]
+
+
+def find_neighbours(points: FloatArray, cells: int) -> Neighbours:
+    """The neighbours of points (n,) on an axis of ``cells``, clamped as RoiAlign-16 clamps them."""
+    on_map = (points >= -1) & (points <= cells)
+    clamped = np.clip(points, 0, cells)
+    low = np.minimum(_as_cells(clamped), cells - 1)
+    share = np.where(low < cells - 1, clamped - low.astype(points.dtype), points.dtype.type(0))
+    return Neighbours(low, np.minimum(low + 1, cells - 1), share, on_map)

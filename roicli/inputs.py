@@ -15,7 +15,7 @@ from roicli.exceptions import InputError, ParameterError
 from roicli.features import FeatureArgument, FeaturePyramid, open_pyramid, resolve_addresses
 from roicli.levels import assign_levels, level_of_scale
 from roicli.parsing import parse_names, parse_scales
-from roicli.storage.address import parse_address
+from roicli.storage.address import Address, parse_address
 from roicli.storage.opening import open_array
 from roicli.storage.stored_array import MemoryArray, StoredArray
 from roicli.validation import (
@@ -84,7 +84,7 @@ def open_inputs(
     map_size: Size | None = None,
 ) -> Inputs:
     """Open and check everything, before anything is computed. Raises InputError, ParameterError."""
-    _check_one_stdin(features, rois)
+    check_one_stdin(features, rois)
     scales = parse_scale_option(options.get("spatial_scale"))
     names = options.get("levels") or ()
     names = parse_names(names) if isinstance(names, str) else tuple(names)
@@ -106,7 +106,8 @@ def open_inputs(
         raise
 
 
-def _check_one_stdin(features: Any, rois: Any) -> None:
+def check_one_stdin(features: Any, rois: Any) -> None:
+    """Raise ParameterError where both inputs are to be read from stdin."""
     if isinstance(features, str) and features == "-" and isinstance(rois, str) and rois == "-":
         raise ParameterError("FEATURES and ROIS are both '-', but stdin can be read only once")
 
@@ -149,7 +150,7 @@ def _finish(
 ) -> Inputs:
     roi_format = options.get("roi_format", "xyxy")
     check_word("RoI format", roi_format, RoiFormat)
-    stored = _open_rois(rois, roi_format)
+    stored = open_rois(rois, roi_format)
     try:
         checked = check_rois(
             stored,
@@ -161,20 +162,27 @@ def _finish(
         stored.close()
     for place in places:
         check_reach(checked, place.spatial_scale, stored.name)
-    map_of_roi = _assign(checked, places, options, stored.name)
+    map_of_roi = assign_maps(checked, places, options, stored.name)
     _note_unusual(checked, places, map_of_roi, stored.name, note)
     return Inputs(
         pyramid, checked, stored.name, stored.dtype, stored.shape, places, map_of_roi, files
     )
 
 
-def _open_rois(rois: FeatureArgument, roi_format: RoiFormat) -> StoredArray:
+def open_rois(
+    rois: FeatureArgument,
+    roi_format: RoiFormat,
+    opener: Callable[[Address], StoredArray] | None = None,
+) -> StoredArray:
+    """The RoIs' array, open and not looked at yet; ``opener`` opens an address."""
+    if isinstance(rois, str | os.PathLike) and opener is not None:
+        return opener(parse_address(rois))
     if isinstance(rois, str | os.PathLike):
         return open_array(parse_address(rois), "rois", COORDINATE_NAMES[roi_format])
     return MemoryArray(np.asarray(rois), "rois")
 
 
-def _assign(rois: RoIs, places: Sequence[Place], options: InputOptions, name: str) -> IntArray:
+def assign_maps(rois: RoIs, places: Sequence[Place], options: InputOptions, name: str) -> IntArray:
     """(K,) which map each RoI is on, by a dataset of level numbers or by area."""
     level_from = options.get("level_from")
     numbers = [place.level for place in places]

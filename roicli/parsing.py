@@ -42,6 +42,13 @@ def parse_scales(text: str) -> tuple[float, ...]:
     return tuple(parse_scale(part) for part in text.split(","))
 
 
+def parse_rows(text: str, name: str = "rows") -> int | None:
+    """``20`` to 20, ``all`` to None."""
+    if text != "all" and not (text.isdigit() and text.isascii()):
+        raise ParameterError(f"{name} is {text!r}, expected a number or all")
+    return None if text == "all" else int(text)
+
+
 def parse_names(text: str) -> tuple[str, ...]:
     """``p2,p3`` to names, none of them empty."""
     names = tuple(part.strip() for part in text.split(","))
@@ -59,3 +66,11 @@ def parse_bytes(text: str) -> int:
     if match is None:
         raise ParameterError(f"memory is {text!r}, expected a number of bytes, like 512M or 2G")
     return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
+
+
+def parse_bin(text: str) -> tuple[int, int]:
+    """``0,3`` to a bin (row, column)."""
+    match = re.fullmatch(r"\s*(\d{1,9})\s*,\s*(\d{1,9})\s*", text)
+    if match is None:
+        raise ParameterError(f"bin is {text!r}, expected its row and column, like 0,3")
+    return int(match.group(1)), int(match.group(2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from roicli.vocabulary import Operator
 
 OPERATOR_OF_NODE: dict[str, Operator] = {"RoiAlign": "align", "MaxRoiPool": "pool"}
 NOT_IMPLEMENTED_FROM = 22
+HALF_PIXEL_FROM = 16
+ONNX_DOMAIN = "ai.onnx"
 
 
 @dataclass(frozen=True)
@@ -92,28 +94,70 @@ def _check_node(node: RoiNode, path: str, operator: Operator) -> None:
 
 def find_roi_nodes(path: str) -> Iterator[tuple[RoiNode, tuple[str, ...]]]:
     """Every RoI node of a model, subgraphs and functions included, with its outputs' names."""
+    for found in walk_nodes(load_graph(path)):
+        if _is_standard(found.node):
+            yield _read_node(found.node, found.opset, path), tuple(found.node.output)
+
+
+@dataclass(frozen=True)
+class PlacedNode:
+    """A node of a model's graph, subgraph or function, with the opset of its own domain there.
+
+    ``inside`` says where, from the outside in; the main graph is empty. ``opset`` is that of the
+    ONNX domain, ``domain_version`` that of the node's domain, None where it is not declared.
+    """
+
+    node: Any
+    opset: int
+    domain_version: int | None
+    inside: tuple[str, ...]
+
+
+def load_graph(path: str) -> Any:
+    """The ONNX model without its external weights, which need not be there. Raises InputError."""
     check_regular_file(path)
     import onnx
 
     try:
         model = onnx.load(path, load_external_data=False)
-        opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+        has_graph = model.HasField("graph") and bool(_versions(model.opset_import))
     except Exception as error:
         raise InputError(f"{path}: cannot be read as an ONNX model") from error
-    if not model.HasField("graph"):
+    if not has_graph:
         raise InputError(f"{path}: cannot be read as an ONNX model")
-    containers: list[tuple[Any, int]] = [(model.graph.node, opset)]
+    return model
+
+
+def walk_nodes(model: Any) -> Iterator[PlacedNode]:
+    """Every node, in order, each followed by what its subgraphs hold; then the functions'."""
+    versions = _versions(model.opset_import)
+    yield from _walk(model.graph.node, versions, ())
     for function in model.functions:
-        own = next((o.version for o in function.opset_import if o.domain in ("", "ai.onnx")), opset)
-        containers.append((function.node, own))
-    while containers:
-        nodes, version = containers.pop()
-        for node in nodes:
-            if node.op_type in OPERATOR_OF_NODE and node.domain in ("", "ai.onnx"):
-                yield _read_node(node, version, path), tuple(node.output)
-            for attribute in node.attribute:
-                graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-                containers += [(graph.node, version) for graph in graphs]
+        own = versions | _versions(function.opset_import)
+        yield from _walk(function.node, own, (f"function {function.domain}::{function.name}",))
+
+
+def _versions(imports: Any) -> dict[str, int]:
+    """Opset by domain; the ONNX domain has two spellings, and version 1 where it is not named."""
+    found = {"" if o.domain == ONNX_DOMAIN else o.domain: int(o.version) for o in imports}
+    return found
+
+
+def _walk(
+    nodes: Any, versions: Mapping[str, int], inside: tuple[str, ...]
+) -> Iterator[PlacedNode]:
+    for node in nodes:
+        domain = "" if node.domain == ONNX_DOMAIN else node.domain
+        yield PlacedNode(node, versions.get("", 1), versions.get(domain), inside)
+        for attribute in node.attribute:
+            graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
+            place = f"{node.op_type} {node.name} {attribute.name}".replace("  ", " ")
+            for graph in graphs:
+                yield from _walk(graph.node, versions, (*inside, place))
+
+
+def _is_standard(node: Any) -> bool:
+    return node.op_type in OPERATOR_OF_NODE and node.domain in ("", ONNX_DOMAIN)
 
 
 def _read_node(node: Any, opset: int, path: str) -> RoiNode:
@@ -128,7 +172,7 @@ def _read_node(node: Any, opset: int, path: str) -> RoiNode:
         if shape is None or len(shape) != 2:
             raise InputError(f"{path}: node {name} has pooled_shape {shape}, expected two numbers")
         return RoiNode(name, "pool", opset, (int(shape[0]), int(shape[1])), scale)
-    default = b"half_pixel" if opset >= 16 else b"output_half_pixel"
+    default = b"half_pixel" if opset >= HALF_PIXEL_FROM else b"output_half_pixel"
     transformation = values.get("coordinate_transformation_mode", default)
     return RoiNode(
         name,

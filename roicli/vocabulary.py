@@ -18,6 +18,11 @@ GraphDtype = Literal["float32", "float64"]
 Compression = Literal["none", "gzip", "lzf"]
 TableFormat = Literal["table", "json", "jsonl", "csv", "tsv", "md"]
 Statistic = Literal["mean", "median", "p95", "max", "min"]
+ComparedStatistic = Literal["elementwise", "max", "mean", "p99"]
+Severity = Literal["error", "warning", "note"]
+FailOn = Literal["error", "warning"]
+FindingFormat = Literal["table", "json", "github"]
+ListFormat = Literal["table", "json"]
 PresetName = Literal["caffe", "torchvision", "detectron2", "mmcv", "onnx10", "onnx16", "openvino"]
 
 SIZE_CLASSES = ("small", "medium", "large")

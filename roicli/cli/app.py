@@ -8,7 +8,12 @@ import typer
 
 from roicli.cli.bench import bench
 from roicli.cli.boundary import Boundary, install_signal_handlers
+from roicli.cli.check import check
+from roicli.cli.compare import compare
+from roicli.cli.draw import draw
+from roicli.cli.diagnose import diagnose
 from roicli.cli.errors import errors
+from roicli.cli.explain import explain
 from roicli.cli.export import export
 from roicli.cli.listings import presets, providers
 from roicli.cli.operators import align, pool
@@ -39,7 +44,20 @@ def _describe(
     """RoI Align and RoI Pool over stored feature maps, and what rounding does to each RoI."""
 
 
-for command in (align, pool, errors, export, providers, presets, bench):
+for command in (
+    align,
+    pool,
+    errors,
+    export,
+    providers,
+    presets,
+    bench,
+    explain,
+    draw,
+    compare,
+    diagnose,
+    check,
+):
     app.command(cls=FastCommand)(command)
 
 

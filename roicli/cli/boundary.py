@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -12,9 +13,10 @@ import typer
 from typer.core import TyperGroup
 
 from roicli.cli.startup import skip_adapters
-from roicli.exceptions import RoicliError
+from roicli.exceptions import OutputError, RoicliError
 
 OUT_OF_MEMORY, INTERRUPTED, TERMINATED = 3, 130, 143
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Boundary(TyperGroup):
@@ -27,6 +29,7 @@ class Boundary(TyperGroup):
 
     def invoke(self, ctx: Any) -> None:
         """Invoke the command inside the boundary."""
+        open_closed_streams()
         try:
             super().invoke(ctx)
             sys.stdout.flush()
@@ -40,9 +43,28 @@ class Boundary(TyperGroup):
             print_line("error", "interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            # Whoever read the pipe has what they wanted; nothing may complain at exit either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Whoever read the pipe has what they wanted.
+            _drop_stdout()
             raise typer.Exit(0) from None
+        except OSError as error:
+            if error.errno not in FULL_DISK:
+                raise
+            _drop_stdout()
+            print_line("error", f"stdout: cannot be written: {error.strerror}")
+            raise typer.Exit(OutputError.exit_code) from None
+
+
+def _drop_stdout() -> None:
+    """What stdout still holds goes nowhere, so that nothing complains at exit either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def open_closed_streams() -> None:
+    """A shell's ``>&-`` leaves None, and gives the stream's number to the next file opened."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 def print_line(kind: str, message: str) -> None:

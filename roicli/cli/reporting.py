@@ -38,12 +38,10 @@ class TableOptions:
 
     def view(self) -> View:
         """Rows, sorting and columns, checked."""
-        from roicli.parsing import parse_names
+        from roicli.parsing import parse_names, parse_rows
         from roicli.report.terminal import View
 
-        if self.rows != "all" and not (self.rows.isdigit() and self.rows.isascii()):
-            raise ParameterError(f"rows is {self.rows!r}, expected a number or all")
-        rows = None if self.rows == "all" else int(self.rows)
+        rows = parse_rows(self.rows)
         return View(rows, self.sort, parse_names(self.columns) if self.columns else ())
 
     def thresholds(self, with_values: bool) -> list[Threshold]:

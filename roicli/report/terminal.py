@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from rich import box
-from rich.console import Console, JustifyMethod
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
 from roicli.columns import COLUMN_BY_NAME, Column
 from roicli.error_table import ErrorTable, GroupSummary, Summary, summarize
-from roicli.report.formatting import format_number, wrap_name
+from roicli.report.formatting import (
+    GAP,
+    format_number,
+    measure_columns,
+    wrap_name,
+    write_columns,
+)
 from roicli.report.records import format_records, write_markdown
 
 SHOWN_FIRST = (
@@ -59,8 +63,8 @@ SUMMARIZED = (
     "share_aggregation",
 )
 SUMMARY_HEADER = ["summary", "RoIs", "n", "mean", "median", "p95", "max"]
+SUMMARY_IS_TEXT = [True, True] + [False] * 5
 HEADER_WIDTH = 10
-GAP = 2
 
 
 @dataclass(frozen=True)
@@ -115,41 +119,24 @@ def _fitting(widths: Sequence[int], limit: int) -> int:
 
 def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, stream: TextIO) -> None:
     """The worst rows, then the summary, as wide as the terminal allows."""
-    console = Console(file=stream, highlight=False, soft_wrap=False)
+    console = PipeConsole(file=stream, highlight=False, soft_wrap=False)
     columns, rows = _cells(table, view)
     headers = [wrap_name(column.name, HEADER_WIDTH) for column in columns]
-    widths = [
-        max(*(len(line) for line in header), *(len(row[i]) for row in rows), 1)
-        for i, header in enumerate(headers)
-    ]
+    widths = measure_columns(headers, rows)
     count = len(columns) if view.columns else _fitting(widths, console.width)
     console.print(Text(describe_title(parameters), style="bold"))
-    grid = _grid(["\n".join(lines) for lines in headers[:count]], columns[:count], widths)
-    for row in rows:
-        grid.add_row(*row[:count])
-    _print_whole(console, grid, sum(widths[:count]) + GAP * count)
+    words = [column.kind == "text" for column in columns]
+    write_columns(headers[:count], [row[:count] for row in rows], words, stream)
     console.print(Text(_describe_rows(table, view, len(columns) - count), style="dim"))
-    print_summary(summarize(table), console)
+    print_summary(summarize(table), stream)
 
 
-def _grid(headers: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> Table:
-    grid = _plain_grid()
-    for header, column, width in zip(headers, columns, widths, strict=False):
-        justify: JustifyMethod = "left" if column.kind == "text" else "right"
-        grid.add_column(header, justify=justify, no_wrap=True, vertical="bottom", min_width=width)
-    return grid
+class PipeConsole(Console):
+    """A console that leaves a closed pipe to whoever opened it; rich's own would exit with 1."""
 
-
-def _plain_grid() -> Table:
-    """Columns ``GAP`` apart, a rule under the header."""
-    return Table(box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
-
-
-def _print_whole(console: Console, grid: Table, width: int) -> None:
-    """Print a table that asked for more than the terminal has without cutting a number."""
-    if width > console.width:
-        console = Console(file=console.file, highlight=False, width=width)
-    console.print(grid, crop=False)
+    def on_broken_pipe(self) -> None:
+        """Called while a BrokenPipeError is handled: let it go on."""
+        raise  # noqa: PLE0704 - it is active
 
 
 def _describe_rows(table: ErrorTable, view: View, hidden: int) -> str:
@@ -174,21 +161,15 @@ def _summary_rows(groups: Sequence[GroupSummary], label: str) -> list[list[str]]
     return rows
 
 
-def print_summary(summary: Summary, console: Console) -> None:
+def print_summary(summary: Summary, stream: TextIO) -> None:
     """n, mean, median, p95 and max of the pixel errors and IoU, by group."""
     rows = _summary_rows(summary.by_class, "") + _summary_rows(summary.by_level, "level ")
     rows.sort(key=lambda row: SUMMARIZED.index(row[0]))
-    console.print()
-    grid = _plain_grid()
-    for header in SUMMARY_HEADER:
-        left = header in SUMMARY_HEADER[:2]
-        grid.add_column(header, justify="left" if left else "right", no_wrap=True)
     previous = ""
     for row in rows:
-        grid.add_row(row[0] if row[0] != previous else "", *row[1:])
-        previous = row[0]
-    widest = [max(len(row[i]) for row in [SUMMARY_HEADER, *rows]) for i in range(7)]
-    _print_whole(console, grid, sum(widest) + GAP * len(widest))
+        previous, row[0] = row[0], "" if row[0] == previous else row[0]
+    stream.write("\n")
+    write_columns([[name] for name in SUMMARY_HEADER], rows, SUMMARY_IS_TEXT, stream)
 
 
 def print_markdown(

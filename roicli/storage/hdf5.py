@@ -26,7 +26,7 @@ class Hdf5Array:
         check_numeric(dataset.dtype, self.name)
         self.shape: Shape = dataset.shape
         self.dtype = dataset.dtype.newbyteorder("=")
-        self.precision = _precision(dataset)
+        self.precision = stored_precision(dataset)
         self.attributes: Mapping[str, Any] = dict(dataset.attrs)
         self.file_attributes: Mapping[str, Any] = dict(dataset.file.attrs)
         self._dataset = dataset
@@ -69,7 +69,7 @@ def open_hdf5(
     ``wanted`` says in words what fits; of several, ``preferred`` is taken. Raises InputError.
     """
     check_regular_file(address.path)
-    return _choose(_open_file(address.path, address.path), address, fits, wanted, preferred)
+    return _choose(open_file(address.path, address.path), address, fits, wanted, preferred)
 
 
 def parse_hdf5(
@@ -80,11 +80,12 @@ def parse_hdf5(
     preferred: str | None = None,
 ) -> Hdf5Array:
     """An HDF5 file that was read from a pipe."""
-    file = _open_file(io.BytesIO(data), str(address))
+    file = open_file(io.BytesIO(data), str(address))
     return _choose(file, address, fits, wanted, preferred)
 
 
-def _open_file(source: Any, name: str) -> h5py.File:
+def open_file(source: Any, name: str) -> h5py.File:
+    """An HDF5 file or the bytes of one, open for reading. Raises InputError."""
     try:
         return h5py.File(source, "r")
     except Exception as error:
@@ -100,7 +101,7 @@ def _choose(
     preferred: str | None,
 ) -> Hdf5Array:
     try:
-        node = file if address.dataset is None else _look_up(file, address)
+        node = file if address.dataset is None else look_up(file, address)
         if isinstance(node, h5py.Group) and isinstance(node.get(preferred or ""), h5py.Dataset):
             node = node[preferred]
         if isinstance(node, h5py.Group):
@@ -113,12 +114,13 @@ def _choose(
         raise
 
 
-def _look_up(file: h5py.File, address: Address) -> h5py.Group | h5py.Dataset:
+def look_up(file: h5py.File, address: Address) -> h5py.Group | h5py.Dataset:
+    """The group or dataset that the address names. Raises InputError."""
     name = address.dataset or "/"
     try:
         node = file[name]
     except (KeyError, OSError, ValueError):
-        found = ", ".join(path for path, _ in _datasets(file)) or "none"
+        found = ", ".join(path for path, _ in list_datasets(file)) or "none"
         raise InputError(
             f"{Address(address.path)}: has no dataset {name!r}; its datasets are: {found}"
         ) from None
@@ -127,7 +129,7 @@ def _look_up(file: h5py.File, address: Address) -> h5py.Group | h5py.Dataset:
     return node
 
 
-def _datasets(group: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
+def list_datasets(group: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
     """Every dataset below a group, links outside the file not followed."""
     found: list[tuple[str, h5py.Dataset]] = []
 
@@ -142,7 +144,7 @@ def _datasets(group: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
 def _only_fitting(
     group: h5py.Group, address: Address, fits: Callable[[Shape], bool], wanted: str
 ) -> h5py.Dataset:
-    datasets = _datasets(group)
+    datasets = list_datasets(group)
     fitting = [
         (name, node)
         for name, node in datasets
@@ -159,7 +161,7 @@ def _only_fitting(
     raise InputError(f"{address}: no dataset is {wanted}; found: {shown or 'none'}")
 
 
-def _precision(dataset: h5py.Dataset) -> Precision:
+def stored_precision(dataset: h5py.Dataset) -> Precision:
     """From the stored type itself: h5py shows bfloat16 as float32, which would hide the loss."""
     stored = dataset.id.get_type()
     if not isinstance(stored, h5py.h5t.TypeFloatID):

@@ -29,16 +29,22 @@ OPAQUE_BFLOAT16 = np.dtype("V2")
 
 def open_npy(path: str) -> StoredArray:
     """Open a .npy file. Raises InputError unless it is whole and holds numbers."""
-    check_regular_file(path)
-    with open(path, "rb") as stream:
-        _check_header(stream, path, os.fstat(stream.fileno()).st_size)
-    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    mapped = map_npy(path)
     if mapped.dtype == OPAQUE_BFLOAT16:
         return MemoryArray(widen_bfloat16(mapped), path, BFLOAT16)
     check_numeric(mapped.dtype, path)
     if not isinstance(mapped, np.memmap) or mapped.ndim == 0 or not mapped.flags.c_contiguous:
         return MemoryArray(mapped, path)
     return NpyArray(path, mapped, precision_of(mapped.dtype))
+
+
+def map_npy(path: str) -> Array:
+    """The array of a .npy file, mapped where NumPy can, whatever its dtype. Raises InputError."""
+    check_regular_file(path)
+    with open(path, "rb") as stream:
+        _check_header(stream, path, os.fstat(stream.fileno()).st_size)
+    mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped
 
 
 def parse_npy(data: bytes, name: str) -> StoredArray:

@@ -23,7 +23,8 @@ WANTED: dict[Role, str] = {
 PREFERRED: dict[Role, str] = {"result": "roi_features"}
 
 
-def _fits(role: Role, shape: tuple[int, ...]) -> bool:
+def fits(role: Role, shape: tuple[int, ...]) -> bool:
+    """Whether a dataset of this shape is taken for ``role`` where none is named."""
     if role == "features":
         return len(shape) == 4
     if role == "rois":
@@ -42,7 +43,7 @@ def open_array(
         from roicli.storage.hdf5 import open_hdf5
 
         return open_hdf5(
-            address, lambda shape: _fits(role, shape), WANTED[role], PREFERRED.get(role)
+            address, lambda shape: fits(role, shape), WANTED[role], PREFERRED.get(role)
         )
     if address.dataset is not None:
         raise InputError(f"{address}: only an HDF5 file holds datasets", f"write {address.path}")
@@ -70,6 +71,6 @@ def _open_stdin(address: Address, role: Role, coordinate_names: Sequence[str]) -
 
     if data.startswith(hdf5.MAGIC):
         return hdf5.parse_hdf5(
-            data, address, lambda shape: _fits(role, shape), WANTED[role], PREFERRED.get(role)
+            data, address, lambda shape: fits(role, shape), WANTED[role], PREFERRED.get(role)
         )
     raise InputError(f"stdin: is neither .npy nor HDF5, its first bytes are {data[:8]!r}")

@@ -108,6 +108,18 @@ def _flush_to_disk(path: str) -> None:
         os.close(descriptor)
 
 
+def narrow(block: Array, dtype: np.dtype[np.floating]) -> Array:
+    """``block`` in the result's dtype, C-contiguous. A number that it cannot hold is an error."""
+    try:
+        with np.errstate(over="raise"):
+            return np.ascontiguousarray(block, dtype)
+    except FloatingPointError:
+        raise OutputError(
+            f"the result has numbers past what {dtype.name} holds ({np.finfo(dtype).max:g})",
+            "give a wider --dtype",
+        ) from None
+
+
 def _as_bytes(values: Array) -> memoryview:
     """The bytes of a C-contiguous array, not copied."""
     return memoryview(cast("Any", values.reshape(-1).view(np.uint8)))
@@ -146,7 +158,7 @@ class RowFile:
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Write ``block`` (k, ...) to ``rows`` (k,); neighbours go out in one write."""
-        data = _as_bytes(np.ascontiguousarray(block, self.dtype))
+        data = _as_bytes(narrow(block, self.dtype))
         cuts = np.flatnonzero(np.diff(rows) != 1) + 1
         starts = np.concatenate([[0], cuts, [len(rows)]])
         for first, last in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):

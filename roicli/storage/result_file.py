@@ -14,7 +14,13 @@ import numpy as np
 
 from roicli.datatypes import Array, IntArray
 from roicli.exceptions import OutputError
-from roicli.storage.output import OUTPUT_FORMATS, RowFile, check_free_space, replace_atomically
+from roicli.storage.output import (
+    OUTPUT_FORMATS,
+    RowFile,
+    check_free_space,
+    narrow,
+    replace_atomically,
+)
 from roicli.vocabulary import Compression
 
 STDOUT = "-"
@@ -55,7 +61,7 @@ class MemoryWriter:
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Write ``block`` (k, C, P_h, P_w) to ``rows`` (k,) of the result."""
-        self.array[rows] = block
+        self.array[rows] = narrow(block, self.array.dtype)
 
     def finish(self, tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
         """Nothing stands beside an array in memory."""

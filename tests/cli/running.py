@@ -39,7 +39,7 @@ class Outcome:
         return self.err.splitlines()
 
 
-def run(*args: str, stdin: bytes = b"", **environment: str) -> Outcome:
+def run(*args: str, stdin: bytes = b"", **environment: Any) -> Outcome:
     """Run roicli in this process; a bug comes out as the exception it is."""
     env = {"COLUMNS": "80", "NO_COLOR": None, "SOURCE_DATE_EPOCH": None, **environment}
     result = CliRunner().invoke(
@@ -48,7 +48,7 @@ def run(*args: str, stdin: bytes = b"", **environment: str) -> Outcome:
     return Outcome(result.exit_code, result.stdout_bytes, result.stderr)
 
 
-def succeed(*args: str, stdin: bytes = b"", **environment: str) -> Outcome:
+def succeed(*args: str, stdin: bytes = b"", **environment: Any) -> Outcome:
     """Run roicli in this process and insist on exit code 0."""
     outcome = run(*args, stdin=stdin, **environment)
     assert outcome.code == 0, outcome.err
@@ -61,7 +61,7 @@ def start(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-m", "roicli", *args], **settings)
 
 
-def run_process(*args: str, stdin: bytes = b"", **environment: str) -> Outcome:
+def run_process(*args: str, stdin: bytes = b"", **environment: Any) -> Outcome:
     """Run roicli in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "roicli", *args],

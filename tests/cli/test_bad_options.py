@@ -12,7 +12,20 @@ from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run
 pytestmark = pytest.mark.usefixtures("inputs")
 RUN = ("align", FEATURES, ROIS, *SCALE)
 
-SIZES = ["0", "7x", "x7", "7x7x7", "1000000", "-1", "7x0", "0x7", "seven", "", "7.5", "1x1025", "٧x"]
+SIZES = [
+    "0",
+    "7x",
+    "x7",
+    "7x7x7",
+    "1000000",
+    "-1",
+    "7x0",
+    "0x7",
+    "seven",
+    "",
+    "7.5",
+    "1x1025",
+]
 SCALES = ["0", "-1", "-1/16", "nan", "inf", "1/0", "0/16", "1/", "/16", "sixteen", "", "1/2/4"]
 SCALES += ["1e-60", "1e60", "1,", "1/4,1/8", "1/inf", "1/1e-310"]
 OPTIONS: list[tuple[str, ...]] = [
@@ -137,7 +150,9 @@ def test_output_over_a_pyramid_or_its_level_numbers() -> None:
         refuse("align", *pyramid, "-o", name, "--force", words=(name, "would overwrite"))
         arguments = ("pool", "fpn.h5::p3,fpn.h5::p4", *rois, "-o", name, "--force")
         refuse(*arguments, words=(name, "would overwrite"))
-    refuse("align", *pyramid, "-o", "levels.npy", "--force", words=("levels.npy", "would overwrite"))
+    refuse(
+        "align", *pyramid, "-o", "levels.npy", "--force", words=("levels.npy", "would overwrite")
+    )
 
 
 def test_errors_out_over_an_input_or_the_output() -> None:

@@ -41,7 +41,7 @@ def test_bare_onnx_runtime_gives_the_same_bits(inputs: Arrays) -> None:
     assert np.array_equal(align(FEATURES, ROIS, "--sampling-ratio=0", "--no-aligned"), expected)
 
 
-LAYOUTS = {
+LAYOUTS: dict[str, Any] = {
     "big-endian": lambda f: f.astype(">f4"),
     "fortran": np.asfortranarray,
     "big-endian fortran": lambda f: np.asfortranarray(f.astype(">f4")),
@@ -142,7 +142,7 @@ def test_chunked_and_compressed_hdf5(inputs: Arrays, compression: str | None) ->
 
 
 def test_a_dataset_whose_name_is_not_ascii(inputs: Arrays) -> None:
-    save_h5("größe.h5", **{"kärtchen": inputs[0]})
+    save_h5("größe.h5", kärtchen=inputs[0])
     assert np.array_equal(align("größe.h5::kärtchen", ROIS), align(FEATURES, ROIS))
 
 

@@ -14,7 +14,7 @@ import pytest
 import roicli
 from roicli.columns import GEOMETRIC_COLUMNS, VALUE_COLUMNS
 from tests.cli.conftest import Arrays
-from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, run, succeed
+from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run, save, succeed
 
 
 def read_attributes(path: str) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def read_attributes(path: str) -> dict[str, Any]:
 
 
 def test_hdf5_of_align(inputs: Arrays) -> None:
-    epoch = {"SOURCE_DATE_EPOCH": "1700000000"}
+    epoch: Any = {"SOURCE_DATE_EPOCH": "1700000000"}
     options = ("--sampling-ratio", "3", "--output-size", "5x4", "--threads", "1")
     succeed("align", FEATURES, ROIS, *SCALE, *options, **epoch)
     with h5py.File("f.align.h5") as file:
@@ -63,7 +63,7 @@ def test_hdf5_of_align(inputs: Arrays) -> None:
     found = read_attributes("f.align.h5")
     assert {key: found[key] for key in expected} == expected
     assert 16 <= found["opset"] <= 21
-    assert json.loads(found["features_shape"]) == [[2, 3, 12, 16]]
+    assert found["features_shape"] == [2, 3, 12, 16]
 
 
 def test_hdf5_of_pool(inputs: Arrays) -> None:
@@ -185,3 +185,12 @@ def test_errors_out_and_table_on_stdout_are_the_same(inputs: Arrays) -> None:
         options = ("--errors-out", name, "--format", ending, "--force")
         outcome = succeed("align", FEATURES, ROIS, *SCALE, *options, SOURCE_DATE_EPOCH="0")
         assert Path(name).read_bytes() == outcome.out
+
+
+@pytest.mark.parametrize("output", ["out.npy", "out.h5", "gzip.h5", "-"])
+def test_a_dtype_too_narrow_for_the_result(inputs: Arrays, output: str) -> None:
+    save("large.npy", inputs[0] * 1e6)
+    compression = "gzip" if output == "gzip.h5" else "none"
+    options = ("--dtype", "float16", "--compression", compression, "-o", output)
+    words = ("float16", "65504", "--dtype")
+    refuse("align", "large.npy", ROIS, *SCALE, *options, words=words)

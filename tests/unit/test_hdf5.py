@@ -45,6 +45,9 @@ def check_reading(path, values):
         out = np.zeros(values.shape[1:], stored.dtype)
         stored.read_item_into(index, out)
         np.testing.assert_array_equal(out, values[index])
+        rows = np.zeros_like(values[index:], stored.dtype, order="C")
+        stored.read_rows_into(index, rows)
+        np.testing.assert_array_equal(rows, values[index:])
     precision = stored.precision
     stored.close()
     return precision

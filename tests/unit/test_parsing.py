@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.exceptions import ParameterError
-from roicli.parsing import parse_bytes, parse_names, parse_scale, parse_scales, parse_size
+from roicli.parsing import (
+    parse_bin,
+    parse_bytes,
+    parse_names,
+    parse_rows,
+    parse_scale,
+    parse_scales,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +82,27 @@ def test_what_is_no_memory_is_named(text):
     with pytest.raises(ParameterError) as caught:
         parse_bytes(text)
     assert f"memory is {text!r}" in str(caught.value)
+
+
+def test_a_bin_is_its_row_and_column():
+    assert parse_bin("0,3") == (0, 3)
+    assert parse_bin(" 12 , 4 ") == (12, 4)
+
+
+@pytest.mark.parametrize("text", ["", "3", "1,", "1,2,3", "-1,2", "1x2", "a,b"])
+def test_what_is_no_bin_is_named(text):
+    with pytest.raises(ParameterError, match="expected its row and column") as caught:
+        parse_bin(text)
+    assert repr(text) in str(caught.value)
+
+
+def test_rows_are_a_number_or_all():
+    assert parse_rows("20") == 20
+    assert parse_rows("0") == 0
+    assert parse_rows("all") is None
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "ALL", "²", "٣"])
+def test_what_is_no_number_of_rows_is_named(text):
+    with pytest.raises(ParameterError, match="expected a number or all"):
+        parse_rows(text)

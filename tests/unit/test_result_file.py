@@ -262,3 +262,27 @@ def test_rows_of_a_file_are_read_back_past_its_header(tmp_path):
     with pytest.raises(OutputError, match="ended early"):
         rows.read_rows(0, 6)
     rows.close()
+
+
+@pytest.mark.parametrize(("name", "compression"), KINDS)
+def test_a_number_past_the_results_dtype_is_an_error_and_leaves_no_file(
+    tmp_path, name, compression
+):
+    values = np.full((2, 1, 1, 1), 1e6, np.float32)
+
+    def overflow():
+        path = str(tmp_path / name)
+        with open_result(path, values.shape, np.dtype(np.float16), compression, False) as writer:
+            writer.write_rows(np.arange(2), values)
+
+    with pytest.raises(OutputError, match=r"numbers past what float16 holds .*wider --dtype"):
+        overflow()
+    assert os.listdir(tmp_path) == []
+
+
+def test_memory_refuses_what_a_file_refuses():
+    writer = MemoryWriter((2, 1), np.dtype(np.float16))
+    with pytest.raises(OutputError, match="numbers past what float16 holds"):
+        writer.write_rows(np.arange(2), np.full((2, 1), 1e6, np.float32))
+    writer.write_rows(np.arange(2), np.array([[np.inf], [65504]], np.float32))
+    assert writer.array.tolist() == [[np.inf], [65504.0]]

@@ -228,21 +228,19 @@ def test_a_runner_takes_map_after_map(number):
     np.testing.assert_array_equal(run_with(RUNNERS[number], spec, MAP, CORNERS), first)
 
 
-def test_many_windows_are_looked_up_in_parts(monkeypatch):
-    spec = PoolSpec((3, 5), SCALE, "hull")
-    whole = run(spec, MAP, CORNERS)
-    monkeypatch.setattr(runtime, "WINDOW_CELLS_A_RUN", 10)
-    np.testing.assert_array_equal(run(spec, MAP, CORNERS), whole)
-
-
-def test_many_samples_are_taken_in_parts():
-    # 1024 x 9 x 9 samples of 4 channels: 50 RoIs do not fit one block of 2^24 values
-    spec = AlignSpec((32, 32), 1.0, 9, mode="max")
-    feature_map = normal_map((4, 20, 20))
-    corners = np.tile(np.array([[2.0, 3.0, 15.0, 16.0]]), (60, 1))
-    found = run(spec, feature_map, corners)
-    np.testing.assert_array_equal(found, np.broadcast_to(found[:1], found.shape))
-    assert np.isfinite(found).all()
+@pytest.mark.parametrize("scratch_bytes", [1, 2000, 100_000])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        PoolSpec((3, 5), SCALE, "hull"),
+        AlignSpec((3, 5), SCALE, 0, mode="max"),
+        AlignSpec((3, 5), SCALE, 3, sampling_grid="thirds"),
+    ],
+    ids=repr,
+)
+def test_little_room_takes_more_parts_and_gives_the_same_bits(spec, scratch_bytes):
+    runner = runtime.build_runner(spec, MAP.dtype, "cpu", 2, scratch_bytes)
+    np.testing.assert_array_equal(run_with(runner, spec, MAP, CORNERS), run(spec, MAP, CORNERS))
 
 
 # --- sessions that cannot be ------------------------------------------------------------------

@@ -67,3 +67,6 @@ def test_an_array_in_memory_is_read_in_native_order(dtype):
     out = np.zeros((4, 3), stored.dtype)
     stored.read_item_into(1, out)
     np.testing.assert_array_equal(out, whole[1])
+    rows = np.zeros((1, 4, 3), stored.dtype)
+    stored.read_rows_into(1, rows)
+    np.testing.assert_array_equal(rows[0], whole[1])

@@ -162,7 +162,9 @@ def test_stage_0_adds_up_over_position_and_size():
 
 def test_normalized_rois_need_the_image_size():
     assert check_image_size(True, (3, 4)) == (3, 4)
-    assert check_image_size(False, (3, 4)) is None
+    assert check_image_size(False, None) is None
+    with pytest.raises(ParameterError, match="RoIs in pixels do not need it"):
+        check_image_size(False, (3, 4))
     with pytest.raises(ParameterError, match="need the image size"):
         check_image_size(True, None)
 

@@ -1,0 +1,134 @@
+"""What a file of arrays holds: every dataset as it is stored, and its values in bounded blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from roicli.datatypes import Array
+from roicli.exceptions import InputError
+from roicli.storage.address import Address
+from roicli.storage.opening import DEFAULT_COORDINATES
+from roicli.storage.stored_array import BFLOAT16_NAME
+
+BLOCK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class StoredDataset:
+    """One dataset as it is stored.
+
+    ``address`` is what a command takes; ``shape`` is None for a null dataspace, ``layout`` one of
+    contiguous, chunked, compact, virtual, C order, Fortran order, text; ``compression`` the filters
+    in order, ``stored_bytes`` what they leave on disk, None where that is not known. ``is_numeric``:
+    integers or floats of at most 64 bits, which roicli reads.
+    """
+
+    address: str
+    shape: tuple[int, ...] | None
+    dtype: str
+    is_numeric: bool
+    layout: str
+    chunks: tuple[int, ...] | None = None
+    compression: str | None = None
+    stored_bytes: int | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    source: Any = field(default=None, repr=False, compare=False)
+
+    def blocks(self) -> Iterator[Array]:
+        """The values (N, ...), a block of at most 16 MiB, or one chunk, at a time."""
+        for place in split_into_blocks(self.source.shape, self.source.dtype.itemsize, self.chunks):
+            try:
+                block = np.asarray(self.source[place])
+            except OSError as error:
+                raise InputError(f"{self.address}: cannot be read: {error}") from error
+            if self.dtype == BFLOAT16_NAME and block.dtype.kind == "V":
+                from roicli.storage.npy import widen_bfloat16
+
+                block = widen_bfloat16(block)
+            yield block
+
+
+@dataclass(frozen=True)
+class FileContents:
+    """An open file: its format, its own attributes and its datasets."""
+
+    path: str
+    file_format: str
+    attributes: Mapping[str, Any]
+    datasets: tuple[StoredDataset, ...]
+
+
+@contextmanager
+def open_contents(address: Address) -> Iterator[FileContents]:
+    """The contents of a .npy, .h5, .csv or .tsv file, open while the block lasts.
+
+    In HDF5 an address may name a group or a dataset. Raises InputError.
+    """
+    file_format = address.file_format()
+    if file_format == "hdf5":
+        from roicli.storage.hdf5_contents import describe_hdf5, open_group
+
+        with open_group(address) as group:
+            yield describe_hdf5(group, address.path)
+    elif address.dataset is not None:
+        raise InputError(f"{address}: only an HDF5 file holds datasets", f"write {address.path}")
+    elif file_format == "npy":
+        yield _describe_npy(address.path)
+    else:
+        yield _describe_text(address.path, file_format)
+
+
+def split_into_blocks(
+    shape: Sequence[int], itemsize: int, chunks: Sequence[int] | None = None
+) -> Iterator[tuple[slice, ...]]:
+    """Slices that cover an array, each at most 16 MiB where whole chunks allow."""
+    chunk = tuple(chunks) if chunks is not None else (1,) * len(shape)
+    size = list(shape)
+    # Axis by axis from the first, as few items as fit, but whole chunks.
+    for axis in range(len(shape)):
+        rest = int(np.prod([float(side) for side in size[axis + 1 :]])) * itemsize
+        leading = int(np.prod([float(side) for side in size[:axis]]))
+        fitting = BLOCK_BYTES // max(rest * leading, 1) // chunk[axis] * chunk[axis]
+        size[axis] = min(size[axis], max(fitting, chunk[axis]))
+    yield from _grid(shape, size)
+
+
+def _grid(shape: Sequence[int], size: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    if not shape:
+        yield ()
+        return
+    for start in range(0, shape[0], max(size[0], 1)):
+        for rest in _grid(shape[1:], size[1:]):
+            yield (slice(start, min(start + size[0], shape[0])), *rest)
+
+
+def _describe_npy(path: str) -> FileContents:
+    from roicli.storage.npy import OPAQUE_BFLOAT16, map_npy
+
+    mapped = map_npy(path)
+    opaque = mapped.dtype == OPAQUE_BFLOAT16
+    layout = "C order" if mapped.flags.c_contiguous else "Fortran order"
+    dataset = StoredDataset(
+        path, mapped.shape, BFLOAT16_NAME if opaque else str(mapped.dtype),
+        opaque or is_numeric(mapped.dtype), layout, stored_bytes=mapped.nbytes, source=mapped,
+    )  # fmt: skip
+    return FileContents(path, "npy", {}, (dataset,))
+
+
+def _describe_text(path: str, file_format: str) -> FileContents:
+    from roicli.storage.text import open_text
+
+    stored = open_text(path, "," if file_format == "csv" else "\t", DEFAULT_COORDINATES)
+    values = stored.read_all()
+    dataset = StoredDataset(path, values.shape, str(values.dtype), True, "text", source=values)
+    return FileContents(path, file_format, {}, (dataset,))
+
+
+def is_numeric(dtype: np.dtype[Any]) -> bool:
+    """Whether roicli reads the dtype: an integer, or a float of at most 64 bits."""
+    return dtype.kind in "iuf" and dtype.itemsize <= 8

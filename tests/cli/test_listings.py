@@ -1,0 +1,131 @@
+"""``roicli providers``, ``presets``, ``--version``, ``--help``, completion, and --provider."""
+
+import json
+import os
+import subprocess
+import sys
+
+import onnxruntime
+import pytest
+
+import roicli
+from roicli.cli.app import app
+from roicli.presets import PRESETS
+from tests.cli.conftest import Arrays
+from tests.cli.running import FEATURES, ROIS, SCALE, refuse, run, run_process, succeed
+
+HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+without_cuda = pytest.mark.skipif(HAS_CUDA, reason="this ONNX Runtime has CUDA")
+COMMANDS = [command.callback.__name__ for command in app.registered_commands if command.callback]
+
+
+@without_cuda
+def test_cuda_that_is_not_there(inputs: Arrays) -> None:
+    words = ("cuda", "CPUExecutionProvider", "onnxruntime-gpu")
+    refuse("align", FEATURES, ROIS, *SCALE, "--provider", "cuda", words=words, code=3)
+
+
+def test_native_and_cpu_give_the_same_bytes(inputs: Arrays) -> None:
+    pytest.importorskip("numba")
+    for command in ("align", "pool"):
+        found = [
+            succeed(command, FEATURES, ROIS, *SCALE, "--provider", name, "-o", "-", "-q").out
+            for name in ("auto", "cpu", "native")
+        ]
+        assert found[0] == found[1] == found[2]
+
+
+def test_providers() -> None:
+    rows = json.loads(succeed("providers", "--format", "json").text)["providers"]
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["cpu"]["available"] is True
+    assert sum(row["auto"] for row in rows) == 1
+    for row in rows:
+        assert row["available"] or (row["reason"] and "pip install" in row["install"])
+    text = succeed("providers", COLUMNS="200").text
+    for row in rows:
+        for cell in (row["name"], row["reason"], row["install"]):
+            assert cell in text
+    assert "\x1b" not in text
+
+
+def test_presets() -> None:
+    rows = json.loads(succeed("presets", "--format", "json").text)["presets"]
+    assert [row["name"] for row in rows] == list(PRESETS)
+    assert all(row["source"] for row in rows)
+    text = succeed("presets", COLUMNS="200").text
+    assert all(name in text for name in PRESETS)
+
+
+@pytest.mark.parametrize("width", ["80", "120"])
+def test_listings_break_no_name(width: str) -> None:
+    assert set(PRESETS) <= set(succeed("presets", COLUMNS=width).text.split())
+    words = {"name", "available", "auto", "cuda"}
+    assert words <= set(succeed("providers", COLUMNS=width).text.split())
+
+
+def test_version() -> None:
+    assert succeed("--version").text == f"roicli {roicli.__version__}\n"
+
+
+def test_help() -> None:
+    text = succeed("--help").text
+    assert all(f" {name} " in text for name in COMMANDS)
+    assert {"align", "pool", "errors", "export", "providers", "presets"} <= set(COMMANDS)
+    assert succeed("-h").text == text
+    for command in COMMANDS:
+        assert "Usage: roicli" in succeed(command, "--help").text
+    assert "Usage: roicli" in run().text
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "sys.argv = ['roicli', 'align', '--help']\n"
+        "from roicli.cli.app import main\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    pass\n"
+        "heavy = {'numpy', 'h5py', 'onnx', 'onnxruntime', 'numba'} & set(sys.modules)\n"
+        "sys.exit(', '.join(heavy) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("roicli ", "align"), ("roicli al", "align"), ("roicli align --mode ", "max"),
+     ("roicli pool --quant", "--quantization")],
+)  # fmt: skip
+def test_completion(words: str, expected: str) -> None:
+    environment = {
+        **os.environ,
+        "_ROICLI_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+    }
+    code = "import sys; sys.argv = ['roicli']; from roicli.cli.app import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout.decode().split()
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    code = (
+        "import sys\n"
+        "sys.argv = ['roicli', 'presets']\n"
+        "import roicli.presets\n"
+        "roicli.presets.PRESETS = None\n"
+        "from roicli.cli.app import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert b"AttributeError" in done.stderr
+
+
+def test_python_dash_m() -> None:
+    outcome = run_process("--version")
+    assert (outcome.code, outcome.text) == (0, f"roicli {roicli.__version__}\n")

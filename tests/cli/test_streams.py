@@ -1,0 +1,207 @@
+"""Pipes, signals and full disks: what a shell sees, and what is left in the folder."""
+
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import Arrays
+from tests.cli.running import (
+    FEATURES,
+    FPN,
+    ROIS,
+    SCALE,
+    TEXT_ROIS,
+    assert_refused,
+    run_process,
+    save,
+    snapshot,
+    start,
+    succeed,
+)
+
+ROICLI = f"{sys.executable} -m roicli"
+
+
+def shell(command: str) -> Any:
+    """A line of bash that fails where any part of a pipe does."""
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False
+    )
+
+
+def test_result_on_stdout_is_an_npy_and_nothing_else(inputs: Arrays) -> None:
+    succeed("align", FEATURES, ROIS, *SCALE, "-o", "out.npy")
+    outcome = run_process("align", FEATURES, ROIS, *SCALE, "-o", "-")
+    assert outcome.code == 0
+    assert outcome.out == Path("out.npy").read_bytes()
+    assert "Error of RoI Pool" in outcome.err
+    assert "\x1b" not in outcome.err
+    silent = run_process("align", FEATURES, ROIS, *SCALE, "-o", "-", "-q")
+    assert (silent.out, silent.err) == (outcome.out, "")
+
+
+def test_json_beside_an_npy_on_stdout(inputs: Arrays) -> None:
+    outcome = succeed("pool", FEATURES, ROIS, *SCALE, "-o", "-", "--format", "csv")
+    assert np.load(io.BytesIO(outcome.out)).shape == (5, 3, 7, 7)
+    assert outcome.errors[0].startswith("roi,batch_index")
+
+
+def test_onnx_runtime_says_nothing_on_stderr(inputs: Arrays) -> None:
+    for options in (("--mode", "max"), ("--sampling-ratio", "0", "--values")):
+        outcome = run_process("align", FEATURES, ROIS, *SCALE, *options, "--force", "--no-table")
+        assert outcome.code == 0
+        assert outcome.err == "roicli: note: wrote f.align.h5 (5, 3, 7, 7) float32\n"
+
+
+def test_one_command_feeds_the_next(inputs: Arrays) -> None:
+    code = "import io, sys, numpy as np; print(np.load(io.BytesIO(sys.stdin.buffer.read())).shape)"
+    read = f"{sys.executable} -c '{code}'"
+    command = f"cat {FEATURES} | {ROICLI} align - {ROIS} --spatial-scale 1/4 -q -o - | {read}"
+    done = shell(command)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"(5, 3, 7, 7)\n", b"")
+
+
+@pytest.fixture
+def many() -> str:
+    """RoIs enough that their table is more than a pipe holds."""
+    return save("many.npy", np.tile(np.load(TEXT_ROIS), (30, 1)))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "errors many.npy --format csv --spatial-scale 1/8",
+        "errors many.npy --rows all --spatial-scale 1/8",
+        f"pool {FPN}::p3 many.npy -o - --no-table",
+    ],
+    ids=["csv", "table", "npy"],
+)
+def test_a_closed_pipe_is_quiet(many: str, command: str) -> None:
+    before = snapshot()
+    done = shell(f"{ROICLI} {command} | head -c 10")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(done.stdout) == 10
+    assert snapshot() == before
+
+
+def test_a_closed_stderr_and_stdout_leave_the_result(inputs: Arrays) -> None:
+    done = shell(f"{ROICLI} align {FEATURES} {ROIS} --spatial-scale 1/4 -o o.npy >&- 2>&-")
+    assert done.returncode == 0
+    assert np.load("o.npy").shape == (5, 3, 7, 7)
+
+
+def temporary_files() -> list[str]:
+    """What a run in progress keeps in the folder."""
+    return [name for name in os.listdir(".") if name.startswith(".")]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_signal_in_the_middle_leaves_nothing(
+    number: signal.Signals, code: int, compression: str
+) -> None:
+    save("long.npy", np.tile(np.load(TEXT_ROIS), (400, 1)))
+    options = ("--sampling-ratio", "12", "--threads", "1", "--compression", compression)
+    process = start("align", f"{FPN}::p3", "long.npy", "-o", "out.h5", *options)
+    deadline = time.monotonic() + 20
+    while not temporary_files():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "the run was over before the signal"
+        time.sleep(0.01)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert out == b""
+    assert b"Traceback" not in err
+    assert os.listdir(".") == ["long.npy"]
+
+
+def test_a_signal_while_it_waits_for_stdin() -> None:
+    process = start("align", "-", TEXT_ROIS, stdin=subprocess.PIPE)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, b"")
+    assert err == b"roicli: error: interrupted\n"
+
+
+def limit_files(size: int) -> Any:
+    """Let the child write no file larger than ``size`` bytes."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return limit
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("-o", "o.npy"), ("-o", "o.h5"), ("-o", "o.h5", "--compression", "gzip"), ("-o", "-")],
+    ids=["npy", "hdf5", "gzip", "stdout"],
+)
+def test_no_room_for_the_result(options: tuple[str, ...]) -> None:
+    process = start("align", f"{FPN}::p3", TEXT_ROIS, *options, preexec_fn=limit_files(1 << 16))
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 2, err
+    assert len(err.splitlines()) == 1, err
+    assert b"File too large" in err
+    assert out == b""
+    assert os.listdir(".") == []
+
+
+def test_no_room_for_the_errors(many: str) -> None:
+    arguments = ("errors", many, "--spatial-scale", "1/8", "--errors-out", "e.csv")
+    process = start(*arguments, preexec_fn=limit_files(1 << 16))
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 2, err
+    assert b"e.csv: cannot be written" in err
+    assert os.listdir(".") == ["many.npy"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Any:
+    """A folder of 256 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not permitted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk(small_disk: Path) -> None:
+    for name, compression in (("o.npy", "none"), ("o.h5", "none"), ("c.h5", "gzip")):
+        options = ("-o", f"disk/{name}", "--compression", compression)
+        assert_refused(run_process("align", f"{FPN}::p3", TEXT_ROIS, *options), f"disk/{name}")
+        assert os.listdir(small_disk) == []
+
+
+def test_full_device_as_stdout(inputs: Arrays) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    for options in (("-o", "-", "--no-table"), ("-o", "o.npy")):
+        with open("/dev/full", "wb") as full:
+            process = start("align", FEATURES, ROIS, *SCALE, *options, stdout=full)
+            _, err = process.communicate(timeout=20)
+        assert process.returncode == 2
+        assert b"No space left" in err.splitlines()[-1]
+        assert b"Traceback" not in err
+
+
+def test_stdout_that_knows_only_ascii(inputs: Arrays) -> None:
+    environment: Any = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    outcome = run_process("align", FEATURES, ROIS, *SCALE, **environment)
+    assert outcome.code == 0, outcome.err
+    outcome = run_process("align", "größe.npy", ROIS, **environment)
+    assert_refused(outcome, "no such file")

@@ -1,0 +1,200 @@
+"""Imports point one way, each library has its place, no file grows too long, ``--help`` is light.
+
+``ORDER`` is DESIGN.md's table, spelled out: a module may import what stands above it. A module that
+it does not name is an analysis, which stands on the runs and below the reports.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "roicli"
+FILES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+FILES.pop("__init__")  # names that are imported when they are first used: a shop window
+
+ORDER = (
+    "version", "exceptions", "vocabulary",
+    "parsing", "presets",
+    "datatypes",
+    "geometry", "levels",
+    "columns", "quantization_error", "value_error",
+    "error_table", "thresholds",
+    "onnx_wire", "graphs", "export_graphs",
+    "native",
+    "native_runner", "runtime", "providers",
+    "storage",
+    "user_graph",
+    "validation", "features", "memory", "inputs",
+    "pipeline",
+    "settings", "opened_run", "provenance",
+    "analyses",
+    "report",
+    "looking", "api", "benchmark",
+    "cli", "__main__",
+)  # fmt: skip
+
+
+def parse(path):
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports_of(path):
+    """Every module that a file imports, wherever in it."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def roicli_imports(name):
+    """The package's modules that a module imports."""
+    found = {target.removeprefix("roicli.") for target in imports_of(FILES[name])}
+    return {target for target in found if target in FILES} - {name}
+
+
+def room(name):
+    first = name.partition(".")[0]
+    return first if first in ORDER else "analyses"
+
+
+EDGES = {name: roicli_imports(name) for name in FILES}
+
+
+def libraries_of(name):
+    return {target.partition(".")[0] for target in imports_of(FILES[name])}
+
+
+def test_the_package_is_found():
+    assert len(FILES) > 30
+    assert EDGES["pipeline"] > {"runtime", "value_error"}
+
+
+def test_every_place_in_the_order_is_taken():
+    assert {room(name) for name in FILES} >= set(ORDER) - {"analyses"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_point_up_the_order(name):
+    place = ORDER.index(room(name))
+    below = {target for target in EDGES[name] if ORDER.index(room(target)) > place}
+    assert not below
+
+
+def test_there_is_no_cycle():
+    done, path = set(), []
+
+    def visit(name):
+        assert name not in path, f"import cycle: {' -> '.join([*path[path.index(name) :], name])}"
+        if name not in done:
+            path.append(name)
+            for target in sorted(EDGES[name]):
+                visit(target)
+            done.add(path.pop())
+
+    for name in FILES:
+        visit(name)
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if room(n) in ORDER[: ORDER.index("onnx_wire")]])
+def test_the_core_knows_no_file_no_onnx_and_no_terminal(name):
+    foreign = {"h5py", "onnx", "onnxruntime", "rich", "typer", "numba", "os", "pathlib", "io"}
+    assert not libraries_of(name) & foreign
+
+
+@pytest.mark.parametrize("name", ["version", "exceptions", "vocabulary", "parsing", "presets"])
+def test_words_and_errors_need_no_numpy(name):
+    assert "numpy" not in libraries_of(name)
+
+
+LIBRARY_ROOMS = {
+    "typer": {"cli"},
+    "rich": {"report", "cli"},
+    "h5py": {"storage"},
+    "numba": {"native"},
+    "onnx": {"user_graph", "api"},  # api checks an exported graph with it
+    "onnxruntime": {"runtime", "providers", "provenance"},
+}
+
+
+@pytest.mark.parametrize("library", LIBRARY_ROOMS)
+def test_each_library_has_its_rooms(library):
+    assert {room(name) for name in FILES if library in libraries_of(name)} <= LIBRARY_ROOMS[library]
+
+
+ONNX_SPELLING = {"RoiAlign", "MaxRoiPool", "output_half_pixel", "pooled_shape"}
+
+
+def test_only_the_graph_modules_spell_onnx():
+    speakers = set()
+    for name, path in FILES.items():
+        words = {n.value for n in ast.walk(parse(path)) if isinstance(n, ast.Constant)}
+        if words & ONNX_SPELLING:
+            speakers.add(name)
+    assert speakers == {"graphs", "user_graph"}
+    assert {n for n in FILES if "onnx_wire" in EDGES[n]} <= {
+        "graphs", "export_graphs", "provenance",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if room(n) == "report"])
+def test_reports_know_no_operator_and_no_file(name):
+    operators = {"geometry", "graphs", "runtime", "native", "pipeline", "features", "storage"}
+    assert not {room(target) for target in EDGES[name]} & operators
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if room(n) == "storage"])
+def test_storage_knows_no_operator(name):
+    operators = {"geometry", "graphs", "runtime", "native", "pipeline", "quantization_error"}
+    assert not {room(target) for target in EDGES[name]} & operators
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_file_is_longer_than_300_lines(name):
+    lines = FILES[name].read_text(encoding="utf-8").count("\n")
+    assert lines <= 300
+
+
+# --- what is imported when --------------------------------------------------------------------
+
+HEAVY = ("numpy", "h5py", "onnx", "onnxruntime", "numba")
+HELP = """
+import contextlib, io
+from roicli.cli.app import app
+for command in ({commands}):
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as shown:
+        app([*command.split(), "--help"])
+    assert "Usage" in shown.getvalue(), command
+"""
+
+
+def imported_by(code):
+    """Which heavy libraries a fresh interpreter holds after running the code."""
+    tail = f"\nimport json, sys\nprint(json.dumps([n for n in {HEAVY!r} if n in sys.modules]))"
+    run = subprocess.run(
+        [sys.executable, "-c", code + tail], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def test_importing_the_package_costs_nothing():
+    assert imported_by("import roicli; roicli.__version__") == []
+
+
+def test_help_imports_no_numpy():
+    commands = "'', 'align', 'pool', 'errors', 'presets', 'providers', 'export'"
+    assert imported_by(HELP.format(commands=commands)) == []
+
+
+def test_the_measurement_sees_an_import():
+    assert imported_by("import roicli; roicli.AlignSpec") == ["numpy"]
