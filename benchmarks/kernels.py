@@ -37,7 +37,10 @@ def plain_onnxruntime(load: Load, spec: OperatorSpec, threads: int) -> Compute:
             spatial_scale=spec.spatial_scale,
         )  # fmt: skip
         feeds = {"x": features, "rois": load.rois}
-    kinds = {np.dtype(np.float32): onnx.TensorProto.FLOAT, np.dtype(np.int64): onnx.TensorProto.INT64}
+    kinds = {
+        np.dtype(np.float32): onnx.TensorProto.FLOAT,
+        np.dtype(np.int64): onnx.TensorProto.INT64,
+    }
     inputs = [
         onnx.helper.make_tensor_value_info(name, kinds[value.dtype], value.shape)
         for name, value in feeds.items()
@@ -93,7 +96,7 @@ def openvino(load: Load, spec: OperatorSpec, threads: int) -> Compute:
 
 
 def torchvision(load: Load, spec: OperatorSpec, threads: int) -> Compute:
-    """torchvision's CPU kernels, which are serial."""
+    """The CPU kernels of torchvision, which are serial."""
     import torch
     from torchvision import ops
 

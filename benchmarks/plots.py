@@ -11,7 +11,7 @@ from loads import SCALE, Load, make_map, make_rois
 from roicli.datatypes import AlignSpec, OperatorSpec, PoolSpec
 
 mpl.use("svg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 TakeTurns = Callable[[Mapping[str, Callable[[], object]], int], dict[str, float]]
 COLOURS = {"align": "#0072B2", "pool": "#D55E00"}  # Okabe and Ito, told apart by everybody

@@ -1,7 +1,6 @@
-"""``make bench``: roicli against what else there is, on fixed loads, written to docs/benchmarks.md."""
+"""``make bench``: roicli against what else there is, on fixed loads, to docs/benchmarks.md."""
 
 import argparse
-import os
 import platform
 import statistics
 import subprocess
@@ -60,7 +59,8 @@ def time_processes(load: Load, runs: int, folder: Path) -> list[str]:
     """Whole processes, one image, HDF5 in and out; and the same less each one's start-up."""
     features, rois = load.save(folder)
     lines: list[str] = []
-    tiny = Load("tiny", load.feature_map[:1, :8, :8], load.rois[:1] * 0 + [0, 1, 1, 9, 9]).save(folder)
+    one_roi = np.array([[0, 1, 1, 9, 9]], np.float32)
+    tiny = Load("tiny", load.feature_map[:1, :8, :8], one_roi).save(folder)
     for operator, words in {
         "align": ["align"],
         "align, adaptive": ["align", "--sampling-ratio", "0"],
@@ -69,7 +69,8 @@ def time_processes(load: Load, runs: int, folder: Path) -> list[str]:
         timed: dict[str, float] = {}
         for start_up, inputs in ((False, (features, rois)), (True, tiny)):
             ratio = "0" if "adaptive" in operator else "2"
-            computes = {PLAIN: command(sys.executable, PLAIN_SCRIPT, words[0], ratio, *inputs, folder / "p.h5")}
+            plain = (PLAIN_SCRIPT, words[0], ratio, *inputs, folder / "p.h5")
+            computes = {PLAIN: command(sys.executable, *plain)}
             for provider in ("cpu", "native"):
                 computes[f"roicli {provider}"] = command(
                     sys.executable, "-m", "roicli", *words, *inputs, "-o", folder / "r.h5",
@@ -95,7 +96,8 @@ def time_stream(folder: Path, runs: int) -> list[str]:
     shuffled = folder / "shuffled.npy"
     boxes = np.load(rois)
     np.save(shuffled, boxes[np.random.default_rng(3).permutation(len(boxes))])
-    lines = ["| provider, RoIs | whole run s | read s | run s | write s |", "|---|---:|---:|---:|---:|"]
+    lines = ["| provider, RoIs | whole run s | read s | run s | write s |"]
+    lines.append("|---|---:|---:|---:|---:|")
     for provider in ("cpu", "native"):
         for name, path in (("sorted", rois), ("shuffled", shuffled)):
             found = []
@@ -120,10 +122,10 @@ def row_of(label: str, found: Timed, base: str, with_header: bool) -> list[str]:
 def describe_machine(threads: int) -> str:
     """Processor, cores and versions."""
     model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []:
-        if line.startswith("model name"):
-            model = line.split(":")[1].strip()
-            break
+    facts = Path("/proc/cpuinfo")
+    if facts.exists():
+        names = [x for x in facts.read_text().splitlines() if x.startswith("model name")]
+        model = names[0].split(":")[1].strip() if names else model
     return (
         f"{model}, {threads} usable cores, Python {platform.python_version()}, "
         f"onnxruntime {ort.__version__}, numpy {np.__version__}"

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
         ProviderError,
         RoicliError,
     )
+    from roicli.inspect_file import inspect
     from roicli.presets import PRESETS
     from roicli.providers import describe_providers
+    from roicli.sampling_sweep import Sweep, sweep
 
 _HOME = {
     "align": "api",
@@ -42,6 +44,9 @@ _HOME = {
     "Comparison": "comparison",
     "diagnose": "diagnosis",
     "Diagnosis": "diagnosis",
+    "sweep": "sampling_sweep",
+    "Sweep": "sampling_sweep",
+    "inspect": "inspect_file",
     "Result": "api",
     "AlignSpec": "datatypes",
     "PoolSpec": "datatypes",
@@ -70,6 +75,7 @@ __all__ = [
     "ProviderError",
     "Result",
     "RoicliError",
+    "Sweep",
     "__version__",
     "align",
     "bench",
@@ -79,8 +85,10 @@ __all__ = [
     "diagnose",
     "errors",
     "export",
+    "inspect",
     "pool",
     "summarize",
+    "sweep",
 ]
 
 

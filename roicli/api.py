@@ -11,7 +11,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from roicli import provenance
-from roicli.datatypes import AlignSpec, Array, FloatArray, OperatorSpec, Size
+from roicli.datatypes import AlignSpec, Array, FloatArray, OperatorSpec, Size, check_word
 from roicli.error_table import ErrorTable
 from roicli.exceptions import ParameterError
 from roicli.features import FeatureArgument, resolve_addresses
@@ -32,18 +32,18 @@ from roicli.settings import (
     ErrorsOptions,
     ExportOptions,
     RunOptions,
+    check_known,
     resolve_setting,
 )
-from roicli.storage.output import OUTPUT_FORMATS, check_output, replace_atomically
+from roicli.storage.output import OUTPUT_FORMATS, RowSource, check_output, replace_atomically
 from roicli.storage.result_file import (
     STDOUT,
     MemoryWriter,
     NoWriter,
     ResultWriter,
-    RowSource,
     open_result,
 )
-from roicli.vocabulary import Operator
+from roicli.vocabulary import Compression, Operator, ResultDtype
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _run(run: Run, spec: OperatorSpec, output: str | None, options: RunOptions) 
             check_align_memory(run, spec)
         _check_outputs(run.inputs, output, options)
         measurers = build_value_measurers(run) if options.get("values") else None
-        dtype = np.dtype(options.get("dtype") or run.pyramid.compute_dtype)
+        dtype = _result_dtype(run, options)
         shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
         parameters = provenance.describe_run(run, spec, dtype, shape)
         with _open_writer(output, shape, dtype, options) as writer:
@@ -109,6 +109,16 @@ def _run(run: Run, spec: OperatorSpec, output: str | None, options: RunOptions) 
         return Result(run.operator, table, parameters, kept, output)
     finally:
         run.inputs.close()
+
+
+def _result_dtype(run: Run, options: RunOptions) -> np.dtype[Any]:
+    """The dtype asked for, else the one that the maps are computed in."""
+    name, compression = options.get("dtype"), options.get("compression", "none")
+    check_word("compression", compression, Compression)
+    if name is None:
+        return run.pyramid.compute_dtype
+    check_word("dtype", name, ResultDtype)
+    return np.dtype(name)
 
 
 def _open_writer(
@@ -152,6 +162,7 @@ def align(
     None keeps the features (K, C, P_h, P_w) in ``Result.roi_features``, float32 (float64 for
     float64 maps). Raises RoicliError. Source: He et al. 2017, section 3; ONNX RoiAlign-16.
     """
+    check_known("align", options, AlignOptions)
     run = open_run("align", features, rois, options)
     return _run(run, run.setting.align, _as_text(output), options)
 
@@ -167,6 +178,7 @@ def pool(
     Arguments and result as ``align``; ``quantization`` and ``partition`` choose the rounding.
     Raises RoicliError. Source: Girshick 2015, section 2.1; ONNX MaxRoiPool-1.
     """
+    check_known("pool", options, RunOptions)
     run = open_run("pool", features, rois, options)
     return _run(run, run.setting.pool, _as_text(output), options)
 
@@ -184,6 +196,7 @@ def errors(
     in cells then gives ``clipped_fraction``. Raises RoicliError. Source: SEMANTICS, quantization
     error.
     """
+    check_known("errors", options, ErrorsOptions)
     if features is None:
         return _geometric_errors(rois, map_size, options)
     if map_size is not None:
@@ -227,12 +240,14 @@ def export(
     bits as ``align`` and ``pool``; parameters are its metadata. Returns them. Raises RoicliError,
     also for a rule whose index arithmetic does not fit in a graph.
     """
+    check_known("export", options, ExportOptions)
     import onnx
 
     from roicli.export_graphs import build_export_graph
 
     path, note = os.fspath(output), options.get("note", silent)
-    check_output(path, [], options.get("force", False), (".onnx",))
+    graph_file = str(options.get("graph") or "").partition("::")[0]
+    check_output(path, [graph_file] if graph_file else [], options.get("force", False), (".onnx",))
     spec = resolve_operator(operator, options, note)
     dtype = np.dtype(options.get("dtype", "float32"))
     parameters = provenance.describe_export(spec, dtype)

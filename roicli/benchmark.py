@@ -106,11 +106,11 @@ def _bytes_moved(parameters: Options) -> int:
     """Maps read as they are stored, and the result written."""
     shapes = zip(parameters["features_shape"], parameters["features_dtype"], strict=True)
     read = sum(math.prod(shape) * _itemsize(name) for shape, name in shapes)
-    return read + math.prod(parameters["result_shape"]) * _itemsize(parameters["dtype"])
+    return int(read + math.prod(parameters["result_shape"]) * _itemsize(parameters["dtype"]))
 
 
 def _itemsize(dtype_name: str) -> int:
-    return 2 if dtype_name == BFLOAT16_NAME else int(np.dtype(dtype_name).itemsize)
+    return 2 if dtype_name == BFLOAT16_NAME else np.dtype(dtype_name).itemsize
 
 
 def _summarize(

@@ -15,6 +15,7 @@ from roicli.vocabulary import Mode, Partition, PixelModel, Quantization, Samplin
 Array = NDArray[Any]
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
+FloatType = np.dtype[np.floating[Any]]
 Size = tuple[int, int]
 
 MAX_OUTPUT_SIDE = 1024
@@ -30,7 +31,8 @@ def check_word(name: str, value: object, words: Any) -> None:
 
 def check_output_size(size: Size) -> None:
     """Raise ParameterError unless ``size`` is (height, width) with sides from 1 to 1024."""
-    if len(size) != 2 or not all(1 <= side <= MAX_OUTPUT_SIDE for side in size):
+    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in size)
+    if len(size) != 2 or not whole or not all(1 <= side <= MAX_OUTPUT_SIDE for side in size):
         found = "x".join(map(str, size))
         raise ParameterError(
             f"output size is {found}, expected height x width from 1 to {MAX_OUTPUT_SIDE} each"
@@ -72,9 +74,12 @@ class AlignSpec:
         check_spatial_scale(self.spatial_scale)
         check_word("mode", self.mode, Mode)
         check_word("sampling grid", self.sampling_grid, SamplingGrid)
-        if not 0 <= self.sampling_ratio <= MAX_SAMPLING_RATIO:
+        if not isinstance(self.aligned, bool):
+            raise ParameterError(f"aligned is {self.aligned!r}, expected True or False")
+        ratio = self.sampling_ratio
+        if not isinstance(ratio, int) or not 0 <= ratio <= MAX_SAMPLING_RATIO:
             raise ParameterError(
-                f"sampling ratio is {self.sampling_ratio}, expected 0 (adaptive) "
+                f"sampling ratio is {ratio!r}, expected 0 (adaptive) "
                 f"to {MAX_SAMPLING_RATIO} points per axis and bin"
             )
 

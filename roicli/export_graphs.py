@@ -10,10 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from roicli.datatypes import AlignSpec, OperatorSpec, PoolSpec
+from roicli.datatypes import AlignSpec, FloatType, OperatorSpec, PoolSpec
 from roicli.exceptions import ParameterError
 from roicli.graphs import (
-    FloatType,
     Graph,
     GraphBuilder,
     add_cell_table,

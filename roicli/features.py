@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.datatypes import Array, FloatArray, check_spatial_scale
+from roicli.datatypes import Array, FloatArray, FloatType, check_spatial_scale
 from roicli.exceptions import InputError, ParameterError
 from roicli.levels import level_of_scale
 from roicli.storage.address import Address, parse_address
@@ -19,7 +19,6 @@ from roicli.storage.stored_array import MemoryArray, StoredArray
 from roicli.validation import check_feature_shape, check_memory
 
 SCALE_ATTRIBUTE = "spatial_scale"
-FloatType = np.dtype[np.floating[Any]]
 FeatureArgument = str | os.PathLike[str] | Array
 
 
@@ -152,7 +151,11 @@ def open_maps(
     ``opener`` opens one address; without it a file's only 4-D dataset is taken. Raises InputError.
     """
     if not isinstance(features, str | os.PathLike):
-        arrays = [features] if isinstance(features, np.ndarray) else list(features)
+        arrays = [features] if isinstance(features, np.ndarray) else list(features or ())
+        if not arrays or not all(isinstance(values, np.ndarray) for values in arrays):
+            raise ParameterError("features are neither an address nor arrays, one per level")
+        if names:
+            raise ParameterError("levels name datasets of a file, and features are arrays")
         return [MemoryArray(values, f"features[{i}]") for i, values in enumerate(arrays)]
     stored: list[StoredArray] = []
     try:

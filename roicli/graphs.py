@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from roicli.datatypes import AlignSpec, Array, PoolSpec, Size
+from roicli.datatypes import AlignSpec, Array, FloatType, PoolSpec, Size
 from roicli.onnx_wire import (
     Attribute,
     Dimension,
@@ -22,7 +22,6 @@ from roicli.onnx_wire import (
     encode_value,
 )
 
-FloatType = np.dtype[np.floating]
 INT64 = np.dtype(np.int64)
 TO_THE_END = np.iinfo(np.int64).max
 

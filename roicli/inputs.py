@@ -14,7 +14,7 @@ from roicli.datatypes import Array, IntArray, RoIs, Size, check_spatial_scale, c
 from roicli.exceptions import InputError, ParameterError
 from roicli.features import FeatureArgument, FeaturePyramid, open_pyramid, resolve_addresses
 from roicli.levels import assign_levels, level_of_scale
-from roicli.parsing import parse_names, parse_scales
+from roicli.parsing import as_size, parse_names, parse_scales
 from roicli.storage.address import Address, parse_address
 from roicli.storage.opening import open_array
 from roicli.storage.stored_array import MemoryArray, StoredArray
@@ -65,6 +65,7 @@ class Inputs:
     rois: RoIs
     rois_name: str
     rois_dtype: np.dtype[Any]
+    rois_stored_as: str
     rois_shape: tuple[int, ...]
     places: tuple[Place, ...]
     map_of_roi: IntArray
@@ -90,7 +91,11 @@ def open_inputs(
     names = parse_names(names) if isinstance(names, str) else tuple(names)
     files = _named_files(features, names) + _named_files(rois, ())
     files += _named_files(options.get("level_from"), ())
+    if map_size is not None:
+        map_size = as_size(map_size, "map size")
     if features is None:
+        if names:
+            raise ParameterError("levels name datasets of the features, and there are none")
         scale = single_scale(scales, note)
         check_spatial_scale(scale)
         place = Place(scale, map_size, level_of_scale(scale))
@@ -126,7 +131,10 @@ def parse_scale_option(option: Any) -> tuple[float, ...] | None:
         return None
     if isinstance(option, str):
         return parse_scales(option)
-    scales = np.atleast_1d(np.asarray(option, np.float64))
+    try:
+        scales = np.atleast_1d(np.asarray(option, np.float64))
+    except (TypeError, ValueError):
+        raise ParameterError(f"spatial scale is {option!r}, expected numbers") from None
     return tuple(scales.tolist())
 
 
@@ -150,13 +158,16 @@ def _finish(
 ) -> Inputs:
     roi_format = options.get("roi_format", "xyxy")
     check_word("RoI format", roi_format, RoiFormat)
+    image_size = options.get("image_size")
+    if image_size is not None:
+        image_size = as_size(image_size, "image size")
     stored = open_rois(rois, roi_format)
     try:
         checked = check_rois(
             stored,
             pyramid.images if pyramid else None,
             roi_format,
-            check_image_size(options.get("normalized", False), options.get("image_size")),
+            check_image_size(options.get("normalized", False), image_size),
         )
     finally:
         stored.close()
@@ -165,7 +176,15 @@ def _finish(
     map_of_roi = assign_maps(checked, places, options, stored.name)
     _note_unusual(checked, places, map_of_roi, stored.name, note)
     return Inputs(
-        pyramid, checked, stored.name, stored.dtype, stored.shape, places, map_of_roi, files
+        pyramid,
+        checked,
+        stored.name,
+        stored.dtype,
+        stored.precision.name,
+        stored.shape,
+        places,
+        map_of_roi,
+        files,
     )
 
 
@@ -186,10 +205,10 @@ def assign_maps(rois: RoIs, places: Sequence[Place], options: InputOptions, name
     """(K,) which map each RoI is on, by a dataset of level numbers or by area."""
     level_from = options.get("level_from")
     numbers = [place.level for place in places]
-    if level_from is None and len(places) == 1:
-        return np.zeros(len(rois), np.int64)
     rule = options.get("level_rule", "torchvision")
     check_word("level rule", rule, LevelRule)
+    if level_from is None and len(places) == 1:
+        return np.zeros(len(rois), np.int64)
     first, last = numbers[0], numbers[-1]
     if first is None or last is None:
         raise ParameterError("levels are numbered by log2(stride), and the stride is no power of 2")
@@ -211,7 +230,8 @@ def assign_maps(rois: RoIs, places: Sequence[Place], options: InputOptions, name
 
 def _read_levels(level_from: FeatureArgument) -> tuple[Array, str]:
     if not isinstance(level_from, str | os.PathLike):
-        return np.asarray(level_from), "level_from"
+        stored: StoredArray = MemoryArray(np.asarray(level_from), "level_from")
+        return stored.read_all(), stored.name
     stored = open_array(parse_address(level_from), "vector")
     try:
         check_memory(stored.name, "the level numbers", math.prod(stored.shape) * 8)

@@ -100,13 +100,9 @@ def _report(dataset: StoredDataset, stats: bool) -> DatasetReport:
 def describe_use(dataset: StoredDataset) -> tuple[str | None, str]:
     """What a dataset can be used as when it is named, and why."""
     shape = dataset.shape
-    if shape is None:
-        return None, "an empty dataspace"
-    if not dataset.is_numeric:
-        return None, f"{dataset.dtype} is no number that roicli reads"
-    if len(shape) in (3, 4):
-        if 0 in shape:
-            return None, "no values"
+    if shape is None or not dataset.is_numeric:
+        return None, "empty" if shape is None else f"{dataset.dtype} is no number that roicli reads"
+    if len(shape) in (3, 4) and 0 not in shape:
         layout = "(N, C, H, W)" if len(shape) == 4 else "(C, H, W), one image"
         return "features", f"{len(shape)}-D: {layout}{_describe_scale(dataset, shape)}"
     if len(shape) == 2 and shape[1] in (4, 5):
@@ -114,7 +110,8 @@ def describe_use(dataset: StoredDataset) -> tuple[str | None, str]:
         return "rois", f"2-D with {shape[1]} columns: {columns}"
     if len(shape) == 1:
         return "level numbers", "1-D: --level-from takes it where there are as many RoIs"
-    return None, f"{len(shape)}-D{f' with {shape[1]} columns' if len(shape) == 2 else ''}"
+    columns = f" with {shape[1]} columns" if len(shape) == 2 else ""
+    return None, f"{len(shape)}-D{columns}{', without values' if 0 in shape else ''}"
 
 
 def _describe_scale(dataset: StoredDataset, shape: Sequence[int]) -> str:

@@ -7,20 +7,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Unpack
 
+from roicli.api import Result
 from roicli.datatypes import Array, Size, check_word
 from roicli.drawing import Box, Picture, build_picture
 from roicli.exceptions import ParameterError
 from roicli.explaining import explain_align, explain_pool
 from roicli.explanation import AlignedBin, Check, Explanation, PooledBin
 from roicli.features import FeatureArgument
+from roicli.measured_page import check_sort, measure_page
 from roicli.opened_roi import OpenedRoi, check_bin, check_index, open_roi, read_stored_value
-from roicli.opened_run import silent
+from roicli.opened_run import open_run, silent
 from roicli.parsing import parse_names
 from roicli.settings import Note, OperatorOptions
 from roicli.storage.output import check_output, replace_atomically
 from roicli.vocabulary import Mode, Operator
 
 FIGURE_ENDINGS = (".svg", ".png", ".pdf")
+PAGE_ENDINGS = (".html", ".htm")
 
 
 class LookOptions(OperatorOptions, total=False):
@@ -122,6 +125,41 @@ def draw(
         note = options.get("note", silent)
         _save(picture, os.fspath(output), opened.files, panels, image, force, note)
     return picture
+
+
+def write_report(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    output: str | os.PathLike[str],
+    *,
+    sort: str = "iou",
+    force: bool = False,
+    **options: Unpack[LookOptions],
+) -> Result:
+    """One HTML page about all RoIs: summary, charts, the worst, a table, drawings, provenance.
+
+    ``output`` is an .html file, which needs nothing but itself; ``sort`` is the column that ranks
+    the worst. Both operators are run, as by ``errors``, for the value columns. Raises RoicliError.
+    """
+    from roicli.report.page import import_jinja, render_page
+
+    import_jinja()
+    path = os.fspath(output)
+    # "values" sizes the blocks for what measuring holds.
+    run = open_run("align", features, rois, {**options, "values": True})
+    try:
+        check_output(path, run.inputs.files, force, PAGE_ENDINGS)
+        check_sort(sort)
+        page, table = measure_page(run, sort, options.get("progress"))
+    finally:
+        run.inputs.close()
+    text = render_page(page)
+    with (
+        replace_atomically(path, force) as temporary,
+        open(temporary, "w", encoding="utf-8") as stream,
+    ):
+        stream.write(text)
+    return Result("report", table, page.parameters, None, path)
 
 
 def check_panels(compare: str | Sequence[str]) -> tuple[str, ...]:

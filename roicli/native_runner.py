@@ -1,4 +1,4 @@
-"""The compiled kernels behind the same two steps as ONNX Runtime: take a map, run blocks of RoIs."""
+"""The compiled kernels behind ONNX Runtime's two steps: take a map, run blocks of RoIs."""
 
 from __future__ import annotations
 

@@ -98,8 +98,8 @@ def open_run(
     asked: Provider = options.get("provider", "auto")
     threads = options.get("threads")
     threads = usable_cores() if threads is None else threads
-    if threads < 1:
-        raise ParameterError(f"threads is {threads}, expected at least 1")
+    if not isinstance(threads, int) or threads < 1:
+        raise ParameterError(f"threads is {threads!r}, expected a whole number of at least 1")
     reading = dict(options)
     if node is not None:
         reading["spatial_scale"] = node.spatial_scale
@@ -149,9 +149,7 @@ def silent(line: str) -> None:
 
 
 def check_align_memory(run: Run, spec: AlignSpec) -> None:
-    """Refuse an adaptive grid that would not fit, level by level."""
-    if spec.sampling_ratio:
-        return
+    """Refuse a sampling grid that would not fit, level by level."""
     for index, level_spec in enumerate(run.scaled(spec)):
         rows = np.flatnonzero(run.inputs.map_of_roi == index)
         check_sampling_memory(

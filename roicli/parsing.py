@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+from operator import index
+from typing import Any
 
 from roicli.exceptions import ParameterError
 
@@ -21,6 +24,19 @@ def parse_size(text: str, name: str = "output size") -> Size:
     if int(height) == 0 or int(width) == 0:
         raise ParameterError(f"{name} is {text!r}, expected sides of at least 1")
     return int(height), int(width)
+
+
+def as_size(value: Any, name: str) -> Size:
+    """One number, ``HxW`` text, or (height, width) to (height, width), sides of at least 1."""
+    if isinstance(value, str):
+        return parse_size(value, name)
+    try:
+        sides = [index(side) for side in (value if isinstance(value, Sequence) else (value, value))]
+    except TypeError:
+        sides = []
+    if len(sides) != 2 or min(sides) < 1:
+        raise ParameterError(f"{name} is {value!r}, expected height x width of at least 1 each")
+    return sides[0], sides[1]
 
 
 def parse_scale(text: str) -> float:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from roicli.runtime import Runner, build_runner
 from roicli.storage.result_file import ResultWriter
 from roicli.value_error import measure_value_errors
 from roicli.vocabulary import Provider
+
+# Interpolated values of one block: about a second of ONNX Runtime on a core or two.
+WORK_A_BLOCK = 1 << 29
 
 # Told (RoIs done, RoIs in all, bytes written).
 Progress = Callable[[int, int, int], None]
@@ -108,9 +111,10 @@ class OutputBlocks:
         block_bytes: int,
         pool: ThreadPoolExecutor,
         times: StageTimes,
+        most_rows: int,
     ) -> None:
         row_bytes = math.prod(row_shape) * dtype.itemsize
-        self.rows = max(1, block_bytes // max(row_bytes, 1))
+        self.rows = max(1, min(block_bytes // max(row_bytes, 1), most_rows))
         self._writer, self._pool, self._times = writer, pool, times
         self._shape, self._dtype = row_shape, dtype
         self._blocks: list[Array] = [np.empty((0, *row_shape), dtype) for _ in range(2)]
@@ -163,12 +167,18 @@ def run_operator(
     dtype = pyramid.compute_dtype
     corners = rois.corners.astype(dtype)
     runner_of_level = _lazy_runners(specs, dtype, engine)
-    row_shape = (pyramid.channels, *specs[0].output_size) if specs else (1,)
+    # Measuring costs what four operators cost, one of which samples.
+    costly: OperatorSpec = values[0].align if values else cast("Sequence[OperatorSpec]", specs)[0]
+    row_shape = (pyramid.channels, *costly.output_size)
+    most_rows = _rows_of_work(costly, pyramid.channels)
     times = times or StageTimes()
     visits = plan_visits(rois, map_of_roi)
     done = 0
+    progress(0, len(rois), 0)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as write_pool:
-        blocks = OutputBlocks(writer, row_shape, dtype, engine.block_bytes, write_pool, times)
+        blocks = OutputBlocks(
+            writer, row_shape, dtype, engine.block_bytes, write_pool, times, most_rows
+        )
         for visit, feature_map in _read_ahead(pyramid, visits, reader, times):
             runner = runner_of_level(visit.level)
             with times.measure("run"):
@@ -186,6 +196,12 @@ def run_operator(
                 done += len(rows)
                 progress(done, len(rois), done * block[0].nbytes)
         blocks.drain()
+
+
+def _rows_of_work(spec: OperatorSpec, channels: int) -> int:
+    """How many RoIs take about a second, so that an interruption is heeded soon."""
+    samples = max(spec.sampling_ratio, 1) ** 2 if isinstance(spec, AlignSpec) else 1
+    return max(1, WORK_A_BLOCK // (math.prod(spec.output_size) * channels * samples))
 
 
 class NoRunner:
@@ -229,6 +245,7 @@ class ValueMeasurer:
         columns: dict[str, FloatArray],
     ) -> None:
         self._pool_spec = pool
+        self.align = align
         self._columns = columns
         average = replace(align, mode="avg")
         maximum = replace(align, mode="max")

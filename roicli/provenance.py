@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from roicli.datatypes import AlignSpec, OperatorSpec, PoolSpec
+from roicli.exceptions import ParameterError
 from roicli.inputs import Inputs
 from roicli.onnx_wire import OPSET
 from roicli.opened_run import Run
@@ -21,7 +22,12 @@ from roicli.version import __version__
 def utc_now() -> str:
     """The time as ISO 8601; SOURCE_DATE_EPOCH (reproducible-builds.org) sets it."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    try:
+        moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    except (ValueError, OverflowError, OSError):
+        raise ParameterError(
+            f"SOURCE_DATE_EPOCH is {epoch!r}, expected seconds since 1970"
+        ) from None
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -45,7 +51,7 @@ def _describe_rois(inputs: Inputs) -> dict[str, Any]:
         "rois_name": name,
         "rois_dataset": dataset,
         "rois_shape": list(inputs.rois_shape),
-        "rois_dtype": inputs.rois_dtype.name,
+        "rois_dtype": inputs.rois_stored_as,
     }
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from roicli.datatypes import check_word
 from roicli.exceptions import ProviderError
 from roicli.vocabulary import Operator, Provider
 
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 CUDA_INSTALL = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
 NATIVE_INSTALL = "pip install 'roicli[native]'"
 NO_MAX_ROI_POOL = "ONNX Runtime has no MaxRoiPool on CUDA"
@@ -38,10 +38,10 @@ def _cuda_problem() -> str:
     """Why CUDA cannot be used; empty where it can. Tries to load it where it is offered."""
     import onnxruntime
 
+    from roicli.runtime import CUDA, loads_cuda
+
     if CUDA not in onnxruntime.get_available_providers():
         return "this onnxruntime is not built for CUDA"
-    from roicli.runtime import loads_cuda
-
     return "" if loads_cuda() else "CUDA or cuDNN libraries, or the device, cannot be loaded"
 
 
@@ -75,6 +75,7 @@ def choose_provider(
     ``auto`` is CUDA where ONNX Runtime offers it and it loads, else the CPU. Raises ProviderError
     where the one asked for cannot run; nothing is replaced silently.
     """
+    check_word("provider", requested, Provider)
     if requested == "cpu":
         return "cpu"
     if requested == "native":

@@ -16,12 +16,20 @@ import numpy as np
 import onnxruntime as ort
 
 from roicli import graphs
-from roicli.datatypes import AlignSpec, Array, FloatArray, IntArray, OperatorSpec, PoolSpec
+from roicli.datatypes import (
+    AlignSpec,
+    Array,
+    FloatArray,
+    FloatType,
+    IntArray,
+    OperatorSpec,
+    PoolSpec,
+)
 from roicli.exceptions import ProviderError
 from roicli.geometry import align_boxes, fine_grid_rois, quantize_rois, sampling_counts
-from roicli.providers import CPU, CUDA
 from roicli.vocabulary import Provider
 
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 SCRATCH_BYTES = 32 << 20
 SEVERITY_FATAL = 4
 
@@ -89,9 +97,7 @@ def loads_cuda() -> bool:
 class RoiAlignRunner:
     """RoI Align by one RoiAlign node: average, quarters."""
 
-    def __init__(
-        self, spec: AlignSpec, dtype: graphs.FloatType, provider: Provider, threads: int
-    ) -> None:
+    def __init__(self, spec: AlignSpec, dtype: FloatType, provider: Provider, threads: int) -> None:
         self._spec = spec
         self._session = Session(graphs.build_align_graph(spec, dtype), provider, threads)
         self._map: FloatArray = np.empty((1, 0, 0, 0), dtype)
@@ -139,7 +145,7 @@ class FineGridRunner:
     def __init__(
         self,
         spec: AlignSpec,
-        dtype: graphs.FloatType,
+        dtype: FloatType,
         provider: Provider,
         threads: int,
         scratch_bytes: int = SCRATCH_BYTES,
@@ -226,7 +232,7 @@ class WindowMaxRunner:
     def __init__(
         self,
         spec: PoolSpec,
-        dtype: graphs.FloatType,
+        dtype: FloatType,
         provider: Provider,
         threads: int,
         scratch_bytes: int = SCRATCH_BYTES,
@@ -253,7 +259,7 @@ class WindowMaxRunner:
         edges = [np.broadcast_to(edge, shape).reshape(-1) for edge in (top, left, bottom, right)]
         maxima = np.zeros((edges[0].size, out.shape[1]), out.dtype)
         self._look_up(edges, maxima)
-        out[...] = maxima.reshape(*shape, -1).transpose(0, 3, 1, 2)
+        out[...] = maxima.reshape(*shape, out.shape[1]).transpose(0, 3, 1, 2)
 
     def _look_up(self, edges: list[IntArray], maxima: FloatArray) -> None:
         top, left, bottom, right = edges
@@ -275,7 +281,7 @@ class WindowMaxRunner:
 
 def build_runner(
     spec: OperatorSpec,
-    dtype: graphs.FloatType,
+    dtype: FloatType,
     provider: Provider,
     threads: int,
     scratch_bytes: int = SCRATCH_BYTES,

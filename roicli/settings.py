@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from roicli.datatypes import AlignSpec, PoolSpec, Size
+from roicli.datatypes import AlignSpec, PoolSpec, Size, check_word
 from roicli.exceptions import ParameterError
 from roicli.inputs import InputOptions
-from roicli.parsing import parse_scale, parse_size
+from roicli.parsing import as_size, parse_scale
 from roicli.pipeline import Progress, StageTimes
 from roicli.presets import PRESETS
 from roicli.user_graph import RoiNode
@@ -36,9 +36,9 @@ class OperatorOptions(InputOptions, total=False):
     """Options that every command shares; what is not given comes from the preset, then defaults.
 
     ``output_size`` 7 or (height, width); ``sampling_ratio`` 0 is adaptive; ``pixel_model``
-    overrides what ``aligned`` implies for the error table; ``max_memory`` bounds the peak in bytes, or
-    like "512M" (default: a quarter of what is free); ``note`` is told what a person should
-    know; ``progress`` is told (RoIs done, RoIs in all, bytes); ``stage_times`` is filled.
+    overrides what ``aligned`` implies for the error table; ``max_memory`` bounds the peak in bytes,
+    or like "512M" (default: a quarter of what is free); ``note`` is told what a person should know;
+    ``progress`` is told (RoIs done, RoIs in all, bytes); ``stage_times`` is filled.
     """
 
     output_size: int | str | Size | None
@@ -69,8 +69,8 @@ class ErrorsOptions(OperatorOptions, total=False):
 class RunOptions(ErrorsOptions, total=False):
     """Options of the commands that write features.
 
-    ``dtype`` of the result, ``compression`` of an HDF5 result, ``values`` measures the value columns
-    too; ``graph`` takes the operator's attributes from a node of an ONNX model.
+    ``dtype`` of the result, ``compression`` of an HDF5 result, ``values`` measures the value
+    columns too; ``graph`` takes the operator's attributes from a node of an ONNX model.
     """
 
     dtype: ResultDtype | None
@@ -103,6 +103,16 @@ class Setting:
     pixel_model: PixelModel
     preset: PresetName | None = None
 
+    def __post_init__(self) -> None:
+        check_word("pixel model", self.pixel_model, PixelModel)
+
+
+def check_known(function: str, options: Mapping[str, Any], known: type) -> None:
+    """Raise TypeError for an option that the function does not take, as Python itself would."""
+    for name in options:
+        if name not in known.__annotations__:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+
 
 def resolve_setting(
     options: Mapping[str, Any], operator: str, node: RoiNode | None = None
@@ -120,8 +130,7 @@ def resolve_setting(
                 return source[key]
         return default
 
-    size = pick("output_size", (7, 7))
-    output_size = parse_size(str(size)) if isinstance(size, int | str) else tuple(size)
+    output_size = as_size(pick("output_size", 7), "output size")
     align = AlignSpec(
         output_size,
         1.0,
@@ -148,8 +157,8 @@ def _without_conflicts(options: Mapping[str, Any], node: RoiNode) -> Mapping[str
         raise ParameterError("--graph has one spatial scale, so it goes with one map, not --levels")
     for key, value in node.options().items():
         given = options.get(key)
-        if isinstance(given, int | str) and key == "output_size":
-            given = parse_size(str(given))
+        if given is not None and key == "output_size":
+            given = as_size(given, "output size")
         if isinstance(given, str) and key == "spatial_scale":
             given = parse_scale(given)
         same = given is None or (

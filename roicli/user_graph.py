@@ -95,8 +95,8 @@ def _check_node(node: RoiNode, path: str, operator: Operator) -> None:
 def find_roi_nodes(path: str) -> Iterator[tuple[RoiNode, tuple[str, ...]]]:
     """Every RoI node of a model, subgraphs and functions included, with its outputs' names."""
     for found in walk_nodes(load_graph(path)):
-        if _is_standard(found.node):
-            yield _read_node(found.node, found.opset, path), tuple(found.node.output)
+        if is_standard(found.node):
+            yield read_node(found.node, found.opset, path), tuple(found.node.output)
 
 
 @dataclass(frozen=True)
@@ -120,32 +120,31 @@ def load_graph(path: str) -> Any:
 
     try:
         model = onnx.load(path, load_external_data=False)
-        has_graph = model.HasField("graph") and bool(_versions(model.opset_import))
     except Exception as error:
         raise InputError(f"{path}: cannot be read as an ONNX model") from error
-    if not has_graph:
+    if not model.HasField("graph"):
         raise InputError(f"{path}: cannot be read as an ONNX model")
     return model
 
 
 def walk_nodes(model: Any) -> Iterator[PlacedNode]:
     """Every node, in order, each followed by what its subgraphs hold; then the functions'."""
-    versions = _versions(model.opset_import)
+    versions = opset_versions(model)
     yield from _walk(model.graph.node, versions, ())
     for function in model.functions:
-        own = versions | _versions(function.opset_import)
+        own = versions | opset_versions(function)
         yield from _walk(function.node, own, (f"function {function.domain}::{function.name}",))
 
 
-def _versions(imports: Any) -> dict[str, int]:
-    """Opset by domain; the ONNX domain has two spellings, and version 1 where it is not named."""
-    found = {"" if o.domain == ONNX_DOMAIN else o.domain: int(o.version) for o in imports}
-    return found
+def opset_versions(model: Any) -> dict[str, int]:
+    """Opset by domain of a model or function; of the ONNX domain's two spellings the empty one."""
+    return {
+        "" if entry.domain == ONNX_DOMAIN else entry.domain: int(entry.version)
+        for entry in model.opset_import
+    }
 
 
-def _walk(
-    nodes: Any, versions: Mapping[str, int], inside: tuple[str, ...]
-) -> Iterator[PlacedNode]:
+def _walk(nodes: Any, versions: Mapping[str, int], inside: tuple[str, ...]) -> Iterator[PlacedNode]:
     for node in nodes:
         domain = "" if node.domain == ONNX_DOMAIN else node.domain
         yield PlacedNode(node, versions.get("", 1), versions.get(domain), inside)
@@ -156,16 +155,33 @@ def _walk(
                 yield from _walk(graph.node, versions, (*inside, place))
 
 
-def _is_standard(node: Any) -> bool:
+def is_standard(node: Any) -> bool:
+    """Whether the node is one of ONNX's own two RoI operators."""
     return node.op_type in OPERATOR_OF_NODE and node.domain in ("", ONNX_DOMAIN)
 
 
-def _read_node(node: Any, opset: int, path: str) -> RoiNode:
+def name_node(node: Any) -> str:
+    """A node's name, else that of its output, else its operator's."""
+    return str(node.name or (node.output[0] if node.output else node.op_type))
+
+
+def read_node(node: Any, opset: int, path: str) -> RoiNode:
+    """A standard RoI node as this package's parameters. Raises InputError for what is malformed."""
+    name = name_node(node)
+    referring = [a.name for a in node.attribute if a.ref_attr_name]
+    if referring:
+        raise InputError(f"{path}: node {name}: the function's caller sets {', '.join(referring)}")
+    try:
+        return _read_attributes(node, name, opset, path)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: node {name} has an attribute of the wrong type") from error
+
+
+def _read_attributes(node: Any, name: str, opset: int, path: str) -> RoiNode:
     """Attributes with the defaults of the node's own opset (ONNX operator specifications)."""
     import onnx
 
     values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    name = node.name or node.output[0]
     scale = float(values.get("spatial_scale", 1.0))
     if node.op_type == "MaxRoiPool":
         shape = values.get("pooled_shape")
@@ -184,3 +200,28 @@ def _read_node(node: Any, opset: int, path: str) -> RoiNode:
         transformation == b"half_pixel",
         values.get("mode", b"avg").decode(),
     )
+
+
+def plain_attributes(node: Any) -> dict[str, Any]:
+    """Attributes as numbers, texts and lists; ``@NAME`` is one that a function's caller sets."""
+    import onnx
+
+    found: dict[str, Any] = {}
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            found[attribute.name] = f"@{attribute.ref_attr_name}"
+            continue
+        try:
+            value = onnx.helper.get_attribute_value(attribute)
+        except ValueError:
+            value = "of an unknown type"
+        many = isinstance(value, list | tuple)
+        items = [_plain(item) for item in (value if many else [value])]
+        found[attribute.name] = items if many else items[0]
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if isinstance(value, int | float | str) else type(value).__name__

@@ -186,11 +186,12 @@ def check_sampling_memory(
     if len(needed) and needed.max() > MAX_SAMPLES_BYTES:
         worst = int(np.argmax(needed))
         across, down = counts[worst]
+        kind = "sampling" if spec.sampling_ratio else "adaptive sampling"
         raise InputError(
-            f"{name}: row {rows[worst]}: adaptive sampling takes {down} x {across} points a bin, "
+            f"{name}: row {rows[worst]}: {kind} takes {down} x {across} points a bin, "
             f"{needed[worst] / 2**20:,.0f} MiB for this one RoI, expected at most "
             f"{MAX_SAMPLES_BYTES >> 20} MiB",
-            "give --sampling-ratio 2, or check the coordinates and the spatial scale",
+            "give --sampling-ratio 2 or a smaller output size, or check coordinates and scale",
         )
 
 

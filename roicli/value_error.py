@@ -19,8 +19,18 @@ def measure_value_errors(
 ) -> dict[str, Array]:
     """The value columns of k RoIs: four results (k, C, P_h, P_w) in, arrays (k,) by name out.
 
-    Shares are <term, total> / |total|^2 and sum to 1. NaN where a norm is 0.
+    Shares are <term, total> / |total|^2 and sum to 1. NaN where a norm is 0, or not finite.
     """
+    # Maps with NaN or infinities have no defined error; numbers near the largest overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        columns = _measure(pool, align_avg, align_max, warp_max)
+    return {name: np.where(np.isfinite(found), found, np.nan) for name, found in columns.items()}
+
+
+def _measure(
+    pool: FloatArray, align_avg: FloatArray, align_max: FloatArray, warp_max: FloatArray
+) -> dict[str, Array]:
+    """The arithmetic of ``measure_value_errors``; not finite where it overflows."""
     rows = len(pool)
     flat = [np.reshape(part, (rows, -1)).astype(np.float64) for part in (pool, align_avg)]
     total = flat[0] - flat[1]

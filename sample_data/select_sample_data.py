@@ -1,4 +1,4 @@
-"""Cut the sample pyramid from the full one: levels p3, p4 and p5, chunks and attributes as they are."""
+"""Cut the sample pyramid from the full one: levels p3, p4 and p5, with chunks and attributes."""
 
 import sys
 

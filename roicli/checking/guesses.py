@@ -32,6 +32,7 @@ MANY_IN_CELLS = 20
 SPAN_IN_CELLS = 0.7
 FULL_SPAN_IN_CELLS = 0.9
 SMALL_SIDE_CELLS = 2.0
+SPREAD_SIDE = 0.5
 
 
 def has_centre_outside(corners: FloatArray, extent: FloatArray) -> Array:
@@ -89,6 +90,10 @@ def find_normalized(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
 def find_other_format(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
     """R09: rows make no sense in the format that was said, and all make sense in another."""
     rois, corners, extent, cell = _usable(inputs)
+    # A first column that names no image moves every coordinate: R11's matter, not a format.
+    strays = ~is_image_number(rois.batch, images_of(inputs))
+    if strays.sum() >= max(FEWEST_ROWS, SHARE_OTHER_FORMAT * len(corners)):
+        return
     if rois.roi_format == "xyxy":
         wrong = is_crossed(corners)
     else:
@@ -128,19 +133,23 @@ def find_already_in_cells(inputs: CheckedInputs, limits: Limits) -> Iterator[Dra
         return
     span = (corners[:, 2:].max(axis=0) - corners[:, :2].min(axis=0)) / cells_of_map.max(axis=0)
     side = inputs.cells[inputs.usable, 2:] - inputs.cells[inputs.usable, :2]
-    tiny = np.median(side.max(axis=1)) < SMALL_SIDE_CELLS
-    # That all RoIs of several images are in the same corner is as telling as their size.
-    images = len(np.unique(rois.batch[inputs.usable]))
-    if span.min() < (SPAN_IN_CELLS if tiny or images > 1 else FULL_SPAN_IN_CELLS):
+    if span.min() < SPAN_IN_CELLS:
         return
-    if not (tiny or images > 1 or distinct >= MANY_IN_CELLS):
-        return
+    median = np.median(side.max(axis=1))
+    if median >= SMALL_SIDE_CELLS:
+        # Of a sensible size, so only what else is telling: many, or of several images, and spread
+        # over the corner rather than around one object in it.
+        images = len(np.unique(rois.batch[inputs.usable]))
+        many = distinct >= MANY_IN_CELLS and span.min() >= FULL_SPAN_IN_CELLS
+        raw_side = np.median(corners[:, 2:] - corners[:, :2], axis=0) / cells_of_map.max(axis=0)
+        if not (many or images > 1) or np.any(raw_side > SPREAD_SIDE * span):
+            return
     height, width = inputs.pyramid.levels[0].shape[2:]
     yield _draft(
         inputs, rois, np.ones(len(corners), bool),
         f"RoIs look as if they were in cells already: all lie within {corners.max():.4g} of the "
         f"origin, which fills the map's {width} x {height} cells but only a corner of the image; "
-        f"scaled, the median RoI is {np.median(side.max(axis=1)):.2g} cells long",
+        f"scaled, the median RoI is {median:.2g} cells long",
         "save RoIs in image pixels, or give --spatial-scale 1",
     )  # fmt: skip
 

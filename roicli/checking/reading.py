@@ -226,9 +226,9 @@ def _find_roi_shape(shape: tuple[int, ...], images: int | None) -> str | None:
     if len(shape) != 2:
         return found
     if shape[1] not in (4, 5):
-        if shape[0] in (4, 5):
-            return f"{found}; this looks transposed"
-        return f"{found}; drop scores and classes" if shape[1] in (6, 7) else found
+        if shape[1] in (6, 7):
+            return f"{found}; drop scores and classes"
+        return f"{found}; this looks transposed" if shape[0] in (4, 5) else found
     if shape[1] == 4 and images is not None and images != 1:
         return (
             f"RoIs have 4 columns and there are {images} images, expected 5 columns: "

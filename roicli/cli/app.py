@@ -10,14 +10,16 @@ from roicli.cli.bench import bench
 from roicli.cli.boundary import Boundary, install_signal_handlers
 from roicli.cli.check import check
 from roicli.cli.compare import compare
-from roicli.cli.draw import draw
 from roicli.cli.diagnose import diagnose
+from roicli.cli.draw import draw
 from roicli.cli.errors import errors
 from roicli.cli.explain import explain
 from roicli.cli.export import export
+from roicli.cli.inspect import inspect
 from roicli.cli.listings import presets, providers
 from roicli.cli.operators import align, pool
 from roicli.cli.startup import FastCommand
+from roicli.cli.sweep import sweep
 from roicli.version import __version__
 
 app = typer.Typer(
@@ -56,7 +58,9 @@ for command in (
     draw,
     compare,
     diagnose,
+    sweep,
     check,
+    inspect,
 ):
     app.command(cls=FastCommand)(command)
 

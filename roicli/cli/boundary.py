@@ -32,6 +32,7 @@ class Boundary(TyperGroup):
         open_closed_streams()
         try:
             super().invoke(ctx)
+            check_terminated()
             sys.stdout.flush()
         except RoicliError as error:
             print_line("error", str(error))
@@ -76,9 +77,20 @@ def print_line(kind: str, message: str) -> None:
         sys.stderr.write(f"roicli: {kind}: {line.encode('ascii', 'backslashreplace').decode()}\n")
 
 
+_terminated = False
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
     """Leave through every ``finally``, so that temporary files go."""
+    global _terminated  # noqa: PLW0603 - a signal handler has no other way to leave word
+    _terminated = True
     raise SystemExit(TERMINATED)
+
+
+def check_terminated() -> None:
+    """Leave now if SIGTERM came while an extension could not pass the exception on."""
+    if _terminated:
+        raise SystemExit(TERMINATED)
 
 
 def install_signal_handlers() -> None:

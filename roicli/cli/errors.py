@@ -8,7 +8,7 @@ import typer
 
 from roicli.cli import options as opt
 from roicli.cli.operators import take_table_options
-from roicli.cli.reporting import ProgressBar, finish, make_note
+from roicli.cli.reporting import ProgressBar, finish
 
 Inputs = Annotated[
     list[str],
@@ -80,5 +80,5 @@ def _run(given: dict[str, Any]) -> None:
         if given[name] is not None:
             given[name] = parse_size(given[name], words)
     with ProgressBar(quiet) as progress:
-        result = api.errors(features, rois, note=make_note(quiet), progress=progress, **given)
+        result = api.errors(features, rois, note=progress.note, progress=progress, **given)
     finish(result, table_options, thresholds, to_stderr=False)

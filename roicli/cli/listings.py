@@ -9,21 +9,32 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+PROSE = ("source", "reason", "install")
+HEADER_WIDTH = 10
+
 ListFormat = Annotated[Literal["table", "json"], typer.Option("--format", help="table or json.")]
 
 
 def print_rows(rows: Sequence[dict[str, Any]]) -> None:
-    """A rich table whose cells fold rather than being cut."""
+    """A rich table of the short cells, and under it a line for each longer text."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in rows[0]:
-        grid.add_column(name, overflow="fold")
+    from roicli.report.formatting import wrap_name
+
+    console = Console(file=sys.stdout, highlight=False)
+    names = [name for name in rows[0] if name not in PROSE]
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in names:
+        grid.add_column("\n".join(wrap_name(name, HEADER_WIDTH)), no_wrap=True)
     for row in rows:
-        grid.add_row(*(_word(value) for value in row.values()))
-    Console(file=sys.stdout, highlight=False).print(grid)
+        grid.add_row(*(_word(row[name]) for name in names))
+    console.print(grid)
+    for row in rows:
+        for name in PROSE:
+            if row.get(name):
+                console.print(f"{row[names[0]]}, {name}: {row[name]}", soft_wrap=True, markup=False)
 
 
 def _word(value: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from roicli.cli import options as opt
 from roicli.cli.boundary import print_line
-from roicli.cli.reporting import ProgressBar, TableOptions, finish, make_note
+from roicli.cli.reporting import ProgressBar, TableOptions, finish
 from roicli.vocabulary import Operator
 
 
@@ -121,12 +121,12 @@ def _run(operator: Operator, given: dict[str, Any]) -> None:
     quiet, verbose = given.pop("quiet"), given.pop("verbose")
     thresholds = table_options.thresholds(given["values"])
     features, rois, output = (given.pop(name) for name in ("features", "rois", "output"))
-    output = output or api.default_output(features, operator)
+    output = api.default_output(features, operator) if output is None else output
     if given["image_size"] is not None:
         given["image_size"] = parse_size(given["image_size"], "image size")
     with ProgressBar(quiet) as progress:
         run = api.align if operator == "align" else api.pool
-        result = run(features, rois, output, note=make_note(quiet), progress=progress, **given)
+        result = run(features, rois, output, note=progress.note, progress=progress, **given)
     if verbose:
         for key, value in result.parameters.items():
             print_line("run", f"{key}: {value}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from roicli.cli.boundary import print_line
+from roicli.cli.boundary import check_terminated, print_line
 from roicli.exceptions import ParameterError
 from roicli.vocabulary import TableFormat
 
@@ -109,8 +109,8 @@ def finish(
 class ProgressBar:
     """A bar on stderr, only on a terminal and only once the run has lasted a second.
 
-    Notes wait until the first RoIs are done: by then the inputs have passed every check, and
-    what is refused gets its one line and no other.
+    Notes wait until the run starts: by then the inputs have passed every check, and what is refused
+    gets its one line and no other.
     """
 
     def __init__(self, quiet: bool) -> None:
@@ -132,6 +132,7 @@ class ProgressBar:
 
     def __call__(self, done: int, total: int, size: int) -> None:
         """Told (RoIs done, RoIs in all, bytes)."""
+        check_terminated()
         self._release_notes()
         if not self._enabled or time.monotonic() - self._started < QUIET_SECONDS:
             return

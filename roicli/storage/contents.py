@@ -22,10 +22,10 @@ BLOCK_BYTES = 16 << 20
 class StoredDataset:
     """One dataset as it is stored.
 
-    ``address`` is what a command takes; ``shape`` is None for a null dataspace, ``layout`` one of
-    contiguous, chunked, compact, virtual, C order, Fortran order, text; ``compression`` the filters
-    in order, ``stored_bytes`` what they leave on disk, None where that is not known. ``is_numeric``:
-    integers or floats of at most 64 bits, which roicli reads.
+    ``address`` is what a command takes; ``shape`` is None for a null dataspace; ``layout`` is one
+    of contiguous, chunked, compact, virtual, C order, Fortran order, text; ``compression`` lists
+    the filters in order, and ``stored_bytes`` is what they leave on disk, None where that is not
+    known. ``is_numeric``: integers or floats of at most 64 bits, which roicli reads.
     """
 
     address: str

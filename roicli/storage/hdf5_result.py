@@ -12,12 +12,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from roicli.datatypes import Array, IntArray
-from roicli.storage.output import RowFile
-from roicli.storage.result_file import ROWS_A_CHUNK_BYTES, FloatType, RowSource
+from roicli.datatypes import Array, FloatType, IntArray
+from roicli.storage.output import RowFile, RowSource
 from roicli.vocabulary import Compression
 
 ROI_FEATURES = "roi_features"
+ROWS_A_CHUNK_BYTES = 1 << 20
 TABLE_ROWS_A_BLOCK = 1 << 16
 
 

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,9 @@ import numpy as np
 
 from roicli.datatypes import Array, IntArray
 from roicli.exceptions import OutputError
+
+# Gives (start, stop) the rows of a table that goes beside the features.
+RowSource = Callable[[int, int], Array]
 
 OUTPUT_FORMATS = {".npy": "npy", ".h5": "hdf5", ".hdf5": "hdf5"}
 

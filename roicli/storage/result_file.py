@@ -6,17 +6,18 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from roicli.datatypes import Array, IntArray
+from roicli.datatypes import Array, FloatType, IntArray
 from roicli.exceptions import OutputError
 from roicli.storage.output import (
     OUTPUT_FORMATS,
     RowFile,
+    RowSource,
     check_free_space,
     narrow,
     replace_atomically,
@@ -24,12 +25,7 @@ from roicli.storage.output import (
 from roicli.vocabulary import Compression
 
 STDOUT = "-"
-ROWS_A_CHUNK_BYTES = 1 << 20
 COPY_BYTES = 1 << 24
-
-# Gives (start, stop) the rows of a table that goes beside the features.
-RowSource = Callable[[int, int], Array]
-FloatType = np.dtype[np.floating[Any]]
 
 
 class ResultWriter(Protocol):

@@ -1,0 +1,75 @@
+"""``roicli report``: one page about all RoIs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from roicli.cli import options as opt
+from roicli.cli.boundary import print_line
+from roicli.cli.reporting import ProgressBar
+
+PageFile = Annotated[
+    str,
+    typer.Option(
+        "-o", "--output", metavar="FILE.html", rich_help_panel=opt.WRITING, help="The page."
+    ),
+]
+Ranking = Annotated[
+    str,
+    typer.Option(
+        "--sort", metavar="COLUMN", rich_help_panel=opt.TABLE, help="What ranks the worst RoIs."
+    ),
+]
+
+
+def report(
+    features: opt.Features,
+    rois: opt.Rois,
+    output: PageFile,
+    force: opt.Force = False,
+    sort: Ranking = "iou",
+    output_size: opt.OutputSize = None,
+    spatial_scale: opt.SpatialScale = None,
+    sampling_ratio: opt.SamplingRatio = None,
+    aligned: opt.Aligned = None,
+    mode: opt.ModeOption = None,
+    sampling_grid: opt.Grid = None,
+    quantization: opt.QuantizationOption = None,
+    partition: opt.PartitionOption = None,
+    pixel_model: opt.PixelModelOption = None,
+    preset: opt.Preset = None,
+    levels: opt.Levels = None,
+    level_rule: opt.LevelRuleOption = "torchvision",
+    level_from: opt.LevelFrom = None,
+    roi_format: opt.RoiFormatOption = "xyxy",
+    normalized: opt.Normalized = False,
+    image_size: opt.ImageSize = None,
+    graph: opt.GraphOption = None,
+    provider: opt.ProviderOption = "auto",
+    threads: opt.Threads = None,
+    max_memory: opt.MaxMemory = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Write one HTML page: how far rounding moves the RoIs, why, the worst ones, all of them.
+
+    Example: roicli report sample_data/text_fpn.h5::p3 sample_data/text_rois.npy -o report.html
+    """
+    _run(locals())
+
+
+def _run(given: dict[str, Any]) -> None:
+    from roicli import looking
+    from roicli.parsing import parse_size
+
+    quiet, output = given.pop("quiet"), given["output"]
+    if given["image_size"] is not None:
+        given["image_size"] = parse_size(given["image_size"], "image size")
+    features, rois = given.pop("features"), given.pop("rois")
+    with ProgressBar(quiet) as progress:
+        result = looking.write_report(
+            features, rois, note=progress.note, progress=progress, **given
+        )
+    if not quiet:
+        print_line("note", f"wrote {output}, {len(result.errors)} RoIs")
