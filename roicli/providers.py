@@ -38,7 +38,7 @@ def _cuda_problem() -> str:
     """Why CUDA cannot be used; empty where it can. Tries to load it where it is offered."""
     import onnxruntime
 
-    from roicli.runtime import CUDA, loads_cuda
+    from roicli.sessions import CUDA, loads_cuda
 
     if CUDA not in onnxruntime.get_available_providers():
         return "this onnxruntime is not built for CUDA"

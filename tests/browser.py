@@ -92,10 +92,10 @@ class Page:
         for kind in ("keyDown", "keyUp"):
             self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
 
-    def prefer(self, scheme: str) -> None:
-        """Light or dark, as the system would say."""
+    def prefer(self, scheme: str, media: str = "screen") -> None:
+        """Light or dark, as the system would say; ``media`` may be print."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self._call("Emulation.setEmulatedMedia", features=features)
+        self._call("Emulation.setEmulatedMedia", media=media, features=features)
 
     def screenshot(self, whole: bool = False) -> bytes:
         """A PNG of the window, or of the whole page."""

@@ -13,8 +13,8 @@ from roicli.report_page import Cloud, Group, Page, share_names
 
 WIDTH, ROW, LEFT, GAP = 640, 54, 92, 28
 TITLES = {
-    "edge_error_max_px": "stage 1: largest error of the box's edges, px",
-    "total_edge_error_max_px": "both stages: largest error of the bins' edges, px",
+    "edge_error_max_px": "largest error of the box's edges, px",
+    "total_edge_error_max_px": "largest error of the bins' edges, px",
 }
 
 
@@ -91,7 +91,7 @@ def _histogram(
     if median is not None:
         x = left + median / span * width
         parts.append(_line(x, base - ROW + 12, x, base, "median"))
-        near_end = x > left + width - 70
+        near_end = x > left + width - 84
         parts.append(
             _text(x + (-4 if near_end else 4), base - ROW + 20, f"median {median:.1f}",
                   "end" if near_end else "start", "halo")
@@ -172,7 +172,7 @@ def draw_shares(page: Page) -> str:
     stacks = [[group.shares[key] or 0.0 for key, _ in names] for group in page.groups]
     low = min([0.0, *(sum(s for s in stack if s < 0) for stack in stacks)])
     high = max([1.0, *(sum(s for s in stack if s > 0) for stack in stacks)])
-    width, row = WIDTH - LEFT - 16, 30
+    width, row = WIDTH - LEFT - 26, 30
     scale, bottom = width / (high - low), 34 + row * len(stacks)
     parts = []
     for i, (_, words) in enumerate(names):

@@ -51,7 +51,7 @@ def render_page(page: Page) -> str:
             "clouds": charts.draw_clouds(page),
             "shares": charts.draw_shares(page),
         },
-        parameters=[(key, _words(value)) for key, value in page.parameters.items()],
+        parameters=[(key, _words(value)) for key, value in page.parameters.items() if value != ""],
         data=encode_data(page),
         # Not templates: their braces are their own.
         style=loader.get_source(environment, "page.css")[0],
@@ -62,7 +62,8 @@ def render_page(page: Page) -> str:
 
 def _words(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return ", ".join(_words(part) for part in value)
+        nested = any(isinstance(part, list | tuple) for part in value)
+        return ", ".join(" x ".join(map(str, p)) if nested else _words(p) for p in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value is None else str(value)

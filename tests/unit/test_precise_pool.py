@@ -87,7 +87,8 @@ def test_roi_align_tends_to_it(aligned: bool) -> None:
             sampling_ratio=ratio, aligned=aligned,
         )  # fmt: skip
         errors.append(np.linalg.norm(dense - exact) / np.linalg.norm(exact))
-    assert errors[0] > 4 * errors[1] > 4 * errors[2]
+    # Slower than 1 / ratio^2: a sample falls on either side of the step at the border.
+    assert errors[0] > 3 * errors[1] > 9 * errors[2]
     assert errors[2] < 0.005
 
 

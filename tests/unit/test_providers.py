@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 
 import roicli
-from roicli import providers, runtime
+from roicli import providers, sessions
 from roicli.exceptions import ProviderError
 from roicli.providers import choose_provider, describe_providers
 from tests.strategies import normal_map
@@ -23,7 +23,7 @@ def offer(monkeypatch):
         names = ["CPUExecutionProvider"]
         names[:0] = ["CUDAExecutionProvider"] if cuda else []
         monkeypatch.setattr("onnxruntime.get_available_providers", lambda: names)
-        monkeypatch.setattr("roicli.runtime.loads_cuda", lambda: loads)
+        monkeypatch.setattr("roicli.sessions.loads_cuda", lambda: loads)
         monkeypatch.setattr(providers, "find_spec", lambda name: object() if numba else None)
 
     return simulate
@@ -90,7 +90,7 @@ def test_cuda_is_tried_and_not_believed():
     # offered, but this machine's onnxruntime cannot load it
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("CUDA is here")
-    assert runtime.loads_cuda() is False
+    assert sessions.loads_cuda() is False
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roicli import graphs, runtime
+from roicli import graphs, runtime, sessions
 from roicli.datatypes import AlignSpec, PoolSpec
 from roicli.exceptions import ProviderError
 from tests import oracle
@@ -249,12 +249,12 @@ def test_little_room_takes_more_parts_and_gives_the_same_bits(spec, scratch_byte
 def test_a_graph_that_onnxruntime_refuses_is_a_provider_error():
     broken = graphs.Graph(b"not a model", ("x",), "y")
     with pytest.raises(ProviderError, match="refused the graph on cpu"):
-        runtime.Session(broken, "cpu", 1)
+        sessions.Session(broken, "cpu", 1)
 
 
 @pytest.mark.parametrize("into", [True, False])
 def test_a_run_that_fails_is_a_provider_error_of_one_line(into):
-    session = runtime.Session(graphs.build_cell_table_graph(np.dtype(np.float32)), "cpu", 1)
+    session = sessions.Session(graphs.build_cell_table_graph(np.dtype(np.float32)), "cpu", 1)
     wrong = {"features": np.zeros((2, 2), np.float32)}
     arguments = (wrong, np.zeros((1, 1), np.float32)) if into else (wrong,)
     call = session.run_into if into else session.run

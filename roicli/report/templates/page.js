@@ -132,7 +132,7 @@
     current = place;
     at("detail-title").textContent = `RoI ${rois[place]}`;
     at("detail-drawing").replaceChildren(draw(place, 700));
-    const facts = [["x1, y1, x2, y2, px", data.corners[place].join(", ")]];
+    const corner = data.corners[place], facts = [["x1, y1, px", corner.slice(0, 2).join(", ")], ["x2, y2, px", corner.slice(2).join(", ")]];
     data.columns.forEach((c, i) => { if (c.name !== "roi") facts.push([c.name + (c.unit === "-" || c.unit === "1" ? "" : `, ${c.unit.replace("2", "\u00b2")}`), shown(data.values[i][place], c.kind), c.meaning]); });
     at("detail-facts").replaceChildren(...facts.flatMap(([name, value, meaning]) => {
       const term = element("dt", name);
@@ -178,7 +178,7 @@
   const smallIsBad = new Set(["iou", "value_cosine", "roi", "batch_index", "level"]);
   let order = rois.map((_, place) => place), sortedBy = data.sort, down = !smallIsBad.has(data.sort);
   data.columns.forEach((c) => {
-    const heading = element("th"), button = element("button", c.name);
+    const heading = element("th"), button = element("button", c.name.replaceAll("_", "_\u200b"));
     button.type = "button";
     button.title = c.meaning + (c.unit === "-" || c.unit === "1" ? "" : ` (${c.unit})`);
     button.addEventListener("click", () => {
@@ -224,8 +224,16 @@
   body.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && event.target.dataset.place) open(+event.target.dataset.place);
   });
-  addEventListener("beforeprint", () => render(true, 0, PRINTED));
-  addEventListener("afterprint", () => render(true));
+  let themeBefore = "light";
+  addEventListener("beforeprint", () => {
+    themeBefore = root.dataset.theme;
+    setTheme(false);
+    render(true, 0, PRINTED);
+  });
+  addEventListener("afterprint", () => {
+    setTheme(themeBefore === "dark");
+    render(true);
+  });
 
   // Filters -----------------------------------------------------------------------------------
   const fill = (id, name) => {
