@@ -30,7 +30,7 @@ demo: install  ## run align and pool on the sample data and show the tables
 		--output $(DEMO)/text_fpn.pool.h5 --force --rows 10
 
 test: .venv/.developing  ## run the tests
-	$(BIN)/python -m pytest --quiet
+	$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile
 
 lint: .venv/.developing  ## check style and formatting
 	$(BIN)/ruff check .
@@ -40,7 +40,7 @@ types: .venv/.developing  ## check types
 	$(BIN)/mypy
 
 cov: .venv/.developing  ## run the tests and measure branch coverage
-	$(BIN)/python -m pytest --quiet --cov --cov-branch --cov-report=term --cov-fail-under=95
+	$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile --cov --cov-branch --cov-report=term --cov-fail-under=95
 
 bench: .venv/.installed  ## measure against other libraries and rewrite docs/benchmarks.md
 	$(BIN)/python -m pip install --quiet --editable '.[native,bench]'

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from roicli.comparison import Comparison, compare
     from roicli.datatypes import AlignSpec, PoolSpec
     from roicli.diagnosis import Diagnosis, diagnose
+    from roicli.drawing import Picture
     from roicli.error_table import ErrorTable, summarize
     from roicli.exceptions import (
         InputError,
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
         ProviderError,
         RoicliError,
     )
+    from roicli.explanation import Explanation
     from roicli.inspect_file import inspect
+    from roicli.looking import draw, explain, write_report
     from roicli.presets import PRESETS
     from roicli.providers import describe_providers
     from roicli.sampling_sweep import Sweep, sweep
@@ -47,6 +50,11 @@ _HOME = {
     "sweep": "sampling_sweep",
     "Sweep": "sampling_sweep",
     "inspect": "inspect_file",
+    "explain": "looking",
+    "Explanation": "explanation",
+    "draw": "looking",
+    "Picture": "drawing",
+    "write_report": "looking",
     "Result": "api",
     "AlignSpec": "datatypes",
     "PoolSpec": "datatypes",
@@ -68,9 +76,11 @@ __all__ = [
     "Comparison",
     "Diagnosis",
     "ErrorTable",
+    "Explanation",
     "InputError",
     "OutputError",
     "ParameterError",
+    "Picture",
     "PoolSpec",
     "ProviderError",
     "Result",
@@ -83,12 +93,15 @@ __all__ = [
     "compare",
     "describe_providers",
     "diagnose",
+    "draw",
     "errors",
+    "explain",
     "export",
     "inspect",
     "pool",
     "summarize",
     "sweep",
+    "write_report",
 ]
 
 

@@ -27,8 +27,8 @@ from roicli.ulp import shared_float_name
 from roicli.vocabulary import ComparedStatistic
 
 ResultArgument = str | os.PathLike[str] | Array
-# Stored bytes of one block; its float64 differences and what is summed of them take ten times that.
-BLOCK_BYTES = 4 << 20
+# Stored bytes of one block; its float64 differences and what is summed of them take 30 times that.
+BLOCK_BYTES = 1 << 20
 # Two runs of the same thing differ in these.
 NOT_COMPARED = ("created_utc",)
 

@@ -28,10 +28,19 @@ class SampledMap:
     spatial_scale: float
 
 
+@dataclass(frozen=True)
+class Bins:
+    """Which ``rows`` (r,) and ``columns`` (c,) of the ``output_size`` bins are looked at."""
+
+    output_size: Size
+    rows: IntArray
+    columns: IntArray
+
+
 def evaluate_conventions(
-    conventions: Sequence[Convention], maps: Sequence[SampledMap], output_size: Size
+    conventions: Sequence[Convention], maps: Sequence[SampledMap], bins: Bins
 ) -> Iterator[tuple[Convention, FloatArray]]:
-    """Each convention with its values (S, C, P_h, P_w) for the RoIs of all maps, one after another.
+    """Each convention with its values (S, C, r, c) for the RoIs of all maps, one after another.
 
     Neighbours that differ in their reduction only share their samples. Values are NaN where a RoI
     does not survive the convention's dtype.
@@ -39,9 +48,9 @@ def evaluate_conventions(
     for _, group in groupby(conventions, _sampling):
         alike = list(group)
         if isinstance(alike[0], PoolConvention):
-            parts = [[_pool(alike[0], one, output_size)] for one in maps]
+            parts = [[_pool(alike[0], one, bins)] for one in maps]
         else:
-            parts = [_align(alike, one, output_size) for one in maps]
+            parts = [_align(alike, one, bins) for one in maps]
         for index, convention in enumerate(alike):
             yield convention, np.concatenate([part[index] for part in parts])
 
@@ -61,13 +70,13 @@ def _sampling(convention: Convention) -> object:
 # RoI Align ------------------------------------------------------------------------------------
 
 
-def _align(alike: Sequence[Convention], one: SampledMap, output_size: Size) -> list[FloatArray]:
-    """(k, C, P_h, P_w) for each of several conventions with the same samples."""
+def _align(alike: Sequence[Convention], one: SampledMap, bins: Bins) -> list[FloatArray]:
+    """(k, C, r, c) for each of several conventions with the same samples."""
     first = alike[0]
     assert isinstance(first, AlignConvention)
-    corners, spec = first.corners(one.corners), first.spec(output_size, one.spatial_scale)
+    corners, spec = first.corners(one.corners), first.spec(bins.output_size, one.spatial_scale)
     reductions = [c.reduction for c in alike if isinstance(c, AlignConvention)]
-    shape = (len(corners), len(one.feature_map), *output_size)
+    shape = (len(corners), len(one.feature_map), len(bins.rows), len(bins.columns))
     out: list[FloatArray] = [np.zeros(shape) for _ in reductions]
     for row, box in enumerate(corners):
         if not np.isfinite(box).all():
@@ -75,6 +84,7 @@ def _align(alike: Sequence[Convention], one: SampledMap, output_size: Size) -> l
                 values[row] = np.nan
             continue
         x_points, y_points = operator_points(box, spec)
+        x_points, y_points = x_points[bins.columns], y_points[bins.rows]
         if x_points.size and y_points.size:
             for values, reduced in zip(
                 out, _reduce_roi(one.feature_map, x_points, y_points, reductions), strict=True
@@ -129,19 +139,18 @@ def _corner_max(feature_map: FloatArray, x: Neighbours, y: Neighbours) -> FloatA
 # RoI Pool -------------------------------------------------------------------------------------
 
 
-def _pool(convention: PoolConvention, one: SampledMap, output_size: Size) -> FloatArray:
-    """(k, C, P_h, P_w) of one convention."""
+def _pool(convention: PoolConvention, one: SampledMap, bins: Bins) -> FloatArray:
+    """(k, C, r, c) of one convention."""
     corners = convention.corners(one.corners)
-    out = np.full((len(corners), len(one.feature_map), *output_size), np.nan)
+    shape = (len(corners), len(one.feature_map), len(bins.rows), len(bins.columns))
+    out = np.full(shape, np.nan)
     fine = np.flatnonzero(np.isfinite(corners).all(axis=1))
-    spec = convention.spec(output_size, one.spatial_scale)
+    spec = convention.spec(bins.output_size, one.spatial_scale)
     x_axis, y_axis = quantize_rois(corners[fine], spec)
     # One empty cell past each edge, so that a bin may end there.
     padded = np.pad(one.feature_map, ((0, 0), (0, 1), (0, 1)), constant_values=-np.inf)
-    (top, bottom), (left, right) = (
-        axis.clipped(cells)
-        for axis, cells in zip((y_axis, x_axis), one.feature_map.shape[1:], strict=True)
-    )
+    top, bottom = (edge[:, bins.rows] for edge in y_axis.clipped(one.feature_map.shape[1]))
+    left, right = (edge[:, bins.columns] for edge in x_axis.clipped(one.feature_map.shape[2]))
     for place, row in enumerate(fine):
         rows = _window_max(padded, top[place], bottom[place], 1)
         out[row] = _window_max(rows, left[place], right[place], 2)

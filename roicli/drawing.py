@@ -14,7 +14,7 @@ from roicli.datatypes import AlignSpec, FloatArray, PoolSpec, RoIs, Size
 from roicli.explaining import explain_align
 from roicli.explanation import AlignedBin
 from roicli.geometry import align_boxes, operator_points, quantize_rois
-from roicli.quantization_error import MODEL_OFFSET, quantize_errors
+from roicli.quantization_error import MODEL_OFFSET
 from roicli.vocabulary import PixelModel
 
 # x1, y1, x2, y2
@@ -58,8 +58,6 @@ class Picture:
     pool_y: tuple[Interval, ...]
     points_x: tuple[float, ...]
     points_y: tuple[float, ...]
-    iou: float
-    edge_error_max_px: float
     map_size: Size
     bin_index: Size | None = None
     close_up: AlignedBin | None = None
@@ -67,12 +65,25 @@ class Picture:
     @property
     def area_lost(self) -> float:
         """Area of R without Q, in cells."""
-        return sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in self.lost)
+        return sum(map(measure_area, self.lost))
 
     @property
     def area_gained(self) -> float:
         """Area of Q without R, in cells."""
-        return sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in self.gained)
+        return sum(map(measure_area, self.gained))
+
+    @property
+    def iou(self) -> float:
+        """Intersection over union of R and Q, as in the error table."""
+        shared = measure_area(self.real) - self.area_lost
+        union = measure_area(self.quantized) + self.area_lost
+        return shared / union if union > 0 else 0.0
+
+    @property
+    def edge_error_max_px(self) -> float:
+        """The largest of the four absolute edge errors, as in the error table."""
+        pairs = zip(self.quantized, self.real, strict=True)
+        return max(abs(rounded - real) for rounded, real in pairs) * self.stride
 
     def describe(self) -> tuple[str, str]:
         """What the picture shows, in two lines."""
@@ -87,6 +98,11 @@ class Picture:
     def point_offset(self) -> float:
         """From the operator's coordinates, cell i centred at i, to the picture's."""
         return 0.5 + self.cell_offset
+
+
+def measure_area(box: Box) -> float:
+    """Area in cells; a box with crossed corners has none."""
+    return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
 
 
 def subtract(box: Box, other: Box) -> tuple[Box, ...]:
@@ -135,9 +151,9 @@ def build_picture(
     corners = rois.corners.astype(dtype)
     real = rois.corners[0] * align.spatial_scale
     axes = quantize_rois(corners, pool)
-    errors = quantize_errors(rois, pool, pixel_model, None, dtype)
     box = _as_box(real)
-    quantized = _as_box([errors[f"quantized_{edge}"][0] for edge in ("x1", "y1", "x2", "y2")])
+    region = [axis.region_start[0] for axis in axes] + [axis.region_end[0] for axis in axes]
+    quantized = _as_box(np.array(region) + offset)
     shown = feature_map.mean(axis=0) if channel is None else feature_map[channel]
     window = frame((box, quantized))
     cells, first = _cut(shown, window, offset)
@@ -172,8 +188,6 @@ def build_picture(
         pool_y=pool_y,
         points_x=tuple(float(x) + offset + 0.5 for x in points_x.reshape(-1)),
         points_y=tuple(float(y) + offset + 0.5 for y in points_y.reshape(-1)),
-        iou=float(errors["iou"][0]),
-        edge_error_max_px=float(errors["edge_error_max_px"][0]),
         map_size=(shown.shape[0], shown.shape[1]),
         bin_index=bin_index,
         close_up=close_up,

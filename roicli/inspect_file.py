@@ -15,7 +15,8 @@ from roicli.features import SCALE_ATTRIBUTE
 from roicli.inspect_model import ModelReport, inspect_model
 from roicli.levels import level_of_scale
 from roicli.storage.address import parse_address
-from roicli.storage.contents import FileContents, StoredDataset, open_contents
+from roicli.storage.contents import FileContents, StoredDataset
+from roicli.storage.listing import open_contents
 from roicli.storage.opening import WANTED, Role, fits
 
 MODEL_ENDING = ".onnx"
@@ -150,7 +151,7 @@ def _choose_only(role: Role, dataset: StoredDataset, file_format: str) -> Choice
         return Choice(None, "features are read from .npy and .h5, not from text")
     if usable_as == role:
         return Choice(dataset.address, why)
-    return Choice(None, f"the array is {why}, wanted is {WANTED[role]}")
+    return Choice(None, f"the array is {dataset.shape} {dataset.dtype}, not {WANTED[role]}")
 
 
 def measure_values(dataset: StoredDataset) -> ValueRange:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from roicli import provenance
@@ -38,19 +40,28 @@ def measure_page(run: Run, sort: str, progress: Progress | None) -> tuple[Page, 
     parameters = provenance.describe_run(run, None, run.pyramid.compute_dtype)
     page = build_page(
         table, parameters | {"operator": "report"}, sort, run.inputs.map_of_roi,
-        lambda row: _picture_of(run, row), _shade_maps(run),
+        _picture_maker(run), _shade_maps(run),
     )  # fmt: skip
     return page, table
 
 
-def _picture_of(run: Run, row: int) -> Picture:
-    """The lines of one RoI, without the values of the cells."""
-    place = int(run.inputs.map_of_roi[row])
-    level = run.pyramid.levels[place]
-    no_cells: FloatArray = np.empty((1, *level.shape[2:]), run.pyramid.compute_dtype)
-    align, pool = (run.scaled(spec)[place] for spec in (run.setting.align, run.setting.pool))
-    one = run.inputs.rois.take(slice(row, row + 1))
-    return build_picture(row, one, no_cells, align, pool, run.setting.pixel_model, level.level, 0)
+def _picture_maker(run: Run) -> Callable[[int], Picture]:
+    """A function from a RoI to its lines, without the values of the cells."""
+    aligns, pools = run.scaled(run.setting.align), run.scaled(run.setting.pool)
+    model, levels = run.setting.pixel_model, run.pyramid.levels
+    # One number stands for all cells: a page has its own greys.
+    empty: list[FloatArray] = [
+        np.broadcast_to(run.pyramid.compute_dtype.type(0), (1, *level.shape[2:]))
+        for level in levels
+    ]
+
+    def picture_of(row: int) -> Picture:
+        place = int(run.inputs.map_of_roi[row])
+        one = run.inputs.rois.take(slice(row, row + 1))
+        number = levels[place].level
+        return build_picture(row, one, empty[place], aligns[place], pools[place], model, number, 0)
+
+    return picture_of
 
 
 def _shade_maps(run: Run) -> list[Shades]:

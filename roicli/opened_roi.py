@@ -13,11 +13,12 @@ from roicli import provenance
 from roicli.datatypes import AlignSpec, Array, FloatArray, OperatorSpec, PoolSpec, RoIs, Size
 from roicli.exceptions import InputError, ParameterError
 from roicli.features import FeatureArgument, MapBuffer
-from roicli.opened_run import Run, check_align_memory, open_run
+from roicli.opened_run import Run, open_run
 from roicli.pipeline import Engine
 from roicli.runtime import build_runner
 from roicli.storage.address import parse_address
 from roicli.storage.opening import open_array
+from roicli.validation import check_sampling_memory
 from roicli.vocabulary import PixelModel
 
 
@@ -66,7 +67,6 @@ def open_roi(
     run = open_run("align", features, rois, options)
     try:
         check_index("roi", index, len(run.inputs.rois))
-        check_align_memory(run, run.setting.align)
         return _take(run, index, command)
     finally:
         run.inputs.close()
@@ -76,8 +76,13 @@ def _take(run: Run, index: int, command: str) -> OpenedRoi:
     """The one RoI of an open run, and its map."""
     place = int(run.inputs.map_of_roi[index])
     level, one = run.pyramid.levels[place], run.inputs.rois.take(slice(index, index + 1))
-    feature_map = level.read_image(int(one.batch_index[0]), MapBuffer(run.pyramid.compute_dtype))
     align, pool = (run.scaled(spec)[place] for spec in (run.setting.align, run.setting.pool))
+    if align.sampling_ratio == 0:
+        check_sampling_memory(
+            run.inputs.rois, np.array([index]), align, run.pyramid.channels,
+            run.pyramid.compute_dtype, run.inputs.rois_name,
+        )  # fmt: skip
+    feature_map = level.read_image(int(one.batch_index[0]), MapBuffer(run.pyramid.compute_dtype))
     parameters = provenance.describe_run(run, None, run.pyramid.compute_dtype)
     return OpenedRoi(
         index, one, level.level, feature_map, align, pool, run.setting.pixel_model, run.engine,

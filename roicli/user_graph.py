@@ -211,10 +211,7 @@ def plain_attributes(node: Any) -> dict[str, Any]:
         if attribute.ref_attr_name:
             found[attribute.name] = f"@{attribute.ref_attr_name}"
             continue
-        try:
-            value = onnx.helper.get_attribute_value(attribute)
-        except ValueError:
-            value = "of an unknown type"
+        value = onnx.helper.get_attribute_value(attribute)
         many = isinstance(value, list | tuple)
         items = [_plain(item) for item in (value if many else [value])]
         found[attribute.name] = items if many else items[0]

@@ -18,6 +18,7 @@ FLAGS = (
     "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
 PATIENCE = 30.0
+KEY_CODES = {"Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
 EXECUTABLE = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
@@ -90,12 +91,15 @@ class Page:
     def press(self, key: str) -> None:
         """One key, as a keyboard sends it."""
         for kind in ("keyDown", "keyUp"):
-            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key,
+                       windowsVirtualKeyCode=KEY_CODES[key])  # fmt: skip
 
     def prefer(self, scheme: str, media: str = "screen") -> None:
         """Light or dark, as the system would say; ``media`` may be print."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self._call("Emulation.setEmulatedMedia", media=media, features=features)
+        # The page is told at its next frame.
+        self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def screenshot(self, whole: bool = False) -> bytes:
         """A PNG of the window, or of the whole page."""
@@ -115,7 +119,7 @@ def open_page() -> Iterator[Page]:
     answers_read, answers_write = os.pipe()
     with tempfile.TemporaryDirectory(prefix="roicli-chromium-", ignore_cleanup_errors=True) as home:
         # The protocol is spoken on descriptors 3 and 4, whatever numbers the pipes have here.
-        wiring = f"exec 3<&{commands_read} 4>&{answers_write}; exec \"$@\""
+        wiring = f'exec 3<&{commands_read} 4>&{answers_write}; exec "$@"'
         process = subprocess.Popen(
             ["bash", "-c", wiring, "-", EXECUTABLE, *FLAGS, f"--user-data-dir={home}"],
             pass_fds=(commands_read, answers_write), stdout=subprocess.DEVNULL,

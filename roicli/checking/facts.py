@@ -137,10 +137,8 @@ def find_lost_coordinates(inputs: CheckedInputs, limits: Limits) -> Iterator[Dra
 
 
 def find_huge_grid(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
-    """R16: RoIs whose adaptive sampling grid takes more memory than is allowed."""
+    """R16: RoIs whose sampling grid, mostly an adaptive one, takes more memory than is allowed."""
     rois = _rois(inputs)
-    if inputs.spec.sampling_ratio:
-        return
     assert inputs.pyramid is not None
     needed = np.zeros(len(rois))
     for index, level in enumerate(inputs.pyramid.levels):
@@ -152,11 +150,12 @@ def find_huge_grid(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
     rows = np.flatnonzero(needed > MAX_SAMPLES_BYTES)
     if len(rows) == 0:
         return
+    kind = "sampling" if inputs.spec.sampling_ratio else "adaptive sampling"
     yield _draft(
         rois, rows,
-        f"adaptive sampling takes {needed.max() / 2**20:,.0f} MiB for one RoI, at most "
+        f"{kind} takes {needed.max() / 2**20:,.0f} MiB for one RoI, at most "
         f"{MAX_SAMPLES_BYTES >> 20} MiB are run",
-        "give --sampling-ratio 2, or check the coordinates and the spatial scale",
+        "give --sampling-ratio 2 or a smaller output size, or check coordinates and scale",
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from roicli.cli.export import export
 from roicli.cli.inspect import inspect
 from roicli.cli.listings import presets, providers
 from roicli.cli.operators import align, pool
+from roicli.cli.report import report
 from roicli.cli.startup import FastCommand
 from roicli.cli.sweep import sweep
 from roicli.version import __version__
@@ -56,6 +57,7 @@ for command in (
     bench,
     explain,
     draw,
+    report,
     compare,
     diagnose,
     sweep,

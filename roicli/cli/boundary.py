@@ -32,7 +32,7 @@ class Boundary(TyperGroup):
         open_closed_streams()
         try:
             super().invoke(ctx)
-            check_terminated()
+            check_signals()
             sys.stdout.flush()
         except RoicliError as error:
             print_line("error", str(error))
@@ -77,22 +77,25 @@ def print_line(kind: str, message: str) -> None:
         sys.stderr.write(f"roicli: {kind}: {line.encode('ascii', 'backslashreplace').decode()}\n")
 
 
-_terminated = False
+_received: list[int] = []
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def _leave(number: int, frame: FrameType | None) -> None:
     """Leave through every ``finally``, so that temporary files go."""
-    global _terminated  # noqa: PLW0603 - a signal handler has no other way to leave word
-    _terminated = True
-    raise SystemExit(TERMINATED)
+    _received.append(number)
+    check_signals()
 
 
-def check_terminated() -> None:
-    """Leave now if SIGTERM came while an extension could not pass the exception on."""
-    if _terminated:
+def check_signals() -> None:
+    """Leave now if a signal came while an extension could not pass the exception on."""
+    if signal.SIGTERM in _received:
         raise SystemExit(TERMINATED)
+    if _received:
+        raise KeyboardInterrupt
 
 
 def install_signal_handlers() -> None:
-    """SIGTERM ends the run as an exception would."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """SIGTERM and Ctrl-C end the run as an exception would."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _leave)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from roicli.cli import options as opt
-from roicli.cli.reporting import make_note
+from roicli.cli.reporting import ProgressBar
 from roicli.vocabulary import FailOn, FindingFormat
 
 RULES, LIMITS = "Rules", "What is tolerated"
@@ -140,7 +140,9 @@ def _run(given: dict[str, Any]) -> None:
     features, rois = given.pop("features"), given.pop("rois")
     if given["image_size"] is not None:
         given["image_size"] = parse_size(given["image_size"], "image size")
-    report = run.check(features, rois, note=make_note(quiet), **given)
+    # Notes wait: what cannot be read gets its one line and no other.
+    with ProgressBar(quiet) as progress:
+        report = run.check(features, rois, note=progress.note, **given)
     if finding_format == "json":
         findings.write_findings_json(report, sys.stdout)
     elif finding_format == "github":

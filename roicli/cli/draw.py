@@ -10,7 +10,7 @@ import typer
 from roicli.cli import look_options as look
 from roicli.cli import options as opt
 from roicli.cli.boundary import print_line
-from roicli.cli.reporting import make_note
+from roicli.cli.reporting import ProgressBar
 
 FigureFile = Annotated[
     str | None,
@@ -73,7 +73,8 @@ def _run(given: dict[str, Any]) -> None:
         given["image_size"] = parse_size(given["image_size"], "image size")
     given["compare"] = looking.check_panels(given["compare"] or ())
     features, rois = given.pop("features"), given.pop("rois")
-    picture = looking.draw(features, rois, note=make_note(quiet), **given)
+    with ProgressBar(quiet) as progress:  # holds the notes back until nothing is refused
+        picture = looking.draw(features, rois, note=progress.note, **given)
     if output is None:
         print_picture(picture, given["compare"], sys.stdout)
     elif not quiet:

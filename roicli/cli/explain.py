@@ -10,7 +10,7 @@ import typer
 from roicli.cli import look_options as look
 from roicli.cli import options as opt
 from roicli.cli.boundary import print_line
-from roicli.cli.reporting import make_note
+from roicli.cli.reporting import ProgressBar
 
 ExplainFormat = Annotated[
     Literal["table", "json", "md"],
@@ -63,9 +63,9 @@ def _run(given: dict[str, Any]) -> None:
     given["bin_index"] = parse_bin(given["bin_index"])
     if given["image_size"] is not None:
         given["image_size"] = parse_size(given["image_size"], "image size")
-    found = looking.explain(
-        given.pop("features"), given.pop("rois"), note=make_note(quiet), **given
-    )
+    features, rois = given.pop("features"), given.pop("rois")
+    with ProgressBar(quiet) as progress:  # holds the notes back until nothing is refused
+        found = looking.explain(features, rois, note=progress.note, **given)
     write = {"table": text.print_explanation, "json": text.write_json, "md": text.print_markdown}
     write[shown](found, sys.stdout)
     sys.stdout.flush()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from roicli.cli.boundary import check_terminated, print_line
+from roicli.cli.boundary import check_signals, print_line
 from roicli.exceptions import ParameterError
 from roicli.vocabulary import TableFormat
 
@@ -132,7 +132,7 @@ class ProgressBar:
 
     def __call__(self, done: int, total: int, size: int) -> None:
         """Told (RoIs done, RoIs in all, bytes)."""
-        check_terminated()
+        check_signals()
         self._release_notes()
         if not self._enabled or time.monotonic() - self._started < QUIET_SECONDS:
             return

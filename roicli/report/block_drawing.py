@@ -178,10 +178,11 @@ def _heat(canvas: Canvas, picture: Picture) -> IntArray:
     """A grey (height, width) from 24 to 110 behind every character, -1 off the map."""
     grey: IntArray = np.full((canvas.height, canvas.width), -1, np.int64)
     cells = picture.cells
-    if not cells.size or not np.isfinite(cells).any():
+    defined = cells[np.isfinite(cells)]
+    if not defined.size:
         return grey
-    low, high = np.nanmin(cells), np.nanmax(cells)
-    scaled = np.nan_to_num((cells - low) / max(float(high - low), 1e-30))
+    low, high = float(defined.min()), float(defined.max())
+    scaled = np.clip(np.nan_to_num((cells - low) / max(high - low, 1e-30)), 0, 1)
     x, y = canvas.centres()
     rows = np.floor(y - picture.cell_offset).astype(np.int64) - picture.first_cell[0]
     columns = np.floor(x - picture.cell_offset).astype(np.int64) - picture.first_cell[1]

@@ -59,7 +59,10 @@ def _finding_object(finding: Finding) -> dict[str, Any]:
 def print_diagnosis(found: Diagnosis, stream: TextIO) -> None:
     """The match and what gives the same numbers, then the runner-up, with their distances."""
     if found.match is None:
-        _print_line(f"No match: nothing is within {found.tolerance:g} of the result.", stream)
+        why = f"nothing is within {found.tolerance:g} of the result"
+        if found.nearest.distance <= found.tolerance:
+            why = "the result is 0 wherever it was looked at, and zeros come from anywhere"
+        _print_line(f"No match: {why}.", stream)
     _print_finding("Nearest" if found.match is None else "Match", found.nearest, stream)
     command = found.nearest.convention.command
     if found.match is not None and command is not None:

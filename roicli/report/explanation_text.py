@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, TextIO
 
 from roicli.explanation import AlignedBin, Check, EdgeError, Explanation, PooledBin, Sample, Span
@@ -15,16 +16,19 @@ SCHEMA_VERSION = 1
 # More samples or cells than these tell no more; the JSON has them all.
 SHOWN_SAMPLES = 16
 SHOWN_CELLS = 8
+MILLIONTH = Decimal("0.000001")
 OPERATOR_NAMES = {"align": "RoI Align", "pool": "RoI Pool"}
 
 
 def exact(value: float) -> str:
-    """Up to six decimals, without trailing zeros; the shortest exact form of what is tiny."""
+    """Up to six decimals, halves away from zero, without trailing zeros; what is tiny shorter."""
     if value == 0 or not math.isfinite(value):
         return f"{value + 0.0:g}"
     if abs(value) < 1e-4 or abs(value) >= 1e9:
         return f"{value:.6g}"
-    return f"{value:.6f}".rstrip("0").rstrip(".")
+    # A float's own halves are exact: 7.1328125 is 7.132813 to people, not 7.132812.
+    rounded = Decimal(value).quantize(MILLIONTH, ROUND_HALF_UP)
+    return f"{rounded:f}".rstrip("0").rstrip(".")
 
 
 def _numbers(*values: float) -> tuple[str, ...]:

@@ -127,24 +127,20 @@ def _draw_map(axes: Any, picture: Picture, image: Any, extent: Box) -> None:
     x1, y1, x2, y2 = picture.window
     top, left = (first + picture.cell_offset for first in picture.first_cell)
     height, width = picture.cells.shape
+    cells = np.ma.masked_invalid(picture.cells)
     if image is not None:
         a, b, c, d = extent
         axes.imshow(image, extent=(a, c, d, b), aspect="equal", cmap="gray", zorder=0)
     if height and width:
         axes.imshow(
-            picture.cells, extent=(left, left + width, top + height, top), cmap=_light_greys(),
+            cells, extent=(left, left + width, top + height, top), cmap=_light_greys(),
             interpolation="nearest", aspect="equal", alpha=0.3 if image is not None else 1.0,
             zorder=1,
         )  # fmt: skip
         if max(height, width) <= 64:
-            for x in range(width + 1):
-                axes.plot(
-                    [left + x] * 2, [top, top + height], color=INK, lw=0.3, alpha=0.35, zorder=2
-                )
-            for y in range(height + 1):
-                axes.plot(
-                    [left, left + width], [top + y] * 2, color=INK, lw=0.3, alpha=0.35, zorder=2
-                )
+            style = {"colors": INK, "linewidths": 0.3, "alpha": 0.35, "zorder": 2}
+            axes.vlines(left + np.arange(width + 1), top, top + height, **style)
+            axes.hlines(top + np.arange(height + 1), left, left + width, **style)
     axes.set_xlim(x1, x2)
     axes.set_ylim(y2, y1)
     axes.set_aspect("equal")
@@ -166,10 +162,9 @@ def _edges(bins: tuple[Interval, ...]) -> tuple[float, ...]:
 def _bin_lines(axes: Any, xs: Sequence[float], ys: Sequence[float], color: str, style: Any) -> None:
     if max(len(xs), len(ys)) > SHOWN_BINS:
         return
-    for x in xs:
-        axes.plot([x, x], [ys[0], ys[-1]], color=color, lw=0.9, ls=style, zorder=4)
-    for y in ys:
-        axes.plot([xs[0], xs[-1]], [y, y], color=color, lw=0.9, ls=style, zorder=4)
+    look = {"colors": color, "linewidths": 0.9, "linestyles": [style], "zorder": 4}
+    axes.vlines(xs, ys[0], ys[-1], **look)
+    axes.hlines(ys, xs[0], xs[-1], **look)
 
 
 def _draw_points(axes: Any, picture: Picture) -> None:

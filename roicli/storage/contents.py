@@ -1,9 +1,8 @@
-"""What a file of arrays holds: every dataset as it is stored, and its values in bounded blocks."""
+"""Every dataset of a file as it is stored, and its values in bounded blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +10,6 @@ import numpy as np
 
 from roicli.datatypes import Array
 from roicli.exceptions import InputError
-from roicli.storage.address import Address
-from roicli.storage.opening import DEFAULT_COORDINATES
 from roicli.storage.stored_array import BFLOAT16_NAME
 
 BLOCK_BYTES = 16 << 20
@@ -63,26 +60,6 @@ class FileContents:
     datasets: tuple[StoredDataset, ...]
 
 
-@contextmanager
-def open_contents(address: Address) -> Iterator[FileContents]:
-    """The contents of a .npy, .h5, .csv or .tsv file, open while the block lasts.
-
-    In HDF5 an address may name a group or a dataset. Raises InputError.
-    """
-    file_format = address.file_format()
-    if file_format == "hdf5":
-        from roicli.storage.hdf5_contents import describe_hdf5, open_group
-
-        with open_group(address) as group:
-            yield describe_hdf5(group, address.path)
-    elif address.dataset is not None:
-        raise InputError(f"{address}: only an HDF5 file holds datasets", f"write {address.path}")
-    elif file_format == "npy":
-        yield _describe_npy(address.path)
-    else:
-        yield _describe_text(address.path, file_format)
-
-
 def split_into_blocks(
     shape: Sequence[int], itemsize: int, chunks: Sequence[int] | None = None
 ) -> Iterator[tuple[slice, ...]]:
@@ -105,28 +82,6 @@ def _grid(shape: Sequence[int], size: Sequence[int]) -> Iterator[tuple[slice, ..
     for start in range(0, shape[0], max(size[0], 1)):
         for rest in _grid(shape[1:], size[1:]):
             yield (slice(start, min(start + size[0], shape[0])), *rest)
-
-
-def _describe_npy(path: str) -> FileContents:
-    from roicli.storage.npy import OPAQUE_BFLOAT16, map_npy
-
-    mapped = map_npy(path)
-    opaque = mapped.dtype == OPAQUE_BFLOAT16
-    layout = "C order" if mapped.flags.c_contiguous else "Fortran order"
-    dataset = StoredDataset(
-        path, mapped.shape, BFLOAT16_NAME if opaque else str(mapped.dtype),
-        opaque or is_numeric(mapped.dtype), layout, stored_bytes=mapped.nbytes, source=mapped,
-    )  # fmt: skip
-    return FileContents(path, "npy", {}, (dataset,))
-
-
-def _describe_text(path: str, file_format: str) -> FileContents:
-    from roicli.storage.text import open_text
-
-    stored = open_text(path, "," if file_format == "csv" else "\t", DEFAULT_COORDINATES)
-    values = stored.read_all()
-    dataset = StoredDataset(path, values.shape, str(values.dtype), True, "text", source=values)
-    return FileContents(path, file_format, {}, (dataset,))
 
 
 def is_numeric(dtype: np.dtype[Any]) -> bool:

@@ -195,3 +195,33 @@ def test_several_mistakes_are_told_apart(maps):
     normalized[:, 1:] /= [512, HEIGHT, 512, HEIGHT]
     assert guess(features, normalized[:, [1, 2, 3, 4, 0]], spatial_scale=1 / 8) == ["R08", "R11"]
     assert guess(features, rois[:0], spatial_scale=1 / 8) == []
+
+
+def test_r14_a_rotated_page_and_smooth_channels_are_no_channels_last(maps):
+    # Lines of text that run downwards: neighbours along the width have little in common.
+    page = maps["p4"][:1].transpose(0, 1, 3, 2).copy()
+    assert guess(page, ROIS[:0], spatial_scale=1 / 16) == []
+    smooth = np.cumsum(np.random.default_rng(2).normal(size=(1, 12, 40, 40)), axis=1)
+    smooth = np.cumsum(smooth, axis=2) + np.cumsum(smooth, axis=3)
+    assert guess(smooth, ROIS[:0], spatial_scale=1 / 16) == []
+
+
+def test_r14_rois_that_stay_in_a_part_prove_nothing():
+    rng = np.random.default_rng(4)
+    tall = rng.normal(size=(1, 64, 64, 24)).astype(np.float32)
+    few = np.array([[0, 200, 10, 230, 60]] * 3 + [[0, 210, 20, 250, 80]] * 3, np.float32)
+    for rois in (few, few[:2]):
+        assert "R14" not in guess(tall, rois, spatial_scale=1 / 8)
+
+
+def test_r10_and_r11_need_all_rows_to_agree(maps):
+    rois = ROIS.copy()
+    rois[:, 1:] /= 8
+    rois[0, 3:] = 500
+    assert guess(maps["p3"], rois, spatial_scale=1 / 8) == []
+    assert guess(maps["p3"], np.repeat(rois[1:2], 9, axis=0), spatial_scale=1 / 8) == []
+    last = ROIS[:, [1, 2, 3, 4, 0]]
+    last[0, :4] = [400, 400, 900, 900]
+    assert guess(maps["p3"], last, spatial_scale=1 / 8) == []
+    last[0, 4] = 0.5
+    assert guess(maps["p3"], last, spatial_scale=1 / 8) == []

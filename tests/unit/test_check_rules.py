@@ -179,6 +179,13 @@ def test_r16_is_what_align_refuses():
     assert not check(preset="torchvision", select="R16").failed()
 
 
+def test_r16_a_fixed_grid_can_be_too_large_too():
+    options = {"sampling_ratio": 64, "output_size": 64, "spatial_scale": 1 / 4}
+    assert check(select="R16", **options).failed()
+    with pytest.raises(InputError, match="sampling takes 64 x 64 points"):
+        roicli.align(MAPS, GOOD, **options)
+
+
 def test_r17_is_a_note():
     report = check(GOOD[:2])
     finding = only(report, "R17")
@@ -273,7 +280,9 @@ def test_guesses_are_silent_on_rois_inside_the_image(seed, stride, spread):
     assert report.findings == ()
 
 
-@pytest.mark.parametrize(("maps", "rois"), list(product(["<f4", ">f4", "<f2", "<i2"], ["f8", "f2"])))
+@pytest.mark.parametrize(
+    ("maps", "rois"), list(product(["<f4", ">f4", "<f2", "<i2"], ["f8", "f2"]))
+)
 def test_dtypes(maps, rois):
     report = check(GOOD.astype(rois), (MAPS * 10).astype(maps), select="R02,R03,R04,R05,R15")
     assert report.findings == ()

@@ -36,7 +36,7 @@ ORDER = (
     "settings", "opened_run", "provenance",
     "analyses",
     "report",
-    "looking", "api", "benchmark",
+    "api", "looking", "benchmark",
     "cli", "__main__",
 )  # fmt: skip
 

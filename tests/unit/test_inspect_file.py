@@ -8,7 +8,8 @@ import roicli
 from roicli.exceptions import InputError
 from roicli.inspect_file import inspect
 from roicli.storage.address import parse_address
-from roicli.storage.contents import BLOCK_BYTES, open_contents, split_into_blocks
+from roicli.storage.contents import BLOCK_BYTES, split_into_blocks
+from roicli.storage.listing import open_contents
 from roicli.storage.opening import open_array
 
 VALUES = np.random.default_rng(0).normal(3, 2, size=(2, 3, 8, 6)).astype(np.float32)
@@ -221,7 +222,7 @@ def test_blocks_cover_everything_once_and_are_bounded(shape, chunks):
 
 
 def test_blocks_put_together_are_the_array(tmp_path, monkeypatch):
-    monkeypatch.setattr("roicli.storage.contents.BLOCK_BYTES", 200)
+    monkeypatch.setattr("roicli.storage.contents.BLOCK_BYTES", 100)
     np.save(tmp_path / "f.npy", VALUES)
     with open_contents(parse_address(str(tmp_path / "f.npy"))) as contents:
         blocks = list(contents.datasets[0].blocks())
@@ -247,3 +248,15 @@ def test_a_result_of_roicli_is_understood(path):
     assert found["/roi_features"].usable_as == "features"
     assert found["/rois"].usable_as == "rois"
     assert found["/quantization_error"].usable_as is None
+
+
+def test_a_damaged_chunk_is_named(path):
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("maps", data=VALUES, chunks=(1, 3, 8, 6), compression="gzip")
+        chunk = dataset.id.get_chunk_info(1)
+    with open(path, "r+b") as stream:
+        stream.seek(chunk.byte_offset)
+        stream.write(b"\xff" * 64)
+    assert inspect(path).datasets[0].values is None
+    with pytest.raises(InputError, match="::/maps: cannot be read"):
+        inspect(path, stats=True)

@@ -81,7 +81,7 @@ def test_roi_align_tends_to_it(aligned: bool) -> None:
     spec = AlignSpec((2, 3), 0.25, aligned=aligned)
     exact = pool_precisely(features[0], corners, spec)
     errors = []
-    for ratio in (4, 16, 64):
+    for ratio in (2, 8, 32):
         dense = oracle.roi_align(
             features, with_batch(corners), output_size=(2, 3), spatial_scale=0.25,
             sampling_ratio=ratio, aligned=aligned,
@@ -89,7 +89,7 @@ def test_roi_align_tends_to_it(aligned: bool) -> None:
         errors.append(np.linalg.norm(dense - exact) / np.linalg.norm(exact))
     # Slower than 1 / ratio^2: a sample falls on either side of the step at the border.
     assert errors[0] > 3 * errors[1] > 9 * errors[2]
-    assert errors[2] < 0.005
+    assert errors[2] < 0.01
 
 
 def test_a_ramp_is_read_at_the_middle_of_the_bin() -> None:

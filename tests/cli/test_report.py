@@ -1,0 +1,210 @@
+"""``roicli report`` as a user runs it, and its page in headless Chromium on the real data."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import browser
+from tests.browser import Page, open_page
+from tests.cli.running import FPN, TEXT_ROIS, refuse, succeed
+
+pytest.importorskip("jinja2")
+
+CALL = ("report", f"{FPN}::p3", TEXT_ROIS)
+NEEDS_CHROMIUM = pytest.mark.skipif(
+    browser.EXECUTABLE is None, reason="no Chromium: apt-get install chromium"
+)
+
+
+def test_once_and_with_force() -> None:
+    call = (*CALL, "-o", "report.html")
+    assert succeed(*call).err == "roicli: note: wrote report.html, 102 RoIs\n"
+    refuse(*call, words=("report.html: exists already", "--force"))
+    assert succeed(*call, "--force", "-q").err == ""
+
+
+def test_refusals() -> None:
+    refuse(*CALL, "-o", "report.txt", words=(".html",))
+    refuse(*CALL, "-o", "report.html", "--sort", "size", words=("no column 'size'",))
+    refuse(*CALL, "-o", f"{FPN}.html/report.html", words=("does not exist",))
+
+
+def test_the_same_page_twice() -> None:
+    for name in ("a.html", "b.html"):
+        succeed(*CALL, "-o", name, "-q", SOURCE_DATE_EPOCH="0")
+    assert Path("a.html").read_bytes() == Path("b.html").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Page]:
+    """One Chromium for all tests of this file."""
+    with open_page() as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of the real pyramid."""
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    succeed("report", FPN, TEXT_ROIS, "--levels", "p3,p4,p5", "-o", str(path), "-q")
+    return path.as_uri()
+
+
+@pytest.fixture
+def loaded(tab: Page, address: str) -> Page:
+    """The page, freshly loaded; the test looks at what it said to the console."""
+    tab.console.clear()
+    tab.requests.clear()
+    tab.prefer("light")
+    tab.load(address)
+    return tab
+
+
+ROWS = "[...document.querySelectorAll('tr.row')]"
+FIRST_ROI = f"{ROWS}[0].children[0].textContent"
+COUNT = "document.getElementById('count').textContent"
+PLAIN = ".textContent.replaceAll('\\u200b', '')"  # headings may break after underscores
+TITLE = "document.getElementById('detail-title').textContent"
+
+
+def type_filter(page: Page, text: str) -> str:
+    """Type into the filter; gives the count that the page then shows."""
+    page.run(
+        "(text => { const query = document.getElementById('query'); query.value = text;"
+        f"query.dispatchEvent(new Event('input')) }})({text!r})"
+    )
+    return str(page.run(COUNT))
+
+
+def column(page: Page, name: str) -> list[str]:
+    """What the rendered rows show in a column."""
+    names = page.run(f"[...document.querySelectorAll('th')].map(h => h{PLAIN})")
+    found: list[str] = page.run(f"{ROWS}.map(r => r.children[{names.index(name)}].textContent)")
+    return found
+
+
+def click_heading(page: Page, name: str) -> None:
+    """Click a column's heading."""
+    buttons = "[...document.querySelectorAll('th button')]"
+    page.run(f"{buttons}.find(b => b{PLAIN} === '{name}').click()")
+
+
+@NEEDS_CHROMIUM
+def test_it_loads_without_a_word_or_a_request(loaded: Page) -> None:
+    assert loaded.console == []
+    assert [r for r in loaded.requests if not r.startswith(("file:", "data:"))] == []
+    assert loaded.run(COUNT) == "102 of 102 RoIs"
+    assert loaded.run("document.querySelectorAll('#worst figure svg').length") == 6
+    assert loaded.run("document.querySelectorAll('svg.chart').length") == 3
+
+
+@NEEDS_CHROMIUM
+def test_it_sorts(loaded: Page) -> None:
+    assert loaded.run(FIRST_ROI) == "96"
+    click_heading(loaded, "shift_px")
+    shifts = [float(text) for text in column(loaded, "shift_px")]
+    assert shifts == sorted(shifts, reverse=True)
+    click_heading(loaded, "shift_px")
+    shifts = [float(text) for text in column(loaded, "shift_px")]
+    assert shifts == sorted(shifts)
+    click_heading(loaded, "size_class")
+    assert column(loaded, "size_class")[0] == "large"
+    assert loaded.run(f"document.querySelector('th[aria-sort]'){PLAIN}") == "size_class"
+
+
+@NEEDS_CHROMIUM
+def test_it_filters(loaded: Page) -> None:
+    assert type_filter(loaded, "iou<0.2 shift_px>=5").endswith(" of 102 RoIs")
+    assert all(float(text) < 0.2 for text in column(loaded, "iou"))
+    assert type_filter(loaded, "roi=37") == "1 of 102 RoIs"
+    assert "not a filter" in type_filter(loaded, "nonsense")
+    assert type_filter(loaded, "size_class=large") == "9 of 102 RoIs"
+    type_filter(loaded, "")
+    image = "document.getElementById('image')"
+    loaded.run(f"{image}.value = '0'; {image}.dispatchEvent(new Event('change'))")
+    assert loaded.run(COUNT) == "25 of 102 RoIs"
+
+
+@NEEDS_CHROMIUM
+def test_a_row_opens_its_drawing(loaded: Page) -> None:
+    title = f"document.getElementById('detail').open && {TITLE}"
+    loaded.run(f"{ROWS}[1].click()")
+    assert loaded.run(title) == "RoI 101"
+    assert loaded.run("document.querySelectorAll('#detail-drawing circle').length") == 14 * 14
+    assert loaded.run("location.hash") == "#roi=101"
+    loaded.press("ArrowRight")
+    assert loaded.run(title) == "RoI 92"
+    loaded.press("ArrowLeft")
+    assert loaded.run(title) == "RoI 101"
+    loaded.press("Escape")
+    assert loaded.run(title) is False
+    dot = "document.querySelector('[data-roi=\"37\"]')"
+    loaded.run(f"{dot}.dispatchEvent(new MouseEvent('click'))")
+    assert loaded.run(title) == "RoI 37"
+    assert loaded.console == []
+
+
+@NEEDS_CHROMIUM
+def test_an_address_opens_a_drawing(loaded: Page) -> None:
+    loaded.run("location.hash = '#roi=3'; new Promise(done => setTimeout(done, 50))")
+    assert loaded.run(TITLE) == "RoI 3"
+
+
+@NEEDS_CHROMIUM
+def test_light_and_dark(loaded: Page) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert loaded.run(background) == "rgb(255, 255, 255)"
+    loaded.run("document.getElementById('theme').click()")
+    assert loaded.run(background) == "rgb(20, 23, 28)"
+    loaded.prefer("dark")
+    loaded.run("document.getElementById('theme').click()")
+    assert loaded.run(background) == "rgb(255, 255, 255)"
+
+
+@NEEDS_CHROMIUM
+def test_it_prints(loaded: Page) -> None:
+    loaded.prefer("dark")
+    assert loaded.pdf().startswith(b"%PDF")
+    loaded.run("dispatchEvent(new Event('beforeprint'))")
+    assert loaded.run(f"{ROWS}.length") == 60
+    assert loaded.run("document.documentElement.dataset.theme") == "light"
+    loaded.run("dispatchEvent(new Event('afterprint'))")
+    assert loaded.run("document.documentElement.dataset.theme") == "dark"
+
+
+@NEEDS_CHROMIUM
+def test_ten_thousand_rows_stay_few_in_the_document(tab: Page, folder: Path) -> None:
+    generator = np.random.default_rng(5)
+    corner, size = generator.uniform(0, 400, (10_000, 2)), generator.uniform(4, 100, (10_000, 2))
+    rois = np.column_stack([generator.integers(0, 2, 10_000), corner, corner + size])
+    np.save("many.npy", rois.astype(np.float32))
+    few_lines = ("--output-size", "2", "--sampling-ratio", "1")
+    succeed("report", f"{FPN}::p5", "many.npy", "-o", "many.html", "-q", *few_lines)
+    tab.console.clear()
+    tab.load((folder / "many.html").as_uri())
+    assert tab.run(COUNT) == "10,000 of 10,000 RoIs"
+    table = "document.getElementById('table')"
+    scroll = f"{table}.scrollTop = 150000; {table}.dispatchEvent(new Event('scroll'))"
+    tab.run(scroll)
+    assert tab.run(f"{ROWS}.length") < 80
+    click_heading(tab, "edge_error_max_px")
+    assert type_filter(tab, "roi=9999") == "1 of 10,000 RoIs"
+    tab.run(f"{ROWS}[0].click()")
+    assert tab.run("document.querySelectorAll('#detail-drawing svg').length") == 1
+    assert tab.console == []
+
+
+@NEEDS_CHROMIUM
+def test_pictures_for_a_person(loaded: Page) -> None:
+    """``REPORT_PICTURES=folder pytest -k pictures`` leaves the page there, light and dark."""
+    kept = os.environ.get("REPORT_PICTURES")
+    for scheme in ("light", "dark"):
+        loaded.prefer(scheme)
+        picture = loaded.screenshot(whole=True)
+        assert picture.startswith(b"\x89PNG")
+        assert len(picture) > 100_000
+        if kept:
+            Path(kept, f"report-{scheme}.png").write_bytes(picture)
