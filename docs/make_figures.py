@@ -63,11 +63,13 @@ def draw_pictures() -> None:
 
 
 def shrink(path: Path) -> None:
-    """A PNG of 64 colours, which is all that these pictures need."""
+    """A PNG of 256 colours, chosen so that the rare ones, which mean something, stay."""
     from PIL import Image
 
     with Image.open(path) as image:
-        few = image.convert("RGB").quantize(64, dither=Image.Dither.NONE)
+        few = image.convert("RGB").quantize(
+            256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        )
     few.save(path, optimize=True)
 
 

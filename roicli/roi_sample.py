@@ -29,8 +29,7 @@ def choose_visits(
     """At most ``count`` of the usable RoIs (a mask (K,)), on at most ``maps`` maps."""
     visits = [_only(visit, usable[visit.rows]) for visit in plan_visits(rois, map_of_roi)]
     visits = [visit for visit in visits if len(visit.rows)]
-    chosen = [visits[i] for i in np.arange(min(maps, len(visits))) * len(visits) // max(maps, 1)] \
-        if len(visits) > maps else visits  # fmt: skip
+    chosen = [visits[i] for i in spread(np.arange(len(visits)), maps)]
     if not chosen:
         return []
     rows = np.concatenate([visit.rows for visit in chosen])

@@ -51,7 +51,8 @@ def diagnose(
 ) -> None:
     """Find the convention that produced RESULT, and the next best. Exit code 0: found, 1: not.
 
-    Example: roicli diagnose sample_data/text_fpn.h5::p3 sample_data/text_rois.npy result.h5
+    Example: roicli align sample_data/text_fpn.h5::p3 sample_data/text_rois.npy -q -o - |
+    roicli diagnose sample_data/text_fpn.h5::p3 sample_data/text_rois.npy -
     """
     _run(locals())
 

@@ -181,8 +181,9 @@ def test_everything_gives_the_same_on_a_constant_map(rois: Any) -> None:
     features = np.ones((2, 2, 64, 64), np.float32)
     boxes = rois[(rois[:, 1:] > 40).all(axis=1) & (rois[:, 1:] < 240).all(axis=1)][:6]
     result = np.ones((len(boxes), 2, 3, 3), np.float32)
-    found = find(features, boxes, result)
+    found = find(features, np.tile(boxes, (4, 1)), np.tile(result, (4, 1, 1, 1)))
     assert found.match is not None
+    assert found.rois_compared < found.rois
     assert found.match.convention.strangeness == 0
     assert len(found.synonyms) > 200
 
@@ -255,6 +256,28 @@ def test_candidates_agree_with_the_oracle_off_the_map() -> None:
             sampling_ratio=convention.sampling_ratio, aligned=convention.coordinates != "legacy",
         )  # fmt: skip
         np.testing.assert_allclose(values, expected, atol=2e-5)
+
+
+def test_coordinates_past_float16() -> None:
+    """They are infinite there, which is no candidate, and no error either."""
+    features = normal_map((1, 2, 40, 40))
+    boxes = np.array([[0, 66000, 100, 79000, 5000], [0, 500, 900, 30000, 40000]], np.float32)
+    scale = 1 / 2048
+    for result in (
+        ort_roi_align(features, boxes, (2, 2), spatial_scale=scale, sampling_ratio=2),
+        ort_max_roi_pool(features, boxes, (2, 2), scale),
+    ):
+        assert matched(find(features, boxes, result, spatial_scale=scale)).oddity == NO_ODDITY
+
+
+def test_many_images_are_sampled() -> None:
+    """Forty images, of which eight are read."""
+    features = normal_map((40, 2, 8, 8))
+    boxes = np.array([[n, 1.5, 2, 6.5, 7] for n in range(40)], np.float32)
+    result = ort_roi_align(features, boxes, (2, 2), sampling_ratio=2)
+    found = find(features, boxes, result, spatial_scale=1.0)
+    assert matched(found).sampling_ratio == 2
+    assert (found.rois_compared, found.rois) == (8, 40)
 
 
 def test_the_grid_has_no_duplicates_and_names_tell_them_apart() -> None:
