@@ -46,10 +46,9 @@ def explain_worked() -> str:
     )
     for title, (name, options) in WORKED.items():
         inputs = (f"{EXAMPLES}::{name}/features", f"{EXAMPLES}::{name}/rois")
-        part = io.StringIO()
-        print_markdown(roicli.explain(*inputs, roi=0, **options), part)
-        stream.write(f"\n## {title}\n\n{part.getvalue().replace('# ', '### ', 1)}")
-    return stream.getvalue().replace("\n## The", "\n#### The")
+        stream.write(f"\n## {title}\n\n")
+        print_markdown(roicli.explain(*inputs, roi=0, **options), stream, level=3)
+    return stream.getvalue()
 
 
 def draw_pictures() -> None:
@@ -68,7 +67,7 @@ def shrink(path: Path) -> None:
 
     with Image.open(path) as image:
         few = image.convert("RGB").quantize(
-            256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+            256, method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE
         )
     few.save(path, optimize=True)
 

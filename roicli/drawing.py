@@ -13,7 +13,7 @@ import numpy as np
 from roicli.datatypes import AlignSpec, FloatArray, PoolSpec, RoIs, Size
 from roicli.explaining import explain_align
 from roicli.explanation import AlignedBin
-from roicli.geometry import align_boxes, operator_points, quantize_rois
+from roicli.geometry import AxisBins, align_boxes, operator_points, quantize_rois
 from roicli.quantization_error import MODEL_OFFSET
 from roicli.vocabulary import PixelModel
 
@@ -159,13 +159,7 @@ def build_picture(
     cells, first = _cut(shown, window, offset)
     align_x, align_y = _align_edges(corners, align, offset + 0.5)
     points_x, points_y = operator_points(corners[0], align)
-    pool_x, pool_y = (
-        tuple((float(a) + offset, float(b) + offset) for a, b in spans)
-        for spans in (zip(axis.start[0], axis.end[0], strict=True) for axis in axes)
-    )
-    close_up = None
-    if bin_index is not None:
-        close_up = explain_align(shown, corners[0], align, bin_index)
+    close_up = None if bin_index is None else explain_align(shown, corners[0], align, bin_index)
     return Picture(
         roi=index,
         batch_index=int(rois.batch_index[0]),
@@ -184,14 +178,20 @@ def build_picture(
         gained=subtract(quantized, box),
         align_x=align_x,
         align_y=align_y,
-        pool_x=pool_x,
-        pool_y=pool_y,
+        pool_x=_intervals(axes[0], offset),
+        pool_y=_intervals(axes[1], offset),
         points_x=tuple(float(x) + offset + 0.5 for x in points_x.reshape(-1)),
         points_y=tuple(float(y) + offset + 0.5 for y in points_y.reshape(-1)),
         map_size=(shown.shape[0], shown.shape[1]),
         bin_index=bin_index,
         close_up=close_up,
     )
+
+
+def _intervals(bins: AxisBins, offset: float) -> tuple[Interval, ...]:
+    """The bins of the one RoI on an axis, moved by ``offset``."""
+    ends = zip(bins.start[0], bins.end[0], strict=True)
+    return tuple((float(start) + offset, float(end) + offset) for start, end in ends)
 
 
 def _as_box(edges: object) -> Box:

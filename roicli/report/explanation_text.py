@@ -247,9 +247,9 @@ def print_explanation(explanation: Explanation, stream: TextIO) -> None:
     print_sections(describe_bin(explanation), sections, 2, len(sections) - 1, stream)
 
 
-def print_markdown(explanation: Explanation, stream: TextIO) -> None:
-    """The example as GitHub Markdown."""
-    write_markdown_sections(describe_bin(explanation), build_sections(explanation), stream)
+def print_markdown(explanation: Explanation, stream: TextIO, level: int = 1) -> None:
+    """The example as GitHub Markdown, its title a heading of ``level``."""
+    write_markdown_sections(describe_bin(explanation), build_sections(explanation), stream, level)
 
 
 def write_json(explanation: Explanation, stream: TextIO) -> None:

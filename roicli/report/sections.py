@@ -98,11 +98,13 @@ def _grid(grid: Grid) -> Table:
     return table
 
 
-def write_markdown_sections(title: str, sections: Iterable[Section], stream: TextIO) -> None:
-    """The same as GitHub Markdown."""
-    stream.write(f"# {_escape(title)}\n")
+def write_markdown_sections(
+    title: str, sections: Iterable[Section], stream: TextIO, level: int
+) -> None:
+    """The same as GitHub Markdown, its title a heading of ``level``."""
+    stream.write(f"{'#' * level} {_escape(title)}\n")
     for section in sections:
-        stream.write(f"\n## {_escape(section.title)}\n")
+        stream.write(f"\n{'#' * (level + 1)} {_escape(section.title)}\n")
         for part in section.parts:
             stream.write("\n")
             if isinstance(part, Grid):

@@ -1,6 +1,8 @@
 """The worked examples W2-W11 to the digit, and the explanation against the operators themselves."""
 
+import contextlib
 import json
+import runpy
 import subprocess
 import sys
 from decimal import ROUND_HALF_UP, Decimal
@@ -312,3 +314,10 @@ def test_the_examples_are_what_the_script_writes(tmp_path):
         for name in ("w2_w7", "w8_w11"):
             for part in ("features", "rois"):
                 np.testing.assert_array_equal(kept[name][part][()], made[name][part][()])
+
+
+def test_the_documentation_holds_what_the_command_says():
+    script = runpy.run_path(str(SAMPLES.parent / "docs" / "make_figures.py"))
+    kept = (SAMPLES.parent / "docs" / "worked_examples.md").read_text(encoding="utf-8")
+    with contextlib.chdir(SAMPLES.parent):
+        assert script["explain_worked"]() == kept, "run: make docs"
