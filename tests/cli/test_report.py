@@ -169,7 +169,9 @@ def test_it_prints(loaded: Page) -> None:
     loaded.prefer("dark")
     assert loaded.pdf().startswith(b"%PDF")
     loaded.run("dispatchEvent(new Event('beforeprint'))")
+    loaded.run("dispatchEvent(new Event('resize'))")  # as a print preview may
     assert loaded.run(f"{ROWS}.length") == 60
+    assert loaded.run("document.querySelectorAll('tr.gap').length") == 0
     assert loaded.run("document.documentElement.dataset.theme") == "light"
     loaded.run("dispatchEvent(new Event('afterprint'))")
     assert loaded.run("document.documentElement.dataset.theme") == "dark"

@@ -205,15 +205,15 @@
     line.append(...data.columns.map((c, i) => element("td", shown(data.values[i][place], c.kind))));
     return line;
   };
-  let first = -1, last = -1;
-  const render = (force, from, to) => {
+  let first = -1, last = -1, printing = false;
+  const render = (force) => {
     const seen = Math.floor(box.scrollTop / ROW);
-    const start = from ?? Math.max(seen - SPARE, 0);
-    const end = Math.min(to ?? seen + Math.ceil(box.clientHeight / ROW) + SPARE, order.length);
+    const start = printing ? 0 : Math.max(seen - SPARE, 0);
+    const end = Math.min(printing ? PRINTED : seen + Math.ceil(box.clientHeight / ROW) + SPARE, order.length);
     if (!force && start === first && end === last) return;
     [first, last] = [start, end];
     const lines = order.slice(start, end).map(rowOf);
-    body.replaceChildren(...(from === undefined ? [gap(start), ...lines, gap(order.length - end)] : lines));
+    body.replaceChildren(...(printing ? lines : [gap(start), ...lines, gap(order.length - end)]));
   };
   box.addEventListener("scroll", () => render(false), { passive: true });
   addEventListener("resize", () => render(true));
@@ -228,10 +228,12 @@
   addEventListener("beforeprint", () => {
     themeBefore = root.dataset.theme;
     setTheme(false);
-    render(true, 0, PRINTED);
+    printing = true;
+    render(true);
   });
   addEventListener("afterprint", () => {
     setTheme(themeBefore === "dark");
+    printing = false;
     render(true);
   });
 
