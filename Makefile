@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types cov bench check clean
+.PHONY: help install demo test lint types cov bench docs check clean
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo-output
@@ -17,7 +17,7 @@ help:  ## show this
 	@touch $@
 
 .venv/.developing: pyproject.toml .venv/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[native,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[native,figures,report,dev]'
 	@touch $@
 
 install: .venv/.installed  ## make .venv with the tool in it: .venv/bin/roicli
@@ -41,6 +41,9 @@ types: .venv/.developing  ## check types
 
 cov: .venv/.developing  ## run the tests and measure branch coverage
 	$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile --cov --cov-branch --cov-report=term --cov-fail-under=95
+
+docs: .venv/.developing  ## make the pictures and worked examples in docs/ from the sample data
+	$(BIN)/python docs/make_figures.py
 
 bench: .venv/.installed  ## measure against other libraries and rewrite docs/benchmarks.md
 	$(BIN)/python -m pip install --quiet --editable '.[native,bench]'

@@ -143,7 +143,8 @@ def resolve_setting(
     if chosen.get("quantization") == "mmcv" and chosen.get("partition") is None:
         preset = {**preset, "partition": "overlap"}
     pool = PoolSpec(output_size, 1.0, pick("quantization", "caffe"), pick("partition", "overlap"))
-    implied = align.pixel_model if operator == "align" else pool.pixel_model
+    # `errors` with features runs both operators; its table is in RoI Align's model.
+    implied = pool.pixel_model if operator == "pool" else align.pixel_model
     if options.get("aligned") is not None:
         preset = {**preset, "pixel_model": None}
     return Setting(align, pool, pick("pixel_model", implied), name)
