@@ -9,12 +9,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 from kernels import OPERATORS, PLAIN, contenders
 from loads import Load, make_loads, make_stream
+from plain_script import run_plain
 from plots import draw_growth
 
 from roicli.providers import usable_cores
@@ -38,7 +40,7 @@ def take_turns(computes: Mapping[str, Callable[[], object]], runs: int) -> dict[
     return {name: statistics.median(found) * 1e3 for name, found in seconds.items()}
 
 
-def command(*words: str | Path) -> Callable[[], object]:
+def command(*words: str | int | Path) -> Callable[[], object]:
     """A whole process."""
     line = [str(word) for word in words]
     return lambda: subprocess.run(line, check=True, capture_output=True)
@@ -55,35 +57,32 @@ def time_kernels(loads: list[Load], runs: int, threads: int) -> list[str]:
     return lines
 
 
+CASES = {"align, ratio 2": ("align", 2), "align, adaptive": ("align", 0), "pool": ("pool", 2)}
+
+
 def time_processes(load: Load, runs: int, folder: Path) -> list[str]:
-    """Whole processes, one image, HDF5 in and out; and the same less each one's start-up."""
-    features, rois = load.save(folder)
+    """One image, HDF5 in and out: whole processes, and the same calls in a process that is warm."""
+    import roicli
+
+    inputs = [str(path) for path in load.save(folder)]
+    plain_out, out = str(folder / "p.h5"), str(folder / "r.h5")
     lines: list[str] = []
-    one_roi = np.array([[0, 1, 1, 9, 9]], np.float32)
-    tiny = Load("tiny", load.feature_map[:1, :8, :8], one_roi).save(folder)
-    for operator, words in {
-        "align": ["align"],
-        "align, adaptive": ["align", "--sampling-ratio", "0"],
-        "pool": ["pool"],
-    }.items():
-        timed: dict[str, float] = {}
-        for start_up, inputs in ((False, (features, rois)), (True, tiny)):
-            ratio = "0" if "adaptive" in operator else "2"
-            plain = (PLAIN_SCRIPT, words[0], ratio, *inputs, folder / "p.h5")
-            computes = {PLAIN: command(sys.executable, *plain)}
-            for provider in ("cpu", "native"):
-                computes[f"roicli {provider}"] = command(
-                    sys.executable, "-m", "roicli", *words, *inputs, "-o", folder / "r.h5",
-                    "--force", "--no-table", "-q", "--provider", provider,
-                )  # fmt: skip
-            found = take_turns(computes, runs)
-            suffix = ", start-up" if start_up else ""
-            timed |= {f"{name}{suffix}": value for name, value in found.items()}
-        whole = {n: v for n, v in timed.items() if "start-up" not in n}
-        lines += row_of(f"{operator}, whole process", whole, PLAIN, not lines)
-        net = {name: value - timed[f"{name}, start-up"] for name, value in whole.items()}
-        lines += row_of(f"{operator}, less start-up", net, PLAIN, False)
-        print("\n".join(lines[-2:]), flush=True)
+    for label, (operator, ratio) in CASES.items():
+        options = ["--sampling-ratio", str(ratio)] if operator == "align" else []
+        named = {"sampling_ratio": ratio} if operator == "align" else {}
+        whole = {PLAIN: command(sys.executable, PLAIN_SCRIPT, operator, ratio, *inputs, plain_out)}
+        warm = {PLAIN: partial(run_plain, operator, ratio, *inputs, plain_out)}
+        for provider in ("cpu", "native"):
+            whole[f"roicli {provider}"] = command(
+                sys.executable, "-m", "roicli", operator, *inputs, *options, "-o", out,
+                "--force", "--no-table", "-q", "--provider", provider,
+            )  # fmt: skip
+            warm[f"roicli {provider}"] = partial(
+                getattr(roicli, operator), *inputs, out, force=True, provider=provider, **named
+            )
+        for kind, computes in (("whole process", whole), ("start-up off", warm)):
+            lines += row_of(f"{label}, {kind}", take_turns(computes, runs), PLAIN, not lines)
+            print(lines[-1], flush=True)
     return lines
 
 

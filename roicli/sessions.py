@@ -28,6 +28,9 @@ class Session:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = SEVERITY_FATAL
+        # Threads that spin while they wait take the cores that the next map is read and the last
+        # result is written on.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         names = [CUDA, CPU] if provider == "cuda" else [CPU]
         if provider == "cuda":
             ort.preload_dlls()

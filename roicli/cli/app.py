@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from roicli.cli.bench import bench
 from roicli.cli.boundary import Boundary, install_signal_handlers
-from roicli.cli.check import check
-from roicli.cli.compare import compare
-from roicli.cli.diagnose import diagnose
-from roicli.cli.draw import draw
-from roicli.cli.errors import errors
-from roicli.cli.explain import explain
-from roicli.cli.export import export
-from roicli.cli.inspect import inspect
-from roicli.cli.listings import presets, providers
-from roicli.cli.operators import align, pool
-from roicli.cli.report import report
 from roicli.cli.startup import FastCommand
-from roicli.cli.sweep import sweep
 from roicli.version import __version__
 
-app = typer.Typer(
-    name="roicli",
-    cls=Boundary,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+# Command to the module that has it, in the order of the help.
+COMMANDS = {
+    "align": "operators",
+    "pool": "operators",
+    "errors": "errors",
+    "check": "check",
+    "explain": "explain",
+    "draw": "draw",
+    "report": "report",
+    "compare": "compare",
+    "diagnose": "diagnose",
+    "sweep": "sweep",
+    "inspect": "inspect",
+    "export": "export",
+    "bench": "bench",
+    "presets": "listings",
+    "providers": "listings",
+}
 
 
 def _print_version(wanted: bool) -> None:
@@ -38,7 +39,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _describe(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
@@ -47,27 +47,28 @@ def _describe(
     """RoI Align and RoI Pool over stored feature maps, and what rounding does to each RoI."""
 
 
-for command in (
-    align,
-    pool,
-    errors,
-    export,
-    providers,
-    presets,
-    bench,
-    explain,
-    draw,
-    report,
-    compare,
-    diagnose,
-    sweep,
-    check,
-    inspect,
-):
-    app.command(cls=FastCommand)(command)
+def build_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The application with these commands."""
+    built = typer.Typer(
+        name="roicli",
+        cls=Boundary,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    built.callback()(_describe)
+    for name in commands:
+        module = import_module(f"roicli.cli.{COMMANDS[name]}")
+        built.command(name, cls=FastCommand)(getattr(module, name))
+    return built
 
 
 def main() -> None:
-    """The console script."""
+    """The console script.
+
+    Typer builds every parameter of every command it has, so a command that is named is the only one
+    that is built.
+    """
     install_signal_handlers()
-    app()
+    named = sys.argv[1:2]
+    build_app(named if named and named[0] in COMMANDS else COMMANDS)()

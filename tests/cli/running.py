@@ -12,12 +12,14 @@ import h5py
 import numpy as np
 from typer.testing import CliRunner
 
-from roicli.cli.app import app
+from roicli.cli.app import build_app
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 FPN, TEXT_ROIS = f"{SAMPLES}/text_fpn.h5", f"{SAMPLES}/text_rois.npy"
 FEATURES, ROIS = "f.npy", "r.npy"
 SCALE = ("--spatial-scale", "1/4")
+
+APP = build_app()
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def run(*args: str, stdin: bytes = b"", **environment: Any) -> Outcome:
     """Run roicli in this process; a bug comes out as the exception it is."""
     env = {"COLUMNS": "80", "NO_COLOR": None, "SOURCE_DATE_EPOCH": None, **environment}
     result = CliRunner().invoke(
-        app, list(args), input=stdin, env=env, catch_exceptions=False, prog_name="roicli"
+        APP, list(args), input=stdin, env=env, catch_exceptions=False, prog_name="roicli"
     )
     return Outcome(result.exit_code, result.stdout_bytes, result.stderr)
 

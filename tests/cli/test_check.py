@@ -184,7 +184,7 @@ def test_the_library_call_finds_the_same(inputs: Arrays) -> None:
 def test_help_needs_no_numpy() -> None:
     code = (
         "import sys, roicli.cli.app as a\n"
-        "try: a.app(['{}', '--help'])\nexcept SystemExit: pass\n"
+        "try: a.build_app()(['{}', '--help'])\nexcept SystemExit: pass\n"
         "sys.exit('numpy' in sys.modules)"
     )
     import subprocess

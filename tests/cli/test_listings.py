@@ -9,20 +9,24 @@ import onnxruntime
 import pytest
 
 import roicli
-from roicli.cli.app import app
+from roicli.cli.app import COMMANDS
 from roicli.presets import PRESETS
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, ROIS, SCALE, refuse, run, run_process, succeed
 
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 without_cuda = pytest.mark.skipif(HAS_CUDA, reason="this ONNX Runtime has CUDA")
-COMMANDS = [command.callback.__name__ for command in app.registered_commands if command.callback]
 
 
 @without_cuda
 def test_cuda_that_is_not_there(inputs: Arrays) -> None:
     words = ("cuda", "CPUExecutionProvider", "onnxruntime-gpu")
     refuse("align", FEATURES, ROIS, *SCALE, "--provider", "cuda", words=words, code=3)
+
+
+def test_pool_on_cuda_says_what_is_missing(inputs: Arrays) -> None:
+    words = ("ONNX Runtime has no MaxRoiPool on CUDA", "cpu, native")
+    refuse("pool", FEATURES, ROIS, *SCALE, "--provider", "cuda", words=words, code=3)
 
 
 def test_native_and_cpu_give_the_same_bytes(inputs: Arrays) -> None:

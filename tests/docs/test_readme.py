@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from roicli.cli.app import COMMANDS as COMMANDS_THERE_ARE
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -59,8 +61,5 @@ def test_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    from roicli.cli.app import app
-
-    for command in app.registered_commands:
-        assert command.callback is not None
-        assert f"roicli {command.callback.__name__}" in README
+    for command in COMMANDS_THERE_ARE:
+        assert f"roicli {command}" in README

@@ -186,10 +186,10 @@ def test_no_file_is_longer_than_300_lines(name):
 HEAVY = ("numpy", "h5py", "onnx", "onnxruntime", "numba")
 HELP = """
 import contextlib, io
-from roicli.cli.app import app
+from roicli.cli.app import build_app
 for command in ({commands}):
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as shown:
-        app([*command.split(), "--help"])
+        build_app()([*command.split(), "--help"])
     assert "Usage" in shown.getvalue(), command
 """
 
