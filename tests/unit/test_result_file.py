@@ -286,3 +286,16 @@ def test_memory_refuses_what_a_file_refuses():
         writer.write_rows(np.arange(2), np.full((2, 1), 1e6, np.float32))
     writer.write_rows(np.arange(2), np.array([[np.inf], [65504]], np.float32))
     assert writer.array.tolist() == [[np.inf], [65504.0]]
+
+
+@pytest.mark.parametrize("scattered", [False, True])
+def test_pages_let_go_of_while_writing_lose_nothing(tmp_path, monkeypatch, scattered):
+    monkeypatch.setattr(output, "FLUSH_BYTES", 1)
+    values = np.random.default_rng(0).normal(size=(40, 333)).astype(np.float32)
+    order = np.random.default_rng(1).permutation(40) if scattered else np.arange(40)
+    rows = RowFile(str(tmp_path / "rows"), 77, values.shape, values.dtype)
+    for part in np.array_split(order, 9):
+        rows.write_rows(np.sort(part), values[np.sort(part)])
+    rows.close()
+    stored = (tmp_path / "rows").read_bytes()
+    assert stored[77:] == values.tobytes()
