@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -59,7 +60,13 @@ def succeed(*args: str, stdin: bytes = b"", **environment: Any) -> Outcome:
 
 def start(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
     """A roicli process of its own, with pipes on stdout and stderr."""
-    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    # A shell starts its background jobs with SIGINT ignored, and children inherit that.
+    settings = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **options,
+    }
     return subprocess.Popen([sys.executable, "-m", "roicli", *args], **settings)
 
 
