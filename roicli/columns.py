@@ -5,10 +5,13 @@ Reports, files and documentation take names, order and units from here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+
+from roicli.exceptions import ParameterError
 
 Kind = Literal["integer", "number", "text"]
 
@@ -101,6 +104,21 @@ SUMMARY_COLUMNS: tuple[str, ...] = (
 
 # Columns of which a small value is the bad one: the table shows their smallest first.
 WORST_IS_SMALLEST = frozenset({"iou", "value_cosine"})
+
+
+def check_column(name: str, columns: Sequence[Column]) -> None:
+    """Raise ParameterError unless ``columns`` has ``name``."""
+    if name in (column.name for column in columns):
+        return
+    if name in COLUMN_BY_NAME:
+        raise ParameterError(
+            f"column {name!r} needs the operators' values, which this run did not measure",
+            "add --values",
+        )
+    raise ParameterError(
+        f"there is no column {name!r}, expected one of: "
+        + ", ".join(column.name for column in columns)
+    )
 
 
 def record_dtype(columns: tuple[Column, ...]) -> np.dtype[np.void]:

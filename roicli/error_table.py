@@ -19,10 +19,10 @@ from roicli.columns import (
     VALUE_COLUMNS,
     WORST_IS_SMALLEST,
     Column,
+    check_column,
     record_dtype,
 )
 from roicli.datatypes import Array, FloatArray, IntArray, PoolSpec, RoIs, Size
-from roicli.exceptions import ParameterError
 from roicli.quantization_error import quantize_errors
 from roicli.vocabulary import SIZE_CLASSES, PixelModel
 
@@ -88,17 +88,7 @@ class ErrorTable:
 
     def check_column(self, name: str) -> None:
         """Raise ParameterError unless the table has the column."""
-        if name in (column.name for column in self.columns):
-            return
-        if name in COLUMN_BY_NAME:
-            raise ParameterError(
-                f"column {name!r} needs the operators' values, which this run did not measure",
-                "add --values",
-            )
-        raise ParameterError(
-            f"there is no column {name!r}, expected one of: "
-            + ", ".join(column.name for column in self.columns)
-        )
+        check_column(name, self.columns)
 
     def worst_first(self, name: str, count: int | None = None) -> IntArray:
         """Row numbers by one column, the worst first: largest magnitude, or smallest IoU."""

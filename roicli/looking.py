@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Unpack
 
 from roicli.api import Result
+from roicli.columns import COLUMNS, check_column
 from roicli.datatypes import Array, Size, check_word
 from roicli.drawing import Box, Picture, build_picture
 from roicli.exceptions import ParameterError
 from roicli.explaining import explain_align, explain_pool
 from roicli.explanation import AlignedBin, Check, Explanation, PooledBin
 from roicli.features import FeatureArgument
-from roicli.measured_page import check_sort, measure_page
+from roicli.measured_page import measure_page
 from roicli.opened_roi import OpenedRoi, check_bin, check_index, open_roi, read_stored_value
 from roicli.opened_run import open_run, silent
 from roicli.parsing import parse_names
@@ -149,7 +150,7 @@ def write_report(
     run = open_run("align", features, rois, {**options, "values": True})
     try:
         check_output(path, run.inputs.files, force, PAGE_ENDINGS)
-        check_sort(sort)
+        check_column(sort, COLUMNS)
         page, table = measure_page(run, sort, options.get("progress"))
     finally:
         run.inputs.close()

@@ -7,11 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from roicli import provenance
-from roicli.columns import COLUMNS
 from roicli.datatypes import FloatArray
 from roicli.drawing import Picture, build_picture
 from roicli.error_table import ErrorTable
-from roicli.exceptions import ParameterError
 from roicli.features import MapBuffer
 from roicli.opened_run import Run, build_value_measurers
 from roicli.pipeline import Progress, plan_visits, run_operator
@@ -20,13 +18,6 @@ from roicli.storage.result_file import NoWriter
 
 # A page holds the greys of at most so many cells; without them drawings stand on white.
 SHADED_CELLS = 4_000_000
-
-
-def check_sort(name: str) -> None:
-    """Raise ParameterError unless there is a column of that name."""
-    known = [column.name for column in COLUMNS]
-    if name not in known:
-        raise ParameterError(f"there is no column {name!r}, expected one of: {', '.join(known)}")
 
 
 def measure_page(run: Run, sort: str, progress: Progress | None) -> tuple[Page, ErrorTable]:

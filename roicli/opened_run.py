@@ -26,7 +26,7 @@ from roicli.parsing import parse_bytes
 from roicli.pipeline import Engine, ValueMeasurer
 from roicli.providers import choose_provider, usable_cores
 from roicli.settings import Note, Setting, resolve_setting
-from roicli.user_graph import read_roi_node
+from roicli.user_graph import RoiNode, read_roi_node
 from roicli.validation import check_sampling_memory
 from roicli.vocabulary import Operator, Provider
 
@@ -73,13 +73,17 @@ def build_error_table(
 
 def resolve_operator(operator: Operator, options: Mapping[str, Any], note: Note) -> OperatorSpec:
     """One operator at one scale, from options alone."""
-    node = None
-    if options.get("graph") is not None:
-        node = read_roi_node(options["graph"], operator, note)
+    node = _read_node(options, operator, note)
     setting = resolve_setting(options, operator, node)
     scale = node.spatial_scale if node else options.get("spatial_scale")
     spec = setting.pool if operator == "pool" else setting.align
     return replace(spec, spatial_scale=single_scale(parse_scale_option(scale), note))
+
+
+def _read_node(options: Mapping[str, Any], operator: Operator, note: Note) -> RoiNode | None:
+    """The node that ``graph`` names, where it is given."""
+    graph = options.get("graph")
+    return None if graph is None else read_roi_node(graph, operator, note)
 
 
 def open_run(
@@ -90,10 +94,8 @@ def open_run(
 ) -> Run:
     """Open and check everything; the caller closes ``inputs``. Raises RoicliError."""
     note: Note = options.get("note", silent)
-    node = None
-    if options.get("graph") is not None:
-        kind: Operator = "pool" if operator == "pool" else "align"
-        node = read_roi_node(options["graph"], kind, note)
+    kind: Operator = "pool" if operator == "pool" else "align"
+    node = _read_node(options, kind, note)
     setting = resolve_setting(options, operator, node)
     asked: Provider = options.get("provider", "auto")
     threads = options.get("threads")
@@ -105,7 +107,7 @@ def open_run(
         reading["spatial_scale"] = node.spatial_scale
     inputs = open_inputs(features, rois, cast("InputOptions", reading), note)
     try:
-        provider = choose_provider(asked, "pool" if operator == "pool" else "align", note)
+        provider = choose_provider(asked, kind, note)
         if provider == "native":
             _announce_compilation(setting, inputs, note)
         block_bytes = _plan_blocks(operator, inputs, setting, options)

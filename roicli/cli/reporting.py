@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 
 from roicli.cli.boundary import check_signals, print_line
-from roicli.exceptions import ParameterError
 from roicli.vocabulary import TableFormat
 
 if TYPE_CHECKING:
@@ -46,19 +45,14 @@ class TableOptions:
 
     def thresholds(self, with_values: bool) -> list[Threshold]:
         """Thresholds and columns, checked before anything runs."""
-        from roicli.columns import COLUMNS, GEOMETRIC_COLUMNS
+        from roicli.columns import COLUMNS, GEOMETRIC_COLUMNS, check_column
         from roicli.thresholds import parse_threshold
 
         found = [parse_threshold(text, "over") for text in self.fail_over]
         found += [parse_threshold(text, "under") for text in self.fail_under]
-        known = [column.name for column in (COLUMNS if with_values else GEOMETRIC_COLUMNS)]
+        columns = COLUMNS if with_values else GEOMETRIC_COLUMNS
         for name in (*(t.column for t in found), *self.view().columns, self.sort):
-            if name not in known:
-                needs_values = name in (column.name for column in COLUMNS)
-                raise ParameterError(
-                    f"column {name!r} needs --values" if needs_values
-                    else f"there is no column {name!r}, expected one of: {', '.join(known)}"
-                )  # fmt: skip
+            check_column(name, columns)
         return found
 
 
