@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from roicli.cli import options as opt
+from roicli.cli import run_options as run_opt
 from roicli.cli.listings import ListFormat, print_json, print_rows
 from roicli.vocabulary import Operator
 
@@ -43,8 +44,8 @@ def bench(
     quantization: opt.QuantizationOption = None,
     partition: opt.PartitionOption = None,
     levels: opt.Levels = None,
-    threads: opt.Threads = None,
-    max_memory: opt.MaxMemory = None,
+    threads: run_opt.Threads = None,
+    max_memory: run_opt.MaxMemory = None,
     list_format: ListFormat = "table",
 ) -> None:
     """Time whole runs on your files: median, p10, p90, rates, and the share of each stage.

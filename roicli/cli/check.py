@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from roicli.cli import options as opt
+from roicli.cli import run_options as run_opt
 from roicli.cli.reporting import ProgressBar
 from roicli.vocabulary import FailOn, FindingFormat
 
@@ -121,7 +122,7 @@ def check(
     roi_format: opt.RoiFormatOption = "xyxy",
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
-    quiet: opt.Quiet = False,
+    quiet: run_opt.Quiet = False,
 ) -> None:
     """Check maps and RoIs before any model runs: 18 rules, exit 1 where an error is found.
 

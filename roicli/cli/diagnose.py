@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from roicli.cli import options as opt
+from roicli.cli import run_options as run_opt
 from roicli.cli.listings import ListFormat
 from roicli.cli.reporting import ProgressBar
 
@@ -47,7 +48,7 @@ def diagnose(
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
     list_format: ListFormat = "table",
-    quiet: opt.Quiet = False,
+    quiet: run_opt.Quiet = False,
 ) -> None:
     """Find the convention that produced RESULT, and the next best. Exit code 0: found, 1: not.
 

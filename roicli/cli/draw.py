@@ -9,6 +9,7 @@ import typer
 
 from roicli.cli import look_options as look
 from roicli.cli import options as opt
+from roicli.cli import run_options as run_opt
 from roicli.cli.boundary import print_line
 from roicli.cli.reporting import ProgressBar
 
@@ -18,7 +19,7 @@ FigureFile = Annotated[
         "-o",
         "--output",
         metavar="FILE",
-        rich_help_panel=opt.WRITING,
+        rich_help_panel=run_opt.WRITING,
         help=".svg, .png or .pdf (needs roicli[figures]).",
         show_default="a drawing in the terminal",
     ),
@@ -30,7 +31,7 @@ def draw(
     rois: opt.Rois,
     roi: look.Roi,
     output: FigureFile = None,
-    force: opt.Force = False,
+    force: run_opt.Force = False,
     channel: look.MapChannel = None,
     bin_index: look.CloseUp = None,
     compare: look.Compare = None,
@@ -52,7 +53,7 @@ def draw(
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
     graph: opt.GraphOption = None,
-    quiet: opt.Quiet = False,
+    quiet: run_opt.Quiet = False,
 ) -> None:
     """Draw one RoI: the map's cells, the real and the rounded box, bins and sampling points.
 

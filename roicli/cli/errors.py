@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from roicli.cli import options as opt
+from roicli.cli import run_options as run_opt
+from roicli.cli import table_options as table_opt
 from roicli.cli.operators import take_table_options
 from roicli.cli.reporting import ProgressBar, finish
 
@@ -43,19 +45,19 @@ def errors(
     roi_format: opt.RoiFormatOption = "xyxy",
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
-    provider: opt.ProviderOption = "auto",
-    threads: opt.Threads = None,
-    max_memory: opt.MaxMemory = None,
-    table_format: opt.Format = "table",
-    errors_out: opt.ErrorsOut = None,
-    force: opt.Force = False,
-    rows: opt.Rows = "20",
-    sort: opt.Sort = opt.SORT_DEFAULT,
-    columns: opt.Columns = None,
-    fail_over: opt.FailOver = None,
-    fail_under: opt.FailUnder = None,
-    no_table: opt.NoTable = False,
-    quiet: opt.Quiet = False,
+    provider: run_opt.ProviderOption = "auto",
+    threads: run_opt.Threads = None,
+    max_memory: run_opt.MaxMemory = None,
+    table_format: table_opt.Format = "table",
+    errors_out: table_opt.ErrorsOut = None,
+    force: run_opt.Force = False,
+    rows: table_opt.Rows = "20",
+    sort: table_opt.Sort = table_opt.SORT_DEFAULT,
+    columns: table_opt.Columns = None,
+    fail_over: table_opt.FailOver = None,
+    fail_under: table_opt.FailUnder = None,
+    no_table: table_opt.NoTable = False,
+    quiet: run_opt.Quiet = False,
 ) -> None:
     """Show how far rounding moves each RoI and, with features, what it does to the values and why.
 

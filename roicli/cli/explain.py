@@ -9,6 +9,7 @@ import typer
 
 from roicli.cli import look_options as look
 from roicli.cli import options as opt
+from roicli.cli import run_options as run_opt
 from roicli.cli.boundary import print_line
 from roicli.cli.reporting import ProgressBar
 
@@ -43,9 +44,9 @@ def explain(
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
     graph: opt.GraphOption = None,
-    provider: opt.ProviderOption = "auto",
-    threads: opt.Threads = None,
-    quiet: opt.Quiet = False,
+    provider: run_opt.ProviderOption = "auto",
+    threads: run_opt.Threads = None,
+    quiet: run_opt.Quiet = False,
 ) -> None:
     """Show the arithmetic of one bin of one RoI, RoI Align's and RoI Pool's, number by number.
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from roicli.cli import options as opt
+from roicli.cli import run_options as run_opt
 from roicli.cli.boundary import print_line
 from roicli.cli.reporting import make_note
 from roicli.vocabulary import GraphDtype, Operator
@@ -14,7 +15,8 @@ from roicli.vocabulary import GraphDtype, Operator
 OperatorArgument = Annotated[Operator, typer.Argument(metavar="align|pool", help="Which operator.")]
 Out = Annotated[str, typer.Argument(metavar="OUT.onnx", help="The file to write.")]
 Dtype = Annotated[
-    GraphDtype, typer.Option("--dtype", rich_help_panel=opt.WRITING, help="Of the graph's tensors.")
+    GraphDtype,
+    typer.Option("--dtype", rich_help_panel=run_opt.WRITING, help="Of the graph's tensors."),
 ]
 
 
@@ -32,8 +34,8 @@ def export(
     preset: opt.Preset = None,
     graph: opt.GraphOption = None,
     dtype: Dtype = "float32",
-    force: opt.Force = False,
-    quiet: opt.Quiet = False,
+    force: run_opt.Force = False,
+    quiet: run_opt.Quiet = False,
 ) -> None:
     """Write the ONNX graph of an operator: features (N, C, H, W) and rois (K, 5) in.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from roicli.cli import options as opt
+from roicli.cli import run_options as run_opt
+from roicli.cli import table_options as table_opt
 from roicli.cli.boundary import print_line
 from roicli.cli.reporting import ProgressBar, TableOptions, finish
 from roicli.vocabulary import Operator
@@ -13,10 +15,10 @@ from roicli.vocabulary import Operator
 def align(
     features: opt.Features,
     rois: opt.Rois,
-    output: opt.Output = None,
-    force: opt.Force = False,
-    compression: opt.CompressionOption = "none",
-    dtype: opt.Dtype = None,
+    output: run_opt.Output = None,
+    force: run_opt.Force = False,
+    compression: run_opt.CompressionOption = "none",
+    dtype: run_opt.Dtype = None,
     output_size: opt.OutputSize = None,
     spatial_scale: opt.SpatialScale = None,
     sampling_ratio: opt.SamplingRatio = None,
@@ -34,20 +36,20 @@ def align(
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
     graph: opt.GraphOption = None,
-    provider: opt.ProviderOption = "auto",
-    threads: opt.Threads = None,
-    max_memory: opt.MaxMemory = None,
-    table_format: opt.Format = "table",
-    errors_out: opt.ErrorsOut = None,
-    rows: opt.Rows = "20",
-    sort: opt.Sort = opt.SORT_DEFAULT,
-    columns: opt.Columns = None,
-    values: opt.Values = False,
-    fail_over: opt.FailOver = None,
-    fail_under: opt.FailUnder = None,
-    no_table: opt.NoTable = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
+    provider: run_opt.ProviderOption = "auto",
+    threads: run_opt.Threads = None,
+    max_memory: run_opt.MaxMemory = None,
+    table_format: table_opt.Format = "table",
+    errors_out: table_opt.ErrorsOut = None,
+    rows: table_opt.Rows = "20",
+    sort: table_opt.Sort = table_opt.SORT_DEFAULT,
+    columns: table_opt.Columns = None,
+    values: table_opt.Values = False,
+    fail_over: table_opt.FailOver = None,
+    fail_under: table_opt.FailUnder = None,
+    no_table: table_opt.NoTable = False,
+    quiet: run_opt.Quiet = False,
+    verbose: run_opt.Verbose = False,
 ) -> None:
     """Run RoI Align and show what RoI Pool's rounding would have cost each RoI.
 
@@ -59,10 +61,10 @@ def align(
 def pool(
     features: opt.Features,
     rois: opt.Rois,
-    output: opt.Output = None,
-    force: opt.Force = False,
-    compression: opt.CompressionOption = "none",
-    dtype: opt.Dtype = None,
+    output: run_opt.Output = None,
+    force: run_opt.Force = False,
+    compression: run_opt.CompressionOption = "none",
+    dtype: run_opt.Dtype = None,
     output_size: opt.OutputSize = None,
     spatial_scale: opt.SpatialScale = None,
     quantization: opt.QuantizationOption = None,
@@ -76,20 +78,20 @@ def pool(
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
     graph: opt.GraphOption = None,
-    provider: opt.ProviderOption = "auto",
-    threads: opt.Threads = None,
-    max_memory: opt.MaxMemory = None,
-    table_format: opt.Format = "table",
-    errors_out: opt.ErrorsOut = None,
-    rows: opt.Rows = "20",
-    sort: opt.Sort = opt.SORT_DEFAULT,
-    columns: opt.Columns = None,
-    values: opt.Values = False,
-    fail_over: opt.FailOver = None,
-    fail_under: opt.FailUnder = None,
-    no_table: opt.NoTable = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
+    provider: run_opt.ProviderOption = "auto",
+    threads: run_opt.Threads = None,
+    max_memory: run_opt.MaxMemory = None,
+    table_format: table_opt.Format = "table",
+    errors_out: table_opt.ErrorsOut = None,
+    rows: table_opt.Rows = "20",
+    sort: table_opt.Sort = table_opt.SORT_DEFAULT,
+    columns: table_opt.Columns = None,
+    values: table_opt.Values = False,
+    fail_over: table_opt.FailOver = None,
+    fail_under: table_opt.FailUnder = None,
+    no_table: table_opt.NoTable = False,
+    quiet: run_opt.Quiet = False,
+    verbose: run_opt.Verbose = False,
 ) -> None:
     """Run RoI Pool and show what its rounding cost each RoI.
 

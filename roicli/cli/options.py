@@ -1,4 +1,4 @@
-"""Every option, declared once. Commands name the ones that they take."""
+"""Options of the operators and of how inputs are read. Commands name those that they take."""
 
 from __future__ import annotations
 
@@ -7,22 +7,17 @@ from typing import Annotated
 import typer
 
 from roicli.vocabulary import (
-    Compression,
     LevelRule,
     Mode,
     Partition,
     PixelModel,
     PresetName,
-    Provider,
     Quantization,
-    ResultDtype,
     RoiFormat,
     SamplingGrid,
-    TableFormat,
 )
 
 OPERATOR, RULES, READING = "Operator", "Rounding rules", "Reading the inputs"
-WRITING, TABLE, RUNNING = "Writing the result", "Error table", "Running"
 
 Features = Annotated[
     str,
@@ -36,33 +31,6 @@ Rois = Annotated[
     typer.Argument(
         metavar="ROIS",
         help="RoIs (K, 5) batch_index, x1, y1, x2, y2 in image pixels: .npy, .h5, .csv, .tsv, -.",
-    ),
-]
-Output = Annotated[
-    str | None,
-    typer.Option(
-        "-o",
-        "--output",
-        metavar="FILE",
-        rich_help_panel=WRITING,
-        help=".h5, .npy, or - for an .npy on stdout.",
-        show_default="<features>.<command>.h5",
-    ),
-]
-Force = Annotated[
-    bool, typer.Option("--force", rich_help_panel=WRITING, help="Replace an existing file.")
-]
-CompressionOption = Annotated[
-    Compression,
-    typer.Option("--compression", rich_help_panel=WRITING, help="Of the HDF5 result."),
-]
-Dtype = Annotated[
-    ResultDtype | None,
-    typer.Option(
-        "--dtype",
-        rich_help_panel=WRITING,
-        help="Of the result.",
-        show_default="float32, or float64 for float64 features",
     ),
 ]
 OutputSize = Annotated[
@@ -202,96 +170,3 @@ ImageSize = Annotated[
     str | None,
     typer.Option("--image-size", metavar="HxW", rich_help_panel=READING, help="In pixels."),
 ]
-ProviderOption = Annotated[
-    Provider,
-    typer.Option(
-        "--provider",
-        rich_help_panel=RUNNING,
-        help="What computes; auto is cuda where it loads, else cpu.",
-    ),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        "--threads",
-        metavar="N",
-        rich_help_panel=RUNNING,
-        show_default="the usable cores",
-        help="Threads of ONNX Runtime, and chunks of RoIs for its serial MaxRoiPool.",
-    ),
-]
-MaxMemory = Annotated[
-    str | None,
-    typer.Option(
-        "--max-memory",
-        metavar="BYTES",
-        rich_help_panel=RUNNING,
-        help="Peak memory, like 512M or 2G.",
-        show_default="a quarter of what is free",
-    ),
-]
-Format = Annotated[
-    TableFormat, typer.Option("--format", rich_help_panel=TABLE, help="Of the table on stdout.")
-]
-ErrorsOut = Annotated[
-    str | None,
-    typer.Option(
-        "--errors-out",
-        metavar="FILE",
-        rich_help_panel=TABLE,
-        help="The whole table to a file too: .csv, .tsv, .json, .jsonl.",
-    ),
-]
-Rows = Annotated[
-    str,
-    typer.Option(
-        "--rows", metavar="N|all", rich_help_panel=TABLE, help="Rows to show, the worst first."
-    ),
-]
-Sort = Annotated[
-    str, typer.Option("--sort", metavar="COLUMN", rich_help_panel=TABLE, help="By which column.")
-]
-Columns = Annotated[
-    str | None,
-    typer.Option(
-        "--columns",
-        metavar="NAME,...",
-        rich_help_panel=TABLE,
-        help="Which columns to show.",
-        show_default="those that fit",
-    ),
-]
-NoTable = Annotated[bool, typer.Option("--no-table", rich_help_panel=TABLE, help="Show no table.")]
-Values = Annotated[
-    bool,
-    typer.Option(
-        "--values",
-        rich_help_panel=TABLE,
-        help="Measure value errors and their three shares too (runs pool, align and warp).",
-    ),
-]
-FailOver = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--fail-over",
-        metavar="[STAT:]COLUMN=VALUE",
-        rich_help_panel=TABLE,
-        help="Exit 1 where a value is greater, like p95:edge_error_max_px=8. Repeatable.",
-    ),
-]
-FailUnder = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--fail-under",
-        metavar="[STAT:]COLUMN=VALUE",
-        rich_help_panel=TABLE,
-        help="Exit 1 where a value is less, like iou=0.5. Repeatable.",
-    ),
-]
-Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", rich_help_panel=RUNNING, help="No notes, no table.")
-]
-Verbose = Annotated[
-    bool, typer.Option("-v", "--verbose", rich_help_panel=RUNNING, help="More on stderr.")
-]
-SORT_DEFAULT = "edge_error_max_px"

@@ -7,19 +7,24 @@ from typing import Annotated, Any
 import typer
 
 from roicli.cli import options as opt
+from roicli.cli import run_options as run_opt
+from roicli.cli import table_options as table_opt
 from roicli.cli.boundary import print_line
 from roicli.cli.reporting import ProgressBar
 
 PageFile = Annotated[
     str,
     typer.Option(
-        "-o", "--output", metavar="FILE.html", rich_help_panel=opt.WRITING, help="The page."
+        "-o", "--output", metavar="FILE.html", rich_help_panel=run_opt.WRITING, help="The page."
     ),
 ]
 Ranking = Annotated[
     str,
     typer.Option(
-        "--sort", metavar="COLUMN", rich_help_panel=opt.TABLE, help="What ranks the worst RoIs."
+        "--sort",
+        metavar="COLUMN",
+        rich_help_panel=table_opt.TABLE,
+        help="What ranks the worst RoIs.",
     ),
 ]
 
@@ -28,7 +33,7 @@ def report(
     features: opt.Features,
     rois: opt.Rois,
     output: PageFile,
-    force: opt.Force = False,
+    force: run_opt.Force = False,
     sort: Ranking = "iou",
     output_size: opt.OutputSize = None,
     spatial_scale: opt.SpatialScale = None,
@@ -47,10 +52,10 @@ def report(
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
     graph: opt.GraphOption = None,
-    provider: opt.ProviderOption = "auto",
-    threads: opt.Threads = None,
-    max_memory: opt.MaxMemory = None,
-    quiet: opt.Quiet = False,
+    provider: run_opt.ProviderOption = "auto",
+    threads: run_opt.Threads = None,
+    max_memory: run_opt.MaxMemory = None,
+    quiet: run_opt.Quiet = False,
 ) -> None:
     """Write one HTML page: how far rounding moves the RoIs, why, the worst ones, all of them.
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from roicli.cli import options as opt
+from roicli.cli import run_options as run_opt
 from roicli.cli.listings import ListFormat
 from roicli.cli.reporting import ProgressBar
 
@@ -34,11 +35,11 @@ def sweep(
     roi_format: opt.RoiFormatOption = "xyxy",
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
-    provider: opt.ProviderOption = "auto",
-    threads: opt.Threads = None,
-    max_memory: opt.MaxMemory = None,
+    provider: run_opt.ProviderOption = "auto",
+    threads: run_opt.Threads = None,
+    max_memory: run_opt.MaxMemory = None,
     list_format: ListFormat = "table",
-    quiet: opt.Quiet = False,
+    quiet: run_opt.Quiet = False,
 ) -> None:
     """Measure RoI Align at several sampling ratios against the exact mean, and recommend one.
 

@@ -1,0 +1,73 @@
+"""Options of how a run computes and where its result goes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from roicli.vocabulary import Compression, Provider, ResultDtype
+
+WRITING, RUNNING = "Writing the result", "Running"
+
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        rich_help_panel=WRITING,
+        help=".h5, .npy, or - for an .npy on stdout.",
+        show_default="<features>.<command>.h5",
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", rich_help_panel=WRITING, help="Replace an existing file.")
+]
+CompressionOption = Annotated[
+    Compression,
+    typer.Option("--compression", rich_help_panel=WRITING, help="Of the HDF5 result."),
+]
+Dtype = Annotated[
+    ResultDtype | None,
+    typer.Option(
+        "--dtype",
+        rich_help_panel=WRITING,
+        help="Of the result.",
+        show_default="float32, or float64 for float64 features",
+    ),
+]
+ProviderOption = Annotated[
+    Provider,
+    typer.Option(
+        "--provider",
+        rich_help_panel=RUNNING,
+        help="What computes; auto is cuda where it loads, else cpu.",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        rich_help_panel=RUNNING,
+        show_default="the usable cores",
+        help="Threads of ONNX Runtime, and chunks of RoIs for its serial MaxRoiPool.",
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="BYTES",
+        rich_help_panel=RUNNING,
+        help="Peak memory, like 512M or 2G.",
+        show_default="a quarter of what is free",
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", rich_help_panel=RUNNING, help="No notes, no table.")
+]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", rich_help_panel=RUNNING, help="More on stderr.")
+]
