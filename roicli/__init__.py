@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from roicli.version import __version__
 
 if TYPE_CHECKING:
-    from roicli.api import Result, align, errors, export, pool
+    from roicli.api import align, errors, export, pool
     from roicli.benchmark import bench
     from roicli.checking.records import CheckReport
     from roicli.checking.run import check
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from roicli.looking import draw, explain, write_report
     from roicli.presets import PRESETS
     from roicli.providers import describe_providers
+    from roicli.running import Result
     from roicli.sampling_sweep import Sweep, sweep
 
 _HOME = {
@@ -55,7 +56,7 @@ _HOME = {
     "draw": "looking",
     "Picture": "drawing",
     "write_report": "looking",
-    "Result": "api",
+    "Result": "running",
     "AlignSpec": "datatypes",
     "PoolSpec": "datatypes",
     "ErrorTable": "error_table",

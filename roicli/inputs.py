@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -16,6 +16,7 @@ from roicli.features import FeatureArgument, FeaturePyramid, open_pyramid, resol
 from roicli.levels import assign_levels, level_of_scale
 from roicli.parsing import as_size, parse_names, parse_scales
 from roicli.storage.address import Address, parse_address
+from roicli.storage.file_state import FileState, check_unchanged, read_state
 from roicli.storage.opening import open_array
 from roicli.storage.stored_array import MemoryArray, StoredArray
 from roicli.validation import (
@@ -69,7 +70,12 @@ class Inputs:
     rois_shape: tuple[int, ...]
     places: tuple[Place, ...]
     map_of_roi: IntArray
-    files: list[str]
+    files: Mapping[str, FileState]
+
+    def check_unchanged(self) -> None:
+        """Raise InputError where a file is no longer what it was when it was opened."""
+        for path, state in self.files.items():
+            check_unchanged(path, state)
 
     def close(self) -> None:
         """Let go of the files."""
@@ -89,8 +95,9 @@ def open_inputs(
     scales = parse_scale_option(options.get("spatial_scale"))
     names = options.get("levels") or ()
     names = parse_names(names) if isinstance(names, str) else tuple(names)
-    files = _named_files(features, names) + _named_files(rois, ())
-    files += _named_files(options.get("level_from"), ())
+    paths = _named_files(features, names) + _named_files(rois, ())
+    paths += _named_files(options.get("level_from"), ())
+    files = {path: read_state(path) for path in paths}
     if map_size is not None:
         map_size = as_size(map_size, "map size")
     if features is None:
@@ -152,7 +159,7 @@ def _finish(
     pyramid: FeaturePyramid | None,
     rois: FeatureArgument,
     places: tuple[Place, ...],
-    files: list[str],
+    files: Mapping[str, FileState],
     options: InputOptions,
     note: Note,
 ) -> Inputs:

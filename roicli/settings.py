@@ -77,6 +77,8 @@ class RunOptions(ErrorsOptions, total=False):
     compression: Compression
     values: bool
     graph: str | os.PathLike[str] | None
+    resume: bool
+    verify_inputs: bool
 
 
 class ExportOptions(OperatorOptions, total=False):

@@ -24,6 +24,22 @@ Output = Annotated[
 Force = Annotated[
     bool, typer.Option("--force", rich_help_panel=WRITING, help="Replace an existing file.")
 ]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        rich_help_panel=WRITING,
+        help="Keep what is finished when interrupted, and go on from what is kept.",
+    ),
+]
+VerifyInputs = Annotated[
+    bool,
+    typer.Option(
+        "--verify-inputs",
+        rich_help_panel=WRITING,
+        help="With --resume: compare the inputs' contents, not only sizes and times.",
+    ),
+]
 CompressionOption = Annotated[
     Compression,
     typer.Option("--compression", rich_help_panel=WRITING, help="Of the HDF5 result."),

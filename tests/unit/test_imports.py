@@ -32,11 +32,11 @@ ORDER = (
     "storage",
     "user_graph",
     "validation", "features", "memory", "inputs",
-    "pipeline",
-    "settings", "opened_run", "provenance",
+    "visits", "pipeline",
+    "settings", "opened_run", "provenance", "fingerprint",
     "analyses",
     "report",
-    "api", "looking", "benchmark",
+    "running", "api", "looking", "benchmark",
     "cli", "__main__",
 )  # fmt: skip
 
