@@ -6,13 +6,19 @@ block. What is left over the budget's fixed part is divided among the blocks.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
+import sys
+from collections.abc import Iterator
 
-from roicli.exceptions import ParameterError
+from roicli.exceptions import ParameterError, ProviderError
 from roicli.features import FeaturePyramid
+from roicli.vocabulary import Provider
 
 # Libraries and ONNX Runtime's own allocations that a run adds to what the process has at its start.
 LIBRARIES_BYTES = 64 << 20
+NATIVE_ADDRESS_SPACE = 768 << 20
 # RoIs, their levels and the columns that the summary keeps.
 BYTES_PER_ROI = 256
 # The errors of so many RoIs are kept once computed.
@@ -25,15 +31,69 @@ BLOCKS_WITH_VALUES = 20
 
 
 def available_bytes() -> int:
-    """Memory that can be taken without swapping (Linux: MemAvailable; elsewhere all of it)."""
+    """Memory that can be taken without swapping: the machine's, or the container's if that is less.
+
+    Linux: MemAvailable and the control groups' limits; elsewhere all memory.
+    """
+    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as stream:
+        for line in stream:
+            if line.startswith("MemAvailable:"):
+                found = int(line.split()[1]) * 1024
+    return min([found, *(_group_room(folder, names) for folder, names in _memory_groups())])
+
+
+# Limit and use of a control group, version 2 and 1.
+GROUP_FILES = {"": ("memory.max", "memory.current"),
+               "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes")}  # fmt: skip
+GROUPS = "/sys/fs/cgroup"
+
+
+def _memory_groups() -> Iterator[tuple[str, tuple[str, str]]]:
+    """The folders of this process's memory groups, from its own up to the root."""
     try:
-        with open("/proc/meminfo", encoding="ascii") as stream:
-            for line in stream:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
+        with open("/proc/self/cgroup", encoding="utf-8") as stream:
+            lines = [line.rstrip("\n").split(":", 2) for line in stream]
     except OSError:
-        pass
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return
+    for _, controllers, path in lines:
+        controller = "memory" if "memory" in controllers.split(",") else controllers
+        if controller not in GROUP_FILES:
+            continue
+        parts = [part for part in path.split("/") if part]
+        for depth in range(len(parts), -1, -1):
+            yield os.path.join(GROUPS, controller, *parts[:depth]), GROUP_FILES[controller]
+
+
+def _group_room(folder: str, names: tuple[str, str]) -> int:
+    """What a group may still take; what cannot be read sets no limit."""
+    try:
+        limit, used = (_read_first_line(os.path.join(folder, name)) for name in names)
+        cached = 0
+        with open(os.path.join(folder, "memory.stat"), encoding="ascii") as stream:
+            for line in stream:
+                # Pages of files count as used, and go when memory is wanted.
+                if line.startswith("inactive_file "):
+                    cached = int(line.split()[1])
+        return max(int(limit) - int(used) + cached, 0)
+    except (OSError, ValueError):
+        return sys.maxsize
+
+
+def _read_first_line(path: str) -> str:
+    with open(path, encoding="ascii") as stream:
+        return stream.readline().strip()
+
+
+def check_address_space(provider: Provider) -> None:
+    """Raise ProviderError where LLVM has no room: out of memory, it ends the process itself."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if provider == "native" and limit != resource.RLIM_INFINITY and limit < NATIVE_ADDRESS_SPACE:
+        raise ProviderError(
+            f"provider native needs {NATIVE_ADDRESS_SPACE >> 20} MiB of address space, "
+            f"the limit is {limit >> 20} MiB",
+            "raise it with ulimit -v, or give --provider cpu",
+        )
 
 
 def resident_bytes() -> int:

@@ -21,7 +21,7 @@ from roicli.inputs import (
     parse_scale_option,
     single_scale,
 )
-from roicli.memory import default_budget, plan_block_bytes
+from roicli.memory import check_address_space, default_budget, plan_block_bytes
 from roicli.parsing import parse_bytes
 from roicli.pipeline import Engine, ValueMeasurer
 from roicli.providers import choose_provider, usable_cores
@@ -108,6 +108,7 @@ def open_run(
     inputs = open_inputs(features, rois, cast("InputOptions", reading), note)
     try:
         provider = choose_provider(asked, kind, note)
+        check_address_space(provider)
         if provider == "native":
             _announce_compilation(setting, inputs, note)
         block_bytes = _plan_blocks(operator, inputs, setting, options)
@@ -134,6 +135,7 @@ def _plan_blocks(
     budget = options.get("max_memory")
     if budget is None:
         budget = default_budget()
+        options.get("detail", silent)(f"max memory is {budget >> 20:,} MiB, a quarter of the free")
     pyramid = inputs.pyramid
     assert pyramid is not None
     row_bytes = pyramid.channels * math.prod(setting.pool.output_size)

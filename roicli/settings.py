@@ -38,6 +38,7 @@ class OperatorOptions(InputOptions, total=False):
     ``output_size`` 7 or (height, width); ``sampling_ratio`` 0 is adaptive; ``pixel_model``
     overrides what ``aligned`` implies for the error table; ``max_memory`` bounds the peak in bytes,
     or like "512M" (default: a quarter of what is free); ``note`` is told what a person should know;
+    ``detail`` what only somebody who asks wants to know;
     ``progress`` is told (RoIs done, RoIs in all, bytes); ``stage_times`` is filled.
     """
 
@@ -53,6 +54,7 @@ class OperatorOptions(InputOptions, total=False):
     threads: int | None
     max_memory: int | str | None
     note: Note
+    detail: Note
     progress: Progress
     stage_times: StageTimes
 

@@ -12,10 +12,11 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from roicli.cli.limits import explain_limit, find_small_limit, spare_threads
 from roicli.cli.startup import skip_adapters
 from roicli.exceptions import OutputError, RoicliError
 
-OUT_OF_MEMORY, INTERRUPTED, TERMINATED = 3, 130, 143
+LIMIT_REACHED, INTERRUPTED, TERMINATED = 3, 130, 143
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -30,6 +31,10 @@ class Boundary(TyperGroup):
     def invoke(self, ctx: Any) -> None:
         """Invoke the command inside the boundary."""
         open_closed_streams()
+        spare_threads()
+        if line := find_small_limit():
+            print_line("error", line)
+            raise typer.Exit(LIMIT_REACHED)
         try:
             super().invoke(ctx)
             check_signals()
@@ -37,9 +42,6 @@ class Boundary(TyperGroup):
         except RoicliError as error:
             print_line("error", str(error))
             raise typer.Exit(error.exit_code) from None
-        except MemoryError as error:
-            print_line("error", f"out of memory: {error or 'an allocation failed'}")
-            raise typer.Exit(OUT_OF_MEMORY) from None
         except KeyboardInterrupt:
             print_line("error", "interrupted")
             raise typer.Exit(INTERRUPTED) from None
@@ -47,12 +49,15 @@ class Boundary(TyperGroup):
             # Whoever read the pipe has what they wanted.
             _drop_stdout()
             raise typer.Exit(0) from None
-        except OSError as error:
-            if error.errno not in FULL_DISK:
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL_DISK:
+                _drop_stdout()
+                print_line("error", f"stdout: cannot be written: {error.strerror}")
+                raise typer.Exit(OutputError.exit_code) from None
+            if not (line := explain_limit(error)):
                 raise
-            _drop_stdout()
-            print_line("error", f"stdout: cannot be written: {error.strerror}")
-            raise typer.Exit(OutputError.exit_code) from None
+            print_line("error", line)
+            raise typer.Exit(LIMIT_REACHED) from None
 
 
 def _drop_stdout() -> None:

@@ -121,6 +121,7 @@ def take_table_options(given: dict[str, Any]) -> TableOptions:
 def _run(operator: Operator, given: dict[str, Any]) -> None:
     """Options to one library call, and its result to the screen."""
     from roicli import api
+    from roicli.opened_run import silent
     from roicli.parsing import parse_size
 
     table_options = take_table_options(given)
@@ -131,6 +132,7 @@ def _run(operator: Operator, given: dict[str, Any]) -> None:
     if given["image_size"] is not None:
         given["image_size"] = parse_size(given["image_size"], "image size")
     with ProgressBar(quiet) as progress:
+        given["detail"] = progress.note if verbose else silent
         run = api.align if operator == "align" else api.pool
         result = run(features, rois, output, note=progress.note, progress=progress, **given)
     if verbose:

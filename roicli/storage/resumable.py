@@ -145,6 +145,8 @@ class ResumableRows:
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Write ``block`` (k, C, P_h, P_w) to ``rows`` (k,), the next ones of the order."""
+        if not np.array_equal(rows, self._order[self._reached : self._reached + len(rows)]):
+            return  # a block before this one failed, which ends the run; none after it counts
         data = narrow(block, self._rows.dtype)
         self._rows.write_rows(rows, data)
         values = self._values_of(rows)

@@ -28,7 +28,7 @@ ORDER = (
     "error_table", "thresholds",
     "onnx_wire", "graphs", "export_graphs",
     "native",
-    "sessions", "native_runner", "runtime", "providers",
+    "onnx_runtime", "sessions", "native_runner", "runtime", "providers",
     "storage",
     "user_graph",
     "validation", "features", "memory", "inputs",
@@ -122,7 +122,7 @@ LIBRARY_ROOMS = {
     "h5py": {"storage"},
     "numba": {"native"},
     "onnx": {"user_graph", "api"},  # api checks an exported graph with it
-    "onnxruntime": {"sessions", "providers", "provenance"},
+    "onnxruntime": {"onnx_runtime"},
 }
 
 
