@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types cov bench docs check clean
+.PHONY: help install demo test lint types cov bench docs faults soak check clean
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo-output
@@ -48,6 +48,12 @@ docs: .venv/.developing  ## make the pictures and worked examples in docs/ from 
 bench: .venv/.installed  ## measure against other libraries and rewrite docs/benchmarks.md
 	$(BIN)/python -m pip install --quiet --editable '.[native,bench]'
 	cd benchmarks && ../$(BIN)/python run.py
+
+faults: .venv/.developing  ## stop runs at 200 random moments, resume through 20 kills: ten minutes
+	$(BIN)/python -m tests.faults.interrupt
+
+soak: .venv/.developing  ## 100,000 blocks and a run of ten minutes: memory, files, threads stay flat
+	$(BIN)/python -m tests.faults.soak
 
 check: lint types test  ## all that continuous integration runs
 

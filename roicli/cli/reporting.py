@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from roicli.cli.boundary import check_signals, print_line
+from roicli.cli.console import print_line
+from roicli.cli.signals import check_signals
 from roicli.vocabulary import TableFormat
 
 if TYPE_CHECKING:
