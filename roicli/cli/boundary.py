@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from roicli.cli.console import open_closed_streams, print_line
 from roicli.cli.limits import explain_limit, find_small_limit, spare_threads
-from roicli.cli.signals import INTERRUPTED, check_signals
+from roicli.cli.signals import INTERRUPTED, heeding_signals
 from roicli.cli.startup import skip_adapters
 from roicli.exceptions import OutputError, RoicliError
 
@@ -36,8 +36,8 @@ class Boundary(TyperGroup):
             print_line("error", line)
             raise typer.Exit(LIMIT_REACHED)
         try:
-            super().invoke(ctx)
-            check_signals()
+            with heeding_signals():
+                super().invoke(ctx)
             sys.stdout.flush()
         except RoicliError as error:
             print_line("error", str(error))

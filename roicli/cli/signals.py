@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,17 @@ def check_signals() -> None:
         raise SystemExit(TERMINATED)
     if _received:
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def heeding_signals() -> Iterator[None]:
+    """A signal ends the block, also where an extension made another error of it, or none."""
+    try:
+        yield
+    except Exception:
+        check_signals()
+        raise
+    check_signals()
 
 
 def install_signal_handlers() -> None:

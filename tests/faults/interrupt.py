@@ -60,12 +60,13 @@ def stop_once(name, seconds, whole, chance):
     is_new = chance.random() < 0.5
     if not is_new:
         Path(name).write_bytes(OLD)
-    number = chance.choice(SIGNALS)
+    number, before = chance.choice(SIGNALS), left_behind(name)
     process = start("-o", name, *KINDS[name], *(() if is_new else ("--force",)))
     time.sleep(chance.uniform(0, 1.1 * seconds))
     process.send_signal(number)
     err = process.communicate()[1].decode()
-    assert "Traceback" not in err, err
+    # Before roicli is loaded the signal is Python's own affair.
+    assert "Traceback" not in err or process.returncode == -signal.SIGINT, err
     if os.path.exists(name):
         data = Path(name).read_bytes()
         held = "old" if data == OLD else "whole"
@@ -77,8 +78,9 @@ def stop_once(name, seconds, whole, chance):
         held = "nothing"
     left = left_behind(name)
     if number != signal.SIGKILL:
-        assert not left, f"{signal.Signals(number).name} left {left}"
-    return held, signal.Signals(number).name, bool(left)
+        # What an earlier SIGKILL left goes only with a run that gets so far.
+        assert set(left) <= set(before), f"{signal.Signals(number).name} left {left}"
+    return held, signal.Signals(number).name, bool(left) and number == signal.SIGKILL
 
 
 def stop_many(count, chance):
