@@ -30,6 +30,7 @@ from roicli.settings import (
     check_known,
     resolve_setting,
 )
+from roicli.storage.address import as_local_path
 from roicli.storage.output import check_output, replace_atomically
 from roicli.storage.result_file import (
     NoWriter,
@@ -51,9 +52,10 @@ def align(
     """RoI Align of stored or in-memory maps (N, C, H, W) at RoIs (K, 5), and its error table.
 
     ``features`` and ``rois`` are addresses (``file.npy``, ``file.h5::/dataset``) or arrays; RoIs
-    are ``batch_index, x1, y1, x2, y2`` in image pixels. ``output`` is a ``.h5`` or ``.npy`` file;
-    None keeps the features (K, C, P_h, P_w) in ``Result.roi_features``, float32 (float64 for
-    float64 maps). Raises RoicliError. Source: He et al. 2017, section 3; ONNX RoiAlign-16.
+    are ``batch_index, x1, y1, x2, y2`` in image pixels. ``output`` is a ``.h5`` or ``.npy`` file
+    or a ``.zarr`` folder or URL; None keeps the features (K, C, P_h, P_w) in
+    ``Result.roi_features``, float32 (float64 for float64 maps). Raises RoicliError. Source: He et
+    al. 2017, section 3; ONNX RoiAlign-16.
     """
     check_known("align", options, AlignOptions)
     run = open_run("align", features, rois, options)
@@ -156,4 +158,4 @@ def export(
 
 
 def _as_text(path: str | os.PathLike[str] | None) -> str | None:
-    return None if path is None else os.fspath(path)
+    return None if path is None else as_local_path(os.fspath(path))

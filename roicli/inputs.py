@@ -15,7 +15,7 @@ from roicli.exceptions import InputError, ParameterError
 from roicli.features import FeatureArgument, FeaturePyramid, open_pyramid, resolve_addresses
 from roicli.levels import assign_levels, level_of_scale
 from roicli.parsing import as_size, parse_names, parse_scales
-from roicli.storage.address import Address, parse_address
+from roicli.storage.address import Address, is_url, parse_address
 from roicli.storage.file_state import FileState, check_unchanged, read_state
 from roicli.storage.opening import open_array
 from roicli.storage.stored_array import MemoryArray, StoredArray
@@ -125,11 +125,12 @@ def check_one_stdin(features: Any, rois: Any) -> None:
 
 
 def _named_files(argument: Any, names: Sequence[str]) -> list[str]:
-    """The files behind an argument, which the output must not overwrite."""
+    """The files and URLs behind an argument, which the output must not overwrite."""
     if not isinstance(argument, str | os.PathLike):
         return []
     addresses = resolve_addresses(argument, names)
-    return sorted({a.path for a in addresses if not a.is_stdin and os.path.exists(a.path)})
+    paths = {address.path for address in addresses if not address.is_stdin}
+    return sorted(path for path in paths if is_url(path) or os.path.exists(path))
 
 
 def parse_scale_option(option: Any) -> tuple[float, ...] | None:

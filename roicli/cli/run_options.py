@@ -17,7 +17,7 @@ Output = Annotated[
         "--output",
         metavar="FILE",
         rich_help_panel=WRITING,
-        help=".h5, .npy, or - for an .npy on stdout.",
+        help=".h5, .npy, .zarr (a folder or URL), or - for an .npy on stdout.",
         show_default="<features>.<command>.h5",
     ),
 ]
@@ -42,7 +42,11 @@ VerifyInputs = Annotated[
 ]
 CompressionOption = Annotated[
     Compression,
-    typer.Option("--compression", rich_help_panel=WRITING, help="Of the HDF5 result."),
+    typer.Option(
+        "--compression",
+        rich_help_panel=WRITING,
+        help="Of an HDF5 (gzip, lzf) or Zarr (gzip, zstd) result.",
+    ),
 ]
 Dtype = Annotated[
     ResultDtype | None,

@@ -1,21 +1,17 @@
-"""What an HDF5 file holds, dataset by dataset, and its attributes as plain values."""
+"""What an HDF5 file holds, dataset by dataset."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any
 
 import h5py
-import numpy as np
 
 from roicli.storage.address import Address, check_regular_file
+from roicli.storage.attributes import plain_attributes
 from roicli.storage.contents import FileContents, StoredDataset, is_numeric
 from roicli.storage.hdf5 import list_datasets, look_up, open_file, stored_precision
 
-# A longer attribute is shown by its beginning.
-ATTRIBUTE_ITEMS = 16
-ATTRIBUTE_CHARACTERS = 500
 FILTER_NAMES = {
     h5py.h5z.FILTER_DEFLATE: "gzip",
     h5py.h5z.FILTER_SHUFFLE: "shuffle",
@@ -77,34 +73,3 @@ def _filters(dataset: h5py.Dataset) -> str | None:
         text = FILTER_NAMES.get(code) or name.decode(errors="replace") or f"filter {code}"
         names.append(f"{text} {values[0]}" if code == h5py.h5z.FILTER_DEFLATE else text)
     return ", ".join(names) or None
-
-
-def plain_attributes(attributes: Any) -> dict[str, Any]:
-    """Attributes as numbers, texts and lists of them; long ones by their beginning."""
-    found = {}
-    for name in attributes:
-        try:
-            found[name] = _plain_value(attributes[name])
-        except (OSError, TypeError, ValueError) as error:
-            found[name] = f"cannot be read: {error}"
-    return found
-
-
-def _plain_value(value: Any) -> Any:
-    if isinstance(value, bytes | str):
-        text = value if isinstance(value, str) else value.decode(errors="replace")
-        cut = len(text) > ATTRIBUTE_CHARACTERS
-        return f"{text[:ATTRIBUTE_CHARACTERS]}..." if cut else text
-    array = np.asarray(value)
-    items = [_plain_item(item) for item in array.reshape(-1)[:ATTRIBUTE_ITEMS].tolist()]
-    if array.size > ATTRIBUTE_ITEMS:
-        items.append("...")
-    return items[0] if array.ndim == 0 else items
-
-
-def _plain_item(item: Any) -> Any:
-    if isinstance(item, bytes):
-        return item.decode(errors="replace")
-    if isinstance(item, float) and not np.isfinite(item):
-        return str(item)
-    return item if isinstance(item, bool | int | float | str) else str(item)

@@ -16,7 +16,7 @@ from roicli.storage.part_file import PartFile
 # Gives (start, stop) the rows of a table that goes beside the features.
 RowSource = Callable[[int, int], Array]
 
-OUTPUT_FORMATS = {".npy": "npy", ".h5": "hdf5", ".hdf5": "hdf5"}
+OUTPUT_FORMATS = {".npy": "npy", ".h5": "hdf5", ".hdf5": "hdf5", ".zarr": "zarr"}
 
 
 def is_same_file(one: str, other: str) -> bool:
@@ -59,15 +59,20 @@ def check_room(name: str, folder: str, needed: int, held: int = 0) -> None:
     ``held`` bytes are an earlier run's already. Some libraries die of a signal at the limit of the
     shell (``ulimit -f``), so it is looked at before anything is written.
     """
-    free = shutil.disk_usage(folder or ".").free + held
-    if needed > free:
-        raise OutputError(f"{name}: needs {needed:,} bytes, the disk has {free:,} free")
+    check_disk(name, folder, needed, held)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     if limit not in (resource.RLIM_INFINITY, -1) and needed > limit:
         raise OutputError(
             f"{name}: needs {needed:,} bytes, a file may have {limit:,} here",
             "raise the limit with ulimit -f",
         )
+
+
+def check_disk(name: str, folder: str, needed: int, held: int = 0) -> None:
+    """Raise OutputError where ``needed`` bytes, ``held`` of them there already, do not fit."""
+    free = shutil.disk_usage(folder or ".").free + held
+    if needed > free:
+        raise OutputError(f"{name}: needs {needed:,} bytes, the disk has {free:,} free")
 
 
 @contextlib.contextmanager

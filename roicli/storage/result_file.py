@@ -1,4 +1,4 @@
-"""The shapes a result takes: an HDF5 file, an .npy file, an .npy on stdout, an array in memory."""
+"""The shapes a result takes: an HDF5, .npy or Zarr file, an .npy on stdout, an array in memory."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from roicli.datatypes import Array, FloatType, IntArray
 from roicli.exceptions import OutputError
+from roicli.storage.address import names_a_store
 from roicli.storage.journal import Segment
 from roicli.storage.layout import (
     Layout,
@@ -135,6 +136,15 @@ def open_result(result: ResultFile) -> Iterator[ResultWriter]:
         with _stdout_writer(result.shape, result.dtype) as writer:
             yield writer
         return
+    if names_a_store(result.path):
+        from roicli.storage.zarr_result import open_zarr_result
+
+        with open_zarr_result(
+            result.path, result.shape, result.dtype, result.compression, result.force,
+            result.needed_bytes, result.resumption,
+        ) as store_writer:  # fmt: skip
+            yield store_writer
+        return
     with as_output_errors(result.path), PartFile(result.path) as part:
         layout, segments = _lay_out(part, result)
         with contextlib.closing(layout.open_rows(part, result.shape, result.dtype)) as rows:
@@ -149,6 +159,10 @@ def open_result(result: ResultFile) -> Iterator[ResultWriter]:
 
 def _lay_out(part: PartFile, result: ResultFile) -> tuple[Layout, list[Segment]]:
     """Begin the part, or take up what an interrupted run left of it."""
+    if result.compression == "zstd" and not result.is_npy:
+        raise OutputError(
+            f"{result.path}: compression zstd is for .zarr, expected none, gzip or lzf"
+        )
     layout, segments = find_kept(part, result.resumption, result.force)
     held = allocated_bytes(part.path) + allocated_bytes(part.companion("rows"))
     check_room(result.path, os.path.dirname(result.path), result.needed_bytes, held)

@@ -81,7 +81,7 @@ def test_every_format_gives_the_same_rois(tmp_path):
 
 def test_only_hdf5_holds_datasets(tmp_path):
     np.save(tmp_path / "r.npy", ROIS)
-    with pytest.raises(InputError, match="only an HDF5 file holds datasets"):
+    with pytest.raises(InputError, match="only HDF5 and Zarr hold datasets"):
         open_array(parse_address(f"{tmp_path}/r.npy::x"), "rois")
 
 

@@ -121,6 +121,8 @@ LIBRARY_ROOMS = {
     "rich": {"report", "cli"},
     "h5py": {"storage"},
     "numba": {"native"},
+    "zarr": {"storage"},
+    "fsspec": {"storage"},
     "onnx": {"user_graph", "api"},  # api checks an exported graph with it
     "onnxruntime": {"onnx_runtime"},
 }
@@ -183,7 +185,7 @@ def test_no_file_is_longer_than_300_lines(name):
 
 # --- what is imported when --------------------------------------------------------------------
 
-HEAVY = ("numpy", "h5py", "onnx", "onnxruntime", "numba")
+HEAVY = ("numpy", "h5py", "onnx", "onnxruntime", "numba", "zarr", "fsspec")
 HELP = """
 import contextlib, io
 from roicli.cli.app import build_app
