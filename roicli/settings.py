@@ -71,8 +71,8 @@ class ErrorsOptions(OperatorOptions, total=False):
 class RunOptions(ErrorsOptions, total=False):
     """Options of the commands that write features.
 
-    ``dtype`` of the result, ``compression`` of an HDF5 or Zarr result, ``values`` measures the value
-    columns too; ``graph`` takes the operator's attributes from a node of an ONNX model.
+    ``dtype`` of the result, ``compression`` of an HDF5 or Zarr result, ``values`` measures the
+    value columns too; ``graph`` takes the operator's attributes from a node of an ONNX model.
     """
 
     dtype: ResultDtype | None

@@ -18,6 +18,7 @@ from roicli.storage.zarr_bfloat16 import is_bfloat16
 from roicli.storage.zarr_store import (
     import_zarr,
     list_arrays,
+    name_codec,
     open_node,
     read_root_attributes,
     reading,
@@ -38,13 +39,14 @@ class ZarrArray:
         self._bfloat16 = is_bfloat16(array)
         if not self._bfloat16:
             check_numeric(array.dtype, self.name)
-        _check_codecs(array, self.name)
         _check_chunks(array, self.name)
         self.shape: Shape = tuple(array.shape)
         self.dtype = np.dtype(np.float32) if self._bfloat16 else array.dtype.newbyteorder("=")
         self.precision = BFLOAT16 if self._bfloat16 else precision_of(array.dtype)
         self.attributes: Mapping[str, Any] = dict(array.attrs)
         self.file_attributes: Mapping[str, Any] = read_root_attributes(array)
+        if array.compressors and name_codec(array.compressors[-1])[0].endswith("blosc"):
+            array.store.blosc_arrays.add(array.path)
         self._array = array
         self._chunk_rows = array.chunks[0] if self.shape else 1
         self._kept: tuple[int, Array] | None = None
@@ -107,13 +109,6 @@ class ZarrArray:
 def address_of(array: Any, path: str) -> str:
     """The address of an array in the store at ``path``: the store alone where it is the array."""
     return f"{path}{SEPARATOR}{array.name}" if array.path else path
-
-
-def _check_codecs(array: Any, name: str) -> None:
-    """Zarr 2 has a codec that unpickles, which may run any program."""
-    for codec in (*array.filters, *array.compressors):
-        if getattr(codec, "codec_id", None) == "pickle":
-            raise InputError(f"{name}: its chunks are pickles; a pickle is never loaded")
 
 
 def _check_chunks(array: Any, name: str) -> None:

@@ -12,10 +12,16 @@ from roicli.datatypes import Array
 from roicli.storage.address import Address, is_url
 from roicli.storage.attributes import plain_attributes
 from roicli.storage.contents import FileContents, StoredDataset, is_numeric
-from roicli.storage.stored_array import BFLOAT16_NAME
+from roicli.storage.stored_array import BFLOAT16_NAME, precision_of
 from roicli.storage.zarr_array import ZarrArray, address_of
 from roicli.storage.zarr_bfloat16 import is_bfloat16
-from roicli.storage.zarr_store import METADATA_NAMES, import_zarr, list_arrays, open_node
+from roicli.storage.zarr_store import (
+    METADATA_NAMES,
+    import_zarr,
+    list_arrays,
+    name_codec,
+    open_node,
+)
 
 
 def describe_zarr(address: Address) -> FileContents:
@@ -29,15 +35,16 @@ def describe_zarr(address: Address) -> FileContents:
 
 
 def _describe_array(array: Any, path: str) -> StoredDataset:
-    opaque = is_bfloat16(array)
+    opaque, numeric = is_bfloat16(array), is_numeric(array.dtype)
+    name = precision_of(array.dtype).name if numeric else str(array.dtype)
     return StoredDataset(
         address_of(array, path),
         tuple(array.shape),
-        BFLOAT16_NAME if opaque else str(array.dtype.newbyteorder("=")),
-        opaque or is_numeric(array.dtype),
+        BFLOAT16_NAME if opaque else name,
+        opaque or numeric,
         "chunked" if array.shards is None else "sharded",
         tuple(array.chunks),
-        ", ".join(map(_name_codec, (*array.filters, *array.compressors))) or None,
+        ", ".join(map(_describe_codec, (*array.filters, *array.compressors))) or None,
         # Over a network the size of every chunk would be a request of its own.
         None if is_url(path) else _measure_chunks(os.path.join(path, array.path)),
         plain_attributes(dict(array.attrs)),
@@ -55,13 +62,9 @@ def _measure_chunks(folder: str) -> int:
     )
 
 
-def _name_codec(codec: Any) -> str:
+def _describe_codec(codec: Any) -> str:
     """A codec and what it is set to, like ``gzip 5`` or ``blosc zstd 5 shuffle``."""
-    if hasattr(codec, "codec_id"):  # Zarr 2
-        name, settings = codec.codec_id, codec.get_config()
-    else:
-        described = codec.to_dict()
-        name, settings = described["name"], described.get("configuration", {})
+    name, settings = name_codec(codec)
     shown = [settings.get(key) for key in ("cname", "level", "clevel", "shuffle")]
     return " ".join([name, *(str(setting) for setting in shown if setting is not None)])
 

@@ -18,6 +18,9 @@ METADATA_NAMES = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 # One of these makes a folder a store.
 ROOT_NAMES = ("zarr.json", ".zgroup", ".zarray")
 
+# Its last four bytes are the length of all, little-endian. Source: c-blosc, README_CHUNK_FORMAT.
+BLOSC_HEADER_BYTES = 16
+
 
 class LostChunkError(Exception):
     """The store has no chunk where the array has values. Holds the chunk's key."""
@@ -98,13 +101,31 @@ def open_store(path: str) -> Any:
     register_bfloat16()
 
     class StrictStore(zarr.storage.WrapperStore):  # type: ignore[misc, name-defined]
-        """Knows which keys are chunks."""
+        """Knows which keys are chunks, and of ``blosc_arrays`` how long a chunk must be."""
+
+        def __init__(self, store: Any) -> None:
+            super().__init__(store)
+            self.blosc_arrays: set[str] = set()
 
         async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
             found = await self._store.get(key, prototype, byte_range)
             if found is None and key.rpartition("/")[2] not in METADATA_NAMES:
                 raise LostChunkError(key)
+            if found is not None and byte_range is None:
+                self._check_length(key, found)
             return found
+
+        def _check_length(self, key: str, found: Any) -> None:
+            # Blosc reads past the end of a chunk that was cut short, whatever lies there.
+            if not any(key.startswith(f"{path}/".lstrip("/")) for path in self.blosc_arrays):
+                return
+            if key.rpartition("/")[2] not in METADATA_NAMES:
+                header = found[:BLOSC_HEADER_BYTES].to_bytes()
+                promised = int.from_bytes(header[12:16], "little")
+                if len(header) < BLOSC_HEADER_BYTES or promised != len(found):
+                    raise ValueError(
+                        f"chunk {key} has {len(found):,} bytes, its header promises {promised:,}"
+                    )
 
     if is_url(path):
         return StrictStore(open_url(path, read_only=True))
@@ -130,6 +151,14 @@ def open_node(address: Address) -> Any:
         raise InputError(
             f"{address.path}: has no dataset {address.dataset!r}; its datasets are: {found}"
         )
+
+
+def name_codec(codec: Any) -> tuple[str, dict[str, Any]]:
+    """The name of a codec of Zarr 2 or 3, and how it is set."""
+    if hasattr(codec, "codec_id"):
+        return codec.codec_id, codec.get_config()
+    described = codec.to_dict()
+    return described["name"], described.get("configuration", {})
 
 
 def read_root_attributes(node: Any) -> dict[str, Any]:
