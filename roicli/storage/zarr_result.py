@@ -62,7 +62,9 @@ class Store:
     def _create(self, name: str, shape: tuple[int, ...], dtype: Any, codecs: Any) -> Any:
         """An array in chunks of whole rows, every one of which is stored."""
         row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
-        rows = max(1, min(shape[0], CHUNK_BYTES // max(row_bytes, 1)))
+        most = max(1, min(shape[0], CHUNK_BYTES // max(row_bytes, 1)))
+        # The last chunk is stored as long as the others, so they share the rows evenly.
+        rows = -(-shape[0] // -(-shape[0] // most)) if shape[0] else 1
         with writing(self.path):
             return self._root.create_array(
                 name,

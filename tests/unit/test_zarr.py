@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -21,6 +22,7 @@ from roicli.storage.opening import open_array  # noqa: E402
 from roicli.storage.result_file import ResultFile, open_result  # noqa: E402
 from roicli.storage.whole_chunks import WholeChunks  # noqa: E402
 
+PROJECT = Path(__file__).parents[2]
 MAPS = np.random.default_rng(0).normal(size=(5, 3, 8, 6)).astype(np.float32)
 
 
@@ -658,3 +660,22 @@ def test_h5_and_zarr_hold_the_same_error_table(tmp_path):
         if name != "size_class":
             np.testing.assert_array_equal(table[:, place], records[name].astype(float))
     assert set(group.attrs) == set(attributes)
+
+
+def test_chunks_that_were_left_out_are_stored_as_the_documentation_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = MAPS.copy()
+    values[2] = 0
+    address = store("maps.zarr", values)
+    assert "chunk p3/c/2/0/0/0 is not in the store" in refused(address)
+    text = (PROJECT / "docs" / "zarr.md").read_text(encoding="utf-8")
+    with zarr.config.set({"array.write_empty_chunks": False}):  # puts the setting back afterwards
+        exec(text.split("```python\n")[1].split("```")[0], {})
+    np.testing.assert_array_equal(opened(address).read_all(), values)
+
+
+def test_rows_share_the_chunks_evenly(tmp_path, monkeypatch):
+    monkeypatch.setattr(zarr_result, "CHUNK_BYTES", 4 * 6)
+    write(tmp_path / "r.zarr", np.ones((13, 1, 1, 1), np.float32))
+    held = zarr.open_group(str(tmp_path / "r.zarr"), mode="r")["roi_features"]
+    assert held.chunks == (5, 1, 1, 1)
