@@ -20,6 +20,7 @@ from roicli.storage.zarr_store import (
     list_arrays,
     name_codec,
     open_node,
+    opening,
     read_root_attributes,
     reading,
 )
@@ -130,7 +131,7 @@ def open_zarr(
     zarr = import_zarr(address.path)
     node = open_node(address)
     if isinstance(node, zarr.Group) and preferred is not None:
-        with reading(str(address)):
+        with opening(str(address)):
             found = node.get(preferred)
         node = found if isinstance(found, zarr.Array) else node
     if isinstance(node, zarr.Group):

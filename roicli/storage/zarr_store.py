@@ -47,10 +47,7 @@ def first_line(error: BaseException) -> str:
 def reading(name: str, what: str = "") -> Iterator[None]:
     """Turn whatever zarr, a codec or a network raises into one InputError that says where."""
     try:
-        # A store may hold files that are none of Zarr's, and dtypes that its standard lacks.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except (InputError, ProviderError):
         raise
     except LostChunkError as error:
@@ -60,6 +57,17 @@ def reading(name: str, what: str = "") -> Iterator[None]:
         ) from error
     except Exception as error:
         raise InputError(f"{name}: {what}cannot be read: {first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def opening(name: str, what: str = "") -> Iterator[None]:
+    """As ``reading``, without zarr's warnings of files that are none of Zarr's and of odd dtypes.
+
+    Filters of warnings are the whole process's, so this is for one thread: not for values.
+    """
+    with reading(name, what), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def open_url(url: str, read_only: bool) -> Any:
@@ -138,7 +146,7 @@ def open_node(address: Address) -> Any:
     zarr = import_zarr(address.path)
     store = open_store(address.path)
     inside = (address.dataset or "").strip("/")
-    with reading(str(address)):
+    with opening(str(address)):
         try:
             return zarr.open(store=store, path=inside, mode="r")
         except FileNotFoundError:
@@ -164,7 +172,7 @@ def name_codec(codec: Any) -> tuple[str, dict[str, Any]]:
 def read_root_attributes(node: Any) -> dict[str, Any]:
     """The attributes of the store that an array or group lies in; none where it has no root."""
     zarr = import_zarr(str(node))
-    with reading(node.name):
+    with opening(node.name):
         if node.path == "":
             return dict(node.attrs)
         with contextlib.suppress(FileNotFoundError):
@@ -175,7 +183,7 @@ def read_root_attributes(node: Any) -> dict[str, Any]:
 def list_arrays(group: Any, address: Address) -> list[Any]:
     """Every zarr.Array below a group, by name. Raises InputError."""
     zarr = import_zarr(address.path)
-    with reading(str(address), "the list of its arrays "):
+    with opening(str(address), "the list of its arrays "):
         members = [node for _, node in group.members(max_depth=None)]
     arrays = [node for node in members if isinstance(node, zarr.Array)]
     if not arrays and is_url(address.path):
