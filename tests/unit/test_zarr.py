@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import warnings
 from pathlib import Path
 
 import h5py
@@ -18,6 +19,7 @@ import roicli  # noqa: E402
 from roicli.exceptions import InputError, OutputError, ParameterError, ProviderError  # noqa: E402
 from roicli.storage import whole_chunks, zarr_array, zarr_place, zarr_result  # noqa: E402
 from roicli.storage.address import parse_address  # noqa: E402
+from roicli.storage.file_state import check_unchanged, hash_file, read_state  # noqa: E402
 from roicli.storage.opening import open_array  # noqa: E402
 from roicli.storage.result_file import ResultFile, open_result  # noqa: E402
 from roicli.storage.whole_chunks import WholeChunks  # noqa: E402
@@ -103,7 +105,8 @@ def test_bfloat16_by_name_is_widened_and_its_precision_is_told(tmp_path):
 
 def test_opaque_bfloat16_reads_as_in_npy(tmp_path):
     bits = (MAPS.view(np.uint32) >> 16).astype(np.uint16)
-    with pytest.warns(zarr.errors.UnstableSpecificationWarning):
+    with warnings.catch_warnings():  # zarr warns whoever stores such a dtype
+        warnings.simplefilter("ignore")
         address = store(tmp_path / "x.zarr", bits.view("V2"))
     array = opened(address)
     assert array.precision.name == "bfloat16"
@@ -248,8 +251,10 @@ def test_a_giant_shape_is_refused_before_it_is_read(tmp_path):
 
 
 def test_texts_and_objects_are_no_numbers(tmp_path):
-    group = zarr.open_group(str(tmp_path / "x.zarr"), mode="w")
-    group.create_array("words", shape=(2,), dtype=str)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        group = zarr.open_group(str(tmp_path / "x.zarr"), mode="w")
+        group.create_array("words", shape=(2,), dtype=str)
     assert "expected float16" in refused(f"{tmp_path}/x.zarr::words", "vector")
     assert roicli.inspect(str(tmp_path / "x.zarr")).datasets[0].stored.is_numeric is False
 
@@ -679,3 +684,27 @@ def test_rows_share_the_chunks_evenly(tmp_path, monkeypatch):
     write(tmp_path / "r.zarr", np.ones((13, 1, 1, 1), np.float32))
     held = zarr.open_group(str(tmp_path / "r.zarr"), mode="r")["roi_features"]
     assert held.chunks == (5, 1, 1, 1)
+
+
+def test_a_change_of_a_store_is_noticed_in_size_time_or_contents(tmp_path):
+    store(tmp_path / "x.zarr")
+    path, chunk = str(tmp_path / "x.zarr"), tmp_path / "x.zarr/p3/c/1/0/0/0"
+    state, digest = read_state(path), hash_file(path)
+    check_unchanged(path, state)
+    data = chunk.read_bytes()
+    chunk.write_bytes(b"x" + data[1:])
+    os.utime(chunk, ns=(state.mtime_ns + 1, state.mtime_ns + 1))
+    with pytest.raises(InputError, match="was changed while it was read: its time is another"):
+        check_unchanged(path, state)
+    assert hash_file(path) != digest
+    chunk.write_bytes(data)
+    assert hash_file(path) == digest
+    chunk.write_bytes(data + b"x")
+    with pytest.raises(InputError, match="it had .* bytes and has"):
+        check_unchanged(path, state)
+
+
+def test_a_url_is_not_watched_and_cannot_be_hashed():
+    check_unchanged("memory://x.zarr", read_state("memory://x.zarr"))
+    with pytest.raises(InputError, match="reads files, not URLs"):
+        hash_file("memory://x.zarr")
