@@ -181,6 +181,7 @@ def open_folder(folder: str, target: str, force: bool) -> Iterator[Folder]:
     On any error or interruption the folder is removed, as is what a killed run left in it.
     """
     shutil.rmtree(folder, ignore_errors=True)
+    _bring_back(f"{folder}.old", target, force)
     os.mkdir(folder)
     try:
         place = Folder(folder)
@@ -190,6 +191,21 @@ def open_folder(folder: str, target: str, force: bool) -> Iterator[Folder]:
         _flush(os.path.dirname(target) or ".")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _bring_back(old: str, target: str, force: bool) -> None:
+    """Give a store its name back that a killed run had moved away and not yet replaced."""
+    if not os.path.lexists(old):
+        return
+    if os.path.lexists(target):
+        shutil.rmtree(old)
+        return
+    os.rename(old, target)
+    if not force:
+        raise OutputError(
+            f"{target}: a run that was to replace it was killed; the old store is back",
+            "add --force to replace it",
+        )
 
 
 def _move(folder: str, target: str, force: bool) -> None:

@@ -108,3 +108,29 @@ def test_urls_that_a_store_must_not_go_to(memory_url):
     zarr_place.check_place(memory_url, [], True, ())
     system.pipe_file(f"{path}/thesis.tex", b"x")
     assert "is no Zarr store" in place_refused(memory_url, force=True)
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_a_store_that_was_moved_away_by_a_killed_run_comes_back(tmp_path, force):
+    path = tmp_path / "r.zarr"
+    write(str(path), np.ones((1, 1, 1, 1), np.float32))
+    # Killed between its two renames: the old store is aside, and nothing has the name.
+    path.rename(tmp_path / ".r.zarr.roicli-part.store.old")
+    new = np.full((1, 1, 1, 1), 2, np.float32)
+    if force:
+        write(str(path), new, force=True)
+    else:
+        with pytest.raises(OutputError, match=r"was killed; the old store is back; add --force"):
+            write(str(path), new)
+    found = opened(path).read_all()
+    assert found.item() == (2 if force else 1)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["r.zarr"]
+
+
+def test_a_store_that_was_replaced_by_a_killed_run_goes(tmp_path):
+    path, old = tmp_path / "r.zarr", tmp_path / ".r.zarr.roicli-part.store.old"
+    for place in (old, path):
+        write(str(tmp_path / "s.zarr"), np.ones((1, 1, 1, 1), np.float32))
+        (tmp_path / "s.zarr").rename(place)
+    write(str(path), np.full((1, 1, 1, 1), 2, np.float32), force=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["r.zarr"]
