@@ -85,11 +85,11 @@ def main(images=100_000, seconds=600):
         trial = boxes(4, 10_000, chance)
         np.save("rois.npy", trial)
         started = time.monotonic()
-        subprocess.run([sys.executable, "-c", RUN, "trial.npy", "8"], check=True, stdout=-3)
+        subprocess.run([sys.executable, "-c", RUN, "trial.npy", "32"], check=True, stdout=-3)
         rate = len(trial) / max(time.monotonic() - started - 0.5, 0.1)
         rois = np.tile(trial, (int(rate * seconds / len(trial)) + 1, 1))
         np.save("rois.npy", rois)
-        watch("long.npy", 8, len(rois))
+        watch("long.npy", 32, len(rois))
         os.chdir("/")
 
 
