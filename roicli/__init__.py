@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ParameterError,
         ProviderError,
         RoicliError,
+        VerificationError,
     )
     from roicli.explanation import Explanation
     from roicli.inspect_file import inspect
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from roicli.providers import describe_providers
     from roicli.running import Result
     from roicli.sampling_sweep import Sweep, sweep
+    from roicli.verification import Verification
 
 _HOME = {
     "align": "api",
@@ -68,6 +70,8 @@ _HOME = {
     "InputError": "exceptions",
     "OutputError": "exceptions",
     "ProviderError": "exceptions",
+    "VerificationError": "exceptions",
+    "Verification": "verification",
 }
 
 __all__ = [
@@ -87,6 +91,8 @@ __all__ = [
     "Result",
     "RoicliError",
     "Sweep",
+    "Verification",
+    "VerificationError",
     "__version__",
     "align",
     "bench",

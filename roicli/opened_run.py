@@ -28,6 +28,7 @@ from roicli.providers import choose_provider, usable_cores
 from roicli.settings import Note, Setting, resolve_setting
 from roicli.user_graph import RoiNode, read_roi_node
 from roicli.validation import check_sampling_memory
+from roicli.verification import Verifier, sample_size
 from roicli.vocabulary import Operator, Provider
 
 
@@ -160,6 +161,15 @@ def check_align_memory(run: Run, spec: AlignSpec) -> None:
             run.inputs.rois, rows, level_spec, run.pyramid.channels,
             run.pyramid.compute_dtype, run.inputs.rois_name,
         )  # fmt: skip
+
+
+def build_verifier(run: Run, spec: OperatorSpec, verify: object) -> Verifier | None:
+    """What compares a sample of the result with float64; None where nobody asked for it."""
+    count = sample_size(verify)
+    if count == 0:
+        return None
+    dtype, provider = run.pyramid.compute_dtype, run.engine.provider
+    return Verifier(run.inputs.rois, run.scaled(spec), dtype, provider, count)
 
 
 def build_value_measurers(run: Run) -> list[ValueMeasurer]:

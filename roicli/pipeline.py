@@ -24,6 +24,7 @@ from roicli.geometry import quantize_rois
 from roicli.runtime import Runner, build_runner
 from roicli.storage.result_file import ResultWriter
 from roicli.value_error import measure_value_errors
+from roicli.verification import Verifier
 from roicli.visits import MapVisit, plan_visits, skip_finished
 from roicli.vocabulary import Provider
 
@@ -142,6 +143,7 @@ def run_operator(
     values: Sequence[ValueMeasurer] | None = None,
     progress: Progress = lambda done, total, size: None,
     times: StageTimes | None = None,
+    verifier: Verifier | None = None,
 ) -> None:
     """Run one operator over all RoIs; ``specs`` and ``values`` have one entry per level.
 
@@ -173,6 +175,8 @@ def run_operator(
                 block = blocks.next_block(len(rows))
                 with times.measure("run"):
                     runner.run(corners[rows], block)
+                    if verifier is not None:
+                        verifier.check_block(visit.level, feature_map, rows, corners[rows], block)
                     if values is not None:
                         values[visit.level].measure(rows, corners[rows])
                 blocks.write(rows, block)

@@ -20,6 +20,7 @@ from roicli.inputs import Inputs
 from roicli.opened_run import (
     Run,
     build_value_measurers,
+    build_verifier,
     check_align_memory,
     silent,
 )
@@ -39,6 +40,7 @@ from roicli.storage.result_file import (
     open_result,
 )
 from roicli.storage.resumable import Resumption
+from roicli.verification import Verification
 from roicli.visits import visiting_order
 from roicli.vocabulary import Compression, ResultDtype
 
@@ -47,7 +49,9 @@ from roicli.vocabulary import Compression, ResultDtype
 class Result:
     """What a run gives: the error table, the parameters, and the features or where they went.
 
-    ``roi_features`` (K, C, P_h, P_w) is None where they were written to ``output``.
+    ``roi_features`` (K, C, P_h, P_w) is None where they were written to ``output``;
+    ``verification`` is None unless ``verify`` was asked for, and in no file: what a run computes
+    does not depend on whether it was checked.
     """
 
     operator: str
@@ -55,6 +59,7 @@ class Result:
     parameters: Mapping[str, Any]
     roi_features: FloatArray | None = None
     output: str | None = None
+    verification: Verification | None = None
 
 
 def check_outputs(inputs: Inputs, output: str | None, options: ErrorsOptions) -> None:
@@ -100,6 +105,7 @@ def run_and_write(run: Run, spec: OperatorSpec, output: str | None, options: Run
             check_align_memory(run, spec)
         check_outputs(run.inputs, output, options)
         measurers = build_value_measurers(run) if options.get("values") else None
+        verifier = build_verifier(run, spec, options.get("verify"))
         dtype = _result_dtype(run, options)
         shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
         parameters = provenance.describe_run(run, spec, dtype, shape)
@@ -107,14 +113,17 @@ def run_and_write(run: Run, spec: OperatorSpec, output: str | None, options: Run
             run_operator(
                 run.pyramid, run.inputs.rois, run.inputs.map_of_roi, run.scaled(spec), run.engine,
                 writer, measurers, options.get("progress", no_progress),
-                options.get("stage_times"),
+                options.get("stage_times"), verifier,
             )  # fmt: skip
             run.inputs.check_unchanged()
             table = run.error_table()
             writer.finish(_tables_beside(run, table), provenance.flatten(parameters))
             write_errors(table, parameters, options)
         kept = writer.array if isinstance(writer, MemoryWriter) else None
-        return Result(run.operator, table, parameters, kept, output)
+        verification = verifier.summary() if verifier else None
+        if verification:
+            options.get("note", silent)(str(verification))
+        return Result(run.operator, table, parameters, kept, output, verification)
     finally:
         run.inputs.close()
 

@@ -72,13 +72,18 @@ class RunOptions(ErrorsOptions, total=False):
     """Options of the commands that write features.
 
     ``dtype`` of the result, ``compression`` of an HDF5 or Zarr result, ``values`` measures the
-    value columns too; ``graph`` takes the operator's attributes from a node of an ONNX model.
+    value columns too; ``graph`` takes the operator's attributes from a node of an ONNX model;
+    ``verify`` computes RoIs again in float64 while the run goes on, 64 (True) or as many as it
+    says; ``resume`` keeps what is finished when the run is interrupted, and goes on from what an
+    interrupted run kept; ``verify_inputs`` compares the inputs' contents then, not only their sizes
+    and times.
     """
 
     dtype: ResultDtype | None
     compression: Compression
     values: bool
     graph: str | os.PathLike[str] | None
+    verify: bool | int
     resume: bool
     verify_inputs: bool
 

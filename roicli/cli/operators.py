@@ -41,6 +41,8 @@ def align(
     provider: run_opt.ProviderOption = "auto",
     threads: run_opt.Threads = None,
     max_memory: run_opt.MaxMemory = None,
+    verify: run_opt.Verify = False,
+    verify_rois: run_opt.VerifyRois = None,
     table_format: table_opt.Format = "table",
     errors_out: table_opt.ErrorsOut = None,
     rows: table_opt.Rows = "20",
@@ -85,6 +87,8 @@ def pool(
     provider: run_opt.ProviderOption = "auto",
     threads: run_opt.Threads = None,
     max_memory: run_opt.MaxMemory = None,
+    verify: run_opt.Verify = False,
+    verify_rois: run_opt.VerifyRois = None,
     table_format: table_opt.Format = "table",
     errors_out: table_opt.ErrorsOut = None,
     rows: table_opt.Rows = "20",
@@ -129,6 +133,9 @@ def _run(operator: Operator, given: dict[str, Any]) -> None:
     thresholds = table_options.thresholds(given["values"])
     features, rois, output = (given.pop(name) for name in ("features", "rois", "output"))
     output = api.default_output(features, operator) if output is None else output
+    verify_rois = given.pop("verify_rois")
+    if verify_rois is not None:
+        given["verify"] = verify_rois
     if given["image_size"] is not None:
         given["image_size"] = parse_size(given["image_size"], "image size")
     with ProgressBar(quiet) as progress:

@@ -85,6 +85,24 @@ MaxMemory = Annotated[
         show_default="a quarter of what is free",
     ),
 ]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        rich_help_panel=RUNNING,
+        help="Compute 64 RoIs again in float64 while the run goes on; fail where they differ.",
+    ),
+]
+VerifyRois = Annotated[
+    int | None,
+    typer.Option(
+        "--verify-rois",
+        metavar="N",
+        rich_help_panel=RUNNING,
+        help="--verify with as many RoIs.",
+        show_default="64",
+    ),
+]
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", rich_help_panel=RUNNING, help="No notes, no table.")
 ]

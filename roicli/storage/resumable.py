@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from roicli.datatypes import Array, FloatArray, IntArray
-from roicli.exceptions import InputError, OutputError, ParameterError
+from roicli.exceptions import InputError, OutputError, ParameterError, VerificationError
 from roicli.storage.journal import Journal, JournalHeader, Segment, read_journal
 from roicli.storage.layout import Layout
 from roicli.storage.part_file import PartFile
@@ -75,7 +75,7 @@ def keep_rows(
 ) -> Iterator[ResumableRows]:
     """Rows whose finished part stays where the block is interrupted.
 
-    What a wrong input or parameter ends is not worth keeping.
+    What a wrong input, parameter or result ends is not worth keeping.
     """
     with contextlib.closing(ResumableRows(rows, part, layout, segments, resumption)) as kept:
         try:
@@ -84,7 +84,8 @@ def keep_rows(
         except BaseException as error:
             with contextlib.suppress(OSError):
                 kept.save()
-            if kept.saved and not isinstance(error, InputError | ParameterError):
+            wrong = isinstance(error, InputError | ParameterError | VerificationError)
+            if kept.saved and not wrong:
                 resumption.note(
                     f"{part.path} keeps {kept.saved:,} of {len(resumption.order):,} RoIs; "
                     "the same command goes on from there"

@@ -25,6 +25,7 @@ ORDER = (
     "datatypes",
     "geometry", "levels",
     "columns", "quantization_error", "value_error",
+    "reference", "verification",
     "error_table", "thresholds",
     "onnx_wire", "graphs", "export_graphs",
     "native",
