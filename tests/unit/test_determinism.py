@@ -31,9 +31,11 @@ WAYS = [(1, 32 << 20, 1), (3, 32 << 20, 60), (2, 1, 7), (5, 3000, 13)]
 
 
 @pytest.fixture(params=PROVIDERS)
-def provider(request):
+def provider(request, monkeypatch):
+    """Each provider; the compiled kernels start as many threads for little as for much."""
     if request.param == "native":
         pytest.importorskip("numba")
+        monkeypatch.setattr("roicli.native.VALUES_PER_THREAD", 1)
     return request.param
 
 

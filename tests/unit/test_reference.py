@@ -223,3 +223,14 @@ def test_a_box_that_may_be_divided_otherwise_is_left_out():
     assert np.isinf(whole(MAP, on_the_edge, spec, 8.0)[2]).all()
     assert np.isfinite(whole(MAP, on_the_edge, spec)[2]).all()
     assert np.isfinite(whole(MAP, between, spec, 8.0)[2]).all()
+
+
+def test_a_sum_that_overflows_is_left_out_although_its_mean_would_not():
+    feature_map = np.full((1, 9, 9), 3e38, np.float32)
+    box = np.float32([[1, 1, 7, 7]])
+    for ratio, overflows in ((1, False), (2, True)):
+        spec = AlignSpec((2, 2), 1.0, ratio)
+        assert np.isinf(run(spec, feature_map, box)).all() == overflows
+        values, _, bound = whole(feature_map, box[0], spec)
+        np.testing.assert_allclose(values, 3e38, rtol=1e-6)
+        assert np.isinf(bound).all() == overflows

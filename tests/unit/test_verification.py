@@ -276,14 +276,19 @@ def test_a_right_operator_is_not_accused(corners, name, kind, options, provider)
 
 @pytest.mark.parametrize("name", CALLS)
 def test_the_sample_data_over_a_pyramid(name, provider):
-    operator, options = CALLS[name]
-    result = operator(FPN, TEXT_ROIS, levels="p3,p4,p5", provider=provider, verify=True, **options)
+    operator, own = CALLS[name]
+    large = [[0, 0, 0, 512, 512], [1, 3, 3, 500, 509], [0, 9, 9, 250, 260]]
+    rois = np.concatenate([np.load(TEXT_ROIS), np.array(large, np.float32)])
+    options = {"levels": "p3,p4,p5", "provider": provider, **own}
+    result = operator(FPN, rois, verify=200, **options)
+    assert set(result.errors.column("level")) == {3, 4, 5}
     found = result.verification
-    assert (found.rois, found.rois_in_all) == (64, 102)
-    assert (found.values, found.left_out) == (64 * 24 * 49, 0)
+    assert (found.rois, found.rois_in_all) == (105, 105)
+    assert (found.values, found.left_out) == (105 * 24 * 49, 0)
     assert found.largest.ulp == 0 if operator is roicli.pool else 0 < found.largest.ulp < 8
-    again = operator(FPN, TEXT_ROIS, levels="p3,p4,p5", provider=provider, verify=True, **options)
-    assert again.verification == found
+    few = operator(FPN, rois, verify=True, **options).verification
+    assert (few.rois, few.rois_in_all) == (64, 105)
+    assert operator(FPN, rois, verify=True, **options).verification == few
 
 
 def test_the_largest_deviation_is_where_it_says():
