@@ -40,3 +40,7 @@ class ProviderError(RoicliError):
     """An execution provider is missing, does not load, or failed while it ran."""
 
     exit_code = 3
+
+
+class DeviceMemoryError(ProviderError):
+    """The device that computes has too little memory for what it was given."""

@@ -90,11 +90,11 @@ def _add_align(builder: GraphBuilder, spec: AlignSpec, dtype: FloatType) -> str:
     batch = builder.add("Squeeze", math.whole(math.column("rois", 0, 1)), axis)
     corners = math.column("rois", 1, 5)
     if spec.native_to_roi_align:
-        return add_roi_align(builder, spec, corners, batch)
+        return add_roi_align(builder, spec, corners, batch, dtype)
     counts = (spec.sampling_ratio, spec.sampling_ratio)
     if spec.sampling_grid == "thirds":
         corners = _add_thirds_shift(math, corners, spec)
-    return add_roi_align(builder, spec, corners, batch, counts)
+    return add_roi_align(builder, spec, corners, batch, dtype, counts)
 
 
 def _add_thirds_shift(math: Arithmetic, corners: str, spec: AlignSpec) -> str:

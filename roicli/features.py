@@ -47,14 +47,14 @@ class FeatureLevel:
         stored = math.prod(self.shape[1:]) * self.stored.dtype.itemsize
         return stored + (0 if self.stored.dtype == self.compute_dtype else self.computed_bytes)
 
-    def read_image(self, index: int, buffer: MapBuffer) -> FloatArray:
-        """Image ``index`` as (C, H, W) in the buffer's dtype."""
+    def read_image(self, index: int, buffer: MapBuffer, keep_float16: bool = False) -> FloatArray:
+        """Image ``index`` as (C, H, W) in the buffer's dtype, or as float16 where it is kept."""
         stored = buffer.stored_view(self.shape[1:], self.stored.dtype)
         if len(self.stored.shape) == 3:
             stored[...] = self.stored.read_all()
         else:
             self.stored.read_item_into(index, stored)
-        if stored.dtype == buffer.dtype:
+        if stored.dtype == buffer.dtype or (keep_float16 and stored.dtype == np.float16):
             return stored
         upcast = buffer.upcast_view(self.shape[1:])
         np.copyto(upcast, stored, casting="unsafe")

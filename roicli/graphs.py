@@ -14,6 +14,7 @@ import numpy as np
 
 from roicli.datatypes import AlignSpec, Array, FloatType, PoolSpec, Size
 from roicli.onnx_wire import (
+    ELEMENT_TYPES,
     Attribute,
     Dimension,
     encode_model,
@@ -22,7 +23,7 @@ from roicli.onnx_wire import (
     encode_value,
 )
 
-INT64 = np.dtype(np.int64)
+INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
 TO_THE_END = np.iinfo(np.int64).max
 
 
@@ -60,6 +61,13 @@ class GraphBuilder:
         """Append a 1-D int64 initializer."""
         return self.constant(np.array(values, np.int64))
 
+    def split(self, value: str, sizes: str, parts: int, axis: int) -> list[str]:
+        """``value`` cut along ``axis`` into ``parts``, whose sides are the 1-D tensor ``sizes``."""
+        self.count += 1
+        names = [f"v{self.count}_{part}" for part in range(parts)]
+        self.nodes.append(encode_node("Split", [value, sizes], names, axis=axis))
+        return names
+
     def strided(self, value: str, axis: int, start: int, step: int) -> str:
         """``value[start::step]`` along ``axis``."""
         bounds = [self.integers(number) for number in (start, TO_THE_END, axis, step)]
@@ -92,7 +100,12 @@ def fine_grid_steps(spec: AlignSpec, counts: Size) -> Size:
 
 
 def add_roi_align(
-    builder: GraphBuilder, spec: AlignSpec, corners: str, batch: str, counts: Size | None = None
+    builder: GraphBuilder,
+    spec: AlignSpec,
+    corners: str,
+    batch: str,
+    dtype: FloatType,
+    counts: Size | None = None,
 ) -> str:
     """RoI Align of ``features`` at ``corners`` (k, 4): one node, or a fine grid that is pooled.
 
@@ -122,10 +135,12 @@ def add_roi_align(
         return builder.add(
             "MaxPool", samples, name="roi_features", kernel_shape=counts, strides=step
         )
-    return _add_ordered_mean(builder, samples, counts, step)
+    return _add_ordered_mean(builder, samples, counts, step, dtype)
 
 
-def _add_ordered_mean(builder: GraphBuilder, samples: str, counts: Size, step: Size) -> str:
+def _add_ordered_mean(
+    builder: GraphBuilder, samples: str, counts: Size, step: Size, dtype: FloatType
+) -> str:
     """Mean of the first ``counts`` samples of each ``step``: along x, then along y, then divided.
 
     A pooling or reduction node may add in any order; this chain fixes the bits.
@@ -137,14 +152,14 @@ def _add_ordered_mean(builder: GraphBuilder, samples: str, counts: Size, step: S
         total = parts[0]
         for part in parts[1:]:
             total = builder.add("Add", total, part)
-    divisor = builder.constant(np.array(counts[0] * counts[1], np.float32))
-    return builder.add("Div", total, builder.add("CastLike", divisor, total), name="roi_features")
+    divisor = builder.constant(np.array(counts[0] * counts[1], dtype))
+    return builder.add("Div", total, divisor, name="roi_features")
 
 
 def build_align_graph(spec: AlignSpec, dtype: FloatType, counts: Size | None = None) -> Graph:
     """RoI Align: ``features`` (N, C, H, W), ``corners`` (k, 4), ``batch_index`` (k,) int64."""
     builder = GraphBuilder()
-    output = add_roi_align(builder, spec, "corners", "batch_index", counts)
+    output = add_roi_align(builder, spec, "corners", "batch_index", dtype, counts)
     inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
         "features": (dtype, ("N", "C", "H", "W")),
         "corners": (dtype, ("K", 4)),
@@ -193,17 +208,50 @@ def build_cell_table_graph(dtype: FloatType) -> Graph:
     return finish_graph(builder, shapes, output, dtype, ("cells", "C"))
 
 
-def build_window_max_graph(dtype: FloatType) -> Graph:
-    """``cell_table`` (cells, C) and ``windows`` (bins, L) int64 to the maxima (bins, C).
+def build_placing_graph(stored: FloatType, dtype: FloatType) -> Graph:
+    """``features`` (N, C, H, W) as they are stored to ``placed``, the same in ``dtype``.
 
-    A window lists the cells of one bin, repeating some where the bin has fewer than L: a maximum
-    does not mind.
+    What it gives stays on the session's device.
     """
     builder = GraphBuilder()
-    values = builder.add("Gather", "cell_table", "windows", axis=0)
-    output = builder.add("ReduceMax", values, builder.integers(1), name="bin_maxima", keepdims=0)
+    if stored == dtype:
+        output = builder.add("Identity", "features", name="placed")
+    else:
+        output = builder.add("Cast", "features", name="placed", to=ELEMENT_TYPES[dtype.name])
+    sides = ("N", "C", "H", "W")
+    return finish_graph(builder, {"features": (stored, sides)}, output, dtype, sides)
+
+
+def build_window_pool_graph(dtype: FloatType, groups: int) -> Graph:
+    """RoI Pool from ``cell_table`` (cells, C): maxima over windows of cells, in ``groups`` groups.
+
+    ``windows`` (B, 4) int32, group by group: a window's first cell, the cells of one of its rows,
+    its last place (cells - 1), and how many cells of the map stand between two of its rows.
+    ``window_counts`` (groups,) int64 of them are in each group. ``places`` (sum of lengths,) int32
+    is 0, 1, 2 ... for each group up to its length, and ``lengths`` (groups,) int64 says how far:
+    places past a window's last stay on it, for a maximum does not mind a cell twice.
+    ``number_of_bin`` (K, P_h, P_w) int32 says which window a bin is.
+    """
+    builder = GraphBuilder()
+    add = builder.add
+    windows = builder.split("windows", "window_counts", groups, axis=0)
+    places = builder.split("places", "lengths", groups, axis=0)
+    one_each, axis = builder.integers(1, 1, 1, 1), builder.integers(1)
+    maxima = []
+    for window, place in zip(windows, places, strict=True):
+        first, width, last, gap = builder.split(window, one_each, 4, axis=1)
+        inside = add("Min", place, last)
+        jumps = add("Mul", add("Div", inside, width), gap)
+        values = add("Gather", "cell_table", add("Add", add("Add", first, inside), jumps), axis=0)
+        maxima.append(add("ReduceMax", values, axis, keepdims=0))
+    found = add("Gather", add("Concat", *maxima, axis=0), "number_of_bin", axis=0)
+    output = add("Transpose", found, name="roi_features", perm=(0, 3, 1, 2))
     inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
         "cell_table": (dtype, ("cells", "C")),
-        "windows": (INT64, ("bins", "L")),
+        "windows": (INT32, ("B", 4)),
+        "window_counts": (INT64, (groups,)),
+        "places": (INT32, ("places",)),
+        "lengths": (INT64, (groups,)),
+        "number_of_bin": (INT32, ("K", "P_h", "P_w")),
     }
-    return finish_graph(builder, inputs, output, dtype, ("bins", "C"))
+    return finish_graph(builder, inputs, output, dtype, ("K", "C", "P_h", "P_w"))

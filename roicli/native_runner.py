@@ -6,6 +6,7 @@ import numpy as np
 
 from roicli import native
 from roicli.datatypes import AlignSpec, FloatArray, OperatorSpec
+from roicli.placed_map import MapPlacer, PlacedMap
 
 
 class NativeRunner:
@@ -14,14 +15,16 @@ class NativeRunner:
     def __init__(self, spec: OperatorSpec, threads: int) -> None:
         self._spec = spec
         self._threads = threads
-        self._map: FloatArray = np.empty((0, 0, 0), np.float32)
+        self._placer = MapPlacer(np.dtype(np.float32))
+        self._map: FloatArray | None = None
 
-    def load(self, feature_map: FloatArray) -> None:
+    def load(self, feature_map: FloatArray | PlacedMap) -> None:
         """Take the map (C, H, W) that the next RoIs are on."""
-        self._map = np.ascontiguousarray(feature_map)
+        self._map = self._placer.place(feature_map).host
 
     def run(self, corners: FloatArray, out: FloatArray) -> None:
         """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
+        assert self._map is not None
         if isinstance(self._spec, AlignSpec):
             native.run_roi_align(self._map, corners, self._spec, out, self._threads)
         else:

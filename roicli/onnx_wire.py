@@ -18,7 +18,7 @@ from roicli.datatypes import Array
 IR_VERSION = 8  # what onnx pairs with opset 18
 OPSET = 18
 
-ELEMENT_TYPES = {"float32": 1, "int64": 7, "bool": 9, "float16": 10, "float64": 11}
+ELEMENT_TYPES = {"float32": 1, "int32": 6, "int64": 7, "bool": 9, "float16": 10, "float64": 11}
 
 Attribute = int | float | str | Sequence[int]
 Dimension = int | str

@@ -15,7 +15,6 @@ from roicli.exceptions import InputError, ParameterError
 from roicli.features import FeatureArgument, MapBuffer
 from roicli.opened_run import Run, open_run
 from roicli.pipeline import Engine
-from roicli.runtime import build_runner
 from roicli.storage.address import parse_address
 from roicli.storage.opening import open_array
 from roicli.validation import check_sampling_memory
@@ -42,11 +41,7 @@ class OpenedRoi:
 
     def run(self, spec: OperatorSpec) -> FloatArray:
         """(C, P_h, P_w): what the operator gives for this RoI, by really running it."""
-        engine = self.engine
-        # RoI Pool has no CUDA graph, so its part runs on the CPU.
-        on_cpu = engine.provider == "cuda" and isinstance(spec, PoolSpec)
-        provider = "cpu" if on_cpu else engine.provider
-        runner = build_runner(spec, self.feature_map.dtype, provider, engine.threads)
+        runner = self.engine.build_runner(spec, self.feature_map.dtype)
         out = np.empty((1, len(self.feature_map), *spec.output_size), self.feature_map.dtype)
         runner.load(self.feature_map)
         runner.run(self.rois.corners.astype(out.dtype), out)

@@ -19,29 +19,23 @@ from typing import Any, cast
 import numpy as np
 
 from roicli.datatypes import AlignSpec, Array, FloatArray, IntArray, OperatorSpec, PoolSpec, RoIs
+from roicli.devices import HOST, Device
+from roicli.engine import Engine as Engine  # part of what a run is opened with
 from roicli.features import FeaturePyramid, MapBuffer
 from roicli.geometry import quantize_rois
-from roicli.runtime import Runner, build_runner
+from roicli.host_memory import allocate_block
+from roicli.placed_map import MapPlacer, PlacedMap
+from roicli.runtime import Runner
 from roicli.storage.result_file import ResultWriter
 from roicli.value_error import measure_value_errors
 from roicli.verification import Verifier
 from roicli.visits import MapVisit, plan_visits, skip_finished
-from roicli.vocabulary import Provider
 
 # Interpolated values of one block: about a second of ONNX Runtime on a core or two.
 WORK_A_BLOCK = 1 << 29
 
 # Told (RoIs done, RoIs in all, bytes written).
 Progress = Callable[[int, int, int], None]
-
-
-@dataclass(frozen=True)
-class Engine:
-    """What runs the operators: a provider already chosen, and how many threads."""
-
-    provider: Provider
-    threads: int
-    block_bytes: int = 32 << 20
 
 
 @dataclass
@@ -67,16 +61,18 @@ def _read_ahead(
     visits: Sequence[MapVisit],
     reader: ThreadPoolExecutor,
     times: StageTimes,
-) -> Iterator[tuple[MapVisit, FloatArray]]:
-    """Each visit with its map, while the next map is read into the other of two buffers."""
+    placer: MapPlacer,
+) -> Iterator[tuple[MapVisit, PlacedMap]]:
+    """Each visit with its map on the device, while the next one is read, and put there too."""
     buffers = [MapBuffer(pyramid.compute_dtype) for _ in range(2)]
 
-    def read(number: int) -> FloatArray:
-        visit = visits[number]
+    def read(number: int) -> PlacedMap:
+        visit, buffer = visits[number], buffers[number % 2]
         with times.measure("read"):
-            return pyramid.levels[visit.level].read_image(visit.image, buffers[number % 2])
+            level = pyramid.levels[visit.level]
+            return placer.place(level.read_image(visit.image, buffer, placer.upcasts))
 
-    ahead: Future[FloatArray] | None = reader.submit(read, 0) if visits else None
+    ahead: Future[PlacedMap] | None = reader.submit(read, 0) if visits else None
     for number, visit in enumerate(visits):
         assert ahead is not None
         feature_map = ahead.result()
@@ -96,11 +92,12 @@ class OutputBlocks:
         pool: ThreadPoolExecutor,
         times: StageTimes,
         most_rows: int,
+        device: Device = HOST,
     ) -> None:
         row_bytes = math.prod(row_shape) * dtype.itemsize
         self.rows = max(1, min(block_bytes // max(row_bytes, 1), most_rows))
         self._writer, self._pool, self._times = writer, pool, times
-        self._shape, self._dtype = row_shape, dtype
+        self._shape, self._dtype, self._device = row_shape, dtype, device
         self._blocks: list[Array] = [np.empty((0, *row_shape), dtype) for _ in range(2)]
         self._written: list[Future[None] | None] = [None, None]
         self._turn = 0
@@ -110,7 +107,8 @@ class OutputBlocks:
         self._turn = 1 - self._turn
         self._wait(self._turn)
         if len(self._blocks[self._turn]) < count:
-            self._blocks[self._turn] = np.empty((count, *self._shape), self._dtype)
+            shape = (count, *self._shape)
+            self._blocks[self._turn] = allocate_block(self._device, shape, self._dtype)
         return self._blocks[self._turn][:count]
 
     def write(self, rows: IntArray, block: Array) -> None:
@@ -162,21 +160,24 @@ def run_operator(
     progress(done, len(rois), 0)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as write_pool:
         blocks = OutputBlocks(
-            writer, row_shape, dtype, engine.block_bytes, write_pool, times, most_rows
-        )
-        for visit, feature_map in _read_ahead(pyramid, visits, reader, times):
+            writer, row_shape, dtype, engine.block_bytes, write_pool, times, most_rows,
+            engine.device,
+        )  # fmt: skip
+        placer = engine.build_placer(dtype)
+        for visit, feature_map in _read_ahead(pyramid, visits, reader, times, placer):
             runner = runner_of_level(visit.level)
             with times.measure("run"):
                 runner.load(feature_map)
                 if values is not None:
                     values[visit.level].load(feature_map)
+                seen = feature_map.on_host(dtype) if verifier is not None else None
             for start in range(0, len(visit.rows), blocks.rows):
                 rows = visit.rows[start : start + blocks.rows]
                 block = blocks.next_block(len(rows))
                 with times.measure("run"):
                     runner.run(corners[rows], block)
-                    if verifier is not None:
-                        verifier.check_block(visit.level, feature_map, rows, corners[rows], block)
+                    if verifier is not None and seen is not None:
+                        verifier.check_block(visit.level, seen, rows, corners[rows], block)
                     if values is not None:
                         values[visit.level].measure(rows, corners[rows])
                 blocks.write(rows, block)
@@ -194,7 +195,7 @@ def _rows_of_work(spec: OperatorSpec, channels: int) -> int:
 class NoRunner:
     """Stands in where values are measured and nobody wants the features."""
 
-    def load(self, feature_map: FloatArray) -> None:
+    def load(self, feature_map: FloatArray | PlacedMap) -> None:
         """Needs no map."""
 
     def run(self, corners: FloatArray, out: FloatArray) -> None:
@@ -210,9 +211,7 @@ def _lazy_runners(
     def runner_of_level(level: int) -> Runner:
         if specs is None:
             return NoRunner()
-        return build_runner(
-            specs[level], dtype, engine.provider, engine.threads, engine.block_bytes
-        )
+        return engine.build_runner(specs[level], dtype)
 
     return runner_of_level
 
@@ -238,18 +237,14 @@ class ValueMeasurer:
         maximum = replace(align, mode="max")
         warp = replace(maximum, spatial_scale=1.0, aligned=True)
         specs: list[OperatorSpec] = [pool, average, maximum, warp]
-        providers = [_pool_on(engine), *[engine.provider] * 3]
-        self._runners = [
-            build_runner(spec, dtype, provider, engine.threads, engine.block_bytes)
-            for spec, provider in zip(specs, providers, strict=True)
-        ]
+        self._runners = [engine.build_runner(spec, dtype) for spec in specs]
         self._shape: tuple[int, ...] = pool.output_size
         self._dtype = dtype
         self._channels = 0
 
-    def load(self, feature_map: FloatArray) -> None:
-        """Take the map (C, H, W) that the next RoIs are on."""
-        self._channels = len(feature_map)
+    def load(self, feature_map: PlacedMap) -> None:
+        """Take the map that the next RoIs are on, which all four operators share."""
+        self._channels = feature_map.shape[0]
         for runner in self._runners:
             runner.load(feature_map)
 
@@ -271,8 +266,3 @@ class ValueMeasurer:
             # Without a pooled region there is nothing that the value error could come from.
             undefined = empty if name.startswith("share_") else np.zeros_like(empty)
             self._columns[name][rows] = np.where(undefined, np.nan, column)
-
-
-def _pool_on(engine: Engine) -> Provider:
-    """RoI Pool has no CUDA graph yet, so its part of the attribution runs on the CPU."""
-    return "cpu" if engine.provider == "cuda" else engine.provider

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -18,9 +19,13 @@ from roicli.datatypes import (
     OperatorSpec,
     PoolSpec,
 )
-from roicli.geometry import align_boxes, fine_grid_rois, quantize_rois, sampling_counts
+from roicli.devices import HOST, Device, device_of
+from roicli.exceptions import DeviceMemoryError
+from roicli.geometry import align_boxes, fine_grid_rois, sampling_counts
+from roicli.placed_map import NO_MAP, MapPlacer, PlacedMap, too_small
 from roicli.sessions import Session
 from roicli.vocabulary import Provider
+from roicli.window_runner import WindowMaxRunner
 
 SCRATCH_BYTES = 32 << 20
 
@@ -28,34 +33,36 @@ SCRATCH_BYTES = 32 << 20
 class Runner(Protocol):
     """Runs one operator on the RoIs of one map at a time."""
 
-    def load(self, feature_map: FloatArray) -> None:
+    def load(self, feature_map: FloatArray | PlacedMap) -> None:
         """Take the map (C, H, W) that the next RoIs are on."""
 
     def run(self, corners: FloatArray, out: FloatArray) -> None:
         """RoIs (k, 4) in image pixels, in the map's dtype, to ``out`` (k, C, P_h, P_w)."""
 
 
-def _same_nans(values: FloatArray) -> FloatArray:
+def _same_nans(values: FloatArray) -> None:
     """Every NaN of ``values`` made the same one, in place.
 
     Which of two NaNs an addition hands on depends on where a vector of values ends, and so on how
     many RoIs run together.
     """
     values[np.isnan(values)] = np.nan
-    return values
 
 
 class RoiAlignRunner:
     """RoI Align by one RoiAlign node: average, quarters."""
 
-    def __init__(self, spec: AlignSpec, dtype: FloatType, provider: Provider, threads: int) -> None:
+    def __init__(
+        self, spec: AlignSpec, dtype: FloatType, device: Device = HOST, threads: int = 1
+    ) -> None:
         self._spec = spec
-        self._session = Session(graphs.build_align_graph(spec, dtype), provider, threads)
-        self._map: FloatArray = np.empty((1, 0, 0, 0), dtype)
+        self._session = Session(graphs.build_align_graph(spec, dtype), device, threads)
+        self._placer = MapPlacer(dtype, device, threads)
+        self._map = NO_MAP
 
-    def load(self, feature_map: FloatArray) -> None:
+    def load(self, feature_map: FloatArray | PlacedMap) -> None:
         """Take the map (C, H, W) that the next RoIs are on."""
-        self._map = np.ascontiguousarray(feature_map)[None]
+        self._map = self._placer.place(feature_map)
 
     def run(self, corners: FloatArray, out: FloatArray) -> None:
         """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
@@ -74,7 +81,7 @@ class RoiAlignRunner:
         if len(corners) == 0:
             return
         feeds = {
-            "features": self._map,
+            "features": self._map.value,
             "corners": np.ascontiguousarray(corners),
             "batch_index": np.zeros(len(corners), np.int64),
         }
@@ -97,27 +104,26 @@ class FineGridRunner:
         self,
         spec: AlignSpec,
         dtype: FloatType,
-        provider: Provider,
-        threads: int,
+        device: Device = HOST,
+        threads: int = 1,
         scratch_bytes: int = SCRATCH_BYTES,
     ) -> None:
         self._spec = spec
         self._samples = scratch_bytes // dtype.itemsize
 
-        @lru_cache(maxsize=256)
+        # A CUDA session has library handles of its own, which take memory on the device.
+        @lru_cache(maxsize=64 if device.resident else 256)
         def session(counts: tuple[int, int]) -> Session:
             graph = graphs.build_align_graph(spec, dtype, counts)
-            return Session(graph, provider, threads)
+            return Session(graph, device, threads, keeps_memory=False)
 
         self._session = session
-        self._map: FloatArray = np.empty((1, 0, 0, 0), dtype)
-        self._finite = True
+        self._placer = MapPlacer(dtype, device, threads)
+        self._map = NO_MAP
 
-    def load(self, feature_map: FloatArray) -> None:
+    def load(self, feature_map: FloatArray | PlacedMap) -> None:
         """Take the map (C, H, W) that the next RoIs are on."""
-        self._map = np.ascontiguousarray(feature_map)[None]
-        # Neither is finite where some cell is NaN.
-        self._finite = bool(np.isfinite(feature_map.max()) and np.isfinite(feature_map.min()))
+        self._map = self._placer.place(feature_map)
 
     def run(self, corners: FloatArray, out: FloatArray) -> None:
         """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
@@ -130,12 +136,17 @@ class FineGridRunner:
                 out[rows] = 0
                 continue
             feeds = {
-                "features": self._map,
+                "features": self._map.value,
                 "corners": fine[rows],
                 "batch_index": np.zeros(len(rows), np.int64),
             }
-            samples = self._session((down, across)).run(feeds)
-            out[rows] = samples if self._finite else _same_nans(samples)
+            in_place = len(rows) == rows[-1] - rows[0] + 1 and bool(np.all(np.diff(rows) == 1))
+            found = out[rows[0] : rows[-1] + 1] if in_place else np.empty_like(out[: len(rows)])
+            self._session((down, across)).run_into(feeds, found)
+            if not self._map.is_finite:
+                _same_nans(found)
+            if not in_place:
+                out[rows] = found
 
     def _groups(self, counts: IntArray, channels: int) -> Iterator[IntArray]:
         """Rows of one grid each, few enough that their samples fit the scratch."""
@@ -152,15 +163,16 @@ class FineGridRunner:
 class MaxRoiPoolRunner:
     """RoI Pool by MaxRoiPool, whose kernel is serial: chunks of RoIs on Python threads."""
 
-    def __init__(self, spec: PoolSpec, threads: int) -> None:
-        self._session = Session(graphs.build_max_roi_pool_graph(spec), "cpu", 1)
+    def __init__(self, spec: PoolSpec, threads: int, device: Device = HOST) -> None:
+        self._session = Session(graphs.build_max_roi_pool_graph(spec), device, 1)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="max-roi-pool")
-        self._map: FloatArray = np.empty((1, 0, 0, 0), np.float32)
+        self._placer = MapPlacer(np.dtype(np.float32))
+        self._map = NO_MAP
 
-    def load(self, feature_map: FloatArray) -> None:
+    def load(self, feature_map: FloatArray | PlacedMap) -> None:
         """Take the map (C, H, W) that the next RoIs are on."""
-        self._map = np.ascontiguousarray(feature_map)[None]
+        self._map = self._placer.place(feature_map)
 
     def run(self, corners: FloatArray, out: FloatArray) -> None:
         """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
@@ -171,77 +183,40 @@ class MaxRoiPoolRunner:
 
         def run_chunk(start: int) -> None:
             rows = slice(start, start + chunk)
-            self._session.run_into({"features": self._map, "rois": rois[rows]}, out[rows])
+            self._session.run_into({"features": self._map.value, "rois": rois[rows]}, out[rows])
 
         for done in self._pool.map(run_chunk, range(0, len(rois), chunk)):
             assert done is None
 
 
-class WindowMaxRunner:
-    """RoI Pool by index windows: every rule, every float type, standard nodes only.
+class HalvingRunner:
+    """Runs another runner in blocks that fit the memory of a device: too large a one is halved."""
 
-    Bins are grouped by the size of their window, so nothing is padded. The cells of one look-up
-    take ``scratch_bytes`` at most, or one bin's. A bin with a NaN among its cells is NaN: whether
-    ReduceMax hands a NaN on depends on where its vectors end, and so on how many bins run together.
-    """
+    def __init__(self, runner: Runner, device: Device) -> None:
+        self.runner, self._device = runner, device
+        self._most = sys.maxsize
 
-    def __init__(
-        self,
-        spec: PoolSpec,
-        dtype: FloatType,
-        provider: Provider,
-        threads: int,
-        scratch_bytes: int = SCRATCH_BYTES,
-    ) -> None:
-        self._spec = spec
-        self._scratch_bytes = scratch_bytes
-        self._table_session = Session(graphs.build_cell_table_graph(dtype), provider, threads)
-        self._window_session = Session(graphs.build_window_max_graph(dtype), provider, threads)
-        self._table: FloatArray = np.empty((0, 0), dtype)
-        self._nan_table: FloatArray | None = None
-        self._map_size = (0, 0)
-
-    def load(self, feature_map: FloatArray) -> None:
-        """Take the map (C, H, W) that the next RoIs are on."""
-        self._map_size = feature_map.shape[1], feature_map.shape[2]
-        self._table = self._table_session.run({"features": feature_map[None]})
-        self._nan_table = None
-        if np.isnan(feature_map.max()):
-            marks = np.isnan(feature_map).astype(feature_map.dtype)
-            self._nan_table = self._table_session.run({"features": marks[None]})
+    def load(self, feature_map: FloatArray | PlacedMap) -> None:
+        """Take the map (C, H, W) that the next RoIs are on. Raises DeviceMemoryError."""
+        try:
+            self.runner.load(feature_map)
+        except DeviceMemoryError as error:
+            raise too_small(self._device, "one image", error) from error
 
     def run(self, corners: FloatArray, out: FloatArray) -> None:
-        """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
-        height, width = self._map_size
-        x_bins, y_bins = quantize_rois(corners, self._spec)
-        top, bottom = (edge[:, :, None] for edge in y_bins.clipped(height))
-        left, right = (edge[:, None, :] for edge in x_bins.clipped(width))
-        shape = (len(corners), *self._spec.output_size)
-        edges = [np.broadcast_to(edge, shape).reshape(-1) for edge in (top, left, bottom, right)]
-        maxima = np.zeros((edges[0].size, out.shape[1]), out.dtype)
-        self._look_up(self._table, edges, maxima)
-        if self._nan_table is not None:
-            marked = np.zeros_like(maxima)
-            self._look_up(self._nan_table, edges, marked)
-            maxima[marked > 0] = np.nan
-        out[...] = maxima.reshape(*shape, out.shape[1]).transpose(0, 3, 1, 2)
-
-    def _look_up(self, table: FloatArray, edges: list[IntArray], maxima: FloatArray) -> None:
-        top, left, bottom, right = edges
-        tall, wide = np.maximum(bottom - top, 0), np.maximum(right - left, 0)
-        size = np.where((tall > 0) & (wide > 0), tall * (self._map_size[1] + 1) + wide, 0)
-        order = np.argsort(size, kind="stable")
-        order = order[np.searchsorted(size[order], 1) :]  # empty bins stay zero
-        cuts = np.flatnonzero(np.diff(size[order])) + 1
-        for group in np.split(order, cuts) if len(order) else []:
-            rows = np.arange(tall[group[0]])[:, None] * self._map_size[1]
-            window = (rows + np.arange(wide[group[0]])[None, :]).reshape(-1)
-            block = max(1, self._scratch_bytes // (len(window) * maxima[0].nbytes))
-            for start in range(0, len(group), block):
-                bins = group[start : start + block]
-                first = top[bins] * self._map_size[1] + left[bins]
-                feeds = {"cell_table": table, "windows": first[:, None] + window[None, :]}
-                maxima[bins] = self._window_session.run(feeds)
+        """RoIs (k, 4) to ``out`` (k, C, P_h, P_w). Raises DeviceMemoryError."""
+        start = 0
+        while start < len(corners):
+            rows = slice(start, start + min(self._most, len(corners) - start))
+            try:
+                self.runner.run(corners[rows], out[rows])
+                start = rows.stop
+            except DeviceMemoryError as error:
+                tried = rows.stop - start
+                if tried == 1:
+                    raise too_small(self._device, "one image and one RoI", error) from error
+                # What was too much for this map is not tried again on the next.
+                self._most = tried // 2
 
 
 def build_runner(
@@ -250,17 +225,29 @@ def build_runner(
     provider: Provider,
     threads: int,
     scratch_bytes: int = SCRATCH_BYTES,
+    device: Device | None = None,
 ) -> Runner:
-    """The runner for a spec; ``provider`` is a choice already made, not ``auto``."""
+    """The runner for a spec; ``provider`` is a choice already made, not ``auto``.
+
+    ``device`` is the provider's, with its limits; None is its first, without any.
+    """
     if provider == "native":
         from roicli.native_runner import NativeRunner
 
         native: Runner = NativeRunner(spec, threads)
         return native
+    device = device_of(provider) if device is None else device
+    runner = _build_session_runner(spec, dtype, device, threads, scratch_bytes)
+    return HalvingRunner(runner, device) if device.resident else runner
+
+
+def _build_session_runner(
+    spec: OperatorSpec, dtype: FloatType, device: Device, threads: int, scratch_bytes: int
+) -> Runner:
     if isinstance(spec, PoolSpec):
-        if spec.native_to_max_roi_pool and dtype == np.float32:
-            return MaxRoiPoolRunner(spec, threads)
-        return WindowMaxRunner(spec, dtype, provider, threads, scratch_bytes)
+        if spec.native_to_max_roi_pool and dtype == np.float32 and not device.resident:
+            return MaxRoiPoolRunner(spec, threads, device)
+        return WindowMaxRunner(spec, dtype, device, threads, scratch_bytes)
     if spec.native_to_roi_align:
-        return RoiAlignRunner(spec, dtype, provider, threads)
-    return FineGridRunner(spec, dtype, provider, threads, scratch_bytes)
+        return RoiAlignRunner(spec, dtype, device, threads)
+    return FineGridRunner(spec, dtype, device, threads, scratch_bytes)

@@ -14,16 +14,17 @@ from typing import Unpack
 
 import numpy as np
 
-from roicli.datatypes import AlignSpec, Array, FloatArray, IntArray
+from roicli.datatypes import AlignSpec, Array, FloatArray, FloatType, IntArray
 from roicli.error_table import measure_statistics
 from roicli.exceptions import InputError, ParameterError
 from roicli.features import FeatureArgument, MapBuffer
 from roicli.geometry import align_boxes, sampling_counts
 from roicli.opened_run import Run, open_run
+from roicli.placed_map import PlacedMap
 from roicli.precise_pool import pool_precisely
 from roicli.quantization_error import divide_where_positive, size_classes
 from roicli.roi_sample import choose_visits, rows_of
-from roicli.runtime import Runner, build_runner
+from roicli.runtime import Runner
 from roicli.settings import OperatorOptions
 from roicli.validation import MAX_SAMPLES_BYTES, SAMPLE_BYTES
 from roicli.visits import MapVisit
@@ -166,9 +167,12 @@ def _measure_visit(
     """Every ratio on the RoIs of one map, size class by size class, block by block."""
     spec = run.scaled(run.setting.align)[visit.level]
     corners = run.inputs.rois.corners[visit.rows].astype(feature_map.dtype)
-    runners = {ratio: _load(run, spec, ratio, feature_map) for ratio in RATIOS}
+    dtype = feature_map.dtype
+    placed = run.engine.build_placer(dtype).place(feature_map)
+    runners = {ratio: _load(run, spec, ratio, dtype, placed) for ratio in RATIOS}
     # The usual grid whatever the spec's, for both tend to the exact mean.
-    fine_runner = _load(run, replace(spec, sampling_grid="quarters"), FINE_GRID, feature_map)
+    usual = replace(spec, sampling_grid="quarters")
+    fine_runner = _load(run, usual, FINE_GRID, dtype, placed)
     step = max(1, BLOCK_VALUES // (len(feature_map) * math.prod(spec.output_size)))
     for name in SIZE_CLASSES:
         rows = np.flatnonzero(classes == name.encode())
@@ -187,13 +191,9 @@ def _measure_visit(
                 found.samples[places[here]] = _samples(block, replace(spec, sampling_ratio=ratio))
 
 
-def _load(run: Run, spec: AlignSpec, ratio: int, feature_map: FloatArray) -> Runner:
-    chosen = replace(spec, sampling_ratio=ratio)
-    engine = run.engine
-    runner = build_runner(
-        chosen, feature_map.dtype, engine.provider, engine.threads, engine.block_bytes
-    )
-    runner.load(feature_map)
+def _load(run: Run, spec: AlignSpec, ratio: int, dtype: FloatType, placed: PlacedMap) -> Runner:
+    runner = run.engine.build_runner(replace(spec, sampling_ratio=ratio), dtype)
+    runner.load(placed)
     return runner
 
 
