@@ -11,6 +11,8 @@ import numpy as np
 
 from roicli.columns import VALUE_COLUMNS
 from roicli.datatypes import AlignSpec, Array, FloatArray, OperatorSpec
+from roicli.device_memory import plan_device
+from roicli.devices import Device
 from roicli.error_table import ErrorTable, MapGeometry
 from roicli.exceptions import ParameterError
 from roicli.features import FeatureArgument, FeaturePyramid
@@ -108,12 +110,12 @@ def open_run(
         reading["spatial_scale"] = node.spatial_scale
     inputs = open_inputs(features, rois, cast("InputOptions", reading), note)
     try:
-        provider = choose_provider(asked, kind, note)
+        provider = choose_provider(asked, note, options.get("device_id", 0))
         check_address_space(provider)
         if provider == "native":
             _announce_compilation(setting, inputs, note)
-        block_bytes = _plan_blocks(operator, inputs, setting, options)
-        return Run(operator, inputs, setting, Engine(provider, threads, block_bytes), asked)
+        engine = _open_engine(provider, threads, operator, inputs, setting, options)
+        return Run(operator, inputs, setting, engine, asked)
     except BaseException:
         inputs.close()
         raise
@@ -129,6 +131,34 @@ def _announce_compilation(setting: Setting, inputs: Inputs, note: Note) -> None:
         note("compiling the native kernels: some seconds, the first time only")
 
 
+def _open_engine(
+    provider: Provider,
+    threads: int,
+    operator: str,
+    inputs: Inputs,
+    setting: Setting,
+    options: Mapping[str, Any],
+) -> Engine:
+    """The provider on its device, with blocks that the host's and the device's memory allow."""
+    limit, strict = options.get("max_device_memory"), bool(options.get("strict_provider"))
+    limit = None if limit is None else parse_bytes(str(limit))
+    block_bytes = _plan_blocks(operator, inputs, setting, options)
+    if provider != "cuda":
+        return Engine(provider, threads, block_bytes, chosen_device=Device(strict=strict))
+    assert inputs.pyramid is not None
+    plan = plan_device(limit, inputs.pyramid, _row_bytes(inputs, setting))
+    device = Device("cuda", options.get("device_id", 0), limit, strict, resident=True)
+    block_bytes = min(block_bytes, plan.block_bytes)
+    return Engine(provider, threads, block_bytes, plan.scratch_bytes, device)
+
+
+def _row_bytes(inputs: Inputs, setting: Setting) -> int:
+    """The result of one RoI."""
+    assert inputs.pyramid is not None
+    values = inputs.pyramid.channels * math.prod(setting.pool.output_size)
+    return values * inputs.pyramid.compute_dtype.itemsize
+
+
 def _plan_blocks(
     operator: str, inputs: Inputs, setting: Setting, options: Mapping[str, Any]
 ) -> int:
@@ -139,12 +169,11 @@ def _plan_blocks(
         options.get("detail", silent)(f"max memory is {budget >> 20:,} MiB, a quarter of the free")
     pyramid = inputs.pyramid
     assert pyramid is not None
-    row_bytes = pyramid.channels * math.prod(setting.pool.output_size)
     return plan_block_bytes(
         parse_bytes(str(budget)),
         pyramid,
         len(inputs.rois),
-        row_bytes * pyramid.compute_dtype.itemsize,
+        _row_bytes(inputs, setting),
         operator == "errors" or bool(options.get("values")),
     )
 

@@ -87,6 +87,7 @@ def describe_run(
         "opset": OPSET,
         "provider_requested": run.asked_provider,
         "provider_used": run.engine.provider,
+        **({"device_id": run.engine.device.index} if run.engine.provider == "cuda" else {}),
         "dtype": dtype.name,
         **({"result_shape": list(shape)} if shape else {}),
         "features_name": [name for name, _, _ in names],

@@ -8,23 +8,28 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from roicli.datatypes import check_word
+from roicli.devices import Device
 from roicli.exceptions import ProviderError
-from roicli.vocabulary import Operator, Provider
+from roicli.vocabulary import Provider
 
-CUDA_INSTALL = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
 NATIVE_INSTALL = "pip install 'roicli[native]'"
-NO_MAX_ROI_POOL = "ONNX Runtime has no MaxRoiPool on CUDA"
 
 
 @dataclass(frozen=True)
 class ProviderStatus:
-    """One row of ``roicli providers``: ``reason`` says why not, ``install`` how to get it."""
+    """One row of ``roicli providers``.
+
+    ``offered`` says whether what is installed has it, ``available`` whether it loads; ``missing``
+    names libraries, ``reason`` says what is wrong and ``install`` how to get it.
+    """
 
     name: str
+    offered: bool
     available: bool
     reason: str = ""
     install: str = ""
     auto: bool = False
+    missing: tuple[str, ...] = ()
 
 
 def usable_cores() -> int:
@@ -34,31 +39,20 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _cuda_problem() -> str:
-    """Why CUDA cannot be used; empty where it can. Tries to load it where it is offered."""
-    from roicli.onnx_runtime import ort
-    from roicli.sessions import CUDA, loads_cuda
-
-    if CUDA not in ort.get_available_providers():
-        return "this onnxruntime is not built for CUDA"
-    return "" if loads_cuda() else "CUDA or cuDNN libraries, or the device, cannot be loaded"
-
-
 def describe_providers() -> list[ProviderStatus]:
     """One row per provider that roicli can use, with ``auto`` marking what ``auto`` would use."""
-    cuda_problem = _cuda_problem()
+    from roicli.cuda_setup import probe_cuda
+
+    cuda = probe_cuda()
     native = find_spec("numba") is not None
     return [
-        ProviderStatus("cpu", True, auto=bool(cuda_problem)),
+        ProviderStatus("cpu", True, True, auto=not cuda.loads),
         ProviderStatus(
-            "cuda",
-            not cuda_problem,
-            cuda_problem,
-            CUDA_INSTALL if cuda_problem else "",
-            auto=not cuda_problem,
+            "cuda", cuda.offered, cuda.loads, cuda.reason, cuda.install, cuda.loads, cuda.missing
         ),
         ProviderStatus(
             "native",
+            native,
             native,
             "" if native else "Numba is not installed",
             "" if native else NATIVE_INSTALL,
@@ -67,14 +61,16 @@ def describe_providers() -> list[ProviderStatus]:
 
 
 def choose_provider(
-    requested: Provider, operator: Operator, note: Callable[[str], None] = lambda line: None
+    requested: Provider, note: Callable[[str], None] = lambda line: None, device_id: int = 0
 ) -> Provider:
     """The provider that runs: ``cpu``, ``cuda`` or ``native``.
 
-    ``auto`` is CUDA where ONNX Runtime offers it and it loads, else the CPU. Raises ProviderError
-    where the one asked for cannot run; nothing is replaced silently.
+    ``auto`` is CUDA where ONNX Runtime offers it and it loads, else the CPU; where it is offered
+    and does not load, ``note`` is told. Raises ProviderError where the one asked for cannot run;
+    nothing is replaced silently. Raises ParameterError where ``device_id`` is none.
     """
     check_word("provider", requested, Provider)
+    Device(index=device_id)
     if requested == "cpu":
         return "cpu"
     if requested == "native":
@@ -83,21 +79,13 @@ def choose_provider(
                 "provider native needs Numba, which is not installed", NATIVE_INSTALL
             )
         return "native"
-    if requested == "cuda" and operator == "pool":
-        raise ProviderError(f"{NO_MAX_ROI_POOL}, so pool runs on: cpu, native", "--provider cpu")
-    problem = _cuda_problem()
-    if requested == "cuda" and problem:
-        raise ProviderError(f"provider cuda: {problem}; there is: {offered_names()}", CUDA_INSTALL)
-    if problem:
-        return "cpu"
-    if operator == "pool":
-        note(f"{NO_MAX_ROI_POOL}; pool runs on the CPU")
-        return "cpu"
-    return "cuda"
+    from roicli.cuda_setup import probe_cuda
 
-
-def offered_names() -> str:
-    """What this ONNX Runtime offers, as its own names."""
-    from roicli.onnx_runtime import ort
-
-    return ", ".join(ort.get_available_providers())
+    cuda = probe_cuda(device_id)
+    if cuda.loads:
+        return "cuda"
+    if requested == "cuda":
+        raise ProviderError(f"provider cuda: {cuda.reason}", cuda.install)
+    if cuda.offered:
+        note(f"CUDA is installed but does not load: {cuda.reason}; running on the CPU")
+    return "cpu"

@@ -38,8 +38,10 @@ class OperatorOptions(InputOptions, total=False):
     ``output_size`` 7 or (height, width); ``sampling_ratio`` 0 is adaptive; ``pixel_model``
     overrides what ``aligned`` implies for the error table; ``max_memory`` bounds the peak in bytes,
     or like "512M" (default: a quarter of what is free); ``note`` is told what a person should know;
-    ``detail`` what only somebody who asks wants to know;
-    ``progress`` is told (RoIs done, RoIs in all, bytes); ``stage_times`` is filled.
+    ``detail`` what only somebody who asks wants to know; ``progress`` is told (RoIs done, RoIs in
+    all, bytes); ``stage_times`` is filled. ``device_id`` numbers CUDA devices,
+    ``max_device_memory`` bounds what is taken on one, like ``max_memory``; ``strict_provider``
+    refuses to run where a node would be on another provider.
     """
 
     output_size: int | str | Size | None
@@ -53,6 +55,9 @@ class OperatorOptions(InputOptions, total=False):
     provider: Provider
     threads: int | None
     max_memory: int | str | None
+    max_device_memory: int | str | None
+    device_id: int
+    strict_provider: bool
     note: Note
     detail: Note
     progress: Progress

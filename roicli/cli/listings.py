@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-PROSE = ("source", "reason", "install")
+PROSE = ("source", "reason", "install", "missing")
 HEADER_WIDTH = 10
 
 ListFormat = Annotated[Literal["table", "json"], typer.Option("--format", help="table or json.")]
@@ -34,10 +34,14 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         for name in PROSE:
             if row.get(name):
-                console.print(f"{row[names[0]]}, {name}: {row[name]}", soft_wrap=True, markup=False)
+                console.print(
+                    f"{row[names[0]]}, {name}: {_word(row[name])}", soft_wrap=True, markup=False
+                )
 
 
 def _word(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(value) or "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if value is None else str(value)

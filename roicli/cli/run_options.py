@@ -103,6 +103,30 @@ VerifyRois = Annotated[
         show_default="64",
     ),
 ]
+MaxDeviceMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-device-memory",
+        metavar="BYTES",
+        rich_help_panel=RUNNING,
+        help="Memory on the CUDA device, like 2G.",
+        show_default="what there is",
+    ),
+]
+DeviceId = Annotated[
+    int,
+    typer.Option(
+        "--device-id", metavar="N", rich_help_panel=RUNNING, help="Which CUDA device, from 0."
+    ),
+]
+StrictProvider = Annotated[
+    bool,
+    typer.Option(
+        "--strict-provider",
+        rich_help_panel=RUNNING,
+        help="Fail if a node of the graph would run on another provider.",
+    ),
+]
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", rich_help_panel=RUNNING, help="No notes, no table.")
 ]
