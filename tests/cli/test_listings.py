@@ -24,11 +24,6 @@ def test_cuda_that_is_not_there(inputs: Arrays) -> None:
     refuse("align", FEATURES, ROIS, *SCALE, "--provider", "cuda", words=words, code=3)
 
 
-def test_pool_on_cuda_says_what_is_missing(inputs: Arrays) -> None:
-    words = ("ONNX Runtime has no MaxRoiPool on CUDA", "cpu, native")
-    refuse("pool", FEATURES, ROIS, *SCALE, "--provider", "cuda", words=words, code=3)
-
-
 def test_native_and_cpu_give_the_same_bytes(inputs: Arrays) -> None:
     pytest.importorskip("numba")
     for command in ("align", "pool"):

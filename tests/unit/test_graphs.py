@@ -26,8 +26,10 @@ ALL = {
     "max-roi-pool": graphs.build_max_roi_pool_graph(PoolSpec((3, 5), 0.1)),
     "cell-table": graphs.build_cell_table_graph(SINGLE),
     "cell-table-64": graphs.build_cell_table_graph(FLOAT_TYPES[1]),
-    "window-max": graphs.build_window_max_graph(SINGLE),
-    "window-max-64": graphs.build_window_max_graph(FLOAT_TYPES[1]),
+    "window-pool": graphs.build_window_pool_graph(SINGLE, 4),
+    "window-pool-64": graphs.build_window_pool_graph(FLOAT_TYPES[1], 1),
+    "placing-cast": graphs.build_placing_graph(np.dtype(np.float16), SINGLE),
+    "placing": graphs.build_placing_graph(SINGLE, SINGLE),
 }
 
 

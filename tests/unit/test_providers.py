@@ -3,11 +3,11 @@
 import os
 
 import numpy as np
-import onnxruntime
 import pytest
 
 import roicli
-from roicli import providers, sessions
+from roicli import providers
+from roicli.cuda_setup import CudaStatus, probe_cuda
 from roicli.exceptions import ProviderError
 from roicli.providers import choose_provider, describe_providers
 from tests.strategies import normal_map
@@ -17,61 +17,62 @@ OPERATORS = ["align", "pool"]
 
 @pytest.fixture
 def offer(monkeypatch):
-    """Sets what onnxruntime offers, whether CUDA loads, and whether Numba is there."""
+    """Sets what there is of CUDA, and whether Numba is there."""
 
     def simulate(cuda=False, loads=True, numba=True):
-        names = ["CPUExecutionProvider"]
-        names[:0] = ["CUDAExecutionProvider"] if cuda else []
-        monkeypatch.setattr("onnxruntime.get_available_providers", lambda: names)
-        monkeypatch.setattr("roicli.sessions.loads_cuda", lambda: loads)
+        reason = "" if cuda and loads else "it does not" if cuda else "not built for CUDA"
+        status = CudaStatus(cuda, cuda and loads, (), reason, "pip install" if reason else "")
+        asked = []
+        monkeypatch.setattr(
+            "roicli.cuda_setup.probe_cuda", lambda index=0: asked.append(index) or status
+        )
         monkeypatch.setattr(providers, "find_spec", lambda name: object() if numba else None)
+        return asked
 
     return simulate
 
 
-def refused(requested, operator):
+def refused(requested):
     with pytest.raises(ProviderError) as caught:
-        choose_provider(requested, operator)
+        choose_provider(requested)
     assert caught.value.exit_code == 3
     return caught.value
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("name", ["cpu", "native"])
-def test_the_one_asked_for_runs(offer, operator, name):
-    offer(cuda=True)
-    assert choose_provider(name, operator) == name
+def test_the_one_asked_for_runs(offer, name):
+    asked = offer(cuda=True)
+    assert choose_provider(name) == name
+    assert asked == []  # nothing is loaded that nobody asked for
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
-@pytest.mark.parametrize(("cuda", "loads"), [(False, True), (True, False)])
-def test_auto_is_the_cpu_where_cuda_does_not_run(offer, operator, cuda, loads):
+@pytest.mark.parametrize(("cuda", "loads", "notes"), [(False, True, 0), (True, False, 1)])
+def test_auto_is_the_cpu_where_cuda_does_not_run(offer, cuda, loads, notes):
     offer(cuda, loads)
-    assert choose_provider("auto", operator) == "cpu"
+    told = []
+    assert choose_provider("auto", told.append) == "cpu"
+    assert told == ["CUDA is installed but does not load: it does not; running on the CPU"][:notes]
 
 
-def test_auto_is_cuda_for_align_and_says_that_pool_runs_on_the_cpu(offer):
-    offer(cuda=True)
-    notes = []
-    assert choose_provider("auto", "align", notes.append) == "cuda"
-    assert notes == []
-    assert choose_provider("auto", "pool", notes.append) == "cpu"
-    assert notes == ["ONNX Runtime has no MaxRoiPool on CUDA; pool runs on the CPU"]
+@pytest.mark.parametrize("requested", ["auto", "cuda"])
+def test_cuda_runs_where_it_loads_on_the_device_asked_for(offer, requested):
+    asked, told = offer(cuda=True), []
+    assert choose_provider(requested, told.append, 3) == "cuda"
+    assert (asked, told) == ([3], [])
 
 
 def test_cuda_is_refused_with_the_reason_and_the_remedy(offer):
     offer(cuda=False)
-    error = refused("cuda", "align")
-    assert "not built for CUDA; there is: CPUExecutionProvider" in error.message
+    error = refused("cuda")
+    assert "not built for CUDA" in error.message
     assert "pip install" in str(error.hint)
     offer(cuda=True, loads=False)
-    assert "cannot be loaded" in refused("cuda", "align").message
-    assert "no MaxRoiPool on CUDA" in refused("cuda", "pool").message
+    assert "provider cuda: it does not" in refused("cuda").message
 
 
 def test_native_is_refused_without_numba(offer):
     offer(numba=False)
-    assert "needs Numba" in refused("native", "pool").message
+    assert "needs Numba" in refused("native").message
     rows = {row.name: row for row in describe_providers()}
     assert (rows["native"].available, rows["native"].reason) == (False, "Numba is not installed")
 
@@ -83,14 +84,17 @@ def test_one_row_a_provider_and_one_that_auto_takes(offer, cuda):
     assert [row.name for row in rows] == ["cpu", "cuda", "native"]
     assert [row.name for row in rows if row.auto] == ["cuda" if cuda else "cpu"]
     assert [row.available for row in rows] == [True, cuda, True]
+    assert [row.offered for row in rows] == [True, cuda, True]
     assert all(row.reason and row.install for row in rows if not row.available)
 
 
 def test_cuda_is_tried_and_not_believed():
-    # offered, but this machine's onnxruntime cannot load it
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+    """Offered, but this machine cannot load it."""
+    status = probe_cuda()
+    if status.loads:
         pytest.skip("CUDA is here")
-    assert sessions.loads_cuda() is False
+    assert status.reason
+    assert status.install
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from roicli import graphs, runtime, sessions
 from roicli.datatypes import AlignSpec, PoolSpec
+from roicli.devices import HOST
 from roicli.exceptions import ProviderError
 from tests import oracle
 from tests.strategies import (
@@ -72,7 +73,7 @@ def test_pool_has_the_bits_of_bare_max_roi_pool_on_any_threads(threads, scale):
 @pytest.mark.parametrize("size", [(7, 7), (2, 5), (1, 1)])
 def test_index_windows_have_the_bits_of_max_roi_pool(size):
     spec = PoolSpec(size, SCALE)
-    windows = runtime.WindowMaxRunner(spec, np.dtype(np.float32), "cpu", 2)
+    windows = runtime.WindowMaxRunner(spec, np.dtype(np.float32))
     max_roi_pool = runtime.MaxRoiPoolRunner(spec, 2)
     np.testing.assert_array_equal(
         run_with(windows, spec, MAP, CORNERS), run_with(max_roi_pool, spec, MAP, CORNERS)
@@ -248,16 +249,16 @@ def test_little_room_takes_more_parts_and_gives_the_same_bits(spec, scratch_byte
 
 def test_a_graph_that_onnxruntime_refuses_is_a_provider_error():
     broken = graphs.Graph(b"not a model", ("x",), "y")
-    with pytest.raises(ProviderError, match="refused the graph on cpu"):
-        sessions.Session(broken, "cpu", 1)
+    with pytest.raises(ProviderError, match="refused the graph on the CPU"):
+        sessions.Session(broken, HOST, 1)
 
 
 @pytest.mark.parametrize("into", [True, False])
 def test_a_run_that_fails_is_a_provider_error_of_one_line(into):
-    session = sessions.Session(graphs.build_cell_table_graph(np.dtype(np.float32)), "cpu", 1)
+    session = sessions.Session(graphs.build_cell_table_graph(np.dtype(np.float32)), HOST, 1)
     wrong = {"features": np.zeros((2, 2), np.float32)}
     arguments = (wrong, np.zeros((1, 1), np.float32)) if into else (wrong,)
-    call = session.run_into if into else session.run
+    call = session.run_into if into else session.run_resident
     with pytest.raises(ProviderError, match="ONNX Runtime failed") as caught:
         call(*arguments)
     assert "\n" not in str(caught.value)

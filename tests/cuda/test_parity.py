@@ -1,0 +1,74 @@
+"""What CUDA runs gives what the CPU gives: RoI Pool its bits, RoI Align to 1e-5 of the range.
+
+Every graph runs on the CPU provider too, where RoI Align has the same bits as well.
+"""
+
+import numpy as np
+import pytest
+
+from roicli.datatypes import AlignSpec, PoolSpec
+from roicli.runtime import build_runner
+from tests.cuda.devices import DEVICES
+from tests.strategies import RULES, awkward_corners, normal_map
+
+pytestmark = pytest.mark.parametrize("device", DEVICES)
+
+SCALE = 1 / 16
+MAPS = [normal_map((5, 13, 17)), normal_map((3, 40, 9), seed=4) * 100]
+TOLERANCE = 1e-5  # of the map's range
+FLOAT_TYPES = [np.float32, np.float64]
+
+
+def compute(spec, feature_map, corners, dtype, device=None, scratch=32 << 20):
+    """(K, C, P_h, P_w) on a device, or on the CPU as it is used."""
+    provider = "cpu" if device is None else device.kind
+    runner = build_runner(spec, np.dtype(dtype), provider, 2, scratch, device)
+    out = np.full((len(corners), len(feature_map), *spec.output_size), np.nan, dtype)
+    runner.load(feature_map)
+    runner.run(corners.astype(dtype), out)
+    return out
+
+
+def compare(spec, device, dtype=np.float32, stored=None, **options):
+    """Compare on every map; bit for bit on the host."""
+    for feature_map in MAPS:
+        corners = awkward_corners(feature_map.shape[1:], SCALE, 60, seed=2)
+        kept = feature_map.astype(stored or dtype)
+        expected = compute(spec, kept.astype(dtype), corners, dtype)
+        found = compute(spec, kept, corners, dtype, device, **options)
+        assert np.ptp(expected) > 0
+        if device.kind == "cpu" or isinstance(spec, PoolSpec):
+            np.testing.assert_array_equal(found, expected)
+        else:
+            most = TOLERANCE * np.ptp(kept.astype(np.float64))
+            np.testing.assert_allclose(found, expected, rtol=0, atol=most)
+
+
+@pytest.mark.parametrize(("quantization", "partition"), RULES)
+@pytest.mark.parametrize("size", [(7, 7), (2, 5), (1, 1)])
+@pytest.mark.parametrize("dtype", FLOAT_TYPES)
+def test_pool_has_the_bits_of_the_cpu(device, quantization, partition, size, dtype):
+    compare(PoolSpec(size, SCALE, quantization, partition), device, dtype)
+
+
+@pytest.mark.parametrize("scratch", [1, 3000, 100_000])
+def test_pool_in_parts_has_the_bits_of_the_cpu(device, scratch):
+    compare(PoolSpec((7, 7), SCALE), device, scratch=scratch)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("mode", ["avg", "max"])
+@pytest.mark.parametrize("grid", ["quarters", "thirds"])
+@pytest.mark.parametrize("ratio", [0, 1, 2, 3])
+@pytest.mark.parametrize("dtype", FLOAT_TYPES)
+def test_align_is_the_cpus(device, aligned, mode, grid, ratio, dtype):
+    compare(AlignSpec((3, 5), SCALE, ratio, aligned, mode, grid), device, dtype)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [PoolSpec((7, 7), SCALE), AlignSpec((7, 7), SCALE), AlignSpec((2, 2), SCALE, mode="max")],
+)
+@pytest.mark.parametrize("dtype", FLOAT_TYPES)
+def test_float16_is_made_wider_on_the_device(device, spec, dtype):
+    compare(spec, device, dtype, stored=np.float16)
