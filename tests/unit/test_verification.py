@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import roicli
-from roicli import pipeline, verification
+from roicli import engine, pipeline, verification
 from roicli.datatypes import RoIs
 from roicli.exceptions import ParameterError, VerificationError
 from roicli.verification import sample_rows
@@ -52,7 +52,7 @@ class Corrupted:
         self._runner, self._harm, self._last = runner, harm, None
 
     def load(self, feature_map):
-        self._map = feature_map
+        self._map = feature_map.host
         self._runner.load(feature_map)
 
     def run(self, corners, out):
@@ -123,8 +123,8 @@ HARMS = [tap_weighs_a_little_more, channels_exchanged, bin_shifted, bins_transpo
 
 
 def corrupt(monkeypatch, harm):
-    real = pipeline.build_runner
-    monkeypatch.setattr(pipeline, "build_runner", lambda *given: Corrupted(real(*given), harm))
+    real = engine.build_runner
+    monkeypatch.setattr(engine, "build_runner", lambda *given: Corrupted(real(*given), harm))
 
 
 @pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)
@@ -184,12 +184,11 @@ def test_a_stale_map_is_caught(provider, monkeypatch):
     class Stale(Corrupted):
         def load(self, feature_map):
             if not hasattr(self, "_map"):
-                super().load(feature_map.copy())
+                host = feature_map.host.copy()
+                super().load(replace(feature_map, value=host[None], host=host))
 
-    real = pipeline.build_runner
-    monkeypatch.setattr(
-        pipeline, "build_runner", lambda *given: Stale(real(*given), lambda *_: None)
-    )
+    real = engine.build_runner
+    monkeypatch.setattr(engine, "build_runner", lambda *given: Stale(real(*given), lambda *_: None))
     with pytest.raises(VerificationError, match="verification failed"):
         call("align", provider)
 
@@ -201,9 +200,9 @@ WRONG_SPECS = [
 
 @pytest.mark.parametrize("wrong", WRONG_SPECS, ids=str)
 def test_another_operator_than_the_one_asked_for_is_caught(wrong, provider, monkeypatch):
-    real = pipeline.build_runner
+    real = engine.build_runner
     monkeypatch.setattr(
-        pipeline, "build_runner", lambda spec, *given: real(replace(spec, **wrong), *given)
+        engine, "build_runner", lambda spec, *given: real(replace(spec, **wrong), *given)
     )
     with pytest.raises(VerificationError, match="verification failed"):
         call("align", provider)
