@@ -137,7 +137,7 @@ def _rotate(value: int, count: int) -> int:
 
 
 def lookup3(data: bytes) -> int:
-    """Bob Jenkins' lookup3 (2006), ``hashlittle`` with initial value 0: HDF5's metadata checksum."""
+    """HDF5's metadata checksum: Bob Jenkins' lookup3 of 2006, ``hashlittle`` from 0 on."""
     mask = 0xFFFFFFFF
     a = b = c = (0xDEADBEEF + len(data)) & mask
     if not data:

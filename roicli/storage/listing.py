@@ -24,10 +24,10 @@ def open_contents(address: Address) -> Iterator[FileContents]:
     """
     file_format = address.file_format()
     if file_format == "hdf5":
-        from roicli.storage.hdf5_contents import describe_hdf5, open_group
+        from roicli.storage.hdf5_contents import open_hdf5_contents
 
-        with open_group(address) as group:
-            yield describe_hdf5(group, address.path)
+        with open_hdf5_contents(address) as contents:
+            yield contents
     elif address.dataset is not None:
         raise InputError(f"{address}: only an HDF5 file holds datasets", f"write {address.path}")
     elif file_format == "npy":
