@@ -18,6 +18,7 @@ from roicli.storage.address import parse_address
 from roicli.storage.contents import FileContents, StoredDataset
 from roicli.storage.listing import open_contents
 from roicli.storage.opening import WANTED, Role, fits
+from roicli.storage.permission import external_files
 
 MODEL_ENDING = ".onnx"
 
@@ -65,12 +66,14 @@ class ArrayReport:
     rois: Choice
 
 
-def inspect(path: str | os.PathLike[str], *, stats: bool = False) -> ArrayReport | ModelReport:
+def inspect(
+    path: str | os.PathLike[str], *, stats: bool = False, allow_external: bool = False
+) -> ArrayReport | ModelReport:
     """What an HDF5, NPY, CSV, TSV or ONNX file holds.
 
     ``path`` may name a group or dataset of an HDF5 file, as ``file.h5::/group``. ``stats`` reads
-    the values, block by block, for their ranges. Of a model only the graph is read, no external
-    weights. Raises InputError.
+    the values, block by block, for their ranges; ``allow_external`` lets HDF5 files lead to others.
+    Of a model only the graph is read, no external weights. Raises InputError.
     """
     address = parse_address(path)
     if os.path.splitext(address.path)[1].lower() == MODEL_ENDING:
@@ -79,7 +82,7 @@ def inspect(path: str | os.PathLike[str], *, stats: bool = False) -> ArrayReport
         return inspect_model(address.path)
     if address.is_stdin:
         raise InputError("stdin: inspect reads files", "save it, and give the file's name")
-    with open_contents(address) as contents:
+    with external_files(allow_external), open_contents(address) as contents:
         return inspect_arrays(contents, stats)
 
 

@@ -10,6 +10,7 @@ import os
 
 from roicli.exceptions import ParameterError
 from roicli.features import FeaturePyramid
+from roicli.storage.limits import available_bytes
 
 # Libraries and ONNX Runtime's own allocations that a run adds to what the process has at its start.
 LIBRARIES_BYTES = 64 << 20
@@ -22,18 +23,6 @@ LARGEST_BLOCK_BYTES = 32 << 20
 BLOCKS = 4
 # Measuring values holds four results and their float64 differences besides.
 BLOCKS_WITH_VALUES = 20
-
-
-def available_bytes() -> int:
-    """Memory that can be taken without swapping (Linux: MemAvailable; elsewhere all of it)."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as stream:
-            for line in stream:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def resident_bytes() -> int:

@@ -26,6 +26,7 @@ from roicli.inputs import (
 )
 from roicli.parsing import parse_names
 from roicli.storage.address import Address
+from roicli.storage.limits import check_memory
 from roicli.storage.opening import Role, open_array
 from roicli.storage.stored_array import StoredArray
 from roicli.validation import (
@@ -34,7 +35,6 @@ from roicli.validation import (
     ROI_BYTES,
     check_feature_shape,
     check_image_size,
-    check_memory,
     to_corners,
 )
 from roicli.vocabulary import RoiFormat

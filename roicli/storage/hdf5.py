@@ -131,9 +131,7 @@ def open_file(source: Any, name: str) -> h5py.File:
         if LOCKED in text:
             text, hint = (
                 "another process has it open for writing, or its file system has no locks",
-                (
-                    "wait until the writer is done, or set HDF5_USE_FILE_LOCKING=FALSE"
-                ),
+                ("wait until the writer is done, or set HDF5_USE_FILE_LOCKING=FALSE"),
             )
         elif WRITING in text:
             text, hint = (

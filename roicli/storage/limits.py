@@ -23,4 +23,4 @@ def check_memory(name: str, what: str, needed: int) -> None:
     """Raise InputError where ``needed`` bytes are more than the memory that is free."""
     available = available_bytes()
     if needed > available:
-        raise InputError(f"{name}: {needed:,} bytes for {what}, this machine has {available:,}")
+        raise InputError(f"{name}: {needed:,} bytes for {what}, {available:,} are free")
