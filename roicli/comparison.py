@@ -117,7 +117,7 @@ def compare_stored(
             f"{a.name} has shape {a.shape} and {b.name} {b.shape}, expected two equal shapes"
         )
     totals = Totals(a.shape, tolerance, shared_float_name(a.precision, b.precision))
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # invalid: widening a signalling NaN
         for block in read_blocks(a, b, block_bytes):
             totals.add(block)
     return _finish(a, b, tolerance, totals, worst)

@@ -60,7 +60,8 @@ class FeatureLevel:
         if stored.dtype == buffer.dtype:
             return stored
         upcast = buffer.upcast_view(self.shape[1:])
-        np.copyto(upcast, stored, casting="unsafe")
+        with np.errstate(invalid="ignore"):  # said of signalling NaNs
+            np.copyto(upcast, stored, casting="unsafe")
         return upcast
 
 

@@ -166,7 +166,8 @@ def measure_values(dataset: StoredDataset) -> ValueRange:
     count, mean, squares = 0, 0.0, 0.0
     zeros = nan = infinite = 0
     for block in dataset.blocks():
-        values = block.astype(np.float64).reshape(-1)
+        with np.errstate(invalid="ignore"):  # said of signalling NaNs
+            values = block.astype(np.float64).reshape(-1)
         nan += int(np.count_nonzero(np.isnan(values)))
         infinite += int(np.count_nonzero(np.isinf(values)))
         zeros += int(np.count_nonzero(values == 0))

@@ -84,8 +84,8 @@ def check_rois(
 def _check_batch_index(name: str, values: Array, images: int | None) -> IntArray:
     if values.shape[1] == 4:
         return np.zeros(len(values), np.int64)
-    column = values[:, 0].astype(np.float64)
     with np.errstate(invalid="ignore"):
+        column = values[:, 0].astype(np.float64)
         whole = np.isfinite(column) & (column == np.floor(column)) & (column >= 0)
     limit = np.inf if images is None else images
     bad = np.flatnonzero(~whole | ~(column < limit))

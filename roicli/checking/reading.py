@@ -245,9 +245,10 @@ def _make_table(stored: StoredArray, roi_format: RoiFormat, normalized_to: Size 
         spacing = np.asarray(stored.precision.half_spacing(numbers), np.float64)
         numbers = numbers.astype(np.float64)
         corners, error = to_corners(numbers, spacing, roi_format, normalized_to)
+        batch = batch.astype(np.float64)
     return RoiTable(
         stored.name, stored.precision.name, roi_format, normalized_to,
-        batch.astype(np.float64), numbers, corners, error,
+        batch, numbers, corners, error,
     )  # fmt: skip
 
 

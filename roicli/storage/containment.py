@@ -30,8 +30,8 @@ from roicli.storage.contents import BLOCK_BYTES, split_into_blocks
 SWITCH = "ROICLI_CONTAIN_HDF5"
 # What a child may take beyond what this process has, and for how long it may compute.
 ROOM_BYTES = 1 << 30
-SECONDS = 6
-BYTES_PER_SECOND = 4 << 20
+SECONDS = 2
+BYTES_PER_SECOND = 2 << 20
 DONE = b"+"
 FATAL = (
     signal.SIGTERM, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL,
@@ -187,7 +187,7 @@ class ContainedReader:
             numbers = request.unpack(data)
             place = tuple(map(slice, numbers[0::2], numbers[1::2]))
             out = self._view(place)
-            limit_time(SECONDS + out.nbytes // BYTES_PER_SECOND)
+            limit_time(SECONDS + max(out.nbytes, chunk_bytes(dataset)) // BYTES_PER_SECOND)
             try:
                 dataset.read_direct(out, place)
                 os.write(answer, DONE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import h5py
@@ -84,7 +84,7 @@ class Hdf5Array:
         """Let go of the file."""
         if self._reader is not None:
             self._reader.close()
-        self._dataset.file.close()
+        close_file(self._dataset.file)
 
 
 def open_hdf5(
@@ -143,6 +143,12 @@ def open_file(source: Any, name: str) -> h5py.File:
         ) from error
 
 
+def close_file(file: h5py.File) -> None:
+    """Close a file that was only read; what a damaged one says to that changes nothing."""
+    with suppress(*DAMAGE):
+        file.close()
+
+
 def first_line(error: Exception) -> str:
     """A foreign error in its own words, on one line."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -180,7 +186,7 @@ def _choose(
                 raise InputError(f"{address}: the dataset is empty (a null dataspace)")
             return Hdf5Array(node, address, size)
     except BaseException:
-        file.close()
+        close_file(file)
         raise
 
 

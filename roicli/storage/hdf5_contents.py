@@ -18,6 +18,7 @@ from roicli.storage.hdf5 import (
     DAMAGE,
     LONGEST_ATTRIBUTE,
     check_readable,
+    close_file,
     first_line,
     list_datasets,
     look_up,
@@ -42,11 +43,14 @@ def open_hdf5_contents(address: Address) -> Iterator[FileContents]:
 
     @contextmanager
     def described() -> Iterator[FileContents]:
-        with closing(open_file(address.path, address.path)) as file:
+        file = open_file(address.path, address.path)
+        try:
             with naming_damage(address.path):
                 node = file if address.dataset is None else look_up(file, address)
                 contents = _describe(node, address.path, size)
             yield contents
+        finally:
+            close_file(file)
 
     def attempt() -> None:
         with described():
