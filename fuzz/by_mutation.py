@@ -28,7 +28,7 @@ def run_target(target: Target, count: int, seed: int, folder: str, report: Repor
     """All inputs, in one child after another; ``report`` is told each finding."""
     seeds = list(target.seeds().values())
     progress, told = mmap.mmap(-1, 16), os.path.join(folder, "findings")
-    first = 0
+    first, again = 0, set[int]()
     while first < count:
         sys.stdout.flush()
         pid = os.fork()
@@ -38,7 +38,10 @@ def run_target(target: Target, count: int, seed: int, folder: str, report: Repor
         number = int.from_bytes(progress[:8], "little")
         _forward(target, seeds, seed, told, report)
         first = count
-        if hung or status:
+        if hung and number not in again:
+            again.add(number)  # a busy machine is not a hang: it gets a second try
+            first = number
+        elif hung or status:
             name = "hang" if hung else "crash"
             text = f"{target.choose(make_input(target, seeds, seed, number))} wait status {status}"
             report(number, make_input(target, seeds, seed, number), Finding(name, text))

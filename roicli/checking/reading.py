@@ -13,7 +13,7 @@ import numpy as np
 from roicli.checking.map_statistics import MapStatistics, measure_map
 from roicli.checking.records import Draft
 from roicli.datatypes import AlignSpec, Array, FloatArray, IntArray, RoIs, Size, check_word
-from roicli.exceptions import InputError
+from roicli.exceptions import DamagedFileError, InputError
 from roicli.features import FeatureArgument, FeaturePyramid, build_pyramid, open_maps
 from roicli.inputs import (
     InputOptions,
@@ -156,8 +156,12 @@ def _open_any_shape(
     """As ``open_array``, but an HDF5 file's only dataset is taken whatever its shape."""
     try:
         return open_array(address, role, names)
-    except InputError:
-        if address.is_stdin or address.file_format() != "hdf5":
+    except InputError as error:
+        if (
+            isinstance(error, DamagedFileError)
+            or address.is_stdin
+            or address.file_format() != "hdf5"
+        ):
             raise
         from roicli.storage.hdf5 import open_hdf5
 

@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 
 from roicli.datatypes import Array
-from roicli.exceptions import InputError, RoicliError
+from roicli.exceptions import DamagedFileError, InputError, RoicliError
 from roicli.storage.contents import BLOCK_BYTES, split_into_blocks
 
 # Off for programs that must not fork, like some under MPI.
@@ -143,7 +143,7 @@ def _as_error(answer: bytes, status: int | None, name: str) -> InputError:
     if answer:
         message, hint = json.loads(answer)
         return InputError(message, hint)
-    return InputError(f"{name}: is damaged: {describe_death(status)}", "make the file anew")
+    return DamagedFileError(f"{name}: is damaged: {describe_death(status)}", "make the file anew")
 
 
 def describe_death(status: int | None) -> str:
@@ -218,7 +218,7 @@ class ContainedReader:
             answer = b""
         if not answer:
             status, self._pid = end_child(self._pid) if self._pid else None, 0
-            raise InputError(f"{self._name}: is damaged: {describe_death(status)}")
+            raise DamagedFileError(f"{self._name}: is damaged: {describe_death(status)}")
         if answer != DONE:
             raise OSError(answer[1:].decode(errors="replace"))
         return self._view(place)
