@@ -81,6 +81,7 @@ def read_roi_node(
         )
     node = matches[0]
     _check_node(node, path, operator)
+    _check_known_opset(node, path)
     if node.opset >= NOT_IMPLEMENTED_FROM:
         note(
             f"{path}: node {node.name} is of opset {node.opset}, which ONNX Runtime does not "
@@ -100,6 +101,18 @@ def _check_node(node: RoiNode, path: str, operator: Operator) -> None:
             f"{path}: node {node.name} has mode={node.mode!r}, which takes the maximum over "
             "weighted corners, not over samples (microsoft/onnxruntime#6146), and is not run",
             "for the maximum of the samples drop --graph and use --mode max",
+        )
+
+
+def _check_known_opset(node: RoiNode, path: str) -> None:
+    """What an operator of a later opset computes is not known here."""
+    import onnx
+
+    newest = onnx.defs.onnx_opset_version()
+    if node.opset > newest:
+        raise InputError(
+            f"{path}: node {node.name} is of opset {node.opset}, onnx {onnx.__version__} knows up "
+            f"to {newest}"
         )
 
 
@@ -221,7 +234,7 @@ def _read_attributes(node: Any, name: str, opset: int, path: str) -> RoiNode:
     scale = _of_type(float, values.get("spatial_scale", 1.0))
     if node.op_type == "MaxRoiPool":
         shape = values.get("pooled_shape")
-        if shape is None or len(shape) != 2:
+        if not isinstance(shape, list) or len(shape) != 2:
             raise InputError(f"{path}: node {name} has pooled_shape {shape}, expected two numbers")
         height, width = (_of_type(int, side) for side in shape)
         return RoiNode(name, "pool", opset, (height, width), scale)

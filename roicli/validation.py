@@ -87,7 +87,7 @@ def _check_batch_index(name: str, values: Array, images: int | None) -> IntArray
     with np.errstate(invalid="ignore"):
         column = values[:, 0].astype(np.float64)
         whole = np.isfinite(column) & (column == np.floor(column)) & (column >= 0)
-    limit = np.inf if images is None else images
+    limit = 2.0**63 if images is None else images
     bad = np.flatnonzero(~whole | ~(column < limit))
     if len(bad):
         expected = "from 0" if images is None else f"from 0 to {images - 1}"

@@ -28,10 +28,12 @@ from roicli.storage.contents import BLOCK_BYTES, split_into_blocks
 
 # Off for programs that must not fork, like some under MPI.
 SWITCH = "ROICLI_CONTAIN_HDF5"
-# What a child may take beyond what this process has, and for how long it may compute.
+# What a child may take beyond what this process has, and how long it may compute: a second or two,
+# and more for a large file, whose datasets may be many, or a large chunk.
 ROOM_BYTES = 1 << 30
-SECONDS = 2
-BYTES_PER_SECOND = 2 << 20
+SECONDS = 1
+OPENED_BYTES_PER_SECOND = 512 << 10
+READ_BYTES_PER_SECOND = 8 << 20
 DONE = b"+"
 FATAL = (
     signal.SIGTERM, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL,
@@ -52,11 +54,10 @@ def try_first(action: Callable[[], object], name: str, size: int) -> None:
     if not is_contained():
         return
     here, there = os.pipe()
-    pid = fork(name)
+    pid = fork(name, here, there)
     if pid == 0:
-        _run_child(
-            lambda: _attempt(action, there, name), SECONDS + size // BYTES_PER_SECOND, ROOM_BYTES
-        )
+        seconds = SECONDS + size // OPENED_BYTES_PER_SECOND
+        _run_child(lambda: _attempt(action, there, name), seconds, ROOM_BYTES)
     os.close(there)
     status = None
     try:
@@ -68,14 +69,16 @@ def try_first(action: Callable[[], object], name: str, size: int) -> None:
         raise _as_error(answer, status, name)
 
 
-def fork(name: str) -> int:
-    """``os.fork``; InputError where the system has no process left."""
+def fork(name: str, *pipes: int) -> int:
+    """``os.fork``; InputError, and ``pipes`` closed, where the system has no process left."""
     try:
         with warnings.catch_warnings():
             # Of threads in the parent. The child calls HDF5 only, whose lock h5py takes to fork.
             warnings.simplefilter("ignore", DeprecationWarning)
             return os.fork()
     except OSError as error:
+        for end in pipes:
+            os.close(end)
         raise InputError(f"{name}: no process to open it in: {error.strerror}") from error
 
 
@@ -171,7 +174,7 @@ class ContainedReader:
         self._shared = mmap.mmap(-1, size)
         asked, self._ask = os.pipe()
         self._hear, answer = os.pipe()
-        self._pid = fork(name)
+        self._pid: int | None = fork(name, asked, self._ask, self._hear, answer)
         if self._pid == 0:
             os.close(self._ask)
             os.close(self._hear)
@@ -187,7 +190,7 @@ class ContainedReader:
             numbers = request.unpack(data)
             place = tuple(map(slice, numbers[0::2], numbers[1::2]))
             out = self._view(place)
-            limit_time(SECONDS + max(out.nbytes, chunk_bytes(dataset)) // BYTES_PER_SECOND)
+            limit_time(SECONDS + max(out.nbytes, chunk_bytes(dataset)) // READ_BYTES_PER_SECOND)
             try:
                 dataset.read_direct(out, place)
                 os.write(answer, DONE)
@@ -210,6 +213,8 @@ class ContainedReader:
             out[part] = self._read_piece(there)
 
     def _read_piece(self, place: Sequence[slice]) -> Array:
+        if self._pid is None:
+            raise DamagedFileError(f"{self._name}: is damaged: it could not be read before")
         numbers = [number for part in place for number in (part.start, part.stop)]
         try:
             os.write(self._ask, struct.pack(f"{len(numbers)}q", *numbers))
@@ -217,16 +222,16 @@ class ContainedReader:
         except BrokenPipeError:
             answer = b""
         if not answer:
-            status, self._pid = end_child(self._pid) if self._pid else None, 0
-            raise DamagedFileError(f"{self._name}: is damaged: {describe_death(status)}")
+            raise DamagedFileError(f"{self._name}: is damaged: {describe_death(self.close())}")
         if answer != DONE:
             raise OSError(answer[1:].decode(errors="replace"))
         return self._view(place)
 
-    def close(self) -> None:
-        """End the child."""
-        if self._pid:
-            end_child(self._pid)
-            os.close(self._ask)
-            os.close(self._hear)
-            self._pid = 0
+    def close(self) -> int | None:
+        """End the child, and give what it ended with; None where it was gone."""
+        if self._pid is None:
+            return None
+        status, self._pid = end_child(self._pid), None
+        os.close(self._ask)
+        os.close(self._hear)
+        return status

@@ -33,14 +33,14 @@ Shape = tuple[int, ...]
 class Hdf5Array:
     """One dataset of an open HDF5 file, in any dtype, layout and compression.
 
-    Chunks and virtual datasets are read by a child process, ``size`` is the file's in bytes.
+    Chunks and virtual datasets are read by a child process.
     ``reading_bytes`` is what reading holds besides what it is read into.
     """
 
-    def __init__(self, dataset: h5py.Dataset, address: Address, size: int) -> None:
+    def __init__(self, dataset: h5py.Dataset, address: Address) -> None:
         self.name = f"{Address(address.path)}::{dataset.name}"
         check_numeric(dataset.dtype, self.name)
-        check_readable(dataset, address.path, self.name, size)
+        check_readable(dataset, address.path, self.name)
         self.shape: Shape = dataset.shape
         self.dtype = dataset.dtype.newbyteorder("=")
         self.precision = stored_precision(dataset)
@@ -115,7 +115,7 @@ def _choose_contained(source: str | bytes, address: Address, *rule: Any) -> Hdf5
 
     def choose() -> Hdf5Array:
         opened = source if isinstance(source, str) else io.BytesIO(source)
-        return _choose(open_file(opened, str(Address(address.path))), address, size, *rule)
+        return _choose(open_file(opened, str(Address(address.path))), address, *rule)
 
     try_first(choose, str(Address(address.path)), size)
     return choose().start_reader()
@@ -168,7 +168,6 @@ def naming_damage(name: str) -> Iterator[None]:
 def _choose(
     file: h5py.File,
     address: Address,
-    size: int,
     fits: Callable[[Shape], bool],
     wanted: str,
     preferred: str | None,
@@ -184,7 +183,7 @@ def _choose(
             check_sources(node, address.path)
             if node.shape is None:
                 raise InputError(f"{address}: the dataset is empty (a null dataspace)")
-            return Hdf5Array(node, address, size)
+            return Hdf5Array(node, address)
     except BaseException:
         close_file(file)
         raise
@@ -241,20 +240,11 @@ def _only_fitting(
     raise InputError(f"{address}: no dataset is {wanted}; found: {shown or 'none'}")
 
 
-def check_readable(dataset: h5py.Dataset, path: str, name: str, size: int) -> None:
-    """Raise InputError where the values lie outside, past the end, or behind unknown filters.
-
-    ``size`` is the file's in bytes.
-    """
+def check_readable(dataset: h5py.Dataset, path: str, name: str) -> None:
+    """Raise InputError where values lie outside, behind unknown filters or in giant chunks."""
     check_sources(dataset, path)
     check_filters(dataset, name)
     check_memory(name, f"one chunk of shape {dataset.chunks}", 2 * chunk_bytes(dataset))
-    start = dataset.id.get_offset()
-    if start is not None and start + dataset.id.get_storage_size() > size:
-        raise InputError(
-            f"{name}: is cut short: its values end at byte "
-            f"{start + dataset.id.get_storage_size():,}, the file at {size:,}"
-        )
 
 
 def needs_reader(dataset: h5py.Dataset) -> bool:

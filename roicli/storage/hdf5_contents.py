@@ -28,7 +28,7 @@ from roicli.storage.hdf5 import (
     stored_precision,
 )
 from roicli.storage.hdf5_filters import list_filters
-from roicli.storage.outside import check_sources, leads_outside
+from roicli.storage.outside import leads_outside
 
 # A longer attribute is shown by its beginning.
 ATTRIBUTE_ITEMS = 16
@@ -47,7 +47,7 @@ def open_hdf5_contents(address: Address) -> Iterator[FileContents]:
         try:
             with naming_damage(address.path):
                 node = file if address.dataset is None else look_up(file, address)
-                contents = _describe(node, address.path, size)
+                contents = _describe(node, address.path)
             yield contents
         finally:
             close_file(file)
@@ -61,15 +61,15 @@ def open_hdf5_contents(address: Address) -> Iterator[FileContents]:
         yield contents
 
 
-def _describe(node: h5py.Group | h5py.Dataset, path: str, size: int) -> FileContents:
+def _describe(node: h5py.Group | h5py.Dataset, path: str) -> FileContents:
     """The datasets below a group, or the one dataset."""
     if isinstance(node, h5py.Dataset):
-        return FileContents(path, "hdf5", {}, (_describe_dataset(node, path, size),))
-    datasets = tuple(_describe_dataset(dataset, path, size) for _, dataset in list_datasets(node))
+        return FileContents(path, "hdf5", {}, (_describe_dataset(node, path),))
+    datasets = tuple(_describe_dataset(dataset, path) for _, dataset in list_datasets(node))
     return FileContents(path, "hdf5", plain_attributes(node.attrs), datasets)
 
 
-def _describe_dataset(dataset: h5py.Dataset, path: str, size: int) -> StoredDataset:
+def _describe_dataset(dataset: h5py.Dataset, path: str) -> StoredDataset:
     numeric = is_numeric(dataset.dtype)
     # HDF5 opens the sources of a virtual dataset to say what shape it has.
     outside = leads_outside(dataset, path)
@@ -84,23 +84,20 @@ def _describe_dataset(dataset: h5py.Dataset, path: str, size: int) -> StoredData
         ", ".join(text for _, text in list_filters(dataset)) or None,
         None if dataset.is_virtual else dataset.id.get_storage_size(),
         plain_attributes(dataset.attrs),
-        Hdf5Source(dataset, path, size, shape),
+        Hdf5Source(dataset, path, shape),
     )
 
 
 class Hdf5Source:
     """The values of a dataset, read block by block, in a child process where that is needed."""
 
-    def __init__(
-        self, dataset: h5py.Dataset, path: str, size: int, shape: tuple[int, ...] | None
-    ) -> None:
+    def __init__(self, dataset: h5py.Dataset, path: str, shape: tuple[int, ...] | None) -> None:
         self.shape, self.dtype = shape, dataset.dtype.newbyteorder("=")
-        self._dataset, self._path, self._size = dataset, path, size
+        self._dataset, self._path = dataset, path
         self._name = f"{path}::{dataset.name}"
 
     def __getitem__(self, place: tuple[slice, ...]) -> Array:
-        check_sources(self._dataset, self._path)
-        check_readable(self._dataset, self._path, self._name, self._size)
+        check_readable(self._dataset, self._path, self._name)
         if not needs_reader(self._dataset):
             return np.asarray(self._dataset[place])
         out = np.empty([part.stop - part.start for part in place], self.dtype)

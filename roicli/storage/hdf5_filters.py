@@ -42,7 +42,9 @@ def list_filters(dataset: h5py.Dataset) -> list[tuple[int, str]]:
     for index in range(plist.get_nfilters()):
         code, _, values, name = plist.get_filter(index)
         text = BUILT_IN_NAMES.get(code) or PLUGIN_NAMES.get(code)
-        text = text or name.decode(errors="replace") or f"filter {code}"
+        if text is None:  # numbers below 256 are HDF5's own and have no name in the file
+            named = name.decode(errors="replace") if code >= 256 else ""
+            text = named or f"filter {code}"
         found.append((code, f"{text} {values[0]}" if text == "gzip" and values else text))
     return found
 
