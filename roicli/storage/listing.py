@@ -66,4 +66,6 @@ class _MappedAnew:
         self.shape, self.dtype, self._path = mapped.shape, mapped.dtype, path
 
     def __getitem__(self, place: Any) -> Array:
-        return np.array(np.load(self._path, mmap_mode="r", allow_pickle=False)[place])
+        from roicli.storage.npy import load_checked
+
+        return np.array(load_checked(self._path, self._path, mmap_mode="r")[place])

@@ -48,7 +48,7 @@ def map_npy(path: str) -> Array:
     check_regular_file(path)
     with open(path, "rb") as stream:
         _check_header(stream, path, os.fstat(stream.fileno()).st_size)
-    return _load(path, path, mmap_mode="r")
+    return load_checked(path, path, mmap_mode="r")
 
 
 def parse_npy(data: bytes, name: str) -> StoredArray:
@@ -56,14 +56,14 @@ def parse_npy(data: bytes, name: str) -> StoredArray:
     stream = io.BytesIO(data)
     _check_header(stream, name, len(data))
     stream.seek(0)
-    values = _load(stream, name)
+    values = load_checked(stream, name)
     precision: Precision | None = None
     if values.dtype == OPAQUE_BFLOAT16:
         values, precision = widen_bfloat16(values), BFLOAT16
     return MemoryArray(values, name, precision)
 
 
-def _load(source: str | BinaryIO, name: str, mmap_mode: Literal["r"] | None = None) -> Array:
+def load_checked(source: str | BinaryIO, name: str, mmap_mode: Literal["r"] | None = None) -> Array:
     """``np.load`` of a file whose header was looked at; what NumPy still refuses is named."""
     try:
         with warnings.catch_warnings():

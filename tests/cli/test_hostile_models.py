@@ -56,8 +56,8 @@ def test_a_right_model_is_taken() -> None:
     ("attributes", "word"),
     [
         ({"output_height": 10**9}, "output size is 1000000000x3"),
-        ({"output_height": -1}, "output size is -1x3"),
-        ({"output_width": 0}, "output size is 2x0"),
+        ({"output_height": -1}, "output size is (-1, 3)"),
+        ({"output_width": 0}, "output size is (2, 0)"),
         ({"output_height": 2**63 - 1, "output_width": -(2**63)}, "output size"),
         ({"output_height": 7.9}, "wrong type"),
         ({"output_height": float("inf")}, "wrong type"),
@@ -70,7 +70,6 @@ def test_a_right_model_is_taken() -> None:
         ({"spatial_scale": float("inf")}, "spatial scale is inf"),
         ({"spatial_scale": 0.0}, "spatial scale is 0"),
         ({"spatial_scale": -0.5}, "spatial scale is -0.5"),
-        ({"spatial_scale": 1e-40}, "spatial scale is"),
         ({"spatial_scale": 1}, "wrong type"),
         ({"spatial_scale": [0.5]}, "wrong type"),
         ({"mode": "median"}, "mode='median'"),
