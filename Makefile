@@ -1,11 +1,13 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types cov fuzz bench docs check clean
+.PHONY: help install demo test test-lowest lint types cov fuzz bench docs licenses faults soak check clean
 PYTHON ?= python3
+# The oldest Python that is supported; older releases have no wheels for the newest ones.
+LOWEST_PYTHON ?= python3.11
 BIN := .venv/bin
 DEMO := demo-output
 
 help:  ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -32,6 +34,19 @@ demo: install  ## run align and pool on the sample data and show the tables
 test: .venv/.developing  ## run the tests
 	$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile
 
+.venv-lowest/.installed: pyproject.toml
+	@command -v $(LOWEST_PYTHON) >/dev/null || \
+		{ echo "the lowest versions need Python 3.11; name it with: make LOWEST_PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	rm -rf .venv-lowest
+	$(LOWEST_PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
+		--editable '.[native,figures,report,dev]'
+	@touch $@
+
+test-lowest: .venv-lowest/.installed  ## run the tests with the lowest versions that pyproject.toml allows
+	.venv-lowest/bin/python -m pytest --quiet --numprocesses auto --dist loadfile
+
 lint: .venv/.developing  ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,12 +64,21 @@ fuzz: .venv/.developing  ## 20,000 damaged inputs of each kind: npy, RoIs, HDF5,
 docs: .venv/.developing  ## make the pictures and worked examples in docs/ from the sample data
 	$(BIN)/python docs/make_figures.py
 
+licenses: .venv/.developing  ## rewrite docs/licenses.md from what is installed
+	$(BIN)/python docs/make_licenses.py
+
 bench: .venv/.installed  ## measure against other libraries and rewrite docs/benchmarks.md
 	$(BIN)/python -m pip install --quiet --editable '.[native,bench]'
 	cd benchmarks && ../$(BIN)/python run.py
 
+faults: .venv/.developing  ## stop runs at 200 random moments, resume through 20 kills: ten minutes
+	$(BIN)/python -m tests.faults.interrupt
+
+soak: .venv/.developing  ## 100,000 blocks and a run of ten minutes: memory, files, threads stay flat
+	$(BIN)/python -m tests.faults.soak
+
 check: lint types test  ## all that continuous integration runs
 
 clean:  ## remove what the targets above made
-	rm -rf .venv $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .venv-lowest $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from roicli.version import __version__
 
 if TYPE_CHECKING:
-    from roicli.api import Result, align, errors, export, pool
+    from roicli.api import align, errors, export, pool
     from roicli.benchmark import bench
     from roicli.checking.records import CheckReport
     from roicli.checking.run import check
@@ -27,13 +27,16 @@ if TYPE_CHECKING:
         ParameterError,
         ProviderError,
         RoicliError,
+        VerificationError,
     )
     from roicli.explanation import Explanation
     from roicli.inspect_file import inspect
     from roicli.looking import draw, explain, write_report
     from roicli.presets import PRESETS
     from roicli.providers import describe_providers
+    from roicli.running import Result
     from roicli.sampling_sweep import Sweep, sweep
+    from roicli.verification import Verification
 
 _HOME = {
     "align": "api",
@@ -55,7 +58,7 @@ _HOME = {
     "draw": "looking",
     "Picture": "drawing",
     "write_report": "looking",
-    "Result": "api",
+    "Result": "running",
     "AlignSpec": "datatypes",
     "PoolSpec": "datatypes",
     "ErrorTable": "error_table",
@@ -67,6 +70,8 @@ _HOME = {
     "InputError": "exceptions",
     "OutputError": "exceptions",
     "ProviderError": "exceptions",
+    "VerificationError": "exceptions",
+    "Verification": "verification",
 }
 
 __all__ = [
@@ -86,6 +91,8 @@ __all__ = [
     "Result",
     "RoicliError",
     "Sweep",
+    "Verification",
+    "VerificationError",
     "__version__",
     "align",
     "bench",

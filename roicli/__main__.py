@@ -1,6 +1,26 @@
-"""``python -m roicli``."""
+"""The program: signals are taken care of before anything that takes time is imported."""
 
-from roicli.cli.app import main
+from __future__ import annotations
+
+import sys
+
+from roicli.cli.console import print_line
+from roicli.cli.signals import INTERRUPTED, ignore_signals, install_signal_handlers
+
+
+def main() -> None:
+    """The console script, and ``python -m roicli``."""
+    install_signal_handlers()
+    try:
+        from roicli.cli.app import main as run_app
+
+        run_app()
+    except KeyboardInterrupt:
+        print_line("error", "interrupted")
+        sys.exit(INTERRUPTED)
+    finally:
+        ignore_signals()
+
 
 if __name__ == "__main__":
     main()

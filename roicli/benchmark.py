@@ -17,6 +17,7 @@ from roicli.datatypes import check_word
 from roicli.exceptions import ParameterError
 from roicli.features import FeatureArgument
 from roicli.pipeline import StageTimes
+from roicli.running import Result
 from roicli.settings import AlignOptions, RunOptions
 from roicli.storage.stored_array import BFLOAT16_NAME
 from roicli.vocabulary import Operator, Provider
@@ -69,7 +70,7 @@ def bench(
         raise ParameterError("a benchmark reads its inputs again and again, so '-' cannot be one")
     seconds: dict[str, list[float]] = {provider: [] for provider in providers}
     stages = {provider: StageTimes() for provider in providers}
-    result: api.Result | None = None
+    result: Result | None = None
     with tempfile.TemporaryDirectory(prefix="roicli-bench-", dir=folder) as place:
         target = os.path.join(place, "result.h5")
         for turn in range(runs + 1):
@@ -96,7 +97,7 @@ def _run(
     rois: FeatureArgument,
     target: str,
     options: Options,
-) -> api.Result:
+) -> Result:
     if operator == "align":
         return api.align(features, rois, target, **cast("AlignOptions", options))
     return api.pool(features, rois, target, **cast("RunOptions", options))

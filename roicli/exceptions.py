@@ -34,6 +34,12 @@ class OutputError(RoicliError):
     """A result cannot be written where it was asked for."""
 
 
+class VerificationError(RoicliError):
+    """A result that is not what the same arithmetic in float64 gives: it is not to be trusted."""
+
+    exit_code = 3
+
+
 class ProviderError(RoicliError):
     """An execution provider is missing, does not load, or failed while it ran."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -15,7 +15,8 @@ from roicli.exceptions import InputError, ParameterError
 from roicli.features import FeatureArgument, FeaturePyramid, open_pyramid, resolve_addresses
 from roicli.levels import assign_levels, level_of_scale
 from roicli.parsing import as_size, parse_names, parse_scales
-from roicli.storage.address import Address, parse_address
+from roicli.storage.address import Address, is_url, parse_address
+from roicli.storage.file_state import FileState, check_unchanged, read_state
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
 from roicli.storage.permission import external_files
@@ -72,7 +73,12 @@ class Inputs:
     rois_shape: tuple[int, ...]
     places: tuple[Place, ...]
     map_of_roi: IntArray
-    files: list[str]
+    files: Mapping[str, FileState]
+
+    def check_unchanged(self) -> None:
+        """Raise InputError where a file is no longer what it was when it was opened."""
+        for path, state in self.files.items():
+            check_unchanged(path, state)
 
     def close(self) -> None:
         """Let go of the files."""
@@ -103,8 +109,9 @@ def _open(
     scales = parse_scale_option(options.get("spatial_scale"))
     names = options.get("levels") or ()
     names = parse_names(names) if isinstance(names, str) else tuple(names)
-    files = _named_files(features, names) + _named_files(rois, ())
-    files += _named_files(options.get("level_from"), ())
+    paths = _named_files(features, names) + _named_files(rois, ())
+    paths += _named_files(options.get("level_from"), ())
+    files = {path: read_state(path) for path in paths}
     if map_size is not None:
         map_size = as_size(map_size, "map size")
     if features is None:
@@ -132,11 +139,12 @@ def check_one_stdin(features: Any, rois: Any) -> None:
 
 
 def _named_files(argument: Any, names: Sequence[str]) -> list[str]:
-    """The files behind an argument, which the output must not overwrite."""
+    """The files and URLs behind an argument, which the output must not overwrite."""
     if not isinstance(argument, str | os.PathLike):
         return []
     addresses = resolve_addresses(argument, names)
-    return sorted({a.path for a in addresses if not a.is_stdin and os.path.exists(a.path)})
+    paths = {address.path for address in addresses if not address.is_stdin}
+    return sorted(path for path in paths if is_url(path) or os.path.exists(path))
 
 
 def parse_scale_option(option: Any) -> tuple[float, ...] | None:
@@ -166,7 +174,7 @@ def _finish(
     pyramid: FeaturePyramid | None,
     rois: FeatureArgument,
     places: tuple[Place, ...],
-    files: list[str],
+    files: Mapping[str, FileState],
     options: InputOptions,
     note: Note,
 ) -> Inputs:

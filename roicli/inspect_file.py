@@ -14,7 +14,7 @@ from roicli.exceptions import InputError
 from roicli.features import SCALE_ATTRIBUTE
 from roicli.inspect_model import ModelReport, inspect_model
 from roicli.levels import level_of_scale
-from roicli.storage.address import parse_address
+from roicli.storage.address import CONTAINERS, parse_address
 from roicli.storage.contents import FileContents, StoredDataset
 from roicli.storage.listing import open_contents
 from roicli.storage.opening import WANTED, Role, fits
@@ -69,9 +69,9 @@ class ArrayReport:
 def inspect(
     path: str | os.PathLike[str], *, stats: bool = False, allow_external: bool = False
 ) -> ArrayReport | ModelReport:
-    """What an HDF5, NPY, CSV, TSV or ONNX file holds.
+    """What an HDF5, Zarr, NPY, CSV, TSV or ONNX file holds.
 
-    ``path`` may name a group or dataset of an HDF5 file, as ``file.h5::/group``. ``stats`` reads
+    ``path`` may name a group or dataset of HDF5 or Zarr, as ``file.h5::/group``. ``stats`` reads
     the values, block by block, for their ranges; ``allow_external`` lets HDF5 files lead to others.
     Of a model only the graph is read, no external weights. Raises InputError.
     """
@@ -133,7 +133,7 @@ def _describe_scale(dataset: StoredDataset, shape: Sequence[int]) -> str:
 def _choose(role: Role, contents: FileContents) -> Choice:
     """The file alone as an input: the rule of ``storage.opening``, in words."""
     wanted = WANTED[role]
-    if contents.file_format != "hdf5":
+    if contents.file_format not in CONTAINERS:
         return _choose_only(role, contents.datasets[0], contents.file_format)
     fitting = [d for d in contents.datasets if d.shape and d.is_numeric and fits(role, d.shape)]
     if len(fitting) == 1:
@@ -151,7 +151,7 @@ def _choose_only(role: Role, dataset: StoredDataset, file_format: str) -> Choice
     """A file with one array is taken for what its shape allows."""
     usable_as, why = describe_use(dataset)
     if role == "features" and file_format != "npy":
-        return Choice(None, "features are read from .npy and .h5, not from text")
+        return Choice(None, "features are read from .npy, .h5 and .zarr, not from text")
     if usable_as == role:
         return Choice(dataset.address, why)
     return Choice(None, f"the array is {dataset.shape} {dataset.dtype}, not {WANTED[role]}")

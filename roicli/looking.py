@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Unpack
 
-from roicli.api import Result
 from roicli.columns import COLUMNS, check_column
 from roicli.datatypes import Array, Size, check_word
 from roicli.drawing import Box, Picture, build_picture
@@ -19,6 +18,7 @@ from roicli.measured_page import measure_page
 from roicli.opened_roi import OpenedRoi, check_bin, check_index, open_roi, read_stored_value
 from roicli.opened_run import open_run, silent
 from roicli.parsing import parse_names
+from roicli.running import Result
 from roicli.settings import Note, OperatorOptions
 from roicli.storage.output import check_output, replace_atomically
 from roicli.storage.permission import external_files

@@ -12,9 +12,10 @@ from roicli.drawing import Picture, build_picture
 from roicli.error_table import ErrorTable
 from roicli.features import MapBuffer
 from roicli.opened_run import Run, build_value_measurers
-from roicli.pipeline import Progress, plan_visits, run_operator
+from roicli.pipeline import Progress, run_operator
 from roicli.report_page import Page, Shades, build_page, shade_map
 from roicli.storage.result_file import NoWriter
+from roicli.visits import plan_visits
 
 # A page holds the greys of at most so many cells; without them drawings stand on white.
 SHADED_CELLS = 4_000_000

@@ -7,13 +7,16 @@ block. What is left over the budget's fixed part is divided among the blocks.
 from __future__ import annotations
 
 import os
+import resource
 
-from roicli.exceptions import ParameterError
+from roicli.exceptions import ParameterError, ProviderError
 from roicli.features import FeaturePyramid
 from roicli.storage.limits import available_bytes
+from roicli.vocabulary import Provider
 
 # Libraries and ONNX Runtime's own allocations that a run adds to what the process has at its start.
 LIBRARIES_BYTES = 64 << 20
+NATIVE_ADDRESS_SPACE = 768 << 20
 # RoIs, their levels and the columns that the summary keeps.
 BYTES_PER_ROI = 256
 # The errors of so many RoIs are kept once computed.
@@ -23,6 +26,17 @@ LARGEST_BLOCK_BYTES = 32 << 20
 BLOCKS = 4
 # Measuring values holds four results and their float64 differences besides.
 BLOCKS_WITH_VALUES = 20
+
+
+def check_address_space(provider: Provider) -> None:
+    """Raise ProviderError where LLVM has no room: out of memory, it ends the process itself."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if provider == "native" and limit != resource.RLIM_INFINITY and limit < NATIVE_ADDRESS_SPACE:
+        raise ProviderError(
+            f"provider native needs {NATIVE_ADDRESS_SPACE >> 20} MiB of address space, "
+            f"the limit is {limit >> 20} MiB",
+            "raise it with ulimit -v, or give --provider cpu",
+        )
 
 
 def resident_bytes() -> int:

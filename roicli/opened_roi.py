@@ -87,7 +87,7 @@ def _take(run: Run, index: int, command: str) -> OpenedRoi:
     return OpenedRoi(
         index, one, level.level, feature_map, align, pool, run.setting.pixel_model, run.engine,
         level.stored.name, run.inputs.rois_name,
-        (len(run.inputs.rois), run.pyramid.channels, *align.output_size), run.inputs.files,
+        (len(run.inputs.rois), run.pyramid.channels, *align.output_size), list(run.inputs.files),
         parameters | {"operator": command},
     )  # fmt: skip
 

@@ -21,13 +21,14 @@ from roicli.inputs import (
     parse_scale_option,
     single_scale,
 )
-from roicli.memory import default_budget, plan_block_bytes
+from roicli.memory import check_address_space, default_budget, plan_block_bytes
 from roicli.parsing import parse_bytes
 from roicli.pipeline import Engine, ValueMeasurer
 from roicli.providers import choose_provider, usable_cores
 from roicli.settings import Note, Setting, resolve_setting
 from roicli.user_graph import RoiNode, read_roi_node
 from roicli.validation import check_sampling_memory
+from roicli.verification import Verifier, sample_size
 from roicli.vocabulary import Operator, Provider
 
 
@@ -108,6 +109,7 @@ def open_run(
     inputs = open_inputs(features, rois, cast("InputOptions", reading), note)
     try:
         provider = choose_provider(asked, kind, note)
+        check_address_space(provider)
         if provider == "native":
             _announce_compilation(setting, inputs, note)
         block_bytes = _plan_blocks(operator, inputs, setting, options)
@@ -134,6 +136,7 @@ def _plan_blocks(
     budget = options.get("max_memory")
     if budget is None:
         budget = default_budget()
+        options.get("detail", silent)(f"max memory is {budget >> 20:,} MiB, a quarter of the free")
     pyramid = inputs.pyramid
     assert pyramid is not None
     row_bytes = pyramid.channels * math.prod(setting.pool.output_size)
@@ -158,6 +161,15 @@ def check_align_memory(run: Run, spec: AlignSpec) -> None:
             run.inputs.rois, rows, level_spec, run.pyramid.channels,
             run.pyramid.compute_dtype, run.inputs.rois_name,
         )  # fmt: skip
+
+
+def build_verifier(run: Run, spec: OperatorSpec, verify: object) -> Verifier | None:
+    """What compares a sample of the result with float64; None where nobody asked for it."""
+    count = sample_size(verify)
+    if count == 0:
+        return None
+    dtype, provider = run.pyramid.compute_dtype, run.engine.provider
+    return Verifier(run.inputs.rois, run.scaled(spec), dtype, provider, count)
 
 
 def build_value_measurers(run: Run) -> list[ValueMeasurer]:

@@ -24,6 +24,8 @@ from roicli.geometry import quantize_rois
 from roicli.runtime import Runner, build_runner
 from roicli.storage.result_file import ResultWriter
 from roicli.value_error import measure_value_errors
+from roicli.verification import Verifier
+from roicli.visits import MapVisit, plan_visits, skip_finished
 from roicli.vocabulary import Provider
 
 # Interpolated values of one block: about a second of ONNX Runtime on a core or two.
@@ -58,24 +60,6 @@ class StageTimes:
             yield
         finally:
             setattr(self, stage, getattr(self, stage) + time.perf_counter() - start)
-
-
-@dataclass(frozen=True)
-class MapVisit:
-    """One map to read, and the rows of the RoIs on it, in the RoIs' order."""
-
-    level: int
-    image: int
-    rows: IntArray
-
-
-def plan_visits(rois: RoIs, map_of_roi: IntArray) -> list[MapVisit]:
-    """Every map that has RoIs, image by image and level by level."""
-    order = np.lexsort((np.arange(len(rois)), map_of_roi, rois.batch_index))
-    keys = np.stack([rois.batch_index[order], map_of_roi[order]], axis=1)
-    cuts = np.flatnonzero(np.any(np.diff(keys, axis=0), axis=1)) + 1
-    groups = np.split(order, cuts) if len(order) else []
-    return [MapVisit(int(map_of_roi[g[0]]), int(rois.batch_index[g[0]]), g) for g in groups]
 
 
 def _read_ahead(
@@ -159,6 +143,7 @@ def run_operator(
     values: Sequence[ValueMeasurer] | None = None,
     progress: Progress = lambda done, total, size: None,
     times: StageTimes | None = None,
+    verifier: Verifier | None = None,
 ) -> None:
     """Run one operator over all RoIs; ``specs`` and ``values`` have one entry per level.
 
@@ -172,9 +157,9 @@ def run_operator(
     row_shape = (pyramid.channels, *costly.output_size)
     most_rows = _rows_of_work(costly, pyramid.channels)
     times = times or StageTimes()
-    visits = plan_visits(rois, map_of_roi)
-    done = 0
-    progress(0, len(rois), 0)
+    visits = skip_finished(plan_visits(rois, map_of_roi), writer.finished)
+    done = writer.finished
+    progress(done, len(rois), 0)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as write_pool:
         blocks = OutputBlocks(
             writer, row_shape, dtype, engine.block_bytes, write_pool, times, most_rows
@@ -190,11 +175,13 @@ def run_operator(
                 block = blocks.next_block(len(rows))
                 with times.measure("run"):
                     runner.run(corners[rows], block)
+                    if verifier is not None:
+                        verifier.check_block(visit.level, feature_map, rows, corners[rows], block)
                     if values is not None:
                         values[visit.level].measure(rows, corners[rows])
                 blocks.write(rows, block)
                 done += len(rows)
-                progress(done, len(rois), done * block[0].nbytes)
+                progress(done, len(rois), (done - writer.finished) * block[0].nbytes)
         blocks.drain()
 
 

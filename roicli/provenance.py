@@ -74,7 +74,7 @@ def describe_run(
     run: Run, spec: OperatorSpec | None, dtype: np.dtype[Any], shape: tuple[int, ...] = ()
 ) -> dict[str, Any]:
     """The parameters of a run; ``spec`` None where the values were only measured."""
-    import onnxruntime
+    from roicli.onnx_runtime import ort
 
     levels = run.pyramid.levels
     parameters = describe_geometry(run.inputs, run.setting)
@@ -83,7 +83,7 @@ def describe_run(
     names = [level.stored.name.partition("::") for level in levels]
     return parameters | {
         "operator": run.operator,
-        "onnxruntime_version": onnxruntime.__version__,
+        "onnxruntime_version": ort.__version__,
         "opset": OPSET,
         "provider_requested": run.asked_provider,
         "provider_used": run.engine.provider,

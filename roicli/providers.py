@@ -36,11 +36,10 @@ def usable_cores() -> int:
 
 def _cuda_problem() -> str:
     """Why CUDA cannot be used; empty where it can. Tries to load it where it is offered."""
-    import onnxruntime
-
+    from roicli.onnx_runtime import ort
     from roicli.sessions import CUDA, loads_cuda
 
-    if CUDA not in onnxruntime.get_available_providers():
+    if CUDA not in ort.get_available_providers():
         return "this onnxruntime is not built for CUDA"
     return "" if loads_cuda() else "CUDA or cuDNN libraries, or the device, cannot be loaded"
 
@@ -99,6 +98,6 @@ def choose_provider(
 
 def offered_names() -> str:
     """What this ONNX Runtime offers, as its own names."""
-    import onnxruntime
+    from roicli.onnx_runtime import ort
 
-    return ", ".join(onnxruntime.get_available_providers())
+    return ", ".join(ort.get_available_providers())

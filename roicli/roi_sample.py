@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from roicli.datatypes import Array, FloatArray, IntArray, RoIs
-from roicli.pipeline import MapVisit, plan_visits
+from roicli.visits import MapVisit, plan_visits
 
 
 def spread(values: Array, count: int | None) -> IntArray:

@@ -35,6 +35,16 @@ class Runner(Protocol):
         """RoIs (k, 4) in image pixels, in the map's dtype, to ``out`` (k, C, P_h, P_w)."""
 
 
+def _same_nans(values: FloatArray) -> FloatArray:
+    """Every NaN of ``values`` made the same one, in place.
+
+    Which of two NaNs an addition hands on depends on where a vector of values ends, and so on how
+    many RoIs run together.
+    """
+    values[np.isnan(values)] = np.nan
+    return values
+
+
 class RoiAlignRunner:
     """RoI Align by one RoiAlign node: average, quarters."""
 
@@ -101,10 +111,13 @@ class FineGridRunner:
 
         self._session = session
         self._map: FloatArray = np.empty((1, 0, 0, 0), dtype)
+        self._finite = True
 
     def load(self, feature_map: FloatArray) -> None:
         """Take the map (C, H, W) that the next RoIs are on."""
         self._map = np.ascontiguousarray(feature_map)[None]
+        # Neither is finite where some cell is NaN.
+        self._finite = bool(np.isfinite(feature_map.max()) and np.isfinite(feature_map.min()))
 
     def run(self, corners: FloatArray, out: FloatArray) -> None:
         """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
@@ -121,7 +134,8 @@ class FineGridRunner:
                 "corners": fine[rows],
                 "batch_index": np.zeros(len(rows), np.int64),
             }
-            out[rows] = self._session((down, across)).run(feeds)
+            samples = self._session((down, across)).run(feeds)
+            out[rows] = samples if self._finite else _same_nans(samples)
 
     def _groups(self, counts: IntArray, channels: int) -> Iterator[IntArray]:
         """Rows of one grid each, few enough that their samples fit the scratch."""
@@ -167,7 +181,8 @@ class WindowMaxRunner:
     """RoI Pool by index windows: every rule, every float type, standard nodes only.
 
     Bins are grouped by the size of their window, so nothing is padded. The cells of one look-up
-    take ``scratch_bytes`` at most, or one bin's.
+    take ``scratch_bytes`` at most, or one bin's. A bin with a NaN among its cells is NaN: whether
+    ReduceMax hands a NaN on depends on where its vectors end, and so on how many bins run together.
     """
 
     def __init__(
@@ -183,12 +198,17 @@ class WindowMaxRunner:
         self._table_session = Session(graphs.build_cell_table_graph(dtype), provider, threads)
         self._window_session = Session(graphs.build_window_max_graph(dtype), provider, threads)
         self._table: FloatArray = np.empty((0, 0), dtype)
+        self._nan_table: FloatArray | None = None
         self._map_size = (0, 0)
 
     def load(self, feature_map: FloatArray) -> None:
         """Take the map (C, H, W) that the next RoIs are on."""
         self._map_size = feature_map.shape[1], feature_map.shape[2]
         self._table = self._table_session.run({"features": feature_map[None]})
+        self._nan_table = None
+        if np.isnan(feature_map.max()):
+            marks = np.isnan(feature_map).astype(feature_map.dtype)
+            self._nan_table = self._table_session.run({"features": marks[None]})
 
     def run(self, corners: FloatArray, out: FloatArray) -> None:
         """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
@@ -199,10 +219,14 @@ class WindowMaxRunner:
         shape = (len(corners), *self._spec.output_size)
         edges = [np.broadcast_to(edge, shape).reshape(-1) for edge in (top, left, bottom, right)]
         maxima = np.zeros((edges[0].size, out.shape[1]), out.dtype)
-        self._look_up(edges, maxima)
+        self._look_up(self._table, edges, maxima)
+        if self._nan_table is not None:
+            marked = np.zeros_like(maxima)
+            self._look_up(self._nan_table, edges, marked)
+            maxima[marked > 0] = np.nan
         out[...] = maxima.reshape(*shape, out.shape[1]).transpose(0, 3, 1, 2)
 
-    def _look_up(self, edges: list[IntArray], maxima: FloatArray) -> None:
+    def _look_up(self, table: FloatArray, edges: list[IntArray], maxima: FloatArray) -> None:
         top, left, bottom, right = edges
         tall, wide = np.maximum(bottom - top, 0), np.maximum(right - left, 0)
         size = np.where((tall > 0) & (wide > 0), tall * (self._map_size[1] + 1) + wide, 0)
@@ -216,7 +240,7 @@ class WindowMaxRunner:
             for start in range(0, len(group), block):
                 bins = group[start : start + block]
                 first = top[bins] * self._map_size[1] + left[bins]
-                feeds = {"cell_table": self._table, "windows": first[:, None] + window[None, :]}
+                feeds = {"cell_table": table, "windows": first[:, None] + window[None, :]}
                 maxima[bins] = self._window_session.run(feeds)
 
 

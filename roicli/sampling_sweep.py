@@ -20,13 +20,13 @@ from roicli.exceptions import InputError, ParameterError
 from roicli.features import FeatureArgument, MapBuffer
 from roicli.geometry import align_boxes, sampling_counts
 from roicli.opened_run import Run, open_run
-from roicli.pipeline import MapVisit
 from roicli.precise_pool import pool_precisely
 from roicli.quantization_error import divide_where_positive, size_classes
 from roicli.roi_sample import choose_visits, rows_of
 from roicli.runtime import Runner, build_runner
 from roicli.settings import OperatorOptions
 from roicli.validation import MAX_SAMPLES_BYTES, SAMPLE_BYTES
+from roicli.visits import MapVisit
 from roicli.vocabulary import SIZE_CLASSES
 
 RATIOS = (1, 2, 3, 4, 8, 0)

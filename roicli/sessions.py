@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from roicli import graphs
 from roicli.datatypes import AlignSpec, Array
 from roicli.exceptions import ProviderError
+from roicli.onnx_runtime import ort
 from roicli.vocabulary import Provider
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

@@ -38,6 +38,7 @@ class OperatorOptions(InputOptions, total=False):
     ``output_size`` 7 or (height, width); ``sampling_ratio`` 0 is adaptive; ``pixel_model``
     overrides what ``aligned`` implies for the error table; ``max_memory`` bounds the peak in bytes,
     or like "512M" (default: a quarter of what is free); ``note`` is told what a person should know;
+    ``detail`` what only somebody who asks wants to know;
     ``progress`` is told (RoIs done, RoIs in all, bytes); ``stage_times`` is filled.
     """
 
@@ -53,6 +54,7 @@ class OperatorOptions(InputOptions, total=False):
     threads: int | None
     max_memory: int | str | None
     note: Note
+    detail: Note
     progress: Progress
     stage_times: StageTimes
 
@@ -69,14 +71,21 @@ class ErrorsOptions(OperatorOptions, total=False):
 class RunOptions(ErrorsOptions, total=False):
     """Options of the commands that write features.
 
-    ``dtype`` of the result, ``compression`` of an HDF5 result, ``values`` measures the value
-    columns too; ``graph`` takes the operator's attributes from a node of an ONNX model.
+    ``dtype`` of the result, ``compression`` of an HDF5 or Zarr result, ``values`` measures the
+    value columns too; ``graph`` takes the operator's attributes from a node of an ONNX model;
+    ``verify`` computes RoIs again in float64 while the run goes on, 64 (True) or as many as it
+    says; ``resume`` keeps what is finished when the run is interrupted, and goes on from what an
+    interrupted run kept; ``verify_inputs`` compares the inputs' contents then, not only their sizes
+    and times.
     """
 
     dtype: ResultDtype | None
     compression: Compression
     values: bool
     graph: str | os.PathLike[str] | None
+    verify: bool | int
+    resume: bool
+    verify_inputs: bool
 
 
 class ExportOptions(OperatorOptions, total=False):

@@ -55,4 +55,9 @@ def _measure(
 
 
 def _dot(left: FloatArray, right: FloatArray) -> FloatArray:
-    return np.asarray(np.einsum("kn,kn->k", left, right))
+    """(k,) products of the rows of two arrays (k, n), each row by itself.
+
+    One call for all rows would sum long ones (n > 8192, NumPy's buffer) in another order when there
+    are several than when there is one, so that a column would depend on the size of the blocks.
+    """
+    return np.array([np.einsum("n,n->", *rows) for rows in zip(left, right, strict=True)], float)

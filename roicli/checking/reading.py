@@ -25,7 +25,7 @@ from roicli.inputs import (
     parse_scale_option,
 )
 from roicli.parsing import parse_names
-from roicli.storage.address import Address
+from roicli.storage.address import CONTAINERS, Address
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import Role, open_array
 from roicli.storage.stored_array import StoredArray
@@ -153,20 +153,15 @@ def read_checked_inputs(
 def _open_any_shape(
     address: Address, role: Role, names: Sequence[str] = COORDINATE_NAMES["xyxy"]
 ) -> StoredArray:
-    """As ``open_array``, but an HDF5 file's only dataset is taken whatever its shape."""
+    """As ``open_array``, but a file's only dataset is taken whatever its shape."""
     try:
         return open_array(address, role, names)
     except InputError as error:
-        if (
-            isinstance(error, DamagedFileError)
-            or address.is_stdin
-            or address.file_format() != "hdf5"
-        ):
+        again = not isinstance(error, DamagedFileError) and not address.is_stdin
+        if not again or address.file_format() not in CONTAINERS:
             raise
-        from roicli.storage.hdf5 import open_hdf5
-
         with contextlib.suppress(InputError):
-            return open_hdf5(address, lambda shape: True, "numeric")
+            return open_array(address, "any", names)
         raise
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from roicli.cli.boundary import Boundary, install_signal_handlers
+from roicli.cli.boundary import Boundary
 from roicli.cli.startup import FastCommand
 from roicli.version import __version__
 
@@ -69,6 +69,5 @@ def main() -> None:
     Typer builds every parameter of every command it has, so a command that is named is the only one
     that is built.
     """
-    install_signal_handlers()
     named = sys.argv[1:2]
     build_app(named if named and named[0] in COMMANDS else COMMANDS)()

@@ -11,7 +11,7 @@ from roicli.cli import options as opt
 from roicli.cli.listings import ListFormat
 from roicli.vocabulary import ComparedStatistic
 
-HELP = "a result: file.npy, file.h5 (its /roi_features), file.h5::/dataset, or - for stdin."
+HELP = "a result: file.npy, file.h5 or x.zarr (its /roi_features), file.h5::/dataset, or -."
 A = Annotated[str, typer.Argument(metavar="A", help=f"The one, {HELP}")]
 B = Annotated[str, typer.Argument(metavar="B", help="The other, the reference of --rtol.")]
 Atol = Annotated[float, typer.Option("--atol", metavar="X", help="Absolute tolerance.")]

@@ -8,7 +8,7 @@ import typer
 
 from roicli.cli import options as opt
 from roicli.cli import run_options as run_opt
-from roicli.cli.boundary import print_line
+from roicli.cli.console import print_line
 from roicli.cli.reporting import make_note
 from roicli.vocabulary import GraphDtype, Operator
 

@@ -13,7 +13,7 @@ from roicli.vocabulary import ListFormat
 File = Annotated[
     str,
     typer.Argument(
-        metavar="FILE", help="An .h5 (or file.h5::/group), .npy, .csv, .tsv or .onnx file."
+        metavar="FILE", help="An .h5 (or file.h5::/group), .zarr, .npy, .csv, .tsv or .onnx file."
     ),
 ]
 Stats = Annotated[

@@ -7,7 +7,7 @@ from typing import Any
 from roicli.cli import options as opt
 from roicli.cli import run_options as run_opt
 from roicli.cli import table_options as table_opt
-from roicli.cli.boundary import print_line
+from roicli.cli.console import print_line
 from roicli.cli.reporting import ProgressBar, TableOptions, finish
 from roicli.vocabulary import Operator
 
@@ -17,6 +17,8 @@ def align(
     rois: opt.Rois,
     output: run_opt.Output = None,
     force: run_opt.Force = False,
+    resume: run_opt.Resume = False,
+    verify_inputs: run_opt.VerifyInputs = False,
     compression: run_opt.CompressionOption = "none",
     dtype: run_opt.Dtype = None,
     output_size: opt.OutputSize = None,
@@ -40,6 +42,8 @@ def align(
     provider: run_opt.ProviderOption = "auto",
     threads: run_opt.Threads = None,
     max_memory: run_opt.MaxMemory = None,
+    verify: run_opt.Verify = False,
+    verify_rois: run_opt.VerifyRois = None,
     table_format: table_opt.Format = "table",
     errors_out: table_opt.ErrorsOut = None,
     rows: table_opt.Rows = "20",
@@ -64,6 +68,8 @@ def pool(
     rois: opt.Rois,
     output: run_opt.Output = None,
     force: run_opt.Force = False,
+    resume: run_opt.Resume = False,
+    verify_inputs: run_opt.VerifyInputs = False,
     compression: run_opt.CompressionOption = "none",
     dtype: run_opt.Dtype = None,
     output_size: opt.OutputSize = None,
@@ -83,6 +89,8 @@ def pool(
     provider: run_opt.ProviderOption = "auto",
     threads: run_opt.Threads = None,
     max_memory: run_opt.MaxMemory = None,
+    verify: run_opt.Verify = False,
+    verify_rois: run_opt.VerifyRois = None,
     table_format: table_opt.Format = "table",
     errors_out: table_opt.ErrorsOut = None,
     rows: table_opt.Rows = "20",
@@ -119,6 +127,7 @@ def take_table_options(given: dict[str, Any]) -> TableOptions:
 def _run(operator: Operator, given: dict[str, Any]) -> None:
     """Options to one library call, and its result to the screen."""
     from roicli import api
+    from roicli.opened_run import silent
     from roicli.parsing import parse_size
 
     table_options = take_table_options(given)
@@ -126,9 +135,13 @@ def _run(operator: Operator, given: dict[str, Any]) -> None:
     thresholds = table_options.thresholds(given["values"])
     features, rois, output = (given.pop(name) for name in ("features", "rois", "output"))
     output = api.default_output(features, operator) if output is None else output
+    verify_rois = given.pop("verify_rois")
+    if verify_rois is not None:
+        given["verify"] = verify_rois
     if given["image_size"] is not None:
         given["image_size"] = parse_size(given["image_size"], "image size")
     with ProgressBar(quiet) as progress:
+        given["detail"] = progress.note if verbose else silent
         run = api.align if operator == "align" else api.pool
         result = run(features, rois, output, note=progress.note, progress=progress, **given)
     if verbose:

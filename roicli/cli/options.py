@@ -23,14 +23,14 @@ Features = Annotated[
     str,
     typer.Argument(
         metavar="FEATURES",
-        help="Feature maps (N, C, H, W): file.npy, file.h5, file.h5::/dataset, or - for stdin.",
+        help="Feature maps (N, C, H, W): file.npy, file.h5::/dataset, x.zarr, a URL of one, or -.",
     ),
 ]
 Rois = Annotated[
     str,
     typer.Argument(
         metavar="ROIS",
-        help="RoIs (K, 5) batch_index, x1, y1, x2, y2 in image pixels: .npy, .h5, .csv, .tsv, -.",
+        help="RoIs (K, 5) batch_index, x1, y1, x2, y2 in pixels: .npy, .h5, .zarr, .csv, .tsv, -.",
     ),
 ]
 OutputSize = Annotated[

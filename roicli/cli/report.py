@@ -9,7 +9,7 @@ import typer
 from roicli.cli import options as opt
 from roicli.cli import run_options as run_opt
 from roicli.cli import table_options as table_opt
-from roicli.cli.boundary import print_line
+from roicli.cli.console import print_line
 from roicli.cli.reporting import ProgressBar
 
 PageFile = Annotated[

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from roicli.cli.boundary import check_signals, print_line
+from roicli.cli.console import print_line
+from roicli.cli.signals import check_signals
 from roicli.vocabulary import TableFormat
 
 if TYPE_CHECKING:
-    from roicli.api import Result
     from roicli.report.terminal import View
+    from roicli.running import Result
     from roicli.thresholds import Threshold
 
 Note = Callable[[str], None]
@@ -110,6 +111,7 @@ class ProgressBar:
     def __init__(self, quiet: bool) -> None:
         self._tell = make_note(quiet)
         self._held: list[str] = []
+        self._running = False
         self._enabled = not quiet and sys.stderr.isatty()
         self._started = time.monotonic()
         self._bar: Any = None
@@ -127,6 +129,7 @@ class ProgressBar:
     def __call__(self, done: int, total: int, size: int) -> None:
         """Told (RoIs done, RoIs in all, bytes)."""
         check_signals()
+        self._running = True
         self._release_notes()
         if not self._enabled or time.monotonic() - self._started < QUIET_SECONDS:
             return
@@ -154,5 +157,5 @@ class ProgressBar:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        if kind is None:
+        if kind is None or self._running:
             self._release_notes()

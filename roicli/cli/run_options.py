@@ -17,16 +17,36 @@ Output = Annotated[
         "--output",
         metavar="FILE",
         rich_help_panel=WRITING,
-        help=".h5, .npy, or - for an .npy on stdout.",
+        help=".h5, .npy, .zarr (a folder or URL), or - for an .npy on stdout.",
         show_default="<features>.<command>.h5",
     ),
 ]
 Force = Annotated[
     bool, typer.Option("--force", rich_help_panel=WRITING, help="Replace an existing file.")
 ]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        rich_help_panel=WRITING,
+        help="Keep what is finished when interrupted, and go on from what is kept.",
+    ),
+]
+VerifyInputs = Annotated[
+    bool,
+    typer.Option(
+        "--verify-inputs",
+        rich_help_panel=WRITING,
+        help="With --resume: compare the inputs' contents, not only sizes and times.",
+    ),
+]
 CompressionOption = Annotated[
     Compression,
-    typer.Option("--compression", rich_help_panel=WRITING, help="Of the HDF5 result."),
+    typer.Option(
+        "--compression",
+        rich_help_panel=WRITING,
+        help="Of an HDF5 (gzip, lzf) or Zarr (gzip, zstd) result.",
+    ),
 ]
 Dtype = Annotated[
     ResultDtype | None,
@@ -63,6 +83,24 @@ MaxMemory = Annotated[
         rich_help_panel=RUNNING,
         help="Peak memory, like 512M or 2G.",
         show_default="a quarter of what is free",
+    ),
+]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        rich_help_panel=RUNNING,
+        help="Compute 64 RoIs again in float64 while the run goes on; fail where they differ.",
+    ),
+]
+VerifyRois = Annotated[
+    int | None,
+    typer.Option(
+        "--verify-rois",
+        metavar="N",
+        rich_help_panel=RUNNING,
+        help="--verify with as many RoIs.",
+        show_default="64",
     ),
 ]
 Quiet = Annotated[

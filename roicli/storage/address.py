@@ -1,8 +1,12 @@
-"""Addresses of stored arrays: ``file.npy``, ``file.h5``, ``file.h5::/path/to/dataset``, ``-``."""
+"""Addresses of stored arrays: ``file.npy``, ``file.h5::/path/to/dataset``, ``-``, URLs of Zarr.
+
+``scheme://`` is a URL, which is a Zarr store; ``file://`` is another spelling of a local path.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,22 +14,44 @@ from typing import Literal
 
 from roicli.exceptions import InputError
 
-FileFormat = Literal["npy", "hdf5", "csv", "tsv"]
+FileFormat = Literal["npy", "hdf5", "zarr", "csv", "tsv"]
 
 FORMAT_OF_ENDING: dict[str, FileFormat] = {
     ".npy": "npy",
     ".h5": "hdf5",
     ".hdf5": "hdf5",
+    ".zarr": "zarr",
     ".csv": "csv",
     ".tsv": "tsv",
 }
+# Formats that hold several arrays, each with a name and attributes.
+CONTAINERS = ("hdf5", "zarr")
 STDIN = "-"
 SEPARATOR = "::"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def is_url(path: str) -> bool:
+    """Whether ``path`` starts with ``scheme://``."""
+    return _SCHEME.match(path) is not None
+
+
+def names_a_store(path: str) -> bool:
+    """Whether ``path`` names a Zarr store: a URL, or a name that ends in .zarr."""
+    return is_url(path) or FORMAT_OF_ENDING.get(Path(path).suffix.lower()) == "zarr"
+
+
+def as_local_path(path: str) -> str:
+    """``file:///folder/x.zarr`` as ``/folder/x.zarr``; every other text as it is."""
+    return path.removeprefix("file://")
 
 
 @dataclass(frozen=True)
 class Address:
-    """A file and, in HDF5, a dataset or group inside it. ``path`` is ``-`` for stdin."""
+    """A file, folder or URL and, in HDF5 and Zarr, a dataset or group inside it.
+
+    ``path`` is ``-`` for stdin.
+    """
 
     path: str
     dataset: str | None = None
@@ -52,6 +78,14 @@ class Address:
     def file_format(self) -> FileFormat:
         """The format that the ending promises. Raises InputError for an unknown one."""
         ending = Path(self.path).suffix.lower()
+        if is_url(self.path):
+            # Where in the store the URL points is the store's own matter: s3://bucket/x.zarr/p3.
+            if FORMAT_OF_ENDING.get(ending, "zarr") != "zarr":
+                raise InputError(
+                    f"{self.path}: a URL is read as a Zarr store, not as {ending}",
+                    "copy the file here first",
+                )
+            return "zarr"
         if ending not in FORMAT_OF_ENDING:
             known = " ".join(FORMAT_OF_ENDING)
             raise InputError(f"{self.path}: unknown ending {ending!r}, expected one of: {known}")
@@ -60,7 +94,7 @@ class Address:
 
 def parse_address(text: str | os.PathLike[str]) -> Address:
     """``FILE[::DATASET]`` to an Address."""
-    path, separator, dataset = os.fspath(text).partition(SEPARATOR)
+    path, separator, dataset = as_local_path(os.fspath(text)).partition(SEPARATOR)
     if not path:
         raise InputError(
             f"address {os.fspath(text)!r} names no file", "write FILE or FILE::DATASET"

@@ -1,4 +1,4 @@
-"""What an HDF5 file holds, dataset by dataset, and its attributes as plain values."""
+"""What an HDF5 file holds, dataset by dataset."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from roicli.datatypes import Array
 from roicli.storage.address import Address, check_regular_file
+from roicli.storage.attributes import plain_attributes
 from roicli.storage.containment import ContainedReader, try_first
 from roicli.storage.contents import FileContents, StoredDataset, is_numeric
 from roicli.storage.hdf5 import (
@@ -29,10 +30,6 @@ from roicli.storage.hdf5 import (
 )
 from roicli.storage.hdf5_filters import list_filters
 from roicli.storage.outside import leads_outside
-
-# A longer attribute is shown by its beginning.
-ATTRIBUTE_ITEMS = 16
-ATTRIBUTE_CHARACTERS = 500
 
 
 @contextmanager
@@ -66,7 +63,7 @@ def _describe(node: h5py.Group | h5py.Dataset, path: str) -> FileContents:
     if isinstance(node, h5py.Dataset):
         return FileContents(path, "hdf5", {}, (_describe_dataset(node, path),))
     datasets = tuple(_describe_dataset(dataset, path) for _, dataset in list_datasets(node))
-    return FileContents(path, "hdf5", plain_attributes(node.attrs), datasets)
+    return FileContents(path, "hdf5", plain_attributes(_Readable(node.attrs)), datasets)
 
 
 def _describe_dataset(dataset: h5py.Dataset, path: str) -> StoredDataset:
@@ -83,7 +80,7 @@ def _describe_dataset(dataset: h5py.Dataset, path: str) -> StoredDataset:
         dataset.chunks,
         ", ".join(text for _, text in list_filters(dataset)) or None,
         None if dataset.is_virtual else dataset.id.get_storage_size(),
-        plain_attributes(dataset.attrs),
+        plain_attributes(_Readable(dataset.attrs)),
         Hdf5Source(dataset, path, shape),
     )
 
@@ -115,33 +112,19 @@ def _layout(dataset: h5py.Dataset) -> str:
     return "compact" if compact else "contiguous"
 
 
-def plain_attributes(attributes: Any) -> dict[str, Any]:
-    """Attributes as numbers, texts and lists of them; long ones by their beginning."""
-    found = {}
-    for name in attributes:
+class _Readable:
+    """Attributes that say why one is not read."""
+
+    def __init__(self, attributes: Any) -> None:
+        self._attributes = attributes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._attributes)
+
+    def __getitem__(self, name: str) -> Any:
         try:
-            long = attributes.get_id(name).get_storage_size() > LONGEST_ATTRIBUTE
-            found[name] = "too long to show" if long else _plain_value(attributes[name])
+            if self._attributes.get_id(name).get_storage_size() <= LONGEST_ATTRIBUTE:
+                return self._attributes[name]
         except DAMAGE as error:
-            found[name] = f"cannot be read: {first_line(error)}"
-    return found
-
-
-def _plain_value(value: Any) -> Any:
-    if isinstance(value, bytes | str):
-        text = value if isinstance(value, str) else value.decode(errors="replace")
-        cut = len(text) > ATTRIBUTE_CHARACTERS
-        return f"{text[:ATTRIBUTE_CHARACTERS]}..." if cut else text
-    array = np.asarray(value)
-    items = [_plain_item(item) for item in array.reshape(-1)[:ATTRIBUTE_ITEMS].tolist()]
-    if array.size > ATTRIBUTE_ITEMS:
-        items.append("...")
-    return items[0] if array.ndim == 0 else items
-
-
-def _plain_item(item: Any) -> Any:
-    if isinstance(item, bytes):
-        return item.decode(errors="replace")
-    if isinstance(item, float) and not np.isfinite(item):
-        return str(item)
-    return item if isinstance(item, bool | int | float | str) else str(item)
+            raise ValueError(first_line(error)) from error
+        raise ValueError(f"longer than {LONGEST_ATTRIBUTE:,} bytes")

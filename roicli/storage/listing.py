@@ -18,9 +18,9 @@ from roicli.storage.stored_array import BFLOAT16_NAME
 
 @contextmanager
 def open_contents(address: Address) -> Iterator[FileContents]:
-    """The contents of a .npy, .h5, .csv or .tsv file, open while the block lasts.
+    """The contents of a .npy, .h5, .zarr, .csv or .tsv file, open while the block lasts.
 
-    In HDF5 an address may name a group or a dataset. Raises InputError.
+    In HDF5 and Zarr an address may name a group or a dataset. Raises InputError.
     """
     file_format = address.file_format()
     if file_format == "hdf5":
@@ -28,8 +28,12 @@ def open_contents(address: Address) -> Iterator[FileContents]:
 
         with open_hdf5_contents(address) as contents:
             yield contents
+    elif file_format == "zarr":
+        from roicli.storage.zarr_contents import describe_zarr
+
+        yield describe_zarr(address)
     elif address.dataset is not None:
-        raise InputError(f"{address}: only an HDF5 file holds datasets", f"write {address.path}")
+        raise InputError(f"{address}: only HDF5 and Zarr hold datasets", f"write {address.path}")
     elif file_format == "npy":
         yield _describe_npy(address.path)
     else:

@@ -15,7 +15,7 @@ from roicli.storage.stored_array import StoredArray
 STREAMED = (b"\x93NUMPY", b"\x89HDF\r\n\x1a\n")
 PIECE_BYTES = 1 << 20
 
-Role = Literal["features", "rois", "vector", "result"]
+Role = Literal["features", "rois", "vector", "result", "any"]
 DEFAULT_COORDINATES = ("x1", "y1", "x2", "y2")
 
 WANTED: dict[Role, str] = {
@@ -23,6 +23,7 @@ WANTED: dict[Role, str] = {
     "rois": "numeric and 2-D with 5 columns",
     "vector": "numeric and 1-D",
     "result": "numeric",
+    "any": "numeric",
 }
 # Of several datasets that fit; the writer's own name for it is in hdf5_result.
 PREFERRED: dict[Role, str] = {"result": "roi_features"}
@@ -34,7 +35,9 @@ def fits(role: Role, shape: tuple[int, ...]) -> bool:
         return len(shape) == 4
     if role == "rois":
         return len(shape) == 2 and shape[1] == 5
-    return len(shape) == 1 if role == "vector" else len(shape) > 0
+    if role == "vector":
+        return len(shape) == 1
+    return role == "any" or len(shape) > 0
 
 
 def open_array(
@@ -50,14 +53,20 @@ def open_array(
         return open_hdf5(
             address, lambda shape: fits(role, shape), WANTED[role], PREFERRED.get(role)
         )
+    if file_format == "zarr":
+        from roicli.storage.zarr_array import open_zarr
+
+        return open_zarr(
+            address, lambda shape: fits(role, shape), WANTED[role], PREFERRED.get(role)
+        )
     if address.dataset is not None:
-        raise InputError(f"{address}: only an HDF5 file holds datasets", f"write {address.path}")
+        raise InputError(f"{address}: only HDF5 and Zarr hold datasets", f"write {address.path}")
     if file_format == "npy":
         from roicli.storage.npy import open_npy
 
         return open_npy(address.path)
     if role in ("features", "result"):
-        raise InputError(f"{address}: features are read from .npy and .h5, not from text")
+        raise InputError(f"{address}: features are read from .npy, .h5 and .zarr, not from text")
     from roicli.storage.text import open_text
 
     return open_text(address.path, "," if file_format == "csv" else "\t", coordinate_names)

@@ -1,4 +1,4 @@
-"""The three shapes a result takes: an HDF5 file, an .npy file, an .npy on stdout."""
+"""The shapes a result takes: an HDF5, .npy or Zarr file, an .npy on stdout, an array in memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,22 +16,40 @@ import numpy as np
 
 from roicli.datatypes import Array, FloatType, IntArray
 from roicli.exceptions import OutputError
-from roicli.storage.output import (
-    OUTPUT_FORMATS,
-    RowFile,
-    RowSource,
-    check_free_space,
-    narrow,
-    replace_atomically,
+from roicli.storage.address import names_a_store
+from roicli.storage.journal import Segment
+from roicli.storage.layout import (
+    Layout,
+    allocated_bytes,
+    count_bytes,
+    lay_out_hdf5,
+    lay_out_npy,
+    write_npy_header,
 )
+from roicli.storage.output import OUTPUT_FORMATS, RowSource, as_output_errors, check_room
+from roicli.storage.part_file import PartFile
+from roicli.storage.resumable import ResumableRows, Resumption, find_kept, keep_rows
+from roicli.storage.row_file import RowFile, narrow
 from roicli.vocabulary import Compression
 
 STDOUT = "-"
 COPY_BYTES = 1 << 24
+# Headers, attributes and the library's own structures in an HDF5 file.
+HDF5_OVERHEAD = 1 << 16
+
+
+Finish = Callable[[Mapping[str, RowSource], Mapping[str, Any]], None]
 
 
 class ResultWriter(Protocol):
-    """Takes rows while the run goes on, and the tables and attributes when it is over."""
+    """Takes rows while the run goes on, and the tables and attributes when it is over.
+
+    ``finished`` RoIs, the first ones in the run's order, were written by an earlier run.
+    """
+
+    @property
+    def finished(self) -> int:
+        """How many RoIs need not be run."""
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Write ``block`` (k, C, P_h, P_w) to ``rows`` (k,) of the result."""
@@ -38,19 +58,23 @@ class ResultWriter(Protocol):
         """Everything is written; add what stands beside it, where the format can hold it."""
 
 
-class PlainWriter:
-    """An .npy file: the array alone."""
+class FileWriter:
+    """A file in the making; ``finish`` adds what its format holds beside the rows."""
 
-    def __init__(self, rows: RowFile) -> None:
-        self._rows = rows
+    def __init__(
+        self,
+        rows: RowFile | ResumableRows,
+        finish: Finish,
+    ) -> None:
+        self.finished = rows.finished if isinstance(rows, ResumableRows) else 0
         self.write_rows = rows.write_rows
-
-    def finish(self, tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
-        """An .npy file holds nothing beside the array."""
+        self.finish = finish
 
 
 class MemoryWriter:
     """The result as an array in memory, for Python."""
+
+    finished = 0
 
     def __init__(self, shape: tuple[int, ...], dtype: FloatType) -> None:
         self.array: Array = np.empty(shape, dtype)
@@ -66,6 +90,8 @@ class MemoryWriter:
 class NoWriter:
     """A run whose features nobody keeps: only its errors are wanted."""
 
+    finished = 0
+
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Drop the rows."""
 
@@ -73,52 +99,113 @@ class NoWriter:
         """Nothing to finish."""
 
 
+@dataclass(frozen=True)
+class ResultFile:
+    """What is to be written where. ``shape`` (K, C, P_h, P_w); ``row_beside_bytes`` is what the
+    tables take for a RoI; with ``resumption`` an interruption keeps what is finished.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: FloatType
+    compression: Compression = "none"
+    force: bool = False
+    row_beside_bytes: int = 0
+    resumption: Resumption | None = None
+
+    @property
+    def is_npy(self) -> bool:
+        """Whether the result is an array alone."""
+        return OUTPUT_FORMATS[Path(self.path).suffix.lower()] == "npy"
+
+    @property
+    def needed_bytes(self) -> int:
+        """What the result takes at least; how far compression goes is not known."""
+        beside = 0 if self.is_npy else HDF5_OVERHEAD + self.shape[0] * self.row_beside_bytes
+        return count_bytes(self.shape, self.dtype) + beside
+
+
 @contextlib.contextmanager
-def open_result(
-    path: str, shape: tuple[int, ...], dtype: FloatType, compression: Compression, force: bool
-) -> Iterator[ResultWriter]:
-    """A writer for ``shape`` (K, C, P_h, P_w); the final name appears when the block ends well."""
-    needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if path == STDOUT:
-        with _stdout_writer(shape, dtype) as writer:
+def open_result(result: ResultFile) -> Iterator[ResultWriter]:
+    """A writer of the result; the final name appears when the block ends well.
+
+    Raises OutputError where another run writes it, where it does not fit, and where an interrupted
+    run's rows are there and nothing says what to do with them.
+    """
+    if result.path == STDOUT:
+        with _stdout_writer(result.shape, result.dtype) as writer:
             yield writer
         return
-    check_free_space(path, needed)
-    is_npy = OUTPUT_FORMATS[Path(path).suffix.lower()] == "npy"
-    with replace_atomically(path, force) as temporary:
-        if is_npy:
-            with contextlib.closing(_npy_rows(temporary, shape, dtype)) as rows:
-                yield PlainWriter(rows)
-            return
-        from roicli.storage.hdf5_result import Hdf5Writer
+    if names_a_store(result.path):
+        from roicli.storage.zarr_result import open_zarr_result
 
-        with Hdf5Writer(temporary, shape, dtype, compression) as writer:
-            yield writer
+        with open_zarr_result(
+            result.path, result.shape, result.dtype, result.compression, result.force,
+            result.needed_bytes, result.resumption,
+        ) as store_writer:  # fmt: skip
+            yield store_writer
+        return
+    with as_output_errors(result.path), PartFile(result.path) as part:
+        layout, segments = _lay_out(part, result)
+        with contextlib.closing(layout.open_rows(part, result.shape, result.dtype)) as rows:
+            finish = _finisher(part.path, result, rows)
+            if result.resumption is None:
+                yield FileWriter(rows, finish)
+            else:
+                with keep_rows(rows, part, layout, segments, result.resumption) as kept:
+                    yield FileWriter(kept, finish)
+        part.publish(result.force)
 
 
-def _npy_rows(path: str, shape: tuple[int, ...], dtype: FloatType) -> RowFile:
-    """Write the header, and give the rows behind it."""
-    with open(path, "wb") as stream:
-        description = np.lib.format.dtype_to_descr(dtype)
-        header = {"descr": description, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(stream, header)
-        offset = stream.tell()
-    return RowFile(path, offset, shape, dtype)
+def _lay_out(part: PartFile, result: ResultFile) -> tuple[Layout, list[Segment]]:
+    """Begin the part, or take up what an interrupted run left of it."""
+    if result.compression == "zstd" and not result.is_npy:
+        raise OutputError(
+            f"{result.path}: compression zstd is for .zarr, expected none, gzip or lzf"
+        )
+    layout, segments = find_kept(part, result.resumption, result.force)
+    held = allocated_bytes(part.path) + allocated_bytes(part.companion("rows"))
+    check_room(result.path, os.path.dirname(result.path), result.needed_bytes, held)
+    if layout is not None:
+        layout.restore(part, result.shape, result.dtype)
+        return layout, segments
+    part.clear()
+    if result.is_npy:
+        return lay_out_npy(part, result.shape, result.dtype), []
+    if result.compression != "none":
+        return Layout(beside=True), []
+    return lay_out_hdf5(part, result.shape, result.dtype), []
+
+
+def _finisher(path: str, result: ResultFile, rows: RowFile) -> Finish:
+    """What adds the tables and attributes to the part at ``path``."""
+    if result.is_npy:
+        return lambda tables, attributes: None
+    from roicli.storage.hdf5_result import finish_hdf5
+
+    return partial(finish_hdf5, path, rows, result.compression)
 
 
 @contextlib.contextmanager
 def _stdout_writer(shape: tuple[int, ...], dtype: FloatType) -> Iterator[ResultWriter]:
-    """Rows arrive in any order and a pipe takes them in one: they wait in a scratch file."""
+    """Rows arrive in any order and a pipe takes them in one: they wait in a scratch file.
+
+    The file has no name, so nothing stays however the run ends.
+    """
     import tempfile
 
-    with tempfile.TemporaryDirectory(prefix="roicli-") as folder:
-        scratch = os.path.join(folder, "result.npy")
-        check_free_space(scratch, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+    folder = tempfile.gettempdir()
+    check_room(f"the scratch file in {folder}", folder, count_bytes(shape, dtype))
+    with tempfile.TemporaryFile(dir=folder) as stream:
         try:
-            with contextlib.closing(_npy_rows(scratch, shape, dtype)) as rows:
-                yield PlainWriter(rows)
+            write_npy_header(stream, shape, dtype)
+            stream.flush()
+            with contextlib.closing(
+                RowFile(os.dup(stream.fileno()), stream.tell(), shape, dtype)
+            ) as rows:
+                yield FileWriter(rows, lambda tables, attributes: None)
         except OSError as error:
             raise OutputError(f"{folder}: the scratch file failed: {error.strerror}") from error
-        with open(scratch, "rb") as stream:
-            shutil.copyfileobj(stream, sys.stdout.buffer, COPY_BYTES)
+        stream.seek(0)
+        shutil.copyfileobj(stream, sys.stdout.buffer, COPY_BYTES)
         sys.stdout.buffer.flush()

@@ -184,7 +184,7 @@ def test_a_huge_attribute() -> None:
         file["maps"].attrs["spatial_scale"] = 0.25
         file.attrs["long"] = np.zeros(1 << 19)
     succeed("align", "x.h5", ROIS, "-o", "out.npy", "-q")
-    assert "too long to show" in succeed("inspect", "x.h5", "--format", "json").text
+    assert "longer than 1,048,576 bytes" in succeed("inspect", "x.h5", "--format", "json").text
 
 
 # --- locks ----------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def test_the_ending_is_the_format(name, kind):
 
 @pytest.mark.parametrize("name", ["a", "a.npz", "a.txt", ".npy"])
 def test_an_unknown_ending_lists_the_known_ones(name):
-    with pytest.raises(InputError, match=r"expected one of: \.npy \.h5 \.hdf5 \.csv \.tsv"):
+    with pytest.raises(InputError, match=r"expected one of: \.npy \.h5 \.hdf5 \.zarr \.csv \.tsv"):
         parse_address(name).file_format()
 
 
@@ -81,7 +81,7 @@ def test_every_format_gives_the_same_rois(tmp_path):
 
 def test_only_hdf5_holds_datasets(tmp_path):
     np.save(tmp_path / "r.npy", ROIS)
-    with pytest.raises(InputError, match="only an HDF5 file holds datasets"):
+    with pytest.raises(InputError, match="only HDF5 and Zarr hold datasets"):
         open_array(parse_address(f"{tmp_path}/r.npy::x"), "rois")
 
 
@@ -130,3 +130,30 @@ def test_npy_and_hdf5_are_told_apart_on_stdin(monkeypatch):
 def test_other_bytes_on_stdin_are_refused(monkeypatch, data, message):
     with pytest.raises(InputError, match=message):
         feed(monkeypatch, data)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "dataset", "stem"),
+    [
+        ("x.zarr", "x.zarr", None, "x"),
+        ("x.zarr/::p3", "x.zarr/", "p3", "x"),
+        ("s3://bucket/x.zarr::p3", "s3://bucket/x.zarr", "p3", "x"),
+        ("memory://x.zarr", "memory://x.zarr", None, "x"),
+        ("https://host:81/a/x.zarr/p3", "https://host:81/a/x.zarr/p3", None, "p3"),
+        ("file:///a/x.zarr::p3", "/a/x.zarr", "p3", "x"),
+    ],
+)
+def test_stores_and_urls(text, path, dataset, stem):
+    address = parse_address(text)
+    assert (address.path, address.dataset, address.stem) == (path, dataset, stem)
+    assert address.file_format() == "zarr"
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/x.npy", "https://host/x.h5", "memory://r.CSV"])
+def test_a_url_is_a_store_and_nothing_else(url):
+    with pytest.raises(InputError, match="a URL is read as a Zarr store"):
+        parse_address(url).file_format()
+
+
+def test_a_file_url_may_name_any_file():
+    assert parse_address("file:///a/x.npy").file_format() == "npy"

@@ -25,18 +25,19 @@ ORDER = (
     "datatypes",
     "geometry", "levels",
     "columns", "quantization_error", "value_error",
+    "reference", "verification",
     "error_table", "thresholds",
     "onnx_wire", "graphs", "export_graphs",
     "native",
-    "sessions", "native_runner", "runtime", "providers",
+    "onnx_runtime", "sessions", "native_runner", "runtime", "providers",
     "storage",
     "user_graph",
     "validation", "features", "memory", "inputs",
-    "pipeline",
-    "settings", "opened_run", "provenance",
+    "visits", "pipeline",
+    "settings", "opened_run", "provenance", "fingerprint",
     "analyses",
     "report",
-    "api", "looking", "benchmark",
+    "running", "api", "looking", "benchmark",
     "cli", "__main__",
 )  # fmt: skip
 
@@ -121,8 +122,10 @@ LIBRARY_ROOMS = {
     "rich": {"report", "cli"},
     "h5py": {"storage"},
     "numba": {"native"},
+    "zarr": {"storage"},
+    "fsspec": {"storage"},
     "onnx": {"user_graph", "api"},  # api checks an exported graph with it
-    "onnxruntime": {"sessions", "providers", "provenance"},
+    "onnxruntime": {"onnx_runtime"},
 }
 
 
@@ -183,7 +186,7 @@ def test_no_file_is_longer_than_300_lines(name):
 
 # --- what is imported when --------------------------------------------------------------------
 
-HEAVY = ("numpy", "h5py", "onnx", "onnxruntime", "numba")
+HEAVY = ("numpy", "h5py", "onnx", "onnxruntime", "numba", "zarr", "fsspec")
 HELP = """
 import contextlib, io
 from roicli.cli.app import build_app

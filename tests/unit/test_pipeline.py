@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from roicli.datatypes import AlignSpec, PoolSpec, RoIs
 from roicli.exceptions import InputError
 from roicli.features import open_pyramid
-from roicli.pipeline import Engine, plan_visits, run_operator
+from roicli.pipeline import Engine, run_operator
 from roicli.storage.result_file import MemoryWriter
+from roicli.visits import plan_visits
 from tests import oracle
 from tests.strategies import awkward_corners, normal_map, with_batch
 

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from roicli.exceptions import OutputError
-from roicli.storage import output
-from roicli.storage.output import RowFile, check_output, replace_atomically
-from roicli.storage.result_file import MemoryWriter, NoWriter, open_result
+from roicli.exceptions import OutputError, ParameterError
+from roicli.storage import output, row_file
+from roicli.storage.output import check_output, replace_atomically
+from roicli.storage.result_file import MemoryWriter, NoWriter, ResultFile, open_result
+from roicli.storage.row_file import RowFile, create
 
 KINDS = [("r.npy", "none"), ("r.h5", "none"), ("r.h5", "gzip"), ("r.hdf5", "lzf")]
 ENDINGS = (".h5", ".npy")
@@ -24,9 +25,16 @@ def values_of(shape, dtype=np.float32, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
 
+def open_for(path, values, compression="none", force=False, dtype=None):
+    dtype = np.dtype(dtype or values.dtype)
+    return open_result(ResultFile(str(path), values.shape, dtype, compression, force))
+
+
 def write(path, values, compression="none", order=None, block=3, force=False, **beside):
     order = np.arange(len(values)) if order is None else order
-    with open_result(str(path), values.shape, values.dtype, compression, force) as writer:
+    with open_result(
+        ResultFile(str(path), values.shape, values.dtype, compression, force)
+    ) as writer:
         for start in range(0, len(order), block):
             rows = order[start : start + block]
             writer.write_rows(rows, values[rows])
@@ -62,7 +70,9 @@ def test_rows_in_any_order_come_back(tmp_path, name, compression, shape, dtype, 
 def test_a_block_of_another_float_type_is_converted(tmp_path, name, compression):
     values = values_of((4, 2, 3, 3))
     path = str(tmp_path / name)
-    with open_result(path, values.shape, np.dtype(np.float16), compression, False) as writer:
+    with open_result(
+        ResultFile(path, values.shape, np.dtype(np.float16), compression, False)
+    ) as writer:
         writer.write_rows(np.arange(4), values)
         writer.finish({}, {})
     np.testing.assert_array_equal(read_back(path), values.astype(np.float16))
@@ -123,7 +133,9 @@ def test_an_exception_leaves_the_folder_as_it_was(tmp_path, name, compression, e
 
     def fail():
         path = str(tmp_path / name)
-        with open_result(path, values.shape, values.dtype, compression, force) as writer:
+        with open_result(
+            ResultFile(path, values.shape, values.dtype, compression, force)
+        ) as writer:
             writer.write_rows(np.arange(4), values)
             raise error("stop")
 
@@ -139,7 +151,9 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path, name, compressi
     values, path = values_of((2, 1, 2, 2)), tmp_path / name
 
     def race():
-        with open_result(str(path), values.shape, values.dtype, compression, False) as writer:
+        with open_result(
+            ResultFile(str(path), values.shape, values.dtype, compression, False)
+        ) as writer:
             path.write_text("first")
             writer.finish({}, {})
 
@@ -153,7 +167,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path, name, compressi
 def test_force_replaces_a_whole_file_at_the_end(tmp_path):
     path, values = tmp_path / "r.npy", values_of((2, 1, 2, 2))
     path.write_text("old")
-    with open_result(str(path), values.shape, values.dtype, "none", True) as writer:
+    with open_for(path, values, "none", True) as writer:
         writer.write_rows(np.arange(2), values)
         assert path.read_text() == "old"
     np.testing.assert_array_equal(np.load(path), values)
@@ -252,7 +266,7 @@ def test_memory_and_nowhere():
 
 def test_rows_of_a_file_are_read_back_past_its_header(tmp_path):
     values = values_of((6, 5))
-    rows = RowFile(str(tmp_path / "x"), 100, values.shape, values.dtype)
+    rows = RowFile(create(str(tmp_path / "x")), 100, values.shape, values.dtype)
     rows.write_rows(np.array([4, 5, 0]), values[[4, 5, 0]])
     rows.write_rows(np.array([1, 2, 3]), values[1:4])
     np.testing.assert_array_equal(rows.read_rows(1, 5), values[1:5])
@@ -272,17 +286,19 @@ def test_a_number_past_the_results_dtype_is_an_error_and_leaves_no_file(
 
     def overflow():
         path = str(tmp_path / name)
-        with open_result(path, values.shape, np.dtype(np.float16), compression, False) as writer:
+        with open_result(
+            ResultFile(path, values.shape, np.dtype(np.float16), compression, False)
+        ) as writer:
             writer.write_rows(np.arange(2), values)
 
-    with pytest.raises(OutputError, match=r"numbers past what float16 holds .*wider --dtype"):
+    with pytest.raises(ParameterError, match=r"numbers past what float16 holds .*wider --dtype"):
         overflow()
     assert os.listdir(tmp_path) == []
 
 
 def test_memory_refuses_what_a_file_refuses():
     writer = MemoryWriter((2, 1), np.dtype(np.float16))
-    with pytest.raises(OutputError, match="numbers past what float16 holds"):
+    with pytest.raises(ParameterError, match="numbers past what float16 holds"):
         writer.write_rows(np.arange(2), np.full((2, 1), 1e6, np.float32))
     writer.write_rows(np.arange(2), np.array([[np.inf], [65504]], np.float32))
     assert writer.array.tolist() == [[np.inf], [65504.0]]
@@ -290,10 +306,10 @@ def test_memory_refuses_what_a_file_refuses():
 
 @pytest.mark.parametrize("scattered", [False, True])
 def test_pages_let_go_of_while_writing_lose_nothing(tmp_path, monkeypatch, scattered):
-    monkeypatch.setattr(output, "FLUSH_BYTES", 1)
+    monkeypatch.setattr(row_file, "FLUSH_BYTES", 1)
     values = np.random.default_rng(0).normal(size=(40, 333)).astype(np.float32)
     order = np.random.default_rng(1).permutation(40) if scattered else np.arange(40)
-    rows = RowFile(str(tmp_path / "rows"), 77, values.shape, values.dtype)
+    rows = RowFile(create(str(tmp_path / "rows")), 77, values.shape, values.dtype)
     for part in np.array_split(order, 9):
         rows.write_rows(np.sort(part), values[np.sort(part)])
     rows.close()

@@ -1,0 +1,160 @@
+"""docs/licenses.md: what an installation of roicli brings with it, and under which licences.
+
+Reads the metadata of what is installed here, as ``make licenses`` does after installing the extras.
+Licences are SPDX expressions (spdx.org/licenses). Older metadata has only free text, or a
+classifier that covers several licences; these are told apart below.
+"""
+
+import sys
+import tomllib
+from dataclasses import dataclass, field
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "licenses.md"
+# Tools of the developers, which no installation of the tool has.
+NOT_INSTALLED = ("bench", "dev")
+PLAIN = "plain install"
+
+# The first line of a free-text licence, where it says which one it is.
+TEXTS = {
+    "3-Clause BSD License": "BSD-3-Clause",
+    "Apache 2.0": "Apache-2.0",
+    "Apache License v2.0": "Apache-2.0",
+    "BSD 3-Clause License": "BSD-3-Clause",
+    "ISC License": "ISC",
+    "MIT License": "MIT",
+}
+CLASSIFIERS = {
+    "License :: OSI Approved :: Apache Software License": "Apache-2.0",
+    "License :: OSI Approved :: ISC License (ISCL)": "ISC",
+    "License :: OSI Approved :: MIT License": "MIT",
+}
+# Read in the licence file that the package ships: its metadata says "BSD", or holds the whole text.
+# Matplotlib's is the Python Software Foundation's, word for word with the names changed.
+READ = {
+    "cycler": "BSD-3-Clause",
+    "jinja2": "BSD-3-Clause",
+    "kiwisolver": "BSD-3-Clause",
+    "llvmlite": "BSD-2-Clause AND Apache-2.0 WITH LLVM-exception",
+    "matplotlib": "PSF-2.0",
+    "numba": "BSD-2-Clause",
+    "numpy": "BSD-3-Clause AND 0BSD AND MIT AND Zlib AND CC0-1.0",
+}
+
+
+@dataclass
+class Package:
+    """One package: its bound where roicli names it, who needs it, and through what it comes."""
+
+    name: str
+    bound: str = ""
+    needed_by: set[str] = field(default_factory=set)
+    through: set[str] = field(default_factory=set)
+
+
+def find_distribution(name: str) -> Distribution | None:
+    """What is installed under a name, or None."""
+    try:
+        return distribution(name)
+    except PackageNotFoundError:
+        return None
+
+
+def find_license(found: Distribution) -> str:
+    """The SPDX expression of an installed package. Raises ValueError where its metadata has none.
+
+    Source of the fields: PEP 639; the core metadata specifications.
+    """
+    name, metadata = canonicalize_name(found.metadata["Name"]), found.metadata
+    text = (metadata.get("License") or "").strip().partition("\n")[0]
+    classifiers = metadata.get_all("Classifier") or []
+    told = [CLASSIFIERS[line] for line in classifiers if line in CLASSIFIERS]
+    for candidate in (metadata.get("License-Expression"), READ.get(name), TEXTS.get(text), text,
+                      *told):  # fmt: skip
+        try:
+            if candidate:
+                return canonicalize_license_expression(candidate)
+        except InvalidLicenseExpression:
+            continue
+    raise ValueError(f"{name}: no licence among {text!r} and {classifiers}; read its licence file")
+
+
+def declared() -> dict[str, list[Requirement]]:
+    """What pyproject.toml requires, by the extra that requires it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = {PLAIN: project["dependencies"], **project["optional-dependencies"]}
+    return {
+        group: [Requirement(line) for line in lines if not line.startswith("roicli")]
+        for group, lines in groups.items()
+        if group not in NOT_INSTALLED
+    }
+
+
+def collect() -> dict[str, Package]:
+    """Every package that an installation has, direct or not, by name."""
+    packages: dict[str, Package] = {}
+    for group, requirements in declared().items():
+        for requirement in requirements:
+            package = _visit(packages, requirement, group, "")
+            package.bound = str(requirement.specifier)
+    return packages
+
+
+def _visit(
+    packages: dict[str, Package], requirement: Requirement, group: str, parent: str
+) -> Package:
+    name = canonicalize_name(requirement.name)
+    package = packages.setdefault(name, Package(name))
+    package.through |= {parent} - {""}
+    if group in package.needed_by:
+        return package
+    package.needed_by.add(group)
+    found = find_distribution(name)
+    for line in (found.requires or []) if found else []:
+        child = Requirement(line)
+        extras = requirement.extras or {""}
+        if child.marker is None or any(child.marker.evaluate({"extra": one}) for one in extras):
+            _visit(packages, child, group, name)
+    return package
+
+
+def render(packages: dict[str, Package]) -> str:
+    """The page. Raises ValueError where a package is not installed or its licence is not known."""
+    lines = [
+        "# Licences of what roicli installs",
+        "",
+        "roicli itself is Apache-2.0 and contains no code of others. This is what `pip install`",
+        "brings with it, as SPDX expressions, made by `make licenses` from the packages' metadata.",
+        "A wheel may bundle libraries of others, which its own licence files name. The tools that",
+        "develop, test and measure roicli are not listed.",
+        "",
+        "| package | lower bound | licence | needed by | how |",
+        "|---|---|---|---|---|",
+    ]
+    for name, package in sorted(packages.items()):
+        found = find_distribution(name)
+        if found is None:
+            raise ValueError(f"{name} is not installed, so its licence is not known here")
+        groups = [PLAIN] if PLAIN in package.needed_by else sorted(package.needed_by)
+        how = "direct" if package.bound else "through " + ", ".join(sorted(package.through))
+        bound = package.bound or "any"
+        lines.append(f"| {name} | {bound} | {find_license(found)} | {', '.join(groups)} | {how} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write the page."""
+    try:
+        PAGE.write_text(render(collect()), encoding="utf-8")
+    except ValueError as error:
+        sys.exit(f"make_licenses: {error}")
+
+
+if __name__ == "__main__":
+    main()

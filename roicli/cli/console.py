@@ -1,0 +1,23 @@
+"""What stands on stderr: one line a message, whatever the streams are."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def open_closed_streams() -> None:
+    """A shell's ``>&-`` leaves None, and gives the stream's number to the next file opened."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
+def print_line(kind: str, message: str) -> None:
+    """One line on stderr, whatever the message holds."""
+    line = " ".join(message.split())
+    try:
+        sys.stderr.write(f"roicli: {kind}: {line}\n")
+    except UnicodeEncodeError:
+        sys.stderr.write(f"roicli: {kind}: {line.encode('ascii', 'backslashreplace').decode()}\n")

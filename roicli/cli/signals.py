@@ -1,0 +1,62 @@
+"""SIGTERM and Ctrl-C: every way out goes through every ``finally``."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+INTERRUPTED, TERMINATED = 130, 143
+
+_received: list[int] = []
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Leave through every ``finally``, so that temporary files go."""
+    _received.append(number)
+    check_signals()
+
+
+def check_signals() -> None:
+    """Leave now if a signal came while an extension could not pass the exception on."""
+    if signal.SIGTERM in _received:
+        raise SystemExit(TERMINATED)
+    if _received:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def heeding_signals() -> Iterator[None]:
+    """A signal ends the block, also where an extension made another error of it, or none."""
+    try:
+        yield
+    except Exception:
+        check_signals()
+        raise
+    check_signals()
+
+
+def install_signal_handlers() -> None:
+    """SIGTERM and Ctrl-C end the run as an exception would."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _leave)
+    sys.unraisablehook = _skip_signals
+
+
+def ignore_signals() -> None:
+    """All is done; a signal from now on changes nothing."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _skip_signals(unraisable: UnraisableHookArgs) -> None:
+    """A signal that came inside a finalizer is heeded at the next check, and needs no traceback."""
+    if not (_received and isinstance(unraisable.exc_value, KeyboardInterrupt | SystemExit)):
+        sys.__unraisablehook__(unraisable)

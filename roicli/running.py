@@ -1,0 +1,201 @@
+"""One opened run, from its RoIs to its result and everything that is written beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from roicli import provenance
+from roicli.columns import record_dtype
+from roicli.datatypes import AlignSpec, FloatArray, OperatorSpec, check_word
+from roicli.error_table import ErrorTable
+from roicli.exceptions import ParameterError
+from roicli.fingerprint import fingerprint
+from roicli.inputs import Inputs
+from roicli.opened_run import (
+    Run,
+    build_value_measurers,
+    build_verifier,
+    check_align_memory,
+    silent,
+)
+from roicli.pipeline import run_operator
+from roicli.report.records import FORMAT_OF_ENDING, write_table
+from roicli.settings import (
+    ErrorsOptions,
+    RunOptions,
+)
+from roicli.storage.address import names_a_store
+from roicli.storage.output import OUTPUT_FORMATS, RowSource, check_output, replace_atomically
+from roicli.storage.result_file import (
+    STDOUT,
+    MemoryWriter,
+    ResultFile,
+    ResultWriter,
+    open_result,
+)
+from roicli.storage.resumable import Resumption
+from roicli.verification import Verification
+from roicli.visits import visiting_order
+from roicli.vocabulary import Compression, ResultDtype
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gives: the error table, the parameters, and the features or where they went.
+
+    ``roi_features`` (K, C, P_h, P_w) is None where they were written to ``output``;
+    ``verification`` is None unless ``verify`` was asked for, and in no file: what a run computes
+    does not depend on whether it was checked.
+    """
+
+    operator: str
+    errors: ErrorTable
+    parameters: Mapping[str, Any]
+    roi_features: FloatArray | None = None
+    output: str | None = None
+    verification: Verification | None = None
+
+
+def check_outputs(inputs: Inputs, output: str | None, options: ErrorsOptions) -> None:
+    """Refuse places that a result must not go to, before anything is computed."""
+    force, files = options.get("force", False), list(inputs.files)
+    if output not in (None, STDOUT):
+        check = _check_of_place(str(output))
+        check(str(output), files, force, tuple(OUTPUT_FORMATS))
+        files.append(str(output))
+    errors_out = options.get("errors_out")
+    if errors_out is not None:
+        check_output(os.fspath(errors_out), files, force, tuple(FORMAT_OF_ENDING))
+
+
+def _check_of_place(output: str) -> Callable[[str, Iterable[str], bool, tuple[str, ...]], None]:
+    """What refuses a place: a file's or a Zarr store's own check."""
+    if not names_a_store(output):
+        return check_output
+    from roicli.storage.zarr_place import check_place
+
+    return check_place
+
+
+def write_errors(
+    table: ErrorTable, parameters: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
+    """Write the table to ``errors_out``, where that is given, in one piece or not at all."""
+    if options.get("errors_out") is None:
+        return
+    path = os.fspath(options["errors_out"])
+    table_format = FORMAT_OF_ENDING[os.path.splitext(path)[1].lower()]
+    with (
+        replace_atomically(path, options.get("force", False)) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as stream,
+    ):
+        write_table(table, parameters, table_format, stream)
+
+
+def run_and_write(run: Run, spec: OperatorSpec, output: str | None, options: RunOptions) -> Result:
+    """Run, write, and give the result; the files are closed whatever happens."""
+    try:
+        if isinstance(spec, AlignSpec):
+            check_align_memory(run, spec)
+        check_outputs(run.inputs, output, options)
+        measurers = build_value_measurers(run) if options.get("values") else None
+        verifier = build_verifier(run, spec, options.get("verify"))
+        dtype = _result_dtype(run, options)
+        shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
+        parameters = provenance.describe_run(run, spec, dtype, shape)
+        with _open_writer(run, output, parameters, options) as writer:
+            run_operator(
+                run.pyramid, run.inputs.rois, run.inputs.map_of_roi, run.scaled(spec), run.engine,
+                writer, measurers, options.get("progress", no_progress),
+                options.get("stage_times"), verifier,
+            )  # fmt: skip
+            run.inputs.check_unchanged()
+            table = run.error_table()
+            writer.finish(_tables_beside(run, table), provenance.flatten(parameters))
+            write_errors(table, parameters, options)
+        kept = writer.array if isinstance(writer, MemoryWriter) else None
+        verification = verifier.summary() if verifier else None
+        if verification:
+            options.get("note", silent)(str(verification))
+        return Result(run.operator, table, parameters, kept, output, verification)
+    finally:
+        run.inputs.close()
+
+
+def _result_dtype(run: Run, options: RunOptions) -> np.dtype[Any]:
+    """The dtype asked for, else the one that the maps are computed in."""
+    name, compression = options.get("dtype"), options.get("compression", "none")
+    check_word("compression", compression, Compression)
+    if name is None:
+        return run.pyramid.compute_dtype
+    check_word("dtype", name, ResultDtype)
+    return np.dtype(name)
+
+
+def _open_writer(
+    run: Run, output: str | None, parameters: Mapping[str, Any], options: RunOptions
+) -> AbstractContextManager[ResultWriter]:
+    """A writer to memory, a file or stdout."""
+    shape, dtype = tuple(parameters["result_shape"]), np.dtype(parameters["dtype"])
+    if output is None:
+        return nullcontext(MemoryWriter(shape, dtype))
+    records = record_dtype(run.error_table().columns)
+    beside = records.itemsize + 5 * _stored_rois_dtype(run).itemsize
+    return open_result(
+        ResultFile(
+            output,
+            shape,
+            dtype,
+            options.get("compression", "none"),
+            options.get("force", False),
+            beside,
+            _plan_resumption(run, output, parameters, options),
+        )
+    )
+
+
+def _plan_resumption(
+    run: Run, output: str | None, parameters: Mapping[str, Any], options: RunOptions
+) -> Resumption | None:
+    """What a run that may be interrupted keeps and compares; None for one that keeps nothing."""
+    verify_inputs = options.get("verify_inputs", False)
+    if not options.get("resume", False):
+        if verify_inputs:
+            raise ParameterError("--verify-inputs goes with --resume")
+        return None
+    if output in (None, STDOUT):
+        raise ParameterError("--resume keeps what is finished beside a file", "give -o a file")
+    chosen = {
+        **parameters,
+        "compression": options.get("compression", "none"),
+        "values": options.get("values", False),
+    }
+    return Resumption(
+        fingerprint(run, chosen, verify_inputs),
+        visiting_order(run.inputs.rois, run.inputs.map_of_roi),
+        run.value_columns,
+        options.get("note", silent),
+    )
+
+
+def _tables_beside(run: Run, table: ErrorTable) -> dict[str, RowSource]:
+    """What stands beside the features in an HDF5 result."""
+    rois, dtype = run.inputs.rois, _stored_rois_dtype(run)
+    return {
+        "rois": lambda start, stop: rois.take(slice(start, stop)).as_rows(dtype),
+        "quantization_error": lambda start, stop: table.records(slice(start, stop)),
+    }
+
+
+def _stored_rois_dtype(run: Run) -> np.dtype[Any]:
+    return np.result_type(run.inputs.rois_dtype, np.float32)
+
+
+def no_progress(done: int, total: int, size: int) -> None:
+    """Nobody watches."""

@@ -1,0 +1,72 @@
+"""What tells one state of an input file from another: its size and times, or its contents."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+
+from roicli.exceptions import InputError
+from roicli.storage.address import is_url, names_a_store
+
+
+@dataclass(frozen=True)
+class FileState:
+    """Size in bytes and modification time in nanoseconds; of a folder, all sizes and the latest."""
+
+    size: int
+    mtime_ns: int
+
+
+def read_state(path: str) -> FileState:
+    """The state of a file or a Zarr store's folder now; a URL is not watched. Raises InputError."""
+    if is_url(path):
+        return FileState(0, 0)
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode) and names_a_store(path):
+            files = [os.stat(name) for name in _list_files(path)]
+            newest = max((file.st_mtime_ns for file in files), default=status.st_mtime_ns)
+            return FileState(sum(file.st_size for file in files), newest)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read: {reason}") from error
+    return FileState(status.st_size, status.st_mtime_ns)
+
+
+def _list_files(folder: str) -> list[str]:
+    """Every file below a folder, sorted."""
+    return sorted(
+        os.path.join(place, name) for place, _, names in os.walk(folder) for name in names
+    )
+
+
+def check_unchanged(path: str, before: FileState) -> None:
+    """Raise InputError where the file is no longer what it was."""
+    now = read_state(path)
+    if now == before:
+        return
+    what = "its time is another"
+    if now.size != before.size:
+        what = f"it had {before.size:,} bytes and has {now.size:,}"
+    raise InputError(
+        f"{path}: was changed while it was read: {what}", "run again when nothing writes to it"
+    )
+
+
+def hash_file(path: str) -> str:
+    """SHA-256 of the contents, as hexadecimal digits; of a folder, over names and contents.
+
+    Raises InputError.
+    """
+    if is_url(path):
+        raise InputError(f"{path}: --verify-inputs reads files, not URLs", "drop --verify-inputs")
+    if os.path.isdir(path):
+        listed = (f"{os.path.relpath(name, path)} {hash_file(name)}" for name in _list_files(path))
+        return hashlib.sha256("\n".join(listed).encode()).hexdigest()
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error

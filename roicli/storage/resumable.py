@@ -1,0 +1,191 @@
+"""Rows of a run that may be interrupted: which are on the disk is kept beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from roicli.datatypes import Array, FloatArray, IntArray
+from roicli.exceptions import InputError, OutputError, ParameterError, VerificationError
+from roicli.storage.journal import Journal, JournalHeader, Segment, read_journal
+from roicli.storage.layout import Layout
+from roicli.storage.part_file import PartFile
+from roicli.storage.row_file import FLUSH_BYTES, RowFile, as_bytes, create, narrow
+
+SECONDS_A_SEGMENT = 1.0
+ROWS_A_CHECK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """How a run can go on where an earlier one stopped.
+
+    ``fingerprint`` is flat text by name; ``order`` (K,) the rows in the order in which the run
+    visits them; ``values`` the value columns (K,) by name, filled from what is kept; ``note`` is
+    told what a person should know.
+    """
+
+    fingerprint: Mapping[str, str]
+    order: IntArray
+    values: Mapping[str, FloatArray]
+    note: Callable[[str], None]
+
+
+def find_kept(
+    part: PartFile, resumption: Resumption | None, force: bool
+) -> tuple[Layout | None, list[Segment]]:
+    """What an interrupted run left that this run goes on with; None and nothing where it does not.
+
+    Raises OutputError where that run was another one, naming the first difference, and where
+    neither ``resumption`` nor ``force`` says what to do with its rows.
+    """
+    found = read_journal(part.companion("journal"))
+    header, segments = found or (None, [])
+    if resumption is None:
+        if segments and not force:
+            raise OutputError(
+                f"{part.target}: an interrupted run has kept {segments[-1].stop:,} RoIs",
+                "add --resume to go on with them, or --force to start anew",
+            )
+        return None, []
+    if header is None:
+        return None, []
+    for name in sorted({*header.fingerprint, *resumption.fingerprint}):
+        before, now = header.fingerprint.get(name), resumption.fingerprint.get(name)
+        if before != now:
+            raise OutputError(
+                f"{part.target}: the interrupted run differs: {name} was {before}, is {now}",
+                "run it as before, or start anew with --force and without --resume",
+            )
+    return header.layout, segments
+
+
+@contextlib.contextmanager
+def keep_rows(
+    rows: RowFile,
+    part: PartFile,
+    layout: Layout,
+    segments: list[Segment],
+    resumption: Resumption,
+) -> Iterator[ResumableRows]:
+    """Rows whose finished part stays where the block is interrupted.
+
+    What a wrong input, parameter or result ends is not worth keeping.
+    """
+    with contextlib.closing(ResumableRows(rows, part, layout, segments, resumption)) as kept:
+        try:
+            yield kept
+            kept.save()
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                kept.save()
+            wrong = isinstance(error, InputError | ParameterError | VerificationError)
+            if kept.saved and not wrong:
+                resumption.note(
+                    f"{part.path} keeps {kept.saved:,} of {len(resumption.order):,} RoIs; "
+                    "the same command goes on from there"
+                )
+            else:
+                part.forget()
+            raise
+
+
+class ResumableRows:
+    """Takes rows in the run's order, and notes in the journal those that are on the disk."""
+
+    def __init__(
+        self,
+        rows: RowFile,
+        part: PartFile,
+        layout: Layout,
+        segments: list[Segment],
+        resumption: Resumption,
+    ) -> None:
+        self._rows, self._order = rows, resumption.order
+        self._columns = list(resumption.values.values())
+        shape = (len(self._order), len(self._columns))
+        self._values = RowFile(create(part.companion("values")), 0, shape, np.dtype(np.float64))
+        good = self._check(segments)
+        self.finished = good[-1].stop if good else 0
+        self._tell(part, segments, resumption)
+        header = JournalHeader(resumption.fingerprint, layout)
+        names = part.companion("journal"), part.companion("new-journal")
+        self._journal = Journal(*names, header, good)
+        self._start, self._crc, self._reached = self.finished, 0, self.finished
+        self._pending_bytes, self._last = 0, time.monotonic()
+
+    def _check(self, segments: list[Segment]) -> list[Segment]:
+        """The segments before the first one whose rows are not what was written."""
+        for number, segment in enumerate(segments):
+            crc, step = 0, max(1, ROWS_A_CHECK_BYTES // max(self._rows.row_bytes, 1))
+            for start in range(segment.start, segment.stop, step):
+                rows = self._order[start : min(start + step, segment.stop)]
+                values = self._values.read_scattered(rows)
+                crc = _crc32(self._rows.read_scattered(rows), values, crc)
+                for column, kept in zip(self._columns, values.T, strict=True):
+                    column[rows] = kept
+            if crc != segment.crc32 or segment.stop > len(self._order):
+                return segments[:number]
+        return segments
+
+    def _tell(self, part: PartFile, segments: list[Segment], resumption: Resumption) -> None:
+        kept = segments[-1].stop if segments else 0
+        if kept > self.finished:
+            resumption.note(
+                f"{part.path}: RoIs from {self.finished:,} on are damaged and run again"
+            )
+        if self.finished:
+            resumption.note(
+                f"{part.target}: going on from {self.finished:,} of {len(self._order):,} RoIs"
+            )
+
+    def write_rows(self, rows: IntArray, block: Array) -> None:
+        """Write ``block`` (k, C, P_h, P_w) to ``rows`` (k,), the next ones of the order."""
+        if not np.array_equal(rows, self._order[self._reached : self._reached + len(rows)]):
+            return  # a block before this one failed, which ends the run; none after it counts
+        data = narrow(block, self._rows.dtype)
+        self._rows.write_rows(rows, data)
+        values = self._values_of(rows)
+        self._values.write_rows(rows, values)
+        self._crc = _crc32(data, values, self._crc)
+        self._reached += len(rows)
+        self._pending_bytes += data.nbytes
+        if self._pending_bytes >= FLUSH_BYTES or time.monotonic() - self._last >= SECONDS_A_SEGMENT:
+            self.save()
+
+    def _values_of(self, rows: IntArray) -> Array:
+        out = np.empty((len(rows), len(self._columns)))
+        for index, column in enumerate(self._columns):
+            out[:, index] = column[rows]
+        return out
+
+    def save(self) -> None:
+        """Bring what was written to the disk, then say so in the journal."""
+        if self._reached == self._start:
+            return
+        self._rows.flush()
+        self._values.flush()
+        self._journal.add(Segment(self._start, self._reached, self._crc))
+        self._start, self._crc = self._reached, 0
+        self._pending_bytes, self._last = 0, time.monotonic()
+
+    @property
+    def saved(self) -> int:
+        """RoIs that a later run need not compute."""
+        return self._start
+
+    def close(self) -> None:
+        """Let go of what is kept beside the rows."""
+        self._values.close()
+        self._journal.close()
+
+
+def _crc32(rows: Array, values: Array, crc: int) -> int:
+    for part in (rows, values):
+        crc = zlib.crc32(as_bytes(part), crc)
+    return crc

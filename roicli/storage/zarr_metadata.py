@@ -1,0 +1,46 @@
+"""A Zarr store whose metadata is held back, so that nothing in it opens before it is whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from roicli.storage.zarr_store import METADATA_NAMES, import_zarr
+
+
+def hold_back_metadata(store: Any) -> Any:
+    """The store with a dictionary ``metadata`` of what is not in it yet; chunks go in at once.
+
+    ``unflushed_bytes`` counts them, and ``take_unflushed()`` gives their keys and forgets them.
+    """
+    zarr = import_zarr(str(store))
+
+    class MetadataLast(zarr.storage.WrapperStore):  # type: ignore[misc, name-defined]
+        """Serves its own metadata from memory."""
+
+        def __init__(self, store: Any) -> None:
+            super().__init__(store)
+            self.metadata: dict[str, bytes] = {}
+            self.unflushed_bytes = 0
+            self._unflushed: list[str] = []
+
+        def take_unflushed(self) -> list[str]:
+            keys, self._unflushed, self.unflushed_bytes = self._unflushed, [], 0
+            return keys
+
+        async def set(self, key: str, value: Any) -> None:
+            if key.rpartition("/")[2] in METADATA_NAMES:
+                self.metadata[key] = value.to_bytes()
+                return
+            await self._store.set(key, value)
+            self._unflushed.append(key)
+            self.unflushed_bytes += len(value)
+
+        async def set_if_not_exists(self, key: str, value: Any) -> None:
+            await self.set(key, value)
+
+        async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+            if key in self.metadata:
+                return prototype.buffer.from_bytes(self.metadata[key])
+            return await self._store.get(key, prototype, byte_range)
+
+    return MetadataLast(store)

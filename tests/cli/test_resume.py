@@ -1,0 +1,227 @@
+"""Runs that are interrupted, from outside: nothing half there, and --resume goes on."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import Arrays
+from tests.cli.running import (
+    FEATURES,
+    FPN,
+    ROIS,
+    SCALE,
+    TEXT_ROIS,
+    Outcome,
+    assert_refused,
+    refuse,
+    run,
+    save,
+    start,
+    succeed,
+)
+
+EPOCH: Any = {"SOURCE_DATE_EPOCH": "0"}
+# Long enough to be stopped in the middle, on a machine of any speed.
+SLOW = ("--sampling-ratio", "8", "--threads", "1", "--provider", "cpu", "--no-table")
+
+
+def long_rois(copies: int) -> str:
+    """RoIs in random batch order."""
+    rois = np.tile(np.load(TEXT_ROIS), (copies, 1))
+    return save("long.npy", rois[np.random.default_rng(0).permutation(len(rois))])
+
+
+def stop(output: str, number: signal.Signals, *options: str) -> Outcome:
+    """A --resume run that is stopped once its own journal names a segment."""
+    journal = Path(f".{output}.roicli-part.journal")
+    before = journal.stat().st_ino if journal.exists() else 0
+    arguments = ("align", f"{FPN}::p3", "long.npy", "-o", output, "--resume", *SLOW, *options)
+    process = start(*arguments, env={**os.environ, **EPOCH})
+    deadline = time.monotonic() + 60
+    while (
+        not journal.exists()
+        or journal.stat().st_ino == before
+        or journal.read_text().count("\n") < 2
+    ):
+        assert process.poll() is None, "the run was over before the signal"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    return Outcome(process.returncode, out, err.decode())
+
+
+@pytest.mark.parametrize(
+    ("output", "copies", "options"),
+    [("r.npy", 240, ()), ("r.h5", 60, ("--values",)), ("r.h5", 240, ("--compression", "lzf"))],
+    ids=["npy", "values", "lzf"],
+)
+def test_a_run_stopped_three_times_ends_with_the_same_bytes(
+    output: str, copies: int, options: tuple[str, ...]
+) -> None:
+    rois = long_rois(copies)
+    stopped = [
+        stop(output, number, *options)
+        for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
+    ]  # fmt: skip
+    assert [outcome.code for outcome in stopped] == [-9, 130, 143]
+    for outcome in stopped[1:]:
+        assert "the same command goes on from there" in outcome.err
+        assert "Traceback" not in outcome.err
+    arguments = ("align", f"{FPN}::p3", rois, *SLOW, *options)
+    last = succeed(*arguments, "-o", output, "--resume", **EPOCH)
+    assert "going on from" in last.errors[0]
+    succeed(*arguments, "-o", f"whole-{output}", **EPOCH)
+    assert Path(output).read_bytes() == Path(f"whole-{output}").read_bytes()
+    assert sorted(os.listdir()) == sorted([output, f"whole-{output}", rois])
+
+
+@pytest.fixture
+def kept(inputs: Arrays) -> list[str]:
+    """An interrupted run of the small inputs: its command, and what it kept beside r.h5."""
+    command = ["align", FEATURES, ROIS, *SCALE, "-o", "r.h5", "--resume", "--no-table"]
+    full = save("full.npy", np.concatenate([inputs[1]] * 2))
+    command[2] = full
+    interrupt_after_first_block(command)
+    assert Path(".r.h5.roicli-part.journal").exists()
+    return command
+
+
+def interrupt_after_first_block(command: list[str]) -> None:
+    """Stop a run in this process as Ctrl-C would, once its first map is done."""
+    from roicli.storage.resumable import ResumableRows
+
+    real, written = ResumableRows.write_rows, []
+
+    def write_and_stop(self: Any, rows: Any, block: Any) -> None:
+        if not written:
+            real(self, rows, block)
+        written.append(rows)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ResumableRows, "write_rows", write_and_stop)
+        outcome = run(*command)
+    assert outcome.code == 130
+    assert outcome.errors == [
+        "roicli: note: .r.h5.roicli-part keeps 6 of 10 RoIs; the same command goes on from there",
+        "roicli: error: interrupted",
+    ]
+
+
+def test_the_kept_part_is_taken_up(kept: list[str]) -> None:
+    outcome = succeed(*kept)
+    assert outcome.errors[0] == "roicli: note: r.h5: going on from 6 of 10 RoIs"
+    assert sorted(os.listdir()) == [FEATURES, "full.npy", "r.h5", ROIS]
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        (("--sampling-ratio", "3"), "sampling_ratio was 2, is 3"),
+        (("--spatial-scale", "1/8"), "spatial_scale was [0.25], is [0.125]"),
+        (("--dtype", "float64"), "dtype was float32, is float64"),
+        (("--values",), "values was false, is true"),
+        (("--compression", "gzip"), "compression was none, is gzip"),
+        (("--verify-inputs",), f"SHA-256 of {FEATURES} was None, is "),
+    ],
+)
+def test_other_parameters_are_refused(
+    kept: list[str], options: tuple[str, ...], difference: str
+) -> None:
+    refuse(*kept, *options, words=("the interrupted run differs", difference, "--force"))
+
+
+def test_other_inputs_are_refused(kept: list[str]) -> None:
+    os.utime(FEATURES, ns=(0, 0))
+    refuse(*kept, words=(f"modification time of {FEATURES} was ", "is 0 ns"))
+
+
+def test_other_rois_are_refused_though_size_and_time_are_the_same(kept: list[str]) -> None:
+    status = Path("full.npy").stat()
+    rois = np.load("full.npy")
+    rois[3, 1] += 1
+    save("full.npy", rois)
+    os.utime("full.npy", ns=(status.st_atime_ns, status.st_mtime_ns))
+    refuse(*kept, words=("RoIs' contents was ",))
+
+
+def test_verified_inputs_notice_what_size_and_time_do_not(inputs: Arrays) -> None:
+    save("full.npy", np.concatenate([inputs[1]] * 2))
+    command = ["align", FEATURES, "full.npy", *SCALE, "-o", "r.h5", "--resume", "--verify-inputs"]
+    interrupt_after_first_block(command)
+    status = Path(FEATURES).stat()
+    save(FEATURES, inputs[0] + 1)
+    os.utime(FEATURES, ns=(status.st_atime_ns, status.st_mtime_ns))
+    refuse(*command, words=(f"SHA-256 of {FEATURES} was ",))
+    save(FEATURES, inputs[0])
+    os.utime(FEATURES, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert "going on from 6 of 10" in succeed(*command).err
+
+
+def test_without_resume_the_kept_part_is_neither_used_nor_lost(kept: list[str]) -> None:
+    plain = [word for word in kept if word != "--resume"]
+    refuse(*plain, words=("an interrupted run has kept 6 RoIs", "--resume", "--force"))
+    succeed(*plain, "--force")
+    assert sorted(os.listdir()) == [FEATURES, "full.npy", "r.h5", ROIS]
+
+
+def test_resume_goes_with_a_file(inputs: Arrays) -> None:
+    refuse("align", FEATURES, ROIS, *SCALE, "-o", "-", "--resume", words=("--resume", "-o a file"))
+    words = ("--verify-inputs goes with --resume",)
+    refuse("align", FEATURES, ROIS, *SCALE, "--verify-inputs", words=words)
+
+
+def test_features_from_a_pipe_count_by_their_contents(inputs: Arrays) -> None:
+    save("full.npy", np.concatenate([inputs[1]] * 2))
+    command = ["align", "-", "full.npy", *SCALE, "-o", "r.h5", "--resume"]
+    data = Path(FEATURES).read_bytes()
+    from tests.cli import running
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.cli.test_resume.run", lambda *args: running.run(*args, stdin=data))
+        interrupt_after_first_block(command)
+    other = bytearray(data)
+    other[-1] ^= 1
+    refuse(*command, stdin=bytes(other), words=("SHA-256 of stdin was ",))
+    assert "going on from 6 of 10" in succeed(*command, stdin=data).err
+
+
+def test_an_input_that_changes_while_it_is_read_is_noticed(
+    inputs: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from roicli.storage.stored_array import NpyArray
+
+    real = NpyArray.read_item_into
+
+    def change_and_read(self: Any, index: int, out: Any) -> None:
+        real(self, index, out)
+        if index == 1:
+            with Path(FEATURES).open("ab") as stream:
+                stream.write(b"more")
+
+    monkeypatch.setattr(NpyArray, "read_item_into", change_and_read)
+    for options in ((), ("--resume",)):
+        outcome = run("align", FEATURES, ROIS, *SCALE, "-o", "r.h5", *options)
+        assert_refused(outcome, FEATURES, "was changed while it was read", "bytes and has")
+        assert sorted(os.listdir()) == [FEATURES, ROIS]
+
+
+def test_the_second_of_two_runs_to_one_name_says_so(inputs: Arrays) -> None:
+    long_rois(80)
+    first = start("align", f"{FPN}::p3", "long.npy", "-o", "r.h5", *SLOW)
+    deadline = time.monotonic() + 30
+    while not Path(".r.h5.roicli-part").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for options in ((), ("--force",), ("--resume",)):
+        second = run("align", FEATURES, ROIS, *SCALE, "-o", "r.h5", *options)
+        assert_refused(second, "r.h5: another run is writing it", "wait for that run")
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 0, err
+    assert sorted(os.listdir()) == [FEATURES, "long.npy", "r.h5", ROIS]
