@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lowest lint types cov bench docs licenses faults soak check clean
+.PHONY: help install demo test test-lowest lint types cov fuzz bench docs licenses faults soak check clean
 PYTHON ?= python3
 # The oldest Python that is supported; older releases have no wheels for the newest ones.
 LOWEST_PYTHON ?= python3.11
@@ -56,6 +56,10 @@ types: .venv/.developing  ## check types
 
 cov: .venv/.developing  ## run the tests and measure branch coverage
 	$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile --cov --cov-branch --cov-report=term --cov-fail-under=95
+
+fuzz: .venv/.developing  ## 20,000 damaged inputs of each kind: npy, RoIs, HDF5, ONNX
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	$(BIN)/python -m fuzz
 
 docs: .venv/.developing  ## make the pictures and worked examples in docs/ from the sample data
 	$(BIN)/python docs/make_figures.py

@@ -22,6 +22,7 @@ from roicli.magnitude_counts import HistogramBin
 from roicli.result_difference import Block, GroupDifference, Tolerance, Totals
 from roicli.storage.address import STDIN, parse_address
 from roicli.storage.opening import open_array
+from roicli.storage.permission import external_files
 from roicli.storage.stored_array import MemoryArray, StoredArray
 from roicli.ulp import shared_float_name
 from roicli.vocabulary import ComparedStatistic
@@ -116,7 +117,7 @@ def compare_stored(
             f"{a.name} has shape {a.shape} and {b.name} {b.shape}, expected two equal shapes"
         )
     totals = Totals(a.shape, tolerance, shared_float_name(a.precision, b.precision))
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # invalid: widening a signalling NaN
         for block in read_blocks(a, b, block_bytes):
             totals.add(block)
     return _finish(a, b, tolerance, totals, worst)
@@ -199,17 +200,18 @@ def compare(
     stat: ComparedStatistic = "elementwise",
     equal_nan: bool = False,
     worst: int | None = 10,
+    allow_external: bool = False,
 ) -> Comparison:
     """Compare two results, addresses (``file.h5``, ``file.h5::/dataset``, ``file.npy``) or arrays.
 
     An HDF5 file without a dataset's name means its ``/roi_features``. ``Comparison.equal`` tells
-    whether they agree under ``Tolerance``. Raises RoicliError where one cannot be read or the
-    shapes differ.
+    whether they agree under ``Tolerance``; ``allow_external`` lets HDF5 files lead to others.
+    Raises RoicliError where one cannot be read or the shapes differ.
     """
     tolerance = Tolerance(atol, rtol, stat, equal_nan)
     if isinstance(a, str) and isinstance(b, str) and a == b == STDIN:
         raise ParameterError("A and B are both '-', but stdin can be read only once")
-    with ExitStack() as stack:
+    with external_files(allow_external), ExitStack() as stack:
         opened = []
         for argument, name in ((a, "a"), (b, "b")):
             opened.append(open_stored_result(argument, name))

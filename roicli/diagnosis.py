@@ -23,6 +23,7 @@ from roicli.exceptions import InputError, ParameterError
 from roicli.features import FeatureArgument
 from roicli.inputs import InputOptions, Inputs, Note, open_inputs
 from roicli.roi_sample import spread
+from roicli.storage.permission import external_files
 from roicli.storage.stored_array import Precision, StoredArray
 
 SAMPLE = 256
@@ -195,7 +196,8 @@ def diagnose(
         raise ParameterError(f"tolerance is {tolerance:g}, expected a positive number")
     inputs = open_inputs(features, rois, options, note)
     try:
-        stored = open_stored_result(result, "result")
+        with external_files(options.get("allow_external", False)):
+            stored = open_stored_result(result, "result")
         try:
             return diagnose_result(inputs, stored, sample, tolerance)
         finally:

@@ -26,6 +26,10 @@ class InputError(RoicliError):
     """A file or array cannot be read, or holds what the operator does not accept."""
 
 
+class DamagedFileError(InputError):
+    """A file that makes the library that reads it crash or run on; opening it again would too."""
+
+
 class OutputError(RoicliError):
     """A result cannot be written where it was asked for."""
 

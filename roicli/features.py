@@ -14,9 +14,10 @@ from roicli.datatypes import Array, FloatArray, FloatType, check_spatial_scale
 from roicli.exceptions import InputError, ParameterError
 from roicli.levels import level_of_scale
 from roicli.storage.address import Address, parse_address
+from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
 from roicli.storage.stored_array import MemoryArray, StoredArray
-from roicli.validation import check_feature_shape, check_memory
+from roicli.validation import check_feature_shape
 
 SCALE_ATTRIBUTE = "spatial_scale"
 FeatureArgument = str | os.PathLike[str] | Array
@@ -45,6 +46,8 @@ class FeatureLevel:
     def buffer_bytes(self) -> int:
         """Bytes of one image as stored and, where that differs, upcast."""
         stored = math.prod(self.shape[1:]) * self.stored.dtype.itemsize
+        # What decoding a chunk takes besides; formats without chunks have no such attribute.
+        stored += getattr(self.stored, "reading_bytes", 0)
         return stored + (0 if self.stored.dtype == self.compute_dtype else self.computed_bytes)
 
     def read_image(self, index: int, buffer: MapBuffer, keep_float16: bool = False) -> FloatArray:
@@ -57,7 +60,8 @@ class FeatureLevel:
         if stored.dtype == buffer.dtype or (keep_float16 and stored.dtype == np.float16):
             return stored
         upcast = buffer.upcast_view(self.shape[1:])
-        np.copyto(upcast, stored, casting="unsafe")
+        with np.errstate(invalid="ignore"):  # said of signalling NaNs
+            np.copyto(upcast, stored, casting="unsafe")
         return upcast
 
 

@@ -17,12 +17,13 @@ from roicli.levels import assign_levels, level_of_scale
 from roicli.parsing import as_size, parse_names, parse_scales
 from roicli.storage.address import Address, is_url, parse_address
 from roicli.storage.file_state import FileState, check_unchanged, read_state
+from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
+from roicli.storage.permission import external_files
 from roicli.storage.stored_array import MemoryArray, StoredArray
 from roicli.validation import (
     COORDINATE_NAMES,
     check_image_size,
-    check_memory,
     check_reach,
     check_rois,
     describe_unusual,
@@ -37,7 +38,8 @@ class InputOptions(TypedDict, total=False):
 
     ``levels`` names one dataset per pyramid level, finest first; ``spatial_scale`` one number, or
     one per level; ``level_from`` an address or array of K level numbers instead of ``level_rule``;
-    ``roi_format`` and ``normalized`` with ``image_size`` (height, width) say how RoIs are stored.
+    ``roi_format`` and ``normalized`` with ``image_size`` (height, width) say how RoIs are stored;
+    ``allow_external`` lets HDF5 files lead to others.
     """
 
     levels: str | Sequence[str] | None
@@ -47,6 +49,7 @@ class InputOptions(TypedDict, total=False):
     roi_format: RoiFormat
     normalized: bool
     image_size: Size | None
+    allow_external: bool
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,17 @@ def open_inputs(
     map_size: Size | None = None,
 ) -> Inputs:
     """Open and check everything, before anything is computed. Raises InputError, ParameterError."""
+    with external_files(options.get("allow_external", False)):
+        return _open(features, rois, options, note, map_size)
+
+
+def _open(
+    features: FeatureArgument | Sequence[Array] | None,
+    rois: FeatureArgument,
+    options: InputOptions,
+    note: Note,
+    map_size: Size | None,
+) -> Inputs:
     check_one_stdin(features, rois)
     scales = parse_scale_option(options.get("spatial_scale"))
     names = options.get("levels") or ()

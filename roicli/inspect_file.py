@@ -18,6 +18,7 @@ from roicli.storage.address import CONTAINERS, parse_address
 from roicli.storage.contents import FileContents, StoredDataset
 from roicli.storage.listing import open_contents
 from roicli.storage.opening import WANTED, Role, fits
+from roicli.storage.permission import external_files
 
 MODEL_ENDING = ".onnx"
 
@@ -65,12 +66,14 @@ class ArrayReport:
     rois: Choice
 
 
-def inspect(path: str | os.PathLike[str], *, stats: bool = False) -> ArrayReport | ModelReport:
+def inspect(
+    path: str | os.PathLike[str], *, stats: bool = False, allow_external: bool = False
+) -> ArrayReport | ModelReport:
     """What an HDF5, Zarr, NPY, CSV, TSV or ONNX file holds.
 
     ``path`` may name a group or dataset of HDF5 or Zarr, as ``file.h5::/group``. ``stats`` reads
-    the values, block by block, for their ranges. Of a model only the graph is read, no external
-    weights. Raises InputError.
+    the values, block by block, for their ranges; ``allow_external`` lets HDF5 files lead to others.
+    Of a model only the graph is read, no external weights. Raises InputError.
     """
     address = parse_address(path)
     if os.path.splitext(address.path)[1].lower() == MODEL_ENDING:
@@ -79,7 +82,7 @@ def inspect(path: str | os.PathLike[str], *, stats: bool = False) -> ArrayReport
         return inspect_model(address.path)
     if address.is_stdin:
         raise InputError("stdin: inspect reads files", "save it, and give the file's name")
-    with open_contents(address) as contents:
+    with external_files(allow_external), open_contents(address) as contents:
         return inspect_arrays(contents, stats)
 
 
@@ -163,7 +166,8 @@ def measure_values(dataset: StoredDataset) -> ValueRange:
     count, mean, squares = 0, 0.0, 0.0
     zeros = nan = infinite = 0
     for block in dataset.blocks():
-        values = block.astype(np.float64).reshape(-1)
+        with np.errstate(invalid="ignore"):  # said of signalling NaNs
+            values = block.astype(np.float64).reshape(-1)
         nan += int(np.count_nonzero(np.isnan(values)))
         infinite += int(np.count_nonzero(np.isinf(values)))
         zeros += int(np.count_nonzero(values == 0))

@@ -21,6 +21,7 @@ from roicli.parsing import parse_names
 from roicli.running import Result
 from roicli.settings import Note, OperatorOptions
 from roicli.storage.output import check_output, replace_atomically
+from roicli.storage.permission import external_files
 from roicli.vocabulary import Mode, Operator
 
 FIGURE_ENDINGS = (".svg", ".png", ".pdf")
@@ -57,7 +58,8 @@ def explain(
     aligned = explain_align(channel_map, corners.astype(channel_map.dtype), opened.align, bin_index)
     pooled = explain_pool(channel_map, opened.rois, opened.pool, opened.pixel_model, bin_index)
     x1, y1, x2, y2 = map(float, corners)
-    checks = _check(opened, channel, bin_index, aligned, pooled, result)
+    allowed = options.get("allow_external", False)
+    checks = _check(opened, channel, bin_index, aligned, pooled, result, allowed)
     return Explanation(
         roi, int(opened.rois.batch_index[0]), channel, bin_index, opened.align.output_size,
         1 / opened.align.spatial_scale, opened.pixel_model, channel_map.dtype.name,
@@ -72,6 +74,7 @@ def _check(
     aligned: AlignedBin,
     pooled: PooledBin,
     result: str | os.PathLike[str] | Array | None,
+    allow_external: bool,
 ) -> tuple[Check, ...]:
     """Both values against the operators' own and, where there is one, a stored result's."""
     place = (channel, *bin_index)
@@ -80,7 +83,8 @@ def _check(
         Check("pool", "ran", pooled.maximum, float(opened.run(opened.pool)[place])),
     ]
     if result is not None:
-        stored, name = read_stored_value(result, opened, channel, bin_index)
+        with external_files(allow_external):
+            stored, name = read_stored_value(result, opened, channel, bin_index)
         # A result may be stored in a shorter dtype; the explanation is rounded to it as it was.
         checks += [
             replace(check, source=name, explained=float(stored.dtype.type(check.explained)),

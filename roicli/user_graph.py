@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from roicli.datatypes import Size
 from roicli.exceptions import InputError
 from roicli.storage.address import SEPARATOR, check_regular_file
+from roicli.storage.limits import check_memory
 from roicli.vocabulary import Operator
+
+Number = TypeVar("Number", int, float)
 
 OPERATOR_OF_NODE: dict[str, Operator] = {"RoiAlign": "align", "MaxRoiPool": "pool"}
 NOT_IMPLEMENTED_FROM = 22
 HALF_PIXEL_FROM = 16
 ONNX_DOMAIN = "ai.onnx"
+# The first opset with the operator, and how RoiAlign may place its coordinates.
+FIRST_OPSET = {"RoiAlign": 10, "MaxRoiPool": 1}
+TRANSFORMATIONS = (b"half_pixel", b"output_half_pixel")
+# Protobuf's own limit.
+LARGEST_MODEL = (1 << 31) - 1
+# A longer list among a node's attributes is shown by its beginning.
+ATTRIBUTE_ITEMS = 64
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,7 @@ def read_roi_node(
         )
     node = matches[0]
     _check_node(node, path, operator)
+    _check_known_opset(node, path)
     if node.opset >= NOT_IMPLEMENTED_FROM:
         note(
             f"{path}: node {node.name} is of opset {node.opset}, which ONNX Runtime does not "
@@ -89,6 +101,18 @@ def _check_node(node: RoiNode, path: str, operator: Operator) -> None:
             f"{path}: node {node.name} has mode={node.mode!r}, which takes the maximum over "
             "weighted corners, not over samples (microsoft/onnxruntime#6146), and is not run",
             "for the maximum of the samples drop --graph and use --mode max",
+        )
+
+
+def _check_known_opset(node: RoiNode, path: str) -> None:
+    """What an operator of a later opset computes is not known here."""
+    import onnx
+
+    newest = onnx.defs.onnx_opset_version()
+    if node.opset > newest:
+        raise InputError(
+            f"{path}: node {node.name} is of opset {node.opset}, onnx {onnx.__version__} knows up "
+            f"to {newest}"
         )
 
 
@@ -118,13 +142,33 @@ def load_graph(path: str) -> Any:
     check_regular_file(path)
     import onnx
 
+    size = os.stat(path).st_size
+    if size > LARGEST_MODEL:
+        raise InputError(f"{path}: {size:,} bytes, an ONNX model has at most {LARGEST_MODEL:,}")
+    check_memory(path, "the model", 3 * size)
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, format="protobuf", load_external_data=False)
     except Exception as error:
         raise InputError(f"{path}: cannot be read as an ONNX model") from error
     if not model.HasField("graph"):
         raise InputError(f"{path}: cannot be read as an ONNX model")
+    # Protobuf gives bytes for a string that is no UTF-8.
+    if any(isinstance(text, bytes) for text in _list_texts(model)):
+        raise InputError(f"{path}: holds a name that is not UTF-8")
     return model
+
+
+def _list_texts(model: Any) -> Iterator[Any]:
+    """Every string of a model that this module or a report of it looks at."""
+    yield from (model.producer_name, model.producer_version)
+    for owner in (model, *model.functions):
+        yield from (entry.domain for entry in owner.opset_import)
+    yield from (text for function in model.functions for text in (function.domain, function.name))
+    for placed in walk_nodes(model):
+        node = placed.node
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield from (attribute.name, attribute.ref_attr_name)
 
 
 def walk_nodes(model: Any) -> Iterator[PlacedNode]:
@@ -173,7 +217,7 @@ def read_node(node: Any, opset: int, path: str) -> RoiNode:
         raise InputError(f"{path}: node {name}: the function's caller sets {', '.join(referring)}")
     try:
         return _read_attributes(node, name, opset, path)
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise InputError(f"{path}: node {name} has an attribute of the wrong type") from error
 
 
@@ -181,25 +225,46 @@ def _read_attributes(node: Any, name: str, opset: int, path: str) -> RoiNode:
     """Attributes with the defaults of the node's own opset (ONNX operator specifications)."""
     import onnx
 
+    if opset < FIRST_OPSET[node.op_type]:
+        raise InputError(
+            f"{path}: node {name} is of opset {opset}, {node.op_type} is there from opset "
+            f"{FIRST_OPSET[node.op_type]} on"
+        )
     values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    scale = float(values.get("spatial_scale", 1.0))
+    scale = _of_type(float, values.get("spatial_scale", 1.0))
     if node.op_type == "MaxRoiPool":
         shape = values.get("pooled_shape")
-        if shape is None or len(shape) != 2:
+        if not isinstance(shape, list) or len(shape) != 2:
             raise InputError(f"{path}: node {name} has pooled_shape {shape}, expected two numbers")
-        return RoiNode(name, "pool", opset, (int(shape[0]), int(shape[1])), scale)
+        height, width = (_of_type(int, side) for side in shape)
+        return RoiNode(name, "pool", opset, (height, width), scale)
     default = b"half_pixel" if opset >= HALF_PIXEL_FROM else b"output_half_pixel"
     transformation = values.get("coordinate_transformation_mode", default)
+    if transformation not in TRANSFORMATIONS:
+        raise InputError(
+            f"{path}: node {name} has coordinate_transformation_mode {transformation!r}, expected "
+            "half_pixel or output_half_pixel"
+        )
     return RoiNode(
         name,
         "align",
         opset,
-        (int(values.get("output_height", 1)), int(values.get("output_width", 1))),
+        (
+            _of_type(int, values.get("output_height", 1)),
+            _of_type(int, values.get("output_width", 1)),
+        ),
         scale,
-        int(values.get("sampling_ratio", 0)),
+        _of_type(int, values.get("sampling_ratio", 0)),
         transformation == b"half_pixel",
         values.get("mode", b"avg").decode(),
     )
+
+
+def _of_type(kind: type[Number], value: Any) -> Number:
+    """``value``, which must be of just this type: 7.9 is not 7. Raises TypeError."""
+    if type(value) is not kind:
+        raise TypeError(type(value).__name__)
+    return value
 
 
 def plain_attributes(node: Any) -> dict[str, Any]:
@@ -211,9 +276,14 @@ def plain_attributes(node: Any) -> dict[str, Any]:
         if attribute.ref_attr_name:
             found[attribute.name] = f"@{attribute.ref_attr_name}"
             continue
-        value = onnx.helper.get_attribute_value(attribute)
-        many = isinstance(value, list | tuple)
-        items = [_plain(item) for item in (value if many else [value])]
+        try:
+            value = onnx.helper.get_attribute_value(attribute)
+        except ValueError:
+            value = b"of no known type"
+        many = not isinstance(value, bytes | float | int) and hasattr(value, "__len__")
+        items = [_plain(item) for item in (value[:ATTRIBUTE_ITEMS] if many else [value])]
+        if many and len(value) > ATTRIBUTE_ITEMS:
+            items.append("...")
         found[attribute.name] = items if many else items[0]
     return found
 
@@ -221,4 +291,6 @@ def plain_attributes(node: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return value if isinstance(value, int | float | str) else type(value).__name__

@@ -5,7 +5,6 @@ After this nothing is checked again downstream.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from roicli.datatypes import AlignSpec, Array, FloatArray, IntArray, RoIs, Size
 from roicli.exceptions import InputError, ParameterError
 from roicli.geometry import align_boxes, sampling_counts, scale_to_cells
+from roicli.storage.limits import check_memory
 from roicli.storage.stored_array import StoredArray
 from roicli.vocabulary import RoiFormat
 
@@ -41,13 +41,6 @@ def check_feature_shape(stored: StoredArray) -> tuple[int, int, int, int]:
     if c == 0 or h == 0 or w == 0 or n == 0:
         raise InputError(f"{stored.name}: features are empty, shape {shape}")
     return n, c, h, w
-
-
-def check_memory(name: str, what: str, needed: int) -> None:
-    """Raise InputError where ``needed`` bytes are more than the memory there is."""
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > available:
-        raise InputError(f"{name}: {needed:,} bytes for {what}, this machine has {available:,}")
 
 
 def check_rois(
@@ -91,10 +84,10 @@ def check_rois(
 def _check_batch_index(name: str, values: Array, images: int | None) -> IntArray:
     if values.shape[1] == 4:
         return np.zeros(len(values), np.int64)
-    column = values[:, 0].astype(np.float64)
     with np.errstate(invalid="ignore"):
+        column = values[:, 0].astype(np.float64)
         whole = np.isfinite(column) & (column == np.floor(column)) & (column >= 0)
-    limit = np.inf if images is None else images
+    limit = 2.0**63 if images is None else images
     bad = np.flatnonzero(~whole | ~(column < limit))
     if len(bad):
         expected = "from 0" if images is None else f"from 0 to {images - 1}"

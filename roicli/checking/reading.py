@@ -13,7 +13,7 @@ import numpy as np
 from roicli.checking.map_statistics import MapStatistics, measure_map
 from roicli.checking.records import Draft
 from roicli.datatypes import AlignSpec, Array, FloatArray, IntArray, RoIs, Size, check_word
-from roicli.exceptions import InputError
+from roicli.exceptions import DamagedFileError, InputError
 from roicli.features import FeatureArgument, FeaturePyramid, build_pyramid, open_maps
 from roicli.inputs import (
     InputOptions,
@@ -26,6 +26,7 @@ from roicli.inputs import (
 )
 from roicli.parsing import parse_names
 from roicli.storage.address import CONTAINERS, Address
+from roicli.storage.limits import check_memory
 from roicli.storage.opening import Role, open_array
 from roicli.storage.stored_array import StoredArray
 from roicli.validation import (
@@ -34,7 +35,6 @@ from roicli.validation import (
     ROI_BYTES,
     check_feature_shape,
     check_image_size,
-    check_memory,
     to_corners,
 )
 from roicli.vocabulary import RoiFormat
@@ -156,8 +156,9 @@ def _open_any_shape(
     """As ``open_array``, but a file's only dataset is taken whatever its shape."""
     try:
         return open_array(address, role, names)
-    except InputError:
-        if address.is_stdin or address.file_format() not in CONTAINERS:
+    except InputError as error:
+        again = not isinstance(error, DamagedFileError) and not address.is_stdin
+        if not again or address.file_format() not in CONTAINERS:
             raise
         with contextlib.suppress(InputError):
             return open_array(address, "any", names)
@@ -243,9 +244,10 @@ def _make_table(stored: StoredArray, roi_format: RoiFormat, normalized_to: Size 
         spacing = np.asarray(stored.precision.half_spacing(numbers), np.float64)
         numbers = numbers.astype(np.float64)
         corners, error = to_corners(numbers, spacing, roi_format, normalized_to)
+        batch = batch.astype(np.float64)
     return RoiTable(
         stored.name, stored.precision.name, roi_format, normalized_to,
-        batch.astype(np.float64), numbers, corners, error,
+        batch, numbers, corners, error,
     )  # fmt: skip
 
 

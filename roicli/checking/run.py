@@ -16,6 +16,7 @@ from roicli.features import FeatureArgument
 from roicli.inputs import InputOptions, Note
 from roicli.parsing import parse_names
 from roicli.settings import resolve_setting
+from roicli.storage.permission import external_files
 from roicli.vocabulary import Mode, PresetName, SamplingGrid
 
 ROWS_SHOWN = 10
@@ -65,7 +66,7 @@ def check(
     if shown < 0:
         raise ParameterError(f"rows is {shown}, expected a number from 0")
     spec = resolve_setting(options, "align").align
-    with contextlib.ExitStack() as stack:
+    with external_files(options.get("allow_external", False)), contextlib.ExitStack() as stack:
         inputs, maps, table = read_checked_inputs(
             features, rois, options, spec, options.get("note", _silent), stack
         )

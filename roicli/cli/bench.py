@@ -44,6 +44,7 @@ def bench(
     quantization: opt.QuantizationOption = None,
     partition: opt.PartitionOption = None,
     levels: opt.Levels = None,
+    allow_external: opt.AllowExternal = False,
     threads: run_opt.Threads = None,
     max_memory: run_opt.MaxMemory = None,
     list_format: ListFormat = "table",

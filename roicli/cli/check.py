@@ -122,6 +122,7 @@ def check(
     roi_format: opt.RoiFormatOption = "xyxy",
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
+    allow_external: opt.AllowExternal = False,
     quiet: run_opt.Quiet = False,
 ) -> None:
     """Check maps and RoIs before any model runs: 18 rules, exit 1 where an error is found.

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from roicli.cli import options as opt
 from roicli.cli.listings import ListFormat
 from roicli.vocabulary import ComparedStatistic
 
@@ -33,6 +34,7 @@ def compare(
     stat: Stat = "elementwise",
     equal_nan: EqualNan = False,
     rows: Rows = "10",
+    allow_external: opt.AllowExternal = False,
     list_format: ListFormat = "table",
 ) -> None:
     """Compare two results. Exit code 0: equal within tolerance, 1: not, 2: cannot be compared.

@@ -47,6 +47,7 @@ def diagnose(
     roi_format: opt.RoiFormatOption = "xyxy",
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
+    allow_external: opt.AllowExternal = False,
     list_format: ListFormat = "table",
     quiet: run_opt.Quiet = False,
 ) -> None:

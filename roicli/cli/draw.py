@@ -52,6 +52,7 @@ def draw(
     roi_format: opt.RoiFormatOption = "xyxy",
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
+    allow_external: opt.AllowExternal = False,
     graph: opt.GraphOption = None,
     quiet: run_opt.Quiet = False,
 ) -> None:

@@ -43,6 +43,7 @@ def explain(
     roi_format: opt.RoiFormatOption = "xyxy",
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
+    allow_external: opt.AllowExternal = False,
     graph: opt.GraphOption = None,
     provider: run_opt.ProviderOption = "auto",
     threads: run_opt.Threads = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from roicli.cli import options as opt
 from roicli.vocabulary import ListFormat
 
 File = Annotated[
@@ -27,6 +28,7 @@ def inspect(
     stats: Stats = False,
     strict: Strict = False,
     list_format: FormatOption = "table",
+    allow_external: opt.AllowExternal = False,
 ) -> None:
     """Show what a file holds: datasets and their use, or a model's RoI nodes and their traps.
 
@@ -35,7 +37,7 @@ def inspect(
     from roicli.inspect_file import inspect as inspect_file
     from roicli.report import inspection
 
-    report = inspect_file(file, stats=stats)
+    report = inspect_file(file, stats=stats, allow_external=allow_external)
     if list_format == "json":
         inspection.write_inspection_json(report, sys.stdout)
     else:

@@ -166,6 +166,14 @@ Normalized = Annotated[
         "--normalized", rich_help_panel=READING, help="Coordinates are from 0 to 1 of --image-size."
     ),
 ]
+AllowExternal = Annotated[
+    bool,
+    typer.Option(
+        "--allow-external",
+        rich_help_panel=READING,
+        help="Let HDF5 files lead to others: external links and storage, virtual datasets.",
+    ),
+]
 ImageSize = Annotated[
     str | None,
     typer.Option("--image-size", metavar="HxW", rich_help_panel=READING, help="In pixels."),

@@ -35,6 +35,7 @@ def sweep(
     roi_format: opt.RoiFormatOption = "xyxy",
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
+    allow_external: opt.AllowExternal = False,
     provider: run_opt.ProviderOption = "auto",
     threads: run_opt.Threads = None,
     max_memory: run_opt.MaxMemory = None,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import h5py
@@ -12,53 +14,77 @@ import numpy as np
 from roicli.datatypes import Array
 from roicli.exceptions import InputError
 from roicli.storage.address import Address, check_regular_file
+from roicli.storage.containment import ContainedReader, chunk_bytes, is_contained, try_first
+from roicli.storage.hdf5_filters import check_filters
+from roicli.storage.limits import check_memory
+from roicli.storage.links import find_object
+from roicli.storage.outside import check_sources
 from roicli.storage.stored_array import Precision, check_numeric, precision_of
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
+# What h5py raises for a damaged file, wherever in it; its own words are kept.
+DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
+# A longer attribute is none that roicli reads or writes.
+LONGEST_ATTRIBUTE = 1 << 20
+LOCKED, WRITING = "unable to lock file", "already open for write"
 Shape = tuple[int, ...]
 
 
 class Hdf5Array:
-    """One dataset of an open HDF5 file, in any dtype, layout and compression."""
+    """One dataset of an open HDF5 file, in any dtype, layout and compression.
+
+    Chunks and virtual datasets are read by a child process.
+    ``reading_bytes`` is what reading holds besides what it is read into.
+    """
 
     def __init__(self, dataset: h5py.Dataset, address: Address) -> None:
         self.name = f"{Address(address.path)}::{dataset.name}"
         check_numeric(dataset.dtype, self.name)
+        check_readable(dataset, address.path, self.name)
         self.shape: Shape = dataset.shape
         self.dtype = dataset.dtype.newbyteorder("=")
         self.precision = stored_precision(dataset)
-        self.attributes: Mapping[str, Any] = dict(dataset.attrs)
-        self.file_attributes: Mapping[str, Any] = dict(dataset.file.attrs)
+        self.attributes: Mapping[str, Any] = read_attributes(dataset.attrs)
+        self.file_attributes: Mapping[str, Any] = read_attributes(dataset.file.attrs)
+        self.reading_bytes = 2 * chunk_bytes(dataset)
         self._dataset = dataset
+        self._reader: ContainedReader | None = None
+
+    def start_reader(self) -> Hdf5Array:
+        """Have a child read what passes through filters, indices of chunks or other datasets."""
+        if needs_reader(self._dataset):
+            self._reader = ContainedReader(self._dataset, self.name)
+        return self
 
     def read_item_into(self, index: int, out: Array) -> None:
         """Item ``index`` along the first axis into ``out``."""
-        try:
-            self._dataset.read_direct(out, np.s_[index])
-        except OSError as error:
-            raise InputError(f"{self.name}: item {index} cannot be read: {error}") from error
+        self._read(slice(index, index + 1), out[None], f"item {index} ")
 
     def read_rows_into(self, first: int, out: Array) -> None:
         """As many items as ``out`` has, from ``first`` on."""
-        try:
-            if out.size:
-                self._dataset.read_direct(out, np.s_[first : first + len(out)])
-        except OSError as error:
-            raise InputError(f"{self.name}: item {first} cannot be read: {error}") from error
+        self._read(slice(first, first + len(out)), out, f"item {first} ")
 
     def read_all(self) -> Array:
         """The whole array, C-contiguous, in native byte order."""
         out = np.empty(self.shape, self.dtype)
-        try:
-            if out.size:
-                self._dataset.read_direct(out)
-        except OSError as error:
-            raise InputError(f"{self.name}: cannot be read: {error}") from error
+        self._read(slice(0, len(out)) if self.shape else None, out, "")
         return out
+
+    def _read(self, items: slice | None, out: Array, what: str) -> None:
+        place = () if items is None else (items, *(slice(0, side) for side in self.shape[1:]))
+        try:
+            if out.size and self._reader is not None:
+                self._reader.read(place, out)
+            elif out.size:
+                self._dataset.read_direct(out, place)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise InputError(f"{self.name}: {what}cannot be read: {first_line(error)}") from error
 
     def close(self) -> None:
         """Let go of the file."""
-        self._dataset.file.close()
+        if self._reader is not None:
+            self._reader.close()
+        close_file(self._dataset.file)
 
 
 def open_hdf5(
@@ -69,7 +95,7 @@ def open_hdf5(
     ``wanted`` says in words what fits; of several, ``preferred`` is taken. Raises InputError.
     """
     check_regular_file(address.path)
-    return _choose(open_file(address.path, address.path), address, fits, wanted, preferred)
+    return _choose_contained(address.path, address, fits, wanted, preferred)
 
 
 def parse_hdf5(
@@ -80,8 +106,19 @@ def parse_hdf5(
     preferred: str | None = None,
 ) -> Hdf5Array:
     """An HDF5 file that was read from a pipe."""
-    file = open_file(io.BytesIO(data), str(address))
-    return _choose(file, address, fits, wanted, preferred)
+    return _choose_contained(data, address, fits, wanted, preferred)
+
+
+def _choose_contained(source: str | bytes, address: Address, *rule: Any) -> Hdf5Array:
+    """Choose the dataset in a child process first, then here."""
+    size = os.stat(source).st_size if isinstance(source, str) else len(source)
+
+    def choose() -> Hdf5Array:
+        opened = source if isinstance(source, str) else io.BytesIO(source)
+        return _choose(open_file(opened, str(Address(address.path))), address, *rule)
+
+    try_first(choose, str(Address(address.path)), size)
+    return choose().start_reader()
 
 
 def open_file(source: Any, name: str) -> h5py.File:
@@ -89,8 +126,43 @@ def open_file(source: Any, name: str) -> h5py.File:
     try:
         return h5py.File(source, "r")
     except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else repr(error)
-        raise InputError(f"{name}: cannot be opened as HDF5: {first}") from error
+        text = str(error)
+        hint = None
+        if LOCKED in text:
+            text, hint = (
+                "another process has it open for writing, or its file system has no locks",
+                ("wait until the writer is done, or set HDF5_USE_FILE_LOCKING=FALSE"),
+            )
+        elif WRITING in text:
+            text, hint = (
+                "it is open for writing, or its writer ended without closing it",
+                (f"wait for the writer; if there is none: h5clear -s {name}"),
+            )
+        raise InputError(
+            f"{name}: cannot be opened as HDF5: {text if hint else first_line(error)}", hint
+        ) from error
+
+
+def close_file(file: h5py.File) -> None:
+    """Close a file that was only read; what a damaged one says to that changes nothing."""
+    with suppress(*DAMAGE):
+        file.close()
+
+
+def first_line(error: Exception) -> str:
+    """A foreign error in its own words, on one line."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+@contextmanager
+def naming_damage(name: str) -> Iterator[None]:
+    """What h5py raises inside the block becomes one InputError."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise InputError(
+            f"{name}: is damaged: {first_line(error)}", "make the file anew"
+        ) from error
 
 
 def _choose(
@@ -101,16 +173,19 @@ def _choose(
     preferred: str | None,
 ) -> Hdf5Array:
     try:
-        node = file if address.dataset is None else look_up(file, address)
-        if isinstance(node, h5py.Group) and isinstance(node.get(preferred or ""), h5py.Dataset):
-            node = node[preferred]
-        if isinstance(node, h5py.Group):
-            node = _only_fitting(node, address, fits, wanted)
-        if node.shape is None:
-            raise InputError(f"{address}: the dataset is empty (a null dataspace)")
-        return Hdf5Array(node, address)
+        with naming_damage(str(Address(address.path))):
+            node = file if address.dataset is None else look_up(file, address)
+            if preferred is not None and isinstance(node, h5py.Group) and preferred in node:
+                inner = look_up(file, Address(address.path, f"{node.name}/{preferred}"))
+                node = inner if isinstance(inner, h5py.Dataset) else node
+            if isinstance(node, h5py.Group):
+                node = _only_fitting(node, address, fits, wanted)
+            check_sources(node, address.path)
+            if node.shape is None:
+                raise InputError(f"{address}: the dataset is empty (a null dataspace)")
+            return Hdf5Array(node, address)
     except BaseException:
-        file.close()
+        close_file(file)
         raise
 
 
@@ -118,8 +193,8 @@ def look_up(file: h5py.File, address: Address) -> h5py.Group | h5py.Dataset:
     """The group or dataset that the address names. Raises InputError."""
     name = address.dataset or "/"
     try:
-        node = file[name]
-    except (KeyError, OSError, ValueError):
+        node = find_object(file, name, str(Address(address.path)))
+    except DAMAGE:
         found = ", ".join(path for path, _ in list_datasets(file)) or "none"
         raise InputError(
             f"{Address(address.path)}: has no dataset {name!r}; its datasets are: {found}"
@@ -130,7 +205,7 @@ def look_up(file: h5py.File, address: Address) -> h5py.Group | h5py.Dataset:
 
 
 def list_datasets(group: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
-    """Every dataset below a group, links outside the file not followed."""
+    """Every dataset below a group; neither soft links nor links outside the file are followed."""
     found: list[tuple[str, h5py.Dataset]] = []
 
     def visit(_: str, node: Any) -> None:
@@ -145,6 +220,10 @@ def _only_fitting(
     group: h5py.Group, address: Address, fits: Callable[[Shape], bool], wanted: str
 ) -> h5py.Dataset:
     datasets = list_datasets(group)
+    for _, node in datasets:
+        # HDF5 opens the sources of a virtual dataset to say what shape it has.
+        if node.is_virtual:
+            check_sources(node, address.path)
     fitting = [
         (name, node)
         for name, node in datasets
@@ -159,6 +238,30 @@ def _only_fitting(
             f"name one: {Address(address.path)}::{fitting[0][0]}",
         )
     raise InputError(f"{address}: no dataset is {wanted}; found: {shown or 'none'}")
+
+
+def check_readable(dataset: h5py.Dataset, path: str, name: str) -> None:
+    """Raise InputError where values lie outside, behind unknown filters or in giant chunks."""
+    check_sources(dataset, path)
+    check_filters(dataset, name)
+    check_memory(name, f"one chunk of shape {dataset.chunks}", 2 * chunk_bytes(dataset))
+
+
+def needs_reader(dataset: h5py.Dataset) -> bool:
+    """Whether reading decodes anything; contiguous values are copied from their place."""
+    return is_contained() and bool(dataset.shape) and bool(dataset.chunks or dataset.is_virtual)
+
+
+def read_attributes(attributes: Any) -> dict[str, Any]:
+    """The attributes that can be read, but for very long ones."""
+    found = {}
+    for name in attributes:
+        try:
+            if attributes.get_id(name).get_storage_size() <= LONGEST_ATTRIBUTE:
+                found[name] = attributes[name]
+        except DAMAGE:
+            continue  # whatever needs it says that it is not there
+    return found
 
 
 def stored_precision(dataset: h5py.Dataset) -> Precision:

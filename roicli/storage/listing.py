@@ -24,10 +24,10 @@ def open_contents(address: Address) -> Iterator[FileContents]:
     """
     file_format = address.file_format()
     if file_format == "hdf5":
-        from roicli.storage.hdf5_contents import describe_hdf5, open_group
+        from roicli.storage.hdf5_contents import open_hdf5_contents
 
-        with open_group(address) as group:
-            yield describe_hdf5(group, address.path)
+        with open_hdf5_contents(address) as contents:
+            yield contents
     elif file_format == "zarr":
         from roicli.storage.zarr_contents import describe_zarr
 
@@ -70,4 +70,6 @@ class _MappedAnew:
         self.shape, self.dtype, self._path = mapped.shape, mapped.dtype, path
 
     def __getitem__(self, place: Any) -> Array:
-        return np.array(np.load(self._path, mmap_mode="r", allow_pickle=False)[place])
+        from roicli.storage.npy import load_checked
+
+        return np.array(load_checked(self._path, self._path, mmap_mode="r")[place])

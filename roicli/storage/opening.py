@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from roicli.exceptions import InputError
 from roicli.storage.address import Address
+from roicli.storage.limits import available_bytes
 from roicli.storage.stored_array import StoredArray
+
+# What an .npy and an HDF5 file on standard input begin with.
+STREAMED = (b"\x93NUMPY", b"\x89HDF\r\n\x1a\n")
+PIECE_BYTES = 1 << 20
 
 Role = Literal["features", "rois", "vector", "result", "any"]
 DEFAULT_COORDINATES = ("x1", "y1", "x2", "y2")
@@ -67,9 +72,23 @@ def open_array(
     return open_text(address.path, "," if file_format == "csv" else "\t", coordinate_names)
 
 
+def _read_bounded(stream: BinaryIO) -> bytes:
+    """All of a pipe, as far as half of the free memory goes; of anything else the first piece."""
+    parts = [stream.read(PIECE_BYTES)]
+    if not parts[0].startswith(STREAMED):
+        return parts[0]
+    room = available_bytes() // 2
+    while parts[-1]:
+        parts.append(stream.read(PIECE_BYTES))
+        room -= PIECE_BYTES
+        if room < 0:
+            raise InputError("stdin: does not end before memory does", "save it to a file")
+    return b"".join(parts)
+
+
 def _open_stdin(address: Address, role: Role, coordinate_names: Sequence[str]) -> StoredArray:
     """NPY, HDF5 or (RoIs) CSV on standard input, told apart by the first bytes."""
-    data = sys.stdin.buffer.read() if sys.stdin else b""  # None where a shell closed it
+    data = _read_bounded(sys.stdin.buffer) if sys.stdin else b""  # None where a shell closed it
     if not data:
         raise InputError("stdin: is empty, expected an .npy or HDF5 file")
     from roicli.storage import npy

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 
 import numpy as np
 
 from roicli.exceptions import InputError
 from roicli.storage.address import check_regular_file
+from roicli.storage.limits import check_memory
 from roicli.storage.stored_array import MemoryArray, StoredArray
 
+BYTES_PER_CHARACTER = 48
 BATCH_NAMES = ("batch_index", "batch", "image", "batch_id")
 
 
@@ -22,6 +25,8 @@ def open_text(path: str, delimiter: str, coordinate_names: Sequence[str]) -> Sto
     a header may list them in any order, with or without a batch column, among others.
     """
     check_regular_file(path)
+    # Cells are held as text before they are numbers.
+    check_memory(path, "its text", os.stat(path).st_size * BYTES_PER_CHARACTER)
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
             text = stream.read()

@@ -173,11 +173,10 @@ def test_hdf5_addresses() -> None:
         file["null"] = h5py.Empty("f4")
         file["type"] = np.dtype("f4")
         file["dangling"] = h5py.SoftLink("/nowhere")
-        file["outside"] = h5py.ExternalLink("none.h5", "/x")
         file.create_group("hollow")
     words = ("many.h5", "2 datasets fit", "/a", "/deep/b")
     refuse("align", "many.h5", ROIS, *SCALE, words=words)
-    for name in ("c", "deep/c", "/a/b", "dangling", "outside"):
+    for name in ("c", "deep/c", "/a/b", "dangling"):
         words = ("many.h5", repr(name), "/a", "/deep/b")
         refuse("pool", f"many.h5::{name}", ROIS, *SCALE, words=words)
     refuse("align", "many.h5::null", ROIS, *SCALE, words=("many.h5", "null", "empty"))

@@ -9,7 +9,9 @@ import roicli
 from roicli import memory
 from roicli.exceptions import ParameterError, ProviderError
 from roicli.features import open_pyramid
-from roicli.memory import available_bytes, default_budget, plan_block_bytes, resident_bytes
+from roicli.memory import default_budget, plan_block_bytes, resident_bytes
+from roicli.storage import limits
+from roicli.storage.limits import available_bytes
 from tests.strategies import awkward_corners, normal_map
 
 MIB = 1 << 20
@@ -94,7 +96,7 @@ def group(folder, names, limit, used, cached=0):
 @pytest.fixture
 def groups(tmp_path, monkeypatch):
     """Write what /proc/self/cgroup says, and give the folder that stands for /sys/fs/cgroup."""
-    monkeypatch.setattr(memory, "GROUPS", str(tmp_path / "sys"))
+    monkeypatch.setattr(limits, "GROUPS", str(tmp_path / "sys"))
     real = builtins.open
 
     def fake(path, *arguments, **options):
@@ -113,18 +115,18 @@ def groups(tmp_path, monkeypatch):
 
 def test_a_container_of_version_2_sets_the_limit(groups):
     root = groups("0::/job/step\n")
-    group(root / "job" / "step", memory.GROUP_FILES[""], "max", 7 * MIB)
+    group(root / "job" / "step", limits.GROUP_FILES[""], "max", 7 * MIB)
     assert available_bytes() > 64 * MIB
-    group(root / "job", memory.GROUP_FILES[""], 64 * MIB, 40 * MIB, cached=8 * MIB)
+    group(root / "job", limits.GROUP_FILES[""], 64 * MIB, 40 * MIB, cached=8 * MIB)
     assert available_bytes() == 32 * MIB
     assert default_budget() == 8 * MIB
-    group(root, memory.GROUP_FILES[""], 30 * MIB, 40 * MIB)
+    group(root, limits.GROUP_FILES[""], 30 * MIB, 40 * MIB)
     assert available_bytes() == 0
 
 
 def test_a_container_of_version_1_sets_the_limit(groups):
     root = groups("3:cpu,cpuacct:/x\n4:memory:/job\n1:name=systemd:/\n")
-    group(root / "memory" / "job", memory.GROUP_FILES["memory"], 50 * MIB, 10 * MIB)
+    group(root / "memory" / "job", limits.GROUP_FILES["memory"], 50 * MIB, 10 * MIB)
     assert available_bytes() == 40 * MIB
     (root / "memory" / "job" / "memory.stat").unlink()
     assert available_bytes() > 50 * MIB  # what cannot be read sets no limit

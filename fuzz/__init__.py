@@ -1,0 +1,1 @@
+"""Fuzzing of everything that roicli reads: ``make fuzz``. See docs/untrusted_files.md."""
