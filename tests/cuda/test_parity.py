@@ -72,3 +72,15 @@ def test_align_is_the_cpus(device, aligned, mode, grid, ratio, dtype):
 @pytest.mark.parametrize("dtype", FLOAT_TYPES)
 def test_float16_is_made_wider_on_the_device(device, spec, dtype):
     compare(spec, device, dtype, stored=np.float16)
+
+
+@pytest.mark.parametrize("spec", [PoolSpec((7, 7), SCALE, "hull"), PoolSpec((2, 2), SCALE, "mmcv")])
+@pytest.mark.parametrize("stored", [np.float16, np.float32])
+def test_a_bin_with_a_nan_is_nan_and_no_other(device, spec, stored):
+    feature_map = MAPS[0].astype(stored)
+    feature_map[:, 3:5, 6] = np.nan
+    corners = awkward_corners(feature_map.shape[1:], SCALE, 60, seed=2)
+    expected = compute(spec, feature_map.astype(np.float32), corners, np.float32)
+    assert 0 < np.isnan(expected).sum() < expected.size
+    found = compute(spec, feature_map, corners, np.float32, device, scratch=20_000)
+    np.testing.assert_array_equal(found, expected)
