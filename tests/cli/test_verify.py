@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from roicli import pipeline
+from roicli import engine
 from tests.cli.running import FEATURES, ROIS, SCALE, assert_refused, refuse, run, snapshot, succeed
 
 
@@ -35,7 +35,7 @@ def test_no_rois_to_verify_is_refused(inputs):
 
 @pytest.mark.parametrize("output", ["out.h5", "out.npy", "-"])
 def test_a_wrong_result_is_refused_and_nothing_stays(output, inputs, monkeypatch):
-    real = pipeline.build_runner
+    real = engine.build_runner
 
     def build(*given):
         runner = real(*given)
@@ -48,7 +48,7 @@ def test_a_wrong_result_is_refused_and_nothing_stays(output, inputs, monkeypatch
         runner.run = wrong
         return runner
 
-    monkeypatch.setattr(pipeline, "build_runner", build)
+    monkeypatch.setattr(engine, "build_runner", build)
     before = snapshot()
     outcome = run("align", FEATURES, ROIS, *SCALE, "--verify", "-o", output)
     assert_refused(outcome, "RoI 4, channel", "bin (2, 3)", "found 99", "expected", code=3)
