@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 import numpy as np
@@ -60,7 +60,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Checked inputs. ``map_of_roi`` (K,) indexes ``places`` and the pyramid's levels."""
+    """Checked inputs. ``map_of_roi`` (K,) indexes ``places`` and the pyramid's levels.
+
+    ``row_numbers`` (K,) are the RoIs' rows in their file where they are a block of it, else None.
+    """
 
     pyramid: FeaturePyramid | None
     rois: RoIs
@@ -71,11 +74,21 @@ class Inputs:
     places: tuple[Place, ...]
     map_of_roi: IntArray
     files: Mapping[str, FileState]
+    row_numbers: IntArray | None = None
 
     def check_unchanged(self) -> None:
         """Raise InputError where a file is no longer what it was when it was opened."""
         for path, state in self.files.items():
             check_unchanged(path, state)
+
+    def take(self, rows: IntArray) -> Inputs:
+        """The same maps with the RoIs of ``rows`` (k,) alone."""
+        return replace(
+            self,
+            rois=self.rois.take(rows),
+            map_of_roi=self.map_of_roi[rows],
+            row_numbers=rows,
+        )
 
     def close(self) -> None:
         """Let go of the files."""

@@ -69,7 +69,9 @@ def build_error_table(
         for place in inputs.places
     ]
     dtype = np.float32 if inputs.pyramid is None else inputs.pyramid.compute_dtype
-    return ErrorTable(inputs.rois, maps, setting.pixel_model, inputs.map_of_roi, values, dtype)
+    return ErrorTable(
+        inputs.rois, maps, setting.pixel_model, inputs.map_of_roi, values, dtype, inputs.row_numbers
+    )
 
 
 def resolve_operator(operator: Operator, options: Mapping[str, Any], note: Note) -> OperatorSpec:
