@@ -9,11 +9,12 @@ from typing import Any, Unpack
 import numpy as np
 
 from roicli import provenance
-from roicli.datatypes import Array, Size
+from roicli.datatypes import Array, OperatorSpec, Size
 from roicli.exceptions import ParameterError
 from roicli.features import FeatureArgument, resolve_addresses
 from roicli.inputs import open_inputs
 from roicli.opened_run import (
+    Run,
     build_error_table,
     build_value_measurers,
     open_run,
@@ -59,7 +60,7 @@ def align(
     """
     check_known("align", options, AlignOptions)
     run = open_run("align", features, rois, options)
-    return run_and_write(run, run.setting.align, _as_text(output), options)
+    return _run(run, run.setting.align, _as_text(output), options)
 
 
 def pool(
@@ -75,7 +76,16 @@ def pool(
     """
     check_known("pool", options, RunOptions)
     run = open_run("pool", features, rois, options)
-    return run_and_write(run, run.setting.pool, _as_text(output), options)
+    return _run(run, run.setting.pool, _as_text(output), options)
+
+
+def _run(run: Run, spec: OperatorSpec, output: str | None, options: RunOptions) -> Result:
+    """All RoIs, or the block of them that ``shard`` names."""
+    if options.get("shard") is None:
+        return run_and_write(run, spec, output, options)
+    from roicli.shard_run import run_shard
+
+    return run_shard(run, spec, output, options)
 
 
 def errors(

@@ -8,6 +8,7 @@ number of blocks alone: machines that never talk agree on them.
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -71,9 +72,7 @@ def split_rows(batch_index: IntArray, count: int) -> list[IntArray]:
     """The rows of each of ``count`` blocks, ascending; every row is in exactly one."""
     order = order_by_image(batch_index)
     cuts = cut_into_blocks(batch_index[order], count)
-    return [
-        np.sort(order[start:stop]) for start, stop in zip(cuts[:-1], cuts[1:], strict=True)
-    ]
+    return [np.sort(order[start:stop]) for start, stop in itertools.pairwise(cuts)]
 
 
 def rows_of_shard(batch_index: IntArray, shard: Shard) -> IntArray:

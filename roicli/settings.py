@@ -76,7 +76,8 @@ class RunOptions(ErrorsOptions, total=False):
     ``verify`` computes RoIs again in float64 while the run goes on, 64 (True) or as many as it
     says; ``resume`` keeps what is finished when the run is interrupted, and goes on from what an
     interrupted run kept; ``verify_inputs`` compares the inputs' contents then, not only their sizes
-    and times.
+    and times; ``shard`` "I/N" runs the I-th of N blocks of the RoIs and writes a part, which
+    ``merge`` joins.
     """
 
     dtype: ResultDtype | None
@@ -86,6 +87,7 @@ class RunOptions(ErrorsOptions, total=False):
     verify: bool | int
     resume: bool
     verify_inputs: bool
+    shard: str | None
 
 
 class ExportOptions(OperatorOptions, total=False):

@@ -26,7 +26,7 @@ ORDER = (
     "geometry", "levels",
     "columns", "quantization_error", "value_error",
     "reference", "verification",
-    "error_table", "thresholds",
+    "error_table", "thresholds", "parts",
     "onnx_wire", "graphs", "export_graphs",
     "native",
     "onnx_runtime", "sessions", "native_runner", "runtime", "providers",
@@ -37,7 +37,7 @@ ORDER = (
     "settings", "opened_run", "provenance", "fingerprint",
     "analyses",
     "report",
-    "running", "api", "looking", "benchmark",
+    "running", "shard_run", "api", "looking", "benchmark",
     "cli", "__main__",
 )  # fmt: skip
 
@@ -214,7 +214,7 @@ def test_importing_the_package_costs_nothing():
 def test_help_imports_no_numpy():
     commands = (
         "'', 'align', 'pool', 'errors', 'presets', 'providers', 'export', 'bench', 'check', "
-        "'inspect', 'compare', 'diagnose', 'sweep', 'explain', 'draw', 'report'"
+        "'inspect', 'merge', 'compare', 'diagnose', 'sweep', 'explain', 'draw', 'report'"
     )
     assert imported_by(HELP.format(commands=commands)) == []
 
