@@ -18,6 +18,7 @@ from roicli.parsing import as_size, parse_names, parse_scales
 from roicli.storage.address import Address, is_url, parse_address
 from roicli.storage.file_state import FileState, check_unchanged, read_state
 from roicli.storage.opening import open_array
+from roicli.storage.selected_rows import SelectedRows
 from roicli.storage.stored_array import MemoryArray, StoredArray
 from roicli.validation import (
     COORDINATE_NAMES,
@@ -102,8 +103,12 @@ def open_inputs(
     options: InputOptions,
     note: Note,
     map_size: Size | None = None,
+    rows: IntArray | None = None,
 ) -> Inputs:
-    """Open and check everything, before anything is computed. Raises InputError, ParameterError."""
+    """Open and check everything, before anything is computed. Raises InputError, ParameterError.
+
+    With ``rows`` (k,), ascending, only these RoIs are read.
+    """
     check_one_stdin(features, rois)
     scales = parse_scale_option(options.get("spatial_scale"))
     names = options.get("levels") or ()
@@ -119,13 +124,13 @@ def open_inputs(
         scale = single_scale(scales, note)
         check_spatial_scale(scale)
         place = Place(scale, map_size, level_of_scale(scale))
-        return _finish(None, rois, (place,), files, options, note)
+        return _finish(None, rois, (place,), files, options, note, rows)
     pyramid = open_pyramid(features, names, scales, note)
     try:
         places = tuple(
             Place(level.spatial_scale, level.shape[2:], level.level) for level in pyramid.levels
         )
-        return _finish(pyramid, rois, places, files, options, note)
+        return _finish(pyramid, rois, places, files, options, note, rows)
     except BaseException:
         pyramid.close()
         raise
@@ -176,13 +181,14 @@ def _finish(
     files: Mapping[str, FileState],
     options: InputOptions,
     note: Note,
+    rows: IntArray | None,
 ) -> Inputs:
     roi_format = options.get("roi_format", "xyxy")
     check_word("RoI format", roi_format, RoiFormat)
     image_size = options.get("image_size")
     if image_size is not None:
         image_size = as_size(image_size, "image size")
-    stored = open_rois(rois, roi_format)
+    stored = _select(open_rois(rois, roi_format), rows)
     try:
         checked = check_rois(
             stored,
@@ -194,7 +200,7 @@ def _finish(
         stored.close()
     for place in places:
         check_reach(checked, place.spatial_scale, stored.name)
-    map_of_roi = assign_maps(checked, places, options, stored.name)
+    map_of_roi = assign_maps(checked, places, options, stored.name, rows)
     _note_unusual(checked, places, map_of_roi, stored.name, note)
     return Inputs(
         pyramid,
@@ -206,7 +212,12 @@ def _finish(
         places,
         map_of_roi,
         files,
+        rows,
     )
+
+
+def _select(stored: StoredArray, rows: IntArray | None) -> StoredArray:
+    return stored if rows is None else SelectedRows(stored, rows)
 
 
 def open_rois(
@@ -222,8 +233,14 @@ def open_rois(
     return MemoryArray(np.asarray(rois), "rois")
 
 
-def assign_maps(rois: RoIs, places: Sequence[Place], options: InputOptions, name: str) -> IntArray:
-    """(K,) which map each RoI is on, by a dataset of level numbers or by area."""
+def assign_maps(
+    rois: RoIs,
+    places: Sequence[Place],
+    options: InputOptions,
+    name: str,
+    rows: IntArray | None = None,
+) -> IntArray:
+    """(K,) which map each RoI is on, by a dataset of level numbers (its ``rows``) or by area."""
     level_from = options.get("level_from")
     numbers = [place.level for place in places]
     rule = options.get("level_rule", "torchvision")
@@ -235,7 +252,7 @@ def assign_maps(rois: RoIs, places: Sequence[Place], options: InputOptions, name
         raise ParameterError("levels are numbered by log2(stride), and the stride is no power of 2")
     if level_from is None:
         return assign_levels(rois.corners, rule, first, last) - first
-    given, source = _read_levels(level_from)
+    given, source = _read_levels(level_from, rows)
     if given.shape != (len(rois),):
         raise InputError(
             f"{source}: shape {given.shape}, expected ({len(rois)},) as {name} has rows"
@@ -249,11 +266,11 @@ def assign_maps(rois: RoIs, places: Sequence[Place], options: InputOptions, name
     return given.astype(np.int64) - first
 
 
-def _read_levels(level_from: FeatureArgument) -> tuple[Array, str]:
+def _read_levels(level_from: FeatureArgument, rows: IntArray | None) -> tuple[Array, str]:
     if not isinstance(level_from, str | os.PathLike):
         stored: StoredArray = MemoryArray(np.asarray(level_from), "level_from")
         return stored.read_all(), stored.name
-    stored = open_array(parse_address(level_from), "vector")
+    stored = _select(open_array(parse_address(level_from), "vector"), rows)
     try:
         check_memory(stored.name, "the level numbers", math.prod(stored.shape) * 8)
         return stored.read_all(), stored.name

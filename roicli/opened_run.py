@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
 
 from roicli.columns import VALUE_COLUMNS
-from roicli.datatypes import AlignSpec, Array, FloatArray, OperatorSpec
+from roicli.datatypes import AlignSpec, Array, FloatArray, IntArray, OperatorSpec
 from roicli.error_table import ErrorTable, MapGeometry
 from roicli.exceptions import ParameterError
 from roicli.features import FeatureArgument, FeaturePyramid
@@ -94,8 +94,13 @@ def open_run(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     options: Mapping[str, Any],
+    rows: IntArray | None = None,
+    choose: Callable[[Provider, Operator, Note], Provider] = choose_provider,
 ) -> Run:
-    """Open and check everything; the caller closes ``inputs``. Raises RoicliError."""
+    """Open and check everything; the caller closes ``inputs``. Raises RoicliError.
+
+    With ``rows`` (k,), ascending, the run has these RoIs alone; ``choose`` finds the provider.
+    """
     note: Note = options.get("note", silent)
     kind: Operator = "pool" if operator == "pool" else "align"
     node = _read_node(options, kind, note)
@@ -108,9 +113,9 @@ def open_run(
     reading = dict(options)
     if node is not None:
         reading["spatial_scale"] = node.spatial_scale
-    inputs = open_inputs(features, rois, cast("InputOptions", reading), note)
+    inputs = open_inputs(features, rois, cast("InputOptions", reading), note, rows=rows)
     try:
-        provider = choose_provider(asked, kind, note)
+        provider = choose(asked, kind, note)
         check_address_space(provider)
         if provider == "native":
             _announce_compilation(setting, inputs, note)

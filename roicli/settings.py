@@ -61,11 +61,12 @@ class OperatorOptions(InputOptions, total=False):
 
 class ErrorsOptions(OperatorOptions, total=False):
     """Options of ``errors``; ``errors_out`` is a file for the whole table, which ``force``
-    replaces.
+    replaces. ``dask`` is a scheduler's address, or "local:N", whose workers run the blocks.
     """
 
     errors_out: str | os.PathLike[str] | None
     force: bool
+    dask: str | None
 
 
 class RunOptions(ErrorsOptions, total=False):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from roicli.cli import options as opt
+from roicli.cli import part_options as part_opt
 from roicli.cli import run_options as run_opt
 from roicli.cli import table_options as table_opt
 from roicli.cli.operators import take_table_options
@@ -45,6 +46,7 @@ def errors(
     roi_format: opt.RoiFormatOption = "xyxy",
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
+    dask: part_opt.Dask = None,
     provider: run_opt.ProviderOption = "auto",
     threads: run_opt.Threads = None,
     max_memory: run_opt.MaxMemory = None,

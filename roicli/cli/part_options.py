@@ -17,3 +17,12 @@ Shard = Annotated[
         help="Run the I-th of N blocks of the RoIs into a part, which roicli merge joins.",
     ),
 ]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        "--dask",
+        metavar="ADDRESS|local[:N]",
+        rich_help_panel=MACHINES,
+        help="Run on the workers of a Dask scheduler, or on N processes of this machine.",
+    ),
+]

@@ -35,9 +35,10 @@ ORDER = (
     "validation", "features", "memory", "inputs",
     "visits", "pipeline",
     "settings", "opened_run", "provenance", "fingerprint",
+    "cluster",
     "analyses",
     "report",
-    "running", "shard_run", "api", "looking", "benchmark",
+    "running", "shard_run", "block_task", "cluster_run", "api", "looking", "benchmark",
     "cli", "__main__",
 )  # fmt: skip
 
@@ -126,6 +127,7 @@ LIBRARY_ROOMS = {
     "fsspec": {"storage"},
     "onnx": {"user_graph", "api"},  # api checks an exported graph with it
     "onnxruntime": {"onnx_runtime"},
+    "distributed": {"cluster"},
 }
 
 
