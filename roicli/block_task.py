@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -11,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from roicli.cluster.scheduling import Failure, Success
-from roicli.cluster.worker import describe_difference, name_of_worker, read_versions
+from roicli.cluster.outcome import Failure, Success, as_outcome
+from roicli.cluster.worker import name_of_worker
 from roicli.columns import VALUE_COLUMNS
 from roicli.datatypes import FloatArray, IntArray
-from roicli.exceptions import ClusterError, InputError, OutputError, RoicliError
+from roicli.exceptions import InputError, OutputError
 from roicli.opened_run import Run, build_value_measurers, open_run
 from roicli.pipeline import run_operator
 from roicli.running import no_progress, run_and_write
@@ -23,8 +22,6 @@ from roicli.storage.file_state import FileState
 from roicli.storage.part_writer import PartLabel
 from roicli.storage.result_file import NoWriter
 from roicli.storage.result_part import check_part, open_part
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -81,34 +78,7 @@ class BlockDone:
 
 def run_block(task: BlockTask) -> Success[BlockDone] | Failure:
     """Run a block, or find that its part is there and whole."""
-    try:
-        difference = describe_difference(task.job.versions, read_versions())
-        if difference:
-            raise ClusterError(f"{name_of_worker()}: has other versions: {difference}")
-        found = _find_kept(task)
-        return Success(found if found is not None else _run(task))
-    except RoicliError as error:
-        return Failure(_name_worker(error), _may_pass(error))
-    except OSError as error:
-        named = OutputError(f"{name_of_worker()}: {task.path or task.job.rois}: {error}")
-        return Failure(named, error.errno not in FULL)
-
-
-def _name_worker(error: RoicliError) -> RoicliError:
-    """The same error; one of the worker rather than the data says where it was."""
-    if error.exit_code != ClusterError.exit_code or isinstance(error, ClusterError):
-        return error
-    return type(error)(f"{name_of_worker()}: {error}")
-
-
-def _may_pass(error: RoicliError) -> bool:
-    """Whether the cause is storage that may come back, and not what is stored."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError):
-            return cause.errno not in FULL
-        cause = cause.__cause__ or cause.__context__
-    return False
+    return as_outcome(lambda: _find_kept(task) or _run(task), task.job.versions)
 
 
 def _find_kept(task: BlockTask) -> BlockDone | None:

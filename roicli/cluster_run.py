@@ -249,8 +249,8 @@ def _join(
     force: bool,
     options: Mapping[str, Any],
 ) -> None:
-    """An .npy file holds the parts' rows, an HDF5 file stands on the parts."""
-    if OUTPUT_FORMATS[os.path.splitext(folder.target)[1].lower()] == "npy":
+    """An .npy file holds the parts' rows, an HDF5 file stands on the parts, if there is a RoI."""
+    if OUTPUT_FORMATS[os.path.splitext(folder.target)[1].lower()] == "npy" or shape[0] == 0:
         paths = [folder.part_path(number + 1) for number in range(len(blocks))]
         merge(paths, folder.target, force=force)
         return

@@ -93,10 +93,10 @@ def merge(
 
 def list_parts(given: Sequence[str]) -> list[str]:
     """The parts that are named; a virtual result stands for those that it is made of."""
-    if not given:
-        raise ParameterError("no part is named, expected at least one")
     sources = find_sources(given[0]) if len(given) == 1 else None
     paths = list(given) if sources is None else sources
+    if not paths:
+        raise ParameterError("there is no part to join, expected at least one")
     seen = set()
     for path in paths:
         place = os.path.realpath(path)

@@ -210,8 +210,12 @@ def _start_local(count: int) -> Any:
 
 def _open_client(address: Any) -> Any:
     from distributed import Client
+    from distributed.comm.addressing import get_address_host, normalize_address
 
     try:
+        if isinstance(address, str):
+            # A client that fails halfway through its start complains when it is collected.
+            get_address_host(normalize_address(address))
         return Client(address, timeout=CONNECT_S, set_as_default=False, name="roicli")
     except ValueError as error:
         raise ParameterError(

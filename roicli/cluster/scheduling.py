@@ -6,16 +6,17 @@ or a new scheduler knows nothing of them, they are handed in again here.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import queue
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from roicli.cluster.connection import RECONNECT_S, WORKERS_S, Cluster
-from roicli.exceptions import ClusterError, RoicliError
+from roicli.cluster.outcome import Failure, Success
+from roicli.exceptions import ClusterError
 
 ATTEMPTS = 6
 # Seconds before the second attempt; every further one waits twice as long.
@@ -28,21 +29,6 @@ RESULT_S = 60.0
 
 Task = TypeVar("Task")
 Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a task failed, and whether it may go well another time."""
-
-    error: RoicliError
-    again: bool
-
-
-@dataclass(frozen=True)
-class Success(Generic[Value]):
-    """What a task gave."""
-
-    value: Value
 
 
 def run_tasks(
@@ -166,8 +152,6 @@ class _Schedule(Generic[Task, Value]):
 
     def cancel(self) -> None:
         """Take back what is still on the cluster."""
-        import contextlib
-
         futures = [future for _, future in self._running.values()]
         self._running.clear()
         if futures and not self._cluster.lost:
