@@ -132,8 +132,8 @@ def read_checked_inputs(
 ) -> tuple[CheckedInputs, tuple[Mapping[str, Any], ...], Mapping[str, Any]]:
     """Open both inputs, and describe them as plain values; ``stack`` closes the maps.
 
-    ``measure`` makes the one pass over a map's images another way than here. Raises InputError where something cannot be
-    read, ParameterError for an option; a wrong shape is a finding.
+    ``measure`` makes the one pass over a map's images another way than here. Raises InputError
+    where something cannot be read, ParameterError for an option; a wrong shape is a finding.
     """
     check_one_stdin(features, rois)
     names = options.get("levels") or ()

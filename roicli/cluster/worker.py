@@ -5,27 +5,28 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from importlib import import_module
-from importlib.util import find_spec
+
+import numpy as np
 
 from roicli.exceptions import RoicliError
 from roicli.providers import choose_provider
 from roicli.version import __version__
 from roicli.vocabulary import Operator, Provider
 
-# Versions that decide what the numbers are.
-COMPARED = ("numpy", "onnxruntime")
 _importing = threading.Lock()
 
 
 def read_versions() -> dict[str, str]:
-    """Versions by name of what runs here; Python's without the patch number."""
-    found = {"roicli": __version__, "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
+    """Versions by name of what runs here and decides the numbers; Python's without its patch."""
     # Tasks of one worker ask at the same time, and a module that is half imported has no version.
     with _importing:
-        for name in COMPARED:
-            found[name] = import_module(name).__version__ if find_spec(name) else "missing"
-    return found
+        from roicli.onnx_runtime import ort
+    return {
+        "roicli": __version__,
+        "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+        "numpy": np.__version__,
+        "onnxruntime": str(ort.__version__),
+    }
 
 
 def describe_difference(ours: dict[str, str], theirs: dict[str, str]) -> str | None:
