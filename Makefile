@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lowest lint types cov bench docs licenses faults soak check clean
+.PHONY: help install demo test test-slow test-lowest lint types cov bench docs licenses faults soak check clean
 PYTHON ?= python3
 # The oldest Python that is supported; older releases have no wheels for the newest ones.
 LOWEST_PYTHON ?= python3.11
@@ -32,7 +32,10 @@ demo: install  ## run align and pool on the sample data and show the tables
 		--output $(DEMO)/text_fpn.pool.h5 --force --rows 10
 
 test: .venv/.developing  ## run the tests
-	$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile -m 'not slow'
+
+test-slow: .venv/.developing  ## run the tests that take longer: clusters killed and restarted
+	$(BIN)/python -m pytest --quiet -m slow
 
 .venv-lowest/.installed: pyproject.toml
 	@command -v $(LOWEST_PYTHON) >/dev/null || \

@@ -22,6 +22,7 @@ WORKERS_S = 60.0
 # A scheduler that went away is waited for so long, and a cluster without workers.
 RECONNECT_S = 60.0
 POLL_S = 0.25
+ASKED_AT_MOST = 20
 
 Note = Callable[[str], None]
 
@@ -77,9 +78,20 @@ class Cluster:
                 )
 
     def _ask(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-        """What every worker answers, or the exception that it had."""
-        answers: dict[str, Any] = self.client.run(function, *arguments, on_error="return")
-        return answers
+        """What every worker answers, or the exception that it had.
+
+        One that dies while it is asked does not count: whoever comes later is asked by its tasks.
+        """
+        for _ in range(ASKED_AT_MOST):
+            answers: dict[str, Any] = {}
+            with contextlib.suppress(OSError, TimeoutError):
+                answers = self.client.run(function, *arguments, on_error="return")
+            there = {k: v for k, v in answers.items() if not isinstance(v, OSError | TimeoutError)}
+            if there:
+                return there
+            self._wait_for_workers()
+            time.sleep(POLL_S)
+        raise ClusterError(f"{self.address}: no worker answered {ASKED_AT_MOST} times")
 
     def choose_provider(self, asked: Provider, operator: Operator, note: Note) -> Provider:
         """What ``asked`` comes to on every worker. Raises ProviderError where they differ."""
@@ -192,10 +204,14 @@ def _start_local(count: int) -> Any:
     """Processes on this machine, each with one thread.
 
     A terminal's Ctrl-C goes to all of them; only this one heeds it, and ends them. Threads and
-    processes that are started while a signal is blocked have it blocked as well.
+    processes that are started while a signal is blocked have it blocked as well. Python's resource
+    tracker, which starts with the first process, would unblock it again.
     """
+    from multiprocessing import resource_tracker
+
     from distributed import LocalCluster
 
+    resource_tracker.ensure_running()
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return LocalCluster(

@@ -76,6 +76,9 @@ class _Schedule(Generic[Task, Value]):
 
     def submit(self) -> None:
         """Hand in tasks whose time has come, as many as keep every thread busy."""
+        if self._cluster.lost:
+            self._cluster.reconnect()
+            self._hand_in_again()
         self._count_threads()
         room = max(1, self._threads * WAITING_A_THREAD) - len(self._running)
         while room > 0 and self._ready and self._ready[0][0] <= time.monotonic():
@@ -94,9 +97,6 @@ class _Schedule(Generic[Task, Value]):
         if now - self._counted < THREADS_EVERY_S:
             return
         self._counted = now
-        if self._cluster.lost:
-            self._cluster.reconnect()
-            self._hand_in_again()
         self._threads = self._cluster.threads()
         if self._threads:
             self._seen_worker = time.monotonic()
@@ -125,8 +125,11 @@ class _Schedule(Generic[Task, Value]):
         if isinstance(outcome, Success):
             self.left -= 1
             return number, outcome.value
-        if not outcome.again or self._attempts[number] >= ATTEMPTS:
+        if not outcome.again:
             raise outcome.error
+        if self._attempts[number] >= ATTEMPTS:
+            # The cause tells storage that stayed away from data that is wrong.
+            raise outcome.error from TimeoutError(f"failed {ATTEMPTS} times")
         wait = min(FIRST_WAIT_S * 2 ** (self._attempts[number] - 1), LONGEST_WAIT_S)
         heapq.heappush(self._ready, (time.monotonic() + wait, number))
         return None

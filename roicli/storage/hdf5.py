@@ -13,6 +13,7 @@ from roicli.datatypes import Array
 from roicli.exceptions import InputError
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.stored_array import Precision, check_numeric, precision_of
+from roicli.storage.virtual_sources import check_readable
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 Shape = tuple[int, ...]
@@ -106,6 +107,8 @@ def _choose(
             node = node[preferred]
         if isinstance(node, h5py.Group):
             node = _only_fitting(node, address, fits, wanted)
+        if node.is_virtual:
+            check_readable(node, address.path)
         if node.shape is None:
             raise InputError(f"{address}: the dataset is empty (a null dataspace)")
         return Hdf5Array(node, address)

@@ -16,20 +16,22 @@ from typing import Any
 from roicli.exceptions import InputError, OutputError, ParameterError
 from roicli.storage.output import as_output_errors
 from roicli.storage.part_file import PartFile
-from roicli.storage.virtual_result import parts_folder
+from roicli.storage.virtual_sources import parts_folder
 
 PLAN = "plan.json"
 PLAN_VERSION = 1
 
 
 class PartsFolder:
-    """The folder of one run. ``path`` holds parts 1 to ``count``, as they are finished."""
+    """The folder of one run. ``path`` holds parts 1 to ``count``, as they are finished; ``begun``
+    is whether they are this run's, or those that it goes on with.
+    """
 
     def __init__(self, target: str) -> None:
         self.target = target
         folder, name = os.path.split(target)
         self.path = os.path.join(folder, f".{name}.parts")
-        self.count = 0
+        self.count, self.begun = 0, False
 
     @property
     def plan_path(self) -> str:
@@ -60,6 +62,7 @@ class PartsFolder:
             self.count = int(kept["count"])
             if keep:
                 self._check_same(kept["fingerprint"], fingerprint)
+                self.begun = True
                 return
             if self.finished() and not force:
                 raise OutputError(
@@ -70,6 +73,7 @@ class PartsFolder:
         remove_folder(self.path)
         self.count = count
         os.mkdir(self.path)
+        self.begun = True
         plan = {
             "plan": PLAN_VERSION, "keep": keep, "count": count, "fingerprint": dict(fingerprint),
         }  # fmt: skip
@@ -150,15 +154,21 @@ def open_parts(
             yield folder
         except BaseException as error:
             done = _count_finished(folder)
-            if keep and done and not isinstance(error, InputError | ParameterError):
+            if folder.begun and keep and done and _is_worth_keeping(error):
                 note(
                     f"{folder.path} keeps {done:,} of {folder.count:,} parts; the same command "
                     "goes on from there"
                 )
-            elif folder.count and not isinstance(error, OutputError):
+            elif folder.begun:
                 remove_folder(folder.path)
             raise
         remove_folder(folder.path)
+
+
+def _is_worth_keeping(error: BaseException) -> bool:
+    """A wrong input or parameter will be as wrong again, unless its storage was away."""
+    wrong = isinstance(error, InputError | ParameterError)
+    return not wrong or isinstance(error.__cause__, OSError)
 
 
 def _count_finished(folder: PartsFolder) -> int:

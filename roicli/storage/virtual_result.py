@@ -15,20 +15,13 @@ import h5py
 import numpy as np
 
 from roicli.datatypes import IntArray
-from roicli.exceptions import InputError
 from roicli.storage.address import check_regular_file
 from roicli.storage.hdf5 import open_file
 from roicli.storage.hdf5_result import ROI_FEATURES
+from roicli.storage.virtual_sources import find_parts, parts_folder
 
 # HDF5 takes time with the square of the runs in one mapping to read it, and each mapping has some.
 RUNS_A_MAPPING = 256
-# Descriptors that a process has open besides the parts.
-OTHER_FILES = 64
-
-
-def parts_folder(path: str) -> str:
-    """Where the parts of a virtual result stand."""
-    return f"{path}.parts"
 
 
 @dataclass(frozen=True)
@@ -92,13 +85,4 @@ def find_sources(path: str) -> list[str] | None:
         features = file.get(ROI_FEATURES)
         if not isinstance(features, h5py.Dataset) or not features.is_virtual:
             return None
-        names = list(dict.fromkeys(source.file_name for source in features.virtual_sources()))
-    folder = parts_folder(path)
-    for name in names:
-        inside, _, plain = name.rpartition("/")
-        if inside != os.path.basename(folder) or plain in ("", ".", ".."):
-            raise InputError(
-                f"{path}: stands on {name}, expected files in {os.path.basename(folder)}",
-                "a virtual result keeps its name: move it with its folder, or join it first",
-            )
-    return [os.path.join(folder, name.rpartition("/")[2]) for name in names]
+        return find_parts(features, path)

@@ -10,8 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roicli.exceptions import InputError
-from roicli.storage import virtual_result
+from roicli.storage import virtual_result, virtual_sources
+from roicli.storage.address import parse_address
+from roicli.storage.opening import open_array
 from roicli.storage.virtual_result import VirtualPart, find_sources, write_virtual
+from roicli.storage.virtual_sources import check_readable
 
 TABLE = np.dtype([("roi", "<i8"), ("iou", "<f8")])
 
@@ -81,6 +84,28 @@ def test_a_missing_part_reads_as_nan(tmp_path):
     with h5py.File(path) as file:
         found = file["roi_features"][:, 0, 0, 0]
     np.testing.assert_array_equal(found, [0, 1, 2, np.nan, np.nan])
+
+
+def test_more_parts_than_files_may_be_open(tmp_path, monkeypatch):
+    path = make(tmp_path, [np.arange(3), np.arange(3, 5)], 5)
+    limits = [(64, 65)]
+    monkeypatch.setattr(virtual_sources.resource, "getrlimit", lambda kind: limits[-1])
+    monkeypatch.setattr(
+        virtual_sources.resource, "setrlimit", lambda kind, found: limits.append(found)
+    )
+    with h5py.File(path) as file:
+        with pytest.raises(InputError, match="may open 65 files"):
+            check_readable(file["roi_features"], path)
+        limits.append((64, 100))
+        check_readable(file["roi_features"], path)
+    assert limits[-1] == (66, 100)
+
+
+def test_reading_by_roicli_does_not_take_nan_for_a_missing_part(tmp_path):
+    path = make(tmp_path, [np.arange(3), np.arange(3, 5)], 5)
+    os.unlink(f"{path}.parts/0001.h5")
+    with pytest.raises(InputError, match=r"0001\.h5 is missing"):
+        open_array(parse_address(path), "result")
 
 
 def test_a_plain_result_stands_on_nothing(tmp_path):
