@@ -70,8 +70,9 @@ bench: .venv/.installed  ## measure against other libraries and rewrite docs/ben
 	$(BIN)/python -m pip install --quiet --editable '.[native,bench]'
 	cd benchmarks && ../$(BIN)/python run.py
 
-faults: .venv/.developing  ## stop runs at 200 random moments, resume through 20 kills: ten minutes
+faults: .venv/.developing  ## stop runs at 200 random moments, resume through 20 kills, kill 50 workers
 	$(BIN)/python -m tests.faults.interrupt
+	$(BIN)/python -m tests.faults.kill_workers
 
 soak: .venv/.developing  ## 100,000 blocks and a run of ten minutes: memory, files, threads stay flat
 	$(BIN)/python -m tests.faults.soak

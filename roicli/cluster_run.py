@@ -39,6 +39,8 @@ from roicli.vocabulary import Operator, Provider
 # Enough blocks that no worker waits long for the last one, and none that is lost costs much.
 BLOCKS_A_THREAD = 4
 LARGEST_PART_BYTES = 512 << 20
+# A virtual dataset takes 32 bytes and some microseconds for each piece of neighbouring rows.
+MOST_RUNS = 2_000_000
 # Options that are settled here, or that a task has its own of.
 SETTLED = (
     "dask", "shard", "resume", "verify_inputs", "force", "note", "progress", "stage_times",
@@ -239,6 +241,11 @@ def _run_tasks(
         options.get("note", silent)(f"{kept:,} of {len(tasks):,} parts were there and whole")
 
 
+def _count_runs(blocks: Sequence[IntArray]) -> int:
+    """How many pieces of neighbouring rows the blocks have together."""
+    return sum(1 + int(np.count_nonzero(np.diff(rows) != 1)) for rows in blocks)
+
+
 def _join(
     run: Run,
     folder: PartsFolder,
@@ -249,10 +256,15 @@ def _join(
     force: bool,
     options: Mapping[str, Any],
 ) -> None:
-    """An .npy file holds the parts' rows, an HDF5 file stands on the parts, if there is a RoI."""
-    if OUTPUT_FORMATS[os.path.splitext(folder.target)[1].lower()] == "npy" or shape[0] == 0:
+    """An HDF5 file stands on the parts; an .npy file holds their rows.
+
+    So does an HDF5 file without RoIs, and one whose RoIs are strewn over the parts so finely that a
+    virtual dataset would take long to open.
+    """
+    is_npy = OUTPUT_FORMATS[os.path.splitext(folder.target)[1].lower()] == "npy"
+    if is_npy or shape[0] == 0 or _count_runs(blocks) > MOST_RUNS:
         paths = [folder.part_path(number + 1) for number in range(len(blocks))]
-        merge(paths, folder.target, force=force)
+        merge(paths, folder.target, force=force, compression=options.get("compression", "none"))
         return
     rois_dtype = np.result_type(run.inputs.rois_dtype, np.float32)
     count = shape[0]

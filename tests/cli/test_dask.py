@@ -76,6 +76,19 @@ def test_rois_in_no_order_levels_from_a_file_and_text(dask: tuple[str, str]) -> 
     assert read_all("many.h5") == read_all("one.h5")
 
 
+def test_rois_too_finely_strewn_for_a_virtual_result(
+    dask: tuple[str, str], inputs: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_run, "MOST_RUNS", 4)
+    arguments = ("align", FEATURES, ROIS, *SCALE, "--compression", "lzf", "-q")
+    succeed(*arguments, "-o", "one.h5")
+    succeed(*arguments, "-o", "many.h5", *dask)
+    assert read_all("many.h5") == read_all("one.h5")
+    with h5py.File("many.h5") as file:
+        assert file["roi_features"].compression == "lzf"
+    assert sorted(os.listdir(".")) == [FEATURES, "many.h5", "one.h5", ROIS]
+
+
 def test_a_graphs_node_on_a_cluster(dask: tuple[str, str], inputs: Arrays) -> None:
     succeed("export", "align", "model.onnx", "--spatial-scale", "1/4", "--sampling-ratio", "3")
     arguments = (FEATURES, ROIS, "--graph", "model.onnx", "-q")

@@ -1,0 +1,138 @@
+"""What a cluster costs: efficiency from one worker to two, overhead of a task, 10,000 tasks.
+
+``python -m benchmarks.cluster`` in the root of the repository; needs the development tools.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import roicli
+from roicli.cluster.connection import connect
+from roicli.cluster.outcome import Success
+from roicli.cluster.scheduling import run_tasks
+from tests.faults.cluster import Processes
+from tests.faults.kill_workers import make_inputs
+
+RUNS = 3
+
+
+def do_nothing(number: int) -> Success[int]:
+    """The smallest task."""
+    return Success(number)
+
+
+def silent(line: str) -> None:
+    """Nobody is told."""
+
+
+def peak_mib(process: int) -> float:
+    """The most memory that a process has had (Linux)."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise ValueError(process)
+
+
+def measure_efficiency(folder: Path) -> None:
+    """The same run on one worker and on two, and in one process with one thread."""
+    make_inputs(folder, images=64, channels=128, side=64, rois_an_image=200)
+    inputs = (str(folder / "maps.npy"), str(folder / "rois.npy"))
+    options = {"spatial_scale": 0.25, "sampling_ratio": 4, "threads": 1, "force": True}
+    found = {}
+    for name, workers in (("one process", 0), ("1 worker", 1), ("2 workers", 2)):
+        seconds = []
+        with Processes(max(workers, 1)) as processes:
+            with connect(processes.address, silent) as cluster:
+                while cluster.threads() < workers:
+                    time.sleep(0.1)
+            # The first run imports and warms up.
+            for _ in range(RUNS + 1):
+                where = {"dask": processes.address} if workers else {}
+                began = time.perf_counter()
+                roicli.align(*inputs, str(folder / "o.h5"), **options, **where)
+                seconds.append(time.perf_counter() - began)
+        found[name] = statistics.median(seconds[1:])
+        shown = " ".join(f"{s:.2f}" for s in seconds[1:])
+        print(f"{name}: median {found[name]:.2f} s of {shown}", flush=True)
+    gain = found["1 worker"] / found["2 workers"]
+    print(f"efficiency from 1 to 2 workers: {gain / 2:.0%}")
+
+
+def measure_tasks(count: int) -> None:
+    """Empty tasks: handed in a few at a time, as runs do, and all at once."""
+    with Processes(2) as processes, connect(processes.address, silent) as cluster:
+        before = peak_mib(processes.scheduler.pid)
+        began = time.perf_counter()
+        run_tasks(cluster, do_nothing, range(count), lambda number, value: None, lambda: None)
+        seconds = time.perf_counter() - began
+        after = peak_mib(processes.scheduler.pid)
+        print(
+            f"{count:,} empty tasks, a few at a time: {seconds:.1f} s, {seconds / count * 1e3:.2f} "
+            f"ms each, scheduler's peak {before:.0f} to {after:.0f} MiB",
+            flush=True,
+        )
+    with Processes(2) as processes, connect(processes.address, silent) as cluster:
+        before = peak_mib(processes.scheduler.pid)
+        began = time.perf_counter()
+        cluster.client.gather(cluster.client.map(do_nothing, range(count), pure=False))
+        seconds = time.perf_counter() - began
+        after = peak_mib(processes.scheduler.pid)
+        print(
+            f"{count:,} empty tasks, all at once: {seconds:.1f} s, {seconds / count * 1e3:.2f} ms "
+            f"each, scheduler's peak {before:.0f} to {after:.0f} MiB",
+            flush=True,
+        )
+
+
+def measure_parts(folder: Path, count: int) -> None:
+    """A run of ``count`` blocks of one RoI each: what a part costs besides its work."""
+    from roicli import cluster_run
+
+    rng = np.random.default_rng(0)
+    np.save(folder / "maps.npy", rng.normal(size=(count, 4, 8, 8)).astype(np.float32))
+    rois = np.column_stack([np.arange(count), np.tile([0, 0, 20, 20], (count, 1))])
+    np.save(folder / "rois.npy", rois.astype(np.float32))
+    with Processes(2) as processes:
+        with connect(processes.address, silent) as cluster:
+            while cluster.threads() < 2:
+                time.sleep(0.1)
+        before = peak_mib(processes.scheduler.pid)
+        cluster_run.BLOCKS_A_THREAD = count
+        began = time.perf_counter()
+        roicli.align(
+            str(folder / "maps.npy"), str(folder / "rois.npy"), str(folder / "tiny.h5"),
+            spatial_scale=0.25, dask=processes.address, threads=1,
+        )  # fmt: skip
+        seconds = time.perf_counter() - began
+        after = peak_mib(processes.scheduler.pid)
+    made = len(list((folder / "tiny.h5.parts").iterdir()))
+    print(
+        f"{made:,} parts of one RoI: {seconds:.1f} s, {seconds / made * 2e3:.1f} ms of a worker "
+        f"each, scheduler's peak {before:.0f} to {after:.0f} MiB, virtual file "
+        f"{(folder / 'tiny.h5').stat().st_size / 1e6:.2f} MB",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Everything, one after the other."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tasks", type=int, default=10_000)
+    parser.add_argument("--only", choices=["efficiency", "tasks", "parts"])
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        if given.only in (None, "efficiency"):
+            measure_efficiency(Path(name))
+        if given.only in (None, "tasks"):
+            measure_tasks(given.tasks)
+        if given.only in (None, "parts"):
+            measure_parts(Path(name), given.tasks)
+
+
+if __name__ == "__main__":
+    main()
