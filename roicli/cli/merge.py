@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from roicli.cli import run_options as run_opt
-from roicli.cli.boundary import print_line
+from roicli.cli.console import print_line
 from roicli.cli.reporting import ProgressBar
 
 Parts = Annotated[

@@ -37,14 +37,16 @@ def as_outcome(work: Callable[[], Value], versions: dict[str, str]) -> Success[V
             raise ClusterError(f"{name_of_worker()}: has other versions: {difference}")
         return Success(work())
     except RoicliError as error:
-        return Failure(_name_worker(error), _may_pass(error))
+        again = _may_pass(error)
+        return Failure(_name_worker(error, again), again)
     except OSError as error:
         return Failure(InputError(f"{name_of_worker()}: {error}"), error.errno not in FULL)
 
 
-def _name_worker(error: RoicliError) -> RoicliError:
-    """The same error; one of the worker rather than of the data says where it was."""
-    if error.exit_code != ClusterError.exit_code or isinstance(error, ClusterError):
+def _name_worker(error: RoicliError, is_storage: bool) -> RoicliError:
+    """The same error; one of the worker or its storage rather than the data says where it was."""
+    is_worker = error.exit_code == ClusterError.exit_code and not isinstance(error, ClusterError)
+    if not (is_worker or is_storage):
         return error
     return type(error)(f"{name_of_worker()}: {error}")
 
