@@ -29,9 +29,10 @@ from roicli.parts import cut_into_blocks, order_by_image
 from roicli.running import Result, check_outputs, no_progress, write_errors
 from roicli.settings import Note
 from roicli.shard_run import check_whole, describe_part, describe_whole
-from roicli.storage.address import Address, parse_address
-from roicli.storage.output import OUTPUT_FORMATS, check_output, replace_atomically
+from roicli.storage.address import Address, is_url, parse_address, path_from_root
+from roicli.storage.output import OUTPUT_FORMATS, replace_atomically
 from roicli.storage.parts_folder import PartsFolder, open_parts
+from roicli.storage.places import check_place
 from roicli.storage.result_file import STDOUT
 from roicli.storage.virtual_result import VirtualPart, write_virtual
 from roicli.vocabulary import Operator, Provider
@@ -99,11 +100,11 @@ def _check_arguments(
         raise ParameterError("--verify-inputs does not go with --dask")
     if operator == "errors":
         return
-    if output in (None, STDOUT):
+    if output in (None, STDOUT) or is_url(str(output)):
         raise ParameterError(
             f"--dask writes parts beside a file, found output {output!r}", "give -o a file"
         )
-    check_output(str(output), [], bool(options.get("force")), tuple(OUTPUT_FORMATS))
+    check_place(str(output), [], bool(options.get("force")))
 
 
 def _run_operator(
@@ -201,7 +202,7 @@ def _make_job(
         path, separator, node = os.fspath(options["graph"]).partition("::")
         given["graph"] = f"{os.path.abspath(path)}{separator}{node}"
     addresses = [_from_root(address) for address in resolve_addresses(features, names)]
-    files = {os.path.abspath(path): state for path, state in run.inputs.files.items()}
+    files = {path_from_root(path): state for path, state in run.inputs.files.items()}
     return Job(
         run.operator, ",".join(addresses), _from_root(parse_address(rois)), given, files,
         cluster.versions,
@@ -209,7 +210,7 @@ def _make_job(
 
 
 def _from_root(address: Address) -> str:
-    return str(replace(address, path=os.path.abspath(address.path)))
+    return str(replace(address, path=path_from_root(address.path)))
 
 
 def _run_tasks(
@@ -256,13 +257,13 @@ def _join(
     force: bool,
     options: Mapping[str, Any],
 ) -> None:
-    """An HDF5 file stands on the parts; an .npy file holds their rows.
+    """An HDF5 file stands on the parts; an .npy file or a Zarr store holds their rows.
 
     So does an HDF5 file without RoIs, and one whose RoIs are strewn over the parts so finely that a
     virtual dataset would take long to open.
     """
-    is_npy = OUTPUT_FORMATS[os.path.splitext(folder.target)[1].lower()] == "npy"
-    if is_npy or shape[0] == 0 or _count_runs(blocks) > MOST_RUNS:
+    is_hdf5 = OUTPUT_FORMATS[os.path.splitext(folder.target)[1].lower()] == "hdf5"
+    if not is_hdf5 or shape[0] == 0 or _count_runs(blocks) > MOST_RUNS:
         paths = [folder.part_path(number + 1) for number in range(len(blocks))]
         merge(paths, folder.target, force=force, compression=options.get("compression", "none"))
         return

@@ -17,7 +17,8 @@ import numpy as np
 from roicli.datatypes import IntArray, check_word
 from roicli.exceptions import InputError, ParameterError
 from roicli.provenance import utc_now
-from roicli.storage.output import OUTPUT_FORMATS, RowSource, check_output
+from roicli.storage.output import RowSource
+from roicli.storage.places import check_place
 from roicli.storage.result_file import ResultFile, ResultWriter, open_result
 from roicli.storage.result_part import ResultPart, open_part
 from roicli.storage.row_file import RowFile
@@ -67,14 +68,14 @@ def merge(
 ) -> Merged:
     """Join the parts that ``shard`` wrote, or the ones of a virtual result, into one file.
 
-    ``output`` is a ``.h5`` or ``.npy`` file, whose datasets have the bytes that one run of all RoIs
-    writes. Raises RoicliError: where a RoI is missing or there twice, where the parts were made
+    ``output`` is an ``.h5``, ``.npy`` or ``.zarr`` result, whose datasets have the bytes that one
+    run of all RoIs writes. Raises RoicliError: where a RoI is missing or there twice, where the parts were made
     from other inputs or with other parameters, where one is damaged.
     """
     given = [parts] if isinstance(parts, str | os.PathLike) else list(parts)
     check_word("compression", compression, Compression)
     path, paths = os.fspath(output), list_parts([os.fspath(part) for part in given])
-    check_output(path, [*(os.fspath(part) for part in given), *paths], force, tuple(OUTPUT_FORMATS))
+    check_place(path, [*(os.fspath(part) for part in given), *paths], force)
     whole = check_parts(paths)
     beside = sum(
         dtype.itemsize * int(np.prod(shape, dtype=np.int64))

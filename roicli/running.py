@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -30,9 +30,9 @@ from roicli.settings import (
     ErrorsOptions,
     RunOptions,
 )
-from roicli.storage.address import names_a_store
-from roicli.storage.output import OUTPUT_FORMATS, RowSource, check_output, replace_atomically
+from roicli.storage.output import RowSource, check_output, replace_atomically
 from roicli.storage.part_writer import PartLabel, PartWriter
+from roicli.storage.places import check_place
 from roicli.storage.result_file import (
     STDOUT,
     MemoryWriter,
@@ -67,21 +67,11 @@ def check_outputs(inputs: Inputs, output: str | None, options: ErrorsOptions) ->
     """Refuse places that a result must not go to, before anything is computed."""
     force, files = options.get("force", False), list(inputs.files)
     if output not in (None, STDOUT):
-        check = _check_of_place(str(output))
-        check(str(output), files, force, tuple(OUTPUT_FORMATS))
+        check_place(str(output), files, force)
         files.append(str(output))
     errors_out = options.get("errors_out")
     if errors_out is not None:
         check_output(os.fspath(errors_out), files, force, tuple(FORMAT_OF_ENDING))
-
-
-def _check_of_place(output: str) -> Callable[[str, Iterable[str], bool, tuple[str, ...]], None]:
-    """What refuses a place: a file's or a Zarr store's own check."""
-    if not names_a_store(output):
-        return check_output
-    from roicli.storage.zarr_place import check_place
-
-    return check_place
 
 
 def write_errors(

@@ -15,6 +15,7 @@ from roicli.opened_run import Run, check_align_memory
 from roicli.parts import parse_shard, rows_of_shard
 from roicli.running import Result, result_dtype, run_and_write
 from roicli.settings import RunOptions
+from roicli.storage.address import is_url
 from roicli.storage.output import OUTPUT_FORMATS
 from roicli.storage.part_writer import PartLabel
 
@@ -35,7 +36,11 @@ def run_shard(run: Run, spec: OperatorSpec, output: str | None, options: RunOpti
 
 
 def _check_part_output(output: str | None) -> None:
-    if output is None or OUTPUT_FORMATS.get(os.path.splitext(output)[1].lower()) != "hdf5":
+    if (
+        output is None
+        or is_url(output)
+        or OUTPUT_FORMATS.get(os.path.splitext(output)[1].lower()) != "hdf5"
+    ):
         raise ParameterError(
             f"a part is written to an .h5 file, found output {output!r}",
             "give -o a name of its own for every part, like -o part-2.h5",

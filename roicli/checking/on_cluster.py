@@ -28,7 +28,7 @@ from roicli.cluster.outcome import as_outcome
 from roicli.cluster.scheduling import run_tasks
 from roicli.exceptions import ParameterError
 from roicli.features import FeatureLevel, build_pyramid
-from roicli.storage.address import parse_address
+from roicli.storage.address import parse_address, path_from_root
 from roicli.storage.file_state import FileState, check_unchanged, read_state
 from roicli.storage.opening import open_array
 
@@ -87,7 +87,7 @@ def plan_measuring(
 def _measure(cluster: Cluster, level: FeatureLevel) -> MapStatistics:
     """One map, in pieces of images that follow one another."""
     place = parse_address(level.stored.name)
-    path = os.path.abspath(place.path)
+    path = path_from_root(place.path)
     whole = ImagesTask(
         str(replace(place, path=path)), level.spatial_scale, {path: read_state(path)},
         cluster.versions,

@@ -23,7 +23,7 @@ Output = Annotated[
         "--output",
         metavar="FILE",
         rich_help_panel=run_opt.WRITING,
-        help="The whole: .h5 or .npy.",
+        help="The whole: .h5, .npy or .zarr.",
     ),
 ]
 

@@ -65,6 +65,18 @@ def test_npy_has_one_machines_bytes(dask: tuple[str, str], inputs: Arrays) -> No
     assert sorted(os.listdir(".")) == [FEATURES, "many.npy", "one.npy", ROIS]
 
 
+def test_zarr_in_and_out(dask: tuple[str, str], inputs: Arrays) -> None:
+    zarr = pytest.importorskip("zarr")
+    zarr.save_array("maps.zarr", inputs[0])
+    succeed("pool", "maps.zarr", ROIS, *SCALE, "-o", "one.zarr", "-q")
+    succeed("pool", "maps.zarr", ROIS, *SCALE, "-o", "many.zarr", "-q", *dask)
+    for name in ("roi_features", "rois"):
+        one, many = (zarr.open(path, mode="r")[name] for path in ("one.zarr", "many.zarr"))
+        assert one[:].tobytes() == many[:].tobytes()
+    assert sorted(os.listdir(".")) == [FEATURES, "many.zarr", "maps.zarr", "one.zarr", ROIS]
+    refuse("pool", FEATURES, ROIS, "-o", "memory://x.zarr", *dask, words=("parts beside a file",))
+
+
 def test_rois_in_no_order_levels_from_a_file_and_text(dask: tuple[str, str]) -> None:
     rois = np.load(TEXT_ROIS)
     order = np.random.default_rng(3).permutation(len(rois))
