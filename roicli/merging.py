@@ -69,8 +69,8 @@ def merge(
     """Join the parts that ``shard`` wrote, or the ones of a virtual result, into one file.
 
     ``output`` is an ``.h5``, ``.npy`` or ``.zarr`` result, whose datasets have the bytes that one
-    run of all RoIs writes. Raises RoicliError: where a RoI is missing or there twice, where the parts were made
-    from other inputs or with other parameters, where one is damaged.
+    run of all RoIs writes. Raises RoicliError: where a RoI is missing or there twice, where the
+    parts were made from other inputs or with other parameters, where one is damaged.
     """
     given = [parts] if isinstance(parts, str | os.PathLike) else list(parts)
     check_word("compression", compression, Compression)

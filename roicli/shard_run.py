@@ -36,11 +36,8 @@ def run_shard(run: Run, spec: OperatorSpec, output: str | None, options: RunOpti
 
 
 def _check_part_output(output: str | None) -> None:
-    if (
-        output is None
-        or is_url(output)
-        or OUTPUT_FORMATS.get(os.path.splitext(output)[1].lower()) != "hdf5"
-    ):
+    ending = "" if output is None or is_url(output) else os.path.splitext(output)[1].lower()
+    if OUTPUT_FORMATS.get(ending) != "hdf5":
         raise ParameterError(
             f"a part is written to an .h5 file, found output {output!r}",
             "give -o a name of its own for every part, like -o part-2.h5",

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from roicli.exceptions import ParameterError
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run, save, succeed
 from tests.cli.test_merge import read_all
-from tests.faults.cluster import Processes, wait_until
+from tests.faults.cluster import Processes
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 PYRAMID = (FPN, TEXT_ROIS, "--levels", "p3,p4,p5")
@@ -171,7 +172,10 @@ def test_force_replaces_a_virtual_result_and_its_parts(
 
 def wait_for_tasks() -> None:
     """Tasks that ran when their run was interrupted finish their parts."""
-    wait_until(lambda: not any(name[0] == "." for name in os.listdir(".o.h5.parts")))
+    seen: list[str] = []
+    while seen != sorted(os.listdir(".o.h5.parts")) or any(name[0] == "." for name in seen):
+        seen = sorted(os.listdir(".o.h5.parts"))
+        time.sleep(1)
 
 
 def keep_parts(dask: tuple[str, str], monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
