@@ -22,6 +22,7 @@ from roicli.storage.file_state import FileState
 from roicli.storage.part_writer import PartLabel
 from roicli.storage.result_file import NoWriter
 from roicli.storage.result_part import check_part, open_part
+from roicli.verification import Verification
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,12 @@ class BlockTask:
 
 @dataclass(frozen=True)
 class BlockDone:
-    """What a task gives back: the value columns (k,) that were measured, by name, and whether the
-    part was there already.
+    """What a task gives back: the value columns (k,) that were measured, by name, what was verified
+    of the block, and whether the part was there already.
     """
 
     values: Mapping[str, FloatArray]
+    verification: Verification | None = None
     kept: bool = False
 
 
@@ -104,11 +106,12 @@ def _run(task: BlockTask) -> BlockDone:
     except BaseException:
         run.inputs.close()
         raise
+    verification = None
     if task.path is None:
         _measure(run)
     else:
-        _write_part(run, task, rows)
-    return BlockDone(run.value_columns)
+        verification = _write_part(run, task, rows)
+    return BlockDone(run.value_columns, verification)
 
 
 def _check_files(run: Run, expected: Mapping[str, FileState]) -> None:
@@ -132,7 +135,7 @@ def _measure(run: Run) -> None:
         run.inputs.check_unchanged()
 
 
-def _write_part(run: Run, task: BlockTask, rows: IntArray) -> None:
+def _write_part(run: Run, task: BlockTask, rows: IntArray) -> Verification | None:
     """Write under a name of this attempt's own, then rename: two attempts never meet."""
     assert task.path is not None
     folder, name = os.path.split(task.path)
@@ -141,8 +144,9 @@ def _write_part(run: Run, task: BlockTask, rows: IntArray) -> None:
     spec = run.setting.pool if task.job.operator == "pool" else run.setting.align
     options: Any = {**task.job.options, "progress": _stop_where_gone(task.job.plan_path)}
     with _removed_on_failure(mine):
-        run_and_write(run, spec, mine, options, label)
+        result = run_and_write(run, spec, mine, options, label)
         os.replace(mine, task.path)
+    return result.verification
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from roicli.storage.parts_folder import PartsFolder, open_parts
 from roicli.storage.places import check_place
 from roicli.storage.result_file import STDOUT
 from roicli.storage.virtual_result import VirtualPart, write_virtual
+from roicli.verification import Verification, join_verifications
 from roicli.vocabulary import Operator, Provider
 
 # Enough blocks that no worker waits long for the last one, and none that is lost costs much.
@@ -134,12 +135,15 @@ def _run_operator(
         replace(task, path=os.path.abspath(folder.part_path(number)))
         for number, task in enumerate(make_tasks(job, blocks), 1)
     ]
-    _run_tasks(cluster, run, tasks, blocks, row_bytes, options)
+    verified = _run_tasks(cluster, run, tasks, blocks, row_bytes, options)
     run.inputs.check_unchanged()
     _join(run, folder, blocks, shape, dtype, label.attributes, force, options)
     table = run.error_table()
     write_errors(table, parameters, options)
-    return Result(run.operator, table, parameters, None, folder.target)
+    verification = join_verifications(verified) if verified else None
+    if verification:
+        options.get("note", silent)(str(verification))
+    return Result(run.operator, table, parameters, None, folder.target, verification)
 
 
 def _run_errors(
@@ -220,10 +224,11 @@ def _run_tasks(
     blocks: Sequence[IntArray],
     row_bytes: int,
     options: Mapping[str, Any],
-) -> None:
-    """Run every block, keep what it measured, and tell how far it is."""
+) -> list[Verification]:
+    """Run every block, keep what it measured, tell how far it is; gives what was verified."""
     progress, total = options.get("progress", no_progress), len(run.inputs.rois)
     done = size = kept = 0
+    verified = []
     if options.get("values"):
         run.value_columns = {c.name: np.full(total, np.nan) for c in VALUE_COLUMNS}
 
@@ -234,12 +239,15 @@ def _run_tasks(
             column[rows] = found.values[name]
         done += len(rows)
         kept += found.kept
+        if found.verification is not None:
+            verified.append(found.verification)
         size += 0 if found.kept else len(rows) * row_bytes
 
     progress(0, total, 0)
     run_tasks(cluster, run_block, tasks, receive, lambda: progress(done, total, size))
     if kept:
         options.get("note", silent)(f"{kept:,} of {len(tasks):,} parts were there and whole")
+    return verified
 
 
 def _count_runs(blocks: Sequence[IntArray]) -> int:

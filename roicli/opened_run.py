@@ -176,7 +176,8 @@ def build_verifier(run: Run, spec: OperatorSpec, verify: object) -> Verifier | N
     if count == 0:
         return None
     dtype, provider = run.pyramid.compute_dtype, run.engine.provider
-    return Verifier(run.inputs.rois, run.scaled(spec), dtype, provider, count)
+    rows = run.inputs.row_numbers
+    return Verifier(run.inputs.rois, run.scaled(spec), dtype, provider, count, rows)
 
 
 def build_value_measurers(run: Run) -> list[ValueMeasurer]:

@@ -7,6 +7,7 @@ import logging
 import re
 import signal
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -227,12 +228,16 @@ def _start_local(count: int) -> Any:
 def _open_client(address: Any) -> Any:
     from distributed import Client
     from distributed.comm.addressing import get_address_host, normalize_address
+    from distributed.versions import VersionMismatchWarning
 
     try:
         if isinstance(address, str):
             # A client that fails halfway through its start complains when it is collected.
             get_address_host(normalize_address(address))
-        return Client(address, timeout=CONNECT_S, set_as_default=False, name="roicli")
+        with warnings.catch_warnings():
+            # Versions are compared here, worker by worker.
+            warnings.simplefilter("ignore", VersionMismatchWarning)
+            return Client(address, timeout=CONNECT_S, set_as_default=False, name="roicli")
     except ValueError as error:
         raise ParameterError(
             f"dask is {address!r}: {error}", "give an address like tcp://host:8786, or local:N"

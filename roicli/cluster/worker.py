@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from importlib.metadata import version
 
 import numpy as np
 
@@ -26,6 +27,7 @@ def read_versions() -> dict[str, str]:
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
         "numpy": np.__version__,
         "onnxruntime": str(ort.__version__),
+        "distributed": version("distributed"),
     }
 
 

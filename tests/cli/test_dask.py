@@ -117,6 +117,13 @@ def test_no_rois(dask: tuple[str, str], inputs: Arrays) -> None:
     assert read_all("many.h5") == read_all("one.h5")
 
 
+def test_every_block_is_verified(dask: tuple[str, str]) -> None:
+    outcome = succeed("align", *PYRAMID, "-o", "o.h5", "--verify", "--no-table", *dask)
+    assert "verified 102 of 102 RoIs" in outcome.err
+    outcome = succeed("align", *PYRAMID, "-o", "p.h5", "--verify", "--shard", "2/2", "--no-table")
+    assert "of 51 RoIs" in outcome.err
+
+
 def test_errors_of_a_cluster(dask: tuple[str, str]) -> None:
     options = ("--format", "json", "--errors-out", "e.csv", "--force")
     one = succeed("errors", *PYRAMID, *options, SOURCE_DATE_EPOCH="0")

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PATH = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
 NETWORK = "10.213.77"
 BRIDGE = "roicli-br"
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -69,7 +70,7 @@ class Processes:
         self._host = f"{NETWORK}.1" if namespaces else "127.0.0.1"
         self._port = free_port()
         self.address = f"tcp://{self._host}:{self._port}"
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self._environment = {**os.environ, "PYTHONPATH": PATH}
         self.kills = 0
         self.scheduler = self._start_scheduler()
         self.workers = [self._start_worker(number) for number in range(count)]
@@ -165,7 +166,7 @@ def start_roicli(*words, **options):
     """A roicli process, heeding Ctrl-C as in a terminal."""
     return subprocess.Popen(
         [sys.executable, "-m", "roicli", *map(str, words)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": PATH},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

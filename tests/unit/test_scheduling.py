@@ -170,4 +170,10 @@ def test_outcomes_tell_what_may_pass():
 def test_versions_that_are_missing_differ():
     assert describe_difference({"numpy": "1"}, {}) == "numpy missing (here 1)"
     assert describe_difference({"numpy": "1"}, {"numpy": "1", "more": "2"}) is None
-    assert set(connection.read_versions()) == {"roicli", "python", "numpy", "onnxruntime"}
+    assert set(connection.read_versions()) == {
+        "roicli",
+        "python",
+        "numpy",
+        "onnxruntime",
+        "distributed",
+    }
