@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lowest lint types cov fuzz bench docs licenses faults soak check clean
+.PHONY: help install demo test test-slow test-lowest lint types cov fuzz bench docs licenses faults soak \
+	check clean
 PYTHON ?= python3
 # The oldest Python that is supported; older releases have no wheels for the newest ones.
 LOWEST_PYTHON ?= python3.11
@@ -32,7 +33,10 @@ demo: install  ## run align and pool on the sample data and show the tables
 		--output $(DEMO)/text_fpn.pool.h5 --force --rows 10
 
 test: .venv/.developing  ## run the tests
-	$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile -m 'not slow'
+
+test-slow: .venv/.developing  ## run the tests that take longer: clusters killed and restarted
+	$(BIN)/python -m pytest --quiet -m slow
 
 .venv-lowest/.installed: pyproject.toml
 	@command -v $(LOWEST_PYTHON) >/dev/null || \
@@ -71,8 +75,9 @@ bench: .venv/.installed  ## measure against other libraries and rewrite docs/ben
 	$(BIN)/python -m pip install --quiet --editable '.[native,bench]'
 	cd benchmarks && ../$(BIN)/python run.py
 
-faults: .venv/.developing  ## stop runs at 200 random moments, resume through 20 kills: ten minutes
+faults: .venv/.developing  ## stop runs at 200 random moments, resume through 20 kills, kill 50 workers
 	$(BIN)/python -m tests.faults.interrupt
+	$(BIN)/python -m tests.faults.kill_workers
 
 soak: .venv/.developing  ## 100,000 blocks and a run of ten minutes: memory, files, threads stay flat
 	$(BIN)/python -m tests.faults.soak

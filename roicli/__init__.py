@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from roicli.explanation import Explanation
     from roicli.inspect_file import inspect
     from roicli.looking import draw, explain, write_report
+    from roicli.merging import Merged, merge
     from roicli.presets import PRESETS
     from roicli.providers import describe_providers
     from roicli.running import Result
@@ -53,6 +54,8 @@ _HOME = {
     "sweep": "sampling_sweep",
     "Sweep": "sampling_sweep",
     "inspect": "inspect_file",
+    "merge": "merging",
+    "Merged": "merging",
     "explain": "looking",
     "Explanation": "explanation",
     "draw": "looking",
@@ -83,6 +86,7 @@ __all__ = [
     "ErrorTable",
     "Explanation",
     "InputError",
+    "Merged",
     "OutputError",
     "ParameterError",
     "Picture",
@@ -105,6 +109,7 @@ __all__ = [
     "explain",
     "export",
     "inspect",
+    "merge",
     "pool",
     "summarize",
     "sweep",

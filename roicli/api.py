@@ -9,11 +9,12 @@ from typing import Any, Unpack
 import numpy as np
 
 from roicli import provenance
-from roicli.datatypes import Array, Size
+from roicli.datatypes import Array, OperatorSpec, Size
 from roicli.exceptions import ParameterError
 from roicli.features import FeatureArgument, resolve_addresses
 from roicli.inputs import open_inputs
 from roicli.opened_run import (
+    Run,
     build_error_table,
     build_value_measurers,
     open_run,
@@ -58,8 +59,10 @@ def align(
     al. 2017, section 3; ONNX RoiAlign-16.
     """
     check_known("align", options, AlignOptions)
+    if options.get("dask") is not None:
+        return _run_on_cluster("align", features, rois, output, options)
     run = open_run("align", features, rois, options)
-    return run_and_write(run, run.setting.align, _as_text(output), options)
+    return _run(run, run.setting.align, _as_text(output), options)
 
 
 def pool(
@@ -74,8 +77,32 @@ def pool(
     Raises RoicliError. Source: Girshick 2015, section 2.1; ONNX MaxRoiPool-1.
     """
     check_known("pool", options, RunOptions)
+    if options.get("dask") is not None:
+        return _run_on_cluster("pool", features, rois, output, options)
     run = open_run("pool", features, rois, options)
-    return run_and_write(run, run.setting.pool, _as_text(output), options)
+    return _run(run, run.setting.pool, _as_text(output), options)
+
+
+def _run(run: Run, spec: OperatorSpec, output: str | None, options: RunOptions) -> Result:
+    """All RoIs, or the block of them that ``shard`` names."""
+    if options.get("shard") is None:
+        return run_and_write(run, spec, output, options)
+    from roicli.shard_run import run_shard
+
+    return run_shard(run, spec, output, options)
+
+
+def _run_on_cluster(
+    operator: str,
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    output: str | os.PathLike[str] | None,
+    options: ErrorsOptions,
+) -> Result:
+    """The blocks of the RoIs on a cluster; its modules are imported only for that."""
+    from roicli.cluster_run import run_on_cluster
+
+    return run_on_cluster(operator, features, rois, _as_text(output), options)
 
 
 def errors(
@@ -96,6 +123,8 @@ def errors(
         return _geometric_errors(rois, map_size, options)
     if map_size is not None:
         raise ParameterError("map size is the features' own where there are features")
+    if options.get("dask") is not None:
+        return _run_on_cluster("errors", features, rois, None, options)
     run = open_run("errors", features, rois, options)
     try:
         check_outputs(run.inputs, None, options)
@@ -117,6 +146,8 @@ def _geometric_errors(
     rois: FeatureArgument, map_size: Size | None, options: ErrorsOptions
 ) -> Result:
     """The error table of boxes alone."""
+    if options.get("dask") is not None:
+        raise ParameterError("--dask shares the maps among workers, and there are no features")
     setting = resolve_setting(options, "pool")
     inputs = open_inputs(None, rois, options, options.get("note", silent), map_size)
     check_outputs(inputs, None, options)

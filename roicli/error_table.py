@@ -43,7 +43,8 @@ class ErrorTable:
     """The error columns of K RoIs, in the RoIs' order.
 
     ``map_of_roi`` (K,) indexes ``maps``; None where there is one map. ``values`` holds the value
-    columns (K,) by name, or is empty.
+    columns (K,) by name, or is empty. ``row_numbers`` (K,) is what the column ``roi`` says, where
+    these RoIs are a block of more.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class ErrorTable:
         map_of_roi: IntArray | None = None,
         values: Mapping[str, FloatArray] | None = None,
         compute_dtype: Any = np.float32,
+        row_numbers: IntArray | None = None,
     ) -> None:
         self.rois = rois
         self.maps = tuple(maps)
@@ -62,10 +64,15 @@ class ErrorTable:
         self._map_of_roi = np.zeros(len(rois), np.int64) if map_of_roi is None else map_of_roi
         self._values = dict(values or {})
         self._compute_dtype = np.dtype(compute_dtype)
+        self._row_numbers = row_numbers
         self._kept: Array | None = None
 
     def __len__(self) -> int:
         return len(self.rois)
+
+    def row_numbers(self, rows: IntArray) -> IntArray:
+        """What the column ``roi`` says of these rows of the table."""
+        return rows if self._row_numbers is None else self._row_numbers[rows]
 
     def records(self, rows: IntArray | slice) -> Array:
         """Structured rows with every column, for the RoIs of ``rows``."""
@@ -102,7 +109,7 @@ class ErrorTable:
 
     def _compute(self, rows: IntArray) -> Array:
         out = np.zeros(len(rows), record_dtype(self.columns))
-        out["roi"] = rows
+        out["roi"] = self.row_numbers(rows)
         for index, geometry in enumerate(self.maps):
             here = np.flatnonzero(self._map_of_roi[rows] == index)
             if len(here) == 0:

@@ -40,6 +40,12 @@ class VerificationError(RoicliError):
     exit_code = 3
 
 
+class ClusterError(RoicliError):
+    """A cluster does not answer, lost its workers, or has other versions than this machine."""
+
+    exit_code = 3
+
+
 class ProviderError(RoicliError):
     """An execution provider is missing, does not load, or failed while it ran."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 import numpy as np
@@ -14,12 +14,14 @@ from roicli.datatypes import Array, IntArray, RoIs, Size, check_spatial_scale, c
 from roicli.exceptions import InputError, ParameterError
 from roicli.features import FeatureArgument, FeaturePyramid, open_pyramid, resolve_addresses
 from roicli.levels import assign_levels, level_of_scale
-from roicli.parsing import as_size, parse_names, parse_scales
+from roicli.parsing import as_size, parse_names
+from roicli.scales import parse_scale_option, single_scale
 from roicli.storage.address import Address, is_url, parse_address
 from roicli.storage.file_state import FileState, check_unchanged, read_state
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
 from roicli.storage.permission import external_files
+from roicli.storage.selected_rows import SelectedRows
 from roicli.storage.stored_array import MemoryArray, StoredArray
 from roicli.validation import (
     COORDINATE_NAMES,
@@ -63,7 +65,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Checked inputs. ``map_of_roi`` (K,) indexes ``places`` and the pyramid's levels."""
+    """Checked inputs. ``map_of_roi`` (K,) indexes ``places`` and the pyramid's levels.
+
+    ``row_numbers`` (K,) are the RoIs' rows in their file where they are a block of it, else None.
+    """
 
     pyramid: FeaturePyramid | None
     rois: RoIs
@@ -74,11 +79,21 @@ class Inputs:
     places: tuple[Place, ...]
     map_of_roi: IntArray
     files: Mapping[str, FileState]
+    row_numbers: IntArray | None = None
 
     def check_unchanged(self) -> None:
         """Raise InputError where a file is no longer what it was when it was opened."""
         for path, state in self.files.items():
             check_unchanged(path, state)
+
+    def take(self, rows: IntArray) -> Inputs:
+        """The same maps with the RoIs of ``rows`` (k,) alone."""
+        return replace(
+            self,
+            rois=self.rois.take(rows),
+            map_of_roi=self.map_of_roi[rows],
+            row_numbers=rows,
+        )
 
     def close(self) -> None:
         """Let go of the files."""
@@ -92,10 +107,14 @@ def open_inputs(
     options: InputOptions,
     note: Note,
     map_size: Size | None = None,
+    rows: IntArray | None = None,
 ) -> Inputs:
-    """Open and check everything, before anything is computed. Raises InputError, ParameterError."""
+    """Open and check everything, before anything is computed. Raises InputError, ParameterError.
+
+    With ``rows`` (k,), ascending, only these RoIs are read.
+    """
     with external_files(options.get("allow_external", False)):
-        return _open(features, rois, options, note, map_size)
+        return _open(features, rois, options, note, map_size, rows)
 
 
 def _open(
@@ -104,6 +123,7 @@ def _open(
     options: InputOptions,
     note: Note,
     map_size: Size | None,
+    rows: IntArray | None,
 ) -> Inputs:
     check_one_stdin(features, rois)
     scales = parse_scale_option(options.get("spatial_scale"))
@@ -120,13 +140,13 @@ def _open(
         scale = single_scale(scales, note)
         check_spatial_scale(scale)
         place = Place(scale, map_size, level_of_scale(scale))
-        return _finish(None, rois, (place,), files, options, note)
+        return _finish(None, rois, (place,), files, options, note, rows)
     pyramid = open_pyramid(features, names, scales, note)
     try:
         places = tuple(
             Place(level.spatial_scale, level.shape[2:], level.level) for level in pyramid.levels
         )
-        return _finish(pyramid, rois, places, files, options, note)
+        return _finish(pyramid, rois, places, files, options, note, rows)
     except BaseException:
         pyramid.close()
         raise
@@ -147,29 +167,6 @@ def _named_files(argument: Any, names: Sequence[str]) -> list[str]:
     return sorted(path for path in paths if is_url(path) or os.path.exists(path))
 
 
-def parse_scale_option(option: Any) -> tuple[float, ...] | None:
-    """Text, a number or several numbers to scales; None where none was given."""
-    if option is None:
-        return None
-    if isinstance(option, str):
-        return parse_scales(option)
-    try:
-        scales = np.atleast_1d(np.asarray(option, np.float64))
-    except (TypeError, ValueError):
-        raise ParameterError(f"spatial scale is {option!r}, expected numbers") from None
-    return tuple(scales.tolist())
-
-
-def single_scale(scales: tuple[float, ...] | None, note: Note) -> float:
-    """The one scale of a run without features; 1.0 where none was given, which is noted."""
-    if scales is None:
-        note("no --spatial-scale, taking 1.0: errors in pixels are errors in cells")
-        return 1.0
-    if len(scales) != 1:
-        raise ParameterError(f"{len(scales)} spatial scales without features, expected one")
-    return scales[0]
-
-
 def _finish(
     pyramid: FeaturePyramid | None,
     rois: FeatureArgument,
@@ -177,13 +174,14 @@ def _finish(
     files: Mapping[str, FileState],
     options: InputOptions,
     note: Note,
+    rows: IntArray | None,
 ) -> Inputs:
     roi_format = options.get("roi_format", "xyxy")
     check_word("RoI format", roi_format, RoiFormat)
     image_size = options.get("image_size")
     if image_size is not None:
         image_size = as_size(image_size, "image size")
-    stored = open_rois(rois, roi_format)
+    stored = _select(open_rois(rois, roi_format), rows)
     try:
         checked = check_rois(
             stored,
@@ -195,7 +193,7 @@ def _finish(
         stored.close()
     for place in places:
         check_reach(checked, place.spatial_scale, stored.name)
-    map_of_roi = assign_maps(checked, places, options, stored.name)
+    map_of_roi = assign_maps(checked, places, options, stored.name, rows)
     _note_unusual(checked, places, map_of_roi, stored.name, note)
     return Inputs(
         pyramid,
@@ -207,7 +205,12 @@ def _finish(
         places,
         map_of_roi,
         files,
+        rows,
     )
+
+
+def _select(stored: StoredArray, rows: IntArray | None) -> StoredArray:
+    return stored if rows is None else SelectedRows(stored, rows)
 
 
 def open_rois(
@@ -223,8 +226,14 @@ def open_rois(
     return MemoryArray(np.asarray(rois), "rois")
 
 
-def assign_maps(rois: RoIs, places: Sequence[Place], options: InputOptions, name: str) -> IntArray:
-    """(K,) which map each RoI is on, by a dataset of level numbers or by area."""
+def assign_maps(
+    rois: RoIs,
+    places: Sequence[Place],
+    options: InputOptions,
+    name: str,
+    rows: IntArray | None = None,
+) -> IntArray:
+    """(K,) which map each RoI is on, by a dataset of level numbers (its ``rows``) or by area."""
     level_from = options.get("level_from")
     numbers = [place.level for place in places]
     rule = options.get("level_rule", "torchvision")
@@ -236,7 +245,7 @@ def assign_maps(rois: RoIs, places: Sequence[Place], options: InputOptions, name
         raise ParameterError("levels are numbered by log2(stride), and the stride is no power of 2")
     if level_from is None:
         return assign_levels(rois.corners, rule, first, last) - first
-    given, source = _read_levels(level_from)
+    given, source = _read_levels(level_from, rows)
     if given.shape != (len(rois),):
         raise InputError(
             f"{source}: shape {given.shape}, expected ({len(rois)},) as {name} has rows"
@@ -250,11 +259,11 @@ def assign_maps(rois: RoIs, places: Sequence[Place], options: InputOptions, name
     return given.astype(np.int64) - first
 
 
-def _read_levels(level_from: FeatureArgument) -> tuple[Array, str]:
+def _read_levels(level_from: FeatureArgument, rows: IntArray | None) -> tuple[Array, str]:
     if not isinstance(level_from, str | os.PathLike):
         stored: StoredArray = MemoryArray(np.asarray(level_from), "level_from")
         return stored.read_all(), stored.name
-    stored = open_array(parse_address(level_from), "vector")
+    stored = _select(open_array(parse_address(level_from), "vector"), rows)
     try:
         check_memory(stored.name, "the level numbers", math.prod(stored.shape) * 8)
         return stored.read_all(), stored.name

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
 
 from roicli.columns import VALUE_COLUMNS
-from roicli.datatypes import AlignSpec, Array, FloatArray, OperatorSpec
+from roicli.datatypes import AlignSpec, Array, FloatArray, IntArray, OperatorSpec
 from roicli.device_memory import plan_device
 from roicli.devices import Device
 from roicli.error_table import ErrorTable, MapGeometry
@@ -20,13 +20,12 @@ from roicli.inputs import (
     InputOptions,
     Inputs,
     open_inputs,
-    parse_scale_option,
-    single_scale,
 )
 from roicli.memory import check_address_space, default_budget, plan_block_bytes
 from roicli.parsing import parse_bytes
 from roicli.pipeline import Engine, ValueMeasurer
 from roicli.providers import choose_provider, usable_cores
+from roicli.scales import parse_scale_option, single_scale
 from roicli.settings import Note, Setting, resolve_setting
 from roicli.user_graph import RoiNode, read_roi_node
 from roicli.validation import check_sampling_memory
@@ -71,7 +70,9 @@ def build_error_table(
         for place in inputs.places
     ]
     dtype = np.float32 if inputs.pyramid is None else inputs.pyramid.compute_dtype
-    return ErrorTable(inputs.rois, maps, setting.pixel_model, inputs.map_of_roi, values, dtype)
+    return ErrorTable(
+        inputs.rois, maps, setting.pixel_model, inputs.map_of_roi, values, dtype, inputs.row_numbers
+    )
 
 
 def resolve_operator(operator: Operator, options: Mapping[str, Any], note: Note) -> OperatorSpec:
@@ -94,8 +95,13 @@ def open_run(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     options: Mapping[str, Any],
+    rows: IntArray | None = None,
+    choose: Callable[[Provider, Note, int], Provider] = choose_provider,
 ) -> Run:
-    """Open and check everything; the caller closes ``inputs``. Raises RoicliError."""
+    """Open and check everything; the caller closes ``inputs``. Raises RoicliError.
+
+    With ``rows`` (k,), ascending, the run has these RoIs alone; ``choose`` finds the provider.
+    """
     note: Note = options.get("note", silent)
     kind: Operator = "pool" if operator == "pool" else "align"
     node = _read_node(options, kind, note)
@@ -108,9 +114,9 @@ def open_run(
     reading = dict(options)
     if node is not None:
         reading["spatial_scale"] = node.spatial_scale
-    inputs = open_inputs(features, rois, cast("InputOptions", reading), note)
+    inputs = open_inputs(features, rois, cast("InputOptions", reading), note, rows=rows)
     try:
-        provider = choose_provider(asked, note, options.get("device_id", 0))
+        provider = choose(asked, note, options.get("device_id", 0))
         check_address_space(provider)
         if provider == "native":
             _announce_compilation(setting, inputs, note)
@@ -198,7 +204,8 @@ def build_verifier(run: Run, spec: OperatorSpec, verify: object) -> Verifier | N
     if count == 0:
         return None
     dtype, provider = run.pyramid.compute_dtype, run.engine.provider
-    return Verifier(run.inputs.rois, run.scaled(spec), dtype, provider, count)
+    rows = run.inputs.row_numbers
+    return Verifier(run.inputs.rois, run.scaled(spec), dtype, provider, count, rows)
 
 
 def build_value_measurers(run: Run) -> list[ValueMeasurer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +30,9 @@ from roicli.settings import (
     ErrorsOptions,
     RunOptions,
 )
-from roicli.storage.address import names_a_store
-from roicli.storage.output import OUTPUT_FORMATS, RowSource, check_output, replace_atomically
+from roicli.storage.output import RowSource, check_output, replace_atomically
+from roicli.storage.part_writer import PartLabel, PartWriter
+from roicli.storage.places import check_place
 from roicli.storage.result_file import (
     STDOUT,
     MemoryWriter,
@@ -66,21 +67,11 @@ def check_outputs(inputs: Inputs, output: str | None, options: ErrorsOptions) ->
     """Refuse places that a result must not go to, before anything is computed."""
     force, files = options.get("force", False), list(inputs.files)
     if output not in (None, STDOUT):
-        check = _check_of_place(str(output))
-        check(str(output), files, force, tuple(OUTPUT_FORMATS))
+        check_place(str(output), files, force)
         files.append(str(output))
     errors_out = options.get("errors_out")
     if errors_out is not None:
         check_output(os.fspath(errors_out), files, force, tuple(FORMAT_OF_ENDING))
-
-
-def _check_of_place(output: str) -> Callable[[str, Iterable[str], bool, tuple[str, ...]], None]:
-    """What refuses a place: a file's or a Zarr store's own check."""
-    if not names_a_store(output):
-        return check_output
-    from roicli.storage.zarr_place import check_place
-
-    return check_place
 
 
 def write_errors(
@@ -98,18 +89,29 @@ def write_errors(
         write_table(table, parameters, table_format, stream)
 
 
-def run_and_write(run: Run, spec: OperatorSpec, output: str | None, options: RunOptions) -> Result:
-    """Run, write, and give the result; the files are closed whatever happens."""
+def run_and_write(
+    run: Run,
+    spec: OperatorSpec,
+    output: str | None,
+    options: RunOptions,
+    label: PartLabel | None = None,
+) -> Result:
+    """Run, write, and give the result; the files are closed whatever happens.
+
+    With ``label`` the run's RoIs are a block, and what is written is a part of the whole result.
+    """
     try:
         if isinstance(spec, AlignSpec):
             check_align_memory(run, spec)
         check_outputs(run.inputs, output, options)
         measurers = build_value_measurers(run) if options.get("values") else None
         verifier = build_verifier(run, spec, options.get("verify"))
-        dtype = _result_dtype(run, options)
+        dtype = result_dtype(run, options)
         shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
         parameters = provenance.describe_run(run, spec, dtype, shape)
-        with _open_writer(run, output, parameters, options) as writer:
+        checksums = {"row_crc32": np.zeros(shape[0])} if label else {}
+        with _open_writer(run, output, parameters, options, checksums) as opened:
+            writer = PartWriter(opened, label, dtype, checksums["row_crc32"]) if label else opened
             run_operator(
                 run.pyramid, run.inputs.rois, run.inputs.map_of_roi, run.scaled(spec), run.engine,
                 writer, measurers, options.get("progress", no_progress),
@@ -119,7 +121,7 @@ def run_and_write(run: Run, spec: OperatorSpec, output: str | None, options: Run
             table = run.error_table()
             writer.finish(_tables_beside(run, table), provenance.flatten(parameters))
             write_errors(table, parameters, options)
-        kept = writer.array if isinstance(writer, MemoryWriter) else None
+        kept = opened.array if isinstance(opened, MemoryWriter) else None
         verification = verifier.summary() if verifier else None
         if verification:
             options.get("note", silent)(str(verification))
@@ -128,7 +130,7 @@ def run_and_write(run: Run, spec: OperatorSpec, output: str | None, options: Run
         run.inputs.close()
 
 
-def _result_dtype(run: Run, options: RunOptions) -> np.dtype[Any]:
+def result_dtype(run: Run, options: RunOptions) -> np.dtype[Any]:
     """The dtype asked for, else the one that the maps are computed in."""
     name, compression = options.get("dtype"), options.get("compression", "none")
     check_word("compression", compression, Compression)
@@ -139,7 +141,11 @@ def _result_dtype(run: Run, options: RunOptions) -> np.dtype[Any]:
 
 
 def _open_writer(
-    run: Run, output: str | None, parameters: Mapping[str, Any], options: RunOptions
+    run: Run,
+    output: str | None,
+    parameters: Mapping[str, Any],
+    options: RunOptions,
+    checksums: Mapping[str, FloatArray],
 ) -> AbstractContextManager[ResultWriter]:
     """A writer to memory, a file or stdout."""
     shape, dtype = tuple(parameters["result_shape"]), np.dtype(parameters["dtype"])
@@ -155,13 +161,17 @@ def _open_writer(
             options.get("compression", "none"),
             options.get("force", False),
             beside,
-            _plan_resumption(run, output, parameters, options),
+            _plan_resumption(run, output, parameters, options, checksums),
         )
     )
 
 
 def _plan_resumption(
-    run: Run, output: str | None, parameters: Mapping[str, Any], options: RunOptions
+    run: Run,
+    output: str | None,
+    parameters: Mapping[str, Any],
+    options: RunOptions,
+    checksums: Mapping[str, FloatArray],
 ) -> Resumption | None:
     """What a run that may be interrupted keeps and compares; None for one that keeps nothing."""
     verify_inputs = options.get("verify_inputs", False)
@@ -179,7 +189,7 @@ def _plan_resumption(
     return Resumption(
         fingerprint(run, chosen, verify_inputs),
         visiting_order(run.inputs.rois, run.inputs.map_of_roi),
-        run.value_columns,
+        {**run.value_columns, **checksums},
         options.get("note", silent),
     )
 

@@ -66,11 +66,12 @@ class OperatorOptions(InputOptions, total=False):
 
 class ErrorsOptions(OperatorOptions, total=False):
     """Options of ``errors``; ``errors_out`` is a file for the whole table, which ``force``
-    replaces.
+    replaces. ``dask`` is a scheduler's address, or "local:N", whose workers run the blocks.
     """
 
     errors_out: str | os.PathLike[str] | None
     force: bool
+    dask: str | None
 
 
 class RunOptions(ErrorsOptions, total=False):
@@ -81,7 +82,8 @@ class RunOptions(ErrorsOptions, total=False):
     ``verify`` computes RoIs again in float64 while the run goes on, 64 (True) or as many as it
     says; ``resume`` keeps what is finished when the run is interrupted, and goes on from what an
     interrupted run kept; ``verify_inputs`` compares the inputs' contents then, not only their sizes
-    and times.
+    and times; ``shard`` "I/N" runs the I-th of N blocks of the RoIs and writes a part, which
+    ``merge`` joins.
     """
 
     dtype: ResultDtype | None
@@ -91,6 +93,7 @@ class RunOptions(ErrorsOptions, total=False):
     verify: bool | int
     resume: bool
     verify_inputs: bool
+    shard: str | None
 
 
 class ExportOptions(OperatorOptions, total=False):

@@ -74,6 +74,8 @@ def check_thresholds(table: ErrorTable, thresholds: list[Threshold]) -> list[Cro
         crossed = values > threshold.value if over else values < threshold.value
         if crossed.any():
             worst = float(values[crossed].max() if over else values[crossed].min())
-            rows = np.flatnonzero(crossed) if threshold.statistic is None else np.arange(0)
+            rows: IntArray = np.arange(0)
+            if threshold.statistic is None:
+                rows = table.row_numbers(np.flatnonzero(crossed))
             crossings.append(Crossing(threshold, rows, worst))
     return crossings

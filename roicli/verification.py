@@ -76,6 +76,20 @@ class Verification:
         return line + (f"; {self.left_out} not finite, left out" if self.left_out else "")
 
 
+def join_verifications(parts: Sequence[Verification]) -> Verification:
+    """What the blocks of a run found together."""
+    largest = max(
+        (part.largest for part in parts if part.largest is not None),
+        key=lambda found: found.ulp,
+        default=None,
+    )
+    rois, in_all, values, left_out = (
+        sum(getattr(part, name) for part in parts)
+        for name in ("rois", "rois_in_all", "values", "left_out")
+    )
+    return Verification(rois, in_all, values, left_out, largest)
+
+
 def sample_size(verify: object) -> int:
     """How many RoIs the option ``verify`` asks for: True for 64, a number, False or None for none.
 
@@ -109,7 +123,8 @@ class Verifier:
     """Compares blocks of a result, on their way to the writer, with the reference.
 
     ``specs`` has one entry per level; ``provider`` is the one that computes. Nothing but the sample
-    is looked at, and nothing is changed.
+    is looked at, and nothing is changed. ``row_numbers`` (K,) are what RoIs are called where they
+    are a block of more.
     """
 
     def __init__(
@@ -119,9 +134,11 @@ class Verifier:
         dtype: FloatType,
         provider: Provider,
         count: int = DEFAULT_ROIS,
+        row_numbers: IntArray | None = None,
     ) -> None:
         self._specs, self._dtype, self._provider = specs, dtype, provider
         self._coordinate_ulp = CUDA_COORDINATE_ULP if provider == "cuda" else 0.0
+        self._row_numbers = row_numbers
         self._chosen = np.zeros(len(rois), bool)
         self._chosen[sample_rows(rois, count)] = True
         self._sample = max(min(count, len(rois)), 1)
@@ -144,7 +161,8 @@ class Verifier:
         for place in np.flatnonzero(self._chosen[rows]):
             part = self._next_channels(len(feature_map))
             self._rois += 1
-            spec, roi = self._specs[level], int(rows[place])
+            spec, row = self._specs[level], int(rows[place])
+            roi = row if self._row_numbers is None else int(self._row_numbers[row])
             steps = expect(feature_map[part], corners[place], spec, self._coordinate_ulp)
             for channels, expected in steps:
                 found = block[place, part][channels]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,25 +33,64 @@ class MapStatistics:
     smoothness: FloatArray
 
 
+@dataclass(frozen=True)
+class ImageStatistics:
+    """As ``MapStatistics``, of some images that follow one another; ``smoothness`` of each."""
+
+    low: FloatArray
+    high: FloatArray
+    invalid: IntArray
+    smoothness: tuple[FloatArray, ...]
+
+
+# Gives a digest of each image's bytes.
+Digest = Callable[[Sequence[int]], Sequence[bytes]]
+
+
 def measure_map(level: FeatureLevel) -> MapStatistics:
     """One pass over the images, one at a time; images with the same extremes are read again."""
-    images, channels = level.shape[:2]
+    return join_statistics(
+        [measure_images(level, 0, level.shape[0])], lambda images: digest_images(level, images)
+    )
+
+
+def measure_images(level: FeatureLevel, start: int, stop: int) -> ImageStatistics:
+    """One pass over images ``start`` to ``stop``."""
+    images, channels = stop - start, level.shape[1]
     buffer = MapBuffer(level.compute_dtype)
     low, high = np.empty((images, channels)), np.empty((images, channels))
     invalid = np.zeros(images, np.int64)
     smoothness = []
-    for index in range(images):
+    for place, index in enumerate(range(start, stop)):
         image = level.read_image(index, buffer)
         flat = image.reshape(channels, -1)
         with np.errstate(invalid="ignore"):
-            low[index], high[index] = flat.min(axis=1), flat.max(axis=1)
-        if not (np.isfinite(low[index]).all() and np.isfinite(high[index]).all()):
-            invalid[index] = image.size - np.count_nonzero(np.isfinite(image))
+            low[place], high[place] = flat.min(axis=1), flat.max(axis=1)
+        if not (np.isfinite(low[place]).all() and np.isfinite(high[place]).all()):
+            invalid[place] = image.size - np.count_nonzero(np.isfinite(image))
         elif index < SMOOTHNESS_IMAGES:
             smoothness.append(measure_smoothness(image))
-    twins = _find_twins(level, buffer, np.concatenate([low, high], axis=1))
+    return ImageStatistics(low, high, invalid, tuple(smoothness))
+
+
+def join_statistics(parts: Sequence[ImageStatistics], digest: Digest) -> MapStatistics:
+    """The statistics of a map from those of its images, in the images' order."""
+    low, high = (np.concatenate([getattr(p, name) for p in parts]) for name in ("low", "high"))
+    invalid = np.concatenate([part.invalid for part in parts])
+    smoothness = [found for part in parts for found in part.smoothness]
+    twins = _find_twins(np.concatenate([low, high], axis=1), digest)
     mean = np.mean(smoothness, axis=0) if smoothness else np.full(3, np.nan)
     return MapStatistics(low, high, invalid, twins, mean)
+
+
+def digest_images(level: FeatureLevel, images: Sequence[int]) -> list[bytes]:
+    """A digest of the bytes of each image, which is read for it."""
+    buffer = MapBuffer(level.compute_dtype)
+    found = []
+    for index in images:
+        image = np.ascontiguousarray(level.read_image(index, buffer))
+        found.append(hashlib.blake2b(image.data, digest_size=16).digest())
+    return found
 
 
 def measure_smoothness(image: FloatArray) -> FloatArray:
@@ -77,20 +117,18 @@ def measure_smoothness(image: FloatArray) -> FloatArray:
     )
 
 
-def _find_twins(
-    level: FeatureLevel, buffer: MapBuffer, extremes: FloatArray
-) -> tuple[tuple[int, int], ...]:
+def _find_twins(extremes: FloatArray, digest: Digest) -> tuple[tuple[int, int], ...]:
     """Images with the same bytes. Equal images have equal extremes, so few need be hashed."""
     alike: dict[bytes, list[int]] = defaultdict(list)
     for index, row in enumerate(extremes):
         alike[row.tobytes()].append(index)
+    asked = sorted(index for group in alike.values() if len(group) > 1 for index in group)
+    first: dict[bytes, int] = {}
     twins = []
-    for group in alike.values():
-        first: dict[bytes, int] = {}
-        for index in group if len(group) > 1 else ():
-            image = np.ascontiguousarray(level.read_image(index, buffer))
-            digest = hashlib.blake2b(image.data, digest_size=16).digest()
-            if digest in first:
-                twins.append((index, first[digest]))
-            first.setdefault(digest, index)
-    return tuple(sorted(twins))
+    for index, found in zip(asked, digest(asked), strict=True):
+        # The extremes are part of the key: only images of one group are compared.
+        key = extremes[index].tobytes() + found
+        if key in first:
+            twins.append((index, first[key]))
+        first.setdefault(key, index)
+    return tuple(twins)

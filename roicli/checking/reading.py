@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -14,7 +14,7 @@ from roicli.checking.map_statistics import MapStatistics, measure_map
 from roicli.checking.records import Draft
 from roicli.datatypes import AlignSpec, Array, FloatArray, IntArray, RoIs, Size, check_word
 from roicli.exceptions import DamagedFileError, InputError
-from roicli.features import FeatureArgument, FeaturePyramid, build_pyramid, open_maps
+from roicli.features import FeatureArgument, FeatureLevel, FeaturePyramid, build_pyramid, open_maps
 from roicli.inputs import (
     InputOptions,
     Note,
@@ -22,9 +22,9 @@ from roicli.inputs import (
     assign_maps,
     check_one_stdin,
     open_rois,
-    parse_scale_option,
 )
 from roicli.parsing import parse_names
+from roicli.scales import parse_scale_option
 from roicli.storage.address import CONTAINERS, Address
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import Role, open_array
@@ -39,6 +39,7 @@ from roicli.validation import (
 )
 from roicli.vocabulary import RoiFormat
 
+Measure = Callable[[FeatureLevel], MapStatistics]
 SHAPE_ADVICE = "save features as (N, C, H, W) and RoIs as (K, 5): batch_index, x1, y1, x2, y2"
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -87,6 +88,7 @@ class CheckedInputs:
     map_of_roi: IntArray | None
     scale: FloatArray | None
     map_cells: FloatArray | None
+    measure: Measure | None = None
 
     @cached_property
     def usable(self) -> Array:
@@ -116,7 +118,7 @@ class CheckedInputs:
     def statistics(self) -> tuple[MapStatistics, ...]:
         """One pass over the images of every map; made when a rule first asks."""
         assert self.pyramid is not None
-        return tuple(measure_map(level) for level in self.pyramid.levels)
+        return tuple((self.measure or measure_map)(level) for level in self.pyramid.levels)
 
 
 def read_checked_inputs(
@@ -126,11 +128,12 @@ def read_checked_inputs(
     spec: AlignSpec,
     note: Note,
     stack: contextlib.ExitStack,
+    measure: Measure | None = None,
 ) -> tuple[CheckedInputs, tuple[Mapping[str, Any], ...], Mapping[str, Any]]:
     """Open both inputs, and describe them as plain values; ``stack`` closes the maps.
 
-    Raises InputError where something cannot be read, ParameterError for an option; a wrong shape
-    is a finding.
+    ``measure`` makes the one pass over a map's images another way than here. Raises InputError
+    where something cannot be read, ParameterError for an option; a wrong shape is a finding.
     """
     check_one_stdin(features, rois)
     names = options.get("levels") or ()
@@ -146,7 +149,7 @@ def read_checked_inputs(
     placing: tuple[Any, Any, Any] = (None, None, None)
     if pyramid is not None and table is not None:
         placing = _place_rois(table, pyramid, options)
-    inputs = CheckedInputs(tuple(problems), pyramid, table, spec, *placing)
+    inputs = CheckedInputs(tuple(problems), pyramid, table, spec, *placing, measure)
     return inputs, _describe_maps(maps, pyramid), described
 
 

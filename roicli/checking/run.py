@@ -27,7 +27,8 @@ class CheckOptions(InputOptions, total=False):
 
     The operator's options matter for the sampling grid (R16). ``select`` and ``ignore`` name rules,
     as "R07,R08" or a list. ``max_...`` are the fields of ``Limits``. ``rows`` is how many rows a
-    finding lists. ``note`` is told what a person should know.
+    finding lists. ``note`` is told what a person should know. ``dask`` is a scheduler's address, or
+    "local:N", whose workers read the maps.
     """
 
     output_size: int | str | tuple[int, int] | None
@@ -46,6 +47,7 @@ class CheckOptions(InputOptions, total=False):
     max_imbalance: float
     rows: int
     note: Note
+    dask: str | None
 
 
 def check(
@@ -66,9 +68,15 @@ def check(
     if shown < 0:
         raise ParameterError(f"rows is {shown}, expected a number from 0")
     spec = resolve_setting(options, "align").align
+    note = options.get("note", _silent)
     with external_files(options.get("allow_external", False)), contextlib.ExitStack() as stack:
+        measure = None
+        if options.get("dask") is not None:
+            from roicli.checking.on_cluster import plan_measuring
+
+            measure = plan_measuring(features, str(options["dask"]), note, stack)
         inputs, maps, table = read_checked_inputs(
-            features, rois, options, spec, options.get("note", _silent), stack
+            features, rois, options, spec, note, stack, measure
         )
         findings: list[Finding] = []
         skipped: dict[str, str] = {}

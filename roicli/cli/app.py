@@ -18,6 +18,7 @@ COMMANDS = {
     "align": "operators",
     "pool": "operators",
     "errors": "errors",
+    "merge": "merge",
     "check": "check",
     "explain": "explain",
     "draw": "draw",

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from roicli.cli import options as opt
+from roicli.cli import part_options as part_opt
 from roicli.cli import run_options as run_opt
 from roicli.cli.reporting import ProgressBar
 from roicli.vocabulary import FailOn, FindingFormat
@@ -123,6 +124,7 @@ def check(
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
     allow_external: opt.AllowExternal = False,
+    dask: part_opt.Dask = None,
     quiet: run_opt.Quiet = False,
 ) -> None:
     """Check maps and RoIs before any model runs: 18 rules, exit 1 where an error is found.

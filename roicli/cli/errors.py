@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from roicli.cli import options as opt
+from roicli.cli import part_options as part_opt
 from roicli.cli import run_options as run_opt
 from roicli.cli import table_options as table_opt
 from roicli.cli.operators import take_table_options
@@ -46,6 +47,7 @@ def errors(
     normalized: opt.Normalized = False,
     image_size: opt.ImageSize = None,
     allow_external: opt.AllowExternal = False,
+    dask: part_opt.Dask = None,
     provider: run_opt.ProviderOption = "auto",
     threads: run_opt.Threads = None,
     max_memory: run_opt.MaxMemory = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from roicli.cli import options as opt
+from roicli.cli import part_options as part_opt
 from roicli.cli import run_options as run_opt
 from roicli.cli import table_options as table_opt
 from roicli.cli.console import print_line
@@ -17,6 +18,8 @@ def align(
     rois: opt.Rois,
     output: run_opt.Output = None,
     force: run_opt.Force = False,
+    shard: part_opt.Shard = None,
+    dask: part_opt.Dask = None,
     resume: run_opt.Resume = False,
     verify_inputs: run_opt.VerifyInputs = False,
     compression: run_opt.CompressionOption = "none",
@@ -71,6 +74,8 @@ def pool(
     rois: opt.Rois,
     output: run_opt.Output = None,
     force: run_opt.Force = False,
+    shard: part_opt.Shard = None,
+    dask: part_opt.Dask = None,
     resume: run_opt.Resume = False,
     verify_inputs: run_opt.VerifyInputs = False,
     compression: run_opt.CompressionOption = "none",
@@ -140,7 +145,8 @@ def _run(operator: Operator, given: dict[str, Any]) -> None:
     quiet, verbose = given.pop("quiet"), given.pop("verbose")
     thresholds = table_options.thresholds(given["values"])
     features, rois, output = (given.pop(name) for name in ("features", "rois", "output"))
-    output = api.default_output(features, operator) if output is None else output
+    if output is None and given["shard"] is None:
+        output = api.default_output(features, operator)
     verify_rois = given.pop("verify_rois")
     if verify_rois is not None:
         given["verify"] = verify_rois

@@ -46,6 +46,11 @@ def as_local_path(path: str) -> str:
     return path.removeprefix("file://")
 
 
+def path_from_root(path: str) -> str:
+    """The path as every process sees it, wherever it stands; a URL is that already."""
+    return path if is_url(path) else os.path.abspath(path)
+
+
 @dataclass(frozen=True)
 class Address:
     """A file, folder or URL and, in HDF5 and Zarr, a dataset or group inside it.

@@ -23,10 +23,10 @@ ORDER = (
     "version", "exceptions", "vocabulary",
     "parsing", "presets",
     "datatypes",
-    "geometry", "levels",
+    "geometry", "levels", "scales",
     "columns", "quantization_error", "value_error",
     "reference", "verification",
-    "error_table", "thresholds",
+    "error_table", "thresholds", "parts",
     "onnx_wire", "graphs", "export_graphs",
     "native", "windows", "onnx_runtime",
     "devices", "cuda_libraries", "host_memory", "sessions",
@@ -37,9 +37,10 @@ ORDER = (
     "validation", "features", "memory", "device_memory", "inputs",
     "visits", "pipeline",
     "settings", "opened_run", "provenance", "fingerprint",
+    "cluster",
     "analyses",
     "report",
-    "running", "api", "looking", "benchmark",
+    "running", "shard_run", "block_task", "cluster_run", "api", "looking", "benchmark",
     "cli", "__main__",
 )  # fmt: skip
 
@@ -128,6 +129,7 @@ LIBRARY_ROOMS = {
     "fsspec": {"storage"},
     "onnx": {"user_graph", "api"},  # api checks an exported graph with it
     "onnxruntime": {"onnx_runtime"},
+    "distributed": {"cluster"},
 }
 
 
@@ -216,7 +218,7 @@ def test_importing_the_package_costs_nothing():
 def test_help_imports_no_numpy():
     commands = (
         "'', 'align', 'pool', 'errors', 'presets', 'providers', 'export', 'bench', 'check', "
-        "'inspect', 'compare', 'diagnose', 'sweep', 'explain', 'draw', 'report'"
+        "'inspect', 'merge', 'compare', 'diagnose', 'sweep', 'explain', 'draw', 'report'"
     )
     assert imported_by(HELP.format(commands=commands)) == []
 

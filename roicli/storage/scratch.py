@@ -1,0 +1,28 @@
+"""Rows that wait on the disk without a name: nothing of them stays, however a run ends."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import numpy as np
+
+from roicli.storage.address import is_url
+from roicli.storage.row_file import RowFile
+
+
+@contextmanager
+def open_scratch(beside: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[RowFile]:
+    """Room for rows of ``shape`` in the folder of ``beside``, which has room for such a file.
+
+    Beside a URL there is no folder: then where the system keeps temporary files.
+    """
+    folder = None if is_url(beside) else os.path.dirname(beside) or "."
+    with (
+        tempfile.TemporaryFile(dir=folder) as stream,
+        closing(RowFile(os.dup(stream.fileno()), 0, shape, dtype)) as rows,
+    ):
+        yield rows

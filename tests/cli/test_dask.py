@@ -1,0 +1,351 @@
+"""``--dask``: a cluster gives one machine's result, bit for bit, and errors are one line."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+import roicli
+from roicli import cluster_run
+from roicli.cluster import connection, scheduling
+from roicli.cluster.connection import parse_local
+from roicli.exceptions import ParameterError
+from tests.cli.conftest import Arrays
+from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run, save, succeed
+from tests.cli.test_merge import read_all
+from tests.faults.cluster import Processes
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+PYRAMID = (FPN, TEXT_ROIS, "--levels", "p3,p4,p5")
+
+
+@pytest.fixture(scope="module")
+def dask() -> Iterator[tuple[str, str]]:
+    """A scheduler and two workers, which stand in another folder than the tests."""
+    with Processes(2) as processes:
+        yield "--dask", processes.address
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("align", ("--values", "--dtype", "float16")),
+        ("pool", ("--quantization", "hull", "--compression", "gzip")),
+        ("align", ("--provider", "native", "--level-rule", "detectron2", "--threads", "1")),
+    ],
+)
+def test_a_cluster_gives_one_machines_result(
+    dask: tuple[str, str], command: str, options: tuple[str, ...]
+) -> None:
+    shown = succeed(command, *PYRAMID, *options, "-o", "one.h5", "--format", "csv")
+    outcome = succeed(command, *PYRAMID, *options, "-o", "many.h5", "--format", "csv", *dask)
+    assert outcome.out == shown.out
+    assert read_all("many.h5") == read_all("one.h5")
+    with h5py.File("many.h5") as file:
+        assert all(dataset.is_virtual for dataset in file.values())
+    assert sorted(os.listdir(".")) == ["many.h5", "many.h5.parts", "one.h5"]
+    assert len(os.listdir("many.h5.parts")) == 8
+    compared = succeed("compare", "one.h5", "many.h5", "--atol", "0", "--rtol", "0")
+    assert "Equal: 0 of" in compared.text
+    assert "virtual" in succeed("inspect", "many.h5").text
+    succeed("merge", "many.h5", "-o", "joined.h5", "-q")
+    assert read_all("joined.h5") == read_all("one.h5")
+
+
+def test_npy_has_one_machines_bytes(dask: tuple[str, str], inputs: Arrays) -> None:
+    succeed("align", FEATURES, ROIS, *SCALE, "-o", "one.npy")
+    outcome = succeed("align", FEATURES, ROIS, *SCALE, "-o", "many.npy", *dask)
+    assert "wrote many.npy (5, 3, 7, 7) float32" in outcome.err
+    assert Path("many.npy").read_bytes() == Path("one.npy").read_bytes()
+    assert sorted(os.listdir(".")) == [FEATURES, "many.npy", "one.npy", ROIS]
+
+
+def test_zarr_in_and_out(dask: tuple[str, str], inputs: Arrays) -> None:
+    zarr = pytest.importorskip("zarr")
+    zarr.save_array("maps.zarr", inputs[0])
+    succeed("pool", "maps.zarr", ROIS, *SCALE, "-o", "one.zarr", "-q")
+    succeed("pool", "maps.zarr", ROIS, *SCALE, "-o", "many.zarr", "-q", *dask)
+    for name in ("roi_features", "rois"):
+        one, many = (zarr.open(path, mode="r")[name] for path in ("one.zarr", "many.zarr"))
+        assert one[:].tobytes() == many[:].tobytes()
+    assert sorted(os.listdir(".")) == [FEATURES, "many.zarr", "maps.zarr", "one.zarr", ROIS]
+    refuse("pool", FEATURES, ROIS, "-o", "memory://x.zarr", *dask, words=("parts beside a file",))
+
+
+def test_rois_in_no_order_levels_from_a_file_and_text(dask: tuple[str, str]) -> None:
+    rois = np.load(TEXT_ROIS)
+    order = np.random.default_rng(3).permutation(len(rois))
+    save("levels.npy", np.random.default_rng(4).integers(3, 6, len(rois)))
+    np.savetxt("rois.csv", rois[order], delimiter=",", fmt="%.9g")
+    arguments = (FPN, "rois.csv", "--levels", "p3,p4,p5", "--level-from", "levels.npy", "--values")
+    succeed("align", *arguments, "-o", "one.h5", "-q")
+    succeed("align", *arguments, "-o", "many.h5", "-q", *dask)
+    assert read_all("many.h5") == read_all("one.h5")
+
+
+def test_rois_too_finely_strewn_for_a_virtual_result(
+    dask: tuple[str, str], inputs: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_run, "MOST_RUNS", 4)
+    arguments = ("align", FEATURES, ROIS, *SCALE, "--compression", "lzf", "-q")
+    succeed(*arguments, "-o", "one.h5")
+    succeed(*arguments, "-o", "many.h5", *dask)
+    assert read_all("many.h5") == read_all("one.h5")
+    with h5py.File("many.h5") as file:
+        assert file["roi_features"].compression == "lzf"
+    assert sorted(os.listdir(".")) == [FEATURES, "many.h5", "one.h5", ROIS]
+
+
+def test_a_graphs_node_on_a_cluster(dask: tuple[str, str], inputs: Arrays) -> None:
+    succeed("export", "align", "model.onnx", "--spatial-scale", "1/4", "--sampling-ratio", "3")
+    arguments = (FEATURES, ROIS, "--graph", "model.onnx", "-q")
+    succeed("align", *arguments, "-o", "one.h5")
+    succeed("align", *arguments, "-o", "many.h5", *dask)
+    assert read_all("many.h5") == read_all("one.h5")
+
+
+def test_no_rois(dask: tuple[str, str], inputs: Arrays) -> None:
+    save("none.npy", np.empty((0, 5), np.float32))
+    succeed("align", FEATURES, "none.npy", *SCALE, "-o", "one.h5", "-q")
+    succeed("align", FEATURES, "none.npy", *SCALE, "-o", "many.h5", "-q", *dask)
+    assert read_all("many.h5") == read_all("one.h5")
+
+
+def test_every_block_is_verified(dask: tuple[str, str]) -> None:
+    outcome = succeed("align", *PYRAMID, "-o", "o.h5", "--verify", "--no-table", *dask)
+    assert "verified 102 of 102 RoIs" in outcome.err
+    outcome = succeed("align", *PYRAMID, "-o", "p.h5", "--verify", "--shard", "2/2", "--no-table")
+    assert "of 51 RoIs" in outcome.err
+
+
+def test_errors_of_a_cluster(dask: tuple[str, str]) -> None:
+    options = ("--format", "json", "--errors-out", "e.csv", "--force")
+    one = succeed("errors", *PYRAMID, *options, SOURCE_DATE_EPOCH="0")
+    table = Path("e.csv").read_bytes()
+    many = succeed("errors", *PYRAMID, *options, *dask, SOURCE_DATE_EPOCH="0")
+    assert many.out == one.out
+    assert Path("e.csv").read_bytes() == table
+    assert os.listdir(".") == ["e.csv"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+def test_findings_of_a_cluster(dask: tuple[str, str], inputs: Arrays, dtype: Any) -> None:
+    features, rois = inputs
+    bad = np.concatenate([features * 100] * 4).astype(dtype)
+    bad[1] = 3
+    bad[:, 2] = 0
+    if dtype != np.int16:
+        bad[5, 0, 0, 0] = np.nan
+    rois[0, 3] = -5
+    arguments = (save("bad.npy", bad), save("rois.npy", rois), *SCALE, "--format", "json")
+    one, many = run("check", *arguments), run("check", *arguments, *dask)
+    assert many.out == one.out
+    assert many.code == one.code
+    assert b"hold the same values" in one.out
+
+
+def test_findings_of_a_pyramid(dask: tuple[str, str]) -> None:
+    one = run("check", *PYRAMID, "--format", "json")
+    many = run("check", *PYRAMID, "--format", "json", *dask)
+    assert (many.code, many.out) == (one.code, one.out)
+
+
+def test_processes_of_this_machine(inputs: Arrays) -> None:
+    succeed("pool", FEATURES, ROIS, *SCALE, "-o", "one.h5", "-q")
+    outcome = succeed("pool", FEATURES, ROIS, *SCALE, "-o", "many.h5", "--dask", "local:2")
+    assert read_all("many.h5") == read_all("one.h5")
+    assert "dashboard: http://127.0.0.1:" in outcome.err
+
+
+def test_force_replaces_a_virtual_result_and_its_parts(
+    dask: tuple[str, str], inputs: Arrays
+) -> None:
+    arguments = ("align", FEATURES, ROIS, *SCALE, "-o", "o.h5", *dask)
+    succeed(*arguments, "--sampling-ratio", "3")
+    refuse(*arguments, words=("o.h5", "exists already", "--force"))
+    succeed(*arguments, "--force")
+    succeed("align", FEATURES, ROIS, *SCALE, "-o", "one.h5", "-q")
+    assert read_all("o.h5") == read_all("one.h5")
+    os.unlink("o.h5")
+    refuse(*arguments, words=("o.h5.parts", "exists already"))
+    assert sorted(os.listdir(".")) == [FEATURES, "o.h5.parts", "one.h5", ROIS]
+
+
+def wait_for_tasks() -> None:
+    """Tasks that ran when their run was interrupted finish their parts."""
+    seen: list[str] = []
+    while seen != sorted(os.listdir(".o.h5.parts")) or any(name[0] == "." for name in seen):
+        seen = sorted(os.listdir(".o.h5.parts"))
+        time.sleep(1)
+
+
+def keep_parts(dask: tuple[str, str], monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """A resumable run that is interrupted with some of its parts there."""
+    monkeypatch.setattr(cluster_run, "BLOCKS_A_THREAD", 3)
+    monkeypatch.setattr(scheduling, "WAITING_A_THREAD", 1)
+
+    def stop(done: int, total: int, size: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        roicli.align(
+            FPN, TEXT_ROIS, "o.h5", levels="p3,p4", values=True, dask=dask[1], progress=stop,
+            resume=True, **options,
+        )  # fmt: skip
+    wait_for_tasks()
+    assert "o.h5" not in os.listdir(".")
+
+
+RESUMED = ("align", FPN, TEXT_ROIS, "--levels", "p3,p4", "--values", "-o", "o.h5")
+
+
+def test_parts_are_kept_verified_and_gone_on_with(
+    dask: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_parts(dask, monkeypatch)
+    kept = sorted(name for name in os.listdir(".o.h5.parts") if name[0] == "0")
+    assert kept
+    damaged = Path(".o.h5.parts", kept[0])
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    damaged.write_bytes(data)
+    refuse(*RESUMED, *dask, words=("an interrupted run has kept", "--resume", "--force"))
+    words = ("the interrupted run differs", "sampling_ratio was 2, is 3")
+    refuse(*RESUMED, "--resume", "--sampling-ratio", "3", *dask, words=words)
+    outcome = succeed(*RESUMED, "--resume", *dask, "--no-table")
+    if len(kept) > 1:
+        assert f"{len(kept) - 1} of 6 parts were there and whole" in outcome.err
+    succeed(*RESUMED[:-1], "one.h5", "-q")
+    assert read_all("o.h5") == read_all("one.h5")
+    assert sorted(os.listdir(".")) == ["o.h5", "o.h5.parts", "one.h5"]
+
+
+def test_kept_parts_are_thrown_away_with_force(
+    dask: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_parts(dask, monkeypatch)
+    outcome = succeed(*RESUMED, "--force", *dask, "--no-table")
+    assert "were there" not in outcome.err
+    assert sorted(os.listdir(".")) == ["o.h5", "o.h5.parts"]
+
+
+def test_an_input_that_changed_is_not_gone_on_with(
+    dask: tuple[str, str], inputs: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(done: int, total: int, size: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    options: Any = {"spatial_scale": 0.25, "dask": dask[1], "resume": True}
+    with pytest.raises(KeyboardInterrupt):
+        roicli.align(FEATURES, ROIS, "o.h5", progress=stop, **options)
+    wait_for_tasks()
+    save(FEATURES, inputs[0] + 1)
+    arguments = ("align", FEATURES, ROIS, *SCALE, "-o", "o.h5", "--resume", *dask)
+    refuse(*arguments, words=("the interrupted run differs", FEATURES))
+
+
+def test_a_part_that_is_missing_is_named(dask: tuple[str, str], inputs: Arrays) -> None:
+    succeed("align", FEATURES, ROIS, *SCALE, "-o", "o.h5", "-q", *dask)
+    names = sorted(os.listdir("o.h5.parts"))
+    os.unlink(f"o.h5.parts/{names[1]}")
+    refuse("merge", "o.h5", "-o", "x.h5", words=(names[1], "no such file"))
+    refuse("compare", "o.h5", "o.h5", words=(names[1], "is missing"))
+
+
+def test_storage_that_stays_away(
+    dask: tuple[str, str], inputs: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduling, "ATTEMPTS", 2)
+    monkeypatch.setattr(scheduling, "FIRST_WAIT_S", 0.01)
+    make_tasks = cluster_run.make_tasks
+
+    def take_away(*arguments: Any) -> Any:
+        shutil.move(FEATURES, "away.npy")
+        return make_tasks(*arguments)
+
+    monkeypatch.setattr(cluster_run, "make_tasks", take_away)
+    outcome = run("align", FEATURES, ROIS, *SCALE, "-o", "o.h5", *dask)
+    assert outcome.code == 2
+    assert outcome.errors[-1].startswith("roicli: error: ")
+    assert "f.npy: no such file" in outcome.errors[-1]
+    assert sorted(os.listdir(".")) == ["away.npy", ROIS]
+
+
+def test_other_versions_are_an_error_that_names_the_worker(
+    dask: tuple[str, str], inputs: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = {**connection.read_versions(), "numpy": "0.1", "roicli": "9"}
+    monkeypatch.setattr(connection, "read_versions", lambda: ours)
+    monkeypatch.setattr(
+        connection.Cluster, "_ask",
+        lambda self, function, *given: self.client.run(
+            real if function is connection.read_versions else function, *given, on_error="return"
+        ),
+    )  # fmt: skip
+    words = ("tcp://127.0.0.1:", "numpy", "(here 0.1)", "roicli", "(here 9)")
+    refuse("align", FEATURES, ROIS, *SCALE, "-o", "o.h5", *dask, words=words, code=3)
+
+
+def test_providers_that_workers_lack(dask: tuple[str, str], inputs: Arrays) -> None:
+    words = ("tcp://127.0.0.1:", "provider cuda")
+    arguments = ("align", FEATURES, ROIS, *SCALE, "-o", "o.h5", "--provider", "cuda")
+    refuse(*arguments, *dask, words=words, code=3)
+
+
+def test_where_no_scheduler_answers(inputs: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CONNECT_S", 0.3)
+    arguments = ("align", FEATURES, ROIS, *SCALE, "-o", "o.h5", "--dask")
+    words = ("tcp://127.0.0.1:1", "no Dask scheduler answers", "dask scheduler")
+    refuse(*arguments, "tcp://127.0.0.1:1", words=words, code=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-o", "-"), ("parts beside a file",)),
+        (("-o", "o.h5", "--shard", "1/2"), ("--shard and --dask",)),
+        (("-o", "o.csv"), ("unknown ending",)),
+        (("-o", "o.h5", "--verify-inputs"), ("--verify-inputs",)),
+        (("-o", "no/o.h5"), ("does not exist",)),
+    ],
+)
+def test_what_does_not_go_with_a_cluster(inputs: Arrays, arguments: Any, words: Any) -> None:
+    address = ("--dask", "tcp://127.0.0.1:1")
+    refuse("align", FEATURES, ROIS, *SCALE, *arguments, *address, words=words)
+
+
+@pytest.mark.parametrize("address", ["local:0", "local:x", "", "host", "foo://x", "tcp://", "a b"])
+def test_what_is_no_address(inputs: Arrays, address: str) -> None:
+    refuse("align", FEATURES, ROIS, *SCALE, "-o", "o.h5", "--dask", address, words=("dask is",))
+
+
+def test_inputs_that_workers_cannot_read(inputs: Arrays) -> None:
+    features, rois = inputs
+    options: Any = {"spatial_scale": 0.25, "dask": "tcp://127.0.0.1:1"}
+    for given in ((features, ROIS), (FEATURES, rois), ("-", ROIS), (FEATURES, "-")):
+        with pytest.raises(ParameterError, match="--dask"):
+            roicli.align(*given, "o.h5", **options)
+    for given in (features, "-"):
+        with pytest.raises(ParameterError, match="--dask"):
+            roicli.check(given, ROIS, **options)
+    with pytest.raises(ParameterError, match="no features"):
+        roicli.errors(None, ROIS, **options)
+    with pytest.raises(ParameterError, match="parts beside a file"):
+        roicli.align(FEATURES, ROIS, **options)
+
+
+def test_local_counts() -> None:
+    assert parse_local("local:3") == 3
+    assert parse_local("local") == connection.usable_cores()
+    assert parse_local("tcp://host:8786") is None
+
+
+real = connection.read_versions
