@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "licenses.md"
 # Tools of the developers, which no installation of the tool has.
-NOT_INSTALLED = ("bench", "dev")
+NOT_INSTALLED = ("bench", "dev", "fuzz")
 PLAIN = "plain install"
 
 # The first line of a free-text licence, where it says which one it is.
@@ -39,6 +39,7 @@ CLASSIFIERS = {
 # Matplotlib's is the Python Software Foundation's, word for word with the names changed.
 READ = {
     "cycler": "BSD-3-Clause",
+    "hdf5plugin": "MIT",  # its own code; the filters in its wheel have licences of their own
     "jinja2": "BSD-3-Clause",
     "kiwisolver": "BSD-3-Clause",
     "llvmlite": "BSD-2-Clause AND Apache-2.0 WITH LLVM-exception",
@@ -131,8 +132,8 @@ def render(packages: dict[str, Package]) -> str:
         "",
         "roicli itself is Apache-2.0 and contains no code of others. This is what `pip install`",
         "brings with it, as SPDX expressions, made by `make licenses` from the packages' metadata.",
-        "A wheel may bundle libraries of others, which its own licence files name. The tools that",
-        "develop, test and measure roicli are not listed.",
+        "A wheel may bundle libraries of others (hdf5plugin's filters, HDF5 in h5py), which its own",
+        "files or pages name. The tools that develop, test, fuzz and measure roicli are not listed.",
         "",
         "| package | lower bound | licence | needed by | how |",
         "|---|---|---|---|---|",
