@@ -1,4 +1,4 @@
-"""Spatial scales as options say them."""
+"""The option ``spatial_scale``: text, a number or several numbers, one for each map."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 
 from roicli.exceptions import ParameterError
 from roicli.parsing import parse_scales
+
+Note = Callable[[str], None]
 
 
 def parse_scale_option(option: Any) -> tuple[float, ...] | None:
@@ -24,7 +26,7 @@ def parse_scale_option(option: Any) -> tuple[float, ...] | None:
     return tuple(scales.tolist())
 
 
-def single_scale(scales: tuple[float, ...] | None, note: Callable[[str], None]) -> float:
+def single_scale(scales: tuple[float, ...] | None, note: Note) -> float:
     """The one scale of a run without features; 1.0 where none was given, which is noted."""
     if scales is None:
         note("no --spatial-scale, taking 1.0: errors in pixels are errors in cells")

@@ -31,6 +31,7 @@ from roicli.features import FeatureLevel, build_pyramid
 from roicli.storage.address import parse_address, path_from_root
 from roicli.storage.file_state import FileState, check_unchanged, read_state
 from roicli.storage.opening import open_array
+from roicli.storage.permission import external_files, external_is_allowed
 
 TASKS_A_THREAD = 4
 
@@ -46,11 +47,13 @@ class ImagesTask:
     start: int = 0
     stop: int = 0
     images: Sequence[int] | None = None
+    allow_external: bool = False
 
 
 def look_at_images(task: ImagesTask) -> Any:
     """What the task asks for, on a worker."""
-    return as_outcome(lambda: _look(task), task.versions)
+    with external_files(task.allow_external):
+        return as_outcome(lambda: _look(task), task.versions)
 
 
 def _look(task: ImagesTask) -> ImageStatistics | list[bytes]:
@@ -90,7 +93,7 @@ def _measure(cluster: Cluster, level: FeatureLevel) -> MapStatistics:
     path = path_from_root(place.path)
     whole = ImagesTask(
         str(replace(place, path=path)), level.spatial_scale, {path: read_state(path)},
-        cluster.versions,
+        cluster.versions, allow_external=external_is_allowed(),
     )  # fmt: skip
     count = max(1, min(level.shape[0], TASKS_A_THREAD * cluster.threads()))
 

@@ -20,7 +20,7 @@ from roicli.storage.limits import check_memory
 from roicli.storage.links import find_object
 from roicli.storage.outside import check_sources
 from roicli.storage.stored_array import Precision, check_numeric, precision_of
-from roicli.storage.virtual_sources import check_parts
+from roicli.storage.virtual_sources import check_parts_open
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 # What h5py raises for a damaged file, wherever in it; its own words are kept.
@@ -181,9 +181,9 @@ def _choose(
                 node = inner if isinstance(inner, h5py.Dataset) else node
             if isinstance(node, h5py.Group):
                 node = _only_fitting(node, address, fits, wanted)
-            if node.is_virtual:
-                check_parts(node, address.path)
             check_sources(node, address.path)
+            if node.is_virtual:
+                check_parts_open(node, address.path)
             if node.shape is None:
                 raise InputError(f"{address}: the dataset is empty (a null dataspace)")
             return Hdf5Array(node, address)

@@ -15,8 +15,9 @@ import numpy as np
 from roicli.datatypes import Array, IntArray
 from roicli.exceptions import InputError
 from roicli.storage.address import check_regular_file
-from roicli.storage.hdf5 import open_file
+from roicli.storage.hdf5 import DAMAGE, close_file, first_line, naming_damage, open_file
 from roicli.storage.hdf5_result import ROI_FEATURES
+from roicli.storage.outside import check_sources
 from roicli.storage.part_writer import (
     BLOCK_ROWS,
     FINGERPRINT,
@@ -43,6 +44,10 @@ class ResultPart:
         for name in (ROI_FEATURES, *PART_TABLES):
             if not isinstance(file.get(name), h5py.Dataset):
                 raise InputError(f"{path}: is no part of a result: it has no dataset /{name}")
+        for name, dataset in file.items():
+            if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual:
+                raise InputError(f"{path}: is no part of a result: /{name} holds no values")
+            check_sources(dataset, path)
         self._features = file[ROI_FEATURES]
         self.shape: tuple[int, ...] = self._features.shape
         self.dtype: np.dtype[Any] = self._features.dtype
@@ -86,8 +91,8 @@ class ResultPart:
         """Rows of a table, (stop - start, ...)."""
         try:
             return np.asarray(self._file[name][start:stop])
-        except OSError as error:
-            raise InputError(f"{self.path}: /{name} cannot be read: {error}") from error
+        except DAMAGE as error:
+            raise InputError(f"{self.path}: /{name} cannot be read: {first_line(error)}") from error
 
     def read_rows(self) -> IntArray:
         """(k,) the rows' numbers in the whole. Raises InputError unless they ascend inside it."""
@@ -133,8 +138,13 @@ def _damaged(path: str, what: str) -> InputError:
 def open_part(path: str) -> Iterator[ResultPart]:
     """A part, open for reading. Raises InputError where it is none."""
     check_regular_file(path)
-    with open_file(path, path) as file:
-        yield ResultPart(file, path)
+    file = open_file(path, path)
+    try:
+        with naming_damage(path):
+            part = ResultPart(file, path)
+        yield part
+    finally:
+        close_file(file)
 
 
 def check_part(path: str, rows: IntArray, fingerprint: Mapping[str, str]) -> None:

@@ -47,7 +47,7 @@ def find_parts(dataset: h5py.Dataset, path: str) -> list[str]:
     return found
 
 
-def check_parts(dataset: h5py.Dataset, path: str) -> None:
+def check_parts_open(dataset: h5py.Dataset, path: str) -> None:
     """Raise InputError unless every part of a virtual result is there and can be opened."""
     folder = parts_folder(path)
     inside = f"{os.path.basename(folder)}/"
