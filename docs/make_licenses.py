@@ -45,6 +45,8 @@ READ = {
     "llvmlite": "BSD-2-Clause AND Apache-2.0 WITH LLVM-exception",
     "matplotlib": "PSF-2.0",
     "numba": "BSD-2-Clause",
+    "partd": "BSD-3-Clause",
+    "zict": "BSD-3-Clause",
     "numpy": "BSD-3-Clause AND 0BSD AND MIT AND Zlib AND CC0-1.0",
 }
 
@@ -132,8 +134,8 @@ def render(packages: dict[str, Package]) -> str:
         "",
         "roicli itself is Apache-2.0 and contains no code of others. This is what `pip install`",
         "brings with it, as SPDX expressions, made by `make licenses` from the packages' metadata.",
-        "A wheel may bundle libraries of others (hdf5plugin's filters, HDF5 in h5py), which its own",
-        "files or pages name. The tools that develop, test, fuzz and measure roicli are not listed.",
+        "A wheel may bundle libraries of others (hdf5plugin's filters, HDF5 in h5py), which its",
+        "files or pages name. Tools that develop, test, fuzz and measure roicli are not listed.",
         "",
         "| package | lower bound | licence | needed by | how |",
         "|---|---|---|---|---|",
