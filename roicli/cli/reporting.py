@@ -157,5 +157,6 @@ class ProgressBar:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        if kind is None or self._running:
+        # What is refused gets its one line; an interruption's notes say what is kept.
+        if kind is None or self._running or not issubclass(kind, Exception):
             self._release_notes()
