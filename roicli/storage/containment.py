@@ -8,15 +8,11 @@ have a limit of processor time and of memory, and never return into the program.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import mmap
 import os
-import resource
-import signal
 import struct
-import warnings
 from collections.abc import Callable, Sequence
 
 import h5py
@@ -24,6 +20,7 @@ import numpy as np
 
 from roicli.datatypes import Array
 from roicli.exceptions import DamagedFileError, InputError, RoicliError
+from roicli.storage.child import describe_death, end_child, limit_time, start_child
 from roicli.storage.contents import BLOCK_BYTES, split_into_blocks
 
 # Off for programs that must not fork, like some under MPI.
@@ -35,10 +32,6 @@ SECONDS = 1
 OPENED_BYTES_PER_SECOND = 512 << 10
 READ_BYTES_PER_SECOND = 8 << 20
 DONE = b"+"
-FATAL = (
-    signal.SIGTERM, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL,
-    signal.SIGALRM, signal.SIGXCPU,
-)  # fmt: skip
 
 
 def is_contained() -> bool:
@@ -54,10 +47,10 @@ def try_first(action: Callable[[], object], name: str, size: int) -> None:
     if not is_contained():
         return
     here, there = os.pipe()
-    pid = fork(name, here, there)
-    if pid == 0:
-        seconds = SECONDS + size // OPENED_BYTES_PER_SECOND
-        _run_child(lambda: _attempt(action, there, name), seconds, ROOM_BYTES)
+    seconds = SECONDS + size // OPENED_BYTES_PER_SECOND
+    pid = start_child(
+        lambda: _attempt(action, there, name), name, seconds, ROOM_BYTES, (here, there)
+    )
     os.close(there)
     status = None
     try:
@@ -67,19 +60,6 @@ def try_first(action: Callable[[], object], name: str, size: int) -> None:
         status = end_child(pid)
     if answer != DONE:
         raise _as_error(answer, status, name)
-
-
-def fork(name: str, *pipes: int) -> int:
-    """``os.fork``; InputError, and ``pipes`` closed, where the system has no process left."""
-    try:
-        with warnings.catch_warnings():
-            # Of threads in the parent. The child calls HDF5 only, whose lock h5py takes to fork.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return os.fork()
-    except OSError as error:
-        for end in pipes:
-            os.close(end)
-        raise InputError(f"{name}: no process to open it in: {error.strerror}") from error
 
 
 def _attempt(action: Callable[[], object], there: int, name: str) -> None:
@@ -96,67 +76,12 @@ def _attempt(action: Callable[[], object], there: int, name: str) -> None:
     os.write(there, answer)
 
 
-def _run_child(work: Callable[[], None], seconds: int, room: int) -> None:
-    """Never returns. The terminal's Ctrl-C is the parent's to handle."""
-    try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for number in FATAL:  # whoever reports crashes of the program is not to report this one
-            signal.signal(number, signal.SIG_DFL)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the C library's last words
-        limit_time(seconds)
-        _limit_memory(room)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        work()
-    finally:
-        os._exit(0)
-
-
-def limit_time(seconds: int) -> None:
-    """Give the process so many more seconds of processor time, then a signal."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _lower_limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + seconds)
-
-
-def _limit_memory(room: int) -> None:
-    with contextlib.suppress(OSError), open("/proc/self/statm", encoding="ascii") as stream:
-        taken = int(stream.read().split()[0]) * resource.getpagesize()
-        _lower_limit(resource.RLIMIT_AS, taken + room)
-
-
-def _lower_limit(kind: int, value: int) -> None:
-    """The soft limit, never above the hard one."""
-    hard = resource.getrlimit(kind)[1]
-    wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(kind, (wanted, hard))
-
-
-def end_child(pid: int) -> int | None:
-    """End a child and take its status; None where somebody else did."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    try:
-        return os.waitpid(pid, 0)[1]
-    except ChildProcessError:
-        return None
-
-
 def _as_error(answer: bytes, status: int | None, name: str) -> InputError:
     """The child's refusal, or its death in words."""
     if answer:
         message, hint = json.loads(answer)
         return InputError(message, hint)
     return DamagedFileError(f"{name}: is damaged: {describe_death(status)}", "make the file anew")
-
-
-def describe_death(status: int | None) -> str:
-    """What ended a child, after its wait status."""
-    if status is None or not os.WIFSIGNALED(status):
-        return "HDF5 ended without a word while it read the file"
-    number = os.WTERMSIG(status)
-    if number == signal.SIGXCPU:
-        return "HDF5 did not come to an end reading it"
-    return f"HDF5 crashed reading it ({signal.Signals(number).name})"
 
 
 def chunk_bytes(dataset: h5py.Dataset) -> int:
@@ -174,17 +99,17 @@ class ContainedReader:
         self._shared = mmap.mmap(-1, size)
         asked, self._ask = os.pipe()
         self._hear, answer = os.pipe()
-        self._pid: int | None = fork(name, asked, self._ask, self._hear, answer)
-        if self._pid == 0:
-            os.close(self._ask)
-            os.close(self._hear)
-            room = ROOM_BYTES + 4 * size
-            _run_child(lambda: self._serve(dataset, asked, answer), SECONDS, room)
+        self._pid: int | None = start_child(
+            lambda: self._serve(dataset, asked, answer), name, SECONDS, ROOM_BYTES + 4 * size,
+            (asked, self._ask, self._hear, answer),
+        )  # fmt: skip
         os.close(asked)
         os.close(answer)
 
     def _serve(self, dataset: h5py.Dataset, asked: int, answer: int) -> None:
         """The child's side: a place comes, its values go into shared memory, then a word back."""
+        os.close(self._ask)  # else it would not see that the parent is gone
+        os.close(self._hear)
         request = struct.Struct(f"{2 * len(dataset.shape)}q")
         while len(data := os.read(asked, request.size)) == request.size:
             numbers = request.unpack(data)

@@ -1,5 +1,6 @@
 """HDF5 in children: what kills a child is one line, and the values that come back are right."""
 
+import gc
 import os
 import resource
 import signal
@@ -27,6 +28,7 @@ def _no_child_stays() -> Any:
     before, files = children(), len(os.listdir("/proc/self/fd"))
     yield
     assert children() == before
+    gc.collect()
     assert len(os.listdir("/proc/self/fd")) <= files
 
 
@@ -171,3 +173,26 @@ def test_parameter_errors_pass_too() -> None:
 
     with pytest.raises(InputError, match="x is 1"):
         try_first(refuse, "x.h5", 1)
+
+
+def test_an_interruption_at_the_fork_is_the_parents(
+    file: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The child must not run on in the program with an exception of its own."""
+    dataset = file.create_dataset("a", data=np.ones((4, 5)), chunks=(2, 5))
+    bare, me = os.fork, os.getpid()
+
+    def interrupted() -> int:
+        pid = bare()
+        os.kill(os.getpid(), signal.SIGINT)  # both, as a terminal does
+        return pid
+
+    monkeypatch.setattr(os, "fork", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ContainedReader(dataset, "a")
+    finally:
+        if os.getpid() != me:  # an escaped child must not go on as a second test run
+            (tmp_path / "escaped").touch()
+            os._exit(1)
+    assert not (tmp_path / "escaped").exists()
