@@ -77,22 +77,27 @@ def keep_rows(
 
     What a wrong input, parameter or result ends is not worth keeping.
     """
-    with contextlib.closing(ResumableRows(rows, part, layout, segments, resumption)) as kept:
-        try:
-            yield kept
-            kept.save()
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                kept.save()
-            wrong = isinstance(error, InputError | ParameterError | VerificationError)
-            if kept.saved and not wrong:
-                resumption.note(
-                    f"{part.path} keeps {kept.saved:,} of {len(resumption.order):,} RoIs; "
-                    "the same command goes on from there"
-                )
-            else:
-                part.forget()
-            raise
+    # An interruption while they are checked finds what the run before had finished.
+    saved = segments[-1].stop if segments else 0
+    try:
+        with contextlib.closing(ResumableRows(rows, part, layout, segments, resumption)) as kept:
+            try:
+                yield kept
+            finally:
+                saved = kept.saved
+                with contextlib.suppress(OSError):
+                    kept.save()
+                    saved = kept.saved
+    except BaseException as error:
+        wrong = isinstance(error, InputError | ParameterError | VerificationError)
+        if saved and not wrong:
+            resumption.note(
+                f"{part.path} keeps {saved:,} of {len(resumption.order):,} RoIs; "
+                "the same command goes on from there"
+            )
+        else:
+            part.forget()
+        raise
 
 
 class ResumableRows:

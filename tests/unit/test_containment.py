@@ -4,6 +4,7 @@ import gc
 import os
 import resource
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,8 @@ def test_an_interruption_at_the_fork_is_the_parents(
 
     def interrupted() -> int:
         pid = bare()
-        os.kill(os.getpid(), signal.SIGINT)  # both, as a terminal does
+        # Both, as a terminal does; this thread, for others of the test run do not hold it back.
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
         return pid
 
     monkeypatch.setattr(os, "fork", interrupted)
