@@ -17,7 +17,7 @@ from roicli.storage.address import Address, check_regular_file
 from roicli.storage.containment import ContainedReader, chunk_bytes, is_contained, try_first
 from roicli.storage.hdf5_filters import check_filters
 from roicli.storage.limits import check_memory
-from roicli.storage.links import find_object
+from roicli.storage.links import find_object, name_as_text
 from roicli.storage.outside import check_sources
 from roicli.storage.stored_array import Precision, check_numeric, precision_of
 from roicli.storage.virtual_sources import check_parts_open
@@ -39,7 +39,7 @@ class Hdf5Array:
     """
 
     def __init__(self, dataset: h5py.Dataset, address: Address) -> None:
-        self.name = f"{Address(address.path)}::{dataset.name}"
+        self.name = name_as_text(f"{Address(address.path)}::{dataset.name}")
         check_numeric(dataset.dtype, self.name)
         check_readable(dataset, address.path, self.name)
         self.shape: Shape = dataset.shape

@@ -59,5 +59,6 @@ def _describe(target: Any) -> str:
 
 
 def name_as_text(stored: bytes | str) -> str:
-    """A stored name as text that can be shown."""
-    return stored if isinstance(stored, str) else stored.decode("utf-8", "backslashreplace")
+    """A stored name as text that can be shown and written; what is no UTF-8 is escaped."""
+    data = stored.encode("utf-8", "surrogateescape") if isinstance(stored, str) else stored
+    return data.decode("utf-8", "backslashreplace")

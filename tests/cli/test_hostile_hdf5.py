@@ -177,6 +177,20 @@ def test_logical_terabytes() -> None:
     refuse("errors", "x.h5::rois", *SCALE, words=words)
 
 
+def test_names_that_are_no_text() -> None:
+    with h5py.File("x.h5", "w") as file:
+        group = file.create_group(b"g\xff")
+        group["maps"] = MAPS
+        group["maps"].attrs["spatial_scale"] = 0.25
+        group["maps"].attrs["note"] = np.bytes_(b"a\xfdb")
+    for options in ([], ["--stats"], ["--format", "json"]):
+        outcome = run_process("inspect", "x.h5", *options)
+        assert (outcome.code, outcome.err) == (0, "")
+    for output in ("out.h5", "out.npy"):
+        succeed("align", "x.h5", ROIS, "-o", output, "--no-table")
+    assert run_process("report", "x.h5", ROIS, "-o", "out.html", "-q").code == 0
+
+
 def test_a_huge_attribute() -> None:
     with h5py.File("x.h5", "w", libver="latest") as file:
         file["maps"] = MAPS
