@@ -77,17 +77,19 @@ def keep_rows(
 
     What a wrong input, parameter or result ends is not worth keeping.
     """
-    # An interruption while they are checked finds what the run before had finished.
     saved = segments[-1].stop if segments else 0
     try:
         with contextlib.closing(ResumableRows(rows, part, layout, segments, resumption)) as kept:
             try:
                 yield kept
-            finally:
-                saved = kept.saved
+                kept.save()
+            except BaseException:
                 with contextlib.suppress(OSError):
                     kept.save()
-                    saved = kept.saved
+                raise
+            finally:
+                saved = kept.saved
+    # A signal may also come while what an earlier run kept is taken up again.
     except BaseException as error:
         wrong = isinstance(error, InputError | ParameterError | VerificationError)
         if saved and not wrong:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from roicli.cli.reporting import ProgressBar
+from roicli.exceptions import InputError, OutputError
 from tests.cli.conftest import Arrays
 from tests.cli.running import (
     FEATURES,
@@ -225,3 +227,22 @@ def test_the_second_of_two_runs_to_one_name_says_so(inputs: Arrays) -> None:
     _, err = first.communicate(timeout=60)
     assert first.returncode == 0, err
     assert sorted(os.listdir()) == [FEATURES, "long.npy", "r.h5", ROIS]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(KeyboardInterrupt, True), (SystemExit, True), (InputError, False), (OutputError, False)],
+)
+def test_what_was_kept_is_told_however_early_the_signal_comes(
+    error: type[BaseException], told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the first block, a refusal has its one line and no other."""
+
+    def run_until_stopped() -> None:
+        with ProgressBar(quiet=False) as progress:
+            progress.note("the same command goes on from there")
+            raise error("now")
+
+    with pytest.raises(error):
+        run_until_stopped()
+    assert ("the same command goes on" in capsys.readouterr().err) == told

@@ -254,3 +254,22 @@ def test_a_result_kept_without_value_columns():
             if limit < COUNT:
                 raise Killed
     np.testing.assert_array_equal(np.load("r.npy"), VALUES)
+
+
+def test_a_signal_while_the_kept_rows_are_taken_up_again_keeps_them_and_says_so(monkeypatch):
+    stop("r.npy", "none")
+    real = resumable.Journal
+
+    def journal_and_signal(*given):
+        real(*given).close()
+        raise Killed("signal")
+
+    early = Attempt("r.npy", "none")
+    monkeypatch.setattr(resumable, "Journal", journal_and_signal)
+    with pytest.raises(Killed):
+        early.run()
+    monkeypatch.setattr(resumable, "Journal", real)
+    assert "keeps 21 of 40 RoIs; the same command goes on from there" in early.notes[-1]
+    last = Attempt("r.npy", "none").run()
+    assert last.ran == COUNT - 21
+    np.testing.assert_array_equal(np.load("r.npy"), VALUES)
