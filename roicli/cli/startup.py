@@ -21,8 +21,8 @@ class PlainRuntimeParam(RuntimeParam):
         if isinstance(value, list | tuple):
             if all(isinstance(item, str) for item in value) and str in get_args(self.annotation):
                 return list(value)
-        elif self.annotation is str and isinstance(value, str):
-            return value
+        elif self.annotation in (str, int, float) and type(value) is self.annotation:
+            return value  # a word, or a default
         elif self.annotation is int and isinstance(value, str) and value.isascii():
             if value.isdecimal() and len(value) < 10:
                 return int(value)

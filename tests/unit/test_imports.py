@@ -225,3 +225,23 @@ def test_help_imports_no_numpy():
 
 def test_the_measurement_sees_an_import():
     assert imported_by("import roicli; roicli.AlignSpec") == ["numpy"]
+
+
+@pytest.mark.parametrize("command", ["align", "pool", "errors"])
+def test_a_run_builds_no_adapters(command, tmp_path, monkeypatch):
+    """Typer would import Pydantic for one parameter whose default is no word: see cli/startup."""
+    monkeypatch.chdir(tmp_path)
+    samples = PACKAGE.parent / "sample_data"
+    rois = str(samples / "text_rois.npy")
+    given = [rois] if command == "errors" else [f"{samples}/text_fpn.h5::p3", rois, "-o", "r.npy"]
+    code = f"""
+import sys
+from roicli.cli.app import main
+sys.argv = ["roicli", {command!r}, *{given!r}, "--quiet"]
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code
+assert "pydantic" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
