@@ -190,10 +190,13 @@ def test_an_interruption_at_the_fork_is_the_parents(
         return pid
 
     monkeypatch.setattr(os, "fork", interrupted)
+    # A shell starts its background jobs with SIGINT ignored.
+    was = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
             ContainedReader(dataset, "a")
     finally:
+        signal.signal(signal.SIGINT, was)
         if os.getpid() != me:  # an escaped child must not go on as a second test run
             (tmp_path / "escaped").touch()
             os._exit(1)
