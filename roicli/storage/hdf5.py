@@ -14,6 +14,7 @@ import numpy as np
 from roicli.datatypes import Array
 from roicli.exceptions import InputError
 from roicli.storage.address import Address, check_regular_file
+from roicli.storage.choosing import Candidate, choose_only
 from roicli.storage.containment import ContainedReader, chunk_bytes, is_contained, try_first
 from roicli.storage.hdf5_filters import check_filters
 from roicli.storage.limits import check_memory
@@ -227,20 +228,8 @@ def _only_fitting(
         # HDF5 opens the sources of a virtual dataset to say what shape it has.
         if node.is_virtual:
             check_sources(node, address.path)
-    fitting = [
-        (name, node)
-        for name, node in datasets
-        if node.shape is not None and node.dtype.kind in "iuf" and fits(node.shape)
-    ]
-    if len(fitting) == 1:
-        return fitting[0][1]
-    shown = ", ".join(f"{name} {node.shape} {node.dtype}" for name, node in fitting or datasets)
-    if fitting:
-        raise InputError(
-            f"{address}: {len(fitting)} datasets fit ({wanted}): {shown}",
-            f"name one: {Address(address.path)}::{fitting[0][0]}",
-        )
-    raise InputError(f"{address}: no dataset is {wanted}; found: {shown or 'none'}")
+    candidates = [Candidate(name, node.shape, node.dtype) for name, node in datasets]
+    return datasets[choose_only(address, candidates, fits, wanted)][1]
 
 
 def check_readable(dataset: h5py.Dataset, path: str, name: str) -> None:
