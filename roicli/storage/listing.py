@@ -29,7 +29,7 @@ def open_contents(address: Address) -> Iterator[FileContents]:
         with open_hdf5_contents(address) as contents:
             yield contents
     elif file_format == "zarr":
-        from roicli.storage.zarr_contents import describe_zarr
+        from roicli.storage.zarr.contents import describe_zarr
 
         yield describe_zarr(address)
     elif address.dataset is not None:

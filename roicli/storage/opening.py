@@ -54,7 +54,7 @@ def open_array(
             address, lambda shape: fits(role, shape), WANTED[role], PREFERRED.get(role)
         )
     if file_format == "zarr":
-        from roicli.storage.zarr_array import open_zarr
+        from roicli.storage.zarr.array import open_zarr
 
         return open_zarr(
             address, lambda shape: fits(role, shape), WANTED[role], PREFERRED.get(role)

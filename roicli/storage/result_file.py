@@ -137,7 +137,7 @@ def open_result(result: ResultFile) -> Iterator[ResultWriter]:
             yield writer
         return
     if names_a_store(result.path):
-        from roicli.storage.zarr_result import open_zarr_result
+        from roicli.storage.zarr.result import open_zarr_result
 
         with open_zarr_result(
             result.path, result.shape, result.dtype, result.compression, result.force,

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roicli.exceptions import OutputError
-from roicli.storage import whole_chunks
-from roicli.storage.whole_chunks import WholeChunks
+from roicli.storage.zarr import whole_chunks
+from roicli.storage.zarr.whole_chunks import WholeChunks
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import roicli
-from roicli.storage import zarr_array
+from roicli.storage.zarr import array as zarr_array
 from tests.zarr_stores import MAPS, opened, refused, store, zarr
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from roicli.exceptions import OutputError
-from roicli.storage import zarr_place
 from roicli.storage.result_file import ResultFile, open_result
+from roicli.storage.zarr import place as zarr_place
 from tests.zarr_stores import MAPS, fsspec, opened, refused, store, write
 
 

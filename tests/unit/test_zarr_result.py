@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import roicli
 from roicli.exceptions import OutputError, ParameterError
-from roicli.storage import zarr_place, zarr_result
 from roicli.storage.result_file import ResultFile, open_result
+from roicli.storage.zarr import place as zarr_place
+from roicli.storage.zarr import result as zarr_result
 from tests.zarr_stores import MAPS, opened, store, write, zarr
 
 

@@ -24,10 +24,10 @@ from roicli.storage.output import RowSource, as_output_errors, check_disk
 from roicli.storage.part_file import PartFile
 from roicli.storage.resumable import ResumableRows, Resumption, find_kept, keep_rows
 from roicli.storage.row_file import FLUSH_BYTES
-from roicli.storage.whole_chunks import WholeChunks
-from roicli.storage.zarr_metadata import hold_back_metadata
-from roicli.storage.zarr_place import Place, open_folder, open_remote, writing
-from roicli.storage.zarr_store import import_zarr
+from roicli.storage.zarr.metadata import hold_back_metadata
+from roicli.storage.zarr.place import Place, open_folder, open_remote, writing
+from roicli.storage.zarr.store import import_zarr
+from roicli.storage.zarr.whole_chunks import WholeChunks
 from roicli.vocabulary import SIZE_CLASSES, Compression
 
 ROI_FEATURES = PREFERRED["result"]

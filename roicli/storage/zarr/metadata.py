@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from roicli.storage.zarr_store import METADATA_NAMES, import_zarr
+from roicli.storage.zarr.store import METADATA_NAMES, import_zarr
 
 
 def hold_back_metadata(store: Any) -> Any:

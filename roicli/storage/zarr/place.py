@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from roicli.exceptions import OutputError, RoicliError
 from roicli.storage.address import is_url
 from roicli.storage.output import is_same_file
-from roicli.storage.zarr_store import ROOT_NAMES, first_line, import_zarr, is_store, open_url
+from roicli.storage.zarr.store import ROOT_NAMES, first_line, import_zarr, is_store, open_url
 
 ENDING = ".zarr"
 

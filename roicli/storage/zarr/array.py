@@ -14,8 +14,8 @@ from roicli.storage.address import SEPARATOR, Address
 from roicli.storage.choosing import Candidate, choose_only
 from roicli.storage.npy import widen_bfloat16
 from roicli.storage.stored_array import BFLOAT16, check_numeric, precision_of
-from roicli.storage.zarr_bfloat16 import is_bfloat16
-from roicli.storage.zarr_store import (
+from roicli.storage.zarr.bfloat16 import is_bfloat16
+from roicli.storage.zarr.store import (
     import_zarr,
     list_arrays,
     name_codec,

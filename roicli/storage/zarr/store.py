@@ -104,7 +104,7 @@ def open_store(path: str) -> Any:
     Zarr's rule is that a missing chunk reads as the fill value, so a lost one would read as zeros.
     """
     zarr = import_zarr(path)
-    from roicli.storage.zarr_bfloat16 import register_bfloat16
+    from roicli.storage.zarr.bfloat16 import register_bfloat16
 
     register_bfloat16()
 

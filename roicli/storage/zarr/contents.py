@@ -13,9 +13,9 @@ from roicli.storage.address import Address, is_url
 from roicli.storage.attributes import plain_attributes
 from roicli.storage.contents import FileContents, StoredDataset, is_numeric
 from roicli.storage.stored_array import BFLOAT16_NAME, precision_of
-from roicli.storage.zarr_array import ZarrArray, address_of
-from roicli.storage.zarr_bfloat16 import is_bfloat16
-from roicli.storage.zarr_store import (
+from roicli.storage.zarr.array import ZarrArray, address_of
+from roicli.storage.zarr.bfloat16 import is_bfloat16
+from roicli.storage.zarr.store import (
     METADATA_NAMES,
     import_zarr,
     list_arrays,
