@@ -106,7 +106,7 @@ def measure_tasks(count: int) -> None:
 
 def measure_parts(folder: Path, count: int) -> None:
     """A run of ``count`` blocks of one RoI each: what a part costs besides its work."""
-    from roicli import cluster_run
+    from roicli import whole_result
 
     rng = np.random.default_rng(0)
     np.save(folder / "maps.npy", rng.normal(size=(count, 4, 8, 8)).astype(np.float32))
@@ -117,7 +117,7 @@ def measure_parts(folder: Path, count: int) -> None:
             while cluster.threads() < 2:
                 time.sleep(0.1)
         before = peak_mib(processes.scheduler.pid)
-        cluster_run.BLOCKS_A_THREAD = count
+        whole_result.BLOCKS_A_THREAD = count
         began = time.perf_counter()
         roicli.align(
             str(folder / "maps.npy"), str(folder / "rois.npy"), str(folder / "tiny.h5"),

@@ -1,4 +1,4 @@
-"""One block of RoIs as a task on a worker: addresses and row numbers in, a part on the disk."""
+"""One block of RoIs as a task: addresses and row numbers in, a part on shared storage out."""
 
 from __future__ import annotations
 
@@ -6,23 +6,54 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from roicli.cluster.outcome import Failure, Success, as_outcome
 from roicli.cluster.worker import name_of_worker
 from roicli.columns import VALUE_COLUMNS
-from roicli.datatypes import FloatArray, IntArray
-from roicli.exceptions import InputError, OutputError
+from roicli.datatypes import FloatArray, IntArray, OperatorSpec
+from roicli.exceptions import InputError
 from roicli.opened_run import Run, build_value_measurers, open_run
 from roicli.pipeline import run_operator
-from roicli.running import no_progress, run_and_write
+from roicli.running import no_progress, run_and_write, run_into
 from roicli.storage.file_state import FileState
 from roicli.storage.part_writer import PartLabel
+from roicli.storage.plan import check_waited_for
 from roicli.storage.result_file import NoWriter
 from roicli.storage.result_part import check_part, open_part
+from roicli.storage.shared_place import Folder, SharedPlace
 from roicli.verification import Verification
+
+if TYPE_CHECKING:
+    from roicli.storage.zarr.store_parts import StorePart
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the parts of a run go: the folder or URL ``place``, from the root of the file system.
+
+    A task stops where the plan at ``plan_key`` is gone, or has another ``token``. With ``metadata``
+    the place is a Zarr store, and its parts are chunks.
+    """
+
+    place: str
+    plan_key: str
+    token: str
+    metadata: Mapping[str, bytes] | None = None
+
+    def check_waited_for(self) -> None:
+        """Raise OutputError where nobody waits for these parts any more."""
+        check_waited_for(self.open(), self.plan_key, self.token)
+
+    def open(self) -> SharedPlace:
+        """The place itself."""
+        if self.metadata is None:
+            return Folder(self.place)
+        from roicli.storage.zarr.place import open_place
+
+        return open_place(self.place)
 
 
 @dataclass(frozen=True)
@@ -30,8 +61,8 @@ class Job:
     """What all blocks of a run share: where the inputs are, and how they are run.
 
     ``features`` and ``rois`` are addresses from the root of the file system; ``options`` are those
-    of the library's call; ``attributes`` and ``fingerprint`` those of every part. ``plan_path`` is
-    None where no parts are written; a task stops where the file is gone.
+    of the library's call; ``attributes`` and ``fingerprint`` those of every part. Without a
+    ``destination`` nothing is written.
     """
 
     operator: str
@@ -42,14 +73,14 @@ class Job:
     versions: dict[str, str]
     attributes: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: Mapping[str, str] = field(default_factory=dict)
-    plan_path: str | None = None
+    destination: Destination | None = None
 
 
 @dataclass(frozen=True)
 class BlockTask:
     """Rows of one block: ``first`` to ``stop``, or ``scattered`` (k,) where they are not together.
 
-    ``path`` is where the part goes.
+    ``part`` is its key at the destination.
     """
 
     job: Job
@@ -57,7 +88,7 @@ class BlockTask:
     first: int
     stop: int
     scattered: IntArray | None = None
-    path: str | None = None
+    part: str = ""
 
     @property
     def rows(self) -> IntArray:
@@ -85,21 +116,33 @@ def run_block(task: BlockTask) -> Success[BlockDone] | Failure:
 
 def _find_kept(task: BlockTask) -> BlockDone | None:
     """The part that an earlier run or a lost worker finished; a damaged one is made again."""
-    if task.path is None or not os.path.exists(task.path):
+    where = task.job.destination
+    if where is None:
         return None
     try:
-        check_part(task.path, task.rows, task.job.fingerprint)
-        with open_part(task.path) as part:
-            table = part.read_table("quantization_error", 0, len(part))
+        values = _check_chunks(task, where) if where.metadata else _check_file(task, where)
     except InputError:
         return None
-    names = table.dtype.names or ()
-    values = {c.name: table[c.name].copy() for c in VALUE_COLUMNS if c.name in names}
     return BlockDone(values, kept=True)
 
 
+def _check_chunks(task: BlockTask, where: Destination) -> Mapping[str, FloatArray]:
+    from roicli.storage.zarr.store_parts import check_store_part
+
+    return check_store_part(where.open(), _describe_chunks(task, {}))
+
+
+def _check_file(task: BlockTask, where: Destination) -> Mapping[str, FloatArray]:
+    path = os.path.join(where.place, task.part)
+    check_part(path, task.rows, task.job.fingerprint)
+    with open_part(path) as part:
+        table = part.read_table("quantization_error", 0, len(part))
+    names = table.dtype.names or ()
+    return {c.name: table[c.name].copy() for c in VALUE_COLUMNS if c.name in names}
+
+
 def _run(task: BlockTask) -> BlockDone:
-    job, rows = task.job, task.rows
+    job, rows, where = task.job, task.rows, task.job.destination
     run = open_run(job.operator, job.features, job.rois, job.options, rows)
     try:
         _check_files(run, job.files)
@@ -107,10 +150,12 @@ def _run(task: BlockTask) -> BlockDone:
         run.inputs.close()
         raise
     verification = None
-    if task.path is None:
+    if where is None:
         _measure(run)
+    elif where.metadata is None:
+        verification = _write_file(run, task, where)
     else:
-        verification = _write_part(run, task, rows)
+        verification = _write_chunks(run, task, where)
     return BlockDone(run.value_columns, verification)
 
 
@@ -135,18 +180,46 @@ def _measure(run: Run) -> None:
         run.inputs.check_unchanged()
 
 
-def _write_part(run: Run, task: BlockTask, rows: IntArray) -> Verification | None:
+def _write_file(run: Run, task: BlockTask, where: Destination) -> Verification | None:
     """Write under a name of this attempt's own, then rename: two attempts never meet."""
-    assert task.path is not None
-    folder, name = os.path.split(task.path)
-    mine = os.path.join(folder, f".{os.urandom(6).hex()}.{name}")
-    label = PartLabel(task.shard, rows, task.job.attributes, task.job.fingerprint)
-    spec = run.setting.pool if task.job.operator == "pool" else run.setting.align
-    options: Any = {**task.job.options, "progress": _stop_where_gone(task.job.plan_path)}
+    mine = os.path.join(where.place, f".{os.urandom(6).hex()}.{task.part}")
+    label = PartLabel(task.shard, task.rows, task.job.attributes, task.job.fingerprint)
     with _removed_on_failure(mine):
-        result = run_and_write(run, spec, mine, options, label)
-        os.replace(mine, task.path)
+        result = run_and_write(run, _spec(run, task), mine, _options(task, where), label)
+        os.replace(mine, os.path.join(where.place, task.part))
     return result.verification
+
+
+def _write_chunks(run: Run, task: BlockTask, where: Destination) -> Verification | None:
+    """Put the chunks that are this block's alone; two attempts put the same bytes."""
+    from roicli.storage.zarr.draft import join
+    from roicli.storage.zarr.place import open_place
+    from roicli.storage.zarr.store_parts import open_store_part
+
+    assert where.metadata is not None
+    draft = join(open_place(where.place), where.metadata)
+    part = _describe_chunks(task, run.value_columns)
+    return run_into(
+        lambda parameters: open_store_part(draft, part, where.check_waited_for),
+        run, _spec(run, task), None, _options(task, where),
+    ).verification  # fmt: skip
+
+
+def _describe_chunks(task: BlockTask, values: Mapping[str, FloatArray]) -> StorePart:
+    from roicli.storage.zarr.store_parts import StorePart
+
+    return StorePart(task.part, task.first, task.stop, task.job.fingerprint, values)
+
+
+def _spec(run: Run, task: BlockTask) -> OperatorSpec:
+    return run.setting.pool if task.job.operator == "pool" else run.setting.align
+
+
+def _options(task: BlockTask, where: Destination) -> Any:
+    def progress(done: int, total: int, size: int) -> None:
+        where.check_waited_for()
+
+    return {**task.job.options, "progress": progress}
 
 
 @contextmanager
@@ -157,11 +230,3 @@ def _removed_on_failure(path: str) -> Iterator[None]:
         with suppress(OSError):
             os.unlink(path)
         raise
-
-
-def _stop_where_gone(plan_path: str | None) -> Any:
-    def progress(done: int, total: int, size: int) -> None:
-        if plan_path is not None and not os.path.exists(plan_path):
-            raise OutputError(f"{plan_path}: the run was given up")
-
-    return progress

@@ -5,7 +5,6 @@ What travels are addresses and row numbers; maps are read and parts are written 
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -18,31 +17,23 @@ from roicli import provenance
 from roicli.block_task import BlockDone, BlockTask, Job, run_block
 from roicli.cluster.connection import Cluster, connect, parse_local
 from roicli.cluster.scheduling import run_tasks
-from roicli.columns import VALUE_COLUMNS, record_dtype
-from roicli.datatypes import Array, IntArray, OperatorSpec
+from roicli.columns import VALUE_COLUMNS
+from roicli.datatypes import Array, IntArray
 from roicli.exceptions import ParameterError
 from roicli.features import FeatureArgument, resolve_addresses
-from roicli.merging import merge
 from roicli.opened_run import Run, open_run, silent
 from roicli.parsing import parse_names
-from roicli.parts import cut_into_blocks, order_by_image
+from roicli.parts import split_rows
 from roicli.running import Result, check_outputs, no_progress, write_errors
 from roicli.settings import Note
-from roicli.shard_run import check_whole, describe_part, describe_whole
-from roicli.storage.address import Address, is_url, parse_address, path_from_root
-from roicli.storage.output import OUTPUT_FORMATS, replace_atomically
-from roicli.storage.parts_folder import PartsFolder, open_parts
+from roicli.shard_run import check_whole
+from roicli.storage.address import Address, parse_address, path_from_root
 from roicli.storage.places import check_place
 from roicli.storage.result_file import STDOUT
-from roicli.storage.virtual_result import VirtualPart, write_virtual
 from roicli.verification import Verification, join_verifications
 from roicli.vocabulary import Provider
+from roicli.whole_result import Whole, WholeResult, count_blocks, open_whole
 
-# Enough blocks that no worker waits long for the last one, and none that is lost costs much.
-BLOCKS_A_THREAD = 4
-LARGEST_PART_BYTES = 512 << 20
-# A virtual dataset takes 32 bytes and some microseconds for each piece of neighbouring rows.
-MOST_RUNS = 2_000_000
 # Options that are settled here, or that a task has its own of.
 SETTLED = (
     "dask", "shard", "resume", "verify_inputs", "force", "note", "progress", "stage_times",
@@ -58,7 +49,6 @@ def run_on_cluster(
     options: Mapping[str, Any],
 ) -> Result:
     """As ``align``, ``pool`` or ``errors``, with the blocks of the RoIs run on a cluster."""
-    note: Note = options.get("note", silent)
     _check_arguments(operator, features, rois, output, options)
     with ExitStack() as stack:
         cluster: Cluster | None = None
@@ -78,9 +68,8 @@ def run_on_cluster(
         spec = run.setting.pool if operator == "pool" else run.setting.align
         check_whole(run, spec, options)
         assert output is not None
-        keep = bool(options.get("resume"))
-        folder = stack.enter_context(open_parts(output, keep, bool(options.get("force")), note))
-        return _run_operator(cluster, run, spec, folder, (features, rois), options)
+        whole, result = stack.enter_context(open_whole(run, spec, output, options))
+        return _run_operator(cluster, run, result, whole, (features, rois), options)
 
 
 def _check_arguments(
@@ -101,9 +90,10 @@ def _check_arguments(
         raise ParameterError("--verify-inputs does not go with --dask")
     if operator == "errors":
         return
-    if output in (None, STDOUT) or is_url(str(output)):
+    if output in (None, STDOUT):
         raise ParameterError(
-            f"--dask writes parts beside a file, found output {output!r}", "give -o a file"
+            f"--dask writes to shared storage, found output {output!r}",
+            "give -o a file, or the URL of a Zarr store",
         )
     check_place(str(output), [], bool(options.get("force")))
 
@@ -111,39 +101,32 @@ def _check_arguments(
 def _run_operator(
     cluster: Cluster,
     run: Run,
-    spec: OperatorSpec,
-    folder: PartsFolder,
+    result: WholeResult,
+    whole: Whole,
     inputs: tuple[Any, Any],
     options: Mapping[str, Any],
 ) -> Result:
     """Every block to a part, then the parts to the result."""
-    parameters = describe_whole(run, spec, options)  # type: ignore[arg-type]
-    shape, dtype = tuple(parameters["result_shape"]), np.dtype(parameters["dtype"])
-    label = describe_part(run, parameters, options, "", np.empty(0, np.int64))  # type: ignore[arg-type]
-    row_bytes = math.prod(shape[1:]) * dtype.itemsize
-    wanted = _count_blocks(len(run.inputs.rois), row_bytes, cluster.threads())
-    keep, force = bool(options.get("resume")), bool(options.get("force"))
-    folder.begin(wanted, label.fingerprint, keep, force)
+    blocks = result.begin(cluster.threads())
     job = replace(
         _make_job(cluster, run, *inputs, options),
-        attributes=label.attributes,
-        fingerprint=label.fingerprint,
-        plan_path=os.path.abspath(folder.plan_path),
+        attributes=whole.attributes,
+        fingerprint=whole.fingerprint,
+        destination=result.destination(),
     )
-    blocks = plan_blocks(run.inputs.rois.batch_index, folder.count)
     tasks = [
-        replace(task, path=os.path.abspath(folder.part_path(number)))
+        replace(task, part=result.part_key(number))
         for number, task in enumerate(make_tasks(job, blocks), 1)
     ]
-    verified = _run_tasks(cluster, run, tasks, blocks, row_bytes, options)
+    verified = _run_tasks(cluster, run, tasks, blocks, whole.row_bytes, options)
     run.inputs.check_unchanged()
-    _join(run, folder, blocks, shape, dtype, label.attributes, force, options)
+    result.publish(blocks)
     table = run.error_table()
-    write_errors(table, parameters, options)
+    write_errors(table, whole.parameters, options)
     verification = join_verifications(verified) if verified else None
     if verification:
         options.get("note", silent)(str(verification))
-    return Result(run.operator, table, parameters, None, folder.target, verification)
+    return Result(run.operator, table, whole.parameters, None, result.target, verification)
 
 
 def _run_errors(
@@ -156,28 +139,14 @@ def _run_errors(
     """The value columns of every block, gathered here."""
     check_whole(run, run.setting.align, {"values": True})
     job = _make_job(cluster, run, features, rois, options)
-    blocks = plan_blocks(
-        run.inputs.rois.batch_index, _count_blocks(len(run.inputs.rois), 0, cluster.threads())
-    )
+    batch_index = run.inputs.rois.batch_index
+    blocks = split_rows(batch_index, count_blocks(len(batch_index), cluster.threads()))
     _run_tasks(cluster, run, make_tasks(job, blocks), blocks, 0, {**options, "values": True})
     run.inputs.check_unchanged()
     parameters = provenance.describe_run(run, None, run.pyramid.compute_dtype)
     table = run.error_table()
     write_errors(table, parameters, options)
     return Result("errors", table, parameters)
-
-
-def _count_blocks(rois: int, row_bytes: int, threads: int) -> int:
-    """Several for every thread, and none whose part is larger than it should be."""
-    wanted = max(BLOCKS_A_THREAD * threads, math.ceil(rois * row_bytes / LARGEST_PART_BYTES))
-    return max(1, min(wanted, rois))
-
-
-def plan_blocks(batch_index: IntArray, count: int) -> list[IntArray]:
-    """The rows of each block, ascending; blocks without a RoI stay, so that numbers do not move."""
-    order = order_by_image(batch_index)
-    cuts = cut_into_blocks(batch_index[order], count).tolist()
-    return [np.sort(order[cuts[n] : cuts[n + 1]]) for n in range(count)]
 
 
 def make_tasks(job: Job, blocks: Sequence[IntArray]) -> list[BlockTask]:
@@ -248,44 +217,3 @@ def _run_tasks(
     if kept:
         options.get("note", silent)(f"{kept:,} of {len(tasks):,} parts were there and whole")
     return verified
-
-
-def _count_runs(blocks: Sequence[IntArray]) -> int:
-    """How many pieces of neighbouring rows the blocks have together."""
-    return sum(1 + int(np.count_nonzero(np.diff(rows) != 1)) for rows in blocks)
-
-
-def _join(
-    run: Run,
-    folder: PartsFolder,
-    blocks: Sequence[IntArray],
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    attributes: Mapping[str, Any],
-    force: bool,
-    options: Mapping[str, Any],
-) -> None:
-    """An HDF5 file stands on the parts; an .npy file or a Zarr store holds their rows.
-
-    So does an HDF5 file without RoIs, and one whose RoIs are strewn over the parts so finely that a
-    virtual dataset would take long to open.
-    """
-    is_hdf5 = OUTPUT_FORMATS[os.path.splitext(folder.target)[1].lower()] == "hdf5"
-    if not is_hdf5 or shape[0] == 0 or _count_runs(blocks) > MOST_RUNS:
-        paths = [folder.part_path(number + 1) for number in range(len(blocks))]
-        merge(paths, folder.target, force=force, compression=options.get("compression", "none"))
-        return
-    rois_dtype = np.result_type(run.inputs.rois_dtype, np.float32)
-    count = shape[0]
-    datasets: dict[str, Any] = {
-        "roi_features": (shape, dtype),
-        "rois": ((count, 5), rois_dtype),
-        "quantization_error": ((count,), record_dtype(run.error_table().columns)),
-    }
-    parts = [
-        VirtualPart(folder.part_name(number), rows)
-        for number, rows in enumerate(blocks, 1)
-        if len(rows)
-    ]
-    with folder.publish(), replace_atomically(folder.target, force) as temporary:
-        write_virtual(temporary, folder.target, datasets, parts, attributes)

@@ -80,3 +80,12 @@ def rows_of_shard(batch_index: IntArray, shard: Shard) -> IntArray:
     order = order_by_image(batch_index)
     cuts = cut_into_blocks(batch_index[order], shard.count)
     return np.sort(order[cuts[shard.number - 1] : cuts[shard.number]])
+
+
+def cut_at_multiples(total: int, count: int, step: int) -> list[tuple[int, int]]:
+    """Rows 0 to ``total`` as ``count`` neighbouring blocks (start, stop) of whole steps, as even as
+    steps allow; the last step may be shorter, and blocks may be empty.
+    """
+    steps = -(-total // step)
+    cuts = [min(steps * number // count * step, total) for number in range(count + 1)]
+    return list(itertools.pairwise(cuts))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,22 +96,39 @@ def run_and_write(
     options: RunOptions,
     label: PartLabel | None = None,
 ) -> Result:
-    """Run, write, and give the result; the files are closed whatever happens.
+    """Run, write to ``output`` or to memory, and give the result; the files are closed whatever
+    happens.
 
     With ``label`` the run's RoIs are a block, and what is written is a part of the whole result.
     """
+
+    @contextmanager
+    def open_sink(parameters: Mapping[str, Any]) -> Iterator[ResultWriter]:
+        checksums = {"row_crc32": np.zeros(len(run.inputs.rois))} if label else {}
+        dtype = np.dtype(parameters["dtype"])
+        with _open_writer(run, output, parameters, options, checksums) as opened:
+            yield PartWriter(opened, label, dtype, checksums["row_crc32"]) if label else opened
+
+    return run_into(open_sink, run, spec, output, options)
+
+
+def run_into(
+    open_sink: Callable[[Mapping[str, Any]], AbstractContextManager[ResultWriter]],
+    run: Run,
+    spec: OperatorSpec,
+    output: str | None,
+    options: RunOptions,
+) -> Result:
+    """As ``run_and_write``; ``open_sink`` is told the parameters and opens what takes the rows."""
     try:
         if isinstance(spec, AlignSpec):
             check_align_memory(run, spec)
         check_outputs(run.inputs, output, options)
         measurers = build_value_measurers(run) if options.get("values") else None
         verifier = build_verifier(run, spec, options.get("verify"))
-        dtype = result_dtype(run, options)
         shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
-        parameters = provenance.describe_run(run, spec, dtype, shape)
-        checksums = {"row_crc32": np.zeros(shape[0])} if label else {}
-        with _open_writer(run, output, parameters, options, checksums) as opened:
-            writer = PartWriter(opened, label, dtype, checksums["row_crc32"]) if label else opened
+        parameters = provenance.describe_run(run, spec, result_dtype(run, options), shape)
+        with open_sink(parameters) as writer:
             run_operator(
                 run.pyramid, run.inputs.rois, run.inputs.map_of_roi, run.scaled(spec), run.engine,
                 writer, measurers, options.get("progress", no_progress),
@@ -119,9 +136,9 @@ def run_and_write(
             )  # fmt: skip
             run.inputs.check_unchanged()
             table = run.error_table()
-            writer.finish(_tables_beside(run, table), provenance.flatten(parameters))
+            writer.finish(tables_beside(run, table), provenance.flatten(parameters))
             write_errors(table, parameters, options)
-        kept = opened.array if isinstance(opened, MemoryWriter) else None
+        kept = writer.array if isinstance(writer, MemoryWriter) else None
         verification = verifier.summary() if verifier else None
         if verification:
             options.get("note", silent)(str(verification))
@@ -152,7 +169,7 @@ def _open_writer(
     if output is None:
         return nullcontext(MemoryWriter(shape, dtype))
     records = record_dtype(run.error_table().columns)
-    beside = records.itemsize + 5 * _stored_rois_dtype(run).itemsize
+    beside = records.itemsize + 5 * stored_rois_dtype(run).itemsize
     return open_result(
         ResultFile(
             output,
@@ -194,16 +211,17 @@ def _plan_resumption(
     )
 
 
-def _tables_beside(run: Run, table: ErrorTable) -> dict[str, RowSource]:
-    """What stands beside the features in an HDF5 result."""
-    rois, dtype = run.inputs.rois, _stored_rois_dtype(run)
+def tables_beside(run: Run, table: ErrorTable) -> dict[str, RowSource]:
+    """What stands beside the features in an HDF5 file or a Zarr store."""
+    rois, dtype = run.inputs.rois, stored_rois_dtype(run)
     return {
         "rois": lambda start, stop: rois.take(slice(start, stop)).as_rows(dtype),
         "quantization_error": lambda start, stop: table.records(slice(start, stop)),
     }
 
 
-def _stored_rois_dtype(run: Run) -> np.dtype[Any]:
+def stored_rois_dtype(run: Run) -> np.dtype[Any]:
+    """The dtype of the RoIs that stand beside the features."""
     return np.result_type(run.inputs.rois_dtype, np.float32)
 
 

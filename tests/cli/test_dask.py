@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import roicli
-from roicli import cluster_run
+from roicli import cluster_run, whole_result
 from roicli.cluster import connection, scheduling
 from roicli.cluster.connection import parse_local
 from roicli.exceptions import ParameterError
@@ -92,7 +92,7 @@ def test_rois_in_no_order_levels_from_a_file_and_text(dask: tuple[str, str]) -> 
 def test_rois_too_finely_strewn_for_a_virtual_result(
     dask: tuple[str, str], inputs: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_run, "MOST_RUNS", 4)
+    monkeypatch.setattr(whole_result, "MOST_RUNS", 4)
     arguments = ("align", FEATURES, ROIS, *SCALE, "--compression", "lzf", "-q")
     succeed(*arguments, "-o", "one.h5")
     succeed(*arguments, "-o", "many.h5", *dask)
@@ -187,7 +187,7 @@ def wait_for_tasks() -> None:
 
 def keep_parts(dask: tuple[str, str], monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     """A resumable run that is interrupted with some of its parts there."""
-    monkeypatch.setattr(cluster_run, "BLOCKS_A_THREAD", 3)
+    monkeypatch.setattr(whole_result, "BLOCKS_A_THREAD", 3)
     monkeypatch.setattr(scheduling, "WAITING_A_THREAD", 1)
 
     def stop(done: int, total: int, size: int) -> None:

@@ -40,7 +40,8 @@ ORDER = (
     "cluster",
     "analyses",
     "report",
-    "running", "shard_run", "block_task", "cluster_run", "api", "looking", "benchmark",
+    "running", "shard_run", "block_task", "whole_result", "cluster_run",
+    "api", "looking", "benchmark",
     "cli", "__main__",
 )  # fmt: skip
 

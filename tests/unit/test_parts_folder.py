@@ -6,7 +6,9 @@ import pytest
 
 from roicli.exceptions import InputError, OutputError
 from roicli.storage.part_file import PartFile
-from roicli.storage.parts_folder import PartsFolder, open_parts
+from roicli.storage.parts_folder import open_parts, publish_parts
+from roicli.storage.plan import Plan
+from roicli.storage.shared_place import Folder
 
 SAME = {"operator": "align"}
 
@@ -21,6 +23,11 @@ def touch(path, text="x"):
         stream.write(text)
 
 
+def at(plan, number):
+    """Where a part stands."""
+    return os.path.join(plan.place.path, plan.part_key(number))
+
+
 def interrupt(error, keep, parts=1, notes=None):
     """A run of four parts that an error ends when some of them are there."""
     told = [] if notes is None else notes
@@ -29,7 +36,7 @@ def interrupt(error, keep, parts=1, notes=None):
         with open_parts("o.h5", keep, False, told.append) as opened:
             opened.begin(4, SAME, keep, False)
             for number in range(1, parts + 1):
-                touch(opened.part_path(number))
+                touch(at(opened, number))
             raise error
 
     with pytest.raises(type(error)):
@@ -46,10 +53,10 @@ def begin(keep=False, force=False, count=4, found=SAME):
 def test_parts_take_the_results_place_together():
     with open_parts("o.h5", False, False, print) as opened:
         opened.begin(2, SAME, False, False)
-        touch(opened.part_path(1))
-        touch(opened.part_path(2))
-        touch(os.path.join(opened.path, ".stray"))
-        with opened.publish():
+        touch(at(opened, 1))
+        touch(at(opened, 2))
+        touch(os.path.join(opened.place.path, ".stray"))
+        with publish_parts(opened):
             touch("o.h5")
     assert sorted(os.listdir(".")) == ["o.h5", "o.h5.parts"]
     assert sorted(os.listdir("o.h5.parts")) == ["0001.h5", "0002.h5"]
@@ -62,8 +69,8 @@ def test_a_result_that_cannot_be_written_leaves_the_old_one():
     def write():
         with open_parts("o.h5", False, True, print) as opened:
             opened.begin(1, SAME, False, True)
-            touch(opened.part_path(1), "new")
-            with opened.publish():
+            touch(at(opened, 1), "new")
+            with publish_parts(opened):
                 raise OutputError("full")
 
     with pytest.raises(OutputError, match="full"):
@@ -107,7 +114,9 @@ def test_kept_parts_are_another_runs_or_neither_thrown_away_nor_taken():
     assert begin(force=True, count=2) == (2, [])
 
 
-@pytest.mark.parametrize("plan", ["", "{", "[]", '{"plan": 2}', '{"plan": 1, "count": "x"}'])
+@pytest.mark.parametrize(
+    "plan", ["", "{", "[]", '{"plan": 1}', '{"plan": 2}', '{"plan": 2, "count": "x"}']
+)
 def test_a_plan_that_cannot_be_read_is_no_plan(plan):
     os.mkdir(".o.h5.parts")
     touch(".o.h5.parts/plan.json", plan)
@@ -124,6 +133,6 @@ def test_two_runs_to_one_name_and_rows_kept_by_one_machine():
 
 
 def test_names_sort_as_numbers():
-    opened = PartsFolder("o.h5")
+    opened = Plan("o.h5", Folder("."))
     opened.count = 12_345
     assert [opened.part_name(number) for number in (1, 12_345)] == ["00001.h5", "12345.h5"]

@@ -8,6 +8,7 @@ import pytest
 from roicli.exceptions import OutputError
 from roicli.storage.result_file import ResultFile, open_result
 from roicli.storage.zarr import place as zarr_place
+from roicli.storage.zarr import publishing
 from tests.zarr_stores import MAPS, fsspec, opened, refused, store, write
 
 
@@ -77,7 +78,7 @@ def test_what_a_url_refuses_is_one_line(memory_url, monkeypatch):
 
 def place_refused(path, taken=(), force=False):
     with pytest.raises(OutputError) as caught:
-        zarr_place.check_place(str(path), list(map(str, taken)), force, (".h5", ".zarr"))
+        publishing.check_place(str(path), list(map(str, taken)), force, (".h5", ".zarr"))
     return str(caught.value)
 
 
@@ -93,19 +94,19 @@ def test_places_that_a_store_must_not_go_to(tmp_path):
     assert "would overwrite" in place_refused(tmp_path / "in.zarr", [tmp_path / "in.zarr"], True)
     inner = tmp_path / "in.zarr" / "inner"
     assert "would overwrite" in place_refused(tmp_path / "in.zarr", [inner], True)
-    zarr_place.check_place(str(tmp_path / "r.zarr"), [str(inner)], False, ())
+    publishing.check_place(str(tmp_path / "r.zarr"), [str(inner)], False, ())
 
 
 def test_urls_that_a_store_must_not_go_to(memory_url):
     assert "unknown ending '.h5'" in place_refused("memory://x.h5")
-    zarr_place.check_place(memory_url, [], False, ())
+    publishing.check_place(memory_url, [], False, ())
     write(memory_url, np.ones((1, 1, 1, 1), np.float32))
     assert "exists already" in place_refused(memory_url)
     assert "would overwrite" in place_refused(memory_url, [memory_url], True)
-    zarr_place.check_place(memory_url, [], True, ())
+    publishing.check_place(memory_url, [], True, ())
     system, path = fsspec.core.url_to_fs(memory_url)
     system.rm_file(f"{path}/zarr.json")  # what a killed run leaves
-    zarr_place.check_place(memory_url, [], True, ())
+    publishing.check_place(memory_url, [], True, ())
     system.pipe_file(f"{path}/thesis.tex", b"x")
     assert "is no Zarr store" in place_refused(memory_url, force=True)
 

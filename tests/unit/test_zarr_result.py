@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 import roicli
 from roicli.exceptions import OutputError, ParameterError
 from roicli.storage.result_file import ResultFile, open_result
-from roicli.storage.zarr import place as zarr_place
-from roicli.storage.zarr import result as zarr_result
+from roicli.storage.zarr import draft, publishing
 from tests.zarr_stores import MAPS, opened, store, write, zarr
 
 
@@ -29,7 +28,7 @@ from tests.zarr_stores import MAPS, opened, store, write, zarr
 def test_a_result_reads_back_as_it_was(
     tmp_path, monkeypatch, compression, shape, dtype, chunk_bytes, seed
 ):
-    monkeypatch.setattr(zarr_result, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(draft, "CHUNK_BYTES", chunk_bytes)
     values = np.random.default_rng(seed).normal(size=shape).astype(dtype)
     values[::2] = 0  # chunks that zarr would leave out by itself
     order = np.random.default_rng(seed).permutation(len(values))
@@ -44,7 +43,7 @@ def test_a_result_reads_back_as_it_was(
 
 
 def test_tables_and_attributes_stand_beside_the_features(tmp_path, monkeypatch):
-    monkeypatch.setattr(zarr_result, "CHUNK_BYTES", 200)
+    monkeypatch.setattr(draft, "CHUNK_BYTES", 200)
     values, rois = np.zeros((11, 1, 2, 2), np.float32), MAPS.reshape(-1)[:55].reshape(11, 5)
     records = np.array([(k, k / 3, [b"small", b"large"][k % 2]) for k in range(11)],
                        [("roi", "i8"), ("iou", "f8"), ("size_class", "S6")])  # fmt: skip
@@ -136,7 +135,7 @@ def test_a_rename_that_fails_puts_the_old_store_back(tmp_path, monkeypatch):
             raise OSError(5, "Input/output error")
         rename(source, place)
 
-    monkeypatch.setattr(zarr_place.os, "rename", fail)
+    monkeypatch.setattr(publishing.os, "rename", fail)
     with pytest.raises(OutputError, match=r"r\.zarr: cannot be written: Input/output error"):
         write(target, values, force=True)
     np.testing.assert_array_equal(opened(target).read_all(), MAPS)
@@ -198,7 +197,7 @@ def test_h5_and_zarr_hold_the_same_error_table(tmp_path):
 
 
 def test_rows_share_the_chunks_evenly(tmp_path, monkeypatch):
-    monkeypatch.setattr(zarr_result, "CHUNK_BYTES", 4 * 6)
+    monkeypatch.setattr(draft, "CHUNK_BYTES", 4 * 6)
     write(tmp_path / "r.zarr", np.ones((13, 1, 1, 1), np.float32))
     held = zarr.open_group(str(tmp_path / "r.zarr"), mode="r")["roi_features"]
     assert held.chunks == (5, 1, 1, 1)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
 from roicli.storage.zarr.store import METADATA_NAMES, import_zarr
 
 
-def hold_back_metadata(store: Any) -> Any:
+def hold_back_metadata(store: Any, metadata: Mapping[str, bytes] | None = None) -> Any:
     """The store with a dictionary ``metadata`` of what is not in it yet; chunks go in at once.
 
     ``unflushed_bytes`` counts them, and ``take_unflushed()`` gives their keys and forgets them.
+    ``checksums`` are kept where ``metadata`` is another machine's: the CRC-32 of each chunk by key.
     """
     zarr = import_zarr(str(store))
 
@@ -19,7 +22,8 @@ def hold_back_metadata(store: Any) -> Any:
 
         def __init__(self, store: Any) -> None:
             super().__init__(store)
-            self.metadata: dict[str, bytes] = {}
+            self.metadata: dict[str, bytes] = dict(metadata or {})
+            self.checksums: dict[str, int] = {}
             self.unflushed_bytes = 0
             self._unflushed: list[str] = []
 
@@ -32,6 +36,8 @@ def hold_back_metadata(store: Any) -> Any:
                 self.metadata[key] = value.to_bytes()
                 return
             await self._store.set(key, value)
+            if metadata is not None:
+                self.checksums[key] = zlib.crc32(value.as_numpy_array())
             self._unflushed.append(key)
             self.unflushed_bytes += len(value)
 

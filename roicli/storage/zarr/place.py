@@ -1,89 +1,111 @@
-"""Where a Zarr result is written: a folder that is renamed at the end, or a URL.
-
-A store's metadata is written last, the root's at the very end: until then nothing there opens as
-an array or a group. A folder has its final name only then; a URL's store knows no rename.
-"""
+"""Places that a Zarr result is written to: a folder, or a URL."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import shutil
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from roicli.exceptions import OutputError, RoicliError
 from roicli.storage.address import is_url
-from roicli.storage.output import is_same_file
-from roicli.storage.zarr.store import ROOT_NAMES, first_line, import_zarr, is_store, open_url
+from roicli.storage.shared_place import Folder, SharedPlace
+from roicli.storage.zarr.store import ROOT_NAMES, first_line, import_zarr, open_url
 
-ENDING = ".zarr"
+# Below it stand the plan and the records of a store that many machines fill, until it is whole.
+PARTS_PREFIX = ".roicli/"
 
 
-class Place(Protocol):
-    """A store that is being written."""
+class StorePlace(SharedPlace, Protocol):
+    """A place that a store is written to."""
 
     def open(self) -> Any:
         """The zarr store, for writing."""
-
-    def put(self, key: str, data: bytes) -> None:
-        """Write a key's bytes past the library."""
 
     def flush(self, keys: list[str]) -> None:
-        """Bring what was written to ``keys`` to the disk, where there is one here."""
+        """Bring what the library wrote to ``keys`` to the disk, where there is one here."""
 
 
-class Folder:
-    """A store in a folder of this machine."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
+class StoreFolder(Folder):
+    """A store in a folder."""
 
     def open(self) -> Any:
         """The zarr store, for writing."""
-        return import_zarr(self._path).storage.LocalStore(self._path)
-
-    def put(self, key: str, data: bytes) -> None:
-        """Write a key's bytes past the library."""
-        path = os.path.join(self._path, key)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as stream:
-            stream.write(data)
-        self.flush([key])
+        return import_zarr(self.path).storage.LocalStore(self.path)
 
     def flush(self, keys: list[str]) -> None:
         """Bring files to the disk and let go of their pages, as ``RowFile`` does."""
         for key in keys:
-            _flush(os.path.join(self._path, key))
+            flush(self._at(key))
 
     def flush_folders(self) -> None:
         """Bring the names of the files to the disk."""
-        for folder, _, _ in os.walk(self._path):
-            _flush(folder)
+        for folder, _, _ in os.walk(self.path):
+            flush(folder)
 
 
 class Remote:
-    """A store at a URL."""
+    """A store at a URL, where nothing can be locked."""
+
+    is_locked = False
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.path = url
+        self._system, self._root = file_system(url)
 
     def open(self) -> Any:
         """The zarr store, for writing."""
-        return open_url(self._url, read_only=False)
-
-    def put(self, key: str, data: bytes) -> None:
-        """Write a key's bytes past the library."""
-        system, path = _file_system(self._url)
-        system.pipe_file(f"{path}/{key}", data)
+        return open_url(self.path, read_only=False)
 
     def flush(self, keys: list[str]) -> None:
         """A request that was answered is done."""
 
+    def read(self, key: str) -> bytes | None:
+        """What the key holds; None where there is none."""
+        with writing(self.path), contextlib.suppress(FileNotFoundError):
+            return bytes(self._system.cat_file(f"{self._root}/{key}"))
+        return None
 
-def _file_system(url: str) -> tuple[Any, str]:
+    def put(self, key: str, data: bytes) -> None:
+        """Write a key past the library."""
+        with writing(self.path):
+            self._system.pipe_file(f"{self._root}/{key}", data)
+
+    def list_keys(self, prefix: str) -> set[str]:
+        """The keys directly below ``prefix``, without it."""
+        with writing(self.path), contextlib.suppress(FileNotFoundError):
+            # Other machines write there too, so what was listed before is no answer.
+            self._system.invalidate_cache()
+            found = self._system.ls(f"{self._root}/{prefix}".rstrip("/"), detail=False)
+            return {name.rstrip("/").rpartition("/")[2] for name in found}
+        return set()
+
+    def remove(self, key: str) -> None:
+        """Remove a key, where it is there."""
+        with writing(self.path), contextlib.suppress(FileNotFoundError):
+            self._system.rm_file(f"{self._root}/{key}")
+
+    def make(self) -> None:
+        """Make room: a URL has no empty place."""
+        self.remove_all()
+
+    def remove_all(self, prefix: str = "") -> None:
+        """Remove what is there, or below a prefix. The root's metadata goes first: what is left for
+        a moment must not look whole.
+        """
+        for name in () if prefix else ROOT_NAMES:
+            self.remove(name)
+        with writing(self.path), contextlib.suppress(FileNotFoundError):
+            self._system.invalidate_cache()
+            self._system.rm(f"{self._root}/{prefix}".rstrip("/"), recursive=True)
+
+
+def open_place(path: str) -> StorePlace:
+    """The place that a folder's path or a URL names."""
+    return Remote(path) if is_url(path) else StoreFolder(path)
+
+
+def file_system(url: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path in it."""
     import fsspec
 
@@ -92,7 +114,8 @@ def _file_system(url: str) -> tuple[Any, str]:
     return system, path.rstrip("/")
 
 
-def _flush(path: str) -> None:
+def flush(path: str) -> None:
+    """Bring a file or a folder's names to the disk; a file's pages go."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -111,145 +134,7 @@ def writing(path: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = getattr(error, "strerror", None) or first_line(error)
-        raise OutputError(f"{path}: cannot be written: {reason}") from error
-
-
-def check_place(path: str, taken: Iterable[str], force: bool, endings: tuple[str, ...]) -> None:
-    """Raise OutputError unless a Zarr result may be written to ``path``; as ``check_output``."""
-    import_zarr(path)
-    target = path.rstrip("/")
-    if Path(target).suffix.lower() != ENDING:
-        raise OutputError(
-            f"{path}: unknown ending {Path(target).suffix!r}, expected one of: {' '.join(endings)}",
-            f"a URL is written as a Zarr store, with a name that ends in {ENDING}",
-        )
-    for source in taken:
-        if _lies_within(source, target):
-            raise OutputError(
-                f"{path}: would overwrite {source}, which this run uses", "name another store"
-            )
-    if is_url(path):
-        with writing(path):
-            found = _list_url(path)
-    else:
-        found = _look_at(target)
-    if found == "other":
-        raise OutputError(f"{path}: exists and is no Zarr store", "name another store")
-    if found and not force:
-        raise OutputError(f"{path}: exists already", "add --force to replace it, or name another")
-
-
-def _lies_within(source: str, target: str) -> bool:
-    """Whether an input is the place itself, or a store inside it."""
-    if is_url(source) or is_url(target):
-        return f"{source.rstrip('/')}/".startswith(f"{target}/")
-    if is_same_file(source, target):
-        return True
-    return os.path.realpath(source).startswith(f"{os.path.realpath(target)}{os.sep}")
-
-
-def _list_url(url: str) -> str:
-    """What a URL holds: nothing (""), a "store", or something "other"."""
-    system, path = _file_system(url)
-    if any(system.exists(f"{path}/{name}") for name in ROOT_NAMES):
-        return "store"
-    held = system.find(path) if system.exists(path) else []
-    # A run that was killed leaves chunks without metadata.
-    leftover = all(key.removeprefix(f"{path}/").startswith(LEFTOVERS) for key in held)
-    return "" if not held else "store" if leftover else "other"
-
-
-LEFTOVERS = ("roi_features/", "rois/", "quantization_error/")
-
-
-def _look_at(target: str) -> str:
-    """What a local name holds, as ``_list_url``. Raises OutputError where it cannot be written."""
-    parent = Path(target).parent
-    if not parent.is_dir():
-        raise OutputError(f"{target}: the folder {parent} does not exist")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{target}: the folder {parent} cannot be written to")
-    if not os.path.lexists(target):
-        return ""
-    return "store" if is_store(target) else "other"
-
-
-@contextlib.contextmanager
-def open_folder(folder: str, target: str, force: bool) -> Iterator[Folder]:
-    """A new store in ``folder``, which is renamed to ``target`` when the block ends well.
-
-    On any error or interruption the folder is removed, as is what a killed run left in it.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    _bring_back(f"{folder}.old", target, force)
-    os.mkdir(folder)
-    try:
-        place = Folder(folder)
-        yield place
-        place.flush_folders()
-        _move(folder, target, force)
-        _flush(os.path.dirname(target) or ".")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _bring_back(old: str, target: str, force: bool) -> None:
-    """Give a store its name back that a killed run had moved away and not yet replaced."""
-    if not os.path.lexists(old):
-        return
-    if os.path.lexists(target):
-        shutil.rmtree(old)
-        return
-    os.rename(old, target)
-    if not force:
-        raise OutputError(
-            f"{target}: a run that was to replace it was killed; the old store is back",
-            "add --force to replace it",
-        )
-
-
-def _move(folder: str, target: str, force: bool) -> None:
-    """Rename the folder; a store that has the name is moved away before and removed after."""
-    if force and os.path.lexists(target):
-        if not is_store(target):
-            raise OutputError(f"{target}: exists and is no Zarr store", "name another store")
-        old = f"{folder}.old"
-        os.rename(target, old)
-        try:
-            os.rename(folder, target)
-        except BaseException:
-            os.rename(old, target)
-            raise
-        if os.path.islink(old):
-            os.unlink(old)
-        else:
-            shutil.rmtree(old)
-        return
-    try:
-        os.rename(folder, target)
-    except OSError as error:
-        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise OutputError(
-                f"{target}: another run wrote it meanwhile", "add --force to replace it"
-            ) from None
-        raise
-
-
-@contextlib.contextmanager
-def open_remote(url: str, force: bool) -> Iterator[Remote]:
-    """A new store at ``url``; on any error or interruption what was written is removed."""
-    with writing(url):
-        system, path = _file_system(url)
-        if force and system.exists(path):
-            # The root's metadata first: what is being removed must not look whole.
-            for name in ROOT_NAMES:
-                if system.exists(f"{path}/{name}"):
-                    system.rm_file(f"{path}/{name}")
-            system.rm(path, recursive=True)
-    try:
-        yield Remote(url)
-    except BaseException:
-        # What cannot be removed has no metadata, so it is no result; the error is told.
-        with contextlib.suppress(Exception):
-            system.rm(path, recursive=True)
-        raise
+        # Whatever a network raises may pass, as what a disk does; drivers have errors of their own.
+        is_remote = is_url(path) and not isinstance(error, OSError)
+        cause = ConnectionError(reason) if is_remote else error
+        raise OutputError(f"{path}: cannot be written: {reason}") from cause
