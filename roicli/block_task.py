@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,14 @@ from roicli.cluster.outcome import Failure, Success, as_outcome
 from roicli.cluster.worker import name_of_worker
 from roicli.columns import VALUE_COLUMNS
 from roicli.datatypes import FloatArray, IntArray, OperatorSpec
-from roicli.exceptions import InputError
+from roicli.exceptions import InputError, OutputError
 from roicli.opened_run import Run, build_value_measurers, open_run
 from roicli.pipeline import run_operator
 from roicli.running import no_progress, run_and_write, run_into
 from roicli.storage.file_state import FileState
 from roicli.storage.part_writer import PartLabel
-from roicli.storage.plan import check_waited_for
-from roicli.storage.result_file import NoWriter
+from roicli.storage.plan import is_waited_for
+from roicli.storage.result_file import NoWriter, ResultWriter
 from roicli.storage.result_part import check_part, open_part
 from roicli.storage.shared_place import Folder, SharedPlace
 from roicli.verification import Verification
@@ -44,8 +44,12 @@ class Destination:
     metadata: Mapping[str, bytes] | None = None
 
     def check_waited_for(self) -> None:
-        """Raise OutputError where nobody waits for these parts any more."""
-        check_waited_for(self.open(), self.plan_key, self.token)
+        """Raise OutputError where nobody waits for these parts any more, or ever did here."""
+        if not is_waited_for(self.open(), self.plan_key, self.token):
+            raise OutputError(
+                f"{self.place}: {name_of_worker()} does not find there what the run began with",
+                "give -o a place that every worker sees alike",
+            )
 
     def open(self) -> SharedPlace:
         """The place itself."""
@@ -143,6 +147,8 @@ def _check_file(task: BlockTask, where: Destination) -> Mapping[str, FloatArray]
 
 def _run(task: BlockTask) -> BlockDone:
     job, rows, where = task.job, task.rows, task.job.destination
+    if where is not None:
+        where.check_waited_for()
     run = open_run(job.operator, job.features, job.rois, job.options, rows)
     try:
         _check_files(run, job.files)
@@ -198,11 +204,13 @@ def _write_chunks(run: Run, task: BlockTask, where: Destination) -> Verification
 
     assert where.metadata is not None
     draft = join(open_place(where.place), where.metadata)
-    part = _describe_chunks(task, run.value_columns)
-    return run_into(
-        lambda parameters: open_store_part(draft, part, where.check_waited_for),
-        run, _spec(run, task), None, _options(task, where),
-    ).verification  # fmt: skip
+
+    def open_sink(parameters: Mapping[str, Any]) -> AbstractContextManager[ResultWriter]:
+        # The columns are there, and filled until the record is written.
+        part = _describe_chunks(task, run.value_columns)
+        return open_store_part(draft, part, where.check_waited_for)
+
+    return run_into(open_sink, run, _spec(run, task), None, _options(task, where)).verification
 
 
 def _describe_chunks(task: BlockTask, values: Mapping[str, FloatArray]) -> StorePart:

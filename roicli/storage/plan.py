@@ -116,14 +116,13 @@ def _parse(data: bytes | None) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def check_waited_for(place: SharedPlace, key: str, token: str) -> None:
-    """Raise OutputError where the plan is gone, or another run's: nobody waits for this one.
+def is_waited_for(place: SharedPlace, key: str, token: str) -> bool:
+    """Whether the plan is still there, and no other run's: else nobody waits for its parts.
 
     Storage that is away is an OSError, or an OutputError that comes of one: it may come back.
     """
     plan = _parse(place.read(key))
-    if plan is None or plan.get("token") != token:
-        raise OutputError(f"{place.path}: the run was given up")
+    return plan is not None and plan.get("token") == token
 
 
 @contextlib.contextmanager

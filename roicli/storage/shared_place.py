@@ -55,14 +55,21 @@ class Folder:
 
     def put(self, key: str, data: bytes) -> None:
         """Write a key, whole or not at all; it is on the disk when this returns."""
+        self._write(key, data, lasting=True)
+
+    def _write(self, key: str, data: bytes | memoryview, lasting: bool) -> None:
         folder, name = os.path.split(self._at(key))
-        os.makedirs(folder, exist_ok=True)
+        if folder != self.path:
+            # The place itself is not made again: who removed it does not wait for this.
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
         mine = os.path.join(folder, f".{os.urandom(6).hex()}.{name}")
         try:
             with open(mine, "wb") as stream:
                 stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
+                if lasting:
+                    stream.flush()
+                    os.fsync(stream.fileno())
             os.replace(mine, self._at(key))
         except BaseException:
             with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ from roicli.exceptions import OutputError
 from roicli.storage.opening import PREFERRED
 from roicli.storage.output import RowSource
 from roicli.storage.row_file import FLUSH_BYTES
-from roicli.storage.zarr.metadata import hold_back_metadata
+from roicli.storage.zarr.metadata import catch_chunks, hold_back_metadata
 from roicli.storage.zarr.place import StorePlace, writing
 from roicli.storage.zarr.store import import_zarr
 from roicli.vocabulary import SIZE_CLASSES, Compression
@@ -112,7 +112,7 @@ def begin(
 def join(place: StorePlace, metadata: Mapping[str, bytes]) -> StoreDraft:
     """The store that another machine laid out, to put chunks into it. Raises OutputError."""
     with writing(place.path):
-        held = hold_back_metadata(place.open(), metadata)
+        held = catch_chunks(metadata, place.put_chunk)
         root = import_zarr(place.path).open_group(held, mode="r+")
         return StoreDraft(place, place.path, held, root, root[ROI_FEATURES])
 

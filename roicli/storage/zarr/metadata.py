@@ -1,29 +1,59 @@
-"""A Zarr store whose metadata is held back, so that nothing in it opens before it is whole."""
+"""Zarr stores whose metadata is in memory: nothing on the storage opens before it is whole."""
 
 from __future__ import annotations
 
+import asyncio
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from roicli.storage.zarr.store import METADATA_NAMES, import_zarr
 
 
-def hold_back_metadata(store: Any, metadata: Mapping[str, bytes] | None = None) -> Any:
+def hold_back_metadata(store: Any) -> Any:
     """The store with a dictionary ``metadata`` of what is not in it yet; chunks go in at once.
 
     ``unflushed_bytes`` counts them, and ``take_unflushed()`` gives their keys and forgets them.
-    ``checksums`` are kept where ``metadata`` is another machine's: the CRC-32 of each chunk by key.
     """
-    zarr = import_zarr(str(store))
+    return _metadata_last()(store)
+
+
+def catch_chunks(metadata: Mapping[str, bytes], put: Callable[[str, memoryview], None]) -> Any:
+    """As ``hold_back_metadata``, with another machine's ``metadata``; chunks go to ``put``.
+
+    Zarr's own store would make a folder again that somebody has removed. ``checksums`` has the
+    CRC-32 of each chunk, as it is stored, by key.
+    """
+    base = _metadata_last()
+
+    class ChunksElsewhere(base):  # type: ignore[misc]
+        """Keeps nothing but metadata and checksums."""
+
+        def __init__(self) -> None:
+            super().__init__(import_zarr("store").storage.MemoryStore())
+            self.metadata.update(metadata)
+            self.checksums: dict[str, int] = {}
+
+        async def set_chunk(self, key: str, value: Any) -> None:
+            data = memoryview(value.as_numpy_array())
+            self.checksums[key] = zlib.crc32(data)
+            # In a thread, so that several go out at once.
+            await asyncio.to_thread(put, key, data)
+
+    return ChunksElsewhere()
+
+
+@cache
+def _metadata_last() -> Any:
+    zarr = import_zarr("store")
 
     class MetadataLast(zarr.storage.WrapperStore):  # type: ignore[misc, name-defined]
         """Serves its own metadata from memory."""
 
         def __init__(self, store: Any) -> None:
             super().__init__(store)
-            self.metadata: dict[str, bytes] = dict(metadata or {})
-            self.checksums: dict[str, int] = {}
+            self.metadata: dict[str, bytes] = {}
             self.unflushed_bytes = 0
             self._unflushed: list[str] = []
 
@@ -35,11 +65,12 @@ def hold_back_metadata(store: Any, metadata: Mapping[str, bytes] | None = None) 
             if key.rpartition("/")[2] in METADATA_NAMES:
                 self.metadata[key] = value.to_bytes()
                 return
-            await self._store.set(key, value)
-            if metadata is not None:
-                self.checksums[key] = zlib.crc32(value.as_numpy_array())
+            await self.set_chunk(key, value)
             self._unflushed.append(key)
             self.unflushed_bytes += len(value)
+
+        async def set_chunk(self, key: str, value: Any) -> None:
+            await self._store.set(key, value)
 
         async def set_if_not_exists(self, key: str, value: Any) -> None:
             await self.set(key, value)
@@ -49,4 +80,4 @@ def hold_back_metadata(store: Any, metadata: Mapping[str, bytes] | None = None) 
                 return prototype.buffer.from_bytes(self.metadata[key])
             return await self._store.get(key, prototype, byte_range)
 
-    return MetadataLast(store)
+    return MetadataLast

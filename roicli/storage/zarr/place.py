@@ -22,8 +22,11 @@ class StorePlace(SharedPlace, Protocol):
     def open(self) -> Any:
         """The zarr store, for writing."""
 
+    def put_chunk(self, key: str, data: memoryview) -> None:
+        """Write a key, whole or not at all; it lasts once it is flushed."""
+
     def flush(self, keys: list[str]) -> None:
-        """Bring what the library wrote to ``keys`` to the disk, where there is one here."""
+        """Bring what was written to ``keys`` to the disk, where there is one here."""
 
 
 class StoreFolder(Folder):
@@ -32,6 +35,10 @@ class StoreFolder(Folder):
     def open(self) -> Any:
         """The zarr store, for writing."""
         return import_zarr(self.path).storage.LocalStore(self.path)
+
+    def put_chunk(self, key: str, data: memoryview) -> None:
+        """Write a key, whole or not at all; it lasts once it is flushed."""
+        self._write(key, data, lasting=False)
 
     def flush(self, keys: list[str]) -> None:
         """Bring files to the disk and let go of their pages, as ``RowFile`` does."""
@@ -71,13 +78,19 @@ class Remote:
         with writing(self.path):
             self._system.pipe_file(f"{self._root}/{key}", data)
 
+    def put_chunk(self, key: str, data: memoryview) -> None:
+        """Write a key, whole or not at all."""
+        self.put(key, bytes(data))
+
     def list_keys(self, prefix: str) -> set[str]:
         """The keys directly below ``prefix``, without it."""
         with writing(self.path), contextlib.suppress(FileNotFoundError):
             # Other machines write there too, so what was listed before is no answer.
             self._system.invalidate_cache()
-            found = self._system.ls(f"{self._root}/{prefix}".rstrip("/"), detail=False)
-            return {name.rstrip("/").rpartition("/")[2] for name in found}
+            folder = f"{self._root}/{prefix}".rstrip("/")
+            found = {name.rstrip("/") for name in self._system.ls(folder, detail=False)}
+            # Some stores keep an empty object for the folder itself.
+            return {name.rpartition("/")[2] for name in found - {folder}}
         return set()
 
     def remove(self, key: str) -> None:
