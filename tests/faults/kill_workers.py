@@ -14,13 +14,19 @@ import numpy as np
 from tests.faults.cluster import Killer, Processes, run_roicli
 
 
-def make_inputs(folder, images=48, channels=64, side=48, rois_an_image=200, seed=0):
+def make_arrays(images=48, channels=64, side=48, rois_an_image=200, seed=0):
     """Maps (N, C, H, W) and RoIs (K, 5) in no order of images."""
     rng = np.random.default_rng(seed)
     maps = rng.normal(size=(images, channels, side, side)).astype(np.float32)
     corners = np.sort(rng.uniform(0, side * 4, (images * rois_an_image, 2, 2)), axis=1)
     index = rng.permutation(np.repeat(np.arange(images), rois_an_image))
     rois = np.column_stack([index, corners.reshape(-1, 4)]).astype(np.float32)
+    return maps, rois
+
+
+def make_inputs(folder, **sizes):
+    """The arrays as files in ``folder``, and the command that runs them."""
+    maps, rois = make_arrays(**sizes)
     np.save(folder / "maps.npy", maps)
     np.save(folder / "rois.npy", rois)
     return ["align", "maps.npy", "rois.npy", "--spatial-scale", "1/4", "--sampling-ratio", "8",

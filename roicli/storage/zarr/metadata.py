@@ -27,7 +27,7 @@ def catch_chunks(metadata: Mapping[str, bytes], put: Callable[[str, memoryview],
     """
     base = _metadata_last()
 
-    class ChunksElsewhere(base):  # type: ignore[misc]
+    class ChunksElsewhere(base):  # type: ignore[misc, valid-type]
         """Keeps nothing but metadata and checksums."""
 
         def __init__(self) -> None:
