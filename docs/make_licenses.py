@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "licenses.md"
 # Tools of the developers, which no installation of the tool has.
-NOT_INSTALLED = ("bench", "dev", "fuzz")
+NOT_INSTALLED = ("bench", "dev", "faults", "fuzz")
 PLAIN = "plain install"
 
 # The first line of a free-text licence, where it says which one it is.
@@ -46,12 +46,16 @@ READ = {
     "matplotlib": "PSF-2.0",
     "numba": "BSD-2-Clause",
     "partd": "BSD-3-Clause",
+    "python-dateutil": "BSD-3-Clause",  # all of it; what is newer also under Apache-2.0
     "zict": "BSD-3-Clause",
     "numpy": "BSD-3-Clause AND 0BSD AND MIT AND Zlib AND CC0-1.0",
 }
 # What only older releases within the bounds bring, as `make test-lowest` installs them: the
 # licence, the extra, and the package through which it comes.
-OLDER = {"urllib3": ("MIT", "dask", "distributed")}
+OLDER = {
+    "six": ("MIT", "figures", "python-dateutil"),
+    "urllib3": ("MIT", "dask", "distributed"),
+}
 
 
 @dataclass

@@ -34,7 +34,12 @@ def make_inputs(folder, **sizes):
 
 
 def read_result(path):
-    """Every dataset's bytes."""
+    """Every dataset's bytes; of a store those of its files, but for when it was made."""
+    if path.suffix == ".npy":
+        return {"roi_features": path.read_bytes()}
+    if path.is_dir():
+        files = (p for p in path.rglob("*") if p.is_file() and p != path / "zarr.json")
+        return {str(p.relative_to(path)): p.read_bytes() for p in files}
     with h5py.File(path) as file:
         return {name: dataset[()].tobytes() for name, dataset in file.items()}
 
@@ -46,14 +51,16 @@ def main():
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--mean", type=float, default=1.5, help="seconds between two kills")
     parser.add_argument("--namespaces", action="store_true")
+    parser.add_argument("--output", default="dask.h5", help="dask.h5, dask.npy or dask.zarr")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command = make_inputs(folder)
         began = time.monotonic()
-        run_roicli(*command, "-o", "one.h5", "--threads", "1", cwd=folder)
+        one = f"one{Path(given.output).suffix}"
+        run_roicli(*command, "-o", one, "--threads", "1", cwd=folder)
         print(f"one process, one thread: {time.monotonic() - began:.1f} s")
-        expected = read_result(folder / "one.h5")
+        expected = read_result(folder / one)
         with Processes(given.workers, given.namespaces) as processes:
             run = 0
             while processes.kills < given.kills:
@@ -62,11 +69,11 @@ def main():
                 began, before = time.monotonic(), processes.kills
                 killer.start()
                 run_roicli(
-                    *command, "-o", "dask.h5", "--force", "--dask", processes.address, cwd=folder
+                    *command, "-o", given.output, "--force", "--dask", processes.address, cwd=folder
                 )
                 killer.stop()
                 seconds = time.monotonic() - began
-                equal = read_result(folder / "dask.h5") == expected
+                equal = read_result(folder / given.output) == expected
                 left = sorted(p.name for p in folder.iterdir())
                 print(
                     f"run {run}: {processes.kills - before} workers killed in {seconds:.1f} s, "
