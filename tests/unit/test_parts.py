@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.exceptions import ParameterError
-from roicli.parts import Shard, parse_shard, rows_of_shard, split_rows
+from roicli.parts import Shard, cut_at_multiples, parse_shard, rows_of_shard, split_rows
 
 IMAGES = st.lists(st.integers(0, 12), max_size=200).map(lambda found: np.array(found, np.int64))
 COUNTS = st.integers(1, 40)
@@ -84,3 +84,13 @@ def test_what_is_no_shard(text):
 def test_a_shard_is_read_and_shown():
     assert parse_shard("2/8") == Shard(2, 8)
     assert str(Shard(2, 8)) == "2/8"
+
+
+@given(st.integers(0, 500), COUNTS, st.integers(1, 30))
+def test_blocks_of_whole_steps_are_as_even_as_steps_allow(total, count, step):
+    cuts = cut_at_multiples(total, count, step)
+    assert len(cuts) == count
+    assert np.array_equal(np.concatenate([np.arange(*cut) for cut in cuts]), np.arange(total))
+    assert all(start % step == 0 or start == total for start, _ in cuts)
+    steps = [-(-(stop - start) // step) for start, stop in cuts]
+    assert max(steps) - min(steps) <= 1
