@@ -22,7 +22,7 @@ from roicli.datatypes import AlignSpec, Array, FloatArray, IntArray, OperatorSpe
 from roicli.devices import HOST, Device
 from roicli.engine import Engine as Engine  # part of what a run is opened with
 from roicli.features import FeaturePyramid, MapBuffer
-from roicli.geometry import quantize_rois
+from roicli.geometry import align_boxes, quantize_rois, sampling_counts
 from roicli.host_memory import allocate_block
 from roicli.placed_map import MapPlacer, PlacedMap
 from roicli.runtime import Runner
@@ -33,6 +33,8 @@ from roicli.visits import MapVisit, plan_visits, skip_finished
 
 # Interpolated values of one block: about a second of ONNX Runtime on a core or two.
 WORK_A_BLOCK = 1 << 29
+# Deciding which of them make a block then takes little memory.
+MOST_ROWS = 1 << 16
 
 # Told (RoIs done, RoIs in all, bytes written).
 Progress = Callable[[int, int, int], None]
@@ -91,11 +93,10 @@ class OutputBlocks:
         block_bytes: int,
         pool: ThreadPoolExecutor,
         times: StageTimes,
-        most_rows: int,
         device: Device = HOST,
     ) -> None:
         row_bytes = math.prod(row_shape) * dtype.itemsize
-        self.rows = max(1, min(block_bytes // max(row_bytes, 1), most_rows))
+        self.rows = max(1, min(block_bytes // max(row_bytes, 1), MOST_ROWS))
         self._writer, self._pool, self._times = writer, pool, times
         self._shape, self._dtype, self._device = row_shape, dtype, device
         self._blocks: list[Array] = [np.empty((0, *row_shape), dtype) for _ in range(2)]
@@ -151,18 +152,17 @@ def run_operator(
     corners = rois.corners.astype(dtype)
     runner_of_level = _lazy_runners(specs, dtype, engine)
     # Measuring costs what four operators cost, one of which samples.
-    costly: OperatorSpec = values[0].align if values else cast("Sequence[OperatorSpec]", specs)[0]
-    row_shape = (pyramid.channels, *costly.output_size)
-    most_rows = _rows_of_work(costly, pyramid.channels)
+    costly: Sequence[OperatorSpec]
+    costly = [v.align for v in values] if values else cast("Sequence[OperatorSpec]", specs)
+    row_shape = (pyramid.channels, *costly[0].output_size)
     times = times or StageTimes()
     visits = skip_finished(plan_visits(rois, map_of_roi), writer.finished)
     done = writer.finished
     progress(done, len(rois), 0)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as write_pool:
         blocks = OutputBlocks(
-            writer, row_shape, dtype, engine.block_bytes, write_pool, times, most_rows,
-            engine.device,
-        )  # fmt: skip
+            writer, row_shape, dtype, engine.block_bytes, write_pool, times, engine.device
+        )
         placer = engine.build_placer(dtype)
         for visit, feature_map in _read_ahead(pyramid, visits, reader, times, placer):
             runner = runner_of_level(visit.level)
@@ -171,8 +171,11 @@ def run_operator(
                 if values is not None:
                     values[visit.level].load(feature_map)
                 seen = feature_map.on_host(dtype) if verifier is not None else None
-            for start in range(0, len(visit.rows), blocks.rows):
-                rows = visit.rows[start : start + blocks.rows]
+            left = visit.rows
+            while len(left):
+                rows = left[: blocks.rows]
+                rows = rows[: _rows_of_work(costly[visit.level], corners[rows], pyramid.channels)]
+                left = left[len(rows) :]
                 block = blocks.next_block(len(rows))
                 with times.measure("run"):
                     runner.run(corners[rows], block)
@@ -186,10 +189,17 @@ def run_operator(
         blocks.drain()
 
 
-def _rows_of_work(spec: OperatorSpec, channels: int) -> int:
-    """How many RoIs take about a second, so that an interruption is heeded soon."""
-    samples = max(spec.sampling_ratio, 1) ** 2 if isinstance(spec, AlignSpec) else 1
-    return max(1, WORK_A_BLOCK // (math.prod(spec.output_size) * channels * samples))
+def _rows_of_work(spec: OperatorSpec, corners: FloatArray, channels: int) -> int:
+    """How many of the next RoIs (k, 4) take about a second, so that an interruption is heeded soon.
+
+    At least one. A bin without a sampling point, and one of RoI Pool, counts as one value.
+    """
+    samples = np.ones(len(corners))
+    if isinstance(spec, AlignSpec):
+        counts = sampling_counts(align_boxes(corners, spec)[1], spec)
+        samples = np.maximum(counts.prod(axis=1, dtype=np.float64), 1)
+    work = np.cumsum(samples) * (math.prod(spec.output_size) * channels)
+    return max(1, int(np.searchsorted(work, WORK_A_BLOCK, side="right")))
 
 
 class NoRunner:

@@ -102,6 +102,23 @@ def keep_rows(
         raise
 
 
+class Checksum:
+    """CRC-32 of the rows and values of a segment, the same however they are cut into blocks."""
+
+    def __init__(self) -> None:
+        self._rows = self._values = 0
+
+    def add(self, rows: Array, values: Array) -> None:
+        """Take in the next rows (k, ...) and their values (k, n)."""
+        self._rows = zlib.crc32(as_bytes(rows), self._rows)
+        self._values = zlib.crc32(as_bytes(values), self._values)
+
+    @property
+    def crc32(self) -> int:
+        """One number for both."""
+        return zlib.crc32(self._values.to_bytes(4, "little"), self._rows)
+
+
 class ResumableRows:
     """Takes rows in the run's order, and notes in the journal those that are on the disk."""
 
@@ -123,20 +140,20 @@ class ResumableRows:
         header = JournalHeader(resumption.fingerprint, layout)
         names = part.companion("journal"), part.companion("new-journal")
         self._journal = Journal(*names, header, good)
-        self._start, self._crc, self._reached = self.finished, 0, self.finished
+        self._start, self._reached, self._checksum = self.finished, self.finished, Checksum()
         self._pending_bytes, self._last = 0, time.monotonic()
 
     def _check(self, segments: list[Segment]) -> list[Segment]:
         """The segments before the first one whose rows are not what was written."""
         for number, segment in enumerate(segments):
-            crc, step = 0, max(1, ROWS_A_CHECK_BYTES // max(self._rows.row_bytes, 1))
+            found, step = Checksum(), max(1, ROWS_A_CHECK_BYTES // max(self._rows.row_bytes, 1))
             for start in range(segment.start, segment.stop, step):
                 rows = self._order[start : min(start + step, segment.stop)]
                 values = self._values.read_scattered(rows)
-                crc = _crc32(self._rows.read_scattered(rows), values, crc)
+                found.add(self._rows.read_scattered(rows), values)
                 for column, kept in zip(self._columns, values.T, strict=True):
                     column[rows] = kept
-            if crc != segment.crc32 or segment.stop > len(self._order):
+            if found.crc32 != segment.crc32 or segment.stop > len(self._order):
                 return segments[:number]
         return segments
 
@@ -159,7 +176,7 @@ class ResumableRows:
         self._rows.write_rows(rows, data)
         values = self._values_of(rows)
         self._values.write_rows(rows, values)
-        self._crc = _crc32(data, values, self._crc)
+        self._checksum.add(data, values)
         self._reached += len(rows)
         self._pending_bytes += data.nbytes
         if self._pending_bytes >= FLUSH_BYTES or time.monotonic() - self._last >= SECONDS_A_SEGMENT:
@@ -177,8 +194,8 @@ class ResumableRows:
             return
         self._rows.flush()
         self._values.flush()
-        self._journal.add(Segment(self._start, self._reached, self._crc))
-        self._start, self._crc = self._reached, 0
+        self._journal.add(Segment(self._start, self._reached, self._checksum.crc32))
+        self._start, self._checksum = self._reached, Checksum()
         self._pending_bytes, self._last = 0, time.monotonic()
 
     @property
@@ -190,9 +207,3 @@ class ResumableRows:
         """Let go of what is kept beside the rows."""
         self._values.close()
         self._journal.close()
-
-
-def _crc32(rows: Array, values: Array, crc: int) -> int:
-    for part in (rows, values):
-        crc = zlib.crc32(as_bytes(part), crc)
-    return crc

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roicli import pipeline
 from roicli.datatypes import AlignSpec, PoolSpec, RoIs
 from roicli.exceptions import InputError
 from roicli.features import open_pyramid
@@ -85,6 +86,33 @@ def test_progress_counts_rois_and_bytes_to_the_end():
     assert done == sorted(set(done))
     assert told[-1] == (60, 60, 60 * 3 * 2 * 3 * 4)
     assert len(told) > 4
+
+
+def count_blocks(spec, sides, work, monkeypatch):
+    """How many RoIs each block has: square ones of ``sides`` cells from (1, 1) on, on one image."""
+    monkeypatch.setattr(pipeline, "WORK_A_BLOCK", work)
+    sides = np.asarray(sides, np.float64)
+    corners = 16 * np.stack([0 * sides, 0 * sides, sides, sides], axis=1) + 16
+    rois = RoIs(np.zeros(len(sides), np.int64), corners, np.zeros(len(sides)))
+    told = []
+    run(spec, rois, progress=lambda done, *_: told.append(done))
+    return np.diff(told).tolist()
+
+
+def test_adaptive_sampling_is_cut_by_the_points_that_each_roi_takes(monkeypatch):
+    # Bins are (2, 3) of 3 channels: sides of 6 cells take 3 * 2 points a bin, of 1 cell one.
+    large, small, spec = 18 * 6, 18, AlignSpec((2, 3), 1 / 16, 0)
+    assert count_blocks(spec, [6] * 8, 3 * large, monkeypatch) == [3, 3, 2]
+    assert count_blocks(spec, [1] * 8, 5 * small, monkeypatch) == [5, 3]
+    assert count_blocks(spec, [1, 6, 1, 1], large, monkeypatch) == [1, 1, 2]
+    assert count_blocks(spec, [6, 6], small, monkeypatch) == [1, 1]
+
+
+def test_other_operators_are_cut_into_as_many_rois_each(monkeypatch):
+    values = 2 * 3 * 3
+    spec = AlignSpec((2, 3), 1 / 16, 2)
+    assert count_blocks(spec, [6, 1, 6, 1, 6], 2 * 4 * values, monkeypatch) == [2, 2, 1]
+    assert count_blocks(SPECS[2], [6, 1, 6, 1, 6], 2 * values, monkeypatch) == [2, 2, 1]
 
 
 def test_no_rois_read_no_map():

@@ -183,8 +183,23 @@ def test_damaged_values_run_again():
     np.testing.assert_array_equal(second.column, np.arange(COUNT) * 1.5)
 
 
-def journal_lines():
-    return Path(".r.h5.roicli-part.journal").read_text().splitlines(keepends=True)
+def journal_lines(name="r.h5"):
+    return Path(f".{name}.roicli-part.journal").read_text().splitlines(keepends=True)
+
+
+@kinds
+@pytest.mark.parametrize("checked", [1, 5, COUNT])
+def test_a_segment_of_several_blocks_is_kept(name, compression, checked, monkeypatch):
+    # The rows are checked in other steps than they were written in.
+    monkeypatch.setattr(resumable, "SECONDS_A_SEGMENT", 1e9)
+    monkeypatch.setattr(resumable, "ROWS_A_CHECK_BYTES", checked * VALUES[0].nbytes)
+    stop(name, compression, stop_at=20)
+    assert len(journal_lines(name)) == 2  # the header and one segment of three blocks
+    attempt = Attempt(name, compression).run()
+    assert attempt.ran == COUNT - 21
+    assert not any("damaged" in note for note in attempt.notes)
+    np.testing.assert_array_equal(attempt.column, np.arange(COUNT) * 1.5)
+    assert Path(name).read_bytes() == reference(name, compression)
 
 
 @pytest.mark.parametrize(
