@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 from collections.abc import Callable
 
 import h5py
 import numpy as np
+
+import roicli
 
 MAPS = np.linspace(-1, 1, 2 * 2 * 4 * 5, dtype=np.float32).reshape(2, 2, 4, 5)
 ROIS = np.array([[0, 0, 0, 8, 8], [1, 2, 1, 15, 12], [0, 4, 4, 19, 15]], np.float32)
@@ -100,3 +104,19 @@ def hdf5_seeds() -> dict[str, bytes]:
         for fill in CONTENTS
         for libver in ("earliest", "latest")
     }
+
+
+def part_seeds() -> dict[str, bytes]:
+    """Parts of a result, as ``--shard`` writes them: plain, compressed, with measured values."""
+    options = {"plain": {}, "gzip": {"compression": "gzip"}, "values": {"values": True}}
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, chosen in options.items():
+            path = os.path.join(folder, f"{name}.h5")
+            roicli.align(
+                MAPS, ROIS[ROIS[:, 0] < 2], path, spatial_scale=0.25, output_size=2, shard="1/1",
+                threads=1, provider="cpu", **chosen,
+            )  # fmt: skip
+            with open(path, "rb") as stream:
+                found[name] = stream.read()
+    return found

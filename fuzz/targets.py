@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from fuzz.array_inputs import generate_npy, generate_rois, npy_seeds, roi_seeds
-from fuzz.hdf5_seeds import hdf5_seeds
+from fuzz.hdf5_seeds import hdf5_seeds, part_seeds
 from fuzz.model_inputs import generate_model, model_seeds
 from fuzz.mutation import find_checksums, mutate, mutate_in_place, renew_checksums
 
@@ -49,6 +49,13 @@ HDF5_COMMANDS: tuple[tuple[str, ...], ...] = (
     ("inspect", "{x}", "--stats", "--format", "json", "--allow-external"),
     ("compare", "{x}::deep/er/maps", "f.npy"),
     ("align", "{x}::maps", "r.npy", "-o", "out.npy", "--allow-external", *SMALL),
+)
+PART_COMMANDS: tuple[tuple[str, ...], ...] = (
+    ("merge", "{x}", "-o", "out.h5"),
+    ("merge", "{x}", "-o", "out.npy", "-q"),
+    ("merge", "{x}", "-o", "out.h5", "--compression", "gzip"),
+    ("compare", "{x}", "{x}"),
+    ("inspect", "{x}", "--stats"),
 )
 MODEL_COMMANDS: tuple[tuple[str, ...], ...] = (
     ("inspect", "{x}"),
@@ -106,5 +113,6 @@ TARGETS: Sequence[Target] = (
     Target("npy", npy_seeds, generate_npy, ARRAY_COMMANDS, lambda data: ".npy", streams=True),
     Target("rois", roi_seeds, generate_rois, ROI_COMMANDS, _roi_ending),
     Target("hdf5", hdf5_seeds, _generate_hdf5, HDF5_COMMANDS, lambda data: ".h5", streams=True),
+    Target("parts", part_seeds, _generate_hdf5, PART_COMMANDS, lambda data: ".h5"),
     Target("onnx", model_seeds, generate_model, MODEL_COMMANDS, lambda data: ".onnx"),
 )

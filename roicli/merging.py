@@ -17,10 +17,11 @@ import numpy as np
 from roicli.datatypes import IntArray, check_word
 from roicli.exceptions import InputError, ParameterError
 from roicli.provenance import utc_now
+from roicli.storage.limits import check_memory
 from roicli.storage.output import RowSource
 from roicli.storage.places import check_place
 from roicli.storage.result_file import ResultFile, ResultWriter, open_result
-from roicli.storage.result_part import ResultPart, open_part
+from roicli.storage.result_part import ResultPart, open_part, try_part
 from roicli.storage.row_file import RowFile
 from roicli.storage.scratch import open_scratch
 from roicli.storage.virtual_result import find_sources
@@ -113,9 +114,11 @@ def check_parts(paths: Sequence[str]) -> Whole:
     shards = []
     seen = np.empty(0, bool)
     for path in paths:
+        try_part(path)
         with open_part(path) as part:
             if whole is None:
                 whole = _describe(part)
+                check_memory(path, f"a whole of {whole.total:,} RoIs", whole.total)
                 seen = np.zeros(whole.total, bool)
             _check_agreement(whole, part)
             rows = part.read_rows()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,8 +17,10 @@ import numpy as np
 from roicli.datatypes import Array, IntArray
 from roicli.exceptions import InputError
 from roicli.storage.address import check_regular_file
+from roicli.storage.containment import try_first
 from roicli.storage.hdf5 import DAMAGE, close_file, first_line, naming_damage, open_file
 from roicli.storage.hdf5_result import ROI_FEATURES
+from roicli.storage.limits import check_memory
 from roicli.storage.outside import check_sources
 from roicli.storage.part_writer import (
     BLOCK_ROWS,
@@ -51,6 +55,7 @@ class ResultPart:
         self._features = file[ROI_FEATURES]
         self.shape: tuple[int, ...] = self._features.shape
         self.dtype: np.dtype[Any] = self._features.dtype
+        self.is_chunked = self._features.chunks is not None
         attributes = dict(file.attrs)
         try:
             self.shard = str(attributes[SHARD])
@@ -89,6 +94,9 @@ class ResultPart:
 
     def read_table(self, name: str, start: int, stop: int) -> Array:
         """Rows of a table, (stop - start, ...)."""
+        dataset = self._file[name]
+        needed = (stop - start) * math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+        check_memory(self.path, f"{stop - start:,} rows of /{name}", needed)
         try:
             return np.asarray(self._file[name][start:stop])
         except DAMAGE as error:
@@ -115,7 +123,7 @@ class ResultPart:
         Raises InputError for a row that is not what was written.
         """
         checksums = self.read_table(ROW_CRC32, 0, len(self))
-        row_bytes = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         step = min(max(1, BLOCK_BYTES // max(row_bytes, 1)), BLOCK_ROWS)
         for start in range(0, len(self), step):
             stop = min(start + step, len(self))
@@ -147,8 +155,26 @@ def open_part(path: str) -> Iterator[ResultPart]:
         close_file(file)
 
 
+def try_part(path: str) -> None:
+    """Read in a child process what opening and joining the part will read of HDF5's structures.
+
+    Raises InputError for a damaged file, also where HDF5 crashes on it.
+    """
+    check_regular_file(path)
+
+    def read() -> None:
+        with open_part(path) as part:
+            part.check_tables()
+            if part.is_chunked:
+                for _ in part.read_features():
+                    pass
+
+    try_first(read, path, os.path.getsize(path))
+
+
 def check_part(path: str, rows: IntArray, fingerprint: Mapping[str, str]) -> None:
     """Raise InputError unless the file is a whole part with these rows, made from the same."""
+    try_part(path)
     with open_part(path) as part:
         if dict(part.fingerprint) != dict(fingerprint):
             raise InputError(f"{path}: was made from other inputs or with other parameters")

@@ -16,7 +16,8 @@ import numpy as np
 
 from roicli.datatypes import IntArray
 from roicli.storage.address import check_regular_file
-from roicli.storage.hdf5 import open_file
+from roicli.storage.containment import try_first
+from roicli.storage.hdf5 import naming_damage, open_file
 from roicli.storage.hdf5_result import ROI_FEATURES
 from roicli.storage.virtual_sources import find_parts, parts_folder
 
@@ -81,8 +82,13 @@ def find_sources(path: str) -> list[str] | None:
     Raises InputError for one that names a file outside its own folder of parts.
     """
     check_regular_file(path)
-    with open_file(path, path) as file:
-        features = file.get(ROI_FEATURES)
-        if not isinstance(features, h5py.Dataset) or not features.is_virtual:
-            return None
-        return find_parts(features, path)
+
+    def find() -> list[str] | None:
+        with naming_damage(path), open_file(path, path) as file:
+            features = file.get(ROI_FEATURES)
+            if not isinstance(features, h5py.Dataset) or not features.is_virtual:
+                return None
+            return find_parts(features, path)
+
+    try_first(find, path, os.path.getsize(path))
+    return find()
