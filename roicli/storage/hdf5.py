@@ -26,6 +26,7 @@ from roicli.storage.virtual_sources import check_parts_open
 MAGIC = b"\x89HDF\r\n\x1a\n"
 # What h5py raises for a damaged file, wherever in it; its own words are kept.
 DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
+NO_MEMORY = "memory allocation failed"
 # A longer attribute is none that roicli reads or writes.
 LONGEST_ATTRIBUTE = 1 << 20
 LOCKED, WRITING = "unable to lock file", "already open for write"
@@ -151,6 +152,15 @@ def close_file(file: h5py.File) -> None:
         file.close()
 
 
+def pass_over(error: Exception) -> None:
+    """Go on without what is damaged, unless HDF5 found no memory for it: MemoryError.
+
+    A child has a limit, and the run, which repeats what came through there, has none.
+    """
+    if isinstance(error, MemoryError) or NO_MEMORY in str(error):
+        raise MemoryError("it describes more than memory can hold") from error
+
+
 def first_line(error: Exception) -> str:
     """A foreign error in its own words, on one line."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -198,7 +208,8 @@ def look_up(file: h5py.File, address: Address) -> h5py.Group | h5py.Dataset:
     name = address.dataset or "/"
     try:
         node = find_object(file, name, str(Address(address.path)))
-    except DAMAGE:
+    except DAMAGE as error:
+        pass_over(error)
         found = ", ".join(path for path, _ in list_datasets(file)) or "none"
         raise InputError(
             f"{Address(address.path)}: has no dataset {name!r}; its datasets are: {found}"
@@ -251,8 +262,8 @@ def read_attributes(attributes: Any) -> dict[str, Any]:
         try:
             if attributes.get_id(name).get_storage_size() <= LONGEST_ATTRIBUTE:
                 found[name] = attributes[name]
-        except DAMAGE:
-            continue  # whatever needs it says that it is not there
+        except DAMAGE as error:
+            pass_over(error)  # whatever needs it says that it is not there
     return found
 
 

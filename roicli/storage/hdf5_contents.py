@@ -26,6 +26,7 @@ from roicli.storage.hdf5 import (
     naming_damage,
     needs_reader,
     open_file,
+    pass_over,
     stored_precision,
 )
 from roicli.storage.hdf5_filters import list_filters
@@ -126,5 +127,6 @@ class _Readable:
             if self._attributes.get_id(name).get_storage_size() <= LONGEST_ATTRIBUTE:
                 return self._attributes[name]
         except DAMAGE as error:
+            pass_over(error)
             raise ValueError(first_line(error)) from error
         raise ValueError(f"longer than {LONGEST_ATTRIBUTE:,} bytes")
