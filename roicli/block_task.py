@@ -19,10 +19,10 @@ from roicli.opened_run import Run, build_value_measurers, open_run
 from roicli.pipeline import run_operator
 from roicli.running import no_progress, run_and_write, run_into
 from roicli.storage.file_state import FileState
+from roicli.storage.hdf5.part import check_part, open_part
 from roicli.storage.part_writer import PartLabel
 from roicli.storage.plan import is_waited_for
 from roicli.storage.result_file import NoWriter, ResultWriter
-from roicli.storage.result_part import check_part, open_part
 from roicli.storage.shared_place import Folder, SharedPlace
 from roicli.verification import Verification
 

@@ -17,14 +17,14 @@ import numpy as np
 from roicli.datatypes import IntArray, check_word
 from roicli.exceptions import InputError, ParameterError
 from roicli.provenance import utc_now
+from roicli.storage.hdf5.part import ResultPart, open_part, try_part
+from roicli.storage.hdf5.virtual_result import find_sources
 from roicli.storage.limits import check_memory
 from roicli.storage.output import RowSource
 from roicli.storage.places import check_place
 from roicli.storage.result_file import ResultFile, ResultWriter, open_result
-from roicli.storage.result_part import ResultPart, open_part, try_part
 from roicli.storage.row_file import RowFile
 from roicli.storage.scratch import open_scratch
-from roicli.storage.virtual_result import find_sources
 from roicli.vocabulary import Compression
 
 TABLE_ROWS = 1 << 16

@@ -25,10 +25,10 @@ from roicli.running import stored_rois_dtype, tables_beside
 from roicli.settings import Note
 from roicli.shard_run import describe_part, describe_whole
 from roicli.storage.address import is_url, names_a_store
+from roicli.storage.hdf5.virtual_result import VirtualPart, write_virtual
 from roicli.storage.output import OUTPUT_FORMATS, check_disk, replace_atomically
 from roicli.storage.parts_folder import open_parts, publish_parts
 from roicli.storage.plan import Plan
-from roicli.storage.virtual_result import VirtualPart, write_virtual
 
 if TYPE_CHECKING:
     from roicli.storage.zarr.draft import StoreDraft

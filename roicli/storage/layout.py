@@ -68,7 +68,7 @@ def write_npy_header(stream: object, shape: tuple[int, ...], dtype: FloatType) -
 
 def lay_out_hdf5(part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> Layout:
     """Write an HDF5 file whose features are allocated and not filled."""
-    from roicli.storage.hdf5_result import create_contiguous
+    from roicli.storage.hdf5.result import create_contiguous
 
     offset = create_contiguous(part.path, shape, dtype)
     rows = count_bytes(shape, dtype)

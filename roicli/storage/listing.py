@@ -24,7 +24,7 @@ def open_contents(address: Address) -> Iterator[FileContents]:
     """
     file_format = address.file_format()
     if file_format == "hdf5":
-        from roicli.storage.hdf5_contents import open_hdf5_contents
+        from roicli.storage.hdf5.contents import open_hdf5_contents
 
         with open_hdf5_contents(address) as contents:
             yield contents

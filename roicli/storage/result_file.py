@@ -181,7 +181,7 @@ def _finisher(path: str, result: ResultFile, rows: RowFile) -> Finish:
     """What adds the tables and attributes to the part at ``path``."""
     if result.is_npy:
         return lambda tables, attributes: None
-    from roicli.storage.hdf5_result import finish_hdf5
+    from roicli.storage.hdf5.result import finish_hdf5
 
     return partial(finish_hdf5, path, rows, result.compression)
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from roicli.exceptions import DamagedFileError, InputError, ParameterError
-from roicli.storage import containment
-from roicli.storage.containment import ContainedReader, try_first
 from roicli.storage.contents import BLOCK_BYTES
+from roicli.storage.hdf5 import containment
+from roicli.storage.hdf5.containment import ContainedReader, try_first
 
 
 def children() -> list[str]:

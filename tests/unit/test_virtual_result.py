@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roicli.exceptions import InputError
-from roicli.storage import virtual_result, virtual_sources
 from roicli.storage.address import parse_address
+from roicli.storage.hdf5 import virtual_result, virtual_sources
+from roicli.storage.hdf5.virtual_result import VirtualPart, find_sources, write_virtual
+from roicli.storage.hdf5.virtual_sources import check_parts_open
 from roicli.storage.opening import open_array
-from roicli.storage.virtual_result import VirtualPart, find_sources, write_virtual
-from roicli.storage.virtual_sources import check_parts_open
 
 TABLE = np.dtype([("roi", "<i8"), ("iou", "<f8")])
 

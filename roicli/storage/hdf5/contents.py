@@ -13,9 +13,8 @@ import numpy as np
 from roicli.datatypes import Array
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.attributes import plain_attributes
-from roicli.storage.containment import ContainedReader, try_first
 from roicli.storage.contents import FileContents, StoredDataset, is_numeric
-from roicli.storage.hdf5 import (
+from roicli.storage.hdf5.array import (
     DAMAGE,
     LONGEST_ATTRIBUTE,
     check_readable,
@@ -29,8 +28,9 @@ from roicli.storage.hdf5 import (
     pass_over,
     stored_precision,
 )
-from roicli.storage.hdf5_filters import list_filters
-from roicli.storage.outside import leads_outside
+from roicli.storage.hdf5.containment import ContainedReader, try_first
+from roicli.storage.hdf5.filters import list_filters
+from roicli.storage.hdf5.outside import leads_outside
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import os
 import h5py
 
 from roicli.exceptions import InputError
-from roicli.storage.links import find_object, name_as_text
+from roicli.storage.hdf5.links import find_object, name_as_text
 from roicli.storage.permission import ALLOW_HINT, external_is_allowed
 
 PARTS_ENDING = ".parts"

@@ -17,11 +17,11 @@ import numpy as np
 from roicli.datatypes import Array, IntArray
 from roicli.exceptions import InputError
 from roicli.storage.address import check_regular_file
-from roicli.storage.containment import try_first
-from roicli.storage.hdf5 import DAMAGE, close_file, first_line, naming_damage, open_file
-from roicli.storage.hdf5_result import ROI_FEATURES
+from roicli.storage.hdf5.array import DAMAGE, close_file, first_line, naming_damage, open_file
+from roicli.storage.hdf5.containment import try_first
+from roicli.storage.hdf5.outside import check_sources
+from roicli.storage.hdf5.result import ROI_FEATURES
 from roicli.storage.limits import check_memory
-from roicli.storage.outside import check_sources
 from roicli.storage.part_writer import (
     BLOCK_ROWS,
     FINGERPRINT,

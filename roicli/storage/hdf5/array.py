@@ -15,13 +15,13 @@ from roicli.datatypes import Array
 from roicli.exceptions import InputError
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.choosing import Candidate, choose_only
-from roicli.storage.containment import ContainedReader, chunk_bytes, is_contained, try_first
-from roicli.storage.hdf5_filters import check_filters
+from roicli.storage.hdf5.containment import ContainedReader, chunk_bytes, is_contained, try_first
+from roicli.storage.hdf5.filters import check_filters
+from roicli.storage.hdf5.links import find_object, name_as_text
+from roicli.storage.hdf5.outside import check_sources
+from roicli.storage.hdf5.virtual_sources import check_parts_open
 from roicli.storage.limits import check_memory
-from roicli.storage.links import find_object, name_as_text
-from roicli.storage.outside import check_sources
 from roicli.storage.stored_array import Precision, check_numeric, precision_of
-from roicli.storage.virtual_sources import check_parts_open
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 # What h5py raises for a damaged file, wherever in it; its own words are kept.

@@ -20,8 +20,8 @@ import numpy as np
 
 from roicli.datatypes import Array
 from roicli.exceptions import DamagedFileError, InputError, RoicliError
-from roicli.storage.child import describe_death, end_child, limit_time, start_child
 from roicli.storage.contents import BLOCK_BYTES, split_into_blocks
+from roicli.storage.hdf5.child import describe_death, end_child, limit_time, start_child
 
 # Off for programs that must not fork, like some under MPI.
 SWITCH = "ROICLI_CONTAIN_HDF5"
