@@ -19,7 +19,6 @@ from roicli.exceptions import InputError, ParameterError
 from roicli.provenance import utc_now
 from roicli.storage.hdf5.part import ResultPart, open_part, try_part
 from roicli.storage.hdf5.virtual_result import find_sources
-from roicli.storage.limits import check_memory
 from roicli.storage.output import RowSource
 from roicli.storage.places import check_place
 from roicli.storage.result_file import ResultFile, ResultWriter, open_result
@@ -111,25 +110,35 @@ def list_parts(given: Sequence[str]) -> list[str]:
 def check_parts(paths: Sequence[str]) -> Whole:
     """What the parts are parts of. Raises InputError unless they agree and hold every RoI once."""
     whole: Whole | None = None
-    shards = []
-    seen = np.empty(0, bool)
+    shards, present = [], 0
     for path in paths:
         try_part(path)
         with open_part(path) as part:
-            if whole is None:
-                whole = _describe(part)
-                check_memory(path, f"a whole of {whole.total:,} RoIs", whole.total)
-                seen = np.zeros(whole.total, bool)
+            whole = whole or _describe(part)
             _check_agreement(whole, part)
-            rows = part.read_rows()
             shards.append(part.shard)
+            present += len(part)
+    assert whole is not None
+    _check_rows(paths, whole.total, present, shards)
+    return whole
+
+
+def _check_rows(paths: Sequence[str], total: int, present: int, shards: Sequence[str]) -> None:
+    """Raise InputError unless each of ``total`` rows is in one part; ``present`` are in all parts.
+
+    A damaged part may promise any number of rows. Where some are missing, the first ones that are
+    stand below ``present`` and a few more, so no more are marked.
+    """
+    seen = np.zeros(min(total, present + ROWS_NAMED), bool)
+    for path in paths:
+        with open_part(path) as part:
+            rows = part.read_rows()
+        rows = rows[: np.searchsorted(rows, len(seen))]
         if seen[rows].any():
             _refuse_repeated(paths, path, int(rows[seen[rows]][0]))
         seen[rows] = True
-    assert whole is not None
     if not seen.all():
-        _refuse_missing(np.flatnonzero(~seen), whole.total, shards)
-    return whole
+        _refuse_missing(np.flatnonzero(~seen), total - present, total, shards)
 
 
 def _describe(part: ResultPart) -> Whole:
@@ -175,11 +184,12 @@ def _refuse_repeated(paths: Sequence[str], path: str, row: int) -> None:
     raise InputError(f"{path}: RoI {row} is in another part too")
 
 
-def _refuse_missing(rows: IntArray, total: int, shards: Sequence[str]) -> None:
+def _refuse_missing(rows: IntArray, count: int, total: int, shards: Sequence[str]) -> None:
+    """``rows`` are the first of ``count`` that are missing."""
     shown = ", ".join(map(str, rows[:ROWS_NAMED].tolist()))
-    more = f" and {len(rows) - ROWS_NAMED:,} more" if len(rows) > ROWS_NAMED else ""
+    more = f" and {count - ROWS_NAMED:,} more" if count > ROWS_NAMED else ""
     raise InputError(
-        f"{len(rows):,} of {total:,} RoIs are in no part: RoI {shown}{more}",
+        f"{count:,} of {total:,} RoIs are in no part: RoI {shown}{more}",
         _name_missing_shards(shards),
     )
 
@@ -192,6 +202,8 @@ def _name_missing_shards(shards: Sequence[str]) -> str:
         return "make the parts that are missing"
     there = {int(shard.partition("/")[0]) for shard in shards}
     missing = [f"{i}/{count}" for i in range(1, int(count) + 1) if i not in there]
+    if not missing:
+        return "make the parts anew"
     more = ", ..." if len(missing) > SHARDS_NAMED else ""
     return f"missing: --shard {', '.join(missing[:SHARDS_NAMED])}{more}"
 

@@ -74,6 +74,9 @@ class ResultPart:
             for name, dataset in file.items()
             if name not in (ROI_FEATURES, *PART_TABLES)
         }
+        for item in (item for value in self.attributes.values() for item in np.ravel(value)):
+            if isinstance(item, str):
+                item.encode()  # text that is none cannot be written to the whole
         self._check_lengths()
 
     def __len__(self) -> int:
