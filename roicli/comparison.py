@@ -176,7 +176,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+        found = value.tolist()
+        # Numbers that Python has no type for, like long doubles, stay what they are.
+        return str(found) if isinstance(found, np.generic) else _plain(found)
     if isinstance(value, list):
         return [_plain(part) for part in value]
     if isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):

@@ -197,6 +197,12 @@ def test_provenance() -> None:
     assert compare_provenance(a, {}) is None
 
 
+def test_provenance_of_a_long_double() -> None:
+    wide = np.longdouble("0.25")
+    (found,) = compare_provenance({"s": wide}, {"s": np.array([wide])}) or ()
+    assert (found.a, found.b) == ("0.25", ["0.25"])
+
+
 def test_provenance_of_any_attribute() -> None:
     one = {"size": np.array([7, 7]), "nan": np.float64("nan"), "odd": np.void(b"xx")}
     found = compare_provenance(one, {"size": np.array([7, 5])})
