@@ -16,7 +16,16 @@ import numpy as np
 from roicli.datatypes import Array, IntArray
 from roicli.exceptions import OutputError, ParameterError
 
+# What waits in the page cache until it is flushed.
 FLUSH_BYTES = 128 << 20
+# Scattered rows wait longer: the neighbours that come meanwhile get to the disk in one write.
+WINDOW_BYTES = 512 << 20
+LONG_RANGE_BYTES = 1 << 20
+
+
+def rows_a_window(row_bytes: int) -> int:
+    """How many scattered rows of ``row_bytes`` are flushed together."""
+    return max(1, WINDOW_BYTES // max(row_bytes, 1))
 
 
 def narrow(block: Array, dtype: np.dtype[np.floating]) -> Array:
@@ -75,6 +84,7 @@ class RowFile:
         self._unflushed = 0
         self._written: list[tuple[int, int]] = []
         self.row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+        self._window_bytes = rows_a_window(self.row_bytes) * self.row_bytes
         try:
             _allocate(descriptor, offset, shape[0] * self.row_bytes)
         except BaseException:
@@ -90,7 +100,8 @@ class RowFile:
             self._write_at(offset, part)
             self._written.append((offset, len(part)))
         self._unflushed += len(data)
-        if self._unflushed >= FLUSH_BYTES:
+        scattered = len(self._written) * LONG_RANGE_BYTES > self._unflushed
+        if self._unflushed >= (self._window_bytes if scattered else FLUSH_BYTES):
             self.flush()
 
     def flush(self) -> None:
