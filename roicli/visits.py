@@ -16,8 +16,10 @@ from roicli.datatypes import IntArray, RoIs
 from roicli.features import FeaturePyramid
 from roicli.storage.row_file import rows_a_window
 
-# A row that is written by itself costs clearly more than so many bytes of maps that are read again.
-BYTES_READ_A_SCATTERED_ROW = 32 << 10
+# A row that is written by itself costs clearly more than so many bytes of maps that are read again,
+# and every visit of a map costs about what so many bytes do.
+BYTES_A_SCATTERED_ROW = 32 << 10
+BYTES_A_VISIT = 512 << 10
 
 
 @dataclass(frozen=True)
@@ -45,27 +47,33 @@ def plan_visits(rois: RoIs, map_of_roi: IntArray, window_rows: int | None = None
 
 def visiting_order(rois: RoIs, map_of_roi: IntArray) -> IntArray:
     """(K,) the rows in the order in which a run comes to them, whatever its blocks are."""
-    visits = plan_visits(rois, map_of_roi)
+    return _rows_of(plan_visits(rois, map_of_roi))
+
+
+def _rows_of(visits: Sequence[MapVisit]) -> IntArray:
     return np.concatenate([visit.rows for visit in visits] or [np.empty(0, np.int64)])
 
 
 def choose_window(
     pyramid: FeaturePyramid, rois: RoIs, map_of_roi: IntArray, row_bytes: int
 ) -> int | None:
-    """The ``window_rows`` of a result in a file; None where every map is better read once."""
-    rows, window_rows = np.arange(len(rois)), rows_a_window(row_bytes)
+    """The ``window_rows`` of a result in a file with rows of ``row_bytes``.
+
+    None where every map is better read once.
+    """
+    window_rows = rows_a_window(row_bytes)
     if len(rois) <= window_rows or not all(level.is_plain for level in pyramid.levels):
         return None
-    once = visiting_order(rois, map_of_roi) // window_rows
-    scattered = int(np.count_nonzero(once != rows // window_rows))
-    read_again = _bytes_read(pyramid, plan_visits(rois, map_of_roi, window_rows)) - _bytes_read(
-        pyramid, plan_visits(rois, map_of_roi)
-    )
-    return window_rows if read_again < scattered * BYTES_READ_A_SCATTERED_ROW else None
+    once = plan_visits(rois, map_of_roi)
+    windows = _rows_of(once) // window_rows
+    scattered = np.count_nonzero(windows != np.arange(len(rois)) // window_rows)
+    again = _cost(pyramid, plan_visits(rois, map_of_roi, window_rows)) - _cost(pyramid, once)
+    return window_rows if again < int(scattered) * BYTES_A_SCATTERED_ROW else None
 
 
-def _bytes_read(pyramid: FeaturePyramid, visits: Sequence[MapVisit]) -> int:
-    return sum(pyramid.levels[visit.level].buffer_bytes for visit in visits)
+def _cost(pyramid: FeaturePyramid, visits: Sequence[MapVisit]) -> int:
+    """What the visits cost, in bytes read."""
+    return sum(pyramid.levels[visit.level].buffer_bytes + BYTES_A_VISIT for visit in visits)
 
 
 def skip_finished(visits: Sequence[MapVisit], finished: int) -> list[MapVisit]:

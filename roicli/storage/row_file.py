@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from array import array
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, cast
@@ -21,6 +22,8 @@ FLUSH_BYTES = 128 << 20
 # Scattered rows wait longer: the neighbours that come meanwhile get to the disk in one write.
 WINDOW_BYTES = 512 << 20
 LONG_RANGE_BYTES = 1 << 20
+# Two numbers are kept of each range that is not flushed.
+MOST_RANGES = 1 << 20
 
 
 def rows_a_window(row_bytes: int) -> int:
@@ -82,7 +85,7 @@ class RowFile:
         self._offset = offset
         self.shape, self.dtype = shape, dtype
         self._unflushed = 0
-        self._written: list[tuple[int, int]] = []
+        self._offsets, self._sizes = array("q"), array("q")
         self.row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
         self._window_bytes = rows_a_window(self.row_bytes) * self.row_bytes
         try:
@@ -98,11 +101,18 @@ class RowFile:
             part = data[first * self.row_bytes : last * self.row_bytes]
             offset = self._offset + int(rows[first]) * self.row_bytes
             self._write_at(offset, part)
-            self._written.append((offset, len(part)))
+            self._offsets.append(offset)
+            self._sizes.append(len(part))
         self._unflushed += len(data)
-        scattered = len(self._written) * LONG_RANGE_BYTES > self._unflushed
-        if self._unflushed >= (self._window_bytes if scattered else FLUSH_BYTES):
+        if self._is_full():
             self.flush()
+
+    def _is_full(self) -> bool:
+        """Whether enough waits for a flush."""
+        ranges = len(self._offsets)
+        scattered = ranges * LONG_RANGE_BYTES > self._unflushed
+        most = self._window_bytes if scattered else FLUSH_BYTES
+        return self._unflushed >= most or ranges >= MOST_RANGES
 
     def flush(self) -> None:
         """Bring what was written to the disk and let go of its pages.
@@ -111,7 +121,8 @@ class RowFile:
         pushes everything else out of it, and took five times as long where memory was fresh. Pages
         that a row shares with its neighbour are kept by the system: the neighbour may yet come.
         """
-        ranges, self._written, self._unflushed = self._written, [], 0
+        ranges = zip(self._offsets, self._sizes, strict=True)
+        self._offsets, self._sizes, self._unflushed = array("q"), array("q"), 0
         if hasattr(os, "posix_fadvise"):
             os.fdatasync(self._descriptor)
             for offset, size in ranges:
