@@ -164,9 +164,10 @@ def _choose_window(
 ) -> int | None:
     """The windows of the result's rows that the run goes through.
 
-    Memory needs none, and a run that keeps what is finished flushes before a window is full.
+    Memory needs none, and a run that keeps what is finished flushes before a window is full. Other
+    providers than native compute longer than they write, whatever the order.
     """
-    if output is None or options.get("resume", False):
+    if output is None or options.get("resume", False) or run.engine.provider != "native":
         return None
     shape, dtype = tuple(parameters["result_shape"]), np.dtype(parameters["dtype"])
     row_bytes = math.prod(shape[1:]) * dtype.itemsize

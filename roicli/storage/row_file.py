@@ -19,15 +19,15 @@ from roicli.exceptions import OutputError, ParameterError
 
 # What waits in the page cache until it is flushed.
 FLUSH_BYTES = 128 << 20
-# Scattered rows wait longer: the neighbours that come meanwhile get to the disk in one write.
+# Rows that lie within so many bytes wait longer, until what is between them has come, too: then
+# they get to the disk in long writes.
 WINDOW_BYTES = 512 << 20
-LONG_RANGE_BYTES = 1 << 20
 # Two numbers are kept of each range that is not flushed.
 MOST_RANGES = 1 << 20
 
 
 def rows_a_window(row_bytes: int) -> int:
-    """How many scattered rows of ``row_bytes`` are flushed together."""
+    """How many rows of ``row_bytes``, in any order, are flushed together."""
     return max(1, WINDOW_BYTES // max(row_bytes, 1))
 
 
@@ -84,10 +84,10 @@ class RowFile:
         self._descriptor = descriptor
         self._offset = offset
         self.shape, self.dtype = shape, dtype
-        self._unflushed = 0
+        # What waits for a flush: its bytes, the rows that it lies within, and its ranges.
+        self._unflushed, self._first, self._stop = 0, shape[0], 0
         self._offsets, self._sizes = array("q"), array("q")
         self.row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
-        self._window_bytes = rows_a_window(self.row_bytes) * self.row_bytes
         try:
             _allocate(descriptor, offset, shape[0] * self.row_bytes)
         except BaseException:
@@ -103,16 +103,20 @@ class RowFile:
             self._write_at(offset, part)
             self._offsets.append(offset)
             self._sizes.append(len(part))
+        if len(rows):
+            self._first = min(self._first, int(rows.min()))
+            self._stop = max(self._stop, int(rows.max()) + 1)
         self._unflushed += len(data)
         if self._is_full():
             self.flush()
 
     def _is_full(self) -> bool:
-        """Whether enough waits for a flush."""
-        ranges = len(self._offsets)
-        scattered = ranges * LONG_RANGE_BYTES > self._unflushed
-        most = self._window_bytes if scattered else FLUSH_BYTES
-        return self._unflushed >= most or ranges >= MOST_RANGES
+        """Whether enough waits for a flush, and what is to come does not lie between."""
+        if len(self._offsets) >= MOST_RANGES:
+            return True
+        span = (self._stop - self._first) * self.row_bytes
+        has_holes = self._unflushed < span <= WINDOW_BYTES
+        return self._unflushed >= FLUSH_BYTES and not has_holes
 
     def flush(self) -> None:
         """Bring what was written to the disk and let go of its pages.
@@ -122,7 +126,8 @@ class RowFile:
         that a row shares with its neighbour are kept by the system: the neighbour may yet come.
         """
         ranges = zip(self._offsets, self._sizes, strict=True)
-        self._offsets, self._sizes, self._unflushed = array("q"), array("q"), 0
+        self._offsets, self._sizes = array("q"), array("q")
+        self._unflushed, self._first, self._stop = 0, self.shape[0], 0
         if hasattr(os, "posix_fadvise"):
             os.fdatasync(self._descriptor)
             for offset, size in ranges:

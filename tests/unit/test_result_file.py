@@ -336,14 +336,15 @@ def flushes_of(monkeypatch, tmp_path, parts, count=40, row=333):
     return told
 
 
-def test_rows_in_order_are_flushed_sooner_than_scattered_ones(tmp_path, monkeypatch):
+def test_rows_wait_for_what_is_between_them_and_for_nothing_else(tmp_path, monkeypatch):
     row_bytes = 333 * 4
     monkeypatch.setattr(row_file, "FLUSH_BYTES", 5 * row_bytes)
     monkeypatch.setattr(row_file, "WINDOW_BYTES", 20 * row_bytes + 7)
-    monkeypatch.setattr(row_file, "LONG_RANGE_BYTES", 5 * row_bytes)
     in_order = np.split(np.arange(40), 8)
-    scattered = [half[rest::4] for half in np.split(np.arange(40), 2) for rest in range(4)]
+    windows = [half[rest::4] for half in np.split(np.arange(40), 2) for rest in range(4)]
     assert flushes_of(monkeypatch, tmp_path, in_order) == [5, 10, 15, 20, 25, 30, 35, 40]
-    assert flushes_of(monkeypatch, tmp_path, scattered) == [20, 40]  # whole windows
+    assert flushes_of(monkeypatch, tmp_path, windows) == [20, 40]  # when they have no holes
+    anywhere = [np.arange(40)[rest::8] for rest in range(8)]
+    assert flushes_of(monkeypatch, tmp_path, anywhere) == [5, 10, 15, 20, 25, 30, 35, 40]
     monkeypatch.setattr(row_file, "MOST_RANGES", 10)
-    assert flushes_of(monkeypatch, tmp_path, scattered) == [10, 20, 30, 40]
+    assert flushes_of(monkeypatch, tmp_path, windows) == [10, 20, 30, 40]
