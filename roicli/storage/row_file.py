@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from array import array
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, cast
@@ -16,7 +17,18 @@ import numpy as np
 from roicli.datatypes import Array, IntArray
 from roicli.exceptions import OutputError, ParameterError
 
+# What waits in the page cache until it is flushed.
 FLUSH_BYTES = 128 << 20
+# Rows that lie within so many bytes wait longer, until what is between them has come, too: then
+# they get to the disk in long writes.
+WINDOW_BYTES = 512 << 20
+# Two numbers are kept of each range that is not flushed.
+MOST_RANGES = 1 << 20
+
+
+def rows_a_window(row_bytes: int) -> int:
+    """How many rows of ``row_bytes``, in any order, are flushed together."""
+    return max(1, WINDOW_BYTES // max(row_bytes, 1))
 
 
 def narrow(block: Array, dtype: np.dtype[np.floating]) -> Array:
@@ -72,8 +84,9 @@ class RowFile:
         self._descriptor = descriptor
         self._offset = offset
         self.shape, self.dtype = shape, dtype
-        self._unflushed = 0
-        self._written: list[tuple[int, int]] = []
+        # What waits for a flush: its bytes, the rows that it lies within, and its ranges.
+        self._unflushed, self._first, self._stop = 0, shape[0], 0
+        self._offsets, self._sizes = array("q"), array("q")
         self.row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
         try:
             _allocate(descriptor, offset, shape[0] * self.row_bytes)
@@ -88,10 +101,22 @@ class RowFile:
             part = data[first * self.row_bytes : last * self.row_bytes]
             offset = self._offset + int(rows[first]) * self.row_bytes
             self._write_at(offset, part)
-            self._written.append((offset, len(part)))
+            self._offsets.append(offset)
+            self._sizes.append(len(part))
+        if len(rows):
+            self._first = min(self._first, int(rows.min()))
+            self._stop = max(self._stop, int(rows.max()) + 1)
         self._unflushed += len(data)
-        if self._unflushed >= FLUSH_BYTES:
+        if self._is_full():
             self.flush()
+
+    def _is_full(self) -> bool:
+        """Whether enough waits for a flush, and what is to come does not lie between."""
+        if len(self._offsets) >= MOST_RANGES:
+            return True
+        span = (self._stop - self._first) * self.row_bytes
+        has_holes = self._unflushed < span <= WINDOW_BYTES
+        return self._unflushed >= FLUSH_BYTES and not has_holes
 
     def flush(self) -> None:
         """Bring what was written to the disk and let go of its pages.
@@ -100,7 +125,9 @@ class RowFile:
         pushes everything else out of it, and took five times as long where memory was fresh. Pages
         that a row shares with its neighbour are kept by the system: the neighbour may yet come.
         """
-        ranges, self._written, self._unflushed = self._written, [], 0
+        ranges = zip(self._offsets, self._sizes, strict=True)
+        self._offsets, self._sizes = array("q"), array("q")
+        self._unflushed, self._first, self._stop = 0, self.shape[0], 0
         if hasattr(os, "posix_fadvise"):
             os.fdatasync(self._descriptor)
             for offset, size in ranges:

@@ -315,3 +315,36 @@ def test_pages_let_go_of_while_writing_lose_nothing(tmp_path, monkeypatch, scatt
     rows.close()
     stored = (tmp_path / "rows").read_bytes()
     assert stored[77:] == values.tobytes()
+
+
+def flushes_of(monkeypatch, tmp_path, parts, count=40, row=333):
+    """After how many rows ``RowFile`` flushes, for ``parts`` that come one after another."""
+    values = np.random.default_rng(0).normal(size=(count, row)).astype(np.float32)
+    rows = RowFile(create(str(tmp_path / "rows")), 77, values.shape, values.dtype)
+    told, done, flush = [], 0, rows.flush
+
+    def note():
+        told.append(done)
+        flush()
+
+    monkeypatch.setattr(rows, "flush", note)
+    for part in parts:
+        done += len(part)
+        rows.write_rows(part, values[part])
+    rows.close()
+    assert (tmp_path / "rows").read_bytes()[77:] == values[: len(values)].tobytes()
+    return told
+
+
+def test_rows_wait_for_what_is_between_them_and_for_nothing_else(tmp_path, monkeypatch):
+    row_bytes = 333 * 4
+    monkeypatch.setattr(row_file, "FLUSH_BYTES", 5 * row_bytes)
+    monkeypatch.setattr(row_file, "WINDOW_BYTES", 20 * row_bytes + 7)
+    in_order = np.split(np.arange(40), 8)
+    windows = [half[rest::4] for half in np.split(np.arange(40), 2) for rest in range(4)]
+    assert flushes_of(monkeypatch, tmp_path, in_order) == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert flushes_of(monkeypatch, tmp_path, windows) == [20, 40]  # when they have no holes
+    anywhere = [np.arange(40)[rest::8] for rest in range(8)]
+    assert flushes_of(monkeypatch, tmp_path, anywhere) == [5, 10, 15, 20, 25, 30, 35, 40]
+    monkeypatch.setattr(row_file, "MOST_RANGES", 10)
+    assert flushes_of(monkeypatch, tmp_path, windows) == [10, 20, 30, 40]
