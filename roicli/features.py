@@ -50,12 +50,6 @@ class FeatureLevel:
         stored += getattr(self.stored, "reading_bytes", 0)
         return stored + (0 if self.stored.dtype == self.compute_dtype else self.computed_bytes)
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether an image is read at a disk's speed, without chunks to decode."""
-        # Formats of chunks only have no such attribute.
-        return bool(getattr(self.stored, "is_plain", False))
-
     def read_image(self, index: int, buffer: MapBuffer, keep_float16: bool = False) -> FloatArray:
         """Image ``index`` as (C, H, W) in the buffer's dtype, or as float16 where it is kept."""
         stored = buffer.stored_view(self.shape[1:], self.stored.dtype)

@@ -1,8 +1,8 @@
 """Images one at a time: while one runs, the next is read and the last one written.
 
-RoIs are grouped by map (level and image), as ``visits`` orders them. Rows go out in blocks, and
-the writer puts them where the RoIs' order wants them. Reading, running and writing let go of the
-interpreter lock, so two helper threads are enough to overlap them.
+RoIs are grouped by map (level and image); a map is read once. Rows go out in blocks, and the writer
+puts them where the RoIs' order wants them. Reading, running and writing let go of the interpreter
+lock, so two helper threads are enough to overlap them.
 """
 
 from __future__ import annotations
@@ -143,12 +143,10 @@ def run_operator(
     progress: Progress = lambda done, total, size: None,
     times: StageTimes | None = None,
     verifier: Verifier | None = None,
-    window_rows: int | None = None,
 ) -> None:
     """Run one operator over all RoIs; ``specs`` and ``values`` have one entry per level.
 
     ``map_of_roi`` (K,) indexes the pyramid's levels. Without ``specs`` values are only measured.
-    ``window_rows`` are those of ``plan_visits``.
     """
     dtype = pyramid.compute_dtype
     corners = rois.corners.astype(dtype)
@@ -158,7 +156,7 @@ def run_operator(
     costly = [v.align for v in values] if values else cast("Sequence[OperatorSpec]", specs)
     row_shape = (pyramid.channels, *costly[0].output_size)
     times = times or StageTimes()
-    visits = skip_finished(plan_visits(rois, map_of_roi, window_rows), writer.finished)
+    visits = skip_finished(plan_visits(rois, map_of_roi), writer.finished)
     done = writer.finished
     progress(done, len(rois), 0)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as write_pool:

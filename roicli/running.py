@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -43,7 +42,7 @@ from roicli.storage.result_file import (
 )
 from roicli.storage.resumable import Resumption
 from roicli.verification import Verification
-from roicli.visits import choose_window, visiting_order
+from roicli.visits import visiting_order
 from roicli.vocabulary import Compression, ResultDtype
 
 
@@ -129,12 +128,11 @@ def run_into(
         verifier = build_verifier(run, spec, options.get("verify"))
         shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
         parameters = provenance.describe_run(run, spec, result_dtype(run, options), shape)
-        window_rows = _choose_window(run, output, parameters, options)
         with open_sink(parameters) as writer:
             run_operator(
                 run.pyramid, run.inputs.rois, run.inputs.map_of_roi, run.scaled(spec), run.engine,
                 writer, measurers, options.get("progress", no_progress),
-                options.get("stage_times"), verifier, window_rows,
+                options.get("stage_times"), verifier,
             )  # fmt: skip
             run.inputs.check_unchanged()
             table = run.error_table()
@@ -157,21 +155,6 @@ def result_dtype(run: Run, options: RunOptions) -> np.dtype[Any]:
         return run.pyramid.compute_dtype
     check_word("dtype", name, ResultDtype)
     return np.dtype(name)
-
-
-def _choose_window(
-    run: Run, output: str | None, parameters: Mapping[str, Any], options: RunOptions
-) -> int | None:
-    """The windows of the result's rows that the run goes through.
-
-    Memory needs none, and a run that keeps what is finished flushes before a window is full. Other
-    providers than native compute longer than they write, whatever the order.
-    """
-    if output is None or options.get("resume", False) or run.engine.provider != "native":
-        return None
-    shape, dtype = tuple(parameters["result_shape"]), np.dtype(parameters["dtype"])
-    row_bytes = math.prod(shape[1:]) * dtype.itemsize
-    return choose_window(run.pyramid, run.inputs.rois, run.inputs.map_of_roi, row_bytes)
 
 
 def _open_writer(

@@ -9,6 +9,7 @@ import errno
 import os
 from array import array
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, cast
 
@@ -17,18 +18,10 @@ import numpy as np
 from roicli.datatypes import Array, IntArray
 from roicli.exceptions import OutputError, ParameterError
 
-# What waits in the page cache until it is flushed.
+# What waits in the page cache until it is flushed, while as much again is on its way to the disk.
 FLUSH_BYTES = 128 << 20
-# Rows that lie within so many bytes wait longer, until what is between them has come, too: then
-# they get to the disk in long writes.
-WINDOW_BYTES = 512 << 20
-# Two numbers are kept of each range that is not flushed.
-MOST_RANGES = 1 << 20
-
-
-def rows_a_window(row_bytes: int) -> int:
-    """How many rows of ``row_bytes``, in any order, are flushed together."""
-    return max(1, WINDOW_BYTES // max(row_bytes, 1))
+# Two numbers are kept of each piece of the file that is not flushed.
+MOST_PIECES = 1 << 20
 
 
 def narrow(block: Array, dtype: np.dtype[np.floating]) -> Array:
@@ -84,9 +77,10 @@ class RowFile:
         self._descriptor = descriptor
         self._offset = offset
         self.shape, self.dtype = shape, dtype
-        # What waits for a flush: its bytes, the rows that it lies within, and its ranges.
-        self._unflushed, self._first, self._stop = 0, shape[0], 0
+        self._unflushed = 0
         self._offsets, self._sizes = array("q"), array("q")
+        self._flusher: ThreadPoolExecutor | None = None
+        self._flushing: Future[None] | None = None
         self.row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
         try:
             _allocate(descriptor, offset, shape[0] * self.row_bytes)
@@ -103,35 +97,40 @@ class RowFile:
             self._write_at(offset, part)
             self._offsets.append(offset)
             self._sizes.append(len(part))
-        if len(rows):
-            self._first = min(self._first, int(rows.min()))
-            self._stop = max(self._stop, int(rows.max()) + 1)
         self._unflushed += len(data)
-        if self._is_full():
-            self.flush()
-
-    def _is_full(self) -> bool:
-        """Whether enough waits for a flush, and what is to come does not lie between."""
-        if len(self._offsets) >= MOST_RANGES:
-            return True
-        span = (self._stop - self._first) * self.row_bytes
-        has_holes = self._unflushed < span <= WINDOW_BYTES
-        return self._unflushed >= FLUSH_BYTES and not has_holes
+        if self._unflushed >= FLUSH_BYTES or len(self._offsets) >= MOST_PIECES:
+            self._begin_flush()
 
     def flush(self) -> None:
-        """Bring what was written to the disk and let go of its pages.
+        """Bring what was written to the disk and let go of its pages."""
+        self._begin_flush()
+        self._end_flush()
 
-        It must get there before the rename anyhow. A result that stays in the page cache until then
-        pushes everything else out of it, and took five times as long where memory was fresh. Pages
-        that a row shares with its neighbour are kept by the system: the neighbour may yet come.
+    def _begin_flush(self) -> None:
+        """Let another thread flush, when it is done with what came before; rows go on meanwhile.
+
+        They must get there before the rename anyhow. A result that stays in the page cache until
+        then pushes everything else out of it, and took five times as long where memory was fresh.
         """
-        ranges = zip(self._offsets, self._sizes, strict=True)
-        self._offsets, self._sizes = array("q"), array("q")
-        self._unflushed, self._first, self._stop = 0, self.shape[0], 0
-        if hasattr(os, "posix_fadvise"):
-            os.fdatasync(self._descriptor)
-            for offset, size in ranges:
-                os.posix_fadvise(self._descriptor, offset, size, os.POSIX_FADV_DONTNEED)
+        pieces = self._offsets, self._sizes
+        self._offsets, self._sizes, self._unflushed = array("q"), array("q"), 0
+        if not hasattr(os, "posix_fadvise"):
+            return
+        self._end_flush()
+        self._flusher = self._flusher or ThreadPoolExecutor(1)
+        self._flushing = self._flusher.submit(self._flush_pieces, *pieces)
+
+    def _flush_pieces(self, offsets: array[int], sizes: array[int]) -> None:
+        os.fdatasync(self._descriptor)
+        # Pages that a row shares with its neighbour are kept by the system: that may yet come.
+        for offset, size in zip(offsets, sizes, strict=True):
+            os.posix_fadvise(self._descriptor, offset, size, os.POSIX_FADV_DONTNEED)
+
+    def _end_flush(self) -> None:
+        """Wait for the other thread; raises what the disk said to it."""
+        pending, self._flushing = self._flushing, None
+        if pending is not None:
+            pending.result()
 
     def _write_at(self, offset: int, data: memoryview) -> None:
         while data:
@@ -161,5 +160,10 @@ class RowFile:
             view, offset = view[count:], offset + count
 
     def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._descriptor)
+        """Let go of the file; raises what the disk said to rows that are still on their way."""
+        try:
+            self._end_flush()
+        finally:
+            if self._flusher is not None:
+                self._flusher.shutdown()
+            os.close(self._descriptor)

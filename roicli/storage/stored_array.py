@@ -73,8 +73,6 @@ class StoredArray(Protocol):
 class MemoryArray:
     """An array that is in memory already: from Python, from stdin, or parsed from text."""
 
-    is_plain = True
-
     def __init__(self, values: Array, name: str, precision: Precision | None = None) -> None:
         check_numeric(values.dtype, name)
         self.name = name
@@ -103,8 +101,6 @@ class MemoryArray:
 
 class NpyArray:
     """A C-ordered .npy file, read at offsets into the caller's buffer: nothing is mapped."""
-
-    is_plain = True
 
     def __init__(self, path: str, mapped: np.memmap[Any, Any], precision: Precision) -> None:
         self.name = path

@@ -1,8 +1,10 @@
 """Results: rows in any order come back as they were, or nothing is left behind."""
 
+import errno
 import io
 import os
 import sys
+import time
 from collections import namedtuple
 
 import h5py
@@ -317,34 +319,40 @@ def test_pages_let_go_of_while_writing_lose_nothing(tmp_path, monkeypatch, scatt
     assert stored[77:] == values.tobytes()
 
 
-def flushes_of(monkeypatch, tmp_path, parts, count=40, row=333):
-    """After how many rows ``RowFile`` flushes, for ``parts`` that come one after another."""
-    values = np.random.default_rng(0).normal(size=(count, row)).astype(np.float32)
-    rows = RowFile(create(str(tmp_path / "rows")), 77, values.shape, values.dtype)
-    told, done, flush = [], 0, rows.flush
+def test_pieces_that_wait_for_a_flush_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(row_file, "MOST_PIECES", 3)
+    flushed = []
+    real = os.posix_fadvise
+    monkeypatch.setattr(os, "posix_fadvise", lambda *a: (flushed.append(a[1:3]), real(*a)))
+    values = values_of((10, 1, 2, 2))
+    write(tmp_path / "a.npy", values, order=np.arange(10)[::-1], block=1)
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), values)
+    assert len(flushed) == 9
 
-    def note():
-        told.append(done)
-        flush()
 
-    monkeypatch.setattr(rows, "flush", note)
-    for part in parts:
-        done += len(part)
-        rows.write_rows(part, values[part])
+def test_flush_returns_when_the_rows_are_on_the_disk(tmp_path, monkeypatch):
+    seen = []
+    real = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (time.sleep(0.05), seen.append(fd), real(fd)))
+    rows = RowFile(create(str(tmp_path / "rows")), 0, (4, 2), np.dtype(np.float32))
+    for row in range(4):
+        rows.write_rows(np.array([row]), np.ones((1, 2), np.float32))
+        rows.flush()
+        assert len(seen) == row + 1
     rows.close()
-    assert (tmp_path / "rows").read_bytes()[77:] == values[: len(values)].tobytes()
-    return told
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(seen[0])
 
 
-def test_rows_wait_for_what_is_between_them_and_for_nothing_else(tmp_path, monkeypatch):
-    row_bytes = 333 * 4
-    monkeypatch.setattr(row_file, "FLUSH_BYTES", 5 * row_bytes)
-    monkeypatch.setattr(row_file, "WINDOW_BYTES", 20 * row_bytes + 7)
-    in_order = np.split(np.arange(40), 8)
-    windows = [half[rest::4] for half in np.split(np.arange(40), 2) for rest in range(4)]
-    assert flushes_of(monkeypatch, tmp_path, in_order) == [5, 10, 15, 20, 25, 30, 35, 40]
-    assert flushes_of(monkeypatch, tmp_path, windows) == [20, 40]  # when they have no holes
-    anywhere = [np.arange(40)[rest::8] for rest in range(8)]
-    assert flushes_of(monkeypatch, tmp_path, anywhere) == [5, 10, 15, 20, 25, 30, 35, 40]
-    monkeypatch.setattr(row_file, "MOST_RANGES", 10)
-    assert flushes_of(monkeypatch, tmp_path, windows) == [10, 20, 30, 40]
+@pytest.mark.parametrize("name", ["a.npy", "a.h5"])
+def test_a_disk_that_fails_behind_the_run_fails_the_run(tmp_path, monkeypatch, name):
+    """Also for the last rows, which are on their way when the file is closed."""
+    monkeypatch.setattr(row_file, "FLUSH_BYTES", 1)
+
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(OutputError, match="cannot be written: Input/output error"):
+        write(tmp_path / name, values_of((3, 1, 2, 2)), block=3)
+    assert os.listdir(tmp_path) == []

@@ -59,11 +59,6 @@ class Hdf5Array:
             self._reader = ContainedReader(self._dataset, self.name)
         return self
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether values are read as they lie in the file, which costs little."""
-        return self._reader is None
-
     def read_item_into(self, index: int, out: Array) -> None:
         """Item ``index`` along the first axis into ``out``."""
         self._read(slice(index, index + 1), out[None], f"item {index} ")
