@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +24,10 @@ from roicli.storage.part_writer import PartLabel
 from roicli.storage.plan import is_waited_for
 from roicli.storage.result_file import NoWriter, ResultWriter
 from roicli.storage.shared_place import Folder, SharedPlace
+from roicli.storage.zarr.draft import join
+from roicli.storage.zarr.place import open_place
+from roicli.storage.zarr.store_parts import StorePart, check_store_part, open_store_part
 from roicli.verification import Verification
-
-if TYPE_CHECKING:
-    from roicli.storage.zarr.store_parts import StorePart
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,7 @@ class Destination:
 
     def open(self) -> SharedPlace:
         """The place itself."""
-        if self.metadata is None:
-            return Folder(self.place)
-        from roicli.storage.zarr.place import open_place
-
-        return open_place(self.place)
+        return Folder(self.place) if self.metadata is None else open_place(self.place)
 
 
 @dataclass(frozen=True)
@@ -124,16 +120,11 @@ def _find_kept(task: BlockTask) -> BlockDone | None:
     if where is None:
         return None
     try:
-        values = _check_chunks(task, where) if where.metadata else _check_file(task, where)
+        if where.metadata is None:
+            return BlockDone(_check_file(task, where), kept=True)
+        return BlockDone(check_store_part(where.open(), _describe_chunks(task, {})), kept=True)
     except InputError:
         return None
-    return BlockDone(values, kept=True)
-
-
-def _check_chunks(task: BlockTask, where: Destination) -> Mapping[str, FloatArray]:
-    from roicli.storage.zarr.store_parts import check_store_part
-
-    return check_store_part(where.open(), _describe_chunks(task, {}))
 
 
 def _check_file(task: BlockTask, where: Destination) -> Mapping[str, FloatArray]:
@@ -198,10 +189,6 @@ def _write_file(run: Run, task: BlockTask, where: Destination) -> Verification |
 
 def _write_chunks(run: Run, task: BlockTask, where: Destination) -> Verification | None:
     """Put the chunks that are this block's alone; two attempts put the same bytes."""
-    from roicli.storage.zarr.draft import join
-    from roicli.storage.zarr.place import open_place
-    from roicli.storage.zarr.store_parts import open_store_part
-
     assert where.metadata is not None
     draft = join(open_place(where.place), where.metadata)
 
@@ -214,8 +201,6 @@ def _write_chunks(run: Run, task: BlockTask, where: Destination) -> Verification
 
 
 def _describe_chunks(task: BlockTask, values: Mapping[str, FloatArray]) -> StorePart:
-    from roicli.storage.zarr.store_parts import StorePart
-
     return StorePart(task.part, task.first, task.stop, task.job.fingerprint, values)
 
 

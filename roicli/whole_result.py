@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -29,9 +29,9 @@ from roicli.storage.hdf5.virtual_result import VirtualPart, write_virtual
 from roicli.storage.output import OUTPUT_FORMATS, check_disk, replace_atomically
 from roicli.storage.parts_folder import open_parts, publish_parts
 from roicli.storage.plan import Plan
-
-if TYPE_CHECKING:
-    from roicli.storage.zarr.draft import StoreDraft
+from roicli.storage.zarr import draft
+from roicli.storage.zarr.place import open_place
+from roicli.storage.zarr.store_parts import open_store_plan, publish_store
 
 # Enough blocks that no worker waits long for the last one, and none that is lost costs much.
 BLOCKS_A_THREAD = 4
@@ -122,8 +122,6 @@ def open_whole(
     label = describe_part(run, parameters, options, "", np.empty(0, np.int64))  # type: ignore[arg-type]
     whole = Whole(run, options, parameters, label.attributes, label.fingerprint)
     if names_a_store(output):
-        from roicli.storage.zarr.store_parts import open_store_plan
-
         with open_store_plan(output, whole.keep, whole.force, note) as plan:
             yield whole, StoreResult(whole, plan)
         return
@@ -189,13 +187,10 @@ class StoreResult:
     def __init__(self, whole: Whole, plan: Plan) -> None:
         self._whole, self._plan, self.target = whole, plan, plan.target
         self.part_key = plan.part_key
-        self._draft: StoreDraft | None = None
+        self._draft: draft.StoreDraft | None = None
 
     def begin(self, threads: int) -> list[IntArray]:
         """Blocks of whole chunks, which follow the RoIs' order: no two write one chunk."""
-        from roicli.storage.zarr import draft
-        from roicli.storage.zarr.place import open_place
-
         whole, plan = self._whole, self._plan
         compression = whole.options.get("compression", "none")
         if not is_url(self.target):
@@ -231,8 +226,6 @@ class StoreResult:
 
     def publish(self, blocks: Sequence[IntArray]) -> None:
         """Write the tables, the attributes and at last the metadata."""
-        from roicli.storage.zarr.store_parts import publish_store
-
         assert self._draft is not None
         tables = tables_beside(self._whole.run, self._whole.run.error_table())
         publish_store(self._plan, self._draft, tables, self._whole.attributes, self._whole.force)
