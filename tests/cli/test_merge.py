@@ -244,6 +244,18 @@ def test_what_is_no_part(inputs: Arrays) -> None:
     save_h5("odd.h5", roi_features=np.zeros((2, 1, 1, 1)), rows=np.arange(2),
             row_crc32=np.zeros(2, np.uint32))  # fmt: skip
     refuse("merge", "odd.h5", "-o", "x.h5", words=("odd.h5", "lacks the attributes"))
+    for odd in (np.zeros(()), np.zeros((2, 1)), np.zeros((2, 1, 1, 1), "S3")):
+        save_h5("odd.h5", roi_features=odd, rows=np.arange(2), row_crc32=np.zeros(2, np.uint32))
+        refuse("merge", "odd.h5", "-o", "x.h5", words=("no part", "expected (K, C, P_h, P_w)"))
+
+
+@pytest.mark.parametrize("name", ["part_fingerprint", "part_tables_crc32"])
+@pytest.mark.parametrize("text", ["3", '["a", "b"]', "null", "{", '"x"'])
+def test_what_a_part_says_of_itself_is_damaged(inputs: Arrays, name: str, text: str) -> None:
+    (part,) = make_parts("align", FEATURES, ROIS, *SCALE, count=1)
+    with h5py.File(part, "a") as file:
+        file.attrs[name] = text
+    refuse("merge", part, "-o", "x.h5", words=(part,))
 
 
 def test_where_the_whole_may_go(inputs: Arrays) -> None:

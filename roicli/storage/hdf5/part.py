@@ -48,6 +48,12 @@ class ResultPart:
         for name in (ROI_FEATURES, *PART_TABLES):
             if not isinstance(file.get(name), h5py.Dataset):
                 raise InputError(f"{path}: is no part of a result: it has no dataset /{name}")
+        features = file[ROI_FEATURES]
+        if len(features.shape or ()) != 4 or features.dtype.kind != "f":
+            raise InputError(
+                f"{path}: is no part of a result: /{ROI_FEATURES} is {features.shape} "
+                f"{features.dtype}, expected (K, C, P_h, P_w) floats"
+            )
         for name, dataset in file.items():
             if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual:
                 raise InputError(f"{path}: is no part of a result: /{name} holds no values")
@@ -59,8 +65,8 @@ class ResultPart:
         attributes = dict(file.attrs)
         try:
             self.shard = str(attributes[SHARD])
-            self.fingerprint: Mapping[str, str] = json.loads(attributes[FINGERPRINT])
-            self._tables_crc32: Mapping[str, int] = json.loads(attributes[TABLES_CRC32])
+            self.fingerprint: Mapping[str, str] = dict(json.loads(attributes[FINGERPRINT]))
+            self._tables_crc32: Mapping[str, int] = dict(json.loads(attributes[TABLES_CRC32]))
             self.total = int(attributes["result_shape"][0])
         except (KeyError, TypeError, ValueError, IndexError):
             raise InputError(
