@@ -102,10 +102,6 @@ class Plan:
                     "run it as before, or start anew with --force and without --resume",
                 )
 
-    def end(self) -> None:
-        """The result is there: take away the plan, so that tasks which nobody waits for stop."""
-        self.place.remove(self.key)
-
 
 def _parse(data: bytes | None) -> dict[str, Any] | None:
     """What a plan says; None where there is none that can be read."""

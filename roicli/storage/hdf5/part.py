@@ -58,7 +58,7 @@ class ResultPart:
             if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual:
                 raise InputError(f"{path}: is no part of a result: /{name} holds no values")
             check_sources(dataset, path)
-        self._features = file[ROI_FEATURES]
+        self._features = features
         self.shape: tuple[int, ...] = self._features.shape
         self.dtype: np.dtype[Any] = self._features.dtype
         self.is_chunked = self._features.chunks is not None

@@ -90,9 +90,7 @@ def open_folder(folder: str, target: str, force: bool) -> Iterator[StoreFolder]:
     try:
         place = StoreFolder(folder)
         yield place
-        place.flush_folders()
-        move_store(folder, target, force)
-        flush(os.path.dirname(target) or ".")
+        name_store(place, target, force)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -112,7 +110,14 @@ def bring_back(old: str, target: str, force: bool) -> None:
         )
 
 
-def move_store(folder: str, target: str, force: bool) -> None:
+def name_store(place: StoreFolder, target: str, force: bool) -> None:
+    """Give a whole store its final name, which lasts when this returns. Raises OutputError."""
+    place.flush_folders()
+    _move(place.path, target, force)
+    flush(os.path.dirname(target) or ".")
+
+
+def _move(folder: str, target: str, force: bool) -> None:
     """Rename the folder; a store that has the name is moved away before and removed after."""
     if force and os.path.lexists(target):
         if not is_store(target):

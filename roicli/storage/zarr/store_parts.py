@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import tempfile
 import zipfile
 import zlib
@@ -28,8 +27,8 @@ from roicli.storage.parts_folder import growing_folder, locked_parts
 from roicli.storage.plan import Plan, keep_parts
 from roicli.storage.shared_place import SharedPlace
 from roicli.storage.zarr.draft import ROI_FEATURES, StoreDraft
-from roicli.storage.zarr.place import PARTS_PREFIX, Remote, StoreFolder, flush
-from roicli.storage.zarr.publishing import bring_back, move_store
+from roicli.storage.zarr.place import PARTS_PREFIX, Remote, StoreFolder
+from roicli.storage.zarr.publishing import bring_back, name_store
 from roicli.storage.zarr.whole_chunks import WholeChunks
 
 RECORD_ENDING = ".npz"
@@ -164,9 +163,7 @@ def publish_store(
     draft.finish(tables, attributes)
     place = plan.place
     if isinstance(place, StoreFolder):
-        place.flush_folders()
-        move_store(place.path, plan.target, force)
-        flush(os.path.dirname(plan.target) or ".")
+        name_store(place, plan.target, force)
         place = StoreFolder(plan.target)
     place.remove(plan.key)
     place.remove_all(PARTS_PREFIX)
