@@ -119,7 +119,7 @@ def open_run(
         provider = choose(asked, note, options.get("device_id", 0))
         check_address_space(provider)
         if provider == "native":
-            _announce_compilation(setting, inputs, note)
+            _announce_compilation(operator, setting, inputs, options)
         engine = _open_engine(provider, threads, operator, inputs, setting, options)
         return Run(operator, inputs, setting, engine, asked)
     except BaseException:
@@ -127,14 +127,25 @@ def open_run(
         raise
 
 
-def _announce_compilation(setting: Setting, inputs: Inputs, note: Note) -> None:
-    """Say that the first run with this operator and dtype takes seconds, before it does."""
+def _announce_compilation(
+    operator: str, setting: Setting, inputs: Inputs, options: Mapping[str, Any]
+) -> None:
+    """Say that the first run with these operators and dtype takes seconds, before it does."""
     from roicli import native
 
     assert inputs.pyramid is not None
     dtype = inputs.pyramid.compute_dtype
-    if not all(native.is_compiled(spec, dtype) for spec in (setting.align, setting.pool)):
+    specs: list[OperatorSpec] = [setting.pool if operator == "pool" else setting.align]
+    if _measures_values(operator, options):
+        specs = [setting.align, setting.pool]
+    if not all(native.is_compiled(spec, dtype) for spec in specs):
+        note: Note = options.get("note", silent)
         note("compiling the native kernels: some seconds, the first time only")
+
+
+def _measures_values(operator: str, options: Mapping[str, Any]) -> bool:
+    """Whether RoI Pool and RoI Align run both, for the value columns."""
+    return operator == "errors" or bool(options.get("values"))
 
 
 def _open_engine(
@@ -180,7 +191,7 @@ def _plan_blocks(
         pyramid,
         len(inputs.rois),
         _row_bytes(inputs, setting),
-        operator == "errors" or bool(options.get("values")),
+        _measures_values(operator, options),
     )
 
 

@@ -18,9 +18,16 @@ import numpy as np
 from roicli import geometry
 from roicli.datatypes import AlignSpec, FloatArray, IntArray, OperatorSpec, PoolSpec
 from roicli.exceptions import ProviderError
+from roicli.native.signatures import (
+    LANES,
+    MAXIMUM,
+    ROW_SUMS,
+    RUNNING_SUM,
+    AxisBoxes,
+    AxisPoints,
+    AxisWindows,
+)
 
-# native.lanes.LANES, which cannot be imported without Numba.
-LANES = 16
 # Jobs a thread, so that the threads finish together.
 JOBS_PER_THREAD = 4
 # Values of the result that are worth a thread: starting one costs about as much as these.
@@ -114,14 +121,14 @@ def _align_rows(
     plan = kernels.kernel("plan_align", dtype)
     plan(boxes[0], points[0], boxes[1], points[1], order, ends, spans)
 
-    kernel, flat = kernels.kernel("align_blocks", dtype), feature_map.reshape(channels, -1)
+    kernel, flat = kernels.kernel("align_blocks", dtype), feature_map.reshape(-1)
     samples, flat_out = counts.prod(axis=1), out.reshape(-1)
     shape = (width, *spec.output_size)
 
     def run(job: Job, room: list[FloatArray]) -> None:
         rois = order[ends[job.part] : ends[job.part + 1]]
         plan = (rois, spans[job.part], samples, _reduction(spec), shape, *points)
-        kernel(flat, job.first, job.end, *plan, *room, flat_out)
+        kernel(flat, channels, job.first, job.end, *plan, *room, flat_out)
 
     room = [height * width, spec.output_size[0] * spec.output_size[1]]
     _run_jobs(run, _jobs(channels, len(spans), threads), room, feature_map.dtype, threads)
@@ -129,38 +136,33 @@ def _align_rows(
 
 def _reduction(spec: AlignSpec) -> int:
     """How the samples of a bin become one value, as native.align names it."""
-    align = import_module("roicli.native.align")
     if spec.mode == "max":
-        return int(align.MAXIMUM)
-    return int(align.RUNNING_SUM if spec.native_to_roi_align else align.ROW_SUMS)
+        return MAXIMUM
+    return RUNNING_SUM if spec.native_to_roi_align else ROW_SUMS
 
 
 def _axis_boxes(
     corners: FloatArray, counts: IntArray, spec: AlignSpec, cells: tuple[int, int]
-) -> list[Any]:
+) -> list[AxisBoxes]:
     """AxisBoxes of x and y; mode max and thirds sample a finer grid (geometry.fine_grid_rois)."""
     sub_bins = np.zeros_like(counts)
     if not spec.native_to_roi_align:
         corners = geometry.fine_grid_rois(corners, counts, spec)
         sub_bins = counts + (spec.sampling_grid == "thirds")
     start, extent = geometry.align_boxes(corners, spec)
-    strides = LANES, LANES * cells[0]
-    record = import_module("roicli.native.align").AxisBoxes
-    return [
-        record(
-            *(np.ascontiguousarray(table[:, axis]) for table in (start, extent, counts, sub_bins)),
-            spec.output_size[1 - axis],
-            cells[axis],
-            strides[axis],
-        )
-        for axis in (0, 1)
-    ]
+
+    def along(axis: int, cell_stride: int) -> AxisBoxes:
+        tables = (np.ascontiguousarray(x[:, axis]) for x in (start, extent, counts, sub_bins))
+        sides = spec.output_size[1 - axis], cells[axis], cell_stride
+        return AxisBoxes._make((*tables, *sides))
+
+    return [along(0, LANES), along(1, LANES * cells[0])]
 
 
-def _room_for_points(axis: Any) -> Any:
-    """AxisPoints to be filled from ``axis`` (AxisBoxes)."""
+def _room_for_points(axis: AxisBoxes) -> AxisPoints:
+    """Points to be filled from ``axis``."""
     most = int(axis.counts.sum()) * axis.bins
-    return import_module("roicli.native.align").AxisPoints(
+    return AxisPoints(
         np.empty(len(axis.start) * axis.bins + 1, np.int64),
         np.empty(most * 2, np.int64),
         np.empty(most * 2, axis.start.dtype),
@@ -186,21 +188,21 @@ def run_roi_pool(
     x, y = _axis_windows(x_axis, width), _axis_windows(y_axis, height)
     threads = _useful_threads(threads, out)
     order, ends = _parts(corners, channels, threads)
-    flat, flat_out = feature_map.reshape(channels, -1), out.reshape(-1)
+    flat, flat_out = feature_map.reshape(-1), out.reshape(-1)
 
     def run(job: Job, room: list[FloatArray]) -> None:
         rois = order[ends[job.part] : ends[job.part + 1]]
         spans = np.empty((height, 2), np.int64)
-        kernel(flat, job.first, job.end, rois, spans, width, x, y, *room, flat_out)
+        kernel(flat, channels, job.first, job.end, rois, spans, width, x, y, *room, flat_out)
 
     room = [height * width, width, spec.output_size[0] * spec.output_size[1]]
     _run_jobs(run, _jobs(channels, len(ends) - 1, threads), room, feature_map.dtype, threads)
 
 
-def _axis_windows(axis: geometry.AxisBins, cells: int) -> Any:
+def _axis_windows(axis: geometry.AxisBins, cells: int) -> AxisWindows:
     """AxisWindows of the bins on a map that is ``cells`` long."""
     start, end = (edges.reshape(-1) for edges in axis.clipped(cells))
-    return import_module("roicli.native.pool").AxisWindows(start, end, axis.start.shape[1])
+    return AxisWindows(start, end, axis.start.shape[1])
 
 
 # Jobs -----------------------------------------------------------------------------------------

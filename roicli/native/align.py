@@ -10,46 +10,14 @@ The functions that a bin calls are inlined by force: a call would pass every fie
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
 
-from roicli.native.lanes import LANES, add, divide, item, load, maximum, multiply, spread, store
+from roicli.native.lanes import add, divide, item, load, maximum, multiply, spread, store
 from roicli.native.packing import COMPILE, pack, unpack
-
-# How the samples of a bin become one value: added one by one, rows first, or the greatest.
-RUNNING_SUM, ROW_SUMS, MAXIMUM = 0, 1, 2
-
-
-class AxisBoxes(NamedTuple):
-    """One axis of K RoIs: where they lie and how often each bin of them is sampled.
-
-    ``start``, ``extent`` (K,) in cells, in the map's dtype; ``counts`` (K,) int64 points a bin;
-    ``sub_bins`` (K,) int64: 0 where the points divide their bin (RoiAlign), else how many pieces a
-    bin has in a grid of single samples, whose first ``counts`` are taken. ``bins`` a RoI; the map
-    is ``cells`` long; ``cell_stride`` values of the packed map from one cell to the next.
-    """
-
-    start: Any
-    extent: Any
-    counts: Any
-    sub_bins: Any
-    bins: int
-    cells: int
-    cell_stride: int
-
-
-class AxisPoints(NamedTuple):
-    """The sampling points of one axis that lie on the map, bin by bin, shared by all channels.
-
-    ``ends`` (K * bins + 1,) int64 the points before each bin; ``offsets`` (points * 2,) int64 where
-    the lower and the next cell lie in the packed map; ``weights`` (points * 2,) what each counts.
-    """
-
-    ends: Any
-    offsets: Any
-    weights: Any
+from roicli.native.signatures import LANES, ROW_SUMS, RUNNING_SUM, AxisBoxes, AxisPoints
 
 
 @njit(**COMPILE)
@@ -209,6 +177,7 @@ def _align_roi(
 @njit(**COMPILE)
 def align_blocks(
     feature_map: Any,
+    channels: int,
     first_channel: int,
     end_channel: int,
     rois: Any,
@@ -224,15 +193,15 @@ def align_blocks(
 ) -> None:
     """RoI Align of some of the RoIs on some of the channels, 16 at a time.
 
-    ``feature_map`` (C, H * W); ``rois`` (n,) row numbers; ``spans`` (H, 2) from ``plan_align``;
-    ``counts`` (K,) samples a bin; ``how`` one of RUNNING_SUM, ROW_SUMS, MAXIMUM; ``shape`` (W, P_h,
-    P_w); ``packed`` (H * W * 16,) and ``block`` (P_h * P_w * 16,) are room to work in; ``out`` is
-    (K * C * P_h * P_w,).
+    ``feature_map`` (C * H * W,); ``channels`` C; ``rois`` (n,) row numbers; ``spans`` (H, 2) from
+    ``plan_align``; ``counts`` (K,) samples a bin; ``how`` one of RUNNING_SUM, ROW_SUMS, MAXIMUM;
+    ``shape`` (W, P_h, P_w); ``packed`` (H * W * 16,) and ``block`` (P_h * P_w * 16,) are room to
+    work in; ``out`` is (K * C * P_h * P_w,).
     """
     bins = shape[1] * shape[2]
     for channel in range(first_channel, end_channel, LANES):
-        pack(feature_map, channel, spans, shape[0], packed)
+        pack(feature_map, channels, channel, spans, shape[0], packed)
         for roi in rois:
             _align_roi(packed, roi, counts[roi], how, y, x, shape[1:], block)
-            place = (roi * len(feature_map) + channel) * bins
+            place = (roi * channels + channel) * bins
             unpack(block, bins, min(LANES, end_channel - channel), out, place)

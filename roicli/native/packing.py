@@ -6,32 +6,36 @@ from typing import Any
 
 from numba import njit
 
-from roicli.native.lanes import LANES, transpose
+from roicli.native.lanes import transpose
+from roicli.native.signatures import LANES
 
 COMPILE = {"nogil": True, "error_model": "numpy"}
 
 
 @njit(**COMPILE)
-def pack(feature_map: Any, first_channel: int, spans: Any, width: int, packed: Any) -> None:
+def pack(
+    feature_map: Any, channels: int, first_channel: int, spans: Any, width: int, packed: Any
+) -> None:
     """Copy the needed cells of 16 channels side by side.
 
-    ``feature_map`` (C, H * W); ``spans`` (H, 2) the half-open range of columns that is needed of
-    each row; ``packed`` (H * W * 16,). The lanes past the last channel repeat it. A tile of 16
-    cells may reach past a span into its neighbours, which does no harm.
+    ``feature_map`` (C * H * W,); ``channels`` C; ``spans`` (H, 2) the half-open range of columns
+    that is needed of each row; ``packed`` (H * W * 16,). The lanes past the last channel repeat it.
+    A tile of 16 cells may reach past a span into its neighbours, which does no harm.
     """
-    channels, cells = feature_map.shape
-    flat = feature_map.reshape(channels * cells)
+    cells = len(feature_map) // channels
     last = min(LANES, channels - first_channel) - 1
     for row in range(len(spans)):
         start, end = row * width + spans[row, 0], row * width + spans[row, 1]
         if cells < LANES:
             for cell in range(start, end):
                 for lane in range(LANES):
-                    packed[cell * LANES + lane] = feature_map[first_channel + min(lane, last), cell]
+                    channel = first_channel + min(lane, last)
+                    packed[cell * LANES + lane] = feature_map[channel * cells + cell]
             continue
         for tile in range(start, end, LANES):
             cell = min(tile, cells - LANES)
-            transpose(flat, first_channel * cells + cell, cells, last, packed, cell * LANES, LANES)
+            place = first_channel * cells + cell
+            transpose(feature_map, place, cells, last, packed, cell * LANES, LANES)
 
 
 @njit(**COMPILE)

@@ -6,23 +6,13 @@ its bins then share.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from numba import njit
 
-from roicli.native.lanes import LANES, item, load, maximum, spread, store
+from roicli.native.lanes import item, load, maximum, spread, store
 from roicli.native.packing import COMPILE, pack, unpack
-
-
-class AxisWindows(NamedTuple):
-    """One axis of the bins of K RoIs, clipped to the map, in cells and half-open.
-
-    ``start``, ``end`` (K * bins,) int64; the bins of a RoI lie in order.
-    """
-
-    start: Any
-    end: Any
-    bins: int
+from roicli.native.signatures import LANES, AxisWindows
 
 
 @njit(forceinline=True, **COMPILE)
@@ -109,6 +99,7 @@ def _pool_roi(
 @njit(**COMPILE)
 def pool_blocks(
     feature_map: Any,
+    channels: int,
     first_channel: int,
     end_channel: int,
     rois: Any,
@@ -123,15 +114,15 @@ def pool_blocks(
 ) -> None:
     """RoI Pool of some of the RoIs on some of the channels, 16 at a time.
 
-    ``feature_map`` (C, H * W); ``rois`` (n,) row numbers; ``spans`` (H, 2), ``packed`` (H * W *
-    16,), ``line`` (W * 16,) and ``block`` (P_h * P_w * 16,) are room to work in; ``out`` is (K * C
-    * P_h * P_w,).
+    ``feature_map`` (C * H * W,); ``channels`` C; ``rois`` (n,) row numbers; ``spans`` (H, 2),
+    ``packed`` (H * W * 16,), ``line`` (W * 16,) and ``block`` (P_h * P_w * 16,) are room to work
+    in; ``out`` is (K * C * P_h * P_w,).
     """
     _cover(rois, x, y, width, spans)
     bins = y.bins * x.bins
     for channel in range(first_channel, end_channel, LANES):
-        pack(feature_map, channel, spans, width, packed)
+        pack(feature_map, channels, channel, spans, width, packed)
         for roi in rois:
             _pool_roi(packed, width, roi, x, y, line, block)
-            place = (roi * len(feature_map) + channel) * bins
+            place = (roi * channels + channel) * bins
             unpack(block, bins, min(LANES, end_channel - channel), out, place)

@@ -6,7 +6,7 @@ bits are those of onnxruntime 1.31.1's CPU provider (RoiAlign-16, MaxRoiPool-1).
 
 from __future__ import annotations
 
-import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -340,41 +340,104 @@ def test_a_read_only_map_needs_no_kernel_of_its_own() -> None:
     )
 
 
-def test_the_width_of_a_block_is_the_same_everywhere() -> None:
-    assert native.LANES == import_module("roicli.native.lanes").LANES
-
-
 @pytest.mark.parametrize("spec", [AlignSpec(), PoolSpec()])
 def test_a_prepared_kernel_is_compiled(spec: AlignSpec | PoolSpec) -> None:
     native.prepare(spec, np.float32)
     assert native.is_compiled(spec, np.float32)
 
 
-def test_where_nothing_can_be_written_kernels_serve_this_run(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture
+def code_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The module, with one empty folder of this test's own to keep code in."""
+    module = import_module("roicli.native.code_cache")
+    monkeypatch.setattr(module, "_folders", lambda: iter([tmp_path]))
+    return module
+
+
+def test_code_is_kept_whole_or_not_at_all(code_cache: Any, tmp_path: Path) -> None:
+    assert code_cache.find_code("f") is None
+    code_cache.keep_code("f", b"machine code")
+    (kept,) = tmp_path.iterdir()
+    assert code_cache.find_code("f") == b"machine code"
+    for damaged in (b"", b"abc", kept.read_bytes()[:-1], b"\0" + kept.read_bytes()[1:]):
+        kept.write_bytes(damaged)
+        assert code_cache.find_code("f") is None
+
+
+@pytest.mark.parametrize("other", ["_features", "llvmlite.__version__"])
+def test_code_for_another_machine_or_compiler_is_not_taken(
+    other: str, code_cache: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(dispatcher: Any) -> None:
-        raise RuntimeError("cannot cache function: no locator available")
-
-    kernels = import_module("roicli.native.kernels")
-    monkeypatch.setattr(import_module("numba.core.dispatcher").Dispatcher, "enable_caching", refuse)
-    assert not native.is_compiled(AlignSpec(), np.float32)
-    assert kernels.kernel.__wrapped__("plan_align", "float32").signatures
+    code_cache.keep_code("f", b"machine code")
+    code_cache._key.cache_clear()
+    monkeypatch.setattr(f"roicli.native.code_cache.{other}", (lambda: "+x") if "f" in other else "")
+    assert code_cache.find_code("f") is None
+    code_cache._key.cache_clear()
 
 
-def test_kernels_older_than_their_source_are_discarded(tmp_path: Path) -> None:
-    old, new = tmp_path / "old.nbi", tmp_path / "new.nbi"
-    old.touch()
-    os.utime(old, (0, 0))
-    new.touch()
-    import_module("roicli.native.kernels")._discard_outdated(tmp_path)
-    assert (old.exists(), new.exists()) == (False, True)
+def test_where_nothing_can_be_written_kernels_serve_this_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kernels, code_cache = map(import_module, ("roicli.native.kernels", "roicli.native.code_cache"))
+    a_file = tmp_path / "file"
+    a_file.touch()
+    monkeypatch.setattr(code_cache, "_folders", lambda: iter([a_file / "folder"]))
+    assert not native.is_compiled(PoolSpec(), np.float32)
+    own = kernels.kernel.__wrapped__("pool_blocks", "float32")
+    assert not native.is_compiled(PoolSpec(), np.float32)
+    monkeypatch.setattr(kernels, "kernel", lambda name, dtype: own)
+    feature_map, corners = load((17, 33, 17), 100, 0.25, "float32", 4)
+    expected = expected_pool(feature_map, corners, PoolSpec((7, 7), 0.25))
+    assert np.array_equal(compiled(feature_map, corners, PoolSpec((7, 7), 0.25)), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["plan_align", "align_blocks", "pool_blocks"])
+def test_compiled_code_needs_nothing_of_numba_or_python(name: str, dtype: str) -> None:
+    _, is_complete = import_module("roicli.native.compiling").compile_function(name, dtype)
+    assert is_complete
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros(3, np.float64), np.zeros((3, 1), np.float32), np.zeros(6, np.float32)[::2]],
+    ids=["dtype", "dimensions", "strides"],
+)
+def test_an_array_that_the_code_would_misread_is_refused(wrong: Any) -> None:
+    signatures = import_module("roicli.native.signatures")
+    right = [np.zeros(3, np.float32), 7]
+    kinds = (signatures.REALS, signatures.WHOLE)
+    real = np.dtype(np.float32)
+    assert list(signatures.slots_of(right, kinds, real)) == [right[0].ctypes.data, 3, 7]
+    with pytest.raises(TypeError, match="is not float32"):
+        list(signatures.slots_of([wrong, 7], kinds, real))
+
+
+def test_kept_kernels_run_without_numba(tmp_path: Path) -> None:
+    """In a process of its own, where importing Numba fails."""
+    native.prepare(PoolSpec(), np.float32)
+    program = """
+import sys
+sys.modules["numba"] = None
+import numpy as np
+from roicli import native
+from roicli.datatypes import PoolSpec
+out = np.empty((1, 1, 2, 2), np.float32)
+ramp = (1 + np.arange(64, dtype=np.float32)).reshape(1, 8, 8)
+corners = np.array([[0.5, 0.5, 2.5, 2.5]], np.float32)
+native.run_roi_pool(ramp, corners, PoolSpec((2, 2), 1.0), out, 1)
+print(out.ravel().tolist())
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (ended.stdout, ended.stderr) == ("[19.0, 20.0, 27.0, 28.0]\n", "")
 
 
 def test_without_numba_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("roicli.native.")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
     with pytest.raises(ProviderError, match="needs Numba") as caught:
         native.is_compiled(AlignSpec(), "float32")
     assert caught.value.hint == "pip install 'roicli[native]'"

@@ -1,0 +1,99 @@
+"""Machine code on disk, and its way into the process: LLVM's linker, without Numba.
+
+Importing Numba takes longer than all of a small run; LLVM's library alone takes a tenth of that.
+The code is kept beside the package's own compiled modules, or in the user's cache where those
+cannot be written. Its name says for which processor, LLVM and sources it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+
+CHECKSUM_BYTES = 4
+
+
+def target_machine() -> Any:
+    """What LLVM compiles for: the processor of this machine. A linker takes it for its own."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=_features(), opt=3, reloc="pic"
+    )
+
+
+def _features() -> str:
+    """What the processor can do; a system that does not say so has LLVM go by its name."""
+    with suppress(RuntimeError):
+        return str(llvm.get_host_cpu_features().flatten())
+    return ""
+
+
+def find_code(name: str) -> bytes | None:
+    """The code kept under ``name``, whole; None where there is none."""
+    for folder in _folders():
+        with suppress(OSError):
+            data = (folder / _file_name(name)).read_bytes()
+            checksum, code = data[:CHECKSUM_BYTES], data[CHECKSUM_BYTES:]
+            if checksum == _checksum(code):
+                return code
+    return None
+
+
+def keep_code(name: str, code: bytes) -> None:
+    """Keep the code under ``name``, in one piece; where nothing can be written, do not."""
+    for folder in _folders():
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary = folder / f"{_file_name(name)}.{os.getpid()}"
+            try:
+                temporary.write_bytes(_checksum(code) + code)
+                temporary.replace(folder / _file_name(name))
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            return
+
+
+def load_code(code: bytes, symbol: str) -> tuple[Callable[[int], None], Any]:
+    """The C function ``symbol`` of the code, which takes an address, and what keeps it loaded."""
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # lets go of the interpreter lock
+    return kind(engine.get_function_address(symbol)), engine
+
+
+def _folders() -> Iterator[Path]:
+    """Where code may lie, the best place first."""
+    yield Path(__file__).parent / "__pycache__"
+    with suppress(RuntimeError):  # nobody's home
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        yield Path(home) / "roicli"
+
+
+def _file_name(name: str) -> str:
+    return f"{name}.{_key():08x}.code"
+
+
+@cache
+def _key() -> int:
+    """A number that changes with the sources of this package, the processor and LLVM."""
+    machine = [llvm.get_process_triple(), llvm.get_host_cpu_name(), _features()]
+    key = zlib.crc32(repr([*machine, llvmlite.__version__]).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        key = zlib.crc32(source.read_bytes(), key)
+    return key
+
+
+def _checksum(code: bytes) -> bytes:
+    return zlib.crc32(code).to_bytes(CHECKSUM_BYTES, "big")
