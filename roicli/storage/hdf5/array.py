@@ -15,7 +15,13 @@ from roicli.datatypes import Array
 from roicli.exceptions import InputError
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.choosing import Candidate, choose_only
-from roicli.storage.hdf5.containment import ContainedReader, chunk_bytes, is_contained, try_first
+from roicli.storage.hdf5.containment import (
+    ContainedReader,
+    OpeningChild,
+    chunk_bytes,
+    is_contained,
+    is_decoded,
+)
 from roicli.storage.hdf5.filters import check_filters
 from roicli.storage.hdf5.links import find_object, name_as_text
 from roicli.storage.hdf5.outside import check_sources
@@ -50,13 +56,15 @@ class Hdf5Array:
         self.attributes: Mapping[str, Any] = read_attributes(dataset.attrs)
         self.file_attributes: Mapping[str, Any] = read_attributes(dataset.file.attrs)
         self.reading_bytes = 2 * chunk_bytes(dataset)
-        self._dataset = dataset
+        self.dataset = dataset
         self._reader: ContainedReader | None = None
 
-    def start_reader(self) -> Hdf5Array:
-        """Have a child read what passes through filters, indices of chunks or other datasets."""
-        if needs_reader(self._dataset):
-            self._reader = ContainedReader(self._dataset, self.name)
+    def read_by(self, child: OpeningChild) -> Hdf5Array:
+        """Have the child that opened the dataset read what passes through filters and indices."""
+        if is_decoded(self.dataset):
+            self._reader = ContainedReader(self.dataset, self.name, child)
+        else:
+            child.close()
         return self
 
     def read_item_into(self, index: int, out: Array) -> None:
@@ -79,7 +87,7 @@ class Hdf5Array:
             if out.size and self._reader is not None:
                 self._reader.read(place, out)
             elif out.size:
-                self._dataset.read_direct(out, place)
+                self.dataset.read_direct(out, place)
         except (OSError, RuntimeError, ValueError) as error:
             raise InputError(f"{self.name}: {what}cannot be read: {first_line(error)}") from error
 
@@ -87,7 +95,7 @@ class Hdf5Array:
         """Let go of the file."""
         if self._reader is not None:
             self._reader.close()
-        close_file(self._dataset.file)
+        close_file(self.dataset.file)
 
 
 def open_hdf5(
@@ -120,8 +128,14 @@ def _choose_contained(source: str | bytes, address: Address, *rule: Any) -> Hdf5
         opened = source if isinstance(source, str) else io.BytesIO(source)
         return _choose(open_file(opened, str(Address(address.path))), address, *rule)
 
-    try_first(choose, str(Address(address.path)), size)
-    return choose().start_reader()
+    if not is_contained():
+        return choose()
+    child = OpeningChild(lambda: choose().dataset, str(Address(address.path)), size)
+    try:
+        return choose().read_by(child)
+    except BaseException:
+        child.close()
+        raise
 
 
 def open_file(source: Any, name: str) -> h5py.File:
@@ -248,11 +262,6 @@ def check_readable(dataset: h5py.Dataset, path: str, name: str) -> None:
     check_sources(dataset, path)
     check_filters(dataset, name)
     check_memory(name, f"one chunk of shape {dataset.chunks}", 2 * chunk_bytes(dataset))
-
-
-def needs_reader(dataset: h5py.Dataset) -> bool:
-    """Whether reading decodes anything; contiguous values are copied from their place."""
-    return is_contained() and bool(dataset.shape) and bool(dataset.chunks or dataset.is_virtual)
 
 
 def read_attributes(attributes: Any) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """HDF5's C code in child processes: a file that makes it crash ends a child, not the run.
 
-``try_first`` runs an opening once in a child; what it survived there, this process repeats.
-``ContainedReader`` leaves a child behind that reads: filters and chunk indices are decoded there,
-and the values come back through shared memory. Both fork, which takes milliseconds; the children
-have a limit of processor time and of memory, and never return into the program.
+What opens a file is run in a child first; what it survived there, this process repeats. The child
+then reads what passes through filters and chunk indices, and the values come back through shared
+memory. A fork takes milliseconds; children have a limit of processor time and of memory, and never
+return into the program.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import mmap
 import os
 import struct
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import h5py
 import numpy as np
@@ -39,41 +40,104 @@ def is_contained() -> bool:
     return os.environ.get(SWITCH, "1") != "0"
 
 
+class OpeningChild:
+    """A child that runs ``open_dataset`` and, where that gives a chunked dataset, stays to read it.
+
+    ``size`` is the file's in bytes; the time that a child may compute grows with it. ``room`` bytes
+    can be read at once. Raises InputError where it died over the opening, or what it refused.
+    """
+
+    def __init__(
+        self,
+        open_dataset: Callable[[], h5py.Dataset | None],
+        name: str,
+        size: int,
+        room: int = BLOCK_BYTES,
+    ) -> None:
+        self.shared = mmap.mmap(-1, room)
+        self._name = name
+        asked, self._ask = os.pipe()
+        self._hear, answer = os.pipe()
+        self._pid: int | None = start_child(
+            lambda: self._live(open_dataset, asked, answer), name,
+            SECONDS + size // OPENED_BYTES_PER_SECOND, ROOM_BYTES + 4 * room,
+            (asked, self._ask, self._hear, answer),
+        )  # fmt: skip
+        os.close(asked)
+        os.close(answer)
+        try:
+            self._hear_opening()
+        except BaseException:
+            self.close()
+            raise
+
+    def _live(
+        self, open_dataset: Callable[[], h5py.Dataset | None], asked: int, answer: int
+    ) -> None:
+        """The child's side."""
+        os.close(self._ask)  # else it would not see that the parent is gone
+        os.close(self._hear)
+        dataset, word = _attempt(open_dataset, self._name)
+        os.write(answer, word)
+        if dataset is not None and is_decoded(dataset):
+            serve(dataset, self.shared, asked, answer)
+
+    def _hear_opening(self) -> None:
+        word = os.read(self._hear, 4096)
+        if word == DONE:
+            return
+        while more := os.read(self._hear, 4096):
+            word += more
+        raise _as_error(word, self.close(), self._name)
+
+    def ask(self, request: bytes) -> bytes:
+        """The answer to a request. Raises DamagedFileError where the child died or had died."""
+        if self._pid is None:
+            raise DamagedFileError(f"{self._name}: is damaged: it could not be read before")
+        try:
+            os.write(self._ask, request)
+            answer = os.read(self._hear, 4096)
+        except BrokenPipeError:
+            answer = b""
+        if not answer:
+            raise DamagedFileError(f"{self._name}: is damaged: {describe_death(self.close())}")
+        return answer
+
+    def close(self) -> int | None:
+        """End the child, and give what it ended with; None where it was gone."""
+        if self._pid is None:
+            return None
+        status, self._pid = end_child(self._pid), None
+        os.close(self._ask)
+        os.close(self._hear)
+        return status
+
+
 def try_first(action: Callable[[], object], name: str, size: int) -> None:
     """Run ``action`` in a child. Raises InputError where it dies there, or what it refused.
 
     ``size`` is the file's in bytes; the time that a child may compute grows with it.
     """
-    if not is_contained():
-        return
-    here, there = os.pipe()
-    seconds = SECONDS + size // OPENED_BYTES_PER_SECOND
-    pid = start_child(
-        lambda: _attempt(action, there, name), name, seconds, ROOM_BYTES, (here, there)
-    )
-    os.close(there)
-    status = None
-    try:
-        with open(here, "rb") as stream:
-            answer = stream.read()
-    finally:
-        status = end_child(pid)
-    if answer != DONE:
-        raise _as_error(answer, status, name)
 
-
-def _attempt(action: Callable[[], object], there: int, name: str) -> None:
-    """The child's side of ``try_first``: what came out, as bytes."""
-    try:
+    def act() -> None:
         action()
-        answer = DONE
+
+    if is_contained():
+        OpeningChild(act, name, size).close()
+
+
+def _attempt(
+    open_dataset: Callable[[], h5py.Dataset | None], name: str
+) -> tuple[h5py.Dataset | None, bytes]:
+    """In the child: what was opened, and what came out in bytes."""
+    try:
+        return open_dataset(), DONE
     except RoicliError as error:
-        answer = json.dumps([error.message, error.hint]).encode()
+        return None, json.dumps([error.message, error.hint]).encode()
     except MemoryError:
-        answer = json.dumps([f"{name}: describes more than memory can hold", None]).encode()
+        return None, json.dumps([f"{name}: describes more than memory can hold", None]).encode()
     except Exception:
-        answer = DONE  # not a crash: the parent meets the same, and says what it is
-    os.write(there, answer)
+        return None, DONE  # not a crash: the parent meets the same, and says what it is
 
 
 def _as_error(answer: bytes, status: int | None, name: str) -> InputError:
@@ -89,43 +153,48 @@ def chunk_bytes(dataset: h5py.Dataset) -> int:
     return math.prod(dataset.chunks) * dataset.dtype.itemsize if dataset.chunks else 0
 
 
+def is_decoded(dataset: h5py.Dataset) -> bool:
+    """Whether reading decodes anything; contiguous values are copied from their place."""
+    return bool(dataset.shape) and bool(dataset.chunks or dataset.is_virtual)
+
+
+def serve(dataset: h5py.Dataset, shared: mmap.mmap, asked: int, answer: int) -> None:
+    """In the child: a place comes, its values go into ``shared`` memory, then a word back."""
+    request = struct.Struct(f"{2 * len(dataset.shape)}q")
+    dtype = dataset.dtype.newbyteorder("=")
+    while len(data := os.read(asked, request.size)) == request.size:
+        numbers = request.unpack(data)
+        place = tuple(map(slice, numbers[0::2], numbers[1::2]))
+        out = _view(shared, dtype, place)
+        limit_time(SECONDS + max(out.nbytes, chunk_bytes(dataset)) // READ_BYTES_PER_SECOND)
+        try:
+            dataset.read_direct(out, place)
+            os.write(answer, DONE)
+        except Exception as error:
+            os.write(answer, f"-{error}"[:1000].encode(errors="replace"))
+
+
+def _view(shared: mmap.mmap, dtype: np.dtype[Any], place: Sequence[slice]) -> Array:
+    """The start of the shared memory as an array of the shape of ``place``."""
+    shape = tuple(part.stop - part.start for part in place)
+    count = int(np.prod(shape, dtype=np.int64))
+    return np.frombuffer(shared, dtype, count).reshape(shape)
+
+
 class ContainedReader:
-    """A child that reads one open dataset, in pieces of at most 16 MiB or one chunk."""
+    """One open dataset, read by a child in pieces of at most 16 MiB or one chunk.
 
-    def __init__(self, dataset: h5py.Dataset, name: str) -> None:
-        self._name, self._chunks = name, dataset.chunks
-        self._dtype = dataset.dtype.newbyteorder("=")
-        size = max(BLOCK_BYTES, chunk_bytes(dataset))
-        self._shared = mmap.mmap(-1, size)
-        asked, self._ask = os.pipe()
-        self._hear, answer = os.pipe()
-        self._pid: int | None = start_child(
-            lambda: self._serve(dataset, asked, answer), name, SECONDS, ROOM_BYTES + 4 * size,
-            (asked, self._ask, self._hear, answer),
-        )  # fmt: skip
-        os.close(asked)
-        os.close(answer)
+    ``child`` has opened the same dataset; without one, or where its memory is too small for a
+    chunk, a child is started, which inherits the open file.
+    """
 
-    def _serve(self, dataset: h5py.Dataset, asked: int, answer: int) -> None:
-        """The child's side: a place comes, its values go into shared memory, then a word back."""
-        os.close(self._ask)  # else it would not see that the parent is gone
-        os.close(self._hear)
-        request = struct.Struct(f"{2 * len(dataset.shape)}q")
-        while len(data := os.read(asked, request.size)) == request.size:
-            numbers = request.unpack(data)
-            place = tuple(map(slice, numbers[0::2], numbers[1::2]))
-            out = self._view(place)
-            limit_time(SECONDS + max(out.nbytes, chunk_bytes(dataset)) // READ_BYTES_PER_SECOND)
-            try:
-                dataset.read_direct(out, place)
-                os.write(answer, DONE)
-            except Exception as error:
-                os.write(answer, f"-{error}"[:1000].encode(errors="replace"))
-
-    def _view(self, place: Sequence[slice]) -> Array:
-        shape = tuple(part.stop - part.start for part in place)
-        count = int(np.prod(shape, dtype=np.int64))
-        return np.frombuffer(self._shared, self._dtype, count).reshape(shape)
+    def __init__(self, dataset: h5py.Dataset, name: str, child: OpeningChild | None = None) -> None:
+        self._chunks, self._dtype = dataset.chunks, dataset.dtype.newbyteorder("=")
+        room = max(BLOCK_BYTES, chunk_bytes(dataset))
+        if child is not None and len(child.shared) < room:
+            child.close()
+            child = None
+        self._child = child or OpeningChild(lambda: dataset, name, 0, room)
 
     def read(self, place: Sequence[slice], out: Array) -> None:
         """The values at ``place``, one slice per axis, into ``out``. Raises OSError, InputError."""
@@ -138,25 +207,12 @@ class ContainedReader:
             out[part] = self._read_piece(there)
 
     def _read_piece(self, place: Sequence[slice]) -> Array:
-        if self._pid is None:
-            raise DamagedFileError(f"{self._name}: is damaged: it could not be read before")
         numbers = [number for part in place for number in (part.start, part.stop)]
-        try:
-            os.write(self._ask, struct.pack(f"{len(numbers)}q", *numbers))
-            answer = os.read(self._hear, 4096)
-        except BrokenPipeError:
-            answer = b""
-        if not answer:
-            raise DamagedFileError(f"{self._name}: is damaged: {describe_death(self.close())}")
+        answer = self._child.ask(struct.pack(f"{len(numbers)}q", *numbers))
         if answer != DONE:
             raise OSError(answer[1:].decode(errors="replace"))
-        return self._view(place)
+        return _view(self._child.shared, self._dtype, place)
 
-    def close(self) -> int | None:
-        """End the child, and give what it ended with; None where it was gone."""
-        if self._pid is None:
-            return None
-        status, self._pid = end_child(self._pid), None
-        os.close(self._ask)
-        os.close(self._hear)
-        return status
+    def close(self) -> None:
+        """End the child."""
+        self._child.close()

@@ -23,12 +23,16 @@ from roicli.storage.hdf5.array import (
     list_datasets,
     look_up,
     naming_damage,
-    needs_reader,
     open_file,
     pass_over,
     stored_precision,
 )
-from roicli.storage.hdf5.containment import ContainedReader, try_first
+from roicli.storage.hdf5.containment import (
+    ContainedReader,
+    is_contained,
+    is_decoded,
+    try_first,
+)
 from roicli.storage.hdf5.filters import list_filters
 from roicli.storage.hdf5.outside import leads_outside
 
@@ -96,7 +100,7 @@ class Hdf5Source:
 
     def __getitem__(self, place: tuple[slice, ...]) -> Array:
         check_readable(self._dataset, self._path, self._name)
-        if not needs_reader(self._dataset):
+        if not (is_contained() and is_decoded(self._dataset)):
             return np.asarray(self._dataset[place])
         out = np.empty([part.stop - part.start for part in place], self.dtype)
         with closing(ContainedReader(self._dataset, self._name)) as reader:
