@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from roicli.cli.console import print_line
+from roicli.cli.garbage import importing, leave_memory_to_system
 from roicli.cli.signals import INTERRUPTED, ignore_signals, install_signal_handlers
 
 
@@ -12,7 +13,8 @@ def main() -> None:
     """The console script, and ``python -m roicli``."""
     install_signal_handlers()
     try:
-        from roicli.cli.app import main as run_app
+        with importing():
+            from roicli.cli.app import main as run_app
 
         run_app()
     except KeyboardInterrupt:
@@ -20,6 +22,7 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     finally:
         ignore_signals()
+        leave_memory_to_system()
 
 
 if __name__ == "__main__":

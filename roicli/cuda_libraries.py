@@ -14,9 +14,8 @@ from importlib.util import find_spec
 
 from roicli.devices import CUDA
 from roicli.exceptions import ProviderError
-from roicli.onnx_runtime import ort
+from roicli.onnx_runtime import SEVERITY_FATAL, ort
 
-SEVERITY_FATAL = 4
 CUDNN, DRIVER = "libcudnn.so.9", "libcuda.so.1"
 # What the loader says of a library that it does not find.
 NOT_FOUND = re.compile(r"(lib[\w+-]+\.so[.\d]*): cannot open shared object file")

@@ -14,4 +14,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-__all__ = ["ort"]
+__all__ = ["SEVERITY_FATAL", "ort"]
+
+# Of its log: errors come as exceptions, and need no second line on stderr.
+SEVERITY_FATAL = 4

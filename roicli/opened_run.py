@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from roicli.columns import VALUE_COLUMNS
 from roicli.datatypes import AlignSpec, Array, FloatArray, IntArray, OperatorSpec
-from roicli.device_memory import plan_device
 from roicli.devices import Device
 from roicli.error_table import ErrorTable, MapGeometry
 from roicli.exceptions import ParameterError
@@ -27,10 +26,12 @@ from roicli.pipeline import Engine, ValueMeasurer
 from roicli.providers import choose_provider, usable_cores
 from roicli.scales import parse_scale_option, single_scale
 from roicli.settings import Note, Setting, resolve_setting
-from roicli.user_graph import RoiNode, read_roi_node
 from roicli.validation import check_sampling_memory
-from roicli.verification import Verifier, sample_size
 from roicli.vocabulary import Operator, Provider
+
+if TYPE_CHECKING:
+    from roicli.user_graph import RoiNode
+    from roicli.verification import Verifier
 
 
 @dataclass
@@ -87,7 +88,11 @@ def resolve_operator(operator: Operator, options: Mapping[str, Any], note: Note)
 def _read_node(options: Mapping[str, Any], operator: Operator, note: Note) -> RoiNode | None:
     """The node that ``graph`` names, where it is given."""
     graph = options.get("graph")
-    return None if graph is None else read_roi_node(graph, operator, note)
+    if graph is None:
+        return None
+    from roicli.user_graph import read_roi_node
+
+    return read_roi_node(graph, operator, note)
 
 
 def open_run(
@@ -162,6 +167,8 @@ def _open_engine(
     block_bytes = _plan_blocks(operator, inputs, setting, options)
     if provider != "cuda":
         return Engine(provider, threads, block_bytes, chosen_device=Device(strict=strict))
+    from roicli.device_memory import plan_device
+
     assert inputs.pyramid is not None
     plan = plan_device(limit, inputs.pyramid, _row_bytes(inputs, setting))
     device = Device("cuda", options.get("device_id", 0), limit, strict, resident=True)
@@ -211,9 +218,11 @@ def check_align_memory(run: Run, spec: AlignSpec) -> None:
 
 def build_verifier(run: Run, spec: OperatorSpec, verify: object) -> Verifier | None:
     """What compares a sample of the result with float64; None where nobody asked for it."""
-    count = sample_size(verify)
-    if count == 0:
+    if verify is None or verify is False:
         return None
+    from roicli.verification import Verifier, sample_size
+
+    count = sample_size(verify)
     dtype, provider = run.pyramid.compute_dtype, run.engine.provider
     rows = run.inputs.row_numbers
     return Verifier(run.inputs.rois, run.scaled(spec), dtype, provider, count, rows)

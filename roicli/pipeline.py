@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -28,8 +28,10 @@ from roicli.placed_map import MapPlacer, PlacedMap
 from roicli.runtime import Runner
 from roicli.storage.result_file import ResultWriter
 from roicli.value_error import measure_value_errors
-from roicli.verification import Verifier
 from roicli.visits import MapVisit, plan_visits, skip_finished
+
+if TYPE_CHECKING:
+    from roicli.verification import Verifier
 
 # Interpolated values of one block: about a second of ONNX Runtime on a core or two.
 WORK_A_BLOCK = 1 << 29

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from roicli.columns import record_dtype
 from roicli.datatypes import AlignSpec, FloatArray, OperatorSpec, check_word
 from roicli.error_table import ErrorTable
 from roicli.exceptions import ParameterError
-from roicli.fingerprint import fingerprint
 from roicli.inputs import Inputs
 from roicli.opened_run import (
     Run,
@@ -25,13 +24,11 @@ from roicli.opened_run import (
     silent,
 )
 from roicli.pipeline import run_operator
-from roicli.report.records import FORMAT_OF_ENDING, write_table
 from roicli.settings import (
     ErrorsOptions,
     RunOptions,
 )
 from roicli.storage.output import RowSource, check_output, replace_atomically
-from roicli.storage.part_writer import PartLabel, PartWriter
 from roicli.storage.places import check_place
 from roicli.storage.result_file import (
     STDOUT,
@@ -41,9 +38,12 @@ from roicli.storage.result_file import (
     open_result,
 )
 from roicli.storage.resumable import Resumption
-from roicli.verification import Verification
 from roicli.visits import visiting_order
 from roicli.vocabulary import Compression, ResultDtype
+
+if TYPE_CHECKING:
+    from roicli.storage.part_writer import PartLabel
+    from roicli.verification import Verification
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ def check_outputs(inputs: Inputs, output: str | None, options: ErrorsOptions) ->
         files.append(str(output))
     errors_out = options.get("errors_out")
     if errors_out is not None:
+        from roicli.report.records import FORMAT_OF_ENDING
+
         check_output(os.fspath(errors_out), files, force, tuple(FORMAT_OF_ENDING))
 
 
@@ -80,6 +82,8 @@ def write_errors(
     """Write the table to ``errors_out``, where that is given, in one piece or not at all."""
     if options.get("errors_out") is None:
         return
+    from roicli.report.records import FORMAT_OF_ENDING, write_table
+
     path = os.fspath(options["errors_out"])
     table_format = FORMAT_OF_ENDING[os.path.splitext(path)[1].lower()]
     with (
@@ -107,7 +111,12 @@ def run_and_write(
         checksums = {"row_crc32": np.zeros(len(run.inputs.rois))} if label else {}
         dtype = np.dtype(parameters["dtype"])
         with _open_writer(run, output, parameters, options, checksums) as opened:
-            yield PartWriter(opened, label, dtype, checksums["row_crc32"]) if label else opened
+            if label is None:
+                yield opened
+            else:
+                from roicli.storage.part_writer import PartWriter
+
+                yield PartWriter(opened, label, dtype, checksums["row_crc32"])
 
     return run_into(open_sink, run, spec, output, options)
 
@@ -198,6 +207,8 @@ def _plan_resumption(
         return None
     if output in (None, STDOUT):
         raise ParameterError("--resume keeps what is finished beside a file", "give -o a file")
+    from roicli.fingerprint import fingerprint
+
     chosen = {
         **parameters,
         "compression": options.get("compression", "none"),

@@ -25,7 +25,6 @@ from roicli.geometry import align_boxes, fine_grid_rois, sampling_counts
 from roicli.placed_map import NO_MAP, MapPlacer, PlacedMap, too_small
 from roicli.sessions import Session
 from roicli.vocabulary import Provider
-from roicli.window_runner import WindowMaxRunner
 
 SCRATCH_BYTES = 32 << 20
 
@@ -247,6 +246,8 @@ def _build_session_runner(
     if isinstance(spec, PoolSpec):
         if spec.native_to_max_roi_pool and dtype == np.float32 and not device.resident:
             return MaxRoiPoolRunner(spec, threads, device)
+        from roicli.window_runner import WindowMaxRunner
+
         return WindowMaxRunner(spec, dtype, device, threads, scratch_bytes)
     if spec.native_to_roi_align:
         return RoiAlignRunner(spec, dtype, device, threads)

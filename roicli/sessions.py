@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from roicli import graphs
-from roicli.cuda_libraries import SEVERITY_FATAL, check_offered, load_libraries
 from roicli.datatypes import Array
 from roicli.devices import Device
 from roicli.exceptions import DeviceMemoryError, ProviderError
-from roicli.onnx_runtime import ort
+from roicli.onnx_runtime import SEVERITY_FATAL, ort
 
 # What ONNX Runtime, its arena, CUDA, cuDNN and cuBLAS say when memory is short.
 OUT_OF_MEMORY = (
@@ -53,6 +52,8 @@ class Session:
         if device.strict:
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if device.kind == "cuda":
+            from roicli.cuda_libraries import check_offered, load_libraries
+
             check_offered()
             load_libraries()
         self.graph, self._device = graph, device

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,8 +14,6 @@ from roicli.exceptions import ParameterError
 from roicli.inputs import InputOptions
 from roicli.parsing import as_size, parse_scale
 from roicli.pipeline import Progress, StageTimes
-from roicli.presets import PRESETS
-from roicli.user_graph import RoiNode
 from roicli.vocabulary import (
     Compression,
     GraphDtype,
@@ -28,6 +26,9 @@ from roicli.vocabulary import (
     ResultDtype,
     SamplingGrid,
 )
+
+if TYPE_CHECKING:
+    from roicli.user_graph import RoiNode
 
 Note = Callable[[str], None]
 
@@ -136,9 +137,7 @@ def resolve_setting(
 ) -> Setting:
     """Options over a node's attributes or a preset, over defaults (aligned, ratio 2, caffe)."""
     name = options.get("preset")
-    if name is not None and name not in PRESETS:
-        raise ParameterError(f"preset is {name!r}, expected one of: {', '.join(PRESETS)}")
-    preset = vars(PRESETS[name]) if name else {}
+    preset = {} if name is None else _read_preset(name)
     chosen = _without_conflicts(options, node) if node else options
 
     def pick(key: str, default: Any) -> Any:
@@ -165,6 +164,14 @@ def resolve_setting(
     if options.get("aligned") is not None:
         preset = {**preset, "pixel_model": None}
     return Setting(align, pool, pick("pixel_model", implied), name)
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    from roicli.presets import PRESETS
+
+    if name not in PRESETS:
+        raise ParameterError(f"preset is {name!r}, expected one of: {', '.join(PRESETS)}")
+    return vars(PRESETS[name])
 
 
 def _without_conflicts(options: Mapping[str, Any], node: RoiNode) -> Mapping[str, Any]:

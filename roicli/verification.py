@@ -91,12 +91,12 @@ def join_verifications(parts: Sequence[Verification]) -> Verification:
 
 
 def sample_size(verify: object) -> int:
-    """How many RoIs the option ``verify`` asks for: True for 64, a number, False or None for none.
+    """How many RoIs the option ``verify`` asks for: True for 64, or a number.
 
     Raises ParameterError.
     """
-    if verify is None or isinstance(verify, bool):
-        return DEFAULT_ROIS if verify else 0
+    if verify is True:
+        return DEFAULT_ROIS
     if not isinstance(verify, int) or verify < 1:
         raise ParameterError(
             f"verify is {verify!r}, expected True or a number of RoIs of at least 1"

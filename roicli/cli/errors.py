@@ -10,6 +10,7 @@ from roicli.cli import options as opt
 from roicli.cli import part_options as part_opt
 from roicli.cli import run_options as run_opt
 from roicli.cli import table_options as table_opt
+from roicli.cli.garbage import importing
 from roicli.cli.operators import take_table_options
 from roicli.cli.reporting import ProgressBar, finish
 
@@ -73,9 +74,10 @@ def errors(
 
 
 def _run(given: dict[str, Any]) -> None:
-    from roicli import api
-    from roicli.exceptions import ParameterError
-    from roicli.parsing import parse_size
+    with importing():
+        from roicli import api
+        from roicli.exceptions import ParameterError
+        from roicli.parsing import parse_size
 
     inputs = given.pop("inputs")
     if len(inputs) > 2:

@@ -9,6 +9,7 @@ from roicli.cli import part_options as part_opt
 from roicli.cli import run_options as run_opt
 from roicli.cli import table_options as table_opt
 from roicli.cli.console import print_line
+from roicli.cli.garbage import importing
 from roicli.cli.reporting import ProgressBar, TableOptions, finish
 from roicli.vocabulary import Operator
 
@@ -137,9 +138,10 @@ def take_table_options(given: dict[str, Any]) -> TableOptions:
 
 def _run(operator: Operator, given: dict[str, Any]) -> None:
     """Options to one library call, and its result to the screen."""
-    from roicli import api
-    from roicli.opened_run import silent
-    from roicli.parsing import parse_size
+    with importing():
+        from roicli import api
+        from roicli.opened_run import silent
+        from roicli.parsing import parse_size
 
     table_options = take_table_options(given)
     quiet, verbose = given.pop("quiet"), given.pop("verbose")

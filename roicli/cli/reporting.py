@@ -15,7 +15,7 @@ from roicli.cli.signals import check_signals
 from roicli.vocabulary import TableFormat
 
 if TYPE_CHECKING:
-    from roicli.report.terminal import View
+    from roicli.report.view import View
     from roicli.running import Result
     from roicli.thresholds import Threshold
 
@@ -39,7 +39,7 @@ class TableOptions:
     def view(self) -> View:
         """Rows, sorting and columns, checked."""
         from roicli.parsing import parse_names, parse_rows
-        from roicli.report.terminal import View
+        from roicli.report.view import View
 
         rows = parse_rows(self.rows)
         return View(rows, self.sort, parse_names(self.columns) if self.columns else ())
@@ -47,14 +47,20 @@ class TableOptions:
     def thresholds(self, with_values: bool) -> list[Threshold]:
         """Thresholds and columns, checked before anything runs."""
         from roicli.columns import COLUMNS, GEOMETRIC_COLUMNS, check_column
-        from roicli.thresholds import parse_threshold
 
-        found = [parse_threshold(text, "over") for text in self.fail_over]
-        found += [parse_threshold(text, "under") for text in self.fail_under]
+        found = self._parse_thresholds() if self.fail_over or self.fail_under else []
         columns = COLUMNS if with_values else GEOMETRIC_COLUMNS
         for name in (*(t.column for t in found), *self.view().columns, self.sort):
             check_column(name, columns)
         return found
+
+    def _parse_thresholds(self) -> list[Threshold]:
+        from roicli.thresholds import parse_threshold
+
+        return [
+            *(parse_threshold(text, "over") for text in self.fail_over),
+            *(parse_threshold(text, "under") for text in self.fail_under),
+        ]
 
 
 def make_note(quiet: bool) -> Note:
@@ -87,6 +93,8 @@ def finish(
     """Show the table and leave with exit code 1 where a threshold was crossed."""
     if options.show:
         show_table(result, options, to_stderr)
+    if not thresholds:
+        return
     from roicli.thresholds import check_thresholds
 
     crossings = check_thresholds(result.errors, thresholds)

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TextIO
-
-from rich.console import Console
-from rich.text import Text
 
 from roicli.columns import COLUMN_BY_NAME, Column
 from roicli.error_table import ErrorTable, GroupSummary, Summary, summarize
@@ -19,6 +15,7 @@ from roicli.report.formatting import (
     write_columns,
 )
 from roicli.report.records import format_records, write_markdown
+from roicli.report.view import View
 
 SHOWN_FIRST = (
     "roi",
@@ -67,15 +64,6 @@ SUMMARY_IS_TEXT = [True, True] + [False] * 5
 HEADER_WIDTH = 10
 
 
-@dataclass(frozen=True)
-class View:
-    """What a person asked to see: how many rows (None: all), sorted by what, which columns."""
-
-    rows: int | None = 20
-    sort: str = "edge_error_max_px"
-    columns: tuple[str, ...] = ()
-
-
 def default_columns(table: ErrorTable, sort: str) -> list[str]:
     """Columns by how much they tell, the first that fit are shown; the sorting one always."""
     names = list(SHOWN_FIRST)
@@ -119,6 +107,10 @@ def _fitting(widths: Sequence[int], limit: int) -> int:
 
 def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, stream: TextIO) -> None:
     """The worst rows, then the summary, as wide as the terminal allows."""
+    from rich.text import Text
+
+    from roicli.report.pipe_console import PipeConsole
+
     console = PipeConsole(file=stream, highlight=False, soft_wrap=False)
     columns, rows = _cells(table, view)
     headers = [wrap_name(column.name, HEADER_WIDTH) for column in columns]
@@ -129,14 +121,6 @@ def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, strea
     write_columns(headers[:count], [row[:count] for row in rows], words, stream)
     console.print(Text(_describe_rows(table, view, len(columns) - count), style="dim"))
     print_summary(summarize(table), stream)
-
-
-class PipeConsole(Console):
-    """A console that leaves a closed pipe to whoever opened it; rich's own would exit with 1."""
-
-    def on_broken_pipe(self) -> None:
-        """Called while a BrokenPipeError is handled: let it go on."""
-        raise  # noqa: PLE0704 - it is active
 
 
 def _describe_rows(table: ErrorTable, view: View, hidden: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from dataclasses import dataclass
@@ -60,6 +59,8 @@ def hash_file(path: str) -> str:
 
     Raises InputError.
     """
+    import hashlib  # OpenSSL takes longer to load than a small run's maps to read
+
     if is_url(path):
         raise InputError(f"{path}: --verify-inputs reads files, not URLs", "drop --verify-inputs")
     if os.path.isdir(path):

@@ -11,6 +11,7 @@ from roicli import graphs, runtime, sessions
 from roicli.datatypes import AlignSpec, PoolSpec
 from roicli.devices import HOST
 from roicli.exceptions import ProviderError
+from roicli.window_runner import WindowMaxRunner
 from tests import oracle
 from tests.strategies import (
     RULES,
@@ -73,7 +74,7 @@ def test_pool_has_the_bits_of_bare_max_roi_pool_on_any_threads(threads, scale):
 @pytest.mark.parametrize("size", [(7, 7), (2, 5), (1, 1)])
 def test_index_windows_have_the_bits_of_max_roi_pool(size):
     spec = PoolSpec(size, SCALE)
-    windows = runtime.WindowMaxRunner(spec, np.dtype(np.float32))
+    windows = WindowMaxRunner(spec, np.dtype(np.float32))
     max_roi_pool = runtime.MaxRoiPoolRunner(spec, 2)
     np.testing.assert_array_equal(
         run_with(windows, spec, MAP, CORNERS), run_with(max_roi_pool, spec, MAP, CORNERS)

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from roicli import graphs, sessions
+from roicli import cuda_libraries, graphs
 from roicli.datatypes import AlignSpec, PoolSpec
 from roicli.device_memory import plan_device
 from roicli.devices import CPU, CUDA, HOST, Device
@@ -75,7 +75,7 @@ def test_a_node_elsewhere_is_named(monkeypatch):
 
 def test_a_provider_that_onnxruntime_replaced_is_an_error(monkeypatch):
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
-    monkeypatch.setattr(sessions, "load_libraries", lambda: ())
+    monkeypatch.setattr(cuda_libraries, "load_libraries", lambda: ())
     real = ort.InferenceSession
 
     def replaced(model, options, providers, **arguments):
