@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
+from typer.core import TyperCommand
+from typer.main import get_command
 
 from roicli.cli.boundary import Boundary
 from roicli.cli.startup import FastCommand
@@ -48,19 +50,46 @@ def _describe(
     """RoI Align and RoI Pool over stored feature maps, and what rounding does to each RoI."""
 
 
-def build_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
-    """The application with these commands."""
-    built = typer.Typer(
+def _function(name: str) -> Callable[..., None]:
+    found: Callable[..., None] = getattr(import_module(f"roicli.cli.{COMMANDS[name]}"), name)
+    return found
+
+
+def _begin_app() -> typer.Typer:
+    begun = typer.Typer(
         name="roicli",
         cls=Boundary,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    built.callback()(_describe)
+    begun.callback()(_describe)
+    return begun
+
+
+def build_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The application with these commands."""
+    built = _begin_app()
     for name in commands:
-        module = import_module(f"roicli.cli.{COMMANDS[name]}")
-        built.command(name, cls=FastCommand)(getattr(module, name))
+        built.command(name, cls=FastCommand)(_function(name))
+    return built
+
+
+class ListedCommand(TyperCommand):
+    """A command with a name and a help text, whose parameters are built when it is called."""
+
+    def make_context(self, info_name: str | None, args: list[str], *given: Any, **more: Any) -> Any:
+        """The context of the built command."""
+        assert self.name is not None
+        whole = cast("Boundary", get_command(build_app([self.name])))
+        return whole.commands[self.name].make_context(info_name, args, *given, **more)
+
+
+def build_listing() -> typer.Typer:
+    """The application with all commands, as the help lists them."""
+    built = _begin_app()
+    for name in COMMANDS:
+        built.command(name, cls=ListedCommand, help=_function(name).__doc__)(lambda: None)
     return built
 
 
@@ -71,4 +100,5 @@ def main() -> None:
     that is built.
     """
     named = sys.argv[1:2]
-    build_app(named if named and named[0] in COMMANDS else COMMANDS)()
+    app = build_app(named) if named and named[0] in COMMANDS else build_listing()
+    app()
