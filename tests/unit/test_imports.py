@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "roicli"
@@ -202,11 +203,11 @@ for command in ({commands}):
 """
 
 
-def imported_by(code):
-    """Which heavy libraries a fresh interpreter holds after running the code."""
-    tail = f"\nimport json, sys\nprint(json.dumps([n for n in {HEAVY!r} if n in sys.modules]))"
+def imported_by(code, names=HEAVY, folder=None):
+    """Which of the modules a fresh interpreter holds after running the code."""
+    tail = f"\nimport json, sys\nprint(json.dumps([n for n in {names!r} if n in sys.modules]))"
     run = subprocess.run(
-        [sys.executable, "-c", code + tail], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code + tail], capture_output=True, text=True, check=False, cwd=folder
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
@@ -246,3 +247,45 @@ except SystemExit as ended:
 assert "pydantic" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Options, and what a run imports for them alone: without, it would only cost time.
+IMPORTED_FOR = {
+    "--rows 1": ["rich", "roicli.report.terminal"],
+    "--no-table --errors-out errors.csv": ["csv", "roicli.report.records"],
+    "--no-table --resume": ["hashlib", "roicli.fingerprint"],
+    "--no-table --fail-over iou=2": ["roicli.thresholds"],
+    "--no-table --preset mmcv": ["roicli.presets"],
+    "--no-table --verify": ["roicli.verification", "roicli.reference"],
+    "--no-table --values --quantization mmcv": ["roicli.windows", "roicli.window_runner"],
+    "--no-table --shard 1/2 -o part.h5": ["h5py", "roicli.storage.part_writer"],
+    "--no-table --provider auto": ["glob", "roicli.cuda_libraries"],
+}
+PLAIN_RUN = """
+import sys
+from roicli.cli.app import main
+sys.argv = ["roicli", "align", "f.npy", "r.npy", *{given!r}]
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code
+"""
+
+
+def imported_by_run(folder, options, names):
+    """Which of ``names`` a run over a small map imports."""
+    np.save(folder / "f.npy", np.ones((1, 2, 8, 8), np.float32))
+    np.save(folder / "r.npy", np.array([[0, 1, 1, 6, 5], [0, 2, 0, 7, 7]], np.float32))
+    given = ["--spatial-scale", "1", "--provider", "cpu", "-o", "o.npy", "--force", *options]
+    return imported_by(PLAIN_RUN.format(given=given), names, folder)
+
+
+def test_a_run_imports_only_what_it_was_asked_for(tmp_path):
+    names = [name for listed in IMPORTED_FOR.values() for name in listed]
+    assert imported_by_run(tmp_path, ["--no-table"], names) == []
+
+
+@pytest.mark.parametrize("options", IMPORTED_FOR)
+def test_what_an_option_needs_is_imported_for_it(options, tmp_path):
+    names = IMPORTED_FOR[options]
+    assert imported_by_run(tmp_path, options.split(), names) == names
