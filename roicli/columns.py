@@ -6,8 +6,7 @@ Reports, files and documentation take names, order and units from here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -16,8 +15,7 @@ from roicli.exceptions import ParameterError
 Kind = Literal["integer", "number", "text"]
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """One column: a missing value is NaN in memory and HDF5, null in JSON, empty in CSV."""
 
     name: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,7 @@ BLOCK_ROWS = 1 << 15
 KEPT_ROWS = 1 << 17
 
 
-@dataclass(frozen=True)
-class MapGeometry:
+class MapGeometry(NamedTuple):
     """What the error columns need of one map: the rule and scale, the size, the level number."""
 
     spec: PoolSpec

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,8 +23,7 @@ SCALE_ATTRIBUTE = "spatial_scale"
 FeatureArgument = str | os.PathLike[str] | Array
 
 
-@dataclass(frozen=True)
-class FeatureLevel:
+class FeatureLevel(NamedTuple):
     """The maps (N, C, H, W) of one pyramid level, still in their file."""
 
     stored: StoredArray

@@ -11,8 +11,7 @@ of 7 bins over 57 cells is ceil(7 * (57 / 7)) = 58, and the operators do read th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +39,7 @@ def scale_to_cells(coordinates: FloatArray, spatial_scale: float) -> FloatArray:
 # RoI Pool -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class AxisBins:
+class AxisBins(NamedTuple):
     """One axis of K quantized RoIs, in cells where cell i covers [i, i + 1).
 
     ``box_start``, ``box_end`` (K,) float64: B, the box after quantization 1, half-open; real
@@ -247,8 +245,7 @@ def operator_points(corners: FloatArray, spec: AlignSpec) -> tuple[FloatArray, F
     return axes[0], axes[1]
 
 
-@dataclass(frozen=True)
-class Neighbours:
+class Neighbours(NamedTuple):
     """What bilinear interpolation reads along one axis: cells ``low`` and ``high`` (n,) int64.
 
     ``share`` (n,) is the weight of ``high``; ``on_map`` (n,) is False where the point counts as 0.

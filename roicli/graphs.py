@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,8 +28,7 @@ INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
 TO_THE_END = np.iinfo(np.int64).max
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(NamedTuple):
     """A serialized model, and the names of its inputs and its one output."""
 
     model: bytes

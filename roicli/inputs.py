@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -54,8 +54,7 @@ class InputOptions(TypedDict, total=False):
     allow_external: bool
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """What the error columns need of a map: its scale, its size (None unknown), its level."""
 
     spatial_scale: float

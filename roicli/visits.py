@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from roicli.datatypes import IntArray, RoIs
 
 
-@dataclass(frozen=True)
-class MapVisit:
+class MapVisit(NamedTuple):
     """One map to read, and the rows of the RoIs on it, in the RoIs' order."""
 
     level: int
@@ -41,5 +40,5 @@ def skip_finished(visits: Sequence[MapVisit], finished: int) -> list[MapVisit]:
         rows = visit.rows[finished:]
         finished = max(finished - len(visit.rows), 0)
         if len(rows):
-            left.append(replace(visit, rows=rows))
+            left.append(visit._replace(rows=rows))
     return left

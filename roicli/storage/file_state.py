@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from roicli.exceptions import InputError
 from roicli.storage.address import is_url, names_a_store
 
 
-@dataclass(frozen=True)
-class FileState:
+class FileState(NamedTuple):
     """Size in bytes and modification time in nanoseconds; of a folder, all sizes and the latest."""
 
     size: int

@@ -11,15 +11,14 @@ import base64
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from roicli.storage.layout import Layout
 
 VERSION = 1
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """RoIs ``start`` to ``stop`` of the visiting order, and the CRC-32 of their rows and values."""
 
     start: int
@@ -27,8 +26,7 @@ class Segment:
     crc32: int
 
 
-@dataclass(frozen=True)
-class JournalHeader:
+class JournalHeader(NamedTuple):
     """``fingerprint`` is what a run must share to go on, as flat text; ``layout`` of the rows."""
 
     fingerprint: Mapping[str, str]
@@ -102,7 +100,7 @@ class Journal:
         self._to_disk()
 
     def _write(self, segment: Segment) -> None:
-        self._stream.write(json.dumps(asdict(segment)) + "\n")
+        self._stream.write(json.dumps(segment._asdict()) + "\n")
 
     def _to_disk(self) -> None:
         self._stream.flush()

@@ -7,7 +7,7 @@ have come while the tables behind them were written.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,7 @@ from roicli.storage.row_file import RowFile, create
 HEADER_BYTES_AT_MOST = 1 << 20
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """``head`` and ``tail`` are the bytes before and behind the rows; ``beside`` is whether the
     rows stand in a file of their own, as those of a compressed result do.
     """

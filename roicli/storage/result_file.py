@@ -7,10 +7,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -99,8 +98,7 @@ class NoWriter:
         """Nothing to finish."""
 
 
-@dataclass(frozen=True)
-class ResultFile:
+class ResultFile(NamedTuple):
     """What is to be written where. ``shape`` (K, C, P_h, P_w); ``row_beside_bytes`` is what the
     tables take for a RoI; with ``resumption`` an interruption keeps what is finished.
     """

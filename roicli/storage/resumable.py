@@ -6,7 +6,7 @@ import contextlib
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ SECONDS_A_SEGMENT = 1.0
 ROWS_A_CHECK_BYTES = 16 << 20
 
 
-@dataclass(frozen=True)
-class Resumption:
+class Resumption(NamedTuple):
     """How a run can go on where an earlier one stopped.
 
     ``fingerprint`` is flat text by name; ``order`` (K,) the rows in the order in which the run

@@ -6,8 +6,7 @@ import contextlib
 import io
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -17,8 +16,7 @@ from roicli.exceptions import InputError
 BFLOAT16_NAME = "bfloat16"
 
 
-@dataclass(frozen=True)
-class Precision:
+class Precision(NamedTuple):
     """How finely a stored dtype holds a number; ``mantissa_bits`` None for whole numbers."""
 
     name: str
