@@ -7,9 +7,10 @@ import sys
 
 import onnxruntime
 import pytest
+from typer.testing import CliRunner
 
 import roicli
-from roicli.cli.app import COMMANDS
+from roicli.cli.app import COMMANDS, build_listing
 from roicli.presets import PRESETS
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, ROIS, SCALE, refuse, run, run_process, succeed
@@ -75,6 +76,18 @@ def test_help() -> None:
     for command in COMMANDS:
         assert "Usage: roicli" in succeed(command, "--help").text
     assert "Usage: roicli" in run().text
+
+
+@pytest.mark.parametrize(
+    "words", ["--help", "", "presets", "align --help", "align", "sweep --nothing", "aling"]
+)
+def test_listed_commands_are_the_built_ones(words: str) -> None:
+    """What is not named first is listed, with its parameters built when it is called."""
+    listed = CliRunner().invoke(
+        build_listing(), words.split(), env={"COLUMNS": "80"}, prog_name="roicli"
+    )
+    built = run(*words.split())
+    assert (listed.exit_code, listed.stdout, listed.stderr) == (built.code, built.text, built.err)
 
 
 def test_help_imports_nothing_heavy() -> None:
