@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from roicli.cli.console import open_closed_streams, print_line
+from roicli.cli.garbage import importing
 from roicli.cli.limits import explain_limit, find_small_limit, spare_threads
 from roicli.cli.signals import INTERRUPTED, heeding_signals
 from roicli.cli.startup import skip_adapters
@@ -27,6 +28,11 @@ class Boundary(TyperGroup):
         """Parse what stands before the command."""
         skip_adapters(self.get_params(ctx))
         return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, for which Typer imports rich."""
+        with importing():
+            super().format_help(ctx, formatter)
 
     def invoke(self, ctx: Any) -> None:
         """Invoke the command inside the boundary."""

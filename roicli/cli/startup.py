@@ -13,6 +13,8 @@ from typing import Any, get_args
 from typer._coercion import RuntimeParam, build_runtime_param
 from typer.core import TyperCommand
 
+from roicli.cli.garbage import importing
+
 
 class PlainRuntimeParam(RuntimeParam):
     """Passes what is right already, and hands the rest to Typer."""
@@ -48,3 +50,8 @@ class FastCommand(TyperCommand):
         """Parse the command's arguments."""
         skip_adapters(self.get_params(ctx))
         return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, for which Typer imports rich."""
+        with importing():
+            super().format_help(ctx, formatter)
