@@ -11,7 +11,6 @@ import numpy as np
 
 from roicli.datatypes import Array
 from roicli.devices import Device
-from roicli.onnx_runtime import ort
 
 PORTABLE = 1  # cudaHostRegisterPortable: pinned for every device's context
 SUCCESS = 0
@@ -45,6 +44,8 @@ def _pin(block: Array, index: int) -> bool:
 @cache
 def _cuda_runtime() -> Any:
     """The CUDA runtime that ``cuda_libraries`` loaded, of this onnxruntime's version, or None."""
+    from roicli.onnx_runtime import ort
+
     major = str(getattr(ort, "cuda_version", "")).partition(".")[0]
     try:
         return ctypes.CDLL(f"libcudart.so.{major}")

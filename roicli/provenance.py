@@ -17,6 +17,7 @@ from roicli.onnx_wire import OPSET
 from roicli.opened_run import Run
 from roicli.settings import Setting
 from roicli.version import __version__
+from roicli.vocabulary import Provider
 
 
 def utc_now() -> str:
@@ -74,8 +75,6 @@ def describe_run(
     run: Run, spec: OperatorSpec | None, dtype: np.dtype[Any], shape: tuple[int, ...] = ()
 ) -> dict[str, Any]:
     """The parameters of a run; ``spec`` None where the values were only measured."""
-    from roicli.onnx_runtime import ort
-
     levels = run.pyramid.levels
     parameters = describe_geometry(run.inputs, run.setting)
     if not isinstance(spec, PoolSpec):
@@ -83,7 +82,7 @@ def describe_run(
     names = [level.stored.name.partition("::") for level in levels]
     return parameters | {
         "operator": run.operator,
-        "onnxruntime_version": ort.__version__,
+        "onnxruntime_version": _onnxruntime_version(run.engine.provider),
         "opset": OPSET,
         "provider_requested": run.asked_provider,
         "provider_used": run.engine.provider,
@@ -95,6 +94,15 @@ def describe_run(
         "features_shape": [list(level.stored.shape) for level in levels],
         "features_dtype": [level.stored.precision.name for level in levels],
     }
+
+
+def _onnxruntime_version(provider: Provider) -> str | None:
+    """The version that computes; None where the compiled kernels do, which do not wait for it."""
+    if provider == "native":
+        return None
+    from roicli.onnx_runtime import ort
+
+    return str(ort.__version__)
 
 
 def describe_export(spec: OperatorSpec, dtype: np.dtype[Any]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from roicli import graphs
 from roicli.datatypes import Array
 from roicli.devices import Device
 from roicli.exceptions import DeviceMemoryError, ProviderError
-from roicli.onnx_runtime import SEVERITY_FATAL, ort
 
 # What ONNX Runtime, its arena, CUDA, cuDNN and cuBLAS say when memory is short.
 OUT_OF_MEMORY = (
@@ -42,6 +41,9 @@ class Session:
     def __init__(
         self, graph: graphs.Graph, device: Device, threads: int, keeps_memory: bool = True
     ) -> None:
+        # Here, for the compiled kernels make no session and do not wait for the library.
+        from roicli.onnx_runtime import SEVERITY_FATAL, ort
+
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

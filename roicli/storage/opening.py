@@ -48,7 +48,7 @@ def open_array(
         return _open_stdin(address, role, coordinate_names)
     file_format = address.file_format()
     if file_format == "hdf5":
-        from roicli.storage.hdf5.array import open_hdf5
+        from roicli.storage.hdf5.opening import open_hdf5
 
         return open_hdf5(
             address, lambda shape: fits(role, shape), WANTED[role], PREFERRED.get(role)
@@ -95,7 +95,7 @@ def _open_stdin(address: Address, role: Role, coordinate_names: Sequence[str]) -
 
     if data.startswith(npy.MAGIC):
         return npy.parse_npy(data, str(address))
-    from roicli.storage.hdf5 import array as hdf5
+    from roicli.storage.hdf5 import opening as hdf5
 
     if data.startswith(hdf5.MAGIC):
         return hdf5.parse_hdf5(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, cast
@@ -20,6 +20,8 @@ from roicli.exceptions import OutputError, ParameterError
 
 # What waits in the page cache until it is flushed, while as much again is on its way to the disk.
 FLUSH_BYTES = 128 << 20
+# A block of rows that the disk is given at once.
+EAGER_BYTES = 8 << 20
 # Two numbers are kept of each piece of the file that is not flushed.
 MOST_PIECES = 1 << 20
 
@@ -100,6 +102,14 @@ class RowFile:
         self._unflushed += len(data)
         if self._unflushed >= FLUSH_BYTES or len(self._offsets) >= MOST_PIECES:
             self._begin_flush()
+        elif len(data) >= EAGER_BYTES:
+            self._write_back()
+
+    def _write_back(self) -> None:
+        """Let the disk begin while nobody waits for it: the last flush then finds little to do."""
+        if self._flushing is None or self._flushing.done():
+            self._end_flush()
+            self._start(os.fdatasync, self._descriptor)
 
     def flush(self) -> None:
         """Bring what was written to the disk and let go of its pages."""
@@ -117,8 +127,12 @@ class RowFile:
         if not hasattr(os, "posix_fadvise"):
             return
         self._end_flush()
+        self._start(self._flush_pieces, *pieces)
+
+    def _start(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Have the flusher's thread do it."""
         self._flusher = self._flusher or ThreadPoolExecutor(1)
-        self._flushing = self._flusher.submit(self._flush_pieces, *pieces)
+        self._flushing = self._flusher.submit(work, *arguments)
 
     def _flush_pieces(self, offsets: array[int], sizes: array[int]) -> None:
         os.fdatasync(self._descriptor)

@@ -1,12 +1,16 @@
 """HDF5: the dataset that is meant is found, and read whatever its layout."""
 
+import os
+
 import h5py
 import numpy as np
 import pytest
 
 from roicli.exceptions import InputError
 from roicli.storage.address import parse_address
+from roicli.storage.hdf5 import opening
 from roicli.storage.opening import open_array
+from roicli.storage.permission import external_files
 
 VALUES = np.random.default_rng(0).normal(scale=9, size=(3, 2, 5, 4))
 
@@ -210,3 +214,68 @@ def test_the_file_is_closed_when_it_is_refused(path):
     refused(path)
     with h5py.File(path, "r+"):  # a file still open for reading could not be opened for writing
         pass
+
+
+# --- opened in a child first ------------------------------------------------------------------
+
+
+@pytest.fixture
+def forks(monkeypatch):
+    """The names of what was opened in a child."""
+    seen, real = [], opening.OpeningChild
+
+    def start(action, name, size):
+        seen.append(name)
+        return real(action, name, size)
+
+    monkeypatch.setattr(opening, "OpeningChild", start)
+    monkeypatch.setattr(opening, "_OPENED", set())
+    return seen
+
+
+def test_an_unchanged_file_is_opened_in_a_child_once(path, forks):
+    write(path, a=VALUES)
+    for _ in range(3):
+        check_reading(path, VALUES)
+    assert forks == [path]
+
+
+def test_what_is_asked_of_the_same_file_anew_is_tried_anew(path, forks):
+    write(path, a=VALUES, b=np.ones((4, 5)))
+    for address, role in ((path, "features"), (path, "rois"), (f"{path}::a", "features")):
+        read(address, role).close()
+    assert len(forks) == 3
+
+
+@pytest.mark.parametrize("how", ["written", "replaced"])
+def test_a_changed_file_is_tried_anew_even_where_its_time_is_the_same(path, how, forks):
+    write(path, a=VALUES)
+    check_reading(path, VALUES)
+    before = os.stat(path)
+    if how == "written":
+        with h5py.File(path, "r+") as file:
+            file["a"][...] = VALUES + 1
+    else:
+        os.rename(write(f"{path}.new", a=VALUES + 1), path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    check_reading(path, VALUES + 1)
+    assert len(forks) == 2
+
+
+def test_what_is_decoded_has_a_child_every_time(path, forks):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", data=VALUES, chunks=(1, 2, 5, 4))
+    for _ in range(2):
+        check_reading(path, VALUES)
+    assert len(forks) == 2
+
+
+def test_what_another_file_holds_is_tried_every_time(path, forks):
+    write(path, a=VALUES)
+    other = f"{path}.link.h5"
+    with h5py.File(other, "w") as file:
+        file["there"] = h5py.ExternalLink(path, "a")
+    with external_files(allowed=True):
+        for _ in range(2):
+            read(f"{other}::there").close()
+    assert len(forks) == 2

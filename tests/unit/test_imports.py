@@ -285,6 +285,15 @@ def test_a_run_imports_only_what_it_was_asked_for(tmp_path):
     assert imported_by_run(tmp_path, ["--no-table"], names) == []
 
 
+def test_the_compiled_kernels_need_neither_onnx_runtime_nor_numba(tmp_path):
+    """Once they are on disk, which the first of the two runs sees to."""
+    pytest.importorskip("numba")
+    for _ in range(2):
+        names = ["onnxruntime", "numba", "llvmlite"]
+        found = imported_by_run(tmp_path, ["--no-table", "--provider", "native"], names)
+    assert found == ["llvmlite"]
+
+
 @pytest.mark.parametrize("options", IMPORTED_FOR)
 def test_what_an_option_needs_is_imported_for_it(options, tmp_path):
     names = IMPORTED_FOR[options]

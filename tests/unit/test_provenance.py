@@ -42,6 +42,12 @@ def test_a_run_names_its_inputs_versions_and_parameters(addresses):
     assert found["provider_used"] in ("cpu", "cuda")
 
 
+def test_the_compiled_kernels_name_no_onnx_runtime():
+    pytest.importorskip("numba")
+    found = roicli.pool(MAPS, ROIS, provider="native").parameters
+    assert (found["provider_used"], found["onnxruntime_version"]) == ("native", None)
+
+
 def test_pool_names_no_parameter_of_align():
     found = roicli.pool(MAPS, ROIS, quantization="hull").parameters
     assert (found["operator"], found["quantization"]) == ("pool", "hull")

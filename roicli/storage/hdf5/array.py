@@ -1,9 +1,7 @@
-"""HDF5 files: finding the dataset that fits, and reading it image by image."""
+"""Datasets of HDF5 files: finding the one that fits, and reading it image by image."""
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -13,13 +11,12 @@ import numpy as np
 
 from roicli.datatypes import Array
 from roicli.exceptions import InputError
-from roicli.storage.address import Address, check_regular_file
+from roicli.storage.address import Address
 from roicli.storage.choosing import Candidate, choose_only
 from roicli.storage.hdf5.containment import (
     ContainedReader,
     OpeningChild,
     chunk_bytes,
-    is_contained,
     is_decoded,
 )
 from roicli.storage.hdf5.filters import check_filters
@@ -29,7 +26,6 @@ from roicli.storage.hdf5.virtual_sources import check_parts_open
 from roicli.storage.limits import check_memory
 from roicli.storage.stored_array import Precision, check_numeric, precision_of
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
 # What h5py raises for a damaged file, wherever in it; its own words are kept.
 DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
 NO_MEMORY = "memory allocation failed"
@@ -67,6 +63,10 @@ class Hdf5Array:
             child.close()
         return self
 
+    def is_copied_from(self, path: str) -> bool:
+        """Whether the values lie as they are in the file at ``path``, past no link to another."""
+        return self._reader is None and self.dataset.file.filename == path
+
     def read_item_into(self, index: int, out: Array) -> None:
         """Item ``index`` along the first axis into ``out``."""
         self._read(slice(index, index + 1), out[None], f"item {index} ")
@@ -96,46 +96,6 @@ class Hdf5Array:
         if self._reader is not None:
             self._reader.close()
         close_file(self.dataset.file)
-
-
-def open_hdf5(
-    address: Address, fits: Callable[[Shape], bool], wanted: str, preferred: str | None = None
-) -> Hdf5Array:
-    """The named dataset, or the file's (or group's) only one that ``fits``.
-
-    ``wanted`` says in words what fits; of several, ``preferred`` is taken. Raises InputError.
-    """
-    check_regular_file(address.path)
-    return _choose_contained(address.path, address, fits, wanted, preferred)
-
-
-def parse_hdf5(
-    data: bytes,
-    address: Address,
-    fits: Callable[[Shape], bool],
-    wanted: str,
-    preferred: str | None = None,
-) -> Hdf5Array:
-    """An HDF5 file that was read from a pipe."""
-    return _choose_contained(data, address, fits, wanted, preferred)
-
-
-def _choose_contained(source: str | bytes, address: Address, *rule: Any) -> Hdf5Array:
-    """Choose the dataset in a child process first, then here."""
-    size = os.stat(source).st_size if isinstance(source, str) else len(source)
-
-    def choose() -> Hdf5Array:
-        opened = source if isinstance(source, str) else io.BytesIO(source)
-        return _choose(open_file(opened, str(Address(address.path))), address, *rule)
-
-    if not is_contained():
-        return choose()
-    child = OpeningChild(lambda: choose().dataset, str(Address(address.path)), size)
-    try:
-        return choose().read_by(child)
-    except BaseException:
-        child.close()
-        raise
 
 
 def open_file(source: Any, name: str) -> h5py.File:
@@ -191,13 +151,14 @@ def naming_damage(name: str) -> Iterator[None]:
         ) from error
 
 
-def _choose(
+def choose_dataset(
     file: h5py.File,
     address: Address,
     fits: Callable[[Shape], bool],
     wanted: str,
     preferred: str | None,
 ) -> Hdf5Array:
+    """The named dataset of an open file, or the only one that ``fits``; see ``open_hdf5``."""
     try:
         with naming_damage(str(Address(address.path))):
             node = file if address.dataset is None else look_up(file, address)
