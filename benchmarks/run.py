@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -61,29 +62,52 @@ CASES = {"align, ratio 2": ("align", 2), "align, adaptive": ("align", 0), "pool"
 
 
 def time_processes(load: Load, runs: int, folder: Path) -> list[str]:
-    """One image, HDF5 in and out: whole processes, and the same calls in a process that is warm."""
-    import roicli
-
-    inputs = [str(path) for path in load.save(folder)]
-    plain_out, out = str(folder / "p.h5"), str(folder / "r.h5")
+    """One image, HDF5 in and out: whole processes, what they take beyond a tiny map, warm calls."""
+    inputs = load.save(folder)
+    corner = np.ascontiguousarray(load.feature_map[:8, :8, :8])
+    tiny = Load("tiny", corner, np.array([[0, 0, 0, 20, 20]], np.float32)).save(folder)
     lines: list[str] = []
     for label, (operator, ratio) in CASES.items():
-        options = ["--sampling-ratio", str(ratio)] if operator == "align" else []
-        named = {"sampling_ratio": ratio} if operator == "align" else {}
-        whole = {PLAIN: command(sys.executable, PLAIN_SCRIPT, operator, ratio, *inputs, plain_out)}
-        warm = {PLAIN: partial(run_plain, operator, ratio, *inputs, plain_out)}
-        for provider in ("cpu", "native"):
-            whole[f"roicli {provider}"] = command(
-                sys.executable, "-m", "roicli", operator, *inputs, *options, "-o", out,
-                "--force", "--no-table", "-q", "--provider", provider,
-            )  # fmt: skip
-            warm[f"roicli {provider}"] = partial(
-                getattr(roicli, operator), *inputs, out, force=True, provider=provider, **named
-            )
-        for kind, computes in (("whole process", whole), ("start-up off", warm)):
-            lines += row_of(f"{label}, {kind}", take_turns(computes, runs), PLAIN, not lines)
+        large = whole_processes(operator, ratio, inputs, folder)
+        small = whole_processes(operator, ratio, tiny, folder)
+        whole = take_turns(large | {f"{name}, tiny": run for name, run in small.items()}, runs)
+        beyond = {name: whole[name] - whole[f"{name}, tiny"] for name in large}
+        warm = take_turns(warm_calls(operator, ratio, inputs, folder), runs)
+        whole = {name: whole[name] for name in large}
+        kinds = {"whole process": whole, "start-up off": beyond, "called again": warm}
+        for kind, found in kinds.items():
+            lines += row_of(f"{label}, {kind}", found, PLAIN, not lines)
             print(lines[-1], flush=True)
     return lines
+
+
+def whole_processes(
+    operator: str, ratio: int, inputs: tuple[Path, Path], folder: Path
+) -> dict[str, Callable[[], object]]:
+    """The plain script and roicli's providers, each a process that ends."""
+    options = ["--sampling-ratio", ratio] if operator == "align" else []
+    line = [sys.executable, PLAIN_SCRIPT, operator, ratio, *inputs, folder / "p.h5"]
+    return {PLAIN: command(*line)} | {
+        f"roicli {provider}": command(
+            sys.executable, "-m", "roicli", operator, *inputs, *options, "-o", folder / "r.h5",
+            "--force", "--no-table", "-q", "--provider", provider,
+        )
+        for provider in ("cpu", "native")
+    }  # fmt: skip
+
+
+def warm_calls(
+    operator: str, ratio: int, inputs: tuple[Path, Path], folder: Path
+) -> dict[str, Callable[[], object]]:
+    """The same in this process, which has done it before."""
+    import roicli
+
+    options: dict[str, Any] = {"sampling_ratio": ratio} if operator == "align" else {}
+    call = partial(getattr(roicli, operator), *inputs, folder / "r.h5", force=True, **options)
+    plain = partial(run_plain, operator, ratio, *map(str, inputs), str(folder / "p.h5"))
+    return {PLAIN: plain} | {
+        f"roicli {provider}": partial(call, provider=provider) for provider in ("cpu", "native")
+    }
 
 
 def time_stream(folder: Path, runs: int) -> list[str]:
@@ -97,15 +121,18 @@ def time_stream(folder: Path, runs: int) -> list[str]:
     np.save(shuffled, boxes[np.random.default_rng(3).permutation(len(boxes))])
     lines = ["| provider, RoIs | whole run s | read s | run s | write s |"]
     lines.append("|---|---:|---:|---:|---:|")
+    orders = {"sorted": rois, "shuffled": shuffled}
     for provider in ("cpu", "native"):
-        for name, path in (("sorted", rois), ("shuffled", shuffled)):
-            found = []
-            for _ in range(runs):
+        found: dict[str, list[tuple[float, ...]]] = {name: [] for name in orders}
+        for _ in range(runs):
+            for name, path in orders.items():
                 (folder / "s.h5").unlink(missing_ok=True)
                 times, started = StageTimes(), time.perf_counter()
                 roicli.align(features, path, folder / "s.h5", provider=provider, stage_times=times)
-                found.append((time.perf_counter() - started, times.read, times.run, times.write))
-            middle = [statistics.median(column) for column in zip(*found, strict=True)]
+                seconds = time.perf_counter() - started
+                found[name].append((seconds, times.read, times.run, times.write))
+        for name, measured in found.items():
+            middle = [statistics.median(column) for column in zip(*measured, strict=True)]
             lines.append(f"| {provider}, {name} | " + " | ".join(f"{s:.2f}" for s in middle) + " |")
             print(lines[-1], flush=True)
     return lines
@@ -142,7 +169,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="roicli-bench-") as name:
         kernels = time_kernels(loads, chosen.runs, threads)
         processes = time_processes(loads[0], chosen.runs, Path(name))
-        stream = [] if chosen.skip_stream else time_stream(Path(name), 3)
+        stream = [] if chosen.skip_stream else time_stream(Path(name), 5)
     draw_growth(DOCS / "figures" / "growth.svg", take_turns, threads)
     page = (Path(__file__).parent / "page.md").read_text(encoding="utf-8")
     page = page.format(
