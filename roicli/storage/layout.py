@@ -33,7 +33,7 @@ class Layout(NamedTuple):
 
     def open_rows(self, part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> RowFile:
         """The rows, with their room taken."""
-        return RowFile(create(self.path(part)), len(self.head), shape, dtype)
+        return RowFile(create(self.path(part)), len(self.head), shape, dtype, not self.beside)
 
     def size(self, shape: tuple[int, ...], dtype: FloatType) -> int:
         """Bytes of the file that holds the rows."""

@@ -71,11 +71,20 @@ def create(path: str) -> int:
 
 
 class RowFile:
-    """Rows of a fixed size at an offset in the file behind ``descriptor``, which it closes."""
+    """Rows of a fixed size at an offset in the file behind ``descriptor``, which it closes.
+
+    What ``is_kept`` must be on the disk in the end; anything else is a scratch file.
+    """
 
     def __init__(
-        self, descriptor: int, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.floating]
+        self,
+        descriptor: int,
+        offset: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[np.floating],
+        is_kept: bool = False,
     ) -> None:
+        self._begins_early = is_kept and hasattr(os, "fdatasync")
         self._descriptor = descriptor
         self._offset = offset
         self.shape, self.dtype = shape, dtype
@@ -102,7 +111,7 @@ class RowFile:
         self._unflushed += len(data)
         if self._unflushed >= FLUSH_BYTES or len(self._offsets) >= MOST_PIECES:
             self._begin_flush()
-        elif len(data) >= EAGER_BYTES:
+        elif self._begins_early and len(data) >= EAGER_BYTES:
             self._write_back()
 
     def _write_back(self) -> None:
