@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def first_line(error: BaseException) -> str:
+    """What a foreign error says, in one line."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
 class RoicliError(Exception):
     """An error that the user can act on.
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from roicli.exceptions import InputError, OutputError, ParameterError
+from roicli.exceptions import InputError, OutputError, ParameterError, first_line
 from roicli.storage.shared_place import SharedPlace
 
 PLAN = "plan.json"
@@ -136,8 +136,16 @@ def keep_parts(plan: Plan, keep: bool, note: Callable[[str], None]) -> Iterator[
                 "goes on from there"
             )
         elif plan.begun:
-            plan.place.remove_all()
+            _remove_all(plan.place, note)
         raise
+
+
+def _remove_all(place: SharedPlace, note: Callable[[str], None]) -> None:
+    """Remove what the run made; where that fails, say so: the error to tell is the first one."""
+    try:
+        place.remove_all()
+    except Exception as error:  # a URL's own kinds
+        note(f"{place.path} could not be removed: {first_line(error)}; give --force next time")
 
 
 def _is_worth_keeping(error: BaseException) -> bool:

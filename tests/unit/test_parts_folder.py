@@ -7,7 +7,7 @@ import pytest
 from roicli.exceptions import InputError, OutputError
 from roicli.storage.part_file import PartFile
 from roicli.storage.parts_folder import open_parts, publish_parts
-from roicli.storage.plan import Plan
+from roicli.storage.plan import Plan, keep_parts
 from roicli.storage.shared_place import Folder
 
 SAME = {"operator": "align"}
@@ -100,6 +100,18 @@ def test_what_a_wrong_input_ends_is_not_kept_and_what_storage_ends_is():
     error.__cause__ = TimeoutError()
     interrupt(error, keep=True)
     assert os.listdir(".") == [".o.h5.parts"]
+
+
+def test_parts_that_cannot_be_removed_do_not_hide_what_ended_the_run(monkeypatch):
+    def refuse(place, prefix=""):
+        raise ConnectionError("the server is away\nand more")
+
+    monkeypatch.setattr(Folder, "remove_all", refuse)
+    plan, notes = Plan("o.h5", Folder(".o.h5.parts")), []
+    plan.begun = True
+    with pytest.raises(KeyboardInterrupt), keep_parts(plan, False, notes.append):
+        raise KeyboardInterrupt
+    assert notes == [".o.h5.parts could not be removed: the server is away; give --force next time"]
 
 
 def test_kept_parts_are_another_runs_or_neither_thrown_away_nor_taken():

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from roicli.datatypes import Array
-from roicli.exceptions import InputError
+from roicli.exceptions import InputError, first_line
 from roicli.storage.address import Address
 from roicli.storage.choosing import Candidate, choose_only
 from roicli.storage.hdf5.containment import (
@@ -133,11 +133,6 @@ def pass_over(error: Exception) -> None:
     """
     if isinstance(error, MemoryError) or NO_MEMORY in str(error):
         raise MemoryError("it describes more than memory can hold") from error
-
-
-def first_line(error: Exception) -> str:
-    """A foreign error in its own words, on one line."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from roicli.datatypes import Array
+from roicli.exceptions import first_line
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.attributes import plain_attributes
 from roicli.storage.contents import FileContents, StoredDataset, is_numeric
@@ -19,7 +20,6 @@ from roicli.storage.hdf5.array import (
     LONGEST_ATTRIBUTE,
     check_readable,
     close_file,
-    first_line,
     list_datasets,
     look_up,
     naming_damage,

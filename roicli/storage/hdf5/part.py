@@ -15,9 +15,9 @@ import h5py
 import numpy as np
 
 from roicli.datatypes import Array, IntArray
-from roicli.exceptions import InputError
+from roicli.exceptions import InputError, first_line
 from roicli.storage.address import check_regular_file
-from roicli.storage.hdf5.array import DAMAGE, close_file, first_line, naming_damage, open_file
+from roicli.storage.hdf5.array import DAMAGE, close_file, naming_damage, open_file
 from roicli.storage.hdf5.containment import try_first
 from roicli.storage.hdf5.outside import check_sources
 from roicli.storage.hdf5.result import ROI_FEATURES

@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from roicli.exceptions import OutputError, RoicliError
+from roicli.exceptions import OutputError, RoicliError, first_line
 from roicli.storage.address import is_url
 from roicli.storage.shared_place import Folder, SharedPlace
-from roicli.storage.zarr.store import ROOT_NAMES, first_line, import_zarr, open_url
+from roicli.storage.zarr.store import ROOT_NAMES, import_zarr, open_url
 
 # Below it stand the plan and the records of a store that many machines fill, until it is whole.
 PARTS_PREFIX = ".roicli/"

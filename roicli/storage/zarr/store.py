@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from roicli.exceptions import InputError, ProviderError
+from roicli.exceptions import InputError, ProviderError, first_line
 from roicli.storage.address import Address, is_url
 
 METADATA_NAMES = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
@@ -36,11 +36,6 @@ def import_zarr(name: str) -> Any:
             "pip install 'roicli[zarr]'",
         ) from error
     return zarr
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 @contextlib.contextmanager
