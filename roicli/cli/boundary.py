@@ -11,28 +11,17 @@ import typer
 from typer.core import TyperGroup
 
 from roicli.cli.console import open_closed_streams, print_line
-from roicli.cli.garbage import importing
 from roicli.cli.limits import explain_limit, find_small_limit, spare_threads
 from roicli.cli.signals import INTERRUPTED, heeding_signals
-from roicli.cli.startup import skip_adapters
+from roicli.cli.startup import StartsFast
 from roicli.exceptions import OutputError, RoicliError
 
 LIMIT_REACHED = 3
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class Boundary(TyperGroup):
+class Boundary(StartsFast, TyperGroup):
     """Runs a command and turns the package's own errors into exit codes."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse what stands before the command."""
-        skip_adapters(self.get_params(ctx))
-        return super().parse_args(ctx, args)
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help, for which Typer imports rich."""
-        with importing():
-            super().format_help(ctx, formatter)
 
     def invoke(self, ctx: Any) -> None:
         """Invoke the command inside the boundary."""

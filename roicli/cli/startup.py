@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, get_args
 
+from typer._click.core import Command
 from typer._coercion import RuntimeParam, build_runtime_param
 from typer.core import TyperCommand
 
@@ -43,11 +44,11 @@ def skip_adapters(params: Iterable[Any]) -> None:
             )
 
 
-class FastCommand(TyperCommand):
-    """A command whose parameters start plain."""
+class StartsFast(Command):
+    """A command, or a group of them, whose parameters start plain."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the command's arguments."""
+        """Parse the arguments that are its own."""
         skip_adapters(self.get_params(ctx))
         return super().parse_args(ctx, args)
 
@@ -55,3 +56,7 @@ class FastCommand(TyperCommand):
         """Write the help, for which Typer imports rich."""
         with importing():
             super().format_help(ctx, formatter)
+
+
+class FastCommand(StartsFast, TyperCommand):
+    """One command."""

@@ -31,6 +31,7 @@ def target_machine() -> Any:
     )
 
 
+@cache
 def _features() -> str:
     """What the processor can do; a system that does not say so has LLVM go by its name."""
     with suppress(RuntimeError):

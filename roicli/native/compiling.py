@@ -8,6 +8,7 @@ at all of the code at once.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -43,8 +44,9 @@ def compile_function(name: str, dtype: str) -> tuple[bytes, bool]:
     module.get_function(compiled.native_name).name = name
     machine = target_machine()
     _optimize_alone(module, name, machine)
-    needed = [f.name for f in module.functions if f.is_declaration and "llvm." not in f.name]
-    return machine.emit_object(module), not needed
+    declared = [function.name for function in module.functions if function.is_declaration]
+    is_complete = all(other.startswith("llvm.") for other in declared)
+    return machine.emit_object(module), is_complete
 
 
 def _optimize_alone(module: Any, name: str, machine: Any) -> None:
@@ -83,10 +85,8 @@ def _taker(wanted: Any) -> Any:
 
 def _load_slots(builder: Any, slots: Any) -> Iterator[Any]:
     """Slot after slot."""
-    number = 0
-    while True:
+    for number in count():
         yield builder.load(cgutils.gep(builder, slots, number))
-        number += 1
 
 
 def _build(context: Any, builder: Any, wanted: Any, slots: Iterator[Any]) -> Any:

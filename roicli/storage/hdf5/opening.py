@@ -26,7 +26,25 @@ def open_hdf5(
     ``wanted`` says in words what fits; of several, ``preferred`` is taken. Raises InputError.
     """
     check_regular_file(address.path)
-    return _choose_contained(address.path, address, fits, wanted, preferred)
+    status = os.stat(address.path)
+    known = (*_identity(status), address, wanted, preferred)
+
+    def choose() -> Hdf5Array:
+        file = open_file(address.path, str(Address(address.path)))
+        return choose_dataset(file, address, fits, wanted, preferred)
+
+    if not is_contained() or known in _OPENED:
+        return choose()
+    array = _choose_in_child_first(choose, address, status.st_size)
+    if array.is_copied_from(address.path) and len(_OPENED) < MOST_OPENED:
+        _OPENED.add(known)
+    return array
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file is written or replaced, even where its time is set back."""
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return (status.st_dev, status.st_ino, status.st_size, *times)
 
 
 def parse_hdf5(
@@ -36,36 +54,22 @@ def parse_hdf5(
     wanted: str,
     preferred: str | None = None,
 ) -> Hdf5Array:
-    """An HDF5 file that was read from a pipe."""
-    return _choose_contained(data, address, fits, wanted, preferred)
-
-
-def _choose_contained(source: str | bytes, address: Address, *rule: Any) -> Hdf5Array:
-    """Choose the dataset in a child process first, then here."""
-    size = os.stat(source).st_size if isinstance(source, str) else len(source)
+    """An HDF5 file that was read from a pipe; as ``open_hdf5``."""
 
     def choose() -> Hdf5Array:
-        opened = source if isinstance(source, str) else io.BytesIO(source)
-        return choose_dataset(open_file(opened, str(Address(address.path))), address, *rule)
+        file = open_file(io.BytesIO(data), str(Address(address.path)))
+        return choose_dataset(file, address, fits, wanted, preferred)
 
-    known = (*_identity(source), address, *rule[1:])
-    if not is_contained() or known in _OPENED:
-        return choose()
+    return _choose_in_child_first(choose, address, len(data)) if is_contained() else choose()
+
+
+def _choose_in_child_first(
+    choose: Callable[[], Hdf5Array], address: Address, size: int
+) -> Hdf5Array:
+    """What ``choose`` gives here, once a child has come through it; ``size`` is the file's."""
     child = OpeningChild(lambda: choose().dataset, str(Address(address.path)), size)
     try:
-        array = choose().read_by(child)
+        return choose().read_by(child)
     except BaseException:
         child.close()
         raise
-    if isinstance(source, str) and array.is_copied_from(source) and len(_OPENED) < MOST_OPENED:
-        _OPENED.add(known)
-    return array
-
-
-def _identity(source: str | bytes) -> tuple[int, ...]:
-    """What changes when a file is written or replaced, even where its time is set back."""
-    if isinstance(source, bytes):
-        return ()
-    status = os.stat(source)
-    times = status.st_mtime_ns, status.st_ctime_ns
-    return (status.st_dev, status.st_ino, status.st_size, *times)
