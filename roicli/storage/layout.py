@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from roicli.datatypes import FloatType
+from roicli.storage.direct_write import DirectWriter
 from roicli.storage.part_file import PartFile
 from roicli.storage.row_file import RowFile, create
 
@@ -33,7 +34,10 @@ class Layout(NamedTuple):
 
     def open_rows(self, part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> RowFile:
         """The rows, with their room taken."""
-        return RowFile(create(self.path(part)), len(self.head), shape, dtype, not self.beside)
+        path = self.path(part)
+        # The scratch file of a compressed result is read again soon.
+        direct = None if self.beside else DirectWriter(path)
+        return RowFile(create(path), len(self.head), shape, dtype, direct)
 
     def size(self, shape: tuple[int, ...], dtype: FloatType) -> int:
         """Bytes of the file that holds the rows."""

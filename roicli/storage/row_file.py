@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, cast
@@ -17,11 +17,10 @@ import numpy as np
 
 from roicli.datatypes import Array, IntArray
 from roicli.exceptions import OutputError, ParameterError
+from roicli.storage.direct_write import DirectWriter
 
 # What waits in the page cache until it is flushed, while as much again is on its way to the disk.
 FLUSH_BYTES = 128 << 20
-# A block of rows that the disk is given at once.
-EAGER_BYTES = 8 << 20
 # Two numbers are kept of each piece of the file that is not flushed.
 MOST_PIECES = 1 << 20
 
@@ -73,7 +72,7 @@ def create(path: str) -> int:
 class RowFile:
     """Rows of a fixed size at an offset in the file behind ``descriptor``, which it closes.
 
-    What ``is_kept`` must be on the disk in the end; anything else is a scratch file.
+    Large pieces go out by ``direct``, where that is given: they are on the disk then.
     """
 
     def __init__(
@@ -82,10 +81,10 @@ class RowFile:
         offset: int,
         shape: tuple[int, ...],
         dtype: np.dtype[np.floating],
-        is_kept: bool = False,
+        direct: DirectWriter | None = None,
     ) -> None:
-        self._begins_early = is_kept and hasattr(os, "fdatasync")
         self._descriptor = descriptor
+        self._direct = direct
         self._offset = offset
         self.shape, self.dtype = shape, dtype
         self._unflushed = 0
@@ -104,21 +103,25 @@ class RowFile:
         data = as_bytes(narrow(block, self.dtype))
         for first, last in _runs(rows):
             part = data[first * self.row_bytes : last * self.row_bytes]
-            offset = self._offset + int(rows[first]) * self.row_bytes
-            self._write_at(offset, part)
-            self._offsets.append(offset)
-            self._sizes.append(len(part))
-        self._unflushed += len(data)
+            self._write_at(self._offset + int(rows[first]) * self.row_bytes, part)
         if self._unflushed >= FLUSH_BYTES or len(self._offsets) >= MOST_PIECES:
             self._begin_flush()
-        elif self._begins_early and len(data) >= EAGER_BYTES:
-            self._write_back()
 
-    def _write_back(self) -> None:
-        """Let the disk begin while nobody waits for it: the last flush then finds little to do."""
-        if self._flushing is None or self._flushing.done():
-            self._end_flush()
-            self._start(os.fdatasync, self._descriptor)
+    def _write_at(self, offset: int, data: memoryview) -> None:
+        """Write past the page cache what goes that way, and the rest through it."""
+        taken = self._direct.write(data, offset) if self._direct else range(0)
+        self._write_cached(offset, data[: taken.start])
+        self._write_cached(offset + taken.stop, data[taken.stop :])
+
+    def _write_cached(self, offset: int, data: memoryview) -> None:
+        if not data:
+            return
+        self._offsets.append(offset)
+        self._sizes.append(len(data))
+        self._unflushed += len(data)
+        while data:
+            count = os.pwrite(self._descriptor, data, offset)
+            data, offset = data[count:], offset + count
 
     def flush(self) -> None:
         """Bring what was written to the disk and let go of its pages."""
@@ -136,12 +139,8 @@ class RowFile:
         if not hasattr(os, "posix_fadvise"):
             return
         self._end_flush()
-        self._start(self._flush_pieces, *pieces)
-
-    def _start(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Have the flusher's thread do it."""
         self._flusher = self._flusher or ThreadPoolExecutor(1)
-        self._flushing = self._flusher.submit(work, *arguments)
+        self._flushing = self._flusher.submit(self._flush_pieces, *pieces)
 
     def _flush_pieces(self, offsets: array[int], sizes: array[int]) -> None:
         os.fdatasync(self._descriptor)
@@ -154,11 +153,6 @@ class RowFile:
         pending, self._flushing = self._flushing, None
         if pending is not None:
             pending.result()
-
-    def _write_at(self, offset: int, data: memoryview) -> None:
-        while data:
-            count = os.pwrite(self._descriptor, data, offset)
-            data, offset = data[count:], offset + count
 
     def read_rows(self, start: int, stop: int) -> Array:
         """Rows that were written, (stop - start, ...)."""
@@ -189,4 +183,6 @@ class RowFile:
         finally:
             if self._flusher is not None:
                 self._flusher.shutdown()
+            if self._direct is not None:
+                self._direct.close()
             os.close(self._descriptor)

@@ -4,7 +4,6 @@ import errno
 import io
 import os
 import sys
-import threading
 import time
 from collections import namedtuple
 
@@ -346,33 +345,9 @@ def test_flush_returns_when_the_rows_are_on_the_disk(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.h5"])
-def test_large_blocks_of_what_is_kept_go_to_the_disk_early(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(row_file, "EAGER_BYTES", 1)
-    begun, real = threading.Event(), os.fdatasync
-    monkeypatch.setattr(os, "fdatasync", lambda fd: (real(fd), begun.set()))
-    values = values_of((3, 1, 2, 2))
-    with open_result(ResultFile(str(tmp_path / name), values.shape, values.dtype)) as writer:
-        writer.write_rows(np.arange(3), values)
-        assert begun.wait(10)
-        writer.finish({}, {})
-
-
-def test_a_scratch_file_is_not_hurried_to_the_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(row_file, "EAGER_BYTES", 1)
-    synced = []
-    monkeypatch.setattr(os, "fdatasync", synced.append)
-    values = values_of((3, 1, 2, 2))
-    with open_result(ResultFile(str(tmp_path / "a.h5"), values.shape, values.dtype, "lzf")) as file:
-        file.write_rows(np.arange(3), values)
-        file.finish({}, {})
-    assert synced == []
-
-
-@pytest.mark.parametrize("limit", ["FLUSH_BYTES", "EAGER_BYTES"])
-@pytest.mark.parametrize("name", ["a.npy", "a.h5"])
-def test_a_disk_that_fails_behind_the_run_fails_the_run(tmp_path, monkeypatch, name, limit):
+def test_a_disk_that_fails_behind_the_run_fails_the_run(tmp_path, monkeypatch, name):
     """Also for the last rows, which are on their way when the file is closed."""
-    monkeypatch.setattr(row_file, limit, 1)
+    monkeypatch.setattr(row_file, "FLUSH_BYTES", 1)
 
     def fail(_):
         raise OSError(errno.EIO, "Input/output error")
