@@ -16,9 +16,9 @@ from roicli import api
 from roicli.datatypes import check_word
 from roicli.exceptions import ParameterError
 from roicli.features import FeatureArgument
-from roicli.pipeline import StageTimes
 from roicli.running import Result
 from roicli.settings import AlignOptions, RunOptions
+from roicli.stage_times import StageTimes
 from roicli.storage.stored_array import BFLOAT16_NAME
 from roicli.vocabulary import Operator, Provider
 

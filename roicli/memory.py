@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+from typing import NamedTuple
 
 from roicli.exceptions import ParameterError, ProviderError
 from roicli.features import FeaturePyramid
@@ -53,10 +54,17 @@ def default_budget() -> int:
     return available_bytes() // 4
 
 
-def plan_block_bytes(
+class MemoryPlan(NamedTuple):
+    """Bytes of one result block, and what is left for gathering rows before they are written."""
+
+    block_bytes: int
+    spare_bytes: int
+
+
+def plan_memory(
     budget: int, pyramid: FeaturePyramid, rois: int, row_bytes: int, with_values: bool
-) -> int:
-    """Bytes of one result block that keep the peak under ``budget``.
+) -> MemoryPlan:
+    """What keeps the peak under ``budget``.
 
     Raises ParameterError where not even one image and one RoI fit, saying what would.
     """
@@ -73,4 +81,4 @@ def plan_block_bytes(
             f"max memory is {budget >> 20} MiB, but one image and one RoI need {needed >> 20} MiB",
             f"give --max-memory {(needed >> 20) + 1}M or more",
         )
-    return block
+    return MemoryPlan(block, budget - fixed - parts * block)

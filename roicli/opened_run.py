@@ -20,7 +20,7 @@ from roicli.inputs import (
     Inputs,
     open_inputs,
 )
-from roicli.memory import check_address_space, default_budget, plan_block_bytes
+from roicli.memory import MemoryPlan, check_address_space, default_budget, plan_memory
 from roicli.parsing import parse_bytes
 from roicli.pipeline import Engine, ValueMeasurer
 from roicli.providers import choose_provider, usable_cores
@@ -164,15 +164,16 @@ def _open_engine(
     """The provider on its device, with blocks that the host's and the device's memory allow."""
     limit, strict = options.get("max_device_memory"), bool(options.get("strict_provider"))
     limit = None if limit is None else parse_bytes(str(limit))
-    block_bytes = _plan_blocks(operator, inputs, setting, options)
+    memory = _plan_memory(operator, inputs, setting, options)
     if provider != "cuda":
-        return Engine(provider, threads, block_bytes, chosen_device=Device(strict=strict))
+        host = Device(strict=strict)
+        return Engine(provider, threads, memory.block_bytes, None, host, memory.spare_bytes)
     from roicli.device_memory import plan_device
 
     assert inputs.pyramid is not None
     plan = plan_device(limit, inputs.pyramid, _row_bytes(inputs, setting))
     device = Device("cuda", options.get("device_id", 0), limit, strict, resident=True)
-    block_bytes = min(block_bytes, plan.block_bytes)
+    block_bytes = min(memory.block_bytes, plan.block_bytes)
     return Engine(provider, threads, block_bytes, plan.scratch_bytes, device)
 
 
@@ -183,17 +184,17 @@ def _row_bytes(inputs: Inputs, setting: Setting) -> int:
     return values * inputs.pyramid.compute_dtype.itemsize
 
 
-def _plan_blocks(
+def _plan_memory(
     operator: str, inputs: Inputs, setting: Setting, options: Mapping[str, Any]
-) -> int:
-    """The size of a result block that the memory budget allows."""
+) -> MemoryPlan:
+    """What the memory budget allows."""
     budget = options.get("max_memory")
     if budget is None:
         budget = default_budget()
         options.get("detail", silent)(f"max memory is {budget >> 20:,} MiB, a quarter of the free")
     pyramid = inputs.pyramid
     assert pyramid is not None
-    return plan_block_bytes(
+    return plan_memory(
         parse_bytes(str(budget)),
         pyramid,
         len(inputs.rois),

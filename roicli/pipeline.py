@@ -1,137 +1,44 @@
 """Images one at a time: while one runs, the next is read and the last one written.
 
-RoIs are grouped by map (level and image); a map is read once. Rows go out in blocks, and the writer
-puts them where the RoIs' order wants them. Reading, running and writing let go of the interpreter
-lock, so two helper threads are enough to overlap them.
+RoIs are grouped by map (level and image), in all of the result or in one stretch of it after
+another; a map is read once. Rows go out in blocks, and the writer puts them in place. Reading,
+running and writing let go of the interpreter lock, so two helper threads are enough to overlap
+them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from roicli.datatypes import AlignSpec, Array, FloatArray, IntArray, OperatorSpec, PoolSpec, RoIs
-from roicli.devices import HOST, Device
+from roicli.datatypes import AlignSpec, FloatArray, IntArray, OperatorSpec, PoolSpec, RoIs
 from roicli.engine import Engine as Engine  # part of what a run is opened with
-from roicli.features import FeaturePyramid, MapBuffer
+from roicli.features import FeaturePyramid
 from roicli.geometry import align_boxes, quantize_rois, sampling_counts
-from roicli.host_memory import allocate_block
-from roicli.placed_map import MapPlacer, PlacedMap
+from roicli.placed_map import PlacedMap
+from roicli.result_blocks import OrderedBlocks, OutputBlocks, ResultBlocks, RowWriter
 from roicli.runtime import Runner
+from roicli.stage_times import StageTimes
 from roicli.storage.result_file import ResultWriter
+from roicli.stretches import choose_stretch
 from roicli.value_error import measure_value_errors
-from roicli.visits import MapVisit, plan_visits, skip_finished
+from roicli.visited_maps import VisitedMaps
+from roicli.visits import plan_visits, skip_finished
 
 if TYPE_CHECKING:
     from roicli.verification import Verifier
 
 # Interpolated values of one block: about a second of ONNX Runtime on a core or two.
 WORK_A_BLOCK = 1 << 29
-# Deciding which of them make a block then takes little memory.
-MOST_ROWS = 1 << 16
 
 # Told (RoIs done, RoIs in all, bytes written).
 Progress = Callable[[int, int, int], None]
-
-
-@dataclass
-class StageTimes:
-    """Seconds that each stage was busy; stages overlap, so their sum may pass the run's time."""
-
-    read: float = 0.0
-    run: float = 0.0
-    write: float = 0.0
-
-    @contextlib.contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Add the time inside the block to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            setattr(self, stage, getattr(self, stage) + time.perf_counter() - start)
-
-
-def _read_ahead(
-    pyramid: FeaturePyramid,
-    visits: Sequence[MapVisit],
-    reader: ThreadPoolExecutor,
-    times: StageTimes,
-    placer: MapPlacer,
-) -> Iterator[tuple[MapVisit, PlacedMap]]:
-    """Each visit with its map on the device, while the next one is read, and put there too."""
-    buffers = [MapBuffer(pyramid.compute_dtype) for _ in range(2)]
-
-    def read(number: int) -> PlacedMap:
-        visit, buffer = visits[number], buffers[number % 2]
-        with times.measure("read"):
-            level = pyramid.levels[visit.level]
-            return placer.place(level.read_image(visit.image, buffer, placer.upcasts))
-
-    ahead: Future[PlacedMap] | None = reader.submit(read, 0) if visits else None
-    for number, visit in enumerate(visits):
-        assert ahead is not None
-        feature_map = ahead.result()
-        ahead = reader.submit(read, number + 1) if number + 1 < len(visits) else None
-        yield visit, feature_map
-
-
-class OutputBlocks:
-    """Two result blocks in turn, so that one is written while the other is computed."""
-
-    def __init__(
-        self,
-        writer: ResultWriter,
-        row_shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        block_bytes: int,
-        pool: ThreadPoolExecutor,
-        times: StageTimes,
-        device: Device = HOST,
-    ) -> None:
-        row_bytes = math.prod(row_shape) * dtype.itemsize
-        self.rows = max(1, min(block_bytes // max(row_bytes, 1), MOST_ROWS))
-        self._writer, self._pool, self._times = writer, pool, times
-        self._shape, self._dtype, self._device = row_shape, dtype, device
-        self._blocks: list[Array] = [np.empty((0, *row_shape), dtype) for _ in range(2)]
-        self._written: list[Future[None] | None] = [None, None]
-        self._turn = 0
-
-    def next_block(self, count: int) -> Array:
-        """Room for ``count`` rows, free to be overwritten."""
-        self._turn = 1 - self._turn
-        self._wait(self._turn)
-        if len(self._blocks[self._turn]) < count:
-            shape = (count, *self._shape)
-            self._blocks[self._turn] = allocate_block(self._device, shape, self._dtype)
-        return self._blocks[self._turn][:count]
-
-    def write(self, rows: IntArray, block: Array) -> None:
-        """Write the block just computed, behind the caller's back."""
-        self._written[self._turn] = self._pool.submit(self._write, rows, block)
-
-    def _write(self, rows: IntArray, block: Array) -> None:
-        with self._times.measure("write"):
-            self._writer.write_rows(rows, block)
-
-    def _wait(self, turn: int) -> None:
-        pending = self._written[turn]
-        if pending is not None:
-            pending.result()
-        self._written[turn] = None
-
-    def drain(self) -> None:
-        """Wait for all writes; raises what they raised."""
-        for turn in range(2):
-            self._wait(turn)
 
 
 def run_operator(
@@ -158,15 +65,21 @@ def run_operator(
     costly = [v.align for v in values] if values else cast("Sequence[OperatorSpec]", specs)
     row_shape = (pyramid.channels, *costly[0].output_size)
     times = times or StageTimes()
-    visits = skip_finished(plan_visits(rois, map_of_roi), writer.finished)
+    stretch_rows = None
+    if writer.wants_order:
+        row_bytes = math.prod(row_shape) * dtype.itemsize
+        stretch_rows = choose_stretch(pyramid, rois, map_of_roi, row_bytes, engine.spare_bytes)
+    visits = skip_finished(plan_visits(rois, map_of_roi, stretch_rows), writer.finished)
     done = writer.finished
     progress(done, len(rois), 0)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as write_pool:
-        blocks = OutputBlocks(
-            writer, row_shape, dtype, engine.block_bytes, write_pool, times, engine.device
-        )
-        placer = engine.build_placer(dtype)
-        for visit, feature_map in _read_ahead(pyramid, visits, reader, times, placer):
+        row_writer = RowWriter(writer, row_shape, dtype, write_pool, times)
+        block_rows = row_writer.rows_of(engine.block_bytes)
+        blocks: ResultBlocks = OutputBlocks(row_writer, engine.device)
+        if stretch_rows is not None:
+            blocks = OrderedBlocks(row_writer, engine.device, block_rows, stretch_rows, len(rois))
+        maps = VisitedMaps(pyramid, visits, engine.build_placer(dtype), times)
+        for visit, feature_map in maps.read_ahead(reader):
             runner = runner_of_level(visit.level)
             with times.measure("run"):
                 runner.load(feature_map)
@@ -175,7 +88,7 @@ def run_operator(
                 seen = feature_map.on_host(dtype) if verifier is not None else None
             left = visit.rows
             while len(left):
-                rows = left[: blocks.rows]
+                rows = left[:block_rows]
                 rows = rows[: _rows_of_work(costly[visit.level], corners[rows], pyramid.channels)]
                 left = left[len(rows) :]
                 block = blocks.next_block(len(rows))

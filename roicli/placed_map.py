@@ -38,6 +38,10 @@ class PlacedMap:
             np.isfinite(self.given.max(initial=0)) and np.isfinite(self.given.min(initial=0))
         )
 
+    def drop_tables(self) -> None:
+        """Forget what operators added; whoever needs it makes it again."""
+        self.cell_table = self.nan_table = None
+
     def on_host(self, dtype: FloatType) -> FloatArray:
         """The map (C, H, W) as it came, in ``dtype``."""
         assert self.given is not None

@@ -13,7 +13,8 @@ from roicli.datatypes import AlignSpec, PoolSpec, Size, check_word
 from roicli.exceptions import ParameterError
 from roicli.inputs import InputOptions
 from roicli.parsing import as_size, parse_scale
-from roicli.pipeline import Progress, StageTimes
+from roicli.pipeline import Progress
+from roicli.stage_times import StageTimes
 from roicli.vocabulary import (
     Compression,
     GraphDtype,

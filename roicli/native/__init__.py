@@ -7,8 +7,10 @@ pass all of its RoIs at once, for the map is repacked on every call.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
 from importlib import import_module
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -256,11 +258,23 @@ def _run_jobs(
     if threads == 1:
         work()
         return
-    with ThreadPoolExecutor(threads - 1) as executor:
-        helpers = [executor.submit(work) for _ in range(threads - 1)]
+    helpers = [_helpers(threads - 1).submit(work) for _ in range(threads - 1)]
+    try:
         work()
-        for helper in helpers:
-            helper.result()
+    finally:
+        wait(helpers)  # whatever happened here, they still use the caller's arrays
+    for helper in helpers:
+        helper.result()
+
+
+@cache
+def _helpers(count: int) -> ThreadPoolExecutor:
+    """So many threads, which stay: starting one takes as long as a dozen RoIs."""
+    return ThreadPoolExecutor(count)
+
+
+# A forked process has none of its parent's threads.
+os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
 def _room(cells: list[int], dtype: Any) -> list[FloatArray]:

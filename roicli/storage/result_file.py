@@ -44,11 +44,17 @@ class ResultWriter(Protocol):
     """Takes rows while the run goes on, and the tables and attributes when it is over.
 
     ``finished`` RoIs, the first ones in the run's order, were written by an earlier run.
+    ``wants_order`` is whether rows in the result's order are written faster than others. Rows that
+    are kept for a later run are not held back until their neighbours are there.
     """
 
     @property
     def finished(self) -> int:
         """How many RoIs need not be run."""
+
+    @property
+    def wants_order(self) -> bool:
+        """Whether a run should go to some length to write rows in order."""
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Write ``block`` (k, C, P_h, P_w) to ``rows`` (k,) of the result."""
@@ -66,6 +72,7 @@ class FileWriter:
         finish: Finish,
     ) -> None:
         self.finished = rows.finished if isinstance(rows, ResumableRows) else 0
+        self.wants_order = isinstance(rows, RowFile)
         self.write_rows = rows.write_rows
         self.finish = finish
 
@@ -74,6 +81,7 @@ class MemoryWriter:
     """The result as an array in memory, for Python."""
 
     finished = 0
+    wants_order = False
 
     def __init__(self, shape: tuple[int, ...], dtype: FloatType) -> None:
         self.array: Array = np.empty(shape, dtype)
@@ -90,6 +98,7 @@ class NoWriter:
     """A run whose features nobody keeps: only its errors are wanted."""
 
     finished = 0
+    wants_order = False
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Drop the rows."""

@@ -36,7 +36,7 @@ ORDER = (
     "storage",
     "user_graph",
     "validation", "features", "memory", "device_memory", "scales", "inputs",
-    "visits", "pipeline",
+    "visits", "stretches", "stage_times", "visited_maps", "result_blocks", "pipeline",
     "settings", "opened_run", "provenance", "fingerprint",
     "cluster",
     "analyses",

@@ -9,7 +9,7 @@ import roicli
 from roicli import memory
 from roicli.exceptions import ParameterError, ProviderError
 from roicli.features import open_pyramid
-from roicli.memory import default_budget, plan_block_bytes, resident_bytes
+from roicli.memory import default_budget, plan_memory, resident_bytes
 from roicli.storage import limits
 from roicli.storage.limits import available_bytes
 from tests.strategies import awkward_corners, normal_map
@@ -23,7 +23,7 @@ def pyramid(shape=(2, 3, 100, 100), dtype=np.float32):
 
 
 def plan(budget, maps=None, rois=1000, row_bytes=ROW, with_values=False):
-    return plan_block_bytes(budget, maps or pyramid(), rois, row_bytes, with_values)
+    return plan_memory(budget, maps or pyramid(), rois, row_bytes, with_values).block_bytes
 
 
 def test_more_memory_gives_larger_blocks_up_to_a_limit():

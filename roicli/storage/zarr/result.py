@@ -32,6 +32,7 @@ class ZarrWriter:
         self, store: StoreDraft, rows: WholeChunks | ResumableRows, complete: Callable[[], None]
     ) -> None:
         self.finished = rows.finished if isinstance(rows, ResumableRows) else 0
+        self.wants_order = isinstance(rows, WholeChunks)
         self.write_rows = rows.write_rows
         self._store, self._complete = store, complete
 

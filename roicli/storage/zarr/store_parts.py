@@ -53,6 +53,7 @@ class StorePartWriter:
     """Takes the rows of a part, 0 its first, and puts each chunk when all of its rows are there."""
 
     finished = 0
+    wants_order = True
 
     def __init__(self, draft: StoreDraft, part: StorePart, chunks: WholeChunks) -> None:
         self._draft, self._part, self._chunks = draft, part, chunks

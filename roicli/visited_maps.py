@@ -1,0 +1,60 @@
+"""The maps of a run, each read once and kept as long as visits need it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from roicli.features import FeaturePyramid, MapBuffer
+from roicli.placed_map import MapPlacer, PlacedMap
+from roicli.stage_times import StageTimes
+from roicli.visits import MapVisit
+
+
+class VisitedMaps:
+    """Each visit with its map on the device, while the next one is read, and put there too.
+
+    A map's buffer is used again after the last visit to it.
+    """
+
+    def __init__(
+        self,
+        pyramid: FeaturePyramid,
+        visits: Sequence[MapVisit],
+        placer: MapPlacer,
+        times: StageTimes,
+    ) -> None:
+        self._pyramid, self._visits = pyramid, visits
+        self._placer, self._times = placer, times
+        self._last = {visit[:2]: number for number, visit in enumerate(visits)}
+        self._maps: dict[tuple[int, int], tuple[PlacedMap, MapBuffer]] = {}
+        self._free: list[MapBuffer] = []
+
+    def read_ahead(self, reader: ThreadPoolExecutor) -> Iterator[tuple[MapVisit, PlacedMap]]:
+        """The visits; a map given is valid until the next one is asked for."""
+        ahead: Future[PlacedMap] | None = reader.submit(self._read, 0) if self._visits else None
+        for number, visit in enumerate(self._visits):
+            assert ahead is not None
+            placed = ahead.result()
+            more = number + 1 < len(self._visits)
+            ahead = reader.submit(self._read, number + 1) if more else None
+            yield visit, placed
+            self._leave(number)
+
+    def _read(self, number: int) -> PlacedMap:
+        visit = self._visits[number]
+        place = visit[:2]
+        if place not in self._maps:
+            buffer = self._free.pop() if self._free else MapBuffer(self._pyramid.compute_dtype)
+            with self._times.measure("read"):
+                level = self._pyramid.levels[visit.level]
+                image = level.read_image(visit.image, buffer, self._placer.upcasts)
+                self._maps[place] = self._placer.place(image), buffer
+        return self._maps[place][0]
+
+    def _leave(self, number: int) -> None:
+        place = self._visits[number][:2]
+        if self._last[place] == number:
+            self._free.append(self._maps.pop(place)[1])
+        else:
+            self._maps[place][0].drop_tables()

@@ -1,0 +1,279 @@
+"""Rows in order although the RoIs are in any: when that is done, and that it changes no bit."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import roicli
+from roicli import stretches
+from roicli.datatypes import AlignSpec, PoolSpec, RoIs
+from roicli.devices import HOST
+from roicli.engine import Engine
+from roicli.features import FeatureLevel, MapBuffer, open_pyramid
+from roicli.pipeline import run_operator
+from roicli.placed_map import MapPlacer
+from roicli.result_blocks import OrderedBlocks, RowWriter
+from roicli.stage_times import StageTimes
+from roicli.storage.result_file import MemoryWriter
+from roicli.stretches import choose_stretch
+from roicli.visited_maps import VisitedMaps
+from roicli.visits import plan_visits
+from tests.strategies import awkward_corners, normal_map, with_batch
+
+ROW = 1000
+MAP = 2 * 5 * 6 * 4  # bytes of one map below
+
+
+@pytest.fixture(autouse=True)
+def small_stretches(monkeypatch):
+    monkeypatch.setattr(stretches, "STRETCH_BYTES", (10 * ROW, 20 * ROW, 40 * ROW))
+    monkeypatch.setattr(stretches, "WORTH_BYTES", 4 * ROW)
+
+
+def maps_of(images, levels=1):
+    scales = [2.0**-level for level in range(levels)]
+    return open_pyramid([np.zeros((images, 2, 5, 6), np.float32)] * levels, (), scales, print)
+
+
+def rois_of(images):
+    return RoIs(np.asarray(images), np.zeros((len(images), 4)), np.zeros(len(images)))
+
+
+def chosen(images, spare=1 << 20, row_bytes=ROW, levels=None):
+    images = np.asarray(images)
+    levels = np.zeros_like(images) if levels is None else levels
+    pyramid = maps_of(int(images.max()) + 1, int(levels.max()) + 1)
+    return choose_stretch(pyramid, rois_of(images), levels, row_bytes, spare)
+
+
+ALTERNATING = np.arange(100) % 3
+
+
+def test_rois_in_random_order_are_gathered():
+    assert chosen(ALTERNATING) == 10
+    assert chosen(np.random.default_rng(0).permutation(ALTERNATING)) == 10
+
+
+def test_levels_of_a_pyramid_scatter_rows_as_images_do():
+    assert chosen(np.zeros(100, int)) is None
+    assert chosen(np.zeros(100, int), levels=np.arange(100) % 4) == 10
+
+
+@pytest.mark.parametrize("rows_together", [4, 5, 50])
+def test_rois_of_an_image_that_stand_together_are_written_as_they_come(rows_together):
+    assert chosen(np.arange(100) // rows_together) is None
+
+
+def test_small_results_are_written_as_they_come():
+    assert chosen(ALTERNATING[:40]) == 10
+    assert chosen(ALTERNATING[:39]) is None
+
+
+def test_more_maps_make_longer_stretches_and_too_many_none():
+    """Going over the maps of all stretches must not take more than the result has bytes."""
+    assert chosen(np.arange(2000) % 40, row_bytes=100) == 100
+    assert chosen(np.arange(2000) % 60, row_bytes=100) == 200
+    assert chosen(np.arange(2000) % 100, row_bytes=100) == 400
+    assert chosen(np.arange(2000) % 200, row_bytes=100) is None
+
+
+def test_what_does_not_fit_is_not_gathered():
+    """Four stretches, for two of which and the maps there is room."""
+    assert chosen(ALTERNATING, spare=40 * ROW) == 10
+    assert chosen(ALTERNATING, spare=40 * ROW - 1) is None
+    many = np.arange(400) % 100
+    assert chosen(many, spare=20 * ROW + 100 * MAP) == 10
+    assert chosen(many, spare=20 * ROW + 100 * MAP - 1) is None
+
+
+def test_only_maps_that_are_needed_again_stay_in_memory():
+    """Sorted by image, with rows of two levels in turn: a stretch has two or three images."""
+    images, levels = np.arange(400) // 8, np.arange(400) % 2
+    assert chosen(images, spare=20 * ROW + 6 * MAP + 20 * ROW, levels=levels) == 10
+    assert 100 * MAP > 20 * ROW
+
+
+def test_a_row_longer_than_a_stretch_is_written_as_it_comes():
+    assert chosen(ALTERNATING, row_bytes=41 * ROW, spare=1 << 30) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=40), st.integers(1, 9))
+def test_stretches_are_visited_one_after_another(places, stretch_rows):
+    images = np.array([image for image, _ in places], np.int64)
+    levels = np.array([level for _, level in places], np.int64)
+    visits = plan_visits(rois_of(images), levels, stretch_rows)
+    rows = [row for visit in visits for row in visit.rows]
+    assert sorted(rows) == list(range(len(places)))
+    assert (np.diff(np.array(rows) // stretch_rows) >= 0).all()
+    for visit in visits:
+        assert (images[visit.rows] == visit.image).all()
+        assert (levels[visit.rows] == visit.level).all()
+    keys = [(visit.rows[0] // stretch_rows, visit.image, visit.level) for visit in visits]
+    assert keys == sorted(set(keys))
+
+
+# Maps ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stretch_rows", [None, 7, 1])
+def test_every_map_is_read_once_and_its_room_used_again(monkeypatch, stretch_rows):
+    stored = normal_map((9, 2, 5, 6), 0)
+    pyramid = open_pyramid(stored, (), (1.0,), print)
+    rois = rois_of(np.arange(40) // 5 if stretch_rows else np.arange(40) % 9)
+    visits = plan_visits(rois, np.zeros(40, int), stretch_rows)
+    reads, buffers, real = [], [], FeatureLevel.read_image
+
+    def read(self, index, buffer, keep):
+        reads.append(index)
+        if buffer not in buffers:
+            buffers.append(buffer)
+        return real(self, index, buffer, keep)
+
+    monkeypatch.setattr(FeatureLevel, "read_image", read)
+    monkeypatch.setattr(MapBuffer, "__eq__", object.__eq__, raising=False)
+    placer = MapPlacer(np.dtype(np.float32))
+    with ThreadPoolExecutor(1) as reader:
+        for visit, placed in VisitedMaps(pyramid, visits, placer, StageTimes()).read_ahead(reader):
+            np.testing.assert_array_equal(placed.host, stored[visit.image])
+            assert placed.cell_table is None
+            placed.cell_table = "what an operator adds"
+    assert sorted(reads) == sorted({int(image) for image in rois.batch_index})
+    assert len(buffers) <= 3
+
+
+# Blocks ----------------------------------------------------------------------------------------
+
+
+class Written(MemoryWriter):
+    """Notes the rows in the order in which they come."""
+
+    wants_order = True
+
+    def __init__(self, shape, dtype):
+        super().__init__(shape, dtype)
+        self.rows = []
+
+    def write_rows(self, rows, block):
+        assert threading.current_thread() is not threading.main_thread()
+        self.rows.extend(rows.tolist())
+        super().write_rows(rows, block.copy())
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 7), st.randoms(use_true_random=False))
+def test_rows_reach_the_writer_in_order(count, stretch_rows, block_rows, random):
+    values = np.random.default_rng(count).normal(size=(count, 3))
+    writer = Written(values.shape, values.dtype)
+    with ThreadPoolExecutor(1) as pool:
+        row_writer = RowWriter(writer, (3,), values.dtype, pool, StageTimes())
+        blocks = OrderedBlocks(row_writer, HOST, block_rows, stretch_rows, count)
+        for start in range(0, count, stretch_rows):
+            left = list(range(start, min(start + stretch_rows, count)))
+            random.shuffle(left)
+            while left:
+                size = random.randint(1, len(left))
+                rows, left = np.array(left[:size]), left[size:]
+                block = blocks.next_block(len(rows))
+                block[...] = values[rows]
+                blocks.write(rows, block)
+        blocks.drain()
+    assert writer.rows == list(range(count))
+    np.testing.assert_array_equal(writer.array, values)
+
+
+def test_a_stretch_that_cannot_be_written_ends_the_run():
+    class Full(Written):
+        def write_rows(self, rows, block):
+            raise OSError(28, "No space left on device")
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = Full((4, 3), np.float64)
+        row_writer = RowWriter(writer, (3,), np.dtype(np.float64), pool, StageTimes())
+        blocks = OrderedBlocks(row_writer, HOST, 2, 2, 4)
+        blocks.write(np.array([1, 0]), blocks.next_block(2))
+        with pytest.raises(OSError, match="No space left"):
+            blocks.drain()
+
+
+# Whole runs ------------------------------------------------------------------------------------
+
+IMAGES = normal_map((4, 3, 13, 17), seed=8)
+
+
+def shuffled_rois(count=120):
+    corners = awkward_corners((13, 17), 1 / 16, count, 3)
+    return with_batch(corners, np.random.default_rng(0).integers(0, 4, count))
+
+
+@pytest.fixture
+def gathered(monkeypatch):
+    """How many stretches were written."""
+    monkeypatch.setattr(stretches, "STRETCH_BYTES", (1024,))
+    monkeypatch.setattr(stretches, "WORTH_BYTES", 1 << 20)
+    monkeypatch.setattr("roicli.stretches._map_bytes", lambda *_: (0, 0))
+    seen, real = [], OrderedBlocks._write_stretch
+    monkeypatch.setattr(
+        OrderedBlocks, "_write_stretch", lambda self, *a: (seen.append(a[2]), real(self, *a))[1]
+    )
+    return seen
+
+
+@pytest.mark.parametrize("provider", ["cpu", "native"])
+@pytest.mark.parametrize("operator", ["align", "pool"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("a.npy", {}), ("a.h5", {}), ("a.h5", {"compression": "gzip"}), ("a.zarr", {}),
+     ("a.h5", {"dtype": "float16", "verify": True}), ("a.h5", {"values": True})],
+)  # fmt: skip
+def test_the_result_is_the_one_that_is_not_gathered(
+    tmp_path, gathered, provider, operator, name, options
+):
+    if provider == "native":
+        pytest.importorskip("numba")
+    if name.endswith(".zarr"):
+        pytest.importorskip("zarr")
+    run = getattr(roicli, operator)
+    chosen = {"spatial_scale": 1 / 16, "output_size": (2, 2), "provider": provider}
+    kept = {name: option for name, option in options.items() if name == "dtype"}
+    expected = run(IMAGES, shuffled_rois(), **chosen, **kept).roi_features
+    assert gathered == []  # in memory there is nothing to gain
+    result = run(IMAGES, shuffled_rois(), tmp_path / name, **chosen, **options)
+    assert len(gathered) > 3
+    np.testing.assert_array_equal(read_back(tmp_path / name), expected)
+    assert len(result.errors) == 120
+
+
+def read_back(path):
+    if path.suffix == ".npy":
+        return np.load(path)
+    if path.suffix == ".zarr":
+        import zarr
+
+        return zarr.open(path)["roi_features"][:]
+    with h5py.File(path) as file:
+        return file["roi_features"][:]
+
+
+def test_a_run_that_may_be_resumed_keeps_rows_as_they_come(tmp_path, gathered):
+    """Nothing that is computed waits for its neighbours, where an interruption would lose it."""
+    options = {"spatial_scale": 1 / 16, "provider": "cpu"}
+    expected = roicli.align(IMAGES, shuffled_rois(), **options).roi_features
+    roicli.align(IMAGES, shuffled_rois(), tmp_path / "a.h5", resume=True, **options)
+    assert gathered == []
+    np.testing.assert_array_equal(read_back(tmp_path / "a.h5"), expected)
+
+
+def test_an_engine_without_room_to_spare_gathers_nothing(gathered):
+    rois = RoIs(np.arange(120) % 4, np.zeros((120, 4)), np.zeros(120))
+    for spare, count in ((0, 0), (1 << 20, 6)):
+        writer = Written((120, 3, 2, 2), np.float32)
+        for spec in (AlignSpec((2, 2), 1 / 16), PoolSpec((2, 2), 1 / 16)):
+            gathered.clear()
+            pyramid = open_pyramid(IMAGES, (), (1 / 16,), print)
+            engine = Engine("cpu", 2, spare_bytes=spare)
+            run_operator(pyramid, rois, np.zeros(120, int), [spec], engine, writer)
+            assert len(gathered) == count
