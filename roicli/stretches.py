@@ -36,7 +36,7 @@ def choose_stretch(
     sizes = np.array([level.buffer_bytes for level in pyramid.levels])
     map_number = rois.batch_index * len(sizes) + map_of_roi
     for size in STRETCH_BYTES:
-        if size < row_bytes or size * FEWEST_STRETCHES > min(result_bytes, spare_bytes):
+        if size < row_bytes or size * FEWEST_STRETCHES > result_bytes:
             continue
         visited, kept = _map_bytes(map_number, sizes, size // row_bytes)
         if visited <= result_bytes and kept + 2 * size <= spare_bytes:
