@@ -5,14 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from roicli import native
-from roicli.datatypes import AlignSpec, FloatArray, OperatorSpec
+from roicli.datatypes import AlignSpec, FloatArray, FloatType, OperatorSpec
 from roicli.placed_map import MapPlacer, PlacedMap
 
 
 class NativeRunner:
-    """RoI Align or RoI Pool by the compiled kernels, with ONNX Runtime's bits."""
+    """RoI Align or RoI Pool by the compiled kernels, with ONNX Runtime's bits.
 
-    def __init__(self, spec: OperatorSpec, threads: int) -> None:
+    Loads them, or compiles what is not on disk yet.
+    """
+
+    def __init__(self, spec: OperatorSpec, dtype: FloatType, threads: int) -> None:
+        native.prepare(spec, dtype)
         self._spec = spec
         self._threads = threads
         self._placer = MapPlacer(np.dtype(np.float32))

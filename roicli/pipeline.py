@@ -78,8 +78,10 @@ def run_operator(
         blocks: ResultBlocks = OutputBlocks(row_writer, engine.device)
         if stretch_rows is not None:
             blocks = OrderedBlocks(row_writer, engine.device, block_rows, stretch_rows, len(rois))
-        maps = VisitedMaps(pyramid, visits, engine.build_placer(dtype), times)
-        for visit, feature_map in maps.read_ahead(reader):
+        maps = VisitedMaps(pyramid, visits, engine.build_placer(dtype), times, reader)
+        for visit in visits[:1]:
+            runner_of_level(visit.level)  # loaded or built while the first map is read
+        for visit, feature_map in maps:
             runner = runner_of_level(visit.level)
             with times.measure("run"):
                 runner.load(feature_map)

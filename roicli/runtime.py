@@ -233,7 +233,7 @@ def build_runner(
     if provider == "native":
         from roicli.native_runner import NativeRunner
 
-        native: Runner = NativeRunner(spec, threads)
+        native: Runner = NativeRunner(spec, dtype, threads)
         return native
     device = device_of(provider) if device is None else device
     runner = _build_session_runner(spec, dtype, device, threads, scratch_bytes)

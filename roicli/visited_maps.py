@@ -12,9 +12,9 @@ from roicli.visits import MapVisit
 
 
 class VisitedMaps:
-    """Each visit with its map on the device, while the next one is read, and put there too.
+    """Each visit with its map on the device, while ``reader`` reads the next one and puts it there.
 
-    A map's buffer is used again after the last visit to it.
+    The first is begun at once. A map's buffer is used again after the last visit to it.
     """
 
     def __init__(
@@ -23,23 +23,28 @@ class VisitedMaps:
         visits: Sequence[MapVisit],
         placer: MapPlacer,
         times: StageTimes,
+        reader: ThreadPoolExecutor,
     ) -> None:
         self._pyramid, self._visits = pyramid, visits
         self._placer, self._times = placer, times
         self._last = {visit[:2]: number for number, visit in enumerate(visits)}
         self._maps: dict[tuple[int, int], tuple[PlacedMap, MapBuffer]] = {}
         self._free: list[MapBuffer] = []
+        self._reader = reader
+        self._ahead = self._begin(0)
 
-    def read_ahead(self, reader: ThreadPoolExecutor) -> Iterator[tuple[MapVisit, PlacedMap]]:
+    def __iter__(self) -> Iterator[tuple[MapVisit, PlacedMap]]:
         """The visits; a map given is valid until the next one is asked for."""
-        ahead: Future[PlacedMap] | None = reader.submit(self._read, 0) if self._visits else None
         for number, visit in enumerate(self._visits):
-            assert ahead is not None
-            placed = ahead.result()
-            more = number + 1 < len(self._visits)
-            ahead = reader.submit(self._read, number + 1) if more else None
+            assert self._ahead is not None
+            placed = self._ahead.result()
+            self._ahead = self._begin(number + 1)
             yield visit, placed
             self._leave(number)
+
+    def _begin(self, number: int) -> Future[PlacedMap] | None:
+        more = number < len(self._visits)
+        return self._reader.submit(self._read, number) if more else None
 
     def _read(self, number: int) -> PlacedMap:
         visit = self._visits[number]

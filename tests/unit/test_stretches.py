@@ -137,7 +137,7 @@ def test_every_map_is_read_once_and_its_room_used_again(monkeypatch, stretch_row
     monkeypatch.setattr(MapBuffer, "__eq__", object.__eq__, raising=False)
     placer = MapPlacer(np.dtype(np.float32))
     with ThreadPoolExecutor(1) as reader:
-        for visit, placed in VisitedMaps(pyramid, visits, placer, StageTimes()).read_ahead(reader):
+        for visit, placed in VisitedMaps(pyramid, visits, placer, StageTimes(), reader):
             np.testing.assert_array_equal(placed.host, stored[visit.image])
             assert placed.cell_table is None
             placed.cell_table = "what an operator adds"
