@@ -75,11 +75,15 @@ class ErrorTable:
 
     def records(self, rows: IntArray | slice) -> Array:
         """Structured rows with every column, for the RoIs of ``rows``."""
-        if self._kept is None and len(self) <= KEPT_ROWS:
-            self._kept = self._compute(np.arange(len(self)))
+        self.prepare()
         if self._kept is not None:
             return self._kept[rows]
         return self._compute(np.arange(len(self))[rows])
+
+    def prepare(self) -> None:
+        """Compute what is kept of the table; the value columns must be measured by then."""
+        if self._kept is None and len(self) <= KEPT_ROWS:
+            self._kept = self._compute(np.arange(len(self)))
 
     def blocks(self) -> Iterator[Array]:
         """All records, a bounded number at a time."""

@@ -52,10 +52,12 @@ def run_operator(
     progress: Progress = lambda done, total, size: None,
     times: StageTimes | None = None,
     verifier: Verifier | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> None:
     """Run one operator over all RoIs; ``specs`` and ``values`` have one entry per level.
 
     ``map_of_roi`` (K,) indexes the pyramid's levels. Without ``specs`` values are only measured.
+    ``meanwhile`` is called while the last rows are written.
     """
     dtype = pyramid.compute_dtype
     corners = rois.corners.astype(dtype)
@@ -89,8 +91,10 @@ def run_operator(
                     values[visit.level].load(feature_map)
                 seen = feature_map.on_host(dtype) if verifier is not None else None
             left = visit.rows
+            # In equal blocks, the first of which is at the disk while the last is computed.
+            size = -(-len(left) // -(-len(left) // block_rows))
             while len(left):
-                rows = left[:block_rows]
+                rows = left[:size]
                 rows = rows[: _rows_of_work(costly[visit.level], corners[rows], pyramid.channels)]
                 left = left[len(rows) :]
                 block = blocks.next_block(len(rows))
@@ -103,6 +107,7 @@ def run_operator(
                 blocks.write(rows, block)
                 done += len(rows)
                 progress(done, len(rois), (done - writer.finished) * block[0].nbytes)
+        meanwhile()
         blocks.drain()
 
 

@@ -137,14 +137,14 @@ def run_into(
         verifier = build_verifier(run, spec, options.get("verify"))
         shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
         parameters = provenance.describe_run(run, spec, result_dtype(run, options), shape)
+        table = run.error_table()
         with open_sink(parameters) as writer:
             run_operator(
                 run.pyramid, run.inputs.rois, run.inputs.map_of_roi, run.scaled(spec), run.engine,
                 writer, measurers, options.get("progress", no_progress),
-                options.get("stage_times"), verifier,
+                options.get("stage_times"), verifier, table.prepare,
             )  # fmt: skip
             run.inputs.check_unchanged()
-            table = run.error_table()
             writer.finish(tables_beside(run, table), provenance.flatten(parameters))
             write_errors(table, parameters, options)
         kept = writer.array if isinstance(writer, MemoryWriter) else None

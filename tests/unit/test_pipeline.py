@@ -1,5 +1,7 @@
 """Images one at a time: the same rows whatever their order, the blocks or the files."""
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -164,3 +166,32 @@ def test_rows_that_cannot_be_written_end_the_run():
     with pytest.raises(OSError, match="No space left"):
         run_operator(pyramid, ROIS, np.zeros(60, np.int64), [SPECS[0]], Engine("cpu", 1, 500),
                      Full((0,), np.dtype(np.float32)))  # fmt: skip
+
+
+def test_the_rois_of_a_map_are_cut_into_equal_blocks():
+    rois = RoIs(np.zeros(14, int), ROIS.corners[:14], np.zeros(14))
+    sizes = []
+    row_bytes = 3 * 2 * 3 * 4
+    run(SPECS[0], rois, block_bytes=6 * row_bytes, progress=lambda done, *_: sizes.append(done))
+    assert np.diff(sizes).tolist() == [5, 5, 4]
+
+
+def test_something_is_done_while_the_last_rows_are_written():
+    """All are computed by then, and the writer need not be done."""
+    done, called = threading.Event(), []
+
+    class Waits(MemoryWriter):
+        def write_rows(self, rows, block):
+            super().write_rows(rows, block)
+            assert done.wait(10)
+
+    def meanwhile():
+        called.append(len(called))
+        done.set()
+
+    pyramid = open_pyramid(IMAGES[:1], (), (1 / 16,), lambda line: None)
+    rois = RoIs(np.zeros(60, int), ROIS.corners, np.zeros(60))
+    writer = Waits((60, 3, 2, 3), pyramid.compute_dtype)
+    run_operator(pyramid, rois, np.zeros(60, np.int64), [SPECS[0]], Engine("cpu", 2), writer,
+                 meanwhile=meanwhile)  # fmt: skip
+    assert called == [0]
