@@ -9,7 +9,7 @@ them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
@@ -22,7 +22,7 @@ from roicli.engine import Engine as Engine  # part of what a run is opened with
 from roicli.features import FeaturePyramid
 from roicli.geometry import align_boxes, quantize_rois, sampling_counts
 from roicli.placed_map import PlacedMap
-from roicli.result_blocks import OrderedBlocks, OutputBlocks, ResultBlocks, RowWriter
+from roicli.result_blocks import RowWriter, choose_blocks
 from roicli.runtime import Runner
 from roicli.stage_times import StageTimes
 from roicli.storage.result_file import ResultWriter
@@ -74,12 +74,17 @@ def run_operator(
     visits = skip_finished(plan_visits(rois, map_of_roi, stretch_rows), writer.finished)
     done = writer.finished
     progress(done, len(rois), 0)
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as write_pool:
-        row_writer = RowWriter(writer, row_shape, dtype, write_pool, times)
-        block_rows = row_writer.rows_of(engine.block_bytes)
-        blocks: ResultBlocks = OutputBlocks(row_writer, engine.device)
-        if stretch_rows is not None:
-            blocks = OrderedBlocks(row_writer, engine.device, block_rows, stretch_rows, len(rois))
+    with (
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(1) as write_pool,
+        choose_blocks(
+            RowWriter(writer, row_shape, dtype, write_pool, times),
+            engine.device,
+            engine.block_bytes,
+            stretch_rows,
+            len(rois),
+        ) as blocks,
+    ):
         maps = VisitedMaps(pyramid, visits, engine.build_placer(dtype), times, reader)
         for visit in visits[:1]:
             runner_of_level(visit.level)  # loaded or built while the first map is read
@@ -90,13 +95,8 @@ def run_operator(
                 if values is not None:
                     values[visit.level].load(feature_map)
                 seen = feature_map.on_host(dtype) if verifier is not None else None
-            left = visit.rows
-            # In equal blocks, the first of which is at the disk while the last is computed.
-            size = -(-len(left) // -(-len(left) // block_rows))
-            while len(left):
-                rows = left[:size]
-                rows = rows[: _rows_of_work(costly[visit.level], corners[rows], pyramid.channels)]
-                left = left[len(rows) :]
+            spec = costly[visit.level]
+            for rows in _cut(visit.rows, blocks.most_rows, spec, corners, pyramid.channels):
                 block = blocks.next_block(len(rows))
                 with times.measure("run"):
                     runner.run(corners[rows], block)
@@ -109,6 +109,20 @@ def run_operator(
                 progress(done, len(rois), (done - writer.finished) * block[0].nbytes)
         meanwhile()
         blocks.drain()
+
+
+def _cut(
+    rows: IntArray, most_rows: int, spec: OperatorSpec, corners: FloatArray, channels: int
+) -> Iterator[IntArray]:
+    """The rows of one map in blocks, equal ones where each takes little work: the first is then at
+    the disk while the last is computed.
+    """
+    size = -(-len(rows) // -(-len(rows) // most_rows))
+    while len(rows):
+        block = rows[:size]
+        block = block[: _rows_of_work(spec, corners[block], channels)]
+        rows = rows[len(block) :]
+        yield block
 
 
 def _rows_of_work(spec: OperatorSpec, corners: FloatArray, channels: int) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -17,19 +18,6 @@ from roicli.storage.result_file import ResultWriter
 
 # Deciding which RoIs make a block then takes little memory.
 MOST_ROWS = 1 << 16
-
-
-class ResultBlocks(Protocol):
-    """Takes blocks of rows; the next one is computed while the last one is written."""
-
-    def next_block(self, count: int) -> Array:
-        """Room for ``count`` rows, free to be overwritten."""
-
-    def write(self, rows: IntArray, block: Array) -> None:
-        """Take the block (k, ...) just computed, the rows ``rows`` (k,) of the result."""
-
-    def drain(self) -> None:
-        """Wait for all writes; raises what they raised."""
 
 
 class RowWriter(NamedTuple):
@@ -50,20 +38,33 @@ class RowWriter(NamedTuple):
 
         return self.pool.submit(timed)
 
-    def rows_of(self, block_bytes: int) -> int:
-        """How many rows make a block; at least one."""
-        row_bytes = math.prod(self.shape) * self.dtype.itemsize
-        return max(1, min(block_bytes // max(row_bytes, 1), MOST_ROWS))
-
 
 class _Turns:
-    """Two arrays of rows in turn: one is written while the other is filled."""
+    """Two arrays of rows in turn: one is written while the other is filled.
 
-    def __init__(self, row_writer: RowWriter, device: Device) -> None:
+    Where the block that it guards fails, no more is written than what the disk is at. ``most_rows``
+    make a block.
+    """
+
+    def __init__(self, row_writer: RowWriter, device: Device, block_bytes: int) -> None:
         self._row_writer, self._device = row_writer, device
+        row_bytes = math.prod(row_writer.shape) * row_writer.dtype.itemsize
+        self.most_rows = max(1, min(block_bytes // max(row_bytes, 1), MOST_ROWS))
         self._arrays = [self._allocate(0), self._allocate(0)]
         self._written: list[Future[None] | None] = [None, None]
         self._turn = 0
+        self._stopped = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopped = kind is not None
 
     def _allocate(self, count: int) -> Array:
         shape = (count, *self._row_writer.shape)
@@ -110,11 +111,11 @@ class OrderedBlocks(_Turns):
     """
 
     def __init__(
-        self, row_writer: RowWriter, device: Device, block_rows: int, stretch_rows: int, count: int
+        self, row_writer: RowWriter, device: Device, block_bytes: int, stretch_rows: int, count: int
     ) -> None:
-        super().__init__(row_writer, device)
-        self._block_rows, self._stretch_rows, self._count = block_rows, stretch_rows, count
-        self._piece = self._allocate(0)
+        super().__init__(row_writer, device, block_bytes)
+        self._stretch_rows, self._count = stretch_rows, count
+        self._window = self._piece = self._allocate(0)
         self._first = self._filled = 0
         self._places = np.empty(0, np.int64)
 
@@ -137,11 +138,22 @@ class OrderedBlocks(_Turns):
 
     def _write_stretch(self, window: Array, places: IntArray, first: int) -> None:
         if not len(self._piece):
-            self._piece = self._allocate(min(self._block_rows, len(places)))
+            self._piece = self._allocate(min(self.most_rows, len(places)))
         for start in range(0, len(places), len(self._piece)):
+            if self._stopped:
+                return
             chosen = places[start : start + len(self._piece)]
             piece = self._piece[: len(chosen)]
             # "clip" is what lets NumPy write into the array itself.
             np.take(window, chosen, axis=0, out=piece, mode="clip")
             rows = np.arange(first + start, first + start + len(chosen))
             self._row_writer.writer.write_rows(rows, piece)
+
+
+def choose_blocks(
+    row_writer: RowWriter, device: Device, block_bytes: int, stretch_rows: int | None, count: int
+) -> OutputBlocks | OrderedBlocks:
+    """Blocks for ``count`` rows, gathered where ``stretch_rows`` says so."""
+    if stretch_rows is None:
+        return OutputBlocks(row_writer, device, block_bytes)
+    return OrderedBlocks(row_writer, device, block_bytes, stretch_rows, count)

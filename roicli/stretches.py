@@ -15,7 +15,7 @@ from roicli.features import FeaturePyramid
 from roicli.storage.direct_write import WORTH_BYTES
 
 # The shorter a stretch, the sooner the disk begins, and the more visits there are.
-STRETCH_BYTES = tuple(size << 20 for size in (64, 128, 256, 512))
+STRETCH_BYTES = tuple(size << 20 for size in (64, 128, 256))
 # While one stretch is written the next is filled, so results of fewer gain nothing.
 FEWEST_STRETCHES = 4
 

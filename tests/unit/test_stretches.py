@@ -169,7 +169,7 @@ def test_rows_reach_the_writer_in_order(count, stretch_rows, block_rows, random)
     writer = Written(values.shape, values.dtype)
     with ThreadPoolExecutor(1) as pool:
         row_writer = RowWriter(writer, (3,), values.dtype, pool, StageTimes())
-        blocks = OrderedBlocks(row_writer, HOST, block_rows, stretch_rows, count)
+        blocks = OrderedBlocks(row_writer, HOST, block_rows * 24, stretch_rows, count)
         for start in range(0, count, stretch_rows):
             left = list(range(start, min(start + stretch_rows, count)))
             random.shuffle(left)
@@ -192,10 +192,35 @@ def test_a_stretch_that_cannot_be_written_ends_the_run():
     with ThreadPoolExecutor(1) as pool:
         writer = Full((4, 3), np.float64)
         row_writer = RowWriter(writer, (3,), np.dtype(np.float64), pool, StageTimes())
-        blocks = OrderedBlocks(row_writer, HOST, 2, 2, 4)
+        blocks = OrderedBlocks(row_writer, HOST, 48, 2, 4)
         blocks.write(np.array([1, 0]), blocks.next_block(2))
         with pytest.raises(OSError, match="No space left"):
             blocks.drain()
+
+
+def test_what_waits_is_not_written_when_the_run_has_failed():
+    """A stretch may take the disk seconds; somebody who ends the run does not wait for it."""
+    begun, go = threading.Event(), threading.Event()
+
+    class Slow(Written):
+        def write_rows(self, rows, block):
+            begun.set()
+            assert go.wait(10)
+            super().write_rows(rows, block)
+
+    def end_while_a_stretch_is_written(blocks):
+        with blocks:
+            blocks.write(np.arange(8), blocks.next_block(8))
+            assert begun.wait(10)
+            raise KeyboardInterrupt
+
+    writer = Slow((8, 3), np.float64)
+    with ThreadPoolExecutor(1) as pool:
+        row_writer = RowWriter(writer, (3,), np.dtype(np.float64), pool, StageTimes())
+        with pytest.raises(KeyboardInterrupt):
+            end_while_a_stretch_is_written(OrderedBlocks(row_writer, HOST, 48, 8, 8))
+        go.set()
+    assert writer.rows == [0, 1]
 
 
 # Whole runs ------------------------------------------------------------------------------------
