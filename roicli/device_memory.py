@@ -31,7 +31,7 @@ def plan_device(limit: int | None, pyramid: FeaturePyramid, row_bytes: int) -> D
     if limit is None:
         return DevicePlan(LARGEST_BLOCK_BYTES, DEVICE_SCRATCH_BYTES)
     computed = max(level.computed_bytes for level in pyramid.levels)
-    stored = max(level.buffer_bytes for level in pyramid.levels)
+    stored = max(pyramid.buffer_bytes)
     fixed = 3 * computed + stored
     block = (limit - fixed) // 6
     if block < row_bytes:

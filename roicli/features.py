@@ -41,13 +41,13 @@ class FeatureLevel(NamedTuple):
         """Bytes of one image in the dtype that it is computed in."""
         return math.prod(self.shape[1:]) * self.compute_dtype.itemsize
 
-    @property
-    def buffer_bytes(self) -> int:
-        """Bytes of one image as stored and, where that differs, upcast."""
+    def buffer_bytes(self, dtype: FloatType) -> int:
+        """Bytes of one image as stored and, where that is not ``dtype``, upcast."""
         stored = math.prod(self.shape[1:]) * self.stored.dtype.itemsize
         # What decoding a chunk takes besides; formats without chunks have no such attribute.
         stored += getattr(self.stored, "reading_bytes", 0)
-        return stored + (0 if self.stored.dtype == self.compute_dtype else self.computed_bytes)
+        upcast = math.prod(self.shape[1:]) * dtype.itemsize
+        return stored + (0 if self.stored.dtype == dtype else upcast)
 
     def read_image(self, index: int, buffer: MapBuffer, keep_float16: bool = False) -> FloatArray:
         """Image ``index`` as (C, H, W) in the buffer's dtype, or as float16 where it is kept."""
@@ -107,6 +107,11 @@ class FeaturePyramid:
     def compute_dtype(self) -> FloatType:
         """The float type that every level is computed in: the widest that one needs."""
         return np.dtype(np.result_type(*(level.compute_dtype for level in self.levels)))
+
+    @property
+    def buffer_bytes(self) -> list[int]:
+        """Bytes that one image takes in memory, of each level."""
+        return [level.buffer_bytes(self.compute_dtype) for level in self.levels]
 
     def close(self) -> None:
         """Let go of the files."""

@@ -68,7 +68,7 @@ def plan_memory(
 
     Raises ParameterError where not even one image and one RoI fit, saying what would.
     """
-    maps = 2 * max(level.buffer_bytes for level in pyramid.levels)
+    maps = 2 * max(pyramid.buffer_bytes)
     # RoI Pool by index windows and the compiled kernels rearrange a map once.
     rearranged = max(level.computed_bytes for level in pyramid.levels)
     errors = min(rois * BYTES_PER_ROI * 2, KEPT_ERRORS_BYTES)

@@ -167,7 +167,8 @@ def _open_engine(
     memory = _plan_memory(operator, inputs, setting, options)
     if provider != "cuda":
         host = Device(strict=strict)
-        return Engine(provider, threads, memory.block_bytes, None, host, memory.spare_bytes)
+        spare = memory.spare_bytes
+        return Engine(provider, threads, memory.block_bytes, chosen_device=host, spare_bytes=spare)
     from roicli.device_memory import plan_device
 
     assert inputs.pyramid is not None

@@ -42,8 +42,7 @@ class RowWriter(NamedTuple):
 class _Turns:
     """Two arrays of rows in turn: one is written while the other is filled.
 
-    Where the block that it guards fails, no more is written than what the disk is at. ``most_rows``
-    make a block.
+    ``most_rows`` make a block.
     """
 
     def __init__(self, row_writer: RowWriter, device: Device, block_bytes: int) -> None:
@@ -107,7 +106,8 @@ class OutputBlocks(_Turns):
 class OrderedBlocks(_Turns):
     """Blocks of a stretch of rows, written in the rows' order when all of the stretch is there.
 
-    The stretches come one after another, each with ``stretch_rows`` of the ``count`` rows.
+    The stretches come one after another, each with ``stretch_rows`` of the ``count`` rows. Where
+    the run fails, no more of one is written than what the disk is at.
     """
 
     def __init__(

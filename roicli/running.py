@@ -142,7 +142,8 @@ def run_into(
             run_operator(
                 run.pyramid, run.inputs.rois, run.inputs.map_of_roi, run.scaled(spec), run.engine,
                 writer, measurers, options.get("progress", no_progress),
-                options.get("stage_times"), verifier, table.prepare,
+                options.get("stage_times"), verifier,
+                table.prepare if writer.takes_tables else no_work,
             )  # fmt: skip
             run.inputs.check_unchanged()
             writer.finish(tables_beside(run, table), provenance.flatten(parameters))
@@ -234,6 +235,10 @@ def tables_beside(run: Run, table: ErrorTable) -> dict[str, RowSource]:
 def stored_rois_dtype(run: Run) -> np.dtype[Any]:
     """The dtype of the RoIs that stand beside the features."""
     return np.result_type(run.inputs.rois_dtype, np.float32)
+
+
+def no_work() -> None:
+    """Nothing is left to do while the last rows are written."""
 
 
 def no_progress(done: int, total: int, size: int) -> None:

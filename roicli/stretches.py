@@ -33,7 +33,7 @@ def choose_stretch(
     changes = (np.diff(rois.batch_index) != 0) | (np.diff(map_of_roi) != 0)
     if result_bytes >= WORTH_BYTES * (np.count_nonzero(changes) + 1):
         return None
-    sizes = np.array([level.buffer_bytes for level in pyramid.levels])
+    sizes = np.array(pyramid.buffer_bytes)
     map_number = rois.batch_index * len(sizes) + map_of_roi
     for size in STRETCH_BYTES:
         if size < row_bytes or size * FEWEST_STRETCHES > result_bytes:

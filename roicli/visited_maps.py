@@ -14,7 +14,8 @@ from roicli.visits import MapVisit
 class VisitedMaps:
     """Each visit with its map on the device, while ``reader`` reads the next one and puts it there.
 
-    The first is begun at once. A map's buffer is used again after the last visit to it.
+    The first is begun at once. A map that is visited again later stays, in a buffer of its own;
+    the others take turns in two.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class VisitedMaps:
         self._placer, self._times = placer, times
         self._last = {visit[:2]: number for number, visit in enumerate(visits)}
         self._maps: dict[tuple[int, int], tuple[PlacedMap, MapBuffer]] = {}
+        self._kept: set[tuple[int, int]] = set()
         self._free: list[MapBuffer] = []
         self._reader = reader
         self._ahead = self._begin(0)
@@ -50,7 +52,10 @@ class VisitedMaps:
         visit = self._visits[number]
         place = visit[:2]
         if place not in self._maps:
-            buffer = self._free.pop() if self._free else MapBuffer(self._pyramid.compute_dtype)
+            is_kept = self._last[place] > number
+            buffer = self._new_buffer() if is_kept or not self._free else self._free.pop()
+            if is_kept:
+                self._kept.add(place)
             with self._times.measure("read"):
                 level = self._pyramid.levels[visit.level]
                 image = level.read_image(visit.image, buffer, self._placer.upcasts)
@@ -59,7 +64,12 @@ class VisitedMaps:
 
     def _leave(self, number: int) -> None:
         place = self._visits[number][:2]
-        if self._last[place] == number:
-            self._free.append(self._maps.pop(place)[1])
-        else:
+        if self._last[place] > number:
             self._maps[place][0].drop_tables()
+            return
+        buffer = self._maps.pop(place)[1]
+        if place not in self._kept:
+            self._free.append(buffer)
+
+    def _new_buffer(self) -> MapBuffer:
+        return MapBuffer(self._pyramid.compute_dtype)

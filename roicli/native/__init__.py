@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
@@ -34,6 +34,8 @@ from roicli.native.signatures import (
 JOBS_PER_THREAD = 4
 # Values of the result that are worth a thread: starting one costs about as much as these.
 VALUES_PER_THREAD = 1 << 17
+# More than any machine has cores for.
+MOST_HELPERS = 1 << 12
 # Sampling points of one axis that are held at once, 24 bytes each (32 for float64).
 POINTS_AT_ONCE = 1 << 21
 
@@ -258,19 +260,24 @@ def _run_jobs(
     if threads == 1:
         work()
         return
-    helpers = [_helpers(threads - 1).submit(work) for _ in range(threads - 1)]
+    helpers: list[Future[None]] = []
     try:
+        helpers.extend(_helpers().submit(work) for _ in range(threads - 1))
         work()
     finally:
-        wait(helpers)  # whatever happened here, they still use the caller's arrays
+        for _ in queue:
+            pass  # where this thread failed, the others need not go on
+        wait(helpers)  # they use the caller's arrays
     for helper in helpers:
         helper.result()
 
 
 @cache
-def _helpers(count: int) -> ThreadPoolExecutor:
-    """So many threads, which stay: starting one takes as long as a dozen RoIs."""
-    return ThreadPoolExecutor(count)
+def _helpers() -> ThreadPoolExecutor:
+    """Threads that stay, for starting one takes as long as a dozen RoIs; as many as were needed at
+    once so far.
+    """
+    return ThreadPoolExecutor(MOST_HELPERS)
 
 
 # A forked process has none of its parent's threads.

@@ -7,6 +7,7 @@ fresh, as in a virtual machine, filling them costs several times what the disk d
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -18,6 +19,8 @@ WORTH_BYTES = 1 << 20
 PIECE_BYTES = 8 << 20
 # File systems ask for multiples of the disk's block: 512 bytes, or 4 KiB.
 ALIGNMENT = max(4096, mmap.PAGESIZE)
+
+UNSUPPORTED = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class DirectWriter:
@@ -37,7 +40,11 @@ class DirectWriter:
         if self._descriptor is None or end - first < WORTH_BYTES:
             return range(0)
         if not len(self._buffer):
-            self._buffer = _allocate_aligned(PIECE_BYTES)
+            try:
+                self._buffer = _allocate_aligned(PIECE_BYTES)
+            except OSError:
+                self.close()  # no memory for it
+                return range(0)
         done = first
         while done < end:
             count = self._write_piece(data[done : min(done + PIECE_BYTES, end)], offset + done)
@@ -54,7 +61,7 @@ class DirectWriter:
         try:
             return os.pwrite(self._descriptor, room.data, offset)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            if error.errno not in UNSUPPORTED:
                 raise
             self.close()  # the file system opens such files and does not write them
             return 0
@@ -80,5 +87,6 @@ def _allocate_aligned(size: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     """Private memory that starts at a page."""
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
+        with contextlib.suppress(OSError):  # a kernel without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.uint8)

@@ -35,9 +35,10 @@ class Layout(NamedTuple):
     def open_rows(self, part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> RowFile:
         """The rows, with their room taken."""
         path = self.path(part)
+        descriptor = create(path)
         # The scratch file of a compressed result is read again soon.
         direct = None if self.beside else DirectWriter(path)
-        return RowFile(create(path), len(self.head), shape, dtype, direct)
+        return RowFile(descriptor, len(self.head), shape, dtype, direct)
 
     def size(self, shape: tuple[int, ...], dtype: FloatType) -> int:
         """Bytes of the file that holds the rows."""

@@ -56,6 +56,10 @@ class ResultWriter(Protocol):
     def wants_order(self) -> bool:
         """Whether a run should go to some length to write rows in order."""
 
+    @property
+    def takes_tables(self) -> bool:
+        """Whether ``finish`` writes the tables."""
+
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Write ``block`` (k, C, P_h, P_w) to ``rows`` (k,) of the result."""
 
@@ -70,7 +74,9 @@ class FileWriter:
         self,
         rows: RowFile | ResumableRows,
         finish: Finish,
+        takes_tables: bool,
     ) -> None:
+        self.takes_tables = takes_tables
         self.finished = rows.finished if isinstance(rows, ResumableRows) else 0
         self.wants_order = isinstance(rows, RowFile)
         self.write_rows = rows.write_rows
@@ -81,7 +87,7 @@ class MemoryWriter:
     """The result as an array in memory, for Python."""
 
     finished = 0
-    wants_order = False
+    wants_order = takes_tables = False
 
     def __init__(self, shape: tuple[int, ...], dtype: FloatType) -> None:
         self.array: Array = np.empty(shape, dtype)
@@ -98,7 +104,7 @@ class NoWriter:
     """A run whose features nobody keeps: only its errors are wanted."""
 
     finished = 0
-    wants_order = False
+    wants_order = takes_tables = False
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Drop the rows."""
@@ -157,10 +163,10 @@ def open_result(result: ResultFile) -> Iterator[ResultWriter]:
         with contextlib.closing(layout.open_rows(part, result.shape, result.dtype)) as rows:
             finish = _finisher(part.path, result, rows)
             if result.resumption is None:
-                yield FileWriter(rows, finish)
+                yield FileWriter(rows, finish, not result.is_npy)
             else:
                 with keep_rows(rows, part, layout, segments, result.resumption) as kept:
-                    yield FileWriter(kept, finish)
+                    yield FileWriter(kept, finish, not result.is_npy)
         part.publish(result.force)
 
 
@@ -210,7 +216,7 @@ def _stdout_writer(shape: tuple[int, ...], dtype: FloatType) -> Iterator[ResultW
             with contextlib.closing(
                 RowFile(os.dup(stream.fileno()), stream.tell(), shape, dtype)
             ) as rows:
-                yield FileWriter(rows, lambda tables, attributes: None)
+                yield FileWriter(rows, lambda tables, attributes: None, takes_tables=False)
         except OSError as error:
             raise OutputError(f"{folder}: the scratch file failed: {error.strerror}") from error
         stream.seek(0)

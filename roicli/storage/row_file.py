@@ -72,7 +72,7 @@ def create(path: str) -> int:
 class RowFile:
     """Rows of a fixed size at an offset in the file behind ``descriptor``, which it closes.
 
-    Large pieces go out by ``direct``, where that is given: they are on the disk then.
+    Large pieces go out by ``direct``, where that is given; they, too, are safe after a flush only.
     """
 
     def __init__(

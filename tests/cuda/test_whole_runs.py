@@ -35,10 +35,10 @@ def run_on(monkeypatch):
     """Runs a command of the library on a device of DEVICES."""
 
     def run_on(device, command, *inputs, **options):
-        def engine(provider, threads, block_bytes, scratch_bytes=None, chosen_device=None):
+        def engine(provider, threads, block_bytes, scratch_bytes=None, chosen_device=None, **rest):
             # On CUDA the run opens its own; on the host it is told to behave like one.
             chosen = chosen_device if device.kind == "cuda" else device
-            return Engine(provider, threads, block_bytes, scratch_bytes, chosen)
+            return Engine(provider, threads, block_bytes, scratch_bytes, chosen, **rest)
 
         with monkeypatch.context() as patch:
             patch.setattr(opened_run, "Engine", engine)

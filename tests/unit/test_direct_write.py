@@ -1,6 +1,7 @@
 """Large writes past the page cache: the same bytes, wherever the file system takes them."""
 
 import errno
+import mmap
 import os
 
 import numpy as np
@@ -170,3 +171,36 @@ def test_the_file_is_let_go_of(direct_folder):
     assert len(os.listdir("/proc/self/fd")) == before
     assert writer.write(memoryview(b"y" * 3 * ALIGNMENT), 0) == range(0)
     assert (direct_folder / "a").read_bytes() == b"x" * 3 * ALIGNMENT + bytes(ALIGNMENT)
+
+
+def fail_to(what):
+    def fail(*_, **__):
+        raise OSError(what, os.strerror(what))
+
+    return fail
+
+
+def test_a_kernel_without_huge_pages_or_memory_for_the_buffer_loses_nothing(
+    direct_folder, monkeypatch
+):
+    values = np.arange(10 * 2500, dtype=np.float32).reshape(10, 2500)
+
+    class Plain(mmap.mmap):
+        madvise = fail_to(errno.EINVAL)
+
+    for replacement, is_direct in ((Plain, True), (fail_to(errno.ENOMEM), False)):
+        with monkeypatch.context() as patch:
+            patch.setattr(mmap, "mmap", replacement)
+            seen = written_bytes(patch)
+            path = direct_folder / "a.npy"
+            np.testing.assert_array_equal(write(path, values, [np.arange(10)]), values)
+            assert any(direct for _, _, direct in seen) == is_direct
+
+
+def test_a_file_that_cannot_be_made_leaves_no_descriptor(tmp_path, monkeypatch):
+    monkeypatch.setattr("roicli.storage.layout.create", fail_to(errno.EMFILE))
+    before = len(os.listdir("/proc/self/fd"))
+    values = np.zeros((4, 4), np.float32)
+    with pytest.raises(OutputError, match="Too many open files"):
+        write(tmp_path / "a.npy", values, [np.arange(4)])
+    assert len(os.listdir("/proc/self/fd")) == before

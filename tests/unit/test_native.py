@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from itertools import product
@@ -441,3 +442,27 @@ def test_without_numba_the_error_says_what_to_install(monkeypatch: pytest.Monkey
     with pytest.raises(ProviderError, match="needs Numba") as caught:
         native.is_compiled(AlignSpec(), "float32")
     assert caught.value.hint == "pip install 'roicli[native]'"
+
+
+def test_threads_stay_and_are_no_more_than_were_needed_at_once() -> None:
+    feature_map = np.zeros((64, 9, 9), np.float32)
+    before = threading.active_count()
+    for threads in (2, 5, 3, 8, 2, 8):
+        for count in (300, 1200, 5000):
+            out = np.empty((count, 64, 2, 2), np.float32)
+            corners = np.zeros((count, 4), np.float32)
+            native.run_roi_align(feature_map, corners, AlignSpec((2, 2)), out, threads)
+    assert threading.active_count() - before <= 7
+
+
+def test_a_job_that_fails_ends_the_others_and_says_so() -> None:
+    done = []
+
+    def run(job: native.Job, room: object) -> None:
+        done.append(job.first)
+        if job.first == 0:
+            raise ValueError("this one")
+
+    jobs = [native.Job(first, first + 1, 0) for first in range(10_000)]
+    with pytest.raises(ValueError, match="this one"):
+        native._run_jobs(run, jobs, [1], np.float32, 3)

@@ -1,6 +1,7 @@
 """Rows in order although the RoIs are in any: when that is done, and that it changes no bit."""
 
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import h5py
@@ -14,7 +15,7 @@ from roicli import stretches
 from roicli.datatypes import AlignSpec, PoolSpec, RoIs
 from roicli.devices import HOST
 from roicli.engine import Engine
-from roicli.features import FeatureLevel, MapBuffer, open_pyramid
+from roicli.features import FeatureLevel, open_pyramid
 from roicli.pipeline import run_operator
 from roicli.placed_map import MapPlacer
 from roicli.result_blocks import OrderedBlocks, RowWriter
@@ -120,29 +121,53 @@ def test_stretches_are_visited_one_after_another(places, stretch_rows):
 
 
 @pytest.mark.parametrize("stretch_rows", [None, 7, 1])
-def test_every_map_is_read_once_and_its_room_used_again(monkeypatch, stretch_rows):
+def test_every_map_is_read_once_and_no_more_are_kept_than_are_needed(monkeypatch, stretch_rows):
     stored = normal_map((9, 2, 5, 6), 0)
     pyramid = open_pyramid(stored, (), (1.0,), print)
     rois = rois_of(np.arange(40) // 5 if stretch_rows else np.arange(40) % 9)
     visits = plan_visits(rois, np.zeros(40, int), stretch_rows)
-    reads, buffers, real = [], [], FeatureLevel.read_image
+    images = [visit.image for visit in visits]
+    reads, buffers, real = [], weakref.WeakSet(), FeatureLevel.read_image
 
     def read(self, index, buffer, keep):
         reads.append(index)
-        if buffer not in buffers:
-            buffers.append(buffer)
+        buffers.add(buffer)
         return real(self, index, buffer, keep)
 
     monkeypatch.setattr(FeatureLevel, "read_image", read)
-    monkeypatch.setattr(MapBuffer, "__eq__", object.__eq__, raising=False)
     placer = MapPlacer(np.dtype(np.float32))
     with ThreadPoolExecutor(1) as reader:
-        for visit, placed in VisitedMaps(pyramid, visits, placer, StageTimes(), reader):
+        maps = VisitedMaps(pyramid, visits, placer, StageTimes(), reader)
+        for number, (visit, placed) in enumerate(maps):
             np.testing.assert_array_equal(placed.host, stored[visit.image])
             assert placed.cell_table is None
             placed.cell_table = "what an operator adds"
-    assert sorted(reads) == sorted({int(image) for image in rois.batch_index})
-    assert len(buffers) <= 3
+            needed = {i for i in images[: number + 2] if i in images[number:]}
+            again = {image for image in needed if images.count(image) > 1}
+            assert len(buffers) <= 2 + len(again)
+    assert sorted(reads) == sorted(set(images))
+
+
+def test_a_small_map_that_is_kept_does_not_keep_the_room_of_a_large_one():
+    """Fine maps that are visited once, and coarse ones that every stretch needs."""
+    fine, coarse = np.zeros((9, 2, 50, 60), np.float32), np.zeros((9, 2, 5, 6), np.float32)
+    pyramid = open_pyramid([fine, coarse], (), (1.0, 0.5), print)
+    rois = rois_of(np.repeat(np.arange(9), 2).tolist() + list(range(9)))
+    levels = np.array([0, 1] * 9 + [1] * 9)
+    visits = plan_visits(rois, levels, 18)
+    with ThreadPoolExecutor(1) as reader:
+        maps = VisitedMaps(pyramid, visits, MapPlacer(np.dtype(np.float32)), StageTimes(), reader)
+        for _ in maps:
+            live = [buffer for _, buffer in list(maps._maps.values())] + maps._free
+            sizes = sorted(buffer._stored.nbytes for buffer in live)
+            assert sum(sizes) <= 2 * fine[0].nbytes + 9 * coarse[0].nbytes
+
+
+def test_maps_are_counted_in_the_type_that_they_are_computed_in():
+    """A float32 level beside a float64 one is upcast."""
+    maps = [np.zeros((1, 2, 8, 8), np.float32), np.zeros((1, 2, 4, 4), np.float64)]
+    assert open_pyramid(maps[:1], (), (1.0,), print).buffer_bytes == [2 * 64 * 4]
+    assert open_pyramid(maps, (), (1.0, 0.5), print).buffer_bytes == [2 * 64 * 12, 2 * 16 * 8]
 
 
 # Blocks ----------------------------------------------------------------------------------------
@@ -151,7 +176,7 @@ def test_every_map_is_read_once_and_its_room_used_again(monkeypatch, stretch_row
 class Written(MemoryWriter):
     """Notes the rows in the order in which they come."""
 
-    wants_order = True
+    wants_order, takes_tables = True, False
 
     def __init__(self, shape, dtype):
         super().__init__(shape, dtype)

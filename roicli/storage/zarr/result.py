@@ -33,6 +33,7 @@ class ZarrWriter:
     ) -> None:
         self.finished = rows.finished if isinstance(rows, ResumableRows) else 0
         self.wants_order = isinstance(rows, WholeChunks)
+        self.takes_tables = True
         self.write_rows = rows.write_rows
         self._store, self._complete = store, complete
 

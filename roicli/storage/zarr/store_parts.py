@@ -53,7 +53,7 @@ class StorePartWriter:
     """Takes the rows of a part, 0 its first, and puts each chunk when all of its rows are there."""
 
     finished = 0
-    wants_order = True
+    wants_order, takes_tables = True, False
 
     def __init__(self, draft: StoreDraft, part: StorePart, chunks: WholeChunks) -> None:
         self._draft, self._part, self._chunks = draft, part, chunks
