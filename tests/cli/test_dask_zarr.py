@@ -161,6 +161,9 @@ def test_an_interruption_leaves_nothing(
     dask: tuple[str, str], target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(dask, monkeypatch, target, resume=False)
+    deadline = time.monotonic() + 30
+    while os.listdir(".") and time.monotonic() < deadline:
+        time.sleep(0.1)  # a task that ran meanwhile clears up when it notices
     wait_until_quiet(lambda: sorted(os.listdir(".")))
     assert os.listdir(".") == []
 

@@ -118,6 +118,22 @@ def test_nothing_is_put_where_nobody_waits(place):
     assert not place.list_keys("")
 
 
+def test_no_record_is_put_of_a_part_that_nobody_waits_for_any_more(place):
+    """The chunks were put while somebody did."""
+    metadata = begin(place).metadata
+    checked = []
+
+    def gone_after_the_chunks():
+        checked.append(place.list_keys("roi_features/"))
+        if len(checked[-1]) == 2:
+            raise OutputError("gone")
+
+    with pytest.raises(OutputError, match="gone"):
+        write_part(place, metadata, check=gone_after_the_chunks)
+    assert [len(keys) for keys in checked] == [0, 1, 2]
+    assert place.read(PART.key) is None
+
+
 def test_a_folder_that_was_given_up_is_not_made_again(tmp_path):
     place = StoreFolder(str(tmp_path / "x.zarr"))
     place.make()

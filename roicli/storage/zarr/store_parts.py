@@ -55,8 +55,10 @@ class StorePartWriter:
     finished = 0
     wants_order, takes_tables = True, False
 
-    def __init__(self, draft: StoreDraft, part: StorePart, chunks: WholeChunks) -> None:
-        self._draft, self._part, self._chunks = draft, part, chunks
+    def __init__(
+        self, draft: StoreDraft, part: StorePart, chunks: WholeChunks, check: Callable[[], None]
+    ) -> None:
+        self._draft, self._part, self._chunks, self._check = draft, part, chunks, check
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Take ``block`` (k, C, P_h, P_w), the rows ``rows`` (k,) of the part."""
@@ -68,7 +70,9 @@ class StorePartWriter:
         """
         self._chunks.check_complete()
         self._draft.flush()
-        self._draft.place.put(self._part.key, _pack(self._part, self._draft.take_checksums()))
+        record = _pack(self._part, self._draft.take_checksums())
+        self._check()
+        self._draft.place.put(self._part.key, record)
 
 
 @contextlib.contextmanager
@@ -86,7 +90,7 @@ def open_store_part(
         tempfile.TemporaryDirectory(prefix="roicli-") as folder,
         WholeChunks(shape, draft.dtype, draft.chunk_rows, put, f"{folder}/rows") as chunks,
     ):
-        yield StorePartWriter(draft, part, chunks)
+        yield StorePartWriter(draft, part, chunks, check)
 
 
 def _pack(part: StorePart, checksums: Mapping[str, int]) -> bytes:
