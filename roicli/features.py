@@ -43,11 +43,11 @@ class FeatureLevel(NamedTuple):
 
     def buffer_bytes(self, dtype: FloatType) -> int:
         """Bytes of one image as stored and, where that is not ``dtype``, upcast."""
-        stored = math.prod(self.shape[1:]) * self.stored.dtype.itemsize
+        values = math.prod(self.shape[1:])
+        stored = values * self.stored.dtype.itemsize
         # What decoding a chunk takes besides; formats without chunks have no such attribute.
         stored += getattr(self.stored, "reading_bytes", 0)
-        upcast = math.prod(self.shape[1:]) * dtype.itemsize
-        return stored + (0 if self.stored.dtype == dtype else upcast)
+        return stored + (0 if self.stored.dtype == dtype else values * dtype.itemsize)
 
     def read_image(self, index: int, buffer: MapBuffer, keep_float16: bool = False) -> FloatArray:
         """Image ``index`` as (C, H, W) in the buffer's dtype, or as float16 where it is kept."""

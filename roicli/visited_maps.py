@@ -29,8 +29,8 @@ class VisitedMaps:
         self._pyramid, self._visits = pyramid, visits
         self._placer, self._times = placer, times
         self._last = {visit[:2]: number for number, visit in enumerate(visits)}
+        self._kept = {v[:2] for number, v in enumerate(visits) if self._last[v[:2]] > number}
         self._maps: dict[tuple[int, int], tuple[PlacedMap, MapBuffer]] = {}
-        self._kept: set[tuple[int, int]] = set()
         self._free: list[MapBuffer] = []
         self._reader = reader
         self._ahead = self._begin(0)
@@ -52,10 +52,8 @@ class VisitedMaps:
         visit = self._visits[number]
         place = visit[:2]
         if place not in self._maps:
-            is_kept = self._last[place] > number
-            buffer = self._new_buffer() if is_kept or not self._free else self._free.pop()
-            if is_kept:
-                self._kept.add(place)
+            takes_turns = place not in self._kept and self._free
+            buffer = self._free.pop() if takes_turns else MapBuffer(self._pyramid.compute_dtype)
             with self._times.measure("read"):
                 level = self._pyramid.levels[visit.level]
                 image = level.read_image(visit.image, buffer, self._placer.upcasts)
@@ -70,6 +68,3 @@ class VisitedMaps:
         buffer = self._maps.pop(place)[1]
         if place not in self._kept:
             self._free.append(buffer)
-
-    def _new_buffer(self) -> MapBuffer:
-        return MapBuffer(self._pyramid.compute_dtype)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from types import TracebackType
 
 import numpy as np
 
@@ -48,12 +47,7 @@ class WholeChunks:
     def __enter__(self) -> WholeChunks:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._scratch is not None:
             self._scratch.close()
         with contextlib.suppress(FileNotFoundError):
