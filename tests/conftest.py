@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from roicli import native
-from roicli.datatypes import AlignSpec, PoolSpec
+from roicli.core.types import AlignSpec, PoolSpec
+from roicli.runtime.native import run as native
 
 settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True)
 settings.register_profile("full", deadline=None, max_examples=200, derandomize=True)

@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 
-from roicli.datatypes import AlignSpec, PoolSpec
+from roicli.core.types import AlignSpec, PoolSpec
 from tests.strategies import RULES
 
 FLOAT_TYPES = (np.float32, np.float64)
