@@ -1,0 +1,256 @@
+"""Imports point one way, each library has its place, ``--help`` is light.
+
+``LAW`` is the picture in DESIGN.md: a package, and what it may import beside itself.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "roicli"
+FILES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+FILES.pop("__init__")  # names that are imported when they are first used: a shop window
+FILES.pop("__main__")  # the door of the tool
+
+LAW = {
+    "core": "",
+    "operators": "core",
+    "storage": "core",
+    "error_table": "core operators",
+    "runtime": "core operators",
+    "pipeline": "core operators storage error_table runtime",
+    "api": "core operators storage error_table runtime pipeline",
+    "analysis": "core operators storage error_table runtime pipeline api",
+    "render": "core operators storage error_table runtime pipeline api analysis",
+    "cli": "core operators storage error_table runtime pipeline api analysis render",
+}
+
+
+def parse(path):
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports_of(path):
+    """Every module that a file imports, wherever in it."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def roicli_imports(name):
+    """The package's modules that a module imports."""
+    found = {target.removeprefix("roicli.") for target in imports_of(FILES[name])}
+    return {target for target in found if target in FILES} - {name}
+
+
+def room(name):
+    return name.partition(".")[0]
+
+
+EDGES = {name: roicli_imports(name) for name in FILES}
+
+
+def libraries_of(name):
+    return {target.partition(".")[0] for target in imports_of(FILES[name])}
+
+
+def test_the_package_is_found():
+    assert len(FILES) > 30
+    assert EDGES["pipeline.stream"] > {"runtime.runners", "error_table.values"}
+    assert {room(name) for name in FILES} == set(LAW)
+
+
+def test_imports_follow_the_law():
+    against = {
+        f"{name} imports {target}"
+        for name in FILES
+        for target in EDGES[name]
+        if room(target) not in {room(name), *LAW[room(name)].split()}
+    }
+    assert not against
+
+
+def test_there_is_no_cycle():
+    done, path = set(), []
+
+    def visit(name):
+        assert name not in path, f"import cycle: {' -> '.join([*path[path.index(name) :], name])}"
+        if name not in done:
+            path.append(name)
+            for target in sorted(EDGES[name]):
+                visit(target)
+            done.add(path.pop())
+
+    for name in FILES:
+        visit(name)
+
+
+def test_what_is_computed_knows_no_file_no_onnx_and_no_terminal():
+    foreign = {"h5py", "onnx", "onnxruntime", "rich", "typer", "numba", "pathlib", "io"}
+    rooms = {"core", "operators"}
+    assert not {name for name in FILES if room(name) in rooms and libraries_of(name) & foreign}
+
+
+@pytest.mark.parametrize(
+    "name", ["core.version", "core.exceptions", "core.vocabulary", "core.parsing"]
+)
+def test_words_and_errors_need_no_numpy(name):
+    assert "numpy" not in libraries_of(name)
+
+
+LIBRARY_ROOMS = {
+    "typer": {"cli"},
+    "rich": {"render", "cli"},
+    "h5py": {"storage"},
+    "numba": {"runtime"},
+    "zarr": {"storage"},
+    "fsspec": {"storage"},
+    "onnx": {"pipeline", "api"},  # api checks an exported graph with it
+    "onnxruntime": {"runtime"},
+    "distributed": {"pipeline"},
+}
+
+
+@pytest.mark.parametrize("library", LIBRARY_ROOMS)
+def test_each_library_has_its_rooms(library):
+    assert {room(name) for name in FILES if library in libraries_of(name)} <= LIBRARY_ROOMS[library]
+
+
+ONNX_SPELLING = {"RoiAlign", "MaxRoiPool", "output_half_pixel", "pooled_shape"}
+
+
+def test_only_the_graph_modules_spell_onnx():
+    speakers = set()
+    for name, path in FILES.items():
+        words = {n.value for n in ast.walk(parse(path)) if isinstance(n, ast.Constant)}
+        if words & ONNX_SPELLING:
+            speakers.add(name)
+    assert speakers == {"operators.graphs", "pipeline.model_nodes"}
+    assert {n for n in FILES if "operators.onnx_protobuf" in EDGES[n]} <= {
+        "operators.graphs", "operators.export", "pipeline.provenance",
+    }  # fmt: skip
+
+
+# --- what is imported when --------------------------------------------------------------------
+
+HEAVY = ("numpy", "h5py", "onnx", "onnxruntime", "numba", "zarr", "fsspec")
+HELP = """
+import contextlib, io
+from roicli.cli.app import build_app
+for command in ({commands}):
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as shown:
+        build_app()([*command.split(), "--help"])
+    assert "Usage" in shown.getvalue(), command
+"""
+
+
+def imported_by(code, names=HEAVY, folder=None):
+    """Which of the modules a fresh interpreter holds after running the code."""
+    tail = f"\nimport json, sys\nprint(json.dumps([n for n in {names!r} if n in sys.modules]))"
+    run = subprocess.run(
+        [sys.executable, "-c", code + tail], capture_output=True, text=True, check=False, cwd=folder
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def test_importing_the_package_costs_nothing():
+    assert imported_by("import roicli; roicli.__version__") == []
+
+
+def test_help_imports_no_numpy():
+    commands = (
+        "'', 'align', 'pool', 'errors', 'presets', 'providers', 'export', 'bench', 'check', "
+        "'inspect', 'merge', 'compare', 'diagnose', 'sweep', 'explain', 'draw', 'report'"
+    )
+    assert imported_by(HELP.format(commands=commands)) == []
+
+
+def test_the_measurement_sees_an_import():
+    assert imported_by("import roicli; roicli.AlignSpec") == ["numpy"]
+
+
+@pytest.mark.parametrize("command", ["align", "pool", "errors"])
+def test_a_run_builds_no_adapters(command, tmp_path, monkeypatch):
+    """Typer would import Pydantic for one parameter whose default is no word: see cli/startup."""
+    monkeypatch.chdir(tmp_path)
+    samples = PACKAGE.parent / "sample_data"
+    rois = str(samples / "text_rois.npy")
+    given = [rois] if command == "errors" else [f"{samples}/text_fpn.h5::p3", rois, "-o", "r.npy"]
+    code = f"""
+import sys
+from roicli.cli.app import main
+sys.argv = ["roicli", {command!r}, *{given!r}, "--quiet"]
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code
+assert "pydantic" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Options, and what a run imports for them alone: without, it would only cost time.
+IMPORTED_FOR = {
+    "--rows 1": ["rich", "roicli.render.terminal"],
+    "--no-table --errors-out errors.csv": ["csv", "roicli.error_table.writers"],
+    "--no-table --resume": ["hashlib", "roicli.pipeline.fingerprint"],
+    "--no-table --fail-over iou=2": ["roicli.error_table.thresholds"],
+    "--no-table --preset mmcv": ["roicli.operators.libraries"],
+    "--no-table --verify": ["roicli.pipeline.verify", "roicli.operators.reference"],
+    "--no-table --values --quantization mmcv": [
+        "roicli.operators.pool_windows",
+        "roicli.runtime.pool_runner",
+    ],
+    "--no-table --shard 1/2 -o part.h5": ["h5py", "roicli.storage.part_writer"],
+    "--no-table --provider auto": ["glob", "roicli.runtime.cuda_libraries"],
+}
+PLAIN_RUN = """
+import sys
+from roicli.cli.app import main
+sys.argv = ["roicli", "align", "f.npy", "r.npy", *{given!r}]
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code
+"""
+
+
+def imported_by_run(folder, options, names):
+    """Which of ``names`` a run over a small map imports."""
+    np.save(folder / "f.npy", np.ones((1, 2, 8, 8), np.float32))
+    np.save(folder / "r.npy", np.array([[0, 1, 1, 6, 5], [0, 2, 0, 7, 7]], np.float32))
+    given = ["--spatial-scale", "1", "--provider", "cpu", "-o", "o.npy", "--force", *options]
+    return imported_by(PLAIN_RUN.format(given=given), names, folder)
+
+
+def test_a_run_imports_only_what_it_was_asked_for(tmp_path):
+    names = [name for listed in IMPORTED_FOR.values() for name in listed]
+    assert imported_by_run(tmp_path, ["--no-table"], names) == []
+
+
+def test_the_compiled_kernels_need_neither_onnx_runtime_nor_numba(tmp_path):
+    """Once they are on disk, which the first of the two runs sees to."""
+    pytest.importorskip("numba")
+    for _ in range(2):
+        names = ["onnxruntime", "numba", "llvmlite"]
+        found = imported_by_run(tmp_path, ["--no-table", "--provider", "native"], names)
+    assert found == ["llvmlite"]
+
+
+@pytest.mark.parametrize("options", IMPORTED_FOR)
+def test_what_an_option_needs_is_imported_for_it(options, tmp_path):
+    names = IMPORTED_FOR[options]
+    assert imported_by_run(tmp_path, options.split(), names) == names
