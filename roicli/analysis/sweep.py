@@ -25,7 +25,7 @@ from roicli.operators.precise_roi_pool import pool_precisely
 from roicli.pipeline.features import FeatureArgument, MapBuffer
 from roicli.pipeline.order import MapVisit
 from roicli.pipeline.run import Run, open_run
-from roicli.pipeline.settings import OperatorOptions
+from roicli.pipeline.settings import OperatorOptions, check_known
 from roicli.pipeline.validation import MAX_SAMPLES_BYTES, SAMPLE_BYTES
 from roicli.runtime.device_map import PlacedMap
 from roicli.runtime.runners import Runner
@@ -258,6 +258,7 @@ def sweep(
         raise ParameterError(f"tolerance is {tolerance:g}, expected a positive number")
     if sample is not None and sample < 1:
         raise ParameterError(f"sample is {sample}, expected at least 1 RoI")
+    check_known("sweep", options, OperatorOptions)
     run = open_run("align", features, rois, options)
     try:
         bins = math.prod(run.setting.align.output_size)

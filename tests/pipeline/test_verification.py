@@ -15,6 +15,7 @@ from roicli.pipeline import verify as verification
 from roicli.pipeline.verify import sample_rows
 from roicli.runtime import engine
 from tests.cli.running import FPN, TEXT_ROIS
+from tests.log import logged
 from tests.strategies import awkward_corners, boxes, normal_map
 
 IMAGES = normal_map((2, 21, 13, 17), seed=7)
@@ -308,10 +309,9 @@ def test_the_largest_deviation_is_where_it_says():
 
 def test_a_verified_run_writes_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-    notes = []
-    for name, verify in (("plain.h5", False), ("verified.h5", True)):
-        call("align", "cpu", output=tmp_path / name, verify=verify, values=True,
-             note=notes.append)  # fmt: skip
+    with logged() as notes:
+        for name, verify in (("plain.h5", False), ("verified.h5", True)):
+            call("align", "cpu", output=tmp_path / name, verify=verify, values=True)
     assert (tmp_path / "plain.h5").read_bytes() == (tmp_path / "verified.h5").read_bytes()
     assert sum("verified 60 of 60 RoIs" in note for note in notes) == 1
 
