@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -32,13 +31,6 @@ class ProviderStatus:
     install: str = ""
     auto: bool = False
     missing: tuple[str, ...] = ()
-
-
-def usable_cores() -> int:
-    """The cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def describe_providers() -> list[ProviderStatus]:
