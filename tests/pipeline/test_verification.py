@@ -368,3 +368,14 @@ def test_a_number_of_rois_that_is_none_is_refused(wrong):
 def test_errors_alone_have_nothing_to_verify():
     with pytest.raises(TypeError, match="verify"):
         roicli.errors(IMAGES, ROIS, verify=True)
+
+
+@pytest.mark.parametrize("size", [1.7e308, 1e-308])
+@pytest.mark.parametrize("name", CALLS)
+def test_numbers_of_every_size(name, size):
+    """What is past the dtype is left out, and the arithmetic of the check warns of nothing."""
+    features = np.random.default_rng(5).uniform(-1, 1, IMAGES.shape) * size
+    found = call(name, "cpu", features, ROIS.astype(np.float64)).verification
+    assert found.rois == 60
+    assert found.values + found.left_out == 60 * 21 * 49
+    assert (found.left_out > 0) is (size > 1 and name in ("align", "thirds, adaptive"))
