@@ -114,7 +114,7 @@ ALIGN, POOL = AlignSpec((2, 3), SCALE), PoolSpec((2, 3), SCALE, "hull")
 
 def run_pipeline(spec, rois, images, provider="cpu", threads=2, block_bytes=32 << 20, most=1 << 29):
     """Features and value columns, as bytes that belong to a RoI."""
-    pyramid = open_pyramid(images, (), (SCALE,), lambda line: None)
+    pyramid = open_pyramid(images, (), (SCALE,))
     engine = pipeline.Engine(provider, threads, block_bytes)
     columns = {column.name: np.full(len(rois), np.nan) for column in VALUE_COLUMNS}
     align = spec if isinstance(spec, AlignSpec) else replace(ALIGN, output_size=spec.output_size)
