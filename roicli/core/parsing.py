@@ -39,17 +39,17 @@ def as_size(value: Any, name: str) -> Size:
     return sides[0], sides[1]
 
 
-def parse_scale(text: str) -> float:
+def parse_scale(text: str, name: str = "spatial scale") -> float:
     """``0.0625`` or ``1/16`` to cells per image pixel."""
     numerator, slash, denominator = text.partition("/")
     try:
         scale = float(numerator) / (float(denominator) if slash else 1.0)
     except (ValueError, ZeroDivisionError):
         raise ParameterError(
-            f"spatial scale is {text!r}, expected a number or a fraction, like 0.0625 or 1/16"
+            f"{name} is {text!r}, expected a number or a fraction, like 0.0625 or 1/16"
         ) from None
     if not (math.isfinite(scale) and scale > 0):
-        raise ParameterError(f"spatial scale is {text!r}, expected a positive, finite number")
+        raise ParameterError(f"{name} is {text!r}, expected a positive, finite number")
     return scale
 
 

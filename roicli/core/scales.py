@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.parsing import parse_scales
+from roicli.core.parsing import parse_scale, parse_scales
 
 logger = logging.getLogger("roicli")
 
@@ -24,6 +25,32 @@ def parse_scale_option(option: Any) -> tuple[float, ...] | None:
     except (TypeError, ValueError):
         raise ParameterError(f"spatial scale is {option!r}, expected numbers") from None
     return tuple(scales.tolist())
+
+
+def parse_stored_scale(value: Any, name: str = "spatial scale") -> float:
+    """A scale or stride as files keep it: a number, an array of one, or text like the option's.
+
+    Raises ParameterError, also where there is a value that cannot be read.
+    """
+    array = np.asarray(value)
+    if array.size != 1:
+        raise ParameterError(
+            f"{name} is {array.size} numbers, expected one",
+            "the operators have one scale for x and y: bring the RoIs' x and y to one scale, and "
+            "give it as --spatial-scale",
+        )
+    (item,) = array.reshape(-1).tolist()
+    if isinstance(item, bytes):
+        item = item.decode(errors="replace")
+    if isinstance(item, str):
+        return parse_scale(item.strip(), name)
+    if isinstance(item, bool) or not isinstance(item, int | float):
+        raise ParameterError(
+            f"{name} is {item!r}, expected a number or a fraction, like 0.0625 or 1/16"
+        )
+    if not (math.isfinite(item) and item > 0):
+        raise ParameterError(f"{name} is {item:g}, expected a positive, finite number")
+    return float(item)
 
 
 def single_scale(scales: tuple[float, ...] | None) -> float:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.scales import parse_stored_scale
 from roicli.core.types import Array, FloatArray, FloatType, check_spatial_scale
 from roicli.operators.levels import level_of_scale
+from roicli.pipeline.roi_table import NO_SCALE, Place
 from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import Address, parse_address
 from roicli.storage.limits import check_memory
@@ -23,6 +25,9 @@ from roicli.storage.stored_array import MemoryArray, StoredArray
 logger = logging.getLogger("roicli")
 
 SCALE_ATTRIBUTE = "spatial_scale"
+STRIDE_ATTRIBUTE = "stride"
+# What MATLAB writes beside every array, whose axes are reversed for everybody else.
+REVERSED_ATTRIBUTE = "MATLAB_class"
 FeatureArgument = str | os.PathLike[str] | Array
 
 
@@ -33,6 +38,15 @@ class FeatureLevel(NamedTuple):
     shape: tuple[int, int, int, int]
     spatial_scale: float
     level: int | None
+    scale_from: str = "--spatial-scale"
+
+    @property
+    def place(self) -> Place:
+        """What a RoI needs to know of the map."""
+        is_reversed = REVERSED_ATTRIBUTE in self.stored.attributes
+        return Place(
+            self.spatial_scale, self.shape[2:], self.level, self.shape, self.scale_from, is_reversed
+        )
 
     @property
     def compute_dtype(self) -> FloatType:
@@ -189,39 +203,70 @@ def build_pyramid(stored: Sequence[StoredArray], scales: Sequence[float] | None)
     levels = []
     for index, array in enumerate(stored):
         shape = check_feature_shape(array)
-        scale = scales[index] if scales is not None else _stored_scale(array, len(stored))
+        scale_from = "--spatial-scale"
+        if scales is None:
+            scale, scale_from = _stored_scale(array, len(stored))
+        else:
+            scale = scales[index]
         check_spatial_scale(scale)
         # As stored, and upcast.
         image_bytes = math.prod(shape[1:]) * (array.dtype.itemsize + 8)
         check_memory(array.name, f"one image of shape {shape[1:]}", image_bytes)
-        levels.append(FeatureLevel(array, shape, scale, level_of_scale(scale)))
+        levels.append(FeatureLevel(array, shape, scale, level_of_scale(scale), scale_from))
     if len(levels) > 1:
         _check_levels(levels)
     return FeaturePyramid(tuple(levels))
 
 
-def _stored_scale(array: StoredArray, maps: int) -> float:
-    if SCALE_ATTRIBUTE not in array.attributes:
-        if maps > 1:
-            raise InputError(
-                f"{array.name}: has no attribute {SCALE_ATTRIBUTE}, and a pyramid needs its scales",
-                "add --spatial-scale with one per level, like 1/4,1/8",
-            )
-        logger.info(f"{array.name}: no attribute {SCALE_ATTRIBUTE}, taking --spatial-scale 1.0")
-        return 1.0
-    value = np.asarray(array.attributes[SCALE_ATTRIBUTE])
-    if value.size != 1 or value.dtype.kind not in "iuf":
+def _stored_scale(array: StoredArray, maps: int) -> tuple[float, str]:
+    """The scale that the file has for a map, and where: the nearest attribute that says it."""
+    for attributes, whose in _attributes_around(array, maps):
+        found = _read_scale(array.name, attributes, whose)
+        if found is not None:
+            return found
+    if maps > 1:
         raise InputError(
-            f"{array.name}: attribute {SCALE_ATTRIBUTE} is {value.tolist()!r}, expected one number"
+            f"{array.name}: has no attribute {SCALE_ATTRIBUTE}, and a pyramid needs its scales",
+            "add --spatial-scale with one per level, like 1/4,1/8",
         )
-    scale = float(value.reshape(()))
-    try:
-        check_spatial_scale(scale)
-    except ParameterError as error:
+    logger.info(f"{array.name}: no attribute {SCALE_ATTRIBUTE}, taking --spatial-scale 1.0")
+    return 1.0, NO_SCALE
+
+
+def _attributes_around(array: StoredArray, maps: int) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Attributes that may say a map's scale; those of the file where it has one map's scale."""
+    yield array.attributes, ""
+    yield getattr(array, "group_attributes", {}), " of the group"
+    if maps == 1:
+        yield array.file_attributes, " of the file"
+
+
+def _read_scale(name: str, attributes: Mapping[str, Any], whose: str) -> tuple[float, str] | None:
+    """``spatial_scale``, or the inverse of ``stride``, and which; None where there is neither."""
+    found: dict[str, float] = {}
+    for attribute in (SCALE_ATTRIBUTE, STRIDE_ATTRIBUTE):
+        if attribute not in attributes:
+            continue
+        try:
+            scale = parse_stored_scale(attributes[attribute], attribute.replace("_", " "))
+            scale = scale if attribute == SCALE_ATTRIBUTE else 1 / scale
+            check_spatial_scale(scale)
+        except ParameterError as error:
+            raise InputError(
+                f"{name}: attribute {attribute}{whose}: {error.message}",
+                error.hint or "or give --spatial-scale",
+            ) from None
+        found[attribute] = scale
+    if len(found) == 2 and not math.isclose(*found.values(), rel_tol=1e-6):
+        scale, other = found.values()
         raise InputError(
-            f"{array.name}: attribute {SCALE_ATTRIBUTE}: {error.message}", "or give --spatial-scale"
-        ) from None
-    return scale
+            f"{name}: attribute {SCALE_ATTRIBUTE}{whose} is {scale:g}, and {STRIDE_ATTRIBUTE} is "
+            f"{1 / other:g}, expected one to be the inverse of the other",
+            "give --spatial-scale",
+        )
+    for attribute, scale in found.items():
+        return scale, f"attribute {attribute}{whose}"
+    return None
 
 
 def _check_levels(levels: Sequence[FeatureLevel]) -> None:

@@ -7,14 +7,22 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.parsing import as_size, parse_names
 from roicli.core.scales import parse_scale_option, single_scale
-from roicli.core.types import Array, IntArray, RoIs, Size, check_spatial_scale, check_word
+from roicli.core.types import (
+    Array,
+    FloatArray,
+    IntArray,
+    RoIs,
+    Size,
+    check_spatial_scale,
+    check_word,
+)
 from roicli.core.vocabulary import LevelRule, RoiFormat
 from roicli.operators.levels import assign_levels, level_of_scale
 from roicli.pipeline.features import (
@@ -23,13 +31,16 @@ from roicli.pipeline.features import (
     open_pyramid,
     resolve_addresses,
 )
-from roicli.pipeline.validation import (
+from roicli.pipeline.roi_table import (
     COORDINATE_NAMES,
-    check_image_size,
-    check_reach,
-    check_rois,
-    describe_unusual,
+    NO_SCALE,
+    Place,
+    PlacedRois,
+    RoiTable,
+    read_roi_table,
 )
+from roicli.pipeline.rules import ROI_RULES, obey, parse_ignored
+from roicli.pipeline.validation import check_image_size, check_roi_shape
 from roicli.storage.address import Address, is_url, parse_address
 from roicli.storage.file_state import FileState, check_unchanged, read_state
 from roicli.storage.limits import check_memory
@@ -47,7 +58,8 @@ class InputOptions(TypedDict, total=False):
     ``levels`` names one dataset per pyramid level, finest first; ``spatial_scale`` one number, or
     one per level; ``level_from`` an address or array of K level numbers instead of ``level_rule``;
     ``roi_format`` and ``normalized`` with ``image_size`` (height, width) say how RoIs are stored;
-    ``allow_external`` lets HDF5 files lead to others.
+    ``allow_external`` lets HDF5 files lead to others; ``ignore`` names rules of ``check``, like
+    "R05,R08", whose errors are computed all the same and whose warnings are not told.
     """
 
     levels: str | Sequence[str] | None
@@ -58,14 +70,7 @@ class InputOptions(TypedDict, total=False):
     normalized: bool
     image_size: Size | None
     allow_external: bool
-
-
-class Place(NamedTuple):
-    """What the error columns need of a map: its scale, its size (None unknown), its level."""
-
-    spatial_scale: float
-    map_size: Size | None
-    level: int | None
+    ignore: str | Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -142,13 +147,12 @@ def _open(
             raise ParameterError("levels name datasets of the features, and there are none")
         scale = single_scale(scales)
         check_spatial_scale(scale)
-        place = Place(scale, map_size, level_of_scale(scale))
+        scale_from = NO_SCALE if scales is None else "--spatial-scale"
+        place = Place(scale, map_size, level_of_scale(scale), None, scale_from)
         return _finish(None, rois, (place,), files, options, rows)
     pyramid = open_pyramid(features, names, scales)
     try:
-        places = tuple(
-            Place(level.spatial_scale, level.shape[2:], level.level) for level in pyramid.levels
-        )
+        places = tuple(level.place for level in pyramid.levels)
         return _finish(pyramid, rois, places, files, options, rows)
     except BaseException:
         pyramid.close()
@@ -183,32 +187,48 @@ def _finish(
     image_size = options.get("image_size")
     if image_size is not None:
         image_size = as_size(image_size, "image size")
+    # Of a block of the RoIs there is nothing to judge: the whole was, when the block was chosen.
+    ignored = parse_ignored(options.get("ignore"))
+    ignored = ignored if rows is None else tuple(rule.id for rule in ROI_RULES)
+    images = pyramid.images if pyramid else None
     stored = _select(open_rois(rois, roi_format), rows)
     try:
-        checked = check_rois(
-            stored,
-            pyramid.images if pyramid else None,
-            roi_format,
-            check_image_size(options.get("normalized", False), image_size),
-        )
+        check_roi_shape(stored, images)
+        normalized_to = check_image_size(options.get("normalized", False), image_size)
+        table = read_roi_table(stored, roi_format, normalized_to)
     finally:
         stored.close()
-    for place in places:
-        check_reach(checked, place.spatial_scale, stored.name)
-    map_of_roi = assign_maps(checked, places, options, stored.name, rows)
-    _note_unusual(checked, places, map_of_roi, stored.name)
+    placed = place_rois(table, images, places, options, rows)
+    obey(placed, ignored)
+    assert placed.map_of_roi is not None
     return Inputs(
         pyramid,
-        checked,
+        table.as_rois(),
         stored.name,
         stored.dtype,
         stored.precision.name,
         stored.shape,
         places,
-        map_of_roi,
+        placed.map_of_roi,
         files,
         rows,
     )
+
+
+def place_rois(
+    table: RoiTable,
+    images: int | None,
+    places: Sequence[Place],
+    options: InputOptions,
+    rows: IntArray | None = None,
+) -> PlacedRois:
+    """The RoIs on their maps; one that is no number is on some map."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        corners = table.corners
+        if len(places) > 1 and not np.isfinite(corners).all():
+            corners = np.where(np.isfinite(corners), corners, 0.0)
+        map_of_roi = assign_maps(corners, places, options, table.name, rows)
+    return PlacedRois(table, images, tuple(places), map_of_roi)
 
 
 def _select(stored: StoredArray, rows: IntArray | None) -> StoredArray:
@@ -229,7 +249,7 @@ def open_rois(
 
 
 def assign_maps(
-    rois: RoIs,
+    corners: FloatArray,
     places: Sequence[Place],
     options: InputOptions,
     name: str,
@@ -241,16 +261,16 @@ def assign_maps(
     rule = options.get("level_rule", "torchvision")
     check_word("level rule", rule, LevelRule)
     if level_from is None and len(places) == 1:
-        return np.zeros(len(rois), np.int64)
+        return np.zeros(len(corners), np.int64)
     first, last = numbers[0], numbers[-1]
     if first is None or last is None:
         raise ParameterError("levels are numbered by log2(stride), and the stride is no power of 2")
     if level_from is None:
-        return assign_levels(rois.corners, rule, first, last) - first
+        return assign_levels(corners, rule, first, last) - first
     given, source = _read_levels(level_from, rows)
-    if given.shape != (len(rois),):
+    if given.shape != (len(corners),):
         raise InputError(
-            f"{source}: shape {given.shape}, expected ({len(rois)},) as {name} has rows"
+            f"{source}: shape {given.shape}, expected ({len(corners)},) as {name} has rows"
         )
     bad = np.flatnonzero(~np.isin(given, np.arange(first, last + 1)))
     if len(bad):
@@ -271,21 +291,3 @@ def _read_levels(level_from: FeatureArgument, rows: IntArray | None) -> tuple[Ar
         return stored.read_all(), stored.name
     finally:
         stored.close()
-
-
-def _note_unusual(rois: RoIs, places: Sequence[Place], map_of_roi: IntArray, name: str) -> None:
-    """Crossed corners and boxes past the map are computed as the operators do, but not silently."""
-    totals = np.zeros(3, np.int64)
-    for index, place in enumerate(places):
-        here = rois.take(np.flatnonzero(map_of_roi == index))
-        totals += describe_unusual(here, place.spatial_scale, place.map_size)
-    crossed, partly, wholly = totals.tolist()
-    if crossed:
-        logger.info(
-            f"{name}: {crossed} of {len(rois)} RoIs have crossed corners (x2 < x1 or y2 < y1)"
-        )
-    if partly or wholly:
-        logger.info(
-            f"{name}: {partly + wholly} of {len(rois)} RoIs reach outside the map, "
-            f"{wholly} of them wholly"
-        )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.core.foreign import foreign, raw_text
+from roicli.core.foreign import ForeignText, foreign, raw_text
 
 # A longer attribute is shown by its beginning.
 ATTRIBUTE_ITEMS = 16
@@ -20,8 +20,13 @@ def plain_attributes(attributes: Any) -> dict[str, Any]:
         try:
             found[foreign(name)] = _plain_value(attributes[name])
         except (OSError, TypeError, ValueError) as error:
-            found[foreign(name)] = foreign(f"cannot be read: {error}")
+            found[foreign(name)] = unreadable(str(error))
     return found
+
+
+def unreadable(reason: str) -> ForeignText:
+    """What stands for a value that is there and cannot be read: nobody takes it for missing."""
+    return foreign(f"cannot be read: {reason}")
 
 
 def _plain_value(value: Any) -> Any:

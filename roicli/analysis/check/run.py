@@ -8,12 +8,13 @@ from dataclasses import fields
 from typing import Any, Unpack
 
 from roicli.analysis.check.reading import CheckedInputs, read_checked_inputs
-from roicli.analysis.check.records import CheckReport, Draft, Finding, Limits
+from roicli.analysis.check.records import CheckReport, Finding, Limits
 from roicli.analysis.check.rules import Rule, choose_rules
 from roicli.core.exceptions import ParameterError
 from roicli.core.parsing import parse_names
 from roicli.core.types import Array
 from roicli.core.vocabulary import Mode, PresetName, SamplingGrid
+from roicli.pipeline.draft import Draft
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import InputOptions
 from roicli.pipeline.settings import check_known, resolve_setting
@@ -25,7 +26,7 @@ ROWS_SHOWN = 10
 class CheckOptions(InputOptions, total=False):
     """Options of ``check``: how to read, which operator will run, which rules, how much is fine.
 
-    The operator's options matter for the sampling grid (R16). ``select`` and ``ignore`` name rules,
+    The operator's options matter for the sampling grid (R16). ``select`` names the rules to run,
     as "R07,R08" or a list. ``max_...`` are the fields of ``Limits``. ``rows`` is how many rows a
     finding lists. ``dask`` is a scheduler's address, or
     "local:N", whose workers read the maps.
@@ -38,7 +39,6 @@ class CheckOptions(InputOptions, total=False):
     sampling_grid: SamplingGrid | None
     preset: PresetName | None
     select: str | Sequence[str] | None
-    ignore: str | Sequence[str] | None
     max_outside: float
     max_small: float
     max_duplicates: float
@@ -93,7 +93,8 @@ def _run(rule: Rule, inputs: CheckedInputs, limits: Limits, shown: int) -> list[
 
 def _name(rule: Rule, draft: Draft, shown: int) -> Finding:
     return Finding(
-        rule.id, rule.name, rule.severity, draft.count, draft.unit, tuple(draft.rows[:shown]),
+        rule.id, rule.name, draft.severity or rule.severity, draft.count, draft.unit,
+        tuple(int(row) for row in draft.rows[:shown]),
         draft.where, draft.message, draft.advice,
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from roicli.core.exceptions import InputError, first_line
 from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.storage.address import Address
+from roicli.storage.attributes import unreadable
 from roicli.storage.choosing import Candidate, choose_only
 from roicli.storage.formats.hdf5.containment import (
     ContainedReader,
@@ -51,6 +52,9 @@ class Hdf5Array:
         self.dtype = dataset.dtype.newbyteorder("=")
         self.precision = stored_precision(dataset)
         self.attributes: Mapping[str, Any] = read_attributes(dataset.attrs)
+        group = dataset.parent
+        is_root = group.name == "/"
+        self.group_attributes: Mapping[str, Any] = {} if is_root else read_attributes(group.attrs)
         self.file_attributes: Mapping[str, Any] = read_attributes(dataset.file.attrs)
         self.reading_bytes = 2 * chunk_bytes(dataset)
         self.dataset = dataset
@@ -222,15 +226,24 @@ def check_readable(dataset: h5py.Dataset, path: str, name: str) -> None:
 
 
 def read_attributes(attributes: Any) -> dict[str, Any]:
-    """The attributes that can be read, but for very long ones."""
-    found = {}
+    """The attributes by name; of one that cannot be read, or is very long, a text that says so."""
+    found: dict[str, Any] = {}
     for name in attributes:
         try:
-            if attributes.get_id(name).get_storage_size() <= LONGEST_ATTRIBUTE:
-                found[name] = attributes[name]
+            is_long = _attribute_bytes(attributes.get_id(name)) > LONGEST_ATTRIBUTE
+            found[name] = unreadable("it is too long") if is_long else attributes[name]
         except DAMAGE as error:
-            pass_over(error)  # whatever needs it says that it is not there
+            pass_over(error)
+            found[name] = unreadable(first_line(error))
     return found
+
+
+def _attribute_bytes(attribute: Any) -> int:
+    """What an attribute takes in the file; h5py takes the 0 of an empty one for an error."""
+    try:
+        return int(attribute.get_storage_size())
+    except RuntimeError:
+        return 0
 
 
 def stored_precision(dataset: h5py.Dataset) -> Precision:

@@ -21,6 +21,7 @@ from roicli.storage.formats.zarr.store import (
     name_codec,
     open_node,
     opening,
+    read_group_attributes,
     read_root_attributes,
     reading,
 )
@@ -46,6 +47,7 @@ class ZarrArray:
         self.dtype = np.dtype(np.float32) if self._bfloat16 else array.dtype.newbyteorder("=")
         self.precision = BFLOAT16 if self._bfloat16 else precision_of(array.dtype)
         self.attributes: Mapping[str, Any] = dict(array.attrs)
+        self.group_attributes: Mapping[str, Any] = read_group_attributes(array)
         self.file_attributes: Mapping[str, Any] = read_root_attributes(array)
         if array.compressors and name_codec(array.compressors[-1])[0].endswith("blosc"):
             array.store.blosc_arrays.add(array.path)
