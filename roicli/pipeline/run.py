@@ -12,6 +12,7 @@ import numpy as np
 from roicli.core.exceptions import ParameterError
 from roicli.core.parsing import parse_bytes
 from roicli.core.scales import parse_scale_option, single_scale
+from roicli.core.system import usable_cores
 from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, OperatorSpec
 from roicli.core.vocabulary import Operator, Provider
 from roicli.error_table.columns import VALUE_COLUMNS
@@ -27,7 +28,7 @@ from roicli.pipeline.settings import Note, Setting, resolve_setting
 from roicli.pipeline.stream import Engine, ValueMeasurer
 from roicli.pipeline.validation import check_sampling_memory
 from roicli.runtime.devices import Device
-from roicli.runtime.providers import choose_provider, usable_cores
+from roicli.runtime.providers import choose_provider
 
 if TYPE_CHECKING:
     from roicli.pipeline.model_nodes import RoiNode

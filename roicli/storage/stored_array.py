@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
+from roicli.core.system import read_at
 from roicli.core.types import Array
 
 BFLOAT16_NAME = "bfloat16"
@@ -129,7 +129,7 @@ class NpyArray:
         view = memoryview(cast("Any", out.reshape(-1).view(np.uint8)))
         while view:
             try:
-                count = os.preadv(self._file.fileno(), [view], offset)
+                count = read_at(self._file.fileno(), view, offset)
             except OSError as error:
                 raise InputError(f"{self.name}: cannot be read: {error.strerror}") from error
             if count == 0:
