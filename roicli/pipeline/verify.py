@@ -55,8 +55,8 @@ class Verification:
     """What a verified run found: ``rois`` of ``rois_in_all`` were computed again.
 
     ``values`` elements were compared, NaN and infinities too; ``left_out`` were not, for they may
-    overflow, or (on CUDA) read a cell that is not finite or not. ``largest`` is the one furthest from the reference, in ULP; None
-    where nothing was compared.
+    overflow, or (on CUDA) may read a cell that is not finite. ``largest`` is the one furthest from
+    the reference, in ULP; None where nothing was compared.
     """
 
     rois: int
