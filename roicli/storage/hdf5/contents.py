@@ -18,7 +18,7 @@ from roicli.storage.contents import FileContents, StoredDataset, is_numeric
 from roicli.storage.hdf5.array import (
     DAMAGE,
     LONGEST_ATTRIBUTE,
-    check_readable,
+    check_decodable,
     close_file,
     list_datasets,
     look_up,
@@ -34,7 +34,7 @@ from roicli.storage.hdf5.containment import (
     try_first,
 )
 from roicli.storage.hdf5.filters import list_filters
-from roicli.storage.hdf5.outside import leads_outside
+from roicli.storage.hdf5.outside import leads_outside, trace_sources
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def open_hdf5_contents(address: Address) -> Iterator[FileContents]:
         file = open_file(address.path, address.path)
         try:
             with naming_damage(address.path):
-                node = file if address.dataset is None else look_up(file, address)
+                node = file if address.dataset is None else look_up(file, address, {})
                 contents = _describe(node, address.path)
             yield contents
         finally:
@@ -99,11 +99,12 @@ class Hdf5Source:
         self._name = f"{path}::{dataset.name}"
 
     def __getitem__(self, place: tuple[slice, ...]) -> Array:
-        check_readable(self._dataset, self._path, self._name)
+        row_bytes = trace_sources(self._dataset, self._path, {})
+        check_decodable(self._dataset, self._name)
         if not (is_contained() and is_decoded(self._dataset)):
             return np.asarray(self._dataset[place])
         out = np.empty([part.stop - part.start for part in place], self.dtype)
-        with closing(ContainedReader(self._dataset, self._name)) as reader:
+        with closing(ContainedReader(self._dataset, self._name, row_bytes)) as reader:
             reader.read(place, out)
         return out
 

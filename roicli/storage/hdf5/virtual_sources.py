@@ -12,14 +12,10 @@ import resource
 import h5py
 
 from roicli.exceptions import InputError
+from roicli.storage.address import parts_folder
 
 # Descriptors that a process has open besides.
 OTHER_FILES = 64
-
-
-def parts_folder(path: str) -> str:
-    """Where the parts of a virtual result stand."""
-    return f"{path}.parts"
 
 
 def name_sources(dataset: h5py.Dataset) -> list[str]:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from roicli.exceptions import InputError, ProviderError, first_line
 from roicli.storage.address import Address, is_url
+from roicli.storage.file_state import FileState, list_links, read_state
+from roicli.storage.permission import ALLOW_HINT, external_is_allowed
 
 METADATA_NAMES = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 # One of these makes a folder a store.
@@ -93,6 +96,71 @@ def is_store(path: str) -> bool:
     return any(os.path.exists(os.path.join(path, name)) for name in ROOT_NAMES)
 
 
+class Ways:
+    """The ways to the keys of a store in a folder: none leads out of it unnoticed.
+
+    A chunk may be a symbolic link to any file that the user may read, or a pipe, which would be
+    waited for.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        # Asked here: zarr reads in threads, which do not inherit the permission.
+        self._may_lead_out = external_is_allowed()
+        self._folders: set[str] = set()
+
+    def check(self, key: str) -> None:
+        """Raise InputError for a key that must not be read; one that is not there passes."""
+        place = self._root
+        for part in key.split("/"):
+            place = os.path.join(place, part)
+            if place in self._folders:
+                continue
+            try:
+                mode = os.lstat(place).st_mode
+                if stat.S_ISLNK(mode):
+                    self._refuse_link(place)
+                    mode = os.stat(place).st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            if stat.S_ISDIR(mode):
+                self._folders.add(place)
+            elif not stat.S_ISREG(mode):
+                raise InputError(f"{place}: is not a regular file, expected a part of a Zarr store")
+
+    def _refuse_link(self, place: str) -> None:
+        if not self._may_lead_out:
+            raise InputError(
+                f"{place}: is a symbolic link to {os.readlink(place)}, outside the store",
+                ALLOW_HINT,
+            )
+
+
+def states_of(path: str, inside: str) -> dict[str, FileState]:
+    """What reading the array ``inside`` the store at ``path`` opens, as it is now.
+
+    This is the array's folder and the metadata above it, and what symbolic links in them lead to.
+    """
+    if is_url(path):
+        return {}
+    folder = os.path.join(path, inside) if inside else path
+    above = [path, *(os.path.join(path, *inside.split("/")[:n]) for n in range(1, inside.count("/") + 1))]
+    names = [os.path.join(group, name) for group in above if inside for name in METADATA_NAMES]
+    found: dict[str, FileState] = {}
+    waiting = [folder, *(name for name in names if os.path.lexists(name))]
+    real_root = os.path.realpath(path)
+    while waiting:
+        place = waiting.pop()
+        if place in found:
+            continue
+        found[place] = read_state(place)
+        for name in (place, *list_links(place)):
+            target = os.path.realpath(name)
+            if not f"{target}/".startswith(f"{real_root}/") and os.path.exists(target):
+                waiting.append(target)
+    return found
+
+
 def open_store(path: str) -> Any:
     """The store at a folder or URL, read-only; a chunk that is not there is a LostChunkError.
 
@@ -133,7 +201,26 @@ def open_store(path: str) -> Any:
     if is_url(path):
         return StrictStore(open_url(path, read_only=True))
     check_folder(path)
-    return StrictStore(zarr.storage.LocalStore(path, read_only=True))
+    ways = Ways(path)
+
+    class CheckedFolder(zarr.storage.LocalStore):  # type: ignore[misc, name-defined]
+        """Looks at the way to a file before it is opened."""
+
+        async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
+            ways.check(key)
+            return await super().get(key, prototype, byte_range)
+
+        def get_sync(self, key: str, **given: Any) -> Any:
+            ways.check(key)
+            return super().get_sync(key, **given)
+
+        async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
+            asked = list(key_ranges)
+            for key, _ in asked:
+                ways.check(key)
+            return await super().get_partial_values(prototype, asked)
+
+    return StrictStore(CheckedFolder(path, read_only=True))
 
 
 def open_node(address: Address) -> Any:
