@@ -7,7 +7,7 @@ import stat
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from roicli.exceptions import InputError
+from roicli.core.exceptions import InputError
 from roicli.storage.address import is_url
 
 

@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from roicli.datatypes import Array
-from roicli.exceptions import OutputError
+from roicli.core.exceptions import OutputError
+from roicli.core.types import Array
 from roicli.storage.address import is_url, parts_folder
 from roicli.storage.part_file import PartFile
 
@@ -48,7 +48,11 @@ def _is_touched(source: str, path: str) -> bool:
         return True
     folder, name = os.path.split(path.rstrip("/"))
     here, there = os.path.realpath(source), os.path.join(os.path.realpath(folder), name)
-    own = (f"{there}{os.sep}", f"{parts_folder(there)}{os.sep}", os.path.join(os.path.dirname(there), f".{name}."))
+    own = (
+        f"{there}{os.sep}",
+        f"{parts_folder(there)}{os.sep}",
+        os.path.join(os.path.dirname(there), f".{name}."),
+    )
     return here.startswith(own) or there.startswith(f"{here}{os.sep}")
 
 

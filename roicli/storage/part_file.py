@@ -12,7 +12,7 @@ import fcntl
 import os
 from typing import Final
 
-from roicli.exceptions import OutputError
+from roicli.core.exceptions import OutputError
 
 ENDING = ".roicli-part"
 # Files that stand beside a part: the rows of a compressed result, and what a resumable run keeps.

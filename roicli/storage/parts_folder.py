@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 
-from roicli.exceptions import OutputError
+from roicli.core.exceptions import OutputError
 from roicli.storage.address import parts_folder
 from roicli.storage.output import as_output_errors
 from roicli.storage.part_file import PartFile

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from roicli.datatypes import Array, FloatType, IntArray
-from roicli.exceptions import OutputError
+from roicli.core.exceptions import OutputError
+from roicli.core.types import Array, FloatType, IntArray
+from roicli.core.vocabulary import Compression
 from roicli.storage.address import names_a_store
 from roicli.storage.journal import Segment
 from roicli.storage.layout import (
@@ -29,7 +30,6 @@ from roicli.storage.output import OUTPUT_FORMATS, RowSource, as_output_errors, c
 from roicli.storage.part_file import PartFile
 from roicli.storage.resumable import ResumableRows, Resumption, find_kept, keep_rows
 from roicli.storage.row_file import RowFile, narrow
-from roicli.vocabulary import Compression
 
 STDOUT = "-"
 COPY_BYTES = 1 << 24
@@ -150,7 +150,7 @@ def open_result(result: ResultFile) -> Iterator[ResultWriter]:
             yield writer
         return
     if names_a_store(result.path):
-        from roicli.storage.zarr.result import open_zarr_result
+        from roicli.storage.formats.zarr.result import open_zarr_result
 
         with open_zarr_result(
             result.path, result.shape, result.dtype, result.compression, result.force,
@@ -194,7 +194,7 @@ def _finisher(path: str, result: ResultFile, rows: RowFile) -> Finish:
     """What adds the tables and attributes to the part at ``path``."""
     if result.is_npy:
         return lambda tables, attributes: None
-    from roicli.storage.hdf5.result import finish_hdf5
+    from roicli.storage.formats.hdf5.result import finish_hdf5
 
     return partial(finish_hdf5, path, rows, result.compression)
 

@@ -1,0 +1,237 @@
+"""Values that an HDF5 dataset keeps in other files: external storage and virtual sources.
+
+A result that roicli wrote in parts is a virtual dataset over ``<name>.h5.parts/*`` beside
+``<name>.h5``. Such sources count as the file's own: a relative path of just that folder and one
+name in it, no symbolic link on the way, and the part keeps its values itself. Everything else needs
+the user's permission.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import h5py
+
+from roicli.core.exceptions import InputError
+from roicli.storage.formats.hdf5.child import renew_time
+from roicli.storage.formats.hdf5.links import (
+    MOST_LINKS,
+    ORIGIN,
+    OtherFiles,
+    candidates,
+    find_object,
+    locate,
+    name_as_text,
+    name_of_file,
+    note_file,
+    open_other,
+)
+from roicli.storage.permission import ALLOW_HINT, external_is_allowed
+
+PARTS_ENDING = ".parts"
+SAME_FILE = "."
+# A virtual dataset without an end names its sources with the number of a block in the name.
+NUMBER = re.compile(r"%\d*b")
+# Where HDF5 looks first for virtual sources, and for the raw values of external storage.
+SOURCE_FOLDERS, RAW_FOLDER = "HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX"
+
+
+def trace_sources(
+    dataset: h5py.Dataset,
+    path: str,
+    others: OtherFiles,
+    seen: frozenset[tuple[str, str]] = frozenset(),
+) -> int:
+    """Note in ``others`` every file that reading the dataset opens, through all that lead on.
+
+    ``path`` is the file that the dataset lies in (``-`` for stdin), ``seen`` are the datasets on
+    the way to this one. Raises InputError where values lie in other files without permission, or
+    nowhere: HDF5 would read fill values for a source that is missing. Gives the bytes that pass
+    through filters to read one row, at most.
+    """
+    renew_time()
+    name = f"{path}::{dataset.name}"
+    _trace_external_storage(dataset, name, path, others)
+    if not dataset.is_virtual:
+        return decoded_row_bytes(dataset)
+    if (path, dataset.name) in seen or len(seen) > MOST_LINKS:
+        raise InputError(f"{name}: is a virtual dataset over itself")
+    seen |= {(path, dataset.name)}
+    rows: dict[int, dict[tuple[str, str], int]] = defaultdict(dict)
+    found: dict[tuple[str, str], int] = {}
+    for source in sorted(set(_name_sources(dataset)), key=lambda source: source[1:]):
+        first, *wanted = source
+        key = (wanted[0], wanted[1])
+        if key not in found:
+            found[key] = _trace_source(dataset, *key, path, others, seen)
+        rows[first][key] = found[key]
+    # Sources that begin at one row are read together.
+    return max((sum(costs.values()) for costs in rows.values()), default=0)
+
+
+def _name_sources(dataset: h5py.Dataset) -> Iterator[tuple[int, str, str]]:
+    """The first row that a source gives, its file and its dataset, mapping by mapping."""
+    properties = dataset.id.get_create_plist()
+    for number in range(properties.get_virtual_count()):
+        try:
+            first = properties.get_virtual_vspace(number).get_select_bounds()[0][0]
+        except (RuntimeError, ValueError, IndexError):  # a selection that has no end, or nothing
+            first = 0
+        file_name = os.fsdecode(properties.get_virtual_filename(number))
+        yield int(first), file_name, properties.get_virtual_dsetname(number)
+
+
+def _trace_source(
+    dataset: h5py.Dataset,
+    file_name: str,
+    dataset_name: str,
+    path: str,
+    others: OtherFiles,
+    seen: frozenset[tuple[str, str]],
+) -> int:
+    """The files of one source, as ``trace_sources``."""
+    name = f"{path}::{dataset.name}"
+    if file_name == SAME_FILE:
+        return _trace_named(dataset.file, dataset_name, name, path, others, seen)
+    if not external_is_allowed():
+        return _trace_own_part(file_name, dataset_name, name, path, others)
+    cost = 0
+    for place in _locate_sources(file_name, name, path):
+        with open_other(place, f"{name}: is a virtual dataset over {file_name}", others) as file:
+            cost = max(cost, _trace_named(file, dataset_name, name, place, others, seen))
+    return cost
+
+
+def _trace_named(
+    file: h5py.File,
+    dataset_name: str,
+    name: str,
+    path: str,
+    others: OtherFiles,
+    seen: frozenset[tuple[str, str]],
+) -> int:
+    """The files behind the dataset that is named in an open file, or those with block numbers."""
+    cost = 0
+    for one in _expand(file, dataset_name):
+        source = _find_source(file, one, name, path, others)
+        place = name_of_file(source, file, path)
+        cost = max(cost, trace_sources(source, place, others, seen))
+    return cost
+
+
+def _expand(file: h5py.File, dataset_name: str) -> Sequence[str]:
+    """The datasets that a name with the number of a block stands for; else the name alone."""
+    group, _, leaf = dataset_name.rpartition("/")
+    if not NUMBER.search(leaf):
+        return [dataset_name]
+    parent = file.get(group or "/")
+    names = parent if isinstance(parent, h5py.Group) else ()
+    return [f"{group}/{found}" for found in _match(leaf, names)]
+
+
+def _match(pattern: str, names: Iterator[str] | Sequence[str] | h5py.Group) -> list[str]:
+    """The names that differ from the pattern by the number alone."""
+    parts = [re.escape(part.replace("%%", "%")) for part in NUMBER.split(pattern)]
+    fits = re.compile(r"\d+".join(parts))
+    return sorted(name for name in names if fits.fullmatch(name))
+
+
+def _locate_sources(file_name: str, name: str, path: str) -> list[str]:
+    """The files that a source's name stands for: one, or all with a block's number in the name."""
+    if not NUMBER.search(file_name):
+        place = locate(file_name.replace("%%", "%"), path, SOURCE_FOLDERS)
+        if place is None:
+            raise _missing(file_name, name)
+        return [place]
+    for place in candidates(file_name, path, SOURCE_FOLDERS):
+        folder, leaf = os.path.split(place)
+        found = _match(leaf, os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []
+        if found:
+            return [os.path.join(folder, one) for one in found]
+    return []  # no block is there yet
+
+
+def decoded_row_bytes(dataset: h5py.Dataset) -> int:
+    """Bytes that pass through filters where one row is read: the chunks that lie across it."""
+    if not dataset.chunks or not dataset.shape:
+        return 0
+    across = (
+        -(-side // chunk) for side, chunk in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)
+    )
+    return math.prod(across) * math.prod(dataset.chunks) * dataset.dtype.itemsize
+
+
+def leads_outside(dataset: h5py.Dataset, path: str) -> bool:
+    """Whether it is a virtual dataset that ``trace_sources`` refuses."""
+    if not dataset.is_virtual:
+        return False
+    try:
+        trace_sources(dataset, path, {})
+    except InputError:
+        return True
+    return False
+
+
+def _trace_external_storage(
+    dataset: h5py.Dataset, name: str, path: str, others: OtherFiles
+) -> None:
+    plist = dataset.id.get_create_plist()
+    names = [plist.get_external(number)[0] for number in range(plist.get_external_count())]
+    for stored in names:
+        said = f"{name}: its values are stored in {name_as_text(stored)}"
+        if not external_is_allowed():
+            raise InputError(f"{said}, outside the file", ALLOW_HINT)
+        # Not beside the file: HDF5 takes these names from the current folder.
+        prefix = os.environ.get(RAW_FOLDER, "").replace(ORIGIN, os.path.dirname(path) or ".")
+        place = os.path.join(prefix, os.fsdecode(stored))
+        if not os.path.lexists(place):
+            raise InputError(f"{said}, which is missing", "it is looked for from this folder")
+        note_file(place, said, others)
+
+
+def _find_source(
+    file: h5py.File, dataset_name: str, name: str, path: str, others: OtherFiles
+) -> h5py.Dataset:
+    try:
+        source = find_object(file, dataset_name, path, others)
+    except KeyError:
+        source = None
+    if not isinstance(source, h5py.Dataset):
+        raise InputError(f"{name}: its virtual source {dataset_name!r} is missing in {path}")
+    return source
+
+
+def _trace_own_part(
+    file_name: str, dataset_name: str, name: str, path: str, others: OtherFiles
+) -> int:
+    """A part of a result that roicli wrote. Raises InputError for every other file."""
+    folder, given = os.path.split(os.path.abspath(path))
+    where, leaf = os.path.split(file_name)
+    part = os.path.join(os.path.realpath(folder), where, leaf)
+    is_own = where == given + PARTS_ENDING and leaf not in ("", ".", "..") and path != "-"
+    if not is_own or os.path.realpath(os.path.join(folder, file_name)) != part:
+        raise InputError(
+            f"{name}: is a virtual dataset over {file_name}, outside the file", ALLOW_HINT
+        )
+    beside = os.path.join(os.path.dirname(path), file_name)
+    if not os.path.isfile(beside):
+        raise _missing(file_name, name)
+    with open_other(beside, f"{name}: is a virtual dataset over {file_name}", others) as file:
+        source = _find_source(file, dataset_name, name, part, others)
+        if source.is_virtual:
+            raise InputError(
+                f"{name}: its part {file_name} is a virtual dataset itself", ALLOW_HINT
+            )
+        _trace_external_storage(source, f"{part}::{source.name}", part, others)
+        return decoded_row_bytes(source)
+
+
+def _missing(file_name: str, name: str) -> InputError:
+    return InputError(
+        f"{name}: its virtual source {file_name} is missing",
+        "keep it where it was when the dataset was made, relative to this file",
+    )
