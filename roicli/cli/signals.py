@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED, TERMINATED = 130, 143
 
-CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+CODES: dict[int, int] = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 TOGETHER_SECONDS = 0.2
 
 _received: list[int] = []
@@ -30,7 +30,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
     together, as a shell and the terminal send them, count as one.
     """
     if _received and time.monotonic() - _received_at[0] > TOGETHER_SECONDS:
-        os._exit(CODES[_received[0]])
+        os._exit(CODES.get(_received[0], INTERRUPTED))
     _received_at.append(time.monotonic())
     _received.append(number)
     check_signals()

@@ -12,6 +12,7 @@ import numpy as np
 from roicli.core.exceptions import ParameterError
 from roicli.core.parsing import parse_bytes
 from roicli.core.scales import parse_scale_option, single_scale
+from roicli.core.system import usable_cores
 from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, OperatorSpec
 from roicli.core.vocabulary import Operator, Provider
 from roicli.error_table.columns import VALUE_COLUMNS
@@ -27,7 +28,9 @@ from roicli.pipeline.settings import Note, Setting, resolve_setting
 from roicli.pipeline.stream import Engine, ValueMeasurer
 from roicli.pipeline.validation import check_sampling_memory
 from roicli.runtime.devices import Device
-from roicli.runtime.providers import choose_provider, usable_cores
+from roicli.runtime.providers import choose_provider
+from roicli.storage.address import check_regular_file, parse_address
+from roicli.storage.file_state import FileState, read_state
 
 if TYPE_CHECKING:
     from roicli.pipeline.model_nodes import RoiNode
@@ -50,6 +53,10 @@ class Run:
         """The maps; a run always has them."""
         assert self.inputs.pyramid is not None
         return self.inputs.pyramid
+
+    def close(self) -> None:
+        """Let go of the inputs' files."""
+        self.inputs.close()
 
     def scaled(self, spec: OperatorSpec) -> list[Any]:
         """The spec on every level of the pyramid."""
@@ -95,6 +102,15 @@ def _read_node(options: Mapping[str, Any], operator: Operator, note: Note) -> Ro
     return read_roi_node(graph, operator, note)
 
 
+def _state_of_model(options: Mapping[str, Any]) -> dict[str, FileState]:
+    """The file of the ``graph``, where it is given: an input like others."""
+    if options.get("graph") is None:
+        return {}
+    path = parse_address(options["graph"]).path
+    check_regular_file(path)
+    return {path: read_state(path)}
+
+
 def open_run(
     operator: str,
     features: FeatureArgument | Sequence[Array],
@@ -109,6 +125,7 @@ def open_run(
     """
     note: Note = options.get("note", silent)
     kind: Operator = "pool" if operator == "pool" else "align"
+    model = _state_of_model(options)
     node = _read_node(options, kind, note)
     setting = resolve_setting(options, operator, node)
     asked: Provider = options.get("provider", "auto")
@@ -120,6 +137,7 @@ def open_run(
     if node is not None:
         reading["spatial_scale"] = node.spatial_scale
     inputs = open_inputs(features, rois, cast("InputOptions", reading), note, rows=rows)
+    inputs = replace(inputs, files={**model, **inputs.files})
     try:
         provider = choose(asked, note, options.get("device_id", 0))
         check_address_space(provider)

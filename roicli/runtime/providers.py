@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -30,13 +29,6 @@ class ProviderStatus:
     install: str = ""
     auto: bool = False
     missing: tuple[str, ...] = ()
-
-
-def usable_cores() -> int:
-    """The cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def describe_providers() -> list[ProviderStatus]:

@@ -45,7 +45,7 @@ def list_files(folder: str) -> list[str]:
 
 
 def list_links(folder: str) -> list[str]:
-    """Every symbolic link below a folder; those in folders that links lead to are not looked for."""
+    """Every symbolic link below a folder, none of which is followed."""
     return [
         os.path.join(place, name)
         for place, folders, names in os.walk(folder)

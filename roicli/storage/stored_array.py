@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
+from roicli.core.system import read_at
 from roicli.core.types import Array
 from roicli.storage.file_state import FileState
 
@@ -85,7 +85,7 @@ class MemoryArray:
         files: Mapping[str, FileState] | None = None,
     ) -> None:
         check_numeric(values.dtype, name)
-        self.files = files or {}
+        self.files: Mapping[str, FileState] = files or {}
         self.name = name
         self.shape = values.shape
         self.dtype = values.dtype.newbyteorder("=")
@@ -114,7 +114,8 @@ class NpyArray:
     """A C-ordered .npy file, read at offsets into the caller's buffer: nothing is mapped."""
 
     def __init__(self, path: str, mapped: np.memmap[Any, Any], state: FileState) -> None:
-        self.name, self.files = path, {path: state}
+        self.name = path
+        self.files: Mapping[str, FileState] = {path: state}
         self.shape = mapped.shape
         self.dtype = mapped.dtype.newbyteorder("=")
         self.precision = precision_of(mapped.dtype)
@@ -142,7 +143,7 @@ class NpyArray:
         view = memoryview(cast("Any", out.reshape(-1).view(np.uint8)))
         while view:
             try:
-                count = os.preadv(self._file.fileno(), [view], offset)
+                count = read_at(self._file.fileno(), view, offset)
             except OSError as error:
                 raise InputError(f"{self.name}: cannot be read: {error.strerror}") from error
             if count == 0:

@@ -7,6 +7,7 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import ProviderError
+from roicli.core.system import usable_cores
 from roicli.runtime import providers
 from roicli.runtime.cuda_probe import CudaStatus, probe_cuda
 from roicli.runtime.providers import choose_provider, describe_providers
@@ -114,4 +115,4 @@ def test_native_gives_the_bits_of_the_cpu(operator, options):
 
 
 def test_usable_cores_is_what_the_process_may_use():
-    assert 1 <= providers.usable_cores() <= (os.cpu_count() or 1)
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)

@@ -30,6 +30,7 @@ from roicli.pipeline.inputs import (
     Place,
     assign_maps,
     check_one_stdin,
+    open_levels,
     open_rois,
 )
 from roicli.pipeline.validation import (

@@ -23,6 +23,7 @@ from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, FloatArray
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import InputOptions, Inputs, Note, open_inputs
+from roicli.storage.opening import inputs_unchanged
 from roicli.storage.permission import external_files
 from roicli.storage.stored_array import Precision, StoredArray
 
@@ -174,6 +175,7 @@ def _plainest(
     return replace(best, convention=names[0]), tuple(names[1:])
 
 
+@inputs_unchanged()
 def diagnose(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from roicli.core.exceptions import ClusterError, ParameterError, ProviderError
+from roicli.core.system import signals_held_back, usable_cores
 from roicli.core.vocabulary import Provider
 from roicli.pipeline.cluster.worker import describe_difference, probe_provider, read_versions
-from roicli.runtime.providers import usable_cores
 
 INSTALL = "pip install 'roicli[dask]'"
 CONNECT_S = 10.0
@@ -213,16 +213,14 @@ def _start_local(count: int) -> Any:
     from distributed import LocalCluster
 
     resource_tracker.ensure_running()
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return LocalCluster(
-            n_workers=count, threads_per_worker=1, processes=True, host="127.0.0.1",
-            dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
-        )  # fmt: skip
+        with signals_held_back(signal.SIGINT):
+            return LocalCluster(
+                n_workers=count, threads_per_worker=1, processes=True, host="127.0.0.1",
+                dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
+            )  # fmt: skip
     except Exception as error:
         raise ClusterError(f"no local cluster could be started: {error}") from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _open_client(address: Any) -> Any:

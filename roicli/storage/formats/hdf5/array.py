@@ -22,7 +22,7 @@ from roicli.storage.formats.hdf5.containment import (
     is_decoded,
 )
 from roicli.storage.formats.hdf5.filters import check_filters
-from roicli.storage.formats.hdf5.links import OtherFiles, find_object, name_as_text, name_of_file
+from roicli.storage.formats.hdf5.links import OtherFiles, find_object, name_as_text
 from roicli.storage.formats.hdf5.outside import trace_sources
 from roicli.storage.formats.hdf5.virtual_sources import check_parts_open
 from roicli.storage.limits import check_memory
@@ -169,14 +169,16 @@ def choose_dataset(
     others: OtherFiles = {}
     try:
         with naming_damage(str(Address(address.path))):
-            node = file if address.dataset is None else look_up(file, address, others)
+            node, path = file, address.path
+            if address.dataset is not None:
+                node, path = look_up(file, address, others)
             if preferred is not None and isinstance(node, h5py.Group) and preferred in node:
                 named = Address(address.path, f"{node.name}/{preferred}")
-                inner = look_up(file, named, others)
-                node = inner if isinstance(inner, h5py.Dataset) else node
+                inner, inner_path = look_up(file, named, others)
+                if isinstance(inner, h5py.Dataset):
+                    node, path = inner, inner_path
             if isinstance(node, h5py.Group):
                 node = _only_fitting(node, address, fits, wanted)
-            path = name_of_file(node, file, address.path)
             row_bytes = trace_sources(node, path, others)
             if node.is_virtual:
                 check_parts_open(node, address.path)
@@ -188,14 +190,16 @@ def choose_dataset(
         raise
 
 
-def look_up(file: h5py.File, address: Address, others: OtherFiles) -> h5py.Group | h5py.Dataset:
-    """The group or dataset that the address names; ``others`` as for ``find_object``.
+def look_up(
+    file: h5py.File, address: Address, others: OtherFiles
+) -> tuple[h5py.Group | h5py.Dataset, str]:
+    """The group or dataset that the address names, and its file's path; as ``find_object``.
 
     Raises InputError.
     """
     name = address.dataset or "/"
     try:
-        node = find_object(file, name, str(Address(address.path)), others)
+        node, path = find_object(file, name, address.path, others)
     except DAMAGE as error:
         pass_over(error)
         found = ", ".join(path for path, _ in list_datasets(file)) or "none"
@@ -204,7 +208,7 @@ def look_up(file: h5py.File, address: Address, others: OtherFiles) -> h5py.Group
         ) from None
     if not isinstance(node, h5py.Group | h5py.Dataset):
         raise InputError(f"{address}: is a named datatype, expected a dataset")
-    return node
+    return node, path
 
 
 def list_datasets(group: h5py.Group) -> list[tuple[str, h5py.Dataset]]:

@@ -173,12 +173,12 @@ def decoded_bytes(opened: Readable, place: Sequence[slice]) -> int:
     sides = [part.stop - part.start for part in place]
     values = math.prod(sides) * dataset.dtype.itemsize
     if not dataset.chunks:
-        return values + sides[0] * opened.row_bytes
+        return int(values + sides[0] * opened.row_bytes)
     touched = (
         -(-part.stop // side) - part.start // side
         for part, side in zip(place, dataset.chunks, strict=True)
     )
-    return max(values, math.prod(touched) * chunk_bytes(dataset))
+    return int(max(values, math.prod(touched) * chunk_bytes(dataset)))
 
 
 def is_decoded(dataset: h5py.Dataset) -> bool:

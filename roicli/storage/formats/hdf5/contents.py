@@ -48,7 +48,8 @@ def open_hdf5_contents(address: Address) -> Iterator[FileContents]:
         file = open_file(address.path, address.path)
         try:
             with naming_damage(address.path):
-                node = file if address.dataset is None else look_up(file, address, {})
+                named = address.dataset is not None
+                node = look_up(file, address, {})[0] if named else file
                 contents = _describe(node, address.path)
             yield contents
         finally:

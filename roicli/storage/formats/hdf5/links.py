@@ -23,11 +23,14 @@ ORIGIN = "${ORIGIN}"
 OtherFiles = dict[str, FileState]
 
 
-def find_object(file: h5py.File, path: str, name: str, others: OtherFiles, depth: int = 0) -> Any:
-    """The group, dataset or named type at ``path``. Raises KeyError where there is none.
+def find_object(
+    file: h5py.File, path: str, name: str, others: OtherFiles, depth: int = 0
+) -> tuple[Any, str]:
+    """The group, dataset or named type at ``path``, and the path of the file that it lies in.
 
-    Soft links are followed within their file. An external link raises InputError, with ``name`` as
-    the file's, unless external files are allowed; then the files on the way go to ``others``.
+    ``name`` is the path of ``file``. Soft links are followed within their file. An external link
+    raises InputError unless external files are allowed; then the files on the way go to ``others``.
+    Raises KeyError where there is nothing.
     """
     node: Any = file["/"]
     way = _split(path)
@@ -45,7 +48,7 @@ def find_object(file: h5py.File, path: str, name: str, others: OtherFiles, depth
             said = f"{name}: {path!r} is a link to {_describe(target)}"
             if kind != h5py.h5l.TYPE_EXTERNAL or not external_is_allowed():
                 raise InputError(f"{said}, outside the file", ALLOW_HINT)
-            _follow(target, name_of_file(node, file, name), said, others, depth)
+            name = _follow(target, name, said, others, depth)
             node = node[part]
             continue
         soft_links += 1
@@ -53,16 +56,14 @@ def find_object(file: h5py.File, path: str, name: str, others: OtherFiles, depth
             raise KeyError(path)
         node = node.file["/"] if target.startswith(b"/") else node
         way[:0] = _split(target)
-    return node
+    return node, name
 
 
-def name_of_file(node: Any, file: h5py.File, name: str) -> str:
-    """The path of the file that a node lies in: ``name``, or another that a link led to."""
-    return name if node.file.filename == file.filename else str(node.file.filename)
+def _follow(target: Any, base: str, said: str, others: OtherFiles, depth: int) -> str:
+    """Note the file of an external link in the file ``base``, and those that it leads to.
 
-
-def _follow(target: Any, base: str, said: str, others: OtherFiles, depth: int) -> None:
-    """Note the file of an external link in the file ``base``, and those that it leads to."""
+    Gives the path of the file where it ends.
+    """
     file_name, inside = (os.fsdecode(part) for part in target)
     if depth >= MOST_LINKS:
         raise InputError(f"{said}, one of more than {MOST_LINKS} links from file to file")
@@ -70,7 +71,7 @@ def _follow(target: Any, base: str, said: str, others: OtherFiles, depth: int) -
     if place is None:
         raise InputError(f"{said}, which is missing", "keep it where it was, relative to this file")
     with open_other(place, said, others) as other:
-        find_object(other, inside, place, others, depth + 1)
+        return find_object(other, inside, place, others, depth + 1)[1]
 
 
 def locate(target: str, base: str, variable: str) -> str | None:

@@ -26,7 +26,6 @@ from roicli.storage.formats.hdf5.links import (
     find_object,
     locate,
     name_as_text,
-    name_of_file,
     note_file,
     open_other,
 )
@@ -117,8 +116,7 @@ def _trace_named(
     """The files behind the dataset that is named in an open file, or those with block numbers."""
     cost = 0
     for one in _expand(file, dataset_name):
-        source = _find_source(file, one, name, path, others)
-        place = name_of_file(source, file, path)
+        source, place = _find_source(file, one, name, path, others)
         cost = max(cost, trace_sources(source, place, others, seen))
     return cost
 
@@ -162,7 +160,7 @@ def decoded_row_bytes(dataset: h5py.Dataset) -> int:
     across = (
         -(-side // chunk) for side, chunk in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)
     )
-    return math.prod(across) * math.prod(dataset.chunks) * dataset.dtype.itemsize
+    return int(math.prod(across) * math.prod(dataset.chunks) * dataset.dtype.itemsize)
 
 
 def leads_outside(dataset: h5py.Dataset, path: str) -> bool:
@@ -195,14 +193,14 @@ def _trace_external_storage(
 
 def _find_source(
     file: h5py.File, dataset_name: str, name: str, path: str, others: OtherFiles
-) -> h5py.Dataset:
+) -> tuple[h5py.Dataset, str]:
     try:
-        source = find_object(file, dataset_name, path, others)
+        source, place = find_object(file, dataset_name, path, others)
     except KeyError:
         source = None
     if not isinstance(source, h5py.Dataset):
         raise InputError(f"{name}: its virtual source {dataset_name!r} is missing in {path}")
-    return source
+    return source, place
 
 
 def _trace_own_part(
@@ -221,7 +219,7 @@ def _trace_own_part(
     if not os.path.isfile(beside):
         raise _missing(file_name, name)
     with open_other(beside, f"{name}: is a virtual dataset over {file_name}", others) as file:
-        source = _find_source(file, dataset_name, name, part, others)
+        source, _ = _find_source(file, dataset_name, name, part, others)
         if source.is_virtual:
             raise InputError(
                 f"{name}: its part {file_name} is a virtual dataset itself", ALLOW_HINT

@@ -10,6 +10,8 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator
+from functools import cache
+from itertools import accumulate
 from typing import Any
 
 from roicli.core.exceptions import InputError, ProviderError, first_line
@@ -139,28 +141,23 @@ class Ways:
 def states_of(path: str, inside: str) -> dict[str, FileState]:
     """What reading the array ``inside`` the store at ``path`` opens, as it is now.
 
-    This is the array's folder and the metadata above it, and what symbolic links in them lead to.
+    This is the array's folder, the metadata of the groups above it, and what symbolic links among
+    them lead to.
     """
     if is_url(path):
         return {}
-    folder = os.path.join(path, inside) if inside else path
-    above = [
-        path,
-        *(os.path.join(path, *inside.split("/")[:n]) for n in range(1, inside.count("/") + 1)),
-    ]
-    names = [os.path.join(group, name) for group in above if inside for name in METADATA_NAMES]
+    *groups, folder = accumulate((path, *filter(None, inside.split("/"))), os.path.join)
+    above = (os.path.join(group, name) for group in groups for name in METADATA_NAMES)
+    waiting = [folder, *filter(os.path.lexists, above)]
     found: dict[str, FileState] = {}
-    waiting = [folder, *(name for name in names if os.path.lexists(name))]
-    real_root = os.path.realpath(path)
+    root = f"{os.path.realpath(path)}{os.sep}"
     while waiting:
         place = waiting.pop()
         if place in found:
             continue
         found[place] = read_state(place)
-        for name in (place, *list_links(place)):
-            target = os.path.realpath(name)
-            if not f"{target}/".startswith(f"{real_root}/") and os.path.exists(target):
-                waiting.append(target)
+        targets = map(os.path.realpath, (place, *list_links(place)))
+        waiting += [name for name in targets if not f"{name}{os.sep}".startswith(root)]
     return found
 
 
@@ -169,12 +166,22 @@ def open_store(path: str) -> Any:
 
     Zarr's rule is that a missing chunk reads as the fill value, so a lost one would read as zeros.
     """
-    zarr = import_zarr(path)
+    import_zarr(path)
     from roicli.storage.formats.zarr.bfloat16 import register_bfloat16
 
     register_bfloat16()
+    strict = _strict_store()
+    if is_url(path):
+        return strict(open_url(path, read_only=True))
+    check_folder(path)
+    return strict(_checked_folder()(path))
 
-    class StrictStore(zarr.storage.WrapperStore):  # type: ignore[misc, name-defined]
+
+@cache
+def _strict_store() -> Any:
+    from zarr.storage import WrapperStore
+
+    class StrictStore(WrapperStore):  # type: ignore[type-arg]
         """Knows which keys are chunks, and of ``blosc_arrays`` how long a chunk must be."""
 
         def __init__(self, store: Any) -> None:
@@ -201,29 +208,35 @@ def open_store(path: str) -> Any:
                         f"chunk {key} has {len(found):,} bytes, its header promises {promised:,}"
                     )
 
-    if is_url(path):
-        return StrictStore(open_url(path, read_only=True))
-    check_folder(path)
-    ways = Ways(path)
+    return StrictStore
 
-    class CheckedFolder(zarr.storage.LocalStore):  # type: ignore[misc, name-defined]
+
+@cache
+def _checked_folder() -> Any:
+    from zarr.storage import LocalStore
+
+    class CheckedFolder(LocalStore):
         """Looks at the way to a file before it is opened."""
 
+        def __init__(self, path: str) -> None:
+            super().__init__(path, read_only=True)
+            self._ways = Ways(path)
+
         async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
-            ways.check(key)
+            self._ways.check(key)
             return await super().get(key, prototype, byte_range)
 
         def get_sync(self, key: str, **given: Any) -> Any:
-            ways.check(key)
+            self._ways.check(key)
             return super().get_sync(key, **given)
 
         async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
             asked = list(key_ranges)
             for key, _ in asked:
-                ways.check(key)
+                self._ways.check(key)
             return await super().get_partial_values(prototype, asked)
 
-    return StrictStore(CheckedFolder(path, read_only=True))
+    return CheckedFolder
 
 
 def open_node(address: Address) -> Any:
