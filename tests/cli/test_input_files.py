@@ -100,7 +100,7 @@ WAYS = [
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_opening_returns_every_file_that_is_read(maps: Any, way: Any) -> None:
     address, *others = way(maps)
-    inputs = open_inputs(address, ROIS, {"allow_external": True, "spatial_scale": 0.25}, print)
+    inputs = open_inputs(address, ROIS, {"allow_external": True, "spatial_scale": 0.25})
     inputs.close()
     assert set(inputs.files) == {"x.h5", *others, ROIS}
     assert all(state.size == os.path.getsize(path) for path, state in inputs.files.items())
@@ -303,7 +303,7 @@ def test_a_link_in_a_store_is_followed_with_leave_only(store: Path, what: str) -
     refuse("check", *given, words=("symbolic link", ALLOW))
     succeed("align", *given, ALLOW, "-o", "o.npy", "-q")
     assert Path("o.npy").read_bytes() == Path("expected.npy").read_bytes()
-    inputs = open_inputs("m.zarr", ROIS, {"allow_external": True, "spatial_scale": 0.25}, print)
+    inputs = open_inputs("m.zarr", ROIS, {"allow_external": True, "spatial_scale": 0.25})
     inputs.close()
     assert str(outside.resolve()) in inputs.files
 

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from roicli.core.exceptions import InputError, first_line
+from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.storage.address import Address
 from roicli.storage.choosing import Candidate, choose_only
@@ -22,7 +23,7 @@ from roicli.storage.formats.hdf5.containment import (
     is_decoded,
 )
 from roicli.storage.formats.hdf5.filters import check_filters
-from roicli.storage.formats.hdf5.links import OtherFiles, find_object, name_as_text
+from roicli.storage.formats.hdf5.links import OtherFiles, find_object, name_of
 from roicli.storage.formats.hdf5.outside import trace_sources
 from roicli.storage.formats.hdf5.virtual_sources import check_parts_open
 from roicli.storage.limits import check_memory
@@ -49,7 +50,7 @@ class Hdf5Array:
     def __init__(
         self, dataset: h5py.Dataset, address: Address, others: OtherFiles, row_bytes: int
     ) -> None:
-        self.name = name_as_text(f"{Address(address.path)}::{dataset.name}")
+        self.name = str(Address(address.path, name_of(dataset)))
         check_numeric(dataset.dtype, self.name)
         check_decodable(dataset, self.name)
         self.files: Mapping[str, FileState] = others
@@ -173,7 +174,7 @@ def choose_dataset(
             if address.dataset is not None:
                 node, path = look_up(file, address, others)
             if preferred is not None and isinstance(node, h5py.Group) and preferred in node:
-                named = Address(address.path, f"{node.name}/{preferred}")
+                named = Address(address.path, f"{name_of(node)}/{preferred}")
                 inner, inner_path = look_up(file, named, others)
                 if isinstance(inner, h5py.Dataset):
                     node, path = inner, inner_path
@@ -202,7 +203,7 @@ def look_up(
         node, path = find_object(file, name, address.path, others)
     except DAMAGE as error:
         pass_over(error)
-        found = ", ".join(path for path, _ in list_datasets(file)) or "none"
+        found = ", ".join(foreign(path) for path, _ in list_datasets(file)) or "none"
         raise InputError(
             f"{Address(address.path)}: has no dataset {name!r}; its datasets are: {found}"
         ) from None
@@ -229,7 +230,7 @@ def list_datasets(group: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
         seen.add(place)
         renew_time()
         if isinstance(node, h5py.Dataset):
-            found.append((str(node.name), node))
+            found.append((name_of(node), node))
         elif isinstance(node, h5py.Group):
             waiting += [(node, inner) for inner in reversed(_hard_links(node))]
     return found
@@ -255,7 +256,7 @@ def _only_fitting(
         # HDF5 opens the sources of a virtual dataset to say what shape it has.
         if node.is_virtual:
             trace_sources(node, address.path, {})
-    candidates = [Candidate(name, node.shape, node.dtype) for name, node in datasets]
+    candidates = [Candidate(foreign(name), node.shape, node.dtype) for name, node in datasets]
     return datasets[choose_only(address, candidates, fits, wanted)][1]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 
 from roicli.core.exceptions import InputError, first_line
+from roicli.core.foreign import foreign
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.permission import ALLOW_HINT, external_is_allowed
 
@@ -123,18 +124,23 @@ def open_other(place: str, said: str, others: OtherFiles) -> Iterator[h5py.File]
 
 def _split(path: str | bytes) -> list[bytes]:
     """The names on a way. HDF5 knows "." and has no ".."."""
-    data = path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
+    data = encode_name(path) if isinstance(path, str) else path
     return [part for part in data.split(b"/") if part not in (b"", b".")]
 
 
 def _describe(target: Any) -> str:
     """An external link's file and path; a user-defined link has neither."""
     if isinstance(target, tuple) and len(target) == 2:
-        return "::".join(name_as_text(part) for part in target)
+        return "::".join(map(foreign, target))
     return "something that HDF5 does not know"
 
 
-def name_as_text(stored: bytes | str) -> str:
-    """A stored name as text that can be shown and written; what is no UTF-8 is escaped."""
-    data = stored.encode("utf-8", "surrogateescape") if isinstance(stored, str) else stored
-    return data.decode("utf-8", "backslashreplace")
+def encode_name(name: str) -> bytes:
+    """A name as HDF5 stores it."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def name_of(node: h5py.Group | h5py.Dataset) -> str:
+    """Where a node lies in its file; h5py gives bytes for what is no UTF-8."""
+    name = node.name
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 import h5py
 
 from roicli.core.exceptions import InputError
+from roicli.core.foreign import foreign
 from roicli.storage.formats.hdf5.child import renew_time
 from roicli.storage.formats.hdf5.links import (
     MOST_LINKS,
@@ -25,7 +26,7 @@ from roicli.storage.formats.hdf5.links import (
     candidates,
     find_object,
     locate,
-    name_as_text,
+    name_of,
     note_file,
     open_other,
 )
@@ -53,13 +54,13 @@ def trace_sources(
     through filters to read one row, at most.
     """
     renew_time()
-    name = f"{path}::{dataset.name}"
+    name = f"{path}::{name_of(dataset)}"
     _trace_external_storage(dataset, name, path, others)
     if not dataset.is_virtual:
         return decoded_row_bytes(dataset)
-    if (path, dataset.name) in seen or len(seen) > MOST_LINKS:
+    if (path, name_of(dataset)) in seen or len(seen) > MOST_LINKS:
         raise InputError(f"{name}: is a virtual dataset over itself")
-    seen |= {(path, dataset.name)}
+    seen |= {(path, name_of(dataset))}
     rows: dict[int, dict[tuple[str, str], int]] = defaultdict(dict)
     found: dict[tuple[str, str], int] = {}
     for source in sorted(set(_name_sources(dataset)), key=lambda source: source[1:]):
@@ -93,7 +94,7 @@ def _trace_source(
     seen: frozenset[tuple[str, str]],
 ) -> int:
     """The files of one source, as ``trace_sources``."""
-    name = f"{path}::{dataset.name}"
+    name = f"{path}::{name_of(dataset)}"
     if file_name == SAME_FILE:
         return _trace_named(dataset.file, dataset_name, name, path, others, seen)
     if not external_is_allowed():
@@ -180,7 +181,7 @@ def _trace_external_storage(
     plist = dataset.id.get_create_plist()
     names = [plist.get_external(number)[0] for number in range(plist.get_external_count())]
     for stored in names:
-        said = f"{name}: its values are stored in {name_as_text(stored)}"
+        said = f"{name}: its values are stored in {foreign(stored)}"
         if not external_is_allowed():
             raise InputError(f"{said}, outside the file", ALLOW_HINT)
         # Not beside the file: HDF5 takes these names from the current folder.
@@ -224,7 +225,7 @@ def _trace_own_part(
             raise InputError(
                 f"{name}: its part {file_name} is a virtual dataset itself", ALLOW_HINT
             )
-        _trace_external_storage(source, f"{part}::{source.name}", part, others)
+        _trace_external_storage(source, f"{part}::{name_of(source)}", part, others)
         return decoded_row_bytes(source)
 
 

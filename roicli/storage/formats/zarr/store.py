@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import Any
 
 from roicli.core.exceptions import InputError, ProviderError, first_line
+from roicli.core.foreign import foreign
 from roicli.storage.address import Address, is_url
 from roicli.storage.file_state import FileState, list_links, read_state
 from roicli.storage.permission import ALLOW_HINT, external_is_allowed
@@ -253,7 +254,7 @@ def open_node(address: Address) -> Any:
             raise InputError(f"{address}: is no Zarr store, it has none of {', '.join(ROOT_NAMES)}")
         root = zarr.open(store=store, mode="r")
         arrays = list_arrays(root, address) if isinstance(root, zarr.Group) else [root]
-        found = ", ".join(array.name for array in arrays) or "none"
+        found = ", ".join(foreign(array.name) for array in arrays) or "none"
         raise InputError(
             f"{address.path}: has no dataset {address.dataset!r}; its datasets are: {found}"
         )
