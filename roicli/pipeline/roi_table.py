@@ -24,6 +24,8 @@ COORDINATE_NAMES: dict[RoiFormat, tuple[str, str, str, str]] = {
 }
 # The operators hold cell indices in 32-bit integers.
 MAX_CELL = float(1 << 30)
+# In float32 a sum or a difference of two such coordinates is finite.
+MAX_PIXEL = 1e38
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 # What one RoI takes while it is checked: as stored, its corners, what each can be off by.
 ROI_BYTES = 120
@@ -148,11 +150,9 @@ class Block:
     def usable(self) -> Array:
         """(k,) which RoIs have coordinates that can be computed with, on their map."""
         with np.errstate(invalid="ignore", over="ignore"):
-            reach = np.abs(self.corners).max(axis=1, initial=0.0)
-            fits: Array = reach <= FLOAT32_MAX
             if self.scale is not None:
-                fits &= reach * self.scale[:, 0] <= MAX_CELL
-        return fits
+                return np.asarray(~reaches_too_far(self.corners, self.scale).any(axis=1))
+            return np.asarray(np.all(np.abs(self.corners) <= FLOAT32_MAX, axis=1))
 
     @cached_property
     def safe_corners(self) -> FloatArray:
@@ -272,6 +272,16 @@ class PlacedRois:
                 lows.append(corners.min(axis=0))
                 highs.append(corners.max(axis=0))
         return np.min(lows, axis=0), np.max(highs, axis=0)
+
+
+def reaches_too_far(corners: FloatArray, spatial_scale: float | FloatArray) -> Array:
+    """(K, 6) where x1, y1, x2, y2 or a width or height is more than the operators can count.
+
+    They hold cells in 32-bit integers and pixels in float32. ``spatial_scale`` is one number or
+    (K, 1).
+    """
+    lengths = np.abs(np.concatenate([corners, corners[:, 2:] - corners[:, :2]], axis=1))
+    return np.asarray(~((lengths * spatial_scale <= MAX_CELL) & (lengths <= MAX_PIXEL)))
 
 
 def find_outside(

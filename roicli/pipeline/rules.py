@@ -22,10 +22,12 @@ from roicli.pipeline.roi_table import (
     COORDINATE_NAMES,
     FLOAT32_MAX,
     MAX_CELL,
+    MAX_PIXEL,
     Block,
     PlacedRois,
     is_crossed,
     is_image_number,
+    reaches_too_far,
 )
 
 logger = logging.getLogger("roicli")
@@ -86,12 +88,16 @@ def _describe_unusable(rois: PlacedRois, row: int) -> tuple[str, str]:
     for name, number in zip(corner_names, corners, strict=True):
         if not abs(number) <= FLOAT32_MAX:  # a sum or product of two that fit need not fit
             return f"{name}, as corners in pixels: found {number:g}, expected {fits}", advice
-    place = int(np.argmax(np.abs(corners)))
     assert rois.map_of_roi is not None
-    cells = abs(corners[place]) * rois.places[rois.map_of_roi[row]].spatial_scale
+    scale = rois.places[rois.map_of_roi[row]].spatial_scale
+    place = int(np.argmax(reaches_too_far(corners[None], scale)[0]))
+    x1, y1, x2, y2 = corners
+    found = (x1, y1, x2, y2, x2 - x1, y2 - y1)[place]
+    where = "long" if place >= 4 else "from the origin"
     words = (
-        f"{corner_names[place]}: found {corners[place]:g} px, which is {cells:.3g} cells from the "
-        f"origin, expected at most {MAX_CELL:.3g}"
+        f"{(*corner_names, 'width', 'height')[place]}: found {found:g} px, which is "
+        f"{abs(found) * scale:.3g} cells {where}, expected at most {MAX_CELL:.3g} cells and "
+        f"{MAX_PIXEL:g} px"
     )
     return words, "check the coordinates and the spatial scale"
 

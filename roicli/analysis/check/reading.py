@@ -25,6 +25,7 @@ from roicli.pipeline.features import (
 from roicli.pipeline.inputs import (
     InputOptions,
     check_one_stdin,
+    open_levels,
     open_rois,
     place_rois,
 )
@@ -166,7 +167,8 @@ def _place(
     if pyramid is None:
         return PlacedRois(table, None, (), None)
     places = [level.place for level in pyramid.levels]
-    return place_rois(table, pyramid.images, places, cast("InputOptions", options))
+    levels = open_levels(options.get("level_from"))
+    return place_rois(table, pyramid.images, places, cast("InputOptions", options), levels)
 
 
 def _describe_maps(
