@@ -34,7 +34,7 @@ from roicli.pipeline.roi_table import (
     read_roi_table,
 )
 from roicli.pipeline.rules import ROI_RULES, obey, parse_ignored
-from roicli.pipeline.validation import check_image_size, check_roi_shape
+from roicli.pipeline.validation import check_image_size, check_roi_shape, check_yolo
 from roicli.storage.address import Address, parse_address
 from roicli.storage.file_state import FileState, check_unchanged
 from roicli.storage.limits import check_memory
@@ -174,6 +174,7 @@ def _finish(
     try:
         check_roi_shape(stored, images)
         normalized_to = check_image_size(options.get("normalized", False), image_size)
+        check_yolo(stored, images, roi_format, normalized_to)
         table = read_roi_table(stored, roi_format, normalized_to)
     finally:
         stored.close()

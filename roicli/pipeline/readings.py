@@ -53,8 +53,8 @@ STRIDES_TRIED = tuple(2**power for power in range(8))
 SWAPPED = [1, 0, 3, 2]
 SWAPPED_ROIS = "save RoIs as batch_index, x1, y1, x2, y2 (TensorFlow has y1, x1, y2, x2)"
 SWAPPED_MAPS = (
-    "features.transpose(0, 1, 3, 2), where the maps are (N, C, W, H), as MATLAB, Julia and R write "
-    "arrays"
+    "save features.transpose(0, 1, 3, 2), where the maps are (N, C, W, H), as MATLAB, Julia and R "
+    "write arrays"
 )
 
 
@@ -72,16 +72,29 @@ def find_swapped_axes(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     if not rois.every(_fits_swapped):
         return
     height, width = (side / rois.places[0].spatial_scale for side in sizes[0])
-    advice = f"{SWAPPED_ROIS}; or {SWAPPED_MAPS}"
-    if any(place.is_reversed for place in rois.places):
-        advice = f"{SWAPPED_MAPS} (MATLAB wrote this file); or {SWAPPED_ROIS}"
     yield _draft(
         rois, rows,
         f"RoIs or maps look as if x and y were exchanged: the centres of {len(rows):,} RoIs are "
         f"outside the {width:g} x {height:g} px (width x height) that the map covers, and "
         f"exchanged all {rois.usable:,} are inside",
-        advice,
+        "; or ".join(_ways_to_exchange(rois)),
     )  # fmt: skip
+
+
+def _ways_to_exchange(rois: PlacedRois) -> list[str]:
+    """Of RoIs and of maps, in words; the more likely first."""
+    if any(place.is_reversed for place in rois.places):
+        return [f"{SWAPPED_MAPS} (MATLAB wrote this file)", SWAPPED_ROIS]
+    return [SWAPPED_ROIS, SWAPPED_MAPS]
+
+
+def find_exchanged(rois: PlacedRois) -> list[str]:
+    """In words, how x and y may have been exchanged, where all RoIs are inside then."""
+    square = all(place.map_size == (place.map_size or ())[::-1] for place in rois.places)
+    if square or not rois.every(_fits_swapped):
+        return []
+    first, second = _ways_to_exchange(rois)
+    return [f"with x and y exchanged all are inside: {first}", second]
 
 
 def _has_centre_outside(block: Block) -> Array:
@@ -332,10 +345,13 @@ def explain_first_column(rois: PlacedRois, rows: IntArray) -> str:
     if images is None or not np.all(is_image_number(table.batch, None)):
         return where
     low, high = table.batch.min(), table.batch.max()
+    bits = table.precision.mantissa_bits
+    if bits is not None and high >= 2.0 ** (bits + 1):
+        return where  # these are not the numbers that once were written
     if low >= 1 and high == images:
         return f"images seem to be numbered from 1 (one-based): subtract 1; {where}"
     if low >= images and len(np.unique(table.batch[:MANY_ROWS])) <= images:
-        return f"these look like ids of images, not their places in FEATURES; {where}"
+        return f"these look like ids: replace each by its image's place in FEATURES; {where}"
     return where
 
 
@@ -442,8 +458,8 @@ def _fitting_layouts(rois: PlacedRois, factor: float) -> list[str]:
     with_scale = f"with --spatial-scale {scale} " if scale else ""
     found = []
     if inside := _count_fitting(rois, factor, _exchanged, _map_cells):
-        words = [f"{with_scale}x and y exchanged put {inside}: {SWAPPED_ROIS}", SWAPPED_MAPS]
-        found += words[::-1] if any(place.is_reversed for place in rois.places) else words
+        first, second = _ways_to_exchange(rois)
+        found += [f"{with_scale}x and y exchanged put {inside}: {first}", second]
     shapes = [place.shape for place in rois.places if place.shape is not None]
     if len(shapes) == len(rois.places):
         cells = np.array([(width, height) for _, height, width, _ in shapes], np.float64)

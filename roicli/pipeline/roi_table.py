@@ -99,7 +99,8 @@ def read_roi_table(
             spacing = np.asarray(stored.precision.half_spacing(block[:, -4:]), np.float64)
             corners[part], off = to_corners(numbers[part], spacing, roi_format, normalized_to)
             error[part] = off.max(axis=1, initial=0.0)
-    name = getattr(stored, "image_column", "batch_index") if width == 5 else None
+    columns = getattr(stored, "columns", None)  # of a text with a header
+    name = None if width == 4 else "batch_index" if columns is None else columns.image_name
     return RoiTable(
         stored.name, stored.precision, roi_format, normalized_to, name,
         batch, numbers, corners, error,

@@ -154,9 +154,11 @@ def find_wholly_outside(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     is_error = most and len(rois) >= FEWEST_OUTSIDE
     if len(rows) == 0 or (len(rows) <= tolerated * len(rois) and not is_error):
         return
-    fitting = readings.find_fitting(rois) if most else ()
-    outside = "outside the map RoI Align reads zeros or the border, RoI Pool nothing"
-    advice = "; or ".join(fitting) or f"is --spatial-scale right? {outside.capitalize()}"
+    fitting = readings.find_fitting(rois) if most else readings.find_exchanged(rois)
+    advice = "; or ".join(fitting) or (
+        "is --spatial-scale right? Outside the map RoI Align reads zeros or the border, RoI Pool "
+        "nothing"
+    )
     yield Draft(
         len(rows), rows,
         f"{len(rows):,} of {len(rois):,} RoIs lie wholly outside the {covered(rois, rows[0])} that "
@@ -200,9 +202,7 @@ def _find_lost_images(rois: PlacedRois) -> Iterator[Draft]:
     last = 2.0 ** (table.precision.mantissa_bits + 1)
     if rois.images is not None and rois.images - 1 <= last:
         return
-    rows = rois.rows(
-        lambda block: is_image_number(block.batch, rois.images) & (block.batch >= last)
-    )
+    rows = rois.rows(lambda block: is_image_number(block.batch, None) & (block.batch >= last))
     if len(rows):
         yield Draft(
             len(rows), rows,
@@ -217,12 +217,12 @@ def _find_lost_images(rois: PlacedRois) -> Iterator[Draft]:
 
 # In the order in which a command tells the first of them.
 ROI_RULES: tuple[RoiRule, ...] = (
+    RoiRule("R13", "dtype loses coordinates", "warning", "rois", find_lost_image,
+            limit="max_coordinate_error", tolerated=LEAST_LOST_PX),
     RoiRule("R11", "batch index last", "error", "maps", readings.find_batch_index_last,
             is_guess=True),
     RoiRule("R03", "batch index", "error", "rois", find_bad_batch_index),
     RoiRule("R02", "not finite", "error", "rois", find_not_finite),
-    RoiRule("R13", "dtype loses coordinates", "warning", "rois", find_lost_image,
-            limit="max_coordinate_error", tolerated=LEAST_LOST_PX),
     RoiRule("R08", "normalized", "error", "maps", readings.find_normalized, is_guess=True),
     RoiRule("R04", "crossed corners", "error", "rois", find_crossed_corners),
     RoiRule("R05", "wholly outside", "warning", "maps", find_wholly_outside, limit="max_outside"),

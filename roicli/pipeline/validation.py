@@ -6,6 +6,7 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import AlignSpec, FloatArray, IntArray, RoIs, Size
+from roicli.core.vocabulary import RoiFormat
 from roicli.operators.geometry import align_boxes, sampling_counts
 from roicli.storage.stored_array import StoredArray
 
@@ -61,6 +62,24 @@ def _explain_roi_shape(shape: tuple[int, ...]) -> tuple[str, str]:
         )
         return remark, "save the five that are meant, or a .csv with a header that names them"
     return "", "save one row a RoI"
+
+
+def check_yolo(
+    stored: StoredArray, images: int | None, roi_format: RoiFormat, normalized_to: Size | None
+) -> None:
+    """Raise InputError where a text may be a label file of YOLO's, which has no image's number.
+
+    Its lines are ``class cx cy w h``, normalized; with one image a class that is none is R03's.
+    """
+    # Of other formats the columns are those that this program documents.
+    is_text = getattr(stored, "columns", False) is None
+    looks_alike = roi_format == "cxcywh" and normalized_to is not None and stored.shape[1] == 5
+    if is_text and looks_alike and images not in (None, 1) and stored.shape[0] > 0:
+        raise InputError(
+            f"{stored.name}: has no header, and its first column may be the image's number or, as "
+            f"in label files of YOLO's, the class: there are {images} images",
+            "write batch_index,cx,cy,w,h or class,cx,cy,w,h above the numbers",
+        )
 
 
 def estimate_sampling_bytes(
