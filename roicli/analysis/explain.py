@@ -19,6 +19,7 @@ from roicli.analysis.explanation import (
     Sample,
     Span,
 )
+from roicli.core.exceptions import ParameterError
 from roicli.core.types import AlignSpec, Array, FloatArray, PoolSpec, RoIs
 from roicli.core.vocabulary import PixelModel
 from roicli.error_table.geometric import MODEL_OFFSET, quantize_errors
@@ -31,6 +32,9 @@ from roicli.operators.geometry import (
     quantize_rois,
     scale_to_cells,
 )
+
+# Sampling points or cells of one bin that are listed: those of the largest fixed ratio, 256 x 256.
+MAX_LISTED = 1 << 16
 
 
 def explain_align(
@@ -47,8 +51,18 @@ def explain_align(
     low = start + step + np.array(bin_index[::-1], corners.dtype) * size
     x_points, y_points = operator_points(corners, spec)
     y, x = y_points[bin_index[0]], x_points[bin_index[1]]
-    samples = _interpolate(channel_map, y, x, float(step))
-    grid = np.array([sample.value for sample in samples], corners.dtype).reshape(len(y), len(x))
+    if len(y) * len(x) > MAX_LISTED:
+        raise ParameterError(
+            f"bin {bin_index[0]},{bin_index[1]} has {len(y):,} x {len(x):,} sampling points, "
+            f"expected at most {MAX_LISTED:,} to explain one by one",
+            "give --sampling-ratio 2 or a larger --output-size, or check coordinates and scale",
+        )
+    # A map may hold NaN and infinities, and its numbers may be near the largest.
+    with np.errstate(invalid="ignore", over="ignore"):
+        samples = _interpolate(channel_map, y, x, float(step))
+        grid = np.array([sample.value for sample in samples], corners.dtype)
+        grid = grid.reshape(len(y), len(x))
+        mean, greatest = _mean(grid, spec), _greatest(grid)
     box = np.concatenate([start, start + extent])
     return AlignedBin(
         spec.sampling_ratio, spec.aligned, spec.mode, spec.sampling_grid,
@@ -56,7 +70,7 @@ def explain_align(
         (float(extent[1]), float(extent[0])), (float(size[1]), float(size[0])),
         _edges(np.concatenate([low, low + size])),
         _touched(low[1], size[1], spec), _touched(low[0], size[0], spec),
-        (len(y), len(x)), samples, _mean(grid, spec), _greatest(samples),
+        (len(y), len(x)), samples, mean, greatest,
     )  # fmt: skip
 
 
@@ -115,8 +129,9 @@ def _mean(grid: FloatArray, spec: AlignSpec) -> float:
     return float(total / grid.dtype.type(max(grid.size, 1)))
 
 
-def _greatest(samples: tuple[Sample, ...]) -> float:
-    return max((sample.value for sample in samples), default=0.0)
+def _greatest(grid: FloatArray) -> float:
+    """The greatest of a bin's samples, NaN where one of them is; 0 without samples."""
+    return float(grid.max()) if grid.size else 0.0
 
 
 def explain_pool(
@@ -133,6 +148,12 @@ def explain_pool(
         for axis, cells, number in zip((y_axis, x_axis), channel_map.shape, bin_index, strict=True)
     )
     window = channel_map[slice(*rows), slice(*columns)]
+    if window.size > MAX_LISTED:
+        raise ParameterError(
+            f"bin {bin_index[0]},{bin_index[1]} of RoI Pool has {window.shape[0]:,} x "
+            f"{window.shape[1]:,} cells, expected at most {MAX_LISTED:,} to explain one by one",
+            "give a larger --output-size, or check coordinates and scale",
+        )
     at = np.unravel_index(int(np.argmax(window)), window.shape) if window.size else None
     errors = quantize_errors(rois, spec, model, None, channel_map.dtype)
     region = [float(axis.region_start[0]) for axis in axes]

@@ -146,6 +146,28 @@ def test_a_corrupted_operator_is_caught(name, provider, harm, monkeypatch, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", CALLS)
+def test_a_nan_that_is_lost_is_caught(name, provider, monkeypatch):
+    """What ONNX Runtime's MaxRoiPool and MaxPool do to a NaN and to -infinity."""
+    features = IMAGES.copy()
+    features[:, :, 5, 5:8], features[:, 3] = np.nan, -np.inf
+
+    def lose(out, corners, runner):
+        out[np.isnan(out)] = np.finfo(np.float32).min
+
+    def clamp(out, corners, runner):
+        np.maximum(out, np.finfo(np.float32).min, out=out)
+
+    right = call(name, provider, features).verification
+    assert right.left_out == 0
+    assert right.values > 0
+    for harm, found in ((lose, "expected nan"), (clamp, "expected -inf")):
+        with monkeypatch.context() as patch:
+            corrupt(patch, harm)
+            with pytest.raises(VerificationError, match=found):
+                call(name, provider, features)
+
+
 def test_the_line_names_the_element_and_its_numbers(monkeypatch):
     def harm(out, corners, runner):
         out[corners[:, 0] == CORNERS[23, 0], 13, 4, 6] = 12.5

@@ -21,6 +21,7 @@ from roicli.analysis.compare.difference import Block, GroupDifference, Tolerance
 from roicli.analysis.compare.magnitudes import HistogramBin
 from roicli.analysis.compare.ulp import shared_float_type
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.core.vocabulary import ComparedStatistic
 from roicli.storage.address import STDIN, parse_address
@@ -165,7 +166,9 @@ def compare_provenance(
     """The attributes in which two files differ, or None unless both have some."""
     if not a or not b:
         return None
-    plain_a, plain_b = ({key: _plain(value) for key, value in side.items()} for side in (a, b))
+    plain_a, plain_b = (
+        {foreign(key): _plain(value) for key, value in side.items()} for side in (a, b)
+    )
     names = [*plain_a, *(name for name in plain_b if name not in plain_a)]
     return tuple(
         ProvenanceDifference(name, plain_a.get(name), plain_b.get(name))
@@ -176,17 +179,17 @@ def compare_provenance(
 
 def _plain(value: Any) -> Any:
     """An HDF5 attribute as JSON can hold it."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+    if isinstance(value, bytes | str):
+        return foreign(value)
     if isinstance(value, np.ndarray | np.generic):
         found = value.tolist()
         # Numbers that Python has no type for, like long doubles, stay what they are.
-        return str(found) if isinstance(found, np.generic) else _plain(found)
+        return foreign(str(found)) if isinstance(found, np.generic) else _plain(found)
     if isinstance(value, list):
         return [_plain(part) for part in value]
-    if isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    return str(value)
+    return foreign(str(value))
 
 
 def open_stored_result(argument: ResultArgument, name: str) -> StoredArray:
