@@ -30,6 +30,7 @@ from roicli.core.types import Array, IntArray
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import InputOptions, Inputs, open_inputs
 from roicli.pipeline.settings import check_known
+from roicli.storage.opening import inputs_unchanged
 from roicli.storage.permission import external_files
 from roicli.storage.stored_array import Precision, StoredArray
 
@@ -206,6 +207,7 @@ def _describe_groups(shape: Sequence[int], channels: int) -> str | None:
     )
 
 
+@inputs_unchanged()
 def diagnose(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
