@@ -24,7 +24,7 @@ from roicli.features import FeatureArgument, resolve_addresses
 from roicli.opened_run import Run, open_run, silent
 from roicli.parsing import parse_names
 from roicli.parts import split_rows
-from roicli.running import Result, check_outputs, no_progress, write_errors
+from roicli.running import Result, check_outputs, no_progress, open_errors_file, write_errors
 from roicli.settings import Note
 from roicli.shard_run import check_whole
 from roicli.storage.address import Address, parse_address, path_from_root
@@ -120,9 +120,10 @@ def _run_operator(
     ]
     verified = _run_tasks(cluster, run, tasks, blocks, whole.row_bytes, options)
     run.inputs.check_unchanged()
-    result.publish(blocks)
     table = run.error_table()
-    write_errors(table, whole.parameters, options)
+    with open_errors_file(options) as errors_file:
+        errors_file.write(table, whole.parameters)
+        result.publish(blocks, errors_file.check)
     verification = join_verifications(verified) if verified else None
     if verification:
         options.get("note", silent)(str(verification))

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: every way out goes through every ``finally``."""
+"""SIGTERM, SIGHUP and Ctrl-C: every way out goes through every ``finally``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED = 130
+# Signals that end the run without a word, with their exit codes: 128 and the number.
+ENDING = {
+    getattr(signal, name): 128 + getattr(signal, name)
+    for name in ("SIGTERM", "SIGHUP")
+    if hasattr(signal, name)  # Windows has no terminal that hangs up
+}
+HEEDED = (*ENDING, signal.SIGINT)
 
 _received: list[int] = []
 
@@ -25,8 +32,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 def check_signals() -> None:
     """Leave now if a signal came while an extension could not pass the exception on."""
-    if signal.SIGTERM in _received:
-        raise SystemExit(TERMINATED)
+    for number, code in ENDING.items():
+        if number in _received:
+            raise SystemExit(code)
     if _received:
         raise KeyboardInterrupt
 
@@ -43,8 +51,8 @@ def heeding_signals() -> Iterator[None]:
 
 
 def install_signal_handlers() -> None:
-    """SIGTERM and Ctrl-C end the run as an exception would."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    """They end the run as an exception would; one that is ignored, as under nohup, stays so."""
+    for number in HEEDED:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _leave)
     sys.unraisablehook = _skip_signals
@@ -52,7 +60,7 @@ def install_signal_handlers() -> None:
 
 def ignore_signals() -> None:
     """All is done; a signal from now on changes nothing."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in HEEDED:
         signal.signal(number, signal.SIG_IGN)
 
 

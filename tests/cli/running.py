@@ -58,13 +58,20 @@ def succeed(*args: str, stdin: bytes = b"", **environment: Any) -> Outcome:
     return outcome
 
 
+def heed_signals() -> None:
+    """A shell starts its background jobs with SIGINT ignored, nohup with SIGHUP; children inherit
+    that.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
     """A roicli process of its own, with pipes on stdout and stderr."""
-    # A shell starts its background jobs with SIGINT ignored, and children inherit that.
     settings = {
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
-        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        "preexec_fn": heed_signals,
         **options,
     }
     return subprocess.Popen([sys.executable, "-m", "roicli", *args], **settings)

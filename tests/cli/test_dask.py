@@ -15,7 +15,7 @@ import roicli
 from roicli import cluster_run, whole_result
 from roicli.cluster import connection, scheduling
 from roicli.cluster.connection import parse_local
-from roicli.exceptions import ParameterError
+from roicli.exceptions import OutputError, ParameterError
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run, save, succeed
 from tests.cli.test_merge import read_all
@@ -171,6 +171,26 @@ def test_force_replaces_a_virtual_result_and_its_parts(
     os.unlink("o.h5")
     refuse(*arguments, words=("o.h5.parts", "exists already"))
     assert sorted(os.listdir(".")) == [FEATURES, "o.h5.parts", "one.h5", ROIS]
+
+
+@pytest.mark.parametrize("output", ["o.h5", "o.npy", "o.zarr"])
+@pytest.mark.parametrize("taken", ["result", "table"])
+def test_of_a_run_that_is_refused_nothing_appears(
+    dask: tuple[str, str], inputs: Arrays, output: str, taken: str
+) -> None:
+    """The one or the other name is taken while the run goes on."""
+    if output == "o.zarr":
+        pytest.importorskip("zarr", reason="the extra roicli[zarr] is not installed")
+    name = {"result": output, "table": "e.csv"}[taken]
+
+    def take(done: int, total: int, size: int) -> None:
+        Path(name).write_text("another program's")
+
+    options: Any = {"spatial_scale": 0.25, "errors_out": "e.csv", "dask": dask[1]}
+    with pytest.raises(OutputError, match=f"{name}: another run wrote it meanwhile"):
+        roicli.align(FEATURES, ROIS, output, **options, progress=take)
+    assert sorted(os.listdir(".")) == sorted([FEATURES, name, ROIS])
+    assert Path(name).read_text() == "another program's"
 
 
 def wait_for_tasks() -> None:
