@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 import roicli
-from roicli.cluster.connection import connect
-from roicli.cluster.outcome import Success
-from roicli.cluster.scheduling import run_tasks
+from roicli.pipeline.cluster.connection import connect
+from roicli.pipeline.cluster.outcome import Success
+from roicli.pipeline.cluster.scheduling import run_tasks
 from tests.faults.cluster import Processes
 from tests.faults.kill_workers import make_inputs
 
@@ -106,7 +106,7 @@ def measure_tasks(count: int) -> None:
 
 def measure_parts(folder: Path, count: int) -> None:
     """A run of ``count`` blocks of one RoI each: what a part costs besides its work."""
-    from roicli import whole_result
+    from roicli.pipeline.cluster import result as whole_result
 
     rng = np.random.default_rng(0)
     np.save(folder / "maps.npy", rng.normal(size=(count, 4, 8, 8)).astype(np.float32))

@@ -21,10 +21,10 @@ from cuda_checks import check_parity, check_placement
 from cuda_loads import Loads, make_loads
 from cuda_timing import describe_windows, measure_copies, measure_memory, time_load
 
-from roicli.cuda_setup import probe_cuda
-from roicli.devices import Device
-from roicli.onnx_runtime import ort
-from roicli.provenance import utc_now
+from roicli.pipeline.provenance import utc_now
+from roicli.runtime.cuda_probe import probe_cuda
+from roicli.runtime.devices import Device
+from roicli.runtime.onnx_runtime import ort
 
 BUDGET_S = 420
 Section = Callable[[], list[str]]

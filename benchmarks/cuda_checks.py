@@ -12,18 +12,19 @@ from typing import get_args
 import numpy as np
 from cuda_loads import Loads
 
-from roicli import graphs, window_runner
-from roicli.columns import VALUE_COLUMNS
-from roicli.datatypes import AlignSpec, Array, OperatorSpec, PoolSpec
-from roicli.devices import HOST, Device
-from roicli.engine import Engine
-from roicli.features import open_pyramid
-from roicli.onnx_runtime import ort
-from roicli.pipeline import ValueMeasurer, run_operator
-from roicli.runtime import build_runner
+from roicli.core.types import AlignSpec, Array, OperatorSpec, PoolSpec
+from roicli.core.vocabulary import Partition, Quantization
+from roicli.error_table.columns import VALUE_COLUMNS
+from roicli.operators import graphs
+from roicli.operators.pool_windows import find_windows
+from roicli.pipeline.features import open_pyramid
+from roicli.pipeline.stream import ValueMeasurer, run_operator
+from roicli.runtime import pool_runner as window_runner
+from roicli.runtime.devices import HOST, Device
+from roicli.runtime.engine import Engine
+from roicli.runtime.onnx_runtime import ort
+from roicli.runtime.runners import build_runner
 from roicli.storage.result_file import MemoryWriter
-from roicli.vocabulary import Partition, Quantization
-from roicli.windows import find_windows
 
 ALIGN_LIMIT = 1e-5  # of the map's range
 

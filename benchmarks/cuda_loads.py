@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 from loads import SCALE, Load, make_map, make_rois
 
-from roicli.datatypes import Array, RoIs
+from roicli.core.types import Array, RoIs
 
 SAMPLE_DATA = Path(__file__).parents[1] / "sample_data"
 IMAGES = 2

@@ -11,14 +11,14 @@ from importlib.util import find_spec
 import numpy as np
 from loads import SCALE, Load
 
-from roicli import graphs
-from roicli.datatypes import AlignSpec, Array, OperatorSpec, PoolSpec
-from roicli.devices import Device
-from roicli.host_memory import allocate_block
-from roicli.placed_map import MapPlacer
-from roicli.runtime import build_runner
-from roicli.sessions import Session
-from roicli.windows import find_windows, group_windows
+from roicli.core.types import AlignSpec, Array, OperatorSpec, PoolSpec
+from roicli.operators import graphs
+from roicli.operators.pool_windows import find_windows, group_windows
+from roicli.runtime.device_map import MapPlacer
+from roicli.runtime.devices import Device
+from roicli.runtime.host_memory import allocate_block
+from roicli.runtime.runners import build_runner
+from roicli.runtime.session import Session
 
 Compute = Callable[[], object]
 SINGLE = np.dtype(np.float32)

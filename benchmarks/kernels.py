@@ -8,8 +8,8 @@ import onnx
 import onnxruntime as ort
 from loads import SCALE, Load
 
-from roicli.datatypes import AlignSpec, OperatorSpec, PoolSpec
-from roicli.runtime import build_runner
+from roicli.core.types import AlignSpec, OperatorSpec, PoolSpec
+from roicli.runtime.runners import build_runner
 
 Compute = Callable[[], object]
 OPERATORS: dict[str, OperatorSpec] = {

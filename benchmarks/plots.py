@@ -8,7 +8,7 @@ import matplotlib as mpl
 from kernels import plain_onnxruntime, roicli_runner
 from loads import SCALE, Load, make_map, make_rois
 
-from roicli.datatypes import AlignSpec, OperatorSpec, PoolSpec
+from roicli.core.types import AlignSpec, OperatorSpec, PoolSpec
 
 mpl.use("svg")
 from matplotlib import pyplot as plt

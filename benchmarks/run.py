@@ -20,7 +20,7 @@ from loads import Load, make_loads, make_stream
 from plain_script import run_plain
 from plots import draw_growth
 
-from roicli.providers import usable_cores
+from roicli.runtime.providers import usable_cores
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAUSE_S = 0.05  # ONNX Runtime's threads spin on after a run and would slow whoever comes next
@@ -113,7 +113,7 @@ def warm_calls(
 def time_stream(folder: Path, runs: int) -> list[str]:
     """64 images of 1000 RoIs, 3.2 GB of result: the whole run against its stages alone."""
     import roicli
-    from roicli.stage_times import StageTimes
+    from roicli.pipeline.stage_times import StageTimes
 
     features, rois = make_stream(folder)
     shuffled = folder / "shuffled.npy"

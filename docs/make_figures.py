@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import roicli
-from roicli.report.explanation_text import print_markdown
+from roicli.render.explain import print_markdown
 
 ROOT = Path(__file__).parents[1]
 FIGURES = Path("docs", "figures")

@@ -18,7 +18,7 @@ import roicli
 with atheris.instrument_imports(include=["roicli"]):
     # Commands import what they need when they run; here all of it is to be seen.
     for module in pkgutil.walk_packages(roicli.__path__, "roicli."):
-        if not module.name.startswith(("roicli.native", "roicli.__main__")):
+        if not module.name.startswith(("roicli.runtime.native", "roicli.__main__")):
             importlib.import_module(module.name)
     from fuzz.execution import execute, make_folder
     from fuzz.targets import TARGETS, Target

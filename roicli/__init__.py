@@ -9,19 +9,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from roicli.version import __version__
+from roicli.core.version import __version__
 
 if TYPE_CHECKING:
+    from roicli.analysis.bench import bench
+    from roicli.analysis.check.records import CheckReport
+    from roicli.analysis.check.run import check
+    from roicli.analysis.compare.run import Comparison, compare
+    from roicli.analysis.diagnose.run import Diagnosis, diagnose
+    from roicli.analysis.explanation import Explanation
+    from roicli.analysis.inspect_file import inspect
+    from roicli.analysis.picture import Picture
+    from roicli.analysis.sweep import Sweep, sweep
     from roicli.api import align, errors, export, pool
-    from roicli.benchmark import bench
-    from roicli.checking.records import CheckReport
-    from roicli.checking.run import check
-    from roicli.comparison import Comparison, compare
-    from roicli.datatypes import AlignSpec, PoolSpec
-    from roicli.diagnosis import Diagnosis, diagnose
-    from roicli.drawing import Picture
-    from roicli.error_table import ErrorTable, summarize
-    from roicli.exceptions import (
+    from roicli.core.exceptions import (
         InputError,
         OutputError,
         ParameterError,
@@ -29,52 +30,51 @@ if TYPE_CHECKING:
         RoicliError,
         VerificationError,
     )
-    from roicli.explanation import Explanation
-    from roicli.inspect_file import inspect
-    from roicli.looking import draw, explain, write_report
-    from roicli.merging import Merged, merge
-    from roicli.presets import PRESETS
-    from roicli.providers import describe_providers
-    from roicli.running import Result
-    from roicli.sampling_sweep import Sweep, sweep
-    from roicli.verification import Verification
+    from roicli.core.types import AlignSpec, PoolSpec
+    from roicli.error_table.table import ErrorTable, summarize
+    from roicli.operators.libraries import PRESETS
+    from roicli.pipeline.execute import Result
+    from roicli.pipeline.merging import Merged, merge
+    from roicli.pipeline.verify import Verification
+    from roicli.render.looking import draw, explain, write_report
+    from roicli.runtime.providers import describe_providers
 
 _HOME = {
     "align": "api",
     "pool": "api",
     "errors": "api",
     "export": "api",
-    "bench": "benchmark",
-    "check": "checking.run",
-    "CheckReport": "checking.records",
-    "compare": "comparison",
-    "Comparison": "comparison",
-    "diagnose": "diagnosis",
-    "Diagnosis": "diagnosis",
-    "sweep": "sampling_sweep",
-    "Sweep": "sampling_sweep",
-    "inspect": "inspect_file",
-    "merge": "merging",
-    "Merged": "merging",
-    "explain": "looking",
-    "Explanation": "explanation",
-    "draw": "looking",
-    "Picture": "drawing",
-    "write_report": "looking",
-    "Result": "running",
-    "AlignSpec": "datatypes",
-    "PoolSpec": "datatypes",
-    "ErrorTable": "error_table",
-    "summarize": "error_table",
-    "describe_providers": "providers",
-    "PRESETS": "presets",
-    "RoicliError": "exceptions",
-    "ParameterError": "exceptions",
-    "InputError": "exceptions",
-    "OutputError": "exceptions",
-    "ProviderError": "exceptions",
-    "VerificationError": "exceptions",
-    "Verification": "verification",
+    "bench": "analysis.bench",
+    "check": "analysis.check.run",
+    "CheckReport": "analysis.check.records",
+    "compare": "analysis.compare.run",
+    "Comparison": "analysis.compare.run",
+    "diagnose": "analysis.diagnose.run",
+    "Diagnosis": "analysis.diagnose.run",
+    "sweep": "analysis.sweep",
+    "Sweep": "analysis.sweep",
+    "inspect": "analysis.inspect_file",
+    "merge": "pipeline.merging",
+    "Merged": "pipeline.merging",
+    "explain": "render.looking",
+    "Explanation": "analysis.explanation",
+    "draw": "render.looking",
+    "Picture": "analysis.picture",
+    "write_report": "render.looking",
+    "Result": "pipeline.execute",
+    "AlignSpec": "core.types",
+    "PoolSpec": "core.types",
+    "ErrorTable": "error_table.table",
+    "summarize": "error_table.table",
+    "describe_providers": "runtime.providers",
+    "PRESETS": "operators.libraries",
+    "RoicliError": "core.exceptions",
+    "ParameterError": "core.exceptions",
+    "InputError": "core.exceptions",
+    "OutputError": "core.exceptions",
+    "ProviderError": "core.exceptions",
+    "VerificationError": "core.exceptions",
+    "Verification": "pipeline.verify",
 }
 
 __all__ = [

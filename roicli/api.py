@@ -8,12 +8,14 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from roicli import provenance
-from roicli.datatypes import Array, OperatorSpec, Size
-from roicli.exceptions import ParameterError
-from roicli.features import FeatureArgument, resolve_addresses
-from roicli.inputs import open_inputs
-from roicli.opened_run import (
+from roicli.core.exceptions import ParameterError
+from roicli.core.types import Array, OperatorSpec, Size
+from roicli.core.vocabulary import Operator
+from roicli.pipeline import provenance
+from roicli.pipeline.execute import Result, check_outputs, no_progress, run_and_write, write_errors
+from roicli.pipeline.features import FeatureArgument, resolve_addresses
+from roicli.pipeline.inputs import open_inputs
+from roicli.pipeline.run import (
     Run,
     build_error_table,
     build_value_measurers,
@@ -21,9 +23,7 @@ from roicli.opened_run import (
     resolve_operator,
     silent,
 )
-from roicli.pipeline import run_operator
-from roicli.running import Result, check_outputs, no_progress, run_and_write, write_errors
-from roicli.settings import (
+from roicli.pipeline.settings import (
     AlignOptions,
     ErrorsOptions,
     ExportOptions,
@@ -31,12 +31,12 @@ from roicli.settings import (
     check_known,
     resolve_setting,
 )
+from roicli.pipeline.stream import run_operator
 from roicli.storage.address import as_local_path
 from roicli.storage.output import check_output, replace_atomically
 from roicli.storage.result_file import (
     NoWriter,
 )
-from roicli.vocabulary import Operator
 
 
 def default_output(features: FeatureArgument, operator: Operator) -> str:
@@ -87,7 +87,7 @@ def _run(run: Run, spec: OperatorSpec, output: str | None, options: RunOptions) 
     """All RoIs, or the block of them that ``shard`` names."""
     if options.get("shard") is None:
         return run_and_write(run, spec, output, options)
-    from roicli.shard_run import run_shard
+    from roicli.pipeline.shard_run import run_shard
 
     return run_shard(run, spec, output, options)
 
@@ -100,7 +100,7 @@ def _run_on_cluster(
     options: ErrorsOptions,
 ) -> Result:
     """The blocks of the RoIs on a cluster; its modules are imported only for that."""
-    from roicli.cluster_run import run_on_cluster
+    from roicli.pipeline.cluster.run import run_on_cluster
 
     return run_on_cluster(operator, features, rois, _as_text(output), options)
 
@@ -169,7 +169,7 @@ def export(
     check_known("export", options, ExportOptions)
     import onnx
 
-    from roicli.export_graphs import build_export_graph
+    from roicli.operators.export import build_export_graph
 
     path, note = os.fspath(output), options.get("note", silent)
     graph_file = str(options.get("graph") or "").partition("::")[0]

@@ -8,7 +8,7 @@ import pytest
 zarr = pytest.importorskip("zarr", reason="the extra roicli[zarr] is not installed")
 fsspec = pytest.importorskip("fsspec", reason="the extra roicli[zarr] is not installed")
 
-from roicli.exceptions import InputError  # noqa: E402
+from roicli.core.exceptions import InputError  # noqa: E402
 from roicli.storage.address import parse_address  # noqa: E402
 from roicli.storage.opening import open_array  # noqa: E402
 from roicli.storage.result_file import ResultFile, open_result  # noqa: E402

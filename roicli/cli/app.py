@@ -12,8 +12,8 @@ from typer.core import TyperCommand
 from typer.main import get_command
 
 from roicli.cli.boundary import Boundary
-from roicli.cli.startup import FastCommand
-from roicli.version import __version__
+from roicli.cli.fast_typer import FastCommand
+from roicli.core.version import __version__
 
 # Command to the module that has it, in the order of the help.
 COMMANDS = {
@@ -51,7 +51,9 @@ def _describe(
 
 
 def _function(name: str) -> Callable[..., None]:
-    found: Callable[..., None] = getattr(import_module(f"roicli.cli.{COMMANDS[name]}"), name)
+    found: Callable[..., None] = getattr(
+        import_module(f"roicli.cli.commands.{COMMANDS[name]}"), name
+    )
     return found
 
 

@@ -11,10 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from roicli.cli.console import open_closed_streams, print_line
+from roicli.cli.fast_typer import StartsFast
 from roicli.cli.limits import explain_limit, find_small_limit, spare_threads
 from roicli.cli.signals import INTERRUPTED, heeding_signals
-from roicli.cli.startup import StartsFast
-from roicli.exceptions import OutputError, RoicliError
+from roicli.core.exceptions import OutputError, RoicliError
 
 LIMIT_REACHED = 3
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

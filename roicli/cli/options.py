@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from roicli.vocabulary import (
+from roicli.core.vocabulary import (
     LevelRule,
     Mode,
     Partition,

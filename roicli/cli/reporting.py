@@ -12,12 +12,12 @@ import typer
 
 from roicli.cli.console import print_line
 from roicli.cli.signals import check_signals
-from roicli.vocabulary import TableFormat
+from roicli.core.vocabulary import TableFormat
 
 if TYPE_CHECKING:
-    from roicli.report.view import View
-    from roicli.running import Result
-    from roicli.thresholds import Threshold
+    from roicli.error_table.thresholds import Threshold
+    from roicli.pipeline.execute import Result
+    from roicli.render.view import View
 
 Note = Callable[[str], None]
 SHOWN_CULPRITS = 10
@@ -38,15 +38,15 @@ class TableOptions:
 
     def view(self) -> View:
         """Rows, sorting and columns, checked."""
-        from roicli.parsing import parse_names, parse_rows
-        from roicli.report.view import View
+        from roicli.core.parsing import parse_names, parse_rows
+        from roicli.render.view import View
 
         rows = parse_rows(self.rows)
         return View(rows, self.sort, parse_names(self.columns) if self.columns else ())
 
     def thresholds(self, with_values: bool) -> list[Threshold]:
         """Thresholds and columns, checked before anything runs."""
-        from roicli.columns import COLUMNS, GEOMETRIC_COLUMNS, check_column
+        from roicli.error_table.columns import COLUMNS, GEOMETRIC_COLUMNS, check_column
 
         found = self._parse_thresholds() if self.fail_over or self.fail_under else []
         columns = COLUMNS if with_values else GEOMETRIC_COLUMNS
@@ -55,7 +55,7 @@ class TableOptions:
         return found
 
     def _parse_thresholds(self) -> list[Threshold]:
-        from roicli.thresholds import parse_threshold
+        from roicli.error_table.thresholds import parse_threshold
 
         return [
             *(parse_threshold(text, "over") for text in self.fail_over),
@@ -73,15 +73,15 @@ def show_table(result: Result, options: TableOptions, to_stderr: bool) -> None:
     stream: TextIO = sys.stderr if to_stderr else sys.stdout
     parameters = dict(result.parameters)
     if options.format == "table":
-        from roicli.report.terminal import print_table
+        from roicli.render.terminal import print_table
 
         print_table(result.errors, parameters, options.view(), stream)
     elif options.format == "md":
-        from roicli.report.terminal import print_markdown
+        from roicli.render.terminal import print_markdown
 
         print_markdown(result.errors, parameters, options.view(), stream)
     else:
-        from roicli.report.records import write_table
+        from roicli.error_table.writers import write_table
 
         write_table(result.errors, parameters, options.format, stream)
     stream.flush()
@@ -95,7 +95,7 @@ def finish(
         show_table(result, options, to_stderr)
     if not thresholds:
         return
-    from roicli.thresholds import check_thresholds
+    from roicli.error_table.thresholds import check_thresholds
 
     crossings = check_thresholds(result.errors, thresholds)
     for crossing in crossings:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from roicli.vocabulary import Compression, Provider, ResultDtype
+from roicli.core.vocabulary import Compression, Provider, ResultDtype
 
 WRITING, RUNNING = "Writing the result", "Running"
 

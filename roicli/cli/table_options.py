@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from roicli.vocabulary import TableFormat
+from roicli.core.vocabulary import TableFormat
 
 TABLE = "Error table"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from roicli.exceptions import InputError
+from roicli.core.exceptions import InputError
 
 FileFormat = Literal["npy", "hdf5", "zarr", "csv", "tsv"]
 

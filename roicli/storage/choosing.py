@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from roicli.exceptions import InputError
+from roicli.core.exceptions import InputError
 from roicli.storage.address import Address
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from roicli.datatypes import Array
-from roicli.exceptions import InputError
+from roicli.core.exceptions import InputError
+from roicli.core.types import Array
 from roicli.storage.stored_array import BFLOAT16_NAME
 
 BLOCK_BYTES = 16 << 20
@@ -44,7 +44,7 @@ class StoredDataset:
             except OSError as error:
                 raise InputError(f"{self.address}: cannot be read: {error}") from error
             if self.dtype == BFLOAT16_NAME and block.dtype.kind == "V":
-                from roicli.storage.npy import widen_bfloat16
+                from roicli.storage.formats.npy import widen_bfloat16
 
                 block = widen_bfloat16(block)
             yield block

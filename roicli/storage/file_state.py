@@ -6,7 +6,7 @@ import os
 import stat
 from typing import NamedTuple
 
-from roicli.exceptions import InputError
+from roicli.core.exceptions import InputError
 from roicli.storage.address import is_url, names_a_store
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from roicli.datatypes import FloatType
+from roicli.core.types import FloatType
 from roicli.storage.direct_write import DirectWriter
 from roicli.storage.part_file import PartFile
 from roicli.storage.row_file import RowFile
@@ -70,7 +70,7 @@ def write_npy_header(stream: object, shape: tuple[int, ...], dtype: FloatType) -
 
 def lay_out_hdf5(part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> Layout:
     """Write an HDF5 file whose features are allocated and not filled."""
-    from roicli.storage.hdf5.result import create_contiguous
+    from roicli.storage.formats.hdf5.result import create_contiguous
 
     offset = create_contiguous(part.path, shape, dtype)
     rows = count_bytes(shape, dtype)

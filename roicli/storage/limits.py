@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from roicli.exceptions import InputError
+from roicli.core.exceptions import InputError
 
 
 def available_bytes() -> int:

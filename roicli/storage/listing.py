@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from roicli.datatypes import Array
-from roicli.exceptions import InputError
+from roicli.core.exceptions import InputError
+from roicli.core.types import Array
 from roicli.storage.address import Address
 from roicli.storage.contents import FileContents, StoredDataset, is_numeric
 from roicli.storage.opening import DEFAULT_COORDINATES
@@ -24,12 +24,12 @@ def open_contents(address: Address) -> Iterator[FileContents]:
     """
     file_format = address.file_format()
     if file_format == "hdf5":
-        from roicli.storage.hdf5.contents import open_hdf5_contents
+        from roicli.storage.formats.hdf5.contents import open_hdf5_contents
 
         with open_hdf5_contents(address) as contents:
             yield contents
     elif file_format == "zarr":
-        from roicli.storage.zarr.contents import describe_zarr
+        from roicli.storage.formats.zarr.contents import describe_zarr
 
         yield describe_zarr(address)
     elif address.dataset is not None:
@@ -41,7 +41,7 @@ def open_contents(address: Address) -> Iterator[FileContents]:
 
 
 def _describe_npy(path: str) -> FileContents:
-    from roicli.storage.npy import OPAQUE_BFLOAT16, map_npy
+    from roicli.storage.formats.npy import OPAQUE_BFLOAT16, map_npy
 
     mapped = map_npy(path)
     opaque = mapped.dtype == OPAQUE_BFLOAT16
@@ -55,7 +55,7 @@ def _describe_npy(path: str) -> FileContents:
 
 
 def _describe_text(path: str, file_format: str) -> FileContents:
-    from roicli.storage.text import open_text
+    from roicli.storage.formats.text import open_text
 
     stored = open_text(path, "," if file_format == "csv" else "\t", DEFAULT_COORDINATES)
     values = stored.read_all()
@@ -70,6 +70,6 @@ class _MappedAnew:
         self.shape, self.dtype, self._path = mapped.shape, mapped.dtype, path
 
     def __getitem__(self, place: Any) -> Array:
-        from roicli.storage.npy import load_checked
+        from roicli.storage.formats.npy import load_checked
 
         return np.array(load_checked(self._path, self._path, mmap_mode="r")[place])

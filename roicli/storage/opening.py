@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import BinaryIO, Literal
 
-from roicli.exceptions import InputError
+from roicli.core.exceptions import InputError
 from roicli.storage.address import Address
 from roicli.storage.limits import available_bytes
 from roicli.storage.stored_array import StoredArray
@@ -48,13 +48,13 @@ def open_array(
         return _open_stdin(address, role, coordinate_names)
     file_format = address.file_format()
     if file_format == "hdf5":
-        from roicli.storage.hdf5.opening import open_hdf5
+        from roicli.storage.formats.hdf5.opening import open_hdf5
 
         return open_hdf5(
             address, lambda shape: fits(role, shape), WANTED[role], PREFERRED.get(role)
         )
     if file_format == "zarr":
-        from roicli.storage.zarr.array import open_zarr
+        from roicli.storage.formats.zarr.array import open_zarr
 
         return open_zarr(
             address, lambda shape: fits(role, shape), WANTED[role], PREFERRED.get(role)
@@ -62,12 +62,12 @@ def open_array(
     if address.dataset is not None:
         raise InputError(f"{address}: only HDF5 and Zarr hold datasets", f"write {address.path}")
     if file_format == "npy":
-        from roicli.storage.npy import open_npy
+        from roicli.storage.formats.npy import open_npy
 
         return open_npy(address.path)
     if role in ("features", "result"):
         raise InputError(f"{address}: features are read from .npy, .h5 and .zarr, not from text")
-    from roicli.storage.text import open_text
+    from roicli.storage.formats.text import open_text
 
     return open_text(address.path, "," if file_format == "csv" else "\t", coordinate_names)
 
@@ -91,11 +91,11 @@ def _open_stdin(address: Address, role: Role, coordinate_names: Sequence[str]) -
     data = _read_bounded(sys.stdin.buffer) if sys.stdin else b""  # None where a shell closed it
     if not data:
         raise InputError("stdin: is empty, expected an .npy or HDF5 file")
-    from roicli.storage import npy
+    from roicli.storage.formats import npy
 
     if data.startswith(npy.MAGIC):
         return npy.parse_npy(data, str(address))
-    from roicli.storage.hdf5 import opening as hdf5
+    from roicli.storage.formats.hdf5 import opening as hdf5
 
     if data.startswith(hdf5.MAGIC):
         return hdf5.parse_hdf5(

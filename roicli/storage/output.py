@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from roicli.datatypes import Array
-from roicli.exceptions import OutputError
+from roicli.core.exceptions import OutputError
+from roicli.core.types import Array
 from roicli.storage.part_file import PartFile
 
 # Gives (start, stop) the rows of a table that goes beside the features.

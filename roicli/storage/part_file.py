@@ -13,7 +13,7 @@ import os
 import stat
 from typing import Final
 
-from roicli.exceptions import OutputError
+from roicli.core.exceptions import OutputError
 from roicli.storage.renaming import rename_to_new
 
 ENDING = ".roicli-part"

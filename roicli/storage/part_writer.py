@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.datatypes import Array, FloatArray, IntArray
+from roicli.core.types import Array, FloatArray, IntArray
 from roicli.storage.output import RowSource
 from roicli.storage.result_file import ResultWriter
 from roicli.storage.row_file import as_bytes, narrow

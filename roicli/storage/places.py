@@ -16,6 +16,6 @@ def check_place(path: str, taken: Iterable[str], force: bool) -> None:
     if not names_a_store(path):
         check_output(path, taken, force, tuple(OUTPUT_FORMATS))
         return
-    from roicli.storage.zarr import publishing
+    from roicli.storage.formats.zarr import publishing
 
     publishing.check_place(path, taken, force, tuple(OUTPUT_FORMATS))

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from roicli.exceptions import InputError, OutputError, ParameterError, first_line
+from roicli.core.exceptions import InputError, OutputError, ParameterError, first_line
 from roicli.storage.shared_place import SharedPlace
 
 PLAN = "plan.json"

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from roicli.datatypes import Array, FloatType, IntArray
-from roicli.exceptions import OutputError
+from roicli.core.exceptions import OutputError
+from roicli.core.types import Array, FloatType, IntArray
+from roicli.core.vocabulary import Compression
 from roicli.storage.address import names_a_store
 from roicli.storage.journal import Segment
 from roicli.storage.layout import (
@@ -28,7 +29,6 @@ from roicli.storage.output import OUTPUT_FORMATS, RowSource, as_output_errors, c
 from roicli.storage.part_file import PartFile
 from roicli.storage.resumable import ResumableRows, Resumption, find_kept, keep_rows
 from roicli.storage.row_file import RowFile, narrow
-from roicli.vocabulary import Compression
 
 STDOUT = "-"
 COPY_BYTES = 1 << 24
@@ -152,7 +152,7 @@ def open_result(result: ResultFile) -> Iterator[ResultWriter]:
             yield writer
         return
     if names_a_store(result.path):
-        from roicli.storage.zarr.result import open_zarr_result
+        from roicli.storage.formats.zarr.result import open_zarr_result
 
         with open_zarr_result(
             result.path, result.shape, result.dtype, result.compression, result.force,
@@ -197,7 +197,7 @@ def _finisher(part: PartFile, result: ResultFile, rows: RowFile) -> Finish:
 
     def finish(tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
         if not result.is_npy:
-            from roicli.storage.hdf5.result import finish_hdf5
+            from roicli.storage.formats.hdf5.result import finish_hdf5
 
             finish_hdf5(part.path, rows, result.compression, tables, attributes)
         part.flush()

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from roicli.datatypes import Array, FloatArray, IntArray
-from roicli.exceptions import InputError, OutputError, ParameterError, VerificationError
+from roicli.core.exceptions import InputError, OutputError, ParameterError, VerificationError
+from roicli.core.types import Array, FloatArray, IntArray
 from roicli.storage.journal import Journal, JournalHeader, Segment, read_journal
 from roicli.storage.layout import Layout
 from roicli.storage.part_file import PartFile

@@ -15,8 +15,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from roicli.datatypes import Array, IntArray
-from roicli.exceptions import OutputError, ParameterError
+from roicli.core.exceptions import OutputError, ParameterError
+from roicli.core.types import Array, IntArray
 from roicli.storage.direct_write import DirectWriter
 
 # What waits in the page cache until it is flushed, while as much again is on its way to the disk.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.datatypes import Array, IntArray
+from roicli.core.types import Array, IntArray
 from roicli.storage.stored_array import StoredArray
 
 # Rows that lie no further apart are read together with what lies between them.

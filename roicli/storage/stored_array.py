@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
-from roicli.datatypes import Array
-from roicli.exceptions import InputError
+from roicli.core.exceptions import InputError
+from roicli.core.types import Array
 
 BFLOAT16_NAME = "bfloat16"
 

@@ -10,10 +10,12 @@ import json
 import onnxruntime as ort
 import pytest
 
-from roicli import cuda_libraries, cuda_setup, sessions
-from roicli.cuda_libraries import CUDNN, DRIVER
-from roicli.cuda_setup import DRIVER_HINT, PACKAGE, REPLACE_PACKAGE, probe_cuda
-from roicli.devices import CPU, CUDA
+from roicli.runtime import cuda_libraries
+from roicli.runtime import cuda_probe as cuda_setup
+from roicli.runtime import session as sessions
+from roicli.runtime.cuda_libraries import CUDNN, DRIVER
+from roicli.runtime.cuda_probe import DRIVER_HINT, PACKAGE, REPLACE_PACKAGE, probe_cuda
+from roicli.runtime.devices import CPU, CUDA
 from tests.cli.running import FEATURES, ROIS, SCALE, refuse, run, succeed
 
 MISSING = ("libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10")

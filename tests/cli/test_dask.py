@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import roicli
-from roicli import cluster_run, whole_result
-from roicli.cluster import connection, scheduling
-from roicli.cluster.connection import parse_local
-from roicli.exceptions import OutputError, ParameterError
+from roicli.core.exceptions import OutputError, ParameterError
+from roicli.pipeline.cluster import connection, scheduling
+from roicli.pipeline.cluster import result as whole_result
+from roicli.pipeline.cluster import run as cluster_run
+from roicli.pipeline.cluster.connection import parse_local
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run, save, succeed
 from tests.cli.test_merge import read_all

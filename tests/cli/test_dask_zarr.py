@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import roicli
-from roicli import whole_result
-from roicli.cluster import scheduling
+from roicli.pipeline.cluster import result as whole_result
+from roicli.pipeline.cluster import scheduling
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run, save, succeed
 from tests.faults.cluster import Processes
@@ -45,7 +45,7 @@ def target(request: pytest.FixtureRequest) -> str:
 
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than one chunk for a block of the sample's RoIs."""
-    from roicli.storage.zarr import draft
+    from roicli.storage.formats.zarr import draft
 
     monkeypatch.setattr(draft, "CHUNK_BYTES", 1 << 13)
 

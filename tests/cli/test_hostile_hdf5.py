@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fuzz.mutation import find_checksums, renew_checksums
-from roicli.storage.hdf5 import filters as hdf5_filters
+from roicli.storage.formats.hdf5 import filters as hdf5_filters
 from tests.cli.running import (
     FEATURES,
     ROIS,

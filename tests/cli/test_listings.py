@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import roicli
 from roicli.cli.app import COMMANDS, build_listing
-from roicli.presets import PRESETS
+from roicli.operators.libraries import PRESETS
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, ROIS, SCALE, refuse, run, run_process, succeed
 
@@ -128,8 +128,8 @@ def test_a_bug_keeps_its_traceback() -> None:
     code = (
         "import sys\n"
         "sys.argv = ['roicli', 'presets']\n"
-        "import roicli.presets\n"
-        "roicli.presets.PRESETS = None\n"
+        "import roicli.operators.libraries\n"
+        "roicli.operators.libraries.PRESETS = None\n"
         "from roicli.cli.app import main\n"
         "main()\n"
     )

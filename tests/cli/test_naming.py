@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import roicli
-from roicli.exceptions import OutputError
+from roicli.core.exceptions import OutputError
 from roicli.storage import renaming
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, ROIS, SCALE, succeed

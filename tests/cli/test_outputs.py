@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 
 import roicli
-from roicli.columns import GEOMETRIC_COLUMNS, VALUE_COLUMNS
+from roicli.error_table.columns import GEOMETRIC_COLUMNS, VALUE_COLUMNS
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run, save, succeed
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from roicli.cli.reporting import ProgressBar
-from roicli.exceptions import InputError, OutputError
+from roicli.core.exceptions import InputError, OutputError
 from tests.cli.conftest import Arrays
 from tests.cli.running import (
     FEATURES,

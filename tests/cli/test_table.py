@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roicli.columns import GEOMETRIC_COLUMNS, VALUE_COLUMNS
+from roicli.error_table.columns import GEOMETRIC_COLUMNS, VALUE_COLUMNS
 from tests.cli.conftest import Arrays
 from tests.cli.running import (
     FEATURES,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from roicli import engine
+from roicli.runtime import engine
 from tests.cli.running import FEATURES, ROIS, SCALE, assert_refused, refuse, run, snapshot, succeed
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from roicli.cuda_setup import probe_cuda
-from roicli.devices import Device
+from roicli.runtime.cuda_probe import probe_cuda
+from roicli.runtime.devices import Device
 
 STATUS = probe_cuda()
 WHY_NOT = f"CUDA does not run here: {STATUS.reason}"

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import roicli
-from roicli import opened_run
-from roicli.columns import VALUE_COLUMNS
-from roicli.devices import Device
-from roicli.engine import Engine
-from roicli.exceptions import DeviceMemoryError
-from roicli.sessions import Session
+from roicli.core.exceptions import DeviceMemoryError
+from roicli.error_table.columns import VALUE_COLUMNS
+from roicli.pipeline import run as opened_run
+from roicli.runtime.devices import Device
+from roicli.runtime.engine import Engine
+from roicli.runtime.session import Session
 from tests.cuda.devices import CUDA, DEVICES, LIKE_CUDA, STATUS
 from tests.strategies import awkward_corners, normal_map
 

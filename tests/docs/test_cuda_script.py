@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from roicli.cuda_setup import probe_cuda
+from roicli.runtime.cuda_probe import probe_cuda
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "cuda.py"
 

@@ -1,0 +1,1 @@
+"""What is asked of inputs and results: check, compare, diagnose, sweep, inspect, explain."""

@@ -1,0 +1,114 @@
+"""The pass over the maps' images on a Dask cluster; everything else of a check stays here.
+
+The rules need the extremes of every image, and no rule looks at two images' values together but the
+one for images that are stored twice, which compares digests of the few that may be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from roicli.analysis.check.map_statistics import (
+    ImageStatistics,
+    MapStatistics,
+    digest_images,
+    join_statistics,
+    measure_images,
+)
+from roicli.analysis.check.reading import Measure
+from roicli.core.exceptions import ParameterError
+from roicli.pipeline.cluster.connection import Cluster, connect, parse_local
+from roicli.pipeline.cluster.outcome import as_outcome
+from roicli.pipeline.cluster.scheduling import run_tasks
+from roicli.pipeline.features import FeatureLevel, build_pyramid
+from roicli.storage.address import parse_address, path_from_root
+from roicli.storage.file_state import FileState, check_unchanged, read_state
+from roicli.storage.opening import open_array
+from roicli.storage.permission import external_files, external_is_allowed
+
+TASKS_A_THREAD = 4
+
+
+@dataclass(frozen=True)
+class ImagesTask:
+    """Images of one map: those from ``start`` to ``stop`` to measure, or ``images`` to digest."""
+
+    address: str
+    spatial_scale: float
+    files: Mapping[str, FileState]
+    versions: dict[str, str]
+    start: int = 0
+    stop: int = 0
+    images: Sequence[int] | None = None
+    allow_external: bool = False
+
+
+def look_at_images(task: ImagesTask) -> Any:
+    """What the task asks for, on a worker."""
+    with external_files(task.allow_external):
+        return as_outcome(lambda: _look(task), task.versions)
+
+
+def _look(task: ImagesTask) -> ImageStatistics | list[bytes]:
+    for path, state in task.files.items():
+        check_unchanged(path, state)
+    stored = open_array(parse_address(task.address), "features")
+    with contextlib.closing(stored):
+        level = build_pyramid([stored], [task.spatial_scale], lambda line: None).levels[0]
+        if task.images is not None:
+            return digest_images(level, task.images)
+        return measure_images(level, task.start, task.stop)
+
+
+def plan_measuring(
+    features: Any, address: str, note: Callable[[str], None], stack: contextlib.ExitStack
+) -> Measure:
+    """What measures a map on the cluster, which is asked when a rule first wants to know.
+
+    Raises ParameterError for features that workers cannot read.
+    """
+    parse_local(address)
+    if not isinstance(features, str | os.PathLike) or os.fspath(features) == "-":
+        raise ParameterError("--dask: the features are no file, which workers cannot read")
+    clusters: list[Cluster] = []
+
+    def measure(level: FeatureLevel) -> MapStatistics:
+        if not clusters:
+            clusters.append(stack.enter_context(connect(address, note)))
+        return _measure(clusters[0], level)
+
+    return measure
+
+
+def _measure(cluster: Cluster, level: FeatureLevel) -> MapStatistics:
+    """One map, in pieces of images that follow one another."""
+    place = parse_address(level.stored.name)
+    path = path_from_root(place.path)
+    whole = ImagesTask(
+        str(replace(place, path=path)), level.spatial_scale, {path: read_state(path)},
+        cluster.versions, allow_external=external_is_allowed(),
+    )  # fmt: skip
+    count = max(1, min(level.shape[0], TASKS_A_THREAD * cluster.threads()))
+
+    def digest(images: Sequence[int]) -> list[bytes]:
+        pieces = [piece.tolist() for piece in np.array_split(images, count) if len(piece)]
+        tasks = [replace(whole, images=piece) for piece in pieces]
+        return [found for piece in _gather(cluster, tasks) for found in piece]
+
+    cuts = np.linspace(0, level.shape[0], count + 1).astype(int).tolist()
+    tasks = [replace(whole, start=start, stop=stop) for start, stop in pairwise(cuts)]
+    return join_statistics(_gather(cluster, tasks), digest)
+
+
+def _gather(cluster: Cluster, tasks: Sequence[ImagesTask]) -> list[Any]:
+    """What the tasks give, in their order."""
+    found: list[Any] = [None] * len(tasks)
+    run_tasks(cluster, look_at_images, tasks, found.__setitem__, lambda: None)
+    return found

@@ -1,0 +1,1 @@
+"""Two stored results against each other."""

@@ -1,0 +1,221 @@
+"""Two stored results against each other, block by block: are they equal, and where are they not.
+
+Maxima, means and the measures of a row or channel are exact; the 99th percentile and the histogram
+come from log-spaced counts (``magnitude_counts``). What is held at once is one block of each array
+and 40 bytes a row.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from roicli.analysis.compare.difference import Block, GroupDifference, Tolerance, Totals
+from roicli.analysis.compare.magnitudes import HistogramBin
+from roicli.analysis.compare.ulp import shared_float_name
+from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.types import Array
+from roicli.core.vocabulary import ComparedStatistic
+from roicli.storage.address import STDIN, parse_address
+from roicli.storage.opening import open_array
+from roicli.storage.permission import external_files
+from roicli.storage.stored_array import MemoryArray, StoredArray
+
+ResultArgument = str | os.PathLike[str] | Array
+# Stored bytes of one block; its float64 differences and what is summed of them take 30 times that.
+BLOCK_BYTES = 1 << 20
+# Two runs of the same thing differ in these.
+NOT_COMPARED = ("created_utc",)
+
+
+@dataclass(frozen=True)
+class ProvenanceDifference:
+    """One attribute that the results were written with; None where that file has none."""
+
+    name: str
+    a: Any
+    b: Any
+
+
+@dataclass(frozen=True)
+class UlpDifference:
+    """Distances in units in the last place of ``dtype``, the narrower type of the two."""
+
+    dtype: str
+    max: int
+    mean: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found.
+
+    ``outside`` counts elements past the elementwise limit, ``not_finite`` those where a NaN or an
+    infinity meets something else: then nothing is equal. ``measured`` and ``limit`` are what
+    ``statistic`` came to and may come to; for elementwise the largest |a - b| - limit, and 0.
+    ``provenance`` is None unless both files have attributes.
+    """
+
+    equal: bool
+    names: tuple[str, str]
+    shape: tuple[int, ...]
+    dtypes: tuple[str, str]
+    tolerance: Tolerance
+    measured: float
+    limit: float
+    elements: int
+    identical: int
+    outside: int
+    not_finite: int
+    max_difference: float
+    mean_difference: float
+    p99_difference: float
+    relative_l2: float
+    cosine: float
+    ulp: UlpDifference | None
+    histogram: tuple[HistogramBin, ...]
+    worst_rois: tuple[GroupDifference, ...]
+    worst_channels: tuple[GroupDifference, ...]
+    provenance: tuple[ProvenanceDifference, ...] | None
+
+
+def read_blocks(a: StoredArray, b: StoredArray, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+    """Both arrays, as many rows at a time as fit, at least one."""
+    row = math.prod(a.shape[1:])
+    step = max(1, block_bytes // max(row * max(a.dtype.itemsize, b.dtype.itemsize), 1))
+    shape = (a.shape[1], math.prod(a.shape[2:])) if len(a.shape) > 1 else (1, 1)
+    for first in range(0, a.shape[0] if row else 0, step):
+        count = min(step, a.shape[0] - first)
+        stored = [np.empty((count, *s.shape[1:]), s.dtype) for s in (a, b)]
+        wide = []
+        for source, values in zip((a, b), stored, strict=True):
+            source.read_rows_into(first, values)
+            wide.append(values.astype(np.float64).reshape(count, *shape))
+        yield Block(first, wide[0], wide[1], stored[0], stored[1])
+
+
+def compare_stored(
+    a: StoredArray,
+    b: StoredArray,
+    tolerance: Tolerance,
+    worst: int | None = 10,
+    block_bytes: int = BLOCK_BYTES,
+) -> Comparison:
+    """Compare two open arrays of one shape; ``worst`` RoIs and channels are listed, None for all.
+
+    The first axis are the RoIs, the second the channels. Differences are float64. Raises InputError
+    where the shapes differ.
+    """
+    if a.shape != b.shape or not a.shape:
+        raise InputError(
+            f"{a.name} has shape {a.shape} and {b.name} {b.shape}, expected two equal shapes"
+        )
+    totals = Totals(a.shape, tolerance, shared_float_name(a.precision, b.precision))
+    with np.errstate(over="ignore", invalid="ignore"):  # invalid: widening a signalling NaN
+        for block in read_blocks(a, b, block_bytes):
+            totals.add(block)
+    return _finish(a, b, tolerance, totals, worst)
+
+
+def _finish(
+    a: StoredArray, b: StoredArray, tolerance: Tolerance, totals: Totals, worst: int | None
+) -> Comparison:
+    measured, limit = totals.measured_and_limit()
+    ulp = None
+    if totals.ulp_name is not None:
+        mean = totals.ulp_sum / max(totals.finite, 1)
+        ulp = UlpDifference(totals.ulp_name, totals.ulp_max, mean)
+    within = totals.outside == 0 if tolerance.statistic == "elementwise" else measured <= limit
+    return Comparison(
+        within and totals.not_finite == 0,
+        (a.name, b.name),
+        a.shape,
+        (a.precision.name, b.precision.name),
+        tolerance,
+        measured,
+        limit,
+        math.prod(a.shape),
+        totals.identical,
+        totals.outside + totals.not_finite,
+        totals.not_finite,
+        totals.max_difference(),
+        totals.mean_difference(),
+        totals.differences.quantile(0.99),
+        *totals.rows.overall(),
+        ulp,
+        totals.differences.decades(),
+        totals.rows.worst(worst),
+        totals.channels.worst(worst) if len(a.shape) > 1 else (),
+        compare_provenance(a.file_attributes, b.file_attributes),
+    )
+
+
+def compare_provenance(
+    a: Mapping[str, Any], b: Mapping[str, Any]
+) -> tuple[ProvenanceDifference, ...] | None:
+    """The attributes in which two files differ, or None unless both have some."""
+    if not a or not b:
+        return None
+    plain_a, plain_b = ({key: _plain(value) for key, value in side.items()} for side in (a, b))
+    names = [*plain_a, *(name for name in plain_b if name not in plain_a)]
+    return tuple(
+        ProvenanceDifference(name, plain_a.get(name), plain_b.get(name))
+        for name in names
+        if name not in NOT_COMPARED and plain_a.get(name) != plain_b.get(name)
+    )
+
+
+def _plain(value: Any) -> Any:
+    """An HDF5 attribute as JSON can hold it."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, np.ndarray | np.generic):
+        found = value.tolist()
+        # Numbers that Python has no type for, like long doubles, stay what they are.
+        return str(found) if isinstance(found, np.generic) else _plain(found)
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)
+
+
+def open_stored_result(argument: ResultArgument, name: str) -> StoredArray:
+    """A result in a file or in memory, of at least one axis. Raises InputError."""
+    if not isinstance(argument, str | os.PathLike):
+        return MemoryArray(np.asarray(argument), name)
+    return open_array(parse_address(argument), "result")
+
+
+def compare(
+    a: ResultArgument,
+    b: ResultArgument,
+    *,
+    atol: float = 1e-5,
+    rtol: float = 1e-5,
+    stat: ComparedStatistic = "elementwise",
+    equal_nan: bool = False,
+    worst: int | None = 10,
+    allow_external: bool = False,
+) -> Comparison:
+    """Compare two results, addresses (``file.h5``, ``file.h5::/dataset``, ``file.npy``) or arrays.
+
+    An HDF5 file without a dataset's name means its ``/roi_features``. ``Comparison.equal`` tells
+    whether they agree under ``Tolerance``; ``allow_external`` lets HDF5 files lead to others.
+    Raises RoicliError where one cannot be read or the shapes differ.
+    """
+    tolerance = Tolerance(atol, rtol, stat, equal_nan)
+    if isinstance(a, str) and isinstance(b, str) and a == b == STDIN:
+        raise ParameterError("A and B are both '-', but stdin can be read only once")
+    with external_files(allow_external), ExitStack() as stack:
+        opened = []
+        for argument, name in ((a, "a"), (b, "b")):
+            opened.append(open_stored_result(argument, name))
+            stack.callback(opened[-1].close)
+        return compare_stored(opened[0], opened[1], tolerance, worst)

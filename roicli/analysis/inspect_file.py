@@ -1,0 +1,193 @@
+"""``roicli.inspect``: what a file holds and what roicli would make of it, before anything runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from roicli.analysis.inspect_model import ModelReport, inspect_model
+from roicli.core.exceptions import InputError
+from roicli.core.types import Array
+from roicli.operators.levels import level_of_scale
+from roicli.pipeline.features import SCALE_ATTRIBUTE
+from roicli.storage.address import CONTAINERS, parse_address
+from roicli.storage.contents import FileContents, StoredDataset
+from roicli.storage.listing import open_contents
+from roicli.storage.opening import WANTED, Role, fits
+from roicli.storage.permission import external_files
+
+MODEL_ENDING = ".onnx"
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """Over all values of a dataset; the first four over the finite ones, None without any."""
+
+    min: float | None
+    max: float | None
+    mean: float | None
+    std: float | None
+    zeros: int
+    nan: int
+    infinite: int
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """One dataset as stored, what it can be used as and why, and its values where asked for."""
+
+    stored: StoredDataset
+    usable_as: str | None
+    why: str
+    values: ValueRange | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a command takes for one input when it is given the file alone; None: it would refuse."""
+
+    address: str | None
+    why: str
+
+
+@dataclass(frozen=True)
+class ArrayReport:
+    """A file of arrays: its own attributes, its datasets, and what is taken for each input."""
+
+    path: str
+    file_format: str
+    attributes: Mapping[str, Any]
+    datasets: tuple[DatasetReport, ...]
+    features: Choice
+    rois: Choice
+
+
+def inspect(
+    path: str | os.PathLike[str], *, stats: bool = False, allow_external: bool = False
+) -> ArrayReport | ModelReport:
+    """What an HDF5, Zarr, NPY, CSV, TSV or ONNX file holds.
+
+    ``path`` may name a group or dataset of HDF5 or Zarr, as ``file.h5::/group``. ``stats`` reads
+    the values, block by block, for their ranges; ``allow_external`` lets HDF5 files lead to others.
+    Of a model only the graph is read, no external weights. Raises InputError.
+    """
+    address = parse_address(path)
+    if os.path.splitext(address.path)[1].lower() == MODEL_ENDING:
+        if address.dataset is not None:
+            raise InputError(f"{address}: inspect shows a whole model", f"write {address.path}")
+        return inspect_model(address.path)
+    if address.is_stdin:
+        raise InputError("stdin: inspect reads files", "save it, and give the file's name")
+    with external_files(allow_external), open_contents(address) as contents:
+        return inspect_arrays(contents, stats)
+
+
+def inspect_arrays(contents: FileContents, stats: bool) -> ArrayReport:
+    """The report on open contents; the datasets in it are let go of."""
+    reports = [_report(dataset, stats) for dataset in contents.datasets]
+    return ArrayReport(
+        contents.path, contents.file_format, contents.attributes, tuple(reports),
+        _choose("features", contents), _choose("rois", contents),
+    )  # fmt: skip
+
+
+def _report(dataset: StoredDataset, stats: bool) -> DatasetReport:
+    usable_as, why = describe_use(dataset)
+    values = measure_values(dataset) if stats and dataset.is_numeric and dataset.shape else None
+    return DatasetReport(replace(dataset, source=None), usable_as, why, values)
+
+
+def describe_use(dataset: StoredDataset) -> tuple[str | None, str]:
+    """What a dataset can be used as when it is named, and why."""
+    shape = dataset.shape
+    if shape is None or not dataset.is_numeric:
+        return None, "empty" if shape is None else f"{dataset.dtype} is no number that roicli reads"
+    if len(shape) in (3, 4) and 0 not in shape:
+        layout = "(N, C, H, W)" if len(shape) == 4 else "(C, H, W), one image"
+        return "features", f"{len(shape)}-D: {layout}{_describe_scale(dataset, shape)}"
+    if len(shape) == 2 and shape[1] in (4, 5):
+        columns = "batch_index and four coordinates" if shape[1] == 5 else "four coordinates"
+        return "rois", f"2-D with {shape[1]} columns: {columns}"
+    if len(shape) == 1:
+        return "level numbers", "1-D: --level-from takes it where there are as many RoIs"
+    columns = f" with {shape[1]} columns" if len(shape) == 2 else ""
+    return None, f"{len(shape)}-D{columns}{', without values' if 0 in shape else ''}"
+
+
+def _describe_scale(dataset: StoredDataset, shape: Sequence[int]) -> str:
+    scale = dataset.attributes.get(SCALE_ATTRIBUTE)
+    if isinstance(scale, list) and len(scale) == 1:
+        scale = scale[0]
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not scale > 0:
+        return "; no stride known, give --spatial-scale"
+    level = level_of_scale(scale)
+    named = "" if level is None else f", level {level}"
+    height, width = (side / scale for side in shape[-2:])
+    return f"; stride {1 / scale:g}{named}: an image of {height:g} x {width:g} px (height x width)"
+
+
+def _choose(role: Role, contents: FileContents) -> Choice:
+    """The file alone as an input: the rule of ``storage.opening``, in words."""
+    wanted = WANTED[role]
+    if contents.file_format not in CONTAINERS:
+        return _choose_only(role, contents.datasets[0], contents.file_format)
+    fitting = [d for d in contents.datasets if d.shape and d.is_numeric and fits(role, d.shape)]
+    if len(fitting) == 1:
+        return Choice(fitting[0].address, f"the only dataset that is {wanted}")
+    if not fitting:
+        return Choice(None, f"no dataset is {wanted}")
+    why = f"{len(fitting)} datasets are {wanted}: name one, like {fitting[0].address}"
+    if role == "features":
+        names = ",".join(dataset.address.rpartition("/")[2] for dataset in fitting)
+        why += f", or make them a pyramid with --levels {names}"
+    return Choice(None, why)
+
+
+def _choose_only(role: Role, dataset: StoredDataset, file_format: str) -> Choice:
+    """A file with one array is taken for what its shape allows."""
+    usable_as, why = describe_use(dataset)
+    if role == "features" and file_format != "npy":
+        return Choice(None, "features are read from .npy, .h5 and .zarr, not from text")
+    if usable_as == role:
+        return Choice(dataset.address, why)
+    return Choice(None, f"the array is {dataset.shape} {dataset.dtype}, not {WANTED[role]}")
+
+
+def measure_values(dataset: StoredDataset) -> ValueRange:
+    """Extremes, mean, deviation and odd values, in one pass over the blocks, in float64.
+
+    Mean and squared deviations are merged block by block (Chan et al. 1983), which does not cancel.
+    """
+    low, high = np.inf, -np.inf
+    count, mean, squares = 0, 0.0, 0.0
+    zeros = nan = infinite = 0
+    for block in dataset.blocks():
+        with np.errstate(invalid="ignore"):  # said of signalling NaNs
+            values = block.astype(np.float64).reshape(-1)
+        nan += int(np.count_nonzero(np.isnan(values)))
+        infinite += int(np.count_nonzero(np.isinf(values)))
+        zeros += int(np.count_nonzero(values == 0))
+        finite: Array = values[np.isfinite(values)]
+        if len(finite) == 0:
+            continue
+        low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+        with np.errstate(over="ignore", invalid="ignore"):
+            block_mean = float(finite.mean())
+            total, step = count + len(finite), block_mean - mean
+            squares += float(np.square(finite - block_mean).sum())
+            squares += step * step * count * len(finite) / total
+        mean += step * len(finite) / total
+        count = total
+    if count == 0:
+        return ValueRange(None, None, None, None, zeros, nan, infinite)
+    std = float(np.sqrt(squares / count))
+    return ValueRange(low, high, _finite(mean), _finite(std), zeros, nan, infinite)
+
+
+def _finite(value: float) -> float | None:
+    """None where the sum of very large values overflowed."""
+    return value if np.isfinite(value) else None

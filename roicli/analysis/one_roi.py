@@ -1,0 +1,135 @@
+"""One RoI of a run on its own map, read and checked: what explanations and pictures start from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.types import AlignSpec, Array, FloatArray, OperatorSpec, PoolSpec, RoIs, Size
+from roicli.core.vocabulary import PixelModel
+from roicli.pipeline import provenance
+from roicli.pipeline.features import FeatureArgument, MapBuffer
+from roicli.pipeline.run import Run, open_run
+from roicli.pipeline.stream import Engine
+from roicli.pipeline.validation import check_sampling_memory
+from roicli.storage.address import parse_address
+from roicli.storage.opening import open_array
+
+
+@dataclass(frozen=True)
+class OpenedRoi:
+    """One RoI: its row number, its map (C, H, W) in the operators' dtype, the specs on it."""
+
+    index: int
+    rois: RoIs
+    level: int | None
+    feature_map: FloatArray
+    align: AlignSpec
+    pool: PoolSpec
+    pixel_model: PixelModel
+    engine: Engine
+    features_name: str
+    rois_name: str
+    result_shape: tuple[int, ...]
+    files: list[str]
+    parameters: dict[str, Any]
+
+    def run(self, spec: OperatorSpec) -> FloatArray:
+        """(C, P_h, P_w): what the operator gives for this RoI, by really running it."""
+        runner = self.engine.build_runner(spec, self.feature_map.dtype)
+        out = np.empty((1, len(self.feature_map), *spec.output_size), self.feature_map.dtype)
+        runner.load(self.feature_map)
+        runner.run(self.rois.corners.astype(out.dtype), out)
+        return np.asarray(out[0])
+
+
+def open_roi(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    index: int,
+    options: Mapping[str, Any],
+    command: str,
+) -> OpenedRoi:
+    """Open a run, take RoI ``index`` and its map, close the files. Raises RoicliError.
+
+    The pixel model is that of ``aligned``, as for ``align``.
+    """
+    run = open_run("align", features, rois, options)
+    try:
+        check_index("roi", index, len(run.inputs.rois))
+        return _take(run, index, command)
+    finally:
+        run.inputs.close()
+
+
+def _take(run: Run, index: int, command: str) -> OpenedRoi:
+    """The one RoI of an open run, and its map."""
+    place = int(run.inputs.map_of_roi[index])
+    level, one = run.pyramid.levels[place], run.inputs.rois.take(slice(index, index + 1))
+    align, pool = (run.scaled(spec)[place] for spec in (run.setting.align, run.setting.pool))
+    if align.sampling_ratio == 0:
+        check_sampling_memory(
+            run.inputs.rois, np.array([index]), align, run.pyramid.channels,
+            run.pyramid.compute_dtype, run.inputs.rois_name,
+        )  # fmt: skip
+    feature_map = level.read_image(int(one.batch_index[0]), MapBuffer(run.pyramid.compute_dtype))
+    parameters = provenance.describe_run(run, None, run.pyramid.compute_dtype)
+    return OpenedRoi(
+        index, one, level.level, feature_map, align, pool, run.setting.pixel_model, run.engine,
+        level.stored.name, run.inputs.rois_name,
+        (len(run.inputs.rois), run.pyramid.channels, *align.output_size), list(run.inputs.files),
+        parameters | {"operator": command},
+    )  # fmt: skip
+
+
+def check_index(name: str, value: int, count: int) -> None:
+    """Raise ParameterError unless ``value`` is from 0 to ``count`` - 1."""
+    if count == 0:
+        raise ParameterError(f"{name} is {value}, but there is none to choose from")
+    if not 0 <= value < count:
+        raise ParameterError(f"{name} is {value}, expected 0 to {count - 1}")
+
+
+def check_bin(bin_index: Size, output_size: Size) -> None:
+    """Raise ParameterError unless the bin (row, column) is one of the output's."""
+    rows, columns = output_size
+    if not (0 <= bin_index[0] < rows and 0 <= bin_index[1] < columns):
+        raise ParameterError(
+            f"bin is {bin_index[0]},{bin_index[1]}, expected row,column "
+            f"from 0,0 to {rows - 1},{columns - 1}"
+        )
+
+
+def read_stored_value(
+    result: str | os.PathLike[str] | Array, opened: OpenedRoi, channel: int, bin_index: Size
+) -> tuple[np.generic, str]:
+    """The value that a stored result (K, C, P_h, P_w) has for the bin, and the result's name.
+
+    Raises InputError unless its shape is that of this run's result.
+    """
+    if not isinstance(result, str | os.PathLike):
+        array, name = np.asarray(result), "result"
+        check_result_shape(array.shape, opened.result_shape, name)
+        return array[(opened.index, channel, *bin_index)], name
+    stored = open_array(parse_address(result), "features")
+    try:
+        check_result_shape(stored.shape, opened.result_shape, stored.name)
+        row = np.empty(stored.shape[1:], stored.dtype)
+        stored.read_item_into(opened.index, row)
+        return row[(channel, *bin_index)], stored.name
+    finally:
+        stored.close()
+
+
+def check_result_shape(found: tuple[int, ...], expected: tuple[int, ...], name: str) -> None:
+    """Raise InputError where a stored result is not of this run's shape."""
+    if tuple(found) != expected:
+        raise InputError(
+            f"{name}: a result of shape {tuple(found)}, expected {expected}",
+            "give the features, RoIs and --output-size that it was made with",
+        )

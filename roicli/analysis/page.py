@@ -1,0 +1,216 @@
+"""What a page about all RoIs shows, as data: groups, histograms, points, rows and their drawings.
+
+Numbers come from the error table, lines from ``drawing``; ``report`` makes HTML of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from roicli.analysis.picture import Picture
+from roicli.core.types import Array, FloatArray, IntArray, RoIs
+from roicli.core.vocabulary import SIZE_CLASSES
+from roicli.error_table.columns import COLUMN_BY_NAME, Column
+from roicli.error_table.table import ErrorTable, Summary, summarize
+
+# A page holds at most so many rows, and so many numbers for their drawings; the worst come first.
+LISTED_ROWS, DRAWN_NUMBERS = 50_000, 2_000_000
+# A chart shows at most so many points: the rest are the same cloud.
+CHARTED_POINTS = 2000
+WORST_SHOWN = 6
+HISTOGRAM_BINS = 24
+LISTED_COLUMNS = (
+    "roi", "batch_index", "level", "size_class", "edge_error_max_px", "shift_px", "iou",
+    "total_edge_error_max_px", "bin_edge_error_max_px", "area_lost_fraction",
+    "area_gained_fraction", "width_ratio", "height_ratio", "value_error_relative_l2",
+    "value_cosine", "share_stage1", "share_stage2", "share_aggregation", "coordinate_error_px",
+    "empty_bins",
+)  # fmt: skip
+HISTOGRAMS = ("edge_error_max_px", "total_edge_error_max_px")
+SHARES = ("share_stage1", "share_stage2", "share_aggregation")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The RoIs of one size class or level: ``rows`` (n,), the histogram counts of each measure."""
+
+    name: str
+    n: int
+    counts: Mapping[str, tuple[int, ...]]
+    medians: Mapping[str, float | None]
+    shares: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Points for error against size: RoI numbers, square root of the area in px, two errors."""
+
+    rois: IntArray
+    side_px: FloatArray
+    level: IntArray
+    edge_error_max_px: FloatArray
+    iou: FloatArray
+
+
+@dataclass(frozen=True)
+class Shades:
+    """One map (H, W), the mean over its channels, as greys from 0 to 255."""
+
+    level: int
+    image: int
+    greys: Array
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything on the page. ``rows`` (n,) are the listed RoIs, ``records`` their columns.
+
+    ``pictures`` are the drawings by RoI, as many as there was room for; ``edges`` by measure are
+    those of the histograms' bins.
+    """
+
+    parameters: Mapping[str, Any]
+    summary: Summary
+    total: int
+    images: int
+    groups: tuple[Group, ...]
+    edges: Mapping[str, FloatArray]
+    cloud: Cloud
+    columns: tuple[Column, ...]
+    sort: str
+    rows: IntArray
+    records: Array
+    corners: FloatArray
+    pictures: Mapping[int, Picture]
+    worst: tuple[int, ...]
+    shades: tuple[Shades, ...]
+    map_of_roi: IntArray
+    below_half: int
+
+
+def build_page(
+    table: ErrorTable,
+    parameters: Mapping[str, Any],
+    sort: str,
+    map_of_roi: IntArray,
+    picture_of: Callable[[int], Picture],
+    shades: Iterable[Shades],
+) -> Page:
+    """The page of a table whose values are measured; ``sort`` is the column that ranks the worst.
+
+    ``picture_of`` draws a RoI; ``map_of_roi`` (K,) indexes the pyramid's levels. Raises
+    ParameterError for an unknown column.
+    """
+    rows = table.worst_first(sort, LISTED_ROWS)
+    several = len(table.maps) > 1
+    names = [name for name in LISTED_COLUMNS if several or name != "level"]
+    columns = tuple(COLUMN_BY_NAME[name] for name in dict.fromkeys([*names, sort]))
+    whole = {
+        name: table.column(name) for name in (*HISTOGRAMS, *SHARES, "iou", "size_class", "level")
+    }
+    edges = {name: _histogram_edges(whole[name]) for name in HISTOGRAMS}
+    return Page(
+        parameters=parameters,
+        summary=summarize(table),
+        total=len(table),
+        images=len(np.unique(table.rois.batch_index)),
+        groups=tuple(_groups(whole, edges, several)),
+        edges=edges,
+        cloud=_cloud(table.rois, whole, rows),
+        columns=columns,
+        sort=sort,
+        rows=rows,
+        records=table.records(rows),
+        corners=table.rois.corners[rows],
+        pictures=_draw(rows, picture_of),
+        worst=tuple(int(row) for row in rows[:WORST_SHOWN]),
+        shades=tuple(shades),
+        map_of_roi=map_of_roi,
+        below_half=int((whole["iou"] < 0.5).sum()),
+    )
+
+
+def _draw(rows: IntArray, picture_of: Callable[[int], Picture]) -> dict[int, Picture]:
+    """Drawings from the first row on, until they hold too many numbers."""
+    pictures: dict[int, Picture] = {}
+    numbers = 0
+    for row in rows.tolist():
+        picture = picture_of(row)
+        numbers += count_numbers(picture)
+        if numbers > DRAWN_NUMBERS:
+            break
+        pictures[row] = picture
+    return pictures
+
+
+def count_numbers(picture: Picture) -> int:
+    """How many numbers a drawing takes."""
+    bins = len(picture.align_x) + len(picture.align_y)
+    return 12 + 3 * bins + len(picture.points_x) + len(picture.points_y)
+
+
+def _histogram_edges(values: FloatArray) -> FloatArray:
+    """The edges of equal bins from 0 to the largest value."""
+    defined = values[np.isfinite(values)]
+    largest = float(defined.max()) if len(defined) else 0.0
+    return np.linspace(0.0, largest or 1.0, HISTOGRAM_BINS + 1)
+
+
+def _groups(
+    whole: Mapping[str, Array], edges: Mapping[str, FloatArray], several: bool
+) -> Iterable[Group]:
+    """All RoIs, each size class that occurs, each level where there are several."""
+    everywhere = np.ones(len(whole["iou"]), bool)
+    masks = [("all", everywhere)]
+    masks += [(name, whole["size_class"] == name.encode()) for name in SIZE_CLASSES]
+    if several:
+        levels = np.unique(whole["level"][~np.isnan(whole["level"])])
+        masks += [(f"level {int(level)}", whole["level"] == level) for level in levels]
+    for name, mask in masks:
+        if not mask.any() and name != "all":
+            continue
+        yield Group(
+            name,
+            int(mask.sum()),
+            {key: _count(whole[key][mask], edges[key]) for key in HISTOGRAMS},
+            {key: _finite(np.median, whole[key][mask]) for key in HISTOGRAMS},
+            {key: _finite(np.mean, whole[key][mask]) for key in SHARES},
+        )
+
+
+def _count(values: FloatArray, edges: FloatArray) -> tuple[int, ...]:
+    return tuple(np.histogram(values[np.isfinite(values)], edges)[0].tolist())
+
+
+def _finite(statistic: Callable[[FloatArray], Any], values: FloatArray) -> float | None:
+    """A statistic of the defined values, None where there is none."""
+    defined = values[np.isfinite(values)]
+    return float(statistic(defined)) if len(defined) else None
+
+
+def _cloud(rois: RoIs, whole: Mapping[str, Array], rows: IntArray) -> Cloud:
+    """At most 2000 RoIs: evenly spaced among the worst-first rows, the worst one among them."""
+    chosen = rows[:: max(1, -(-len(rows) // CHARTED_POINTS))]
+    sides = np.maximum(rois.corners[chosen, 2:] - rois.corners[chosen, :2], 0.0)
+    level = np.nan_to_num(whole["level"][chosen], nan=-1).astype(np.int64)
+    side_px = np.sqrt(sides[:, 0] * sides[:, 1])
+    return Cloud(chosen, side_px, level, whole["edge_error_max_px"][chosen], whole["iou"][chosen])
+
+
+def shade_map(level: int, image: int, feature_map: FloatArray) -> Shades:
+    """A map (C, H, W) as greys, from the least to the greatest mean over channels."""
+    mean = feature_map.mean(axis=0, dtype=np.float64)
+    defined = mean[np.isfinite(mean)]
+    low, high = (defined.min(), defined.max()) if len(defined) else (0.0, 1.0)
+    scaled = np.nan_to_num((mean - low) / max(high - low, 1e-30), posinf=1.0, neginf=0.0)
+    return Shades(level, image, np.round(255 * np.clip(scaled, 0, 1)).astype(np.uint8))
+
+
+def share_names() -> Sequence[tuple[str, str]]:
+    """The three causes of a value error, in words."""
+    words = ("rounding the box", "rounding the bins", "maximum, not mean")
+    return tuple(zip(SHARES, words, strict=True))

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, words, parsing and array types."""

@@ -1,0 +1,1 @@
+"""The errors of rounding: columns, arithmetic, tables, summaries and writers."""

@@ -1,0 +1,127 @@
+"""The columns of the error table as data: name, unit and meaning (SEMANTICS: quantization error).
+
+Reports, files and documentation take names, order and units from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from roicli.core.exceptions import ParameterError
+
+Kind = Literal["integer", "number", "text"]
+
+
+class Column(NamedTuple):
+    """One column: a missing value is NaN in memory and HDF5, null in JSON, empty in CSV."""
+
+    name: str
+    unit: str
+    meaning: str
+    kind: Kind = "number"
+
+
+def _signed_edges() -> list[Column]:
+    edges = ("x1", "y1", "x2", "y2")
+    return [
+        Column(f"{edge}_error_{suffix}", unit, f"quantized minus real {edge} edge")
+        for suffix, unit in (("cells", "cells"), ("px", "px"))
+        for edge in edges
+    ]
+
+
+GEOMETRIC_COLUMNS: tuple[Column, ...] = (
+    Column("roi", "-", "row number in the RoIs", "integer"),
+    Column("batch_index", "-", "image", "integer"),
+    Column("level", "-", "pyramid level, log2(stride)", "integer"),
+    Column("size_class", "-", "COCO size class of the box area in image pixels", "text"),
+    Column("coordinate_error_px", "px", "stage 0: what the stored dtype can have lost"),
+    *(
+        Column(f"quantized_{edge}", "cells", f"{edge} edge of the pooled region Q")
+        for edge in ("x1", "y1", "x2", "y2")
+    ),
+    *_signed_edges(),
+    Column("edge_error_max_px", "px", "stage 1: largest of the four absolute edge errors"),
+    Column("edge_error_mean_px", "px", "stage 1: mean of the four absolute edge errors"),
+    Column("shift_x_cells", "cells", "centre of Q minus centre of the real box, x"),
+    Column("shift_y_cells", "cells", "centre of Q minus centre of the real box, y"),
+    Column("shift_px", "px", "length of the shift"),
+    Column("width_ratio", "1", "width of Q over the real width"),
+    Column("height_ratio", "1", "height of Q over the real height"),
+    Column("iou", "1", "intersection over union of Q and the real box"),
+    Column("area_lost_cells", "cells2", "area of the real box that Q misses"),
+    Column("area_gained_cells", "cells2", "area of Q outside the real box"),
+    Column("area_lost_fraction", "1", "area lost over the real area"),
+    Column("area_gained_fraction", "1", "area gained over the real area"),
+    Column("clipped_fraction", "1", "share of Q outside the map"),
+    Column(
+        "bin_edge_error_mean", "cells", "stage 2: mean bin edge error against equal division of B"
+    ),
+    Column("bin_edge_error_max", "cells", "stage 2: largest bin edge error"),
+    Column("bin_edge_error_mean_px", "px", "stage 2: mean bin edge error"),
+    Column("bin_edge_error_max_px", "px", "stage 2: largest bin edge error"),
+    Column(
+        "total_edge_error_mean_px", "px", "both stages: mean bin edge error against the real bins"
+    ),
+    Column("total_edge_error_max_px", "px", "both stages: largest bin edge error"),
+    Column("bin_overlap_x", "1", "sum of bin widths over the width of B, minus 1"),
+    Column("bin_overlap_y", "1", "sum of bin heights over the height of B, minus 1"),
+    Column("empty_bins", "-", "bins without a cell of the map", "integer"),
+)
+
+VALUE_COLUMNS: tuple[Column, ...] = (
+    Column("value_error_max", "-", "largest |RoI Pool - RoI Align|"),
+    Column("value_error_mean", "-", "mean |RoI Pool - RoI Align|"),
+    Column("value_error_relative_l2", "1", "|RoI Pool - RoI Align| over |RoI Align|, L2"),
+    Column("value_cosine", "1", "cosine of RoI Pool and RoI Align"),
+    Column("share_stage1", "1", "share of the value error from rounding the box"),
+    Column("share_stage2", "1", "share of the value error from rounding the bins"),
+    Column("share_aggregation", "1", "share of the value error from maximum against mean"),
+)
+
+COLUMNS: tuple[Column, ...] = GEOMETRIC_COLUMNS + VALUE_COLUMNS
+COLUMN_BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
+
+SUMMARY_COLUMNS: tuple[str, ...] = (
+    "edge_error_max_px",
+    "edge_error_mean_px",
+    "shift_px",
+    "bin_edge_error_mean_px",
+    "bin_edge_error_max_px",
+    "total_edge_error_mean_px",
+    "total_edge_error_max_px",
+    "iou",
+    "value_error_relative_l2",
+    "share_stage1",
+    "share_stage2",
+    "share_aggregation",
+)
+
+# Columns of which a small value is the bad one: the table shows their smallest first.
+WORST_IS_SMALLEST = frozenset({"iou", "value_cosine"})
+
+
+def check_column(name: str, columns: Sequence[Column]) -> None:
+    """Raise ParameterError unless ``columns`` has ``name``."""
+    if name in (column.name for column in columns):
+        return
+    if name in COLUMN_BY_NAME:
+        raise ParameterError(
+            f"column {name!r} needs the operators' values, which this run did not measure",
+            "add --values",
+        )
+    raise ParameterError(
+        f"there is no column {name!r}, expected one of: "
+        + ", ".join(column.name for column in columns)
+    )
+
+
+def record_dtype(columns: tuple[Column, ...]) -> np.dtype[np.void]:
+    """The compound dtype of one row. `level` can be missing, so it is stored as a float."""
+    kinds = {"number": np.dtype("<f8"), "integer": np.dtype("<i8"), "text": np.dtype("S6")}
+    return np.dtype(
+        [(c.name, kinds["number"] if c.name == "level" else kinds[c.kind]) for c in columns]
+    )

@@ -1,0 +1,206 @@
+"""The error table of K RoIs: columns on demand, summaries, thresholds.
+
+The geometric columns are a function of the RoIs, so they are computed for the rows and columns that
+are asked for. Value columns, which need the operators to run, are measured once and handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from roicli.core.types import Array, FloatArray, IntArray, PoolSpec, RoIs, Size
+from roicli.core.vocabulary import SIZE_CLASSES, PixelModel
+from roicli.error_table.columns import (
+    COLUMN_BY_NAME,
+    GEOMETRIC_COLUMNS,
+    SUMMARY_COLUMNS,
+    VALUE_COLUMNS,
+    WORST_IS_SMALLEST,
+    Column,
+    check_column,
+    record_dtype,
+)
+from roicli.error_table.geometric import quantize_errors
+
+BLOCK_ROWS = 1 << 15
+KEPT_ROWS = 1 << 17
+
+
+class MapGeometry(NamedTuple):
+    """What the error columns need of one map: the rule and scale, the size, the level number."""
+
+    spec: PoolSpec
+    map_size: Size | None = None
+    level: int | None = None
+
+
+class ErrorTable:
+    """The error columns of K RoIs, in the RoIs' order.
+
+    ``map_of_roi`` (K,) indexes ``maps``; None where there is one map. ``values`` holds the value
+    columns (K,) by name, or is empty. ``row_numbers`` (K,) is what the column ``roi`` says, where
+    these RoIs are a block of more.
+    """
+
+    def __init__(
+        self,
+        rois: RoIs,
+        maps: Sequence[MapGeometry],
+        pixel_model: PixelModel,
+        map_of_roi: IntArray | None = None,
+        values: Mapping[str, FloatArray] | None = None,
+        compute_dtype: Any = np.float32,
+        row_numbers: IntArray | None = None,
+    ) -> None:
+        self.rois = rois
+        self.maps = tuple(maps)
+        self.pixel_model = pixel_model
+        self.columns: tuple[Column, ...] = GEOMETRIC_COLUMNS + (VALUE_COLUMNS if values else ())
+        self._map_of_roi = np.zeros(len(rois), np.int64) if map_of_roi is None else map_of_roi
+        self._values = dict(values or {})
+        self._compute_dtype = np.dtype(compute_dtype)
+        self._row_numbers = row_numbers
+        self._kept: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.rois)
+
+    def row_numbers(self, rows: IntArray) -> IntArray:
+        """What the column ``roi`` says of these rows of the table."""
+        return rows if self._row_numbers is None else self._row_numbers[rows]
+
+    def records(self, rows: IntArray | slice) -> Array:
+        """Structured rows with every column, for the RoIs of ``rows``."""
+        self.prepare()
+        if self._kept is not None:
+            return self._kept[rows]
+        return self._compute(np.arange(len(self))[rows])
+
+    def prepare(self) -> None:
+        """Compute what is kept of the table; the value columns must be measured by then."""
+        if self._kept is None and len(self) <= KEPT_ROWS:
+            self._kept = self._compute(np.arange(len(self)))
+
+    def blocks(self) -> Iterator[Array]:
+        """All records, a bounded number at a time."""
+        for start in range(0, len(self), BLOCK_ROWS):
+            yield self.records(slice(start, start + BLOCK_ROWS))
+
+    def column(self, name: str) -> Array:
+        """One column (K,). Raises ParameterError for an unknown name."""
+        self.check_column(name)
+        parts = [block[name] for block in self.blocks()]
+        return np.concatenate(parts) if parts else np.empty(0, record_dtype(self.columns)[name])
+
+    def check_column(self, name: str) -> None:
+        """Raise ParameterError unless the table has the column."""
+        check_column(name, self.columns)
+
+    def worst_first(self, name: str, count: int | None = None) -> IntArray:
+        """Row numbers by one column, the worst first: largest magnitude, or smallest IoU."""
+        values = self.column(name)
+        if values.dtype.kind == "S":
+            return np.argsort(values, kind="stable")[:count]
+        ranked = values if name in WORST_IS_SMALLEST else -np.abs(values)
+        if name in ("roi", "batch_index", "level"):
+            ranked = values
+        return np.argsort(ranked, kind="stable")[:count]
+
+    def _compute(self, rows: IntArray) -> Array:
+        out = np.zeros(len(rows), record_dtype(self.columns))
+        out["roi"] = self.row_numbers(rows)
+        for index, geometry in enumerate(self.maps):
+            here = np.flatnonzero(self._map_of_roi[rows] == index)
+            if len(here) == 0:
+                continue
+            columns = quantize_errors(
+                self.rois.take(rows[here]),
+                geometry.spec,
+                self.pixel_model,
+                geometry.map_size,
+                self._compute_dtype,
+            )
+            for name, values in columns.items():
+                out[name][here] = values
+            out["level"][here] = np.nan if geometry.level is None else geometry.level
+        for name, values in self._values.items():
+            out[name] = values[rows]
+        return out
+
+
+@dataclass(frozen=True)
+class ColumnStatistics:
+    """Over the rows where the column is defined; None where there is none."""
+
+    mean: float | None
+    median: float | None
+    p95: float | None
+    max: float | None
+    min: float | None
+
+
+@dataclass(frozen=True)
+class GroupSummary:
+    """``n`` RoIs of one group, and the statistics of the summary columns."""
+
+    name: str
+    n: int
+    statistics: Mapping[str, ColumnStatistics]
+
+
+def measure_statistics(values: FloatArray) -> ColumnStatistics:
+    """Mean, median, 95th percentile (linear), largest and smallest of the defined values."""
+    defined = values[~np.isnan(values)]
+    if len(defined) == 0:
+        return ColumnStatistics(None, None, None, None, None)
+    ordered = np.sort(defined)
+    return ColumnStatistics(
+        float(defined.mean()),
+        _quantile(ordered, 0.5),
+        _quantile(ordered, 0.95),
+        float(ordered[-1]),
+        float(ordered[0]),
+    )
+
+
+def _quantile(ordered: FloatArray, share: float) -> float:
+    """Linear interpolation between order statistics, as numpy.quantile, whose first call imports
+    more than a small run takes.
+    """
+    place = share * (len(ordered) - 1)
+    return float(np.interp(place, np.arange(len(ordered)), ordered))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Statistics for all RoIs, by COCO size class, and by pyramid level where there are several."""
+
+    by_class: tuple[GroupSummary, ...]
+    by_level: tuple[GroupSummary, ...]
+
+
+def summarize(table: ErrorTable) -> Summary:
+    """The summary of a table (SEMANTICS: summaries)."""
+    names = [name for name in SUMMARY_COLUMNS if name in {c.name for c in table.columns}]
+    keep = [*names, "size_class", "level"]
+    dtype = record_dtype(tuple(COLUMN_BY_NAME[name] for name in keep))
+    wanted = np.empty(len(table), dtype)
+    start = 0
+    for block in table.blocks():
+        for name in keep:
+            wanted[name][start : start + len(block)] = block[name]
+        start += len(block)
+
+    def group(name: str, rows: Array) -> GroupSummary:
+        statistics = {column: measure_statistics(rows[column]) for column in names}
+        return GroupSummary(name, len(rows), statistics)
+
+    classes = [group("all", wanted)]
+    classes += [group(name, wanted[wanted["size_class"] == name.encode()]) for name in SIZE_CLASSES]
+    levels = sorted({geometry.level for geometry in table.maps if geometry.level is not None})
+    by_level = [group(str(level), wanted[wanted["level"] == level]) for level in levels]
+    return Summary(tuple(classes), tuple(by_level) if len(table.maps) > 1 else ())

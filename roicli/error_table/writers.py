@@ -1,0 +1,112 @@
+"""The error table as JSON, JSON lines, CSV, TSV and Markdown, streamed block by block."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, TextIO
+
+from roicli.core.exceptions import ParameterError
+from roicli.core.types import Array
+from roicli.core.version import __version__
+from roicli.core.vocabulary import TableFormat
+from roicli.error_table.columns import Column
+from roicli.error_table.formatting import format_cell
+from roicli.error_table.table import ErrorTable, Summary, summarize
+
+SCHEMA_VERSION = 1
+FORMAT_OF_ENDING: dict[str, TableFormat] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+}
+
+
+def plain_value(value: Any, column: Column) -> Any:
+    """One cell as a Python value; None where it is not defined."""
+    if column.kind == "text":
+        return value.decode()
+    number = float(value)
+    if math.isnan(number):
+        return None
+    return int(value) if column.kind == "integer" else number
+
+
+def iterate_records(table: ErrorTable) -> Iterator[dict[str, Any]]:
+    """One dictionary per RoI, with every column, in the RoIs' order."""
+    for block in table.blocks():
+        yield from _block_records(block, table.columns)
+
+
+def _block_records(block: Array, columns: Sequence[Column]) -> Iterator[dict[str, Any]]:
+    for row in block:
+        yield {column.name: plain_value(row[column.name], column) for column in columns}
+
+
+def summary_object(summary: Summary) -> dict[str, Any]:
+    """``summary`` keyed by size class and, for a pyramid, ``summary_by_level`` keyed by level."""
+
+    def group(statistics: Mapping[str, Any], n: int) -> dict[str, Any]:
+        return {"n": n, **{name: asdict(values) for name, values in statistics.items()}}
+
+    found: dict[str, Any] = {
+        "summary": {g.name: group(g.statistics, g.n) for g in summary.by_class}
+    }
+    if summary.by_level:
+        found["summary_by_level"] = {g.name: group(g.statistics, g.n) for g in summary.by_level}
+    return found
+
+
+def write_table(
+    table: ErrorTable, parameters: Mapping[str, Any], table_format: TableFormat, stream: TextIO
+) -> None:
+    """Write the whole table in a format for programs."""
+    if table_format == "json":
+        _write_json(table, parameters, stream)
+    elif table_format == "jsonl":
+        for record in iterate_records(table):
+            stream.write(_dump(record) + "\n")
+    elif table_format in ("csv", "tsv"):
+        delimiter = "," if table_format == "csv" else "\t"
+        writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+        writer.writerow([column.name for column in table.columns])
+        for record in iterate_records(table):
+            writer.writerow(["" if value is None else value for value in record.values()])
+    else:
+        raise ParameterError(f"format {table_format} is for people, not for files")
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, allow_nan=False)
+
+
+def _write_json(table: ErrorTable, parameters: Mapping[str, Any], stream: TextIO) -> None:
+    """One strict object, its ``rois`` written one a line."""
+    stream.write("{\n")
+    stream.write(f'"schema_version": {SCHEMA_VERSION},\n"version": {_dump(__version__)},\n')
+    stream.write(f'"parameters": {_dump(dict(parameters))},\n')
+    for key, value in summary_object(summarize(table)).items():
+        stream.write(f'"{key}": {_dump(value)},\n')
+    stream.write('"rois": [')
+    separator = "\n"
+    for record in iterate_records(table):
+        stream.write(separator + _dump(record))
+        separator = ",\n"
+    stream.write("\n]\n}\n")
+
+
+def write_markdown(headers: Sequence[str], rows: Sequence[Sequence[str]], stream: TextIO) -> None:
+    """A GitHub table, numbers to the right."""
+    stream.write("| " + " | ".join(headers) + " |\n")
+    stream.write("|" + "|".join(["---:"] * len(headers)) + "|\n")
+    for row in rows:
+        stream.write("| " + " | ".join(row) + " |\n")
+
+
+def format_records(block: Array, columns: Sequence[Column]) -> list[list[str]]:
+    """Rows of cells as people read them."""
+    return [[format_cell(plain_value(row[c.name], c), c) for c in columns] for row in block]

@@ -1,0 +1,215 @@
+"""Graphs for others to run: features (N, C, H, W) and rois (K, 5) in, (K, C, P_h, P_w) out.
+
+The run-time graphs take their boxes and windows from ``geometry``; these do the same arithmetic,
+operation by operation, inside the graph. Tests hold the two against each other bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from roicli.core.exceptions import ParameterError
+from roicli.core.types import AlignSpec, FloatType, OperatorSpec, PoolSpec
+from roicli.operators.graphs import (
+    Graph,
+    GraphBuilder,
+    add_cell_table,
+    add_max_roi_pool,
+    add_roi_align,
+    finish_graph,
+)
+from roicli.operators.onnx_protobuf import Dimension
+
+
+class Arithmetic:
+    """Elementwise formulas over a builder, in the tensors' float type."""
+
+    def __init__(self, builder: GraphBuilder, dtype: FloatType) -> None:
+        self.builder, self.dtype = builder, dtype
+
+    def number(self, value: float) -> str:
+        """A scalar of the tensors' float type."""
+        return self.builder.constant(np.array(value, self.dtype))
+
+    def column(self, rois: str, first: int, last: int) -> str:
+        """Columns ``first:last`` of the RoIs."""
+        bounds = [self.builder.integers(value) for value in (first, last, 1)]
+        return self.builder.add("Slice", rois, *bounds)
+
+    def whole(self, value: str) -> str:
+        """Whole float numbers to int64."""
+        return self.builder.add("Cast", value, to=7)
+
+    def real(self, value: str) -> str:
+        """int64 to the tensors' float type."""
+        return self.builder.add("Cast", value, to=1 if self.dtype == np.float32 else 11)
+
+    def scaled(self, value: str, spec: OperatorSpec) -> str:
+        """``geometry.scale_to_cells``."""
+        scale = float(np.float32(spec.spatial_scale))
+        return self.builder.add("Mul", value, self.number(scale))
+
+    def round_half_away(self, value: str) -> str:
+        """``geometry.round_half_away``: by the exact distance to the truncated value."""
+        add = self.builder.add
+        magnitude = add("Abs", value)
+        whole = add("Floor", magnitude)
+        up = add("GreaterOrEqual", add("Sub", magnitude, whole), self.number(0.5))
+        rounded = add("Add", whole, add("CastLike", up, whole))
+        return add("Mul", rounded, add("Sign", value))
+
+
+def build_export_graph(spec: OperatorSpec, dtype: FloatType, metadata: dict[str, str]) -> Graph:
+    """One graph that needs ONNX Runtime alone. Raises ParameterError where no graph can say it."""
+    builder = GraphBuilder()
+    if isinstance(spec, AlignSpec):
+        output = _add_align(builder, spec, dtype)
+    elif spec.native_to_max_roi_pool and dtype == np.float32:
+        output = add_max_roi_pool(builder, spec)
+    else:
+        output = _add_pool_windows(builder, spec, dtype)
+    inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
+        "features": (dtype, ("N", "C", "H", "W")),
+        "rois": (dtype, ("K", 5)),
+    }
+    shape = ("K", "C", *spec.output_size)
+    return finish_graph(builder, inputs, output, dtype, shape, metadata)
+
+
+def _add_align(builder: GraphBuilder, spec: AlignSpec, dtype: FloatType) -> str:
+    if spec.sampling_ratio == 0 and not spec.native_to_roi_align:
+        raise ParameterError(
+            "an adaptive grid with mode max or thirds does not fit in one graph: its size depends "
+            "on the RoI, and RoiAlign's output size is an attribute",
+            "give --sampling-ratio",
+        )
+    math = Arithmetic(builder, dtype)
+    axis = builder.integers(1)
+    batch = builder.add("Squeeze", math.whole(math.column("rois", 0, 1)), axis)
+    corners = math.column("rois", 1, 5)
+    if spec.native_to_roi_align:
+        return add_roi_align(builder, spec, corners, batch, dtype)
+    counts = (spec.sampling_ratio, spec.sampling_ratio)
+    if spec.sampling_grid == "thirds":
+        corners = _add_thirds_shift(math, corners, spec)
+    return add_roi_align(builder, spec, corners, batch, dtype, counts)
+
+
+def _add_thirds_shift(math: Arithmetic, corners: str, spec: AlignSpec) -> str:
+    """``geometry.fine_grid_rois``: the box moved by half a sub-bin."""
+    add = math.builder.add
+    scaled = math.scaled(corners, spec)
+    if spec.aligned:
+        scaled = add("Sub", scaled, math.number(0.5))
+    first, last = math.column(scaled, 0, 2), math.column(scaled, 2, 4)
+    extent = add("Sub", last, first)
+    if not spec.aligned:
+        extent = add("Max", extent, math.number(1))
+    height, width = spec.output_size
+    sub_bins = np.array([[width, height]], np.float64) * (spec.sampling_ratio + 1) * 2
+    shift = add("Div", extent, math.builder.constant(sub_bins.astype(math.dtype)))
+    shift = add("Div", shift, math.number(float(np.float32(spec.spatial_scale))))
+    return add("Add", corners, add("Concat", shift, shift, axis=1))
+
+
+def _add_box(math: Arithmetic, low: str, high: str, spec: PoolSpec) -> tuple[str, str]:
+    """``geometry.quantize_box``: (start, size), each (K, 1) int64."""
+    add, one = math.builder.add, math.builder.integers(1)
+    if spec.quantization == "floor":
+        start = math.whole(add("Floor", math.scaled(low, spec)))
+        size = math.whole(add("Floor", math.scaled(add("Sub", high, low), spec)))
+        return start, add("Max", size, one)
+    if spec.quantization == "hull":
+        start = math.whole(add("Floor", math.scaled(low, spec)))
+        end = math.whole(add("Ceil", math.scaled(high, spec)))
+    else:
+        start = math.whole(math.round_half_away(math.scaled(low, spec)))
+        end = math.whole(math.round_half_away(math.scaled(high, spec)))
+    size = add("Sub", end, start)
+    if spec.quantization == "caffe":
+        size = add("Add", size, one)
+    return start, add("Max", size, one)
+
+
+def _add_bins(math: Arithmetic, low: str, high: str, bins: int, spec: PoolSpec) -> tuple[str, str]:
+    """``geometry.partition_box``: (first, last), each (K, bins) int64, before clipping."""
+    add, builder = math.builder.add, math.builder
+    index = np.arange(bins)
+    parts = [index[None], index[None] + 1]
+    if spec.quantization == "mmcv":
+        start = math.scaled(low, spec)
+        end = math.scaled(add("Add", high, math.number(1)), spec)
+        step = add("Div", add("Sub", end, start), math.number(bins))
+        edges = [
+            add("Add", add("Mul", builder.constant(p.astype(math.dtype)), step), start)
+            for p in parts
+        ]
+        return math.whole(add("Floor", edges[0])), math.whole(add("Ceil", edges[1]))
+    start, size = _add_box(math, low, high, spec)
+    if spec.partition == "overlap":
+        step = add("Div", math.real(size), math.number(bins))
+        edges = [add("Mul", builder.constant(p.astype(math.dtype)), step) for p in parts]
+        edges = [math.whole(add("Floor", edges[0])), math.whole(add("Ceil", edges[1]))]
+    elif spec.partition == "disjoint":
+        count = builder.integers(bins)
+        edges = [add("Div", add("Mul", builder.constant(p), size), count) for p in parts]
+    else:
+        bin_size = add("Div", size, builder.integers(bins))
+        edges = [add("Mul", builder.constant(p), bin_size) for p in parts]
+    return add("Add", start, edges[0]), add("Add", start, edges[1])
+
+
+def _add_axis_windows(math: Arithmetic, first: str, last: str, cells: str) -> tuple[str, str]:
+    """Cells of every bin, (K, P, L), repeating the last one; and which bins are empty, (K, P)."""
+    add, integers = math.builder.add, math.builder.integers
+    zero, one = integers(0), integers(1)
+    first = add("Min", add("Max", first, zero), cells)
+    last = add("Min", add("Max", last, zero), cells)
+    # Without RoIs there is no longest bin, so a 1 stands beside them.
+    lengths = add("Concat", add("Reshape", add("Sub", last, first), integers(-1)), one, axis=0)
+    longest = add("ReduceMax", lengths, keepdims=0)
+    offsets = add(
+        "Range", math.builder.constant(np.array(0)), longest, math.builder.constant(np.array(1))
+    )
+    deep_first, deep_last = (
+        add("Unsqueeze", first, integers(2)),
+        add("Unsqueeze", last, integers(2)),
+    )
+    window = add("Min", add("Add", deep_first, offsets), add("Sub", deep_last, one))
+    return add("Max", window, zero), add("LessOrEqual", last, first)
+
+
+def _add_pool_windows(builder: GraphBuilder, spec: PoolSpec, dtype: FloatType) -> str:
+    """Index windows for every bin, looked up in the cell table, and their maximum."""
+    math, add, integers = Arithmetic(builder, dtype), builder.add, builder.integers
+    height, width = spec.output_size
+    shape = add("Shape", "features")
+    rows, across = (add("Gather", shape, integers(axis)) for axis in (2, 3))
+    x1, y1, x2, y2 = (math.column("rois", k, k + 1) for k in (1, 2, 3, 4))
+    y_cells, y_empty = _add_axis_windows(math, *_add_bins(math, y1, y2, height, spec), rows)
+    x_cells, x_empty = _add_axis_windows(math, *_add_bins(math, x1, x2, width, spec), across)
+    batch = add("Mul", math.whole(math.column("rois", 0, 1)), add("Mul", rows, across))
+    batch = add("Unsqueeze", batch, integers(2, 3, 4))
+    y_index = add("Unsqueeze", add("Mul", y_cells, across), integers(2, 4))
+    x_index = add("Unsqueeze", x_cells, integers(1, 3))
+    index = add("Add", add("Add", y_index, x_index), batch)
+    values = add("Gather", add_cell_table(builder), index, axis=0)
+    maxima = add("ReduceMax", values, integers(3, 4), keepdims=0)
+    empty = add(
+        "Or", add("Unsqueeze", y_empty, integers(2)), add("Unsqueeze", x_empty, integers(1))
+    )
+    if spec.quantization == "mmcv":
+        empty = add("Or", empty, _add_no_size(math, (x1, y1, x2, y2), spec))
+    filled = add("Where", add("Unsqueeze", empty, integers(3)), math.number(0), maxima)
+    return add("Transpose", filled, name="roi_features", perm=(0, 3, 1, 2))
+
+
+def _add_no_size(math: Arithmetic, corners: tuple[str, str, str, str], spec: PoolSpec) -> str:
+    """mmcv: boxes without positive size, (K, 1, 1)."""
+    add, one = math.builder.add, math.number(1)
+    x1, y1 = (math.scaled(value, spec) for value in corners[:2])
+    x2, y2 = (math.scaled(add("Add", value, one), spec) for value in corners[2:])
+    none = add("Or", add("LessOrEqual", x2, x1), add("LessOrEqual", y2, y1))
+    return add("Unsqueeze", none, math.builder.integers(2))

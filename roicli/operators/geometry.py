@@ -1,0 +1,266 @@
+"""Where a bin lies: scaling, quantization rules, bin edges and sampling points, in pure NumPy.
+
+This is the one place that decides it. The operators, the error columns and the figures all take
+their edges from here, so they cannot disagree.
+
+The ONNX operators compute coordinates in the floating type of the tensor (single precision for a
+float32 map) and hold the scale as a float32 attribute. So does this module: a function computes in
+the dtype of the coordinates that it is given. It matters: in single precision the end of the last
+of 7 bins over 57 cells is ceil(7 * (57 / 7)) = 58, and the operators do read that 58th cell.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.core.types import AlignSpec, FloatArray, IntArray, PoolSpec
+from roicli.core.vocabulary import Partition, Quantization
+
+
+def round_half_away(values: FloatArray) -> FloatArray:
+    """Round to whole numbers, halves away from zero, as C's ``round`` (numpy.round: to even).
+
+    ``floor(x + 0.5)`` is wrong for the largest number below one half, whose sum rounds up to 1;
+    the distance to the truncated value is exact.
+    """
+    whole = np.trunc(values)
+    away = np.abs(values - whole) >= 0.5
+    return np.where(away, whole + np.copysign(1, values), whole).astype(values.dtype)
+
+
+def scale_to_cells(coordinates: FloatArray, spatial_scale: float) -> FloatArray:
+    """Image pixels to cells, in the coordinates' dtype, with the scale as its float32 attribute."""
+    return coordinates * coordinates.dtype.type(np.float32(spatial_scale))
+
+
+# RoI Pool -------------------------------------------------------------------------------------
+
+
+class AxisBins(NamedTuple):
+    """One axis of K quantized RoIs, in cells where cell i covers [i, i + 1).
+
+    ``box_start``, ``box_end`` (K,) float64: B, the box after quantization 1, half-open; real
+    numbers under ``mmcv``, whole ones otherwise. ``start``, ``end`` (K, P) int64: the bins after
+    quantization 2, half-open, before clipping to the map.
+    """
+
+    box_start: FloatArray
+    box_end: FloatArray
+    start: IntArray
+    end: IntArray
+
+    @property
+    def region_start(self) -> IntArray:
+        """(K,) lower edge of Q, the union of the bins."""
+        return self.start[:, 0]
+
+    @property
+    def region_end(self) -> IntArray:
+        """(K,) upper edge of Q, the union of the bins."""
+        return self.end[:, -1]
+
+    def clipped(self, cells: int) -> tuple[IntArray, IntArray]:
+        """(start, end), each (K, P), clipped to a map that is ``cells`` long."""
+        return np.clip(self.start, 0, cells), np.clip(self.end, 0, cells)
+
+
+def quantize_box(
+    low: FloatArray, high: FloatArray, spatial_scale: float, quantization: Quantization
+) -> tuple[IntArray, IntArray]:
+    """Quantization 1: image coordinates of one axis (K,) to B, (start, size) in whole cells.
+
+    caffe: Girshick 2015 (Fast R-CNN), roi_pooling_layer, the end cell inclusive; floor, round,
+    hull: SEMANTICS, RoI Pool. A box is at least one cell long.
+    """
+    start, end = scale_to_cells(low, spatial_scale), scale_to_cells(high, spatial_scale)
+    if quantization == "floor":
+        extent = scale_to_cells(high - low, spatial_scale)
+        return _as_cells(np.floor(start)), np.maximum(_as_cells(np.floor(extent)), 1)
+    if quantization == "hull":
+        first, last = _as_cells(np.floor(start)), _as_cells(np.ceil(end))
+    else:
+        first, last = _as_cells(round_half_away(start)), _as_cells(round_half_away(end))
+    inclusive = 1 if quantization == "caffe" else 0
+    return first, np.maximum(last - first + inclusive, 1)
+
+
+def partition_box(
+    start: IntArray, size: IntArray, bins: int, partition: Partition, dtype: np.dtype[Any]
+) -> tuple[IntArray, IntArray]:
+    """Quantization 2: a box of ``size`` cells (K,) to its bins: (start, end), each (K, bins).
+
+    ``overlap`` is the operators' own floating arithmetic, in ``dtype``. No library computes
+    ``disjoint`` or ``floor-size`` in floating point, and a partition must neither drop nor repeat a
+    cell, so these are whole-number arithmetic.
+    """
+    index = np.arange(bins + 1)
+    base, cells = start[:, None], size[:, None]
+    if partition == "overlap":
+        edges = index.astype(dtype) * (cells.astype(dtype) / dtype.type(bins))
+        return base + _as_cells(np.floor(edges[:, :-1])), base + _as_cells(np.ceil(edges[:, 1:]))
+    edges_in_cells = index * cells // bins if partition == "disjoint" else index * (cells // bins)
+    return base + edges_in_cells[:, :-1], base + edges_in_cells[:, 1:]
+
+
+def real_box(
+    low: FloatArray, high: FloatArray, spatial_scale: float
+) -> tuple[FloatArray, FloatArray]:
+    """The box of mmcv's RoI Pool (mmcv ops, roi_pool): real edges, the end pixel inclusive."""
+    one = low.dtype.type(1)
+    return scale_to_cells(low, spatial_scale), scale_to_cells(high + one, spatial_scale)
+
+
+def hull_bins(
+    start: FloatArray, end: FloatArray, bins: int, empty: NDArray[np.bool_]
+) -> tuple[IntArray, IntArray]:
+    """Bins of mmcv: the whole cells that each of ``bins`` equal parts of a real box touches.
+
+    RoIs of the mask ``empty`` (without positive size on some axis) get bins without a cell.
+    """
+    step = ((end - start) / start.dtype.type(bins))[:, None]
+    edges = np.arange(bins + 1).astype(start.dtype) * step + start[:, None]
+    first, last = _as_cells(np.floor(edges[:, :-1])), _as_cells(np.ceil(edges[:, 1:]))
+    first[empty] = first[empty, :1]
+    last[empty] = first[empty]
+    return first, last
+
+
+def _as_cells(values: FloatArray) -> IntArray:
+    """Whole numbers to int64."""
+    return values.astype(np.int64)
+
+
+def quantize_rois(corners: FloatArray, spec: PoolSpec) -> tuple[AxisBins, AxisBins]:
+    """Both quantizations of K RoIs.
+
+    ``corners`` (K, 4): x1, y1, x2, y2 in image pixels, in the dtype that the operator computes in.
+    Returns (x, y) AxisBins.
+    """
+    sides = [(corners[:, axis], corners[:, axis + 2]) for axis in (0, 1)]
+    counts = spec.output_size[::-1]
+    if spec.quantization == "mmcv":
+        boxes = [real_box(low, high, spec.spatial_scale) for low, high in sides]
+        empty = (boxes[0][1] <= boxes[0][0]) | (boxes[1][1] <= boxes[1][0])
+        bins = [hull_bins(*box, count, empty) for box, count in zip(boxes, counts, strict=True)]
+    else:
+        boxes, bins = [], []
+        for (low, high), count in zip(sides, counts, strict=True):
+            start, size = quantize_box(low, high, spec.spatial_scale, spec.quantization)
+            boxes.append((start.astype(np.float64), (start + size).astype(np.float64)))
+            bins.append(partition_box(start, size, count, spec.partition, corners.dtype))
+    x_axis, y_axis = (
+        AxisBins(start.astype(np.float64), end.astype(np.float64), *edges)
+        for (start, end), edges in zip(boxes, bins, strict=True)
+    )
+    return x_axis, y_axis
+
+
+# RoI Align ------------------------------------------------------------------------------------
+
+
+def align_boxes(corners: FloatArray, spec: AlignSpec) -> tuple[FloatArray, FloatArray]:
+    """Where RoI Align starts and how far it reaches (He et al. 2017, section 3; ONNX RoiAlign).
+
+    ``corners`` (K, 4) in image pixels. Returns ``start`` (K, 2) and ``extent`` (K, 2), both as
+    (x, y) in cells, after the half-pixel step where ``aligned``, or with extents of at least one
+    cell where not.
+    """
+    kind = corners.dtype.type
+    scaled = scale_to_cells(corners, spec.spatial_scale)
+    if spec.aligned:
+        scaled = scaled - kind(0.5)
+    start, extent = scaled[:, :2], scaled[:, 2:] - scaled[:, :2]
+    return start, extent if spec.aligned else np.maximum(extent, kind(1))
+
+
+def sampling_counts(extent: FloatArray, spec: AlignSpec) -> IntArray:
+    """(K, 2) sampling points per bin and axis (x, y); adaptive is ceil(extent / bins), maybe 0."""
+    if spec.sampling_ratio:
+        return np.full(extent.shape, spec.sampling_ratio, np.int64)
+    height, width = spec.output_size
+    bins = np.array([width, height], extent.dtype)
+    return np.maximum(np.ceil(extent / bins), 0).astype(np.int64)
+
+
+def sampling_points(
+    start: float, extent: float, bins: int, count: int, spec: AlignSpec
+) -> FloatArray:
+    """(bins, count) coordinates in cells where one axis of one RoI is interpolated, in float64.
+
+    Quarters: ``start + p * bin + (i + 0.5) * bin / count``; thirds: the interior points
+    ``(i + 1) / (count + 1)`` of the bin.
+    """
+    step = extent / bins
+    index = np.arange(count)
+    inside = (
+        (index + 0.5) / count if spec.sampling_grid == "quarters" else (index + 1) / (count + 1)
+    )
+    return start + step * (np.arange(bins)[:, None] + inside[None, :])
+
+
+def fine_grid_rois(corners: FloatArray, counts: IntArray, spec: AlignSpec) -> FloatArray:
+    """The RoIs (K, 4) whose grid of ``bins * step`` single samples holds the sampling points.
+
+    Quarters: the RoI itself with ``count`` sub-bins a bin, whose centres are the points. Thirds:
+    ``count + 1`` sub-bins a bin and the box moved by half a sub-bin; every (count + 1)-th point is
+    to be dropped. ``counts`` (K, 2) as (x, y).
+    """
+    if spec.sampling_grid == "quarters":
+        return corners
+    kind = corners.dtype.type
+    height, width = spec.output_size
+    _, extent = align_boxes(corners, spec)
+    sub_bins = (np.array([width, height]) * (counts + 1) * 2).astype(corners.dtype)
+    shift = extent / sub_bins / kind(np.float32(spec.spatial_scale))
+    return corners + np.tile(shift, 2)
+
+
+def operator_points(corners: FloatArray, spec: AlignSpec) -> tuple[FloatArray, FloatArray]:
+    """The sampling points of one RoI as the operator itself rounds them, step by step.
+
+    ``corners`` (4,) in image pixels; computes in their dtype, where ``sampling_points`` is the
+    same in float64. Returns x (P_w, n_x) and y (P_h, n_y) in cells, cell i centred at i.
+    """
+    corners, (height, width) = corners[None], spec.output_size
+    counts = sampling_counts(align_boxes(corners, spec)[1], spec)
+    counts[counts.prod(axis=1) == 0] = 0
+    pieces = counts + (spec.sampling_grid == "thirds")
+    if not spec.native_to_roi_align:
+        corners = fine_grid_rois(corners, counts, spec)
+    start, extent = align_boxes(corners, spec)
+    kind, axes = corners.dtype.type, []
+    for axis, bins in enumerate((width, height)):
+        count, low = int(counts[0, axis]), start[0, axis]
+        number, index = np.arange(bins)[:, None].astype(kind), np.arange(count).astype(kind)
+        if spec.native_to_roi_align:
+            size = extent[0, axis] / kind(bins)
+            axes.append(low + number * size + (index + kind(0.5)) * size / kind(max(count, 1)))
+        else:
+            piece = kind(pieces[0, axis])
+            size = extent[0, axis] / (kind(bins) * max(piece, kind(1)))
+            axes.append(low + (number * piece + index) * size + kind(0.5) * size)
+    return axes[0], axes[1]
+
+
+class Neighbours(NamedTuple):
+    """What bilinear interpolation reads along one axis: cells ``low`` and ``high`` (n,) int64.
+
+    ``share`` (n,) is the weight of ``high``; ``on_map`` (n,) is False where the point counts as 0.
+    """
+
+    low: IntArray
+    high: IntArray
+    share: FloatArray
+    on_map: NDArray[np.bool_]
+
+
+def find_neighbours(points: FloatArray, cells: int) -> Neighbours:
+    """The neighbours of points (n,) on an axis of ``cells``, clamped as RoiAlign-16 clamps them."""
+    on_map = (points >= -1) & (points <= cells)
+    clamped = np.clip(points, 0, cells)
+    low = np.minimum(_as_cells(clamped), cells - 1)
+    share = np.where(low < cells - 1, clamped - low.astype(points.dtype), points.dtype.type(0))
+    return Neighbours(low, np.minimum(low + 1, cells - 1), share, on_map)

@@ -1,0 +1,257 @@
+"""Specs to ONNX graphs. The only place that knows ONNX's spelling and opsets.
+
+RoiAlign and MaxRoiPool at opset 22 and later are not implemented by ONNX Runtime 1.31, so graphs
+are opset 18. ONNX's own ``mode="max"`` takes the maximum over weighted corners, not over the
+interpolated samples (microsoft/onnxruntime#6146); it is never emitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from roicli.core.types import AlignSpec, Array, FloatType, PoolSpec, Size
+from roicli.operators.onnx_protobuf import (
+    ELEMENT_TYPES,
+    Attribute,
+    Dimension,
+    encode_model,
+    encode_node,
+    encode_tensor,
+    encode_value,
+)
+
+INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
+TO_THE_END = np.iinfo(np.int64).max
+
+
+class Graph(NamedTuple):
+    """A serialized model, and the names of its inputs and its one output."""
+
+    model: bytes
+    inputs: tuple[str, ...]
+    output: str
+
+
+@dataclass
+class GraphBuilder:
+    """Collects nodes and constants; every call returns the name of the value it made."""
+
+    nodes: list[bytes] = field(default_factory=list)
+    constants: list[bytes] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, op_type: str, *inputs: str, name: str = "", **attributes: Attribute) -> str:
+        """Append a node with one output."""
+        self.count += 1
+        output = name or f"v{self.count}"
+        self.nodes.append(encode_node(op_type, inputs, [output], **attributes))
+        return output
+
+    def constant(self, values: Array) -> str:
+        """Append an initializer."""
+        self.count += 1
+        self.constants.append(encode_tensor(f"c{self.count}", values))
+        return f"c{self.count}"
+
+    def integers(self, *values: int) -> str:
+        """Append a 1-D int64 initializer."""
+        return self.constant(np.array(values, np.int64))
+
+    def split(self, value: str, sizes: str, parts: int, axis: int) -> list[str]:
+        """``value`` cut along ``axis`` into ``parts``, whose sides are the 1-D tensor ``sizes``."""
+        self.count += 1
+        names = [f"v{self.count}_{part}" for part in range(parts)]
+        self.nodes.append(encode_node("Split", [value, sizes], names, axis=axis))
+        return names
+
+    def strided(self, value: str, axis: int, start: int, step: int) -> str:
+        """``value[start::step]`` along ``axis``."""
+        bounds = [self.integers(number) for number in (start, TO_THE_END, axis, step)]
+        return self.add("Slice", value, *bounds)
+
+
+def finish_graph(
+    builder: GraphBuilder,
+    inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]],
+    output: str,
+    dtype: FloatType,
+    shape: Sequence[Dimension],
+    metadata: dict[str, str] | None = None,
+) -> Graph:
+    """Close the builder over its inputs and its output."""
+    model = encode_model(
+        builder.nodes,
+        [encode_value(name, kind, sides) for name, (kind, sides) in inputs.items()],
+        [encode_value(output, dtype, shape)],
+        builder.constants,
+        metadata,
+    )
+    return Graph(model, tuple(inputs), output)
+
+
+def fine_grid_steps(spec: AlignSpec, counts: Size) -> Size:
+    """Sub-bins a bin (height, width) of the grid of single samples; thirds drop the last one."""
+    extra = 0 if spec.sampling_grid == "quarters" else 1
+    return counts[0] + extra, counts[1] + extra
+
+
+def add_roi_align(
+    builder: GraphBuilder,
+    spec: AlignSpec,
+    corners: str,
+    batch: str,
+    dtype: FloatType,
+    counts: Size | None = None,
+) -> str:
+    """RoI Align of ``features`` at ``corners`` (k, 4): one node, or a fine grid that is pooled.
+
+    ``counts`` (height, width) are the sampling points a bin of a fine grid; ``corners`` must then
+    come from ``geometry.fine_grid_rois``.
+    """
+    height, width = spec.output_size
+    ratio, step = spec.sampling_ratio, (1, 1)
+    if counts is not None:
+        step, ratio = fine_grid_steps(spec, counts), 1
+    samples = builder.add(
+        "RoiAlign",
+        "features",
+        corners,
+        batch,
+        name="roi_features" if counts is None else "samples",
+        mode="avg",
+        output_height=height * step[0],
+        output_width=width * step[1],
+        sampling_ratio=ratio,
+        spatial_scale=float(spec.spatial_scale),
+        coordinate_transformation_mode="half_pixel" if spec.aligned else "output_half_pixel",
+    )
+    if counts is None:
+        return samples
+    if spec.mode == "max":
+        return builder.add(
+            "MaxPool", samples, name="roi_features", kernel_shape=counts, strides=step
+        )
+    return _add_ordered_mean(builder, samples, counts, step, dtype)
+
+
+def _add_ordered_mean(
+    builder: GraphBuilder, samples: str, counts: Size, step: Size, dtype: FloatType
+) -> str:
+    """Mean of the first ``counts`` samples of each ``step``: along x, then along y, then divided.
+
+    A pooling or reduction node may add in any order; this chain fixes the bits.
+    """
+    total = samples
+    for axis in (3, 2):
+        count, stride = counts[axis - 2], step[axis - 2]
+        parts = [builder.strided(total, axis, first, stride) for first in range(count)]
+        total = parts[0]
+        for part in parts[1:]:
+            total = builder.add("Add", total, part)
+    divisor = builder.constant(np.array(counts[0] * counts[1], dtype))
+    return builder.add("Div", total, divisor, name="roi_features")
+
+
+def build_align_graph(spec: AlignSpec, dtype: FloatType, counts: Size | None = None) -> Graph:
+    """RoI Align: ``features`` (N, C, H, W), ``corners`` (k, 4), ``batch_index`` (k,) int64."""
+    builder = GraphBuilder()
+    output = add_roi_align(builder, spec, "corners", "batch_index", dtype, counts)
+    inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
+        "features": (dtype, ("N", "C", "H", "W")),
+        "corners": (dtype, ("K", 4)),
+        "batch_index": (INT64, ("K",)),
+    }
+    return finish_graph(builder, inputs, output, dtype, ("K", "C", *spec.output_size))
+
+
+def build_max_roi_pool_graph(spec: PoolSpec) -> Graph:
+    """RoI Pool by the default rule: ``features`` (N, C, H, W) and ``rois`` (k, 5), float32."""
+    single = np.dtype(np.float32)
+    builder = GraphBuilder()
+    output = add_max_roi_pool(builder, spec)
+    inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
+        "features": (single, ("N", "C", "H", "W")),
+        "rois": (single, ("K", 5)),
+    }
+    return finish_graph(builder, inputs, output, single, ("K", "C", *spec.output_size))
+
+
+def add_max_roi_pool(builder: GraphBuilder, spec: PoolSpec) -> str:
+    """One MaxRoiPool node over ``features`` and ``rois``."""
+    return builder.add(
+        "MaxRoiPool",
+        "features",
+        "rois",
+        name="roi_features",
+        pooled_shape=spec.output_size,
+        spatial_scale=float(spec.spatial_scale),
+    )
+
+
+def add_cell_table(builder: GraphBuilder) -> str:
+    """``features`` (N, C, H, W) to one row a cell, ``cell_table`` (N * H * W, C)."""
+    cells = builder.add("Transpose", "features", perm=(0, 2, 3, 1))
+    return builder.add("Flatten", cells, name="cell_table", axis=3)
+
+
+def build_cell_table_graph(dtype: FloatType) -> Graph:
+    """``features`` (N, C, H, W) to ``cell_table`` (N * H * W, C)."""
+    builder = GraphBuilder()
+    output = add_cell_table(builder)
+    shapes: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
+        "features": (dtype, ("N", "C", "H", "W"))
+    }
+    return finish_graph(builder, shapes, output, dtype, ("cells", "C"))
+
+
+def build_placing_graph(stored: FloatType, dtype: FloatType) -> Graph:
+    """``features`` (N, C, H, W) as they are stored to ``placed``, the same in ``dtype``.
+
+    What it gives stays on the session's device.
+    """
+    builder = GraphBuilder()
+    if stored == dtype:
+        output = builder.add("Identity", "features", name="placed")
+    else:
+        output = builder.add("Cast", "features", name="placed", to=ELEMENT_TYPES[dtype.name])
+    sides = ("N", "C", "H", "W")
+    return finish_graph(builder, {"features": (stored, sides)}, output, dtype, sides)
+
+
+def build_window_pool_graph(dtype: FloatType, groups: int) -> Graph:
+    """RoI Pool from ``cell_table`` (cells, C): maxima over windows of cells, in ``groups`` groups.
+
+    ``windows`` (B, 4) int32, group by group: a window's first cell, the cells of one of its rows,
+    its last place (cells - 1), and how many cells of the map stand between two of its rows.
+    ``window_counts`` (groups,) int64 of them are in each group. ``places`` (sum of lengths,) int32
+    is 0, 1, 2 ... for each group up to its length, and ``lengths`` (groups,) int64 says how far:
+    places past a window's last stay on it, for a maximum does not mind a cell twice.
+    ``number_of_bin`` (K, P_h, P_w) int32 says which window a bin is.
+    """
+    builder = GraphBuilder()
+    add = builder.add
+    windows = builder.split("windows", "window_counts", groups, axis=0)
+    places = builder.split("places", "lengths", groups, axis=0)
+    one_each, axis = builder.integers(1, 1, 1, 1), builder.integers(1)
+    maxima = []
+    for window, place in zip(windows, places, strict=True):
+        first, width, last, gap = builder.split(window, one_each, 4, axis=1)
+        inside = add("Min", place, last)
+        jumps = add("Mul", add("Div", inside, width), gap)
+        values = add("Gather", "cell_table", add("Add", add("Add", first, inside), jumps), axis=0)
+        maxima.append(add("ReduceMax", values, axis, keepdims=0))
+    found = add("Gather", add("Concat", *maxima, axis=0), "number_of_bin", axis=0)
+    output = add("Transpose", found, name="roi_features", perm=(0, 3, 1, 2))
+    inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
+        "cell_table": (dtype, ("cells", "C")),
+        "windows": (INT32, ("B", 4)),
+        "window_counts": (INT64, (groups,)),
+        "places": (INT32, ("places",)),
+        "lengths": (INT64, (groups,)),
+        "number_of_bin": (INT32, ("K", "P_h", "P_w")),
+    }
+    return finish_graph(builder, inputs, output, dtype, ("K", "C", "P_h", "P_w"))

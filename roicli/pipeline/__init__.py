@@ -1,0 +1,1 @@
+"""One run: inputs, order, stream and result; shards and clusters."""

@@ -1,0 +1,258 @@
+"""A connection to a Dask scheduler, or a cluster of processes on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import signal
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from roicli.core.exceptions import ClusterError, ParameterError, ProviderError
+from roicli.core.vocabulary import Provider
+from roicli.pipeline.cluster.worker import describe_difference, probe_provider, read_versions
+from roicli.runtime.providers import usable_cores
+
+INSTALL = "pip install 'roicli[dask]'"
+CONNECT_S = 10.0
+WORKERS_S = 60.0
+# A scheduler that went away is waited for so long, and a cluster without workers.
+RECONNECT_S = 60.0
+POLL_S = 0.25
+ASKED_AT_MOST = 20
+
+Note = Callable[[str], None]
+
+
+class Cluster:
+    """A cluster that answers, with at least one worker; every worker has our versions."""
+
+    def __init__(self, address: str, client: Any, local: Any = None) -> None:
+        self.address, self.client, self._local = address, client, local
+        self.versions = read_versions()
+        self._wait_for_workers()
+        self._compare_versions()
+
+    def threads(self) -> int:
+        """How many tasks run at once now; 0 without workers or without a scheduler."""
+        return sum(self._threads_of_worker().values())
+
+    def threads_a_host(self) -> int:
+        """How many tasks the busiest machine runs at once."""
+        hosts: Counter[str] = Counter()
+        for worker, threads in self._threads_of_worker().items():
+            hosts[worker.rpartition(":")[0]] += threads
+        return max(hosts.values(), default=1)
+
+    def _threads_of_worker(self) -> dict[str, int]:
+        with contextlib.suppress(OSError, ValueError, TimeoutError):
+            return dict(self.client.nthreads())
+        return {}
+
+    def _wait_for_workers(self) -> None:
+        deadline = time.monotonic() + WORKERS_S
+        while not self.threads():
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"{self.address}: no worker came within {WORKERS_S:g} s",
+                    f"start one: dask worker {self.address}",
+                )
+            time.sleep(POLL_S)
+
+    def _compare_versions(self) -> None:
+        """Raise ClusterError that names the first worker with other versions."""
+        for worker, found in sorted(self._ask(read_versions).items()):
+            if not isinstance(found, dict):
+                raise ClusterError(
+                    f"{worker}: roicli cannot be imported there: {found}",
+                    f"install roicli {self.versions['roicli']} on every worker",
+                )
+            difference = describe_difference(self.versions, found)
+            if difference:
+                raise ClusterError(
+                    f"{worker}: has other versions: {difference}",
+                    "install the same on every worker: results would not be equal",
+                )
+
+    def _ask(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """What every worker answers, or the exception that it had.
+
+        One that dies while it is asked does not count: whoever comes later is asked by its tasks.
+        """
+        for _ in range(ASKED_AT_MOST):
+            answers: dict[str, Any] = {}
+            with contextlib.suppress(OSError, TimeoutError):
+                answers = self.client.run(function, *arguments, on_error="return")
+            there = {k: v for k, v in answers.items() if not isinstance(v, OSError | TimeoutError)}
+            if there:
+                return there
+            self._wait_for_workers()
+            time.sleep(POLL_S)
+        raise ClusterError(f"{self.address}: no worker answered {ASKED_AT_MOST} times")
+
+    def choose_provider(self, asked: Provider, note: Note, device_id: int) -> Provider:
+        """What ``asked`` comes to on every worker. Raises ProviderError where they differ."""
+        chosen: dict[str, str] = {}
+        told: dict[str, None] = {}
+        for worker, found in sorted(self._ask(probe_provider, asked, device_id).items()):
+            if isinstance(found, Exception):
+                raise ClusterError(f"{worker}: failed: {found!r}")
+            provider, problem, notes = found
+            if provider is None:
+                raise ProviderError(f"{worker}: {problem}")
+            chosen.setdefault(provider, worker)
+            told.update(dict.fromkeys(notes))
+        if len(chosen) > 1:
+            shown = " and ".join(f"{name} on {where}" for name, where in chosen.items())
+            raise ProviderError(
+                f"--provider {asked} is {shown}: results would not be equal",
+                "name a provider that every worker has",
+            )
+        for line in told:
+            note(line)
+        return cast("Provider", next(iter(chosen)))
+
+    def threads_a_task(self) -> int:
+        """Threads of one task, so that a machine's tasks take its cores together."""
+        cores = [found for found in self._ask(usable_cores).values() if isinstance(found, int)]
+        return max(1, min(cores, default=1) // self.threads_a_host())
+
+    @property
+    def lost(self) -> bool:
+        """Whether the client gave the scheduler up."""
+        return str(self.client.status) in ("closed", "closing")
+
+    def reconnect(self) -> None:
+        """Find the scheduler again. Raises ClusterError where it does not come back in time."""
+        deadline = time.monotonic() + RECONNECT_S
+        while True:
+            try:
+                self.client = _open_client(self.address)
+                break
+            except ClusterError:
+                if self._local is not None or time.monotonic() > deadline:
+                    raise ClusterError(
+                        f"{self.address}: the scheduler went away and did not come back within "
+                        f"{RECONNECT_S:g} s"
+                    ) from None
+                time.sleep(POLL_S)
+
+    def close(self) -> None:
+        """Let go of the scheduler; a local cluster ends."""
+        with contextlib.suppress(Exception):
+            self.client.close(timeout=2)
+        if self._local is not None:
+            with contextlib.suppress(Exception):
+                self._local.close(timeout=5)
+
+
+@contextlib.contextmanager
+def connect(address: str, note: Note) -> Iterator[Cluster]:
+    """The cluster at ``address``: a scheduler's, or ``local[:N]`` for N processes on this machine.
+
+    Raises ParameterError, ClusterError.
+    """
+    try:
+        import distributed
+    except ImportError:
+        raise ParameterError("--dask needs dask and distributed", INSTALL) from None
+    # What happens is told in roicli's own lines.
+    logger = logging.getLogger(distributed.__name__)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    local = client = None
+    try:
+        count = parse_local(address)
+        if count is not None:
+            local = _start_local(count)
+        client = _open_client(address if local is None else local)
+        cluster = Cluster(address if local is None else local.scheduler_address, client, local)
+        _tell_dashboard(client, note)
+        try:
+            yield cluster
+        finally:
+            client = cluster.client
+    finally:
+        _close(client, local)
+        logger.setLevel(level)
+
+
+def _close(client: Any, local: Any) -> None:
+    for closing in (client, local):
+        if closing is not None:
+            with contextlib.suppress(Exception):
+                closing.close(timeout=5)
+
+
+def parse_local(address: str) -> int | None:
+    """N of ``local:N``, the usable cores for ``local``, None for an address."""
+    if not isinstance(address, str) or not address.strip():
+        raise ParameterError(f"dask is {address!r}, expected a scheduler's address, or local:N")
+    found = re.fullmatch(r"local(?::([0-9]{1,4}))?", address)
+    if found is None:
+        return None
+    count = int(found[1]) if found[1] else usable_cores()
+    if count < 1:
+        raise ParameterError(f"dask is {address!r}, expected at least one process")
+    return count
+
+
+def _start_local(count: int) -> Any:
+    """Processes on this machine, each with one thread.
+
+    A terminal's Ctrl-C goes to all of them; only this one heeds it, and ends them. Threads and
+    processes that are started while a signal is blocked have it blocked as well. Python's resource
+    tracker, which starts with the first process, would unblock it again.
+    """
+    from multiprocessing import resource_tracker
+
+    from distributed import LocalCluster
+
+    resource_tracker.ensure_running()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return LocalCluster(
+            n_workers=count, threads_per_worker=1, processes=True, host="127.0.0.1",
+            dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
+        )  # fmt: skip
+    except Exception as error:
+        raise ClusterError(f"no local cluster could be started: {error}") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _open_client(address: Any) -> Any:
+    from distributed import Client
+    from distributed.comm.addressing import get_address_host, normalize_address
+    from distributed.versions import VersionMismatchWarning
+
+    try:
+        if isinstance(address, str):
+            # A client that fails halfway through its start complains when it is collected.
+            get_address_host(normalize_address(address))
+        with warnings.catch_warnings():
+            # Versions are compared here, worker by worker.
+            warnings.simplefilter("ignore", VersionMismatchWarning)
+            return Client(address, timeout=CONNECT_S, set_as_default=False, name="roicli")
+    except ValueError as error:
+        raise ParameterError(
+            f"dask is {address!r}: {error}", "give an address like tcp://host:8786, or local:N"
+        ) from None
+    except OSError as error:
+        first = str(error).strip().splitlines() or [repr(error)]
+        raise ClusterError(
+            f"{address}: no Dask scheduler answers there: {first[0]}",
+            "start one with: dask scheduler",
+        ) from None
+
+
+def _tell_dashboard(client: Any, note: Note) -> None:
+    """Where the run can be watched."""
+    with contextlib.suppress(KeyError, AttributeError, OSError, ValueError):
+        link = client.dashboard_link
+        if link:
+            note(f"dashboard: {link}")

@@ -1,0 +1,235 @@
+"""The whole result of a run whose blocks many machines write: how it is cut and put together.
+
+An HDF5 result stands on the parts as a virtual file; an .npy file is joined from them. A Zarr store
+is filled by the machines themselves; only its tables and metadata are written here.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from roicli.core.types import IntArray, OperatorSpec
+from roicli.error_table.columns import record_dtype
+from roicli.pipeline.cluster.task import Destination
+from roicli.pipeline.execute import stored_rois_dtype, tables_beside
+from roicli.pipeline.merging import join
+from roicli.pipeline.parts import cut_at_multiples, split_rows
+from roicli.pipeline.run import Run, silent
+from roicli.pipeline.settings import Note
+from roicli.pipeline.shard_run import describe_part, describe_whole
+from roicli.storage.address import is_url, names_a_store
+from roicli.storage.formats.hdf5.virtual_result import VirtualPart, write_virtual
+from roicli.storage.formats.zarr import draft
+from roicli.storage.formats.zarr.place import open_place
+from roicli.storage.formats.zarr.store_parts import open_store_plan, publish_store
+from roicli.storage.output import OUTPUT_FORMATS, check_disk, replace_atomically
+from roicli.storage.parts_folder import open_parts, publish_parts, remove_old_parts
+from roicli.storage.plan import Plan
+
+# Enough blocks that no worker waits long for the last one, and none that is lost costs much.
+BLOCKS_A_THREAD = 4
+LARGEST_PART_BYTES = 512 << 20
+# A virtual dataset takes 32 bytes and some microseconds for each piece of neighbouring rows.
+MOST_RUNS = 2_000_000
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What the result is of: the opened run and its options, the parameters of all of it, the
+    attributes that it has, and the fingerprint that its parts share.
+    """
+
+    run: Run
+    options: Mapping[str, Any]
+    parameters: dict[str, Any]
+    attributes: Mapping[str, Any]
+    fingerprint: Mapping[str, str]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(K, C, P_h, P_w)."""
+        return tuple(self.parameters["result_shape"])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The features' dtype."""
+        return np.dtype(str(self.parameters["dtype"]))
+
+    @property
+    def row_bytes(self) -> int:
+        """What a RoI's features take."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    @property
+    def force(self) -> bool:
+        """Whether what is there may be replaced."""
+        return bool(self.options.get("force"))
+
+    @property
+    def keep(self) -> bool:
+        """Whether an interruption keeps what is finished."""
+        return bool(self.options.get("resume"))
+
+    def count_blocks(self, threads: int) -> int:
+        """Several for every thread, and none whose part is larger than it should be."""
+        total = self.shape[0] * self.row_bytes
+        return count_blocks(self.shape[0], threads, math.ceil(total / LARGEST_PART_BYTES))
+
+
+def count_blocks(rois: int, threads: int, least: int = 1) -> int:
+    """Several blocks for every thread, at least so many, and none without a RoI."""
+    return max(1, min(max(BLOCKS_A_THREAD * threads, least), rois))
+
+
+class WholeResult(Protocol):
+    """A result in the making. ``target`` is its name."""
+
+    target: str
+
+    def begin(self, threads: int) -> list[IntArray]:
+        """Make room for the parts, or take up what is kept; gives the rows of every block.
+
+        Blocks without a RoI stay, so that numbers do not move. Raises OutputError.
+        """
+
+    def part_key(self, number: int) -> str:
+        """Where the part of block ``number``, from 1, stands at the destination."""
+
+    def destination(self) -> Destination:
+        """Where the parts go."""
+
+    def publish(self, blocks: Sequence[IntArray], check: Callable[[], None]) -> None:
+        """Every part is there: give the result its name, when ``check`` has not raised."""
+
+
+@contextmanager
+def open_whole(
+    run: Run, spec: OperatorSpec, output: str, options: Mapping[str, Any]
+) -> Iterator[tuple[Whole, WholeResult]]:
+    """The result at ``output``, this run's alone; where the block fails the parts go, or are kept.
+
+    Raises OutputError.
+    """
+    note: Note = options.get("note", silent)
+    parameters = describe_whole(run, spec, options)  # type: ignore[arg-type]
+    label = describe_part(run, parameters, options, "", np.empty(0, np.int64))  # type: ignore[arg-type]
+    whole = Whole(run, options, parameters, label.attributes, label.fingerprint)
+    if names_a_store(output):
+        with open_store_plan(output, whole.keep, whole.force, note) as plan:
+            yield whole, StoreResult(whole, plan)
+        return
+    with open_parts(output, whole.keep, whole.force, note) as plan:
+        yield whole, PartsResult(whole, plan)
+
+
+class PartsResult:
+    """An HDF5 file that stands on its parts, or a file that they are joined into.
+
+    It is joined where it is an .npy file, without RoIs, and where the RoIs are strewn over the
+    parts so finely that a virtual dataset would take long to open.
+    """
+
+    def __init__(self, whole: Whole, plan: Plan) -> None:
+        self._whole, self._plan, self.target = whole, plan, plan.target
+        self.part_key = plan.part_key
+
+    def begin(self, threads: int) -> list[IntArray]:
+        """Blocks by image, whatever the RoIs' order is."""
+        whole = self._whole
+        self._plan.begin(whole.count_blocks(threads), whole.fingerprint, whole.keep, whole.force)
+        return split_rows(whole.run.inputs.rois.batch_index, self._plan.count)
+
+    def destination(self) -> Destination:
+        """The folder of parts."""
+        plan = self._plan
+        return Destination(os.path.abspath(plan.place.path), plan.key, plan.token)
+
+    def publish(self, blocks: Sequence[IntArray], check: Callable[[], None]) -> None:
+        """Write the virtual file, or join the parts."""
+        whole, plan = self._whole, self._plan
+        is_hdf5 = OUTPUT_FORMATS[os.path.splitext(self.target)[1].lower()] == "hdf5"
+        if not is_hdf5 or whole.shape[0] == 0 or count_runs(blocks) > MOST_RUNS:
+            names = (plan.part_key(number) for number in range(1, len(blocks) + 1))
+            paths = [os.path.join(plan.place.path, name) for name in names]
+            compression = whole.options.get("compression", "none")
+            join(paths, self.target, compression, whole.force, check=check)
+            remove_old_parts(self.target)
+            return
+        count = whole.shape[0]
+        datasets: dict[str, Any] = {
+            "roi_features": (whole.shape, whole.dtype),
+            "rois": ((count, 5), stored_rois_dtype(whole.run)),
+            "quantization_error": ((count,), record_dtype(whole.run.error_table().columns)),
+        }
+        parts = [
+            VirtualPart(plan.part_name(number), rows)
+            for number, rows in enumerate(blocks, 1)
+            if len(rows)
+        ]
+        with publish_parts(plan), replace_atomically(self.target, whole.force) as temporary:
+            write_virtual(temporary, self.target, datasets, parts, whole.attributes)
+            check()
+
+
+def count_runs(blocks: Sequence[IntArray]) -> int:
+    """How many pieces of neighbouring rows the blocks have together."""
+    return sum(1 + int(np.count_nonzero(np.diff(rows) != 1)) for rows in blocks)
+
+
+class StoreResult:
+    """A Zarr store, in a folder or at a URL, whose chunks the workers write."""
+
+    def __init__(self, whole: Whole, plan: Plan) -> None:
+        self._whole, self._plan, self.target = whole, plan, plan.target
+        self.part_key = plan.part_key
+        self._draft: draft.StoreDraft | None = None
+
+    def begin(self, threads: int) -> list[IntArray]:
+        """Blocks of whole chunks, which follow the RoIs' order: no two write one chunk."""
+        whole, plan = self._whole, self._plan
+        compression = whole.options.get("compression", "none")
+        if not is_url(self.target):
+            check_disk(self.target, os.path.dirname(self.target), whole.shape[0] * whole.row_bytes)
+        made_from = {**whole.fingerprint, "compression": compression}
+        plan.begin(whole.count_blocks(threads), made_from, whole.keep, whole.force)
+        self._draft = draft.begin(
+            open_place(plan.place.path), self.target, whole.shape, whole.dtype, compression
+        )
+        cuts = cut_at_multiples(whole.shape[0], plan.count, self._draft.chunk_rows)
+        self._warn_of_images_read_again(cuts)
+        return [np.arange(start, stop) for start, stop in cuts]
+
+    def _warn_of_images_read_again(self, cuts: Sequence[tuple[int, int]]) -> None:
+        """A block reads the images of its rows, and where RoIs are in no order these are many."""
+        images = self._whole.run.inputs.rois.batch_index
+        if np.all(images[1:] >= images[:-1]):
+            return
+        reads = sum(len(np.unique(images[start:stop])) for start, stop in cuts)
+        needed = len(np.unique(images))
+        if reads > 2 * needed + len(cuts):
+            self._whole.options.get("note", silent)(
+                f"the RoIs are not in the images' order: {len(cuts):,} blocks read {reads:,} "
+                f"images, {needed:,} in order"
+            )
+
+    def destination(self) -> Destination:
+        """The store, with what it takes to write chunks of it."""
+        assert self._draft is not None
+        plan, path = self._plan, self._plan.place.path
+        place = path if is_url(path) else os.path.abspath(path)
+        return Destination(place, plan.key, plan.token, self._draft.metadata)
+
+    def publish(self, blocks: Sequence[IntArray], check: Callable[[], None]) -> None:
+        """Write the tables, the attributes and at last the metadata."""
+        assert self._draft is not None
+        tables = tables_beside(self._whole.run, self._whole.run.error_table())
+        publish_store(
+            self._plan, self._draft, tables, self._whole.attributes, self._whole.force, check
+        )

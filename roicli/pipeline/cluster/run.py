@@ -1,0 +1,226 @@
+"""``align``, ``pool`` and ``errors`` on a Dask cluster: blocks of RoIs to tasks, parts to a result.
+
+What travels are addresses and row numbers; maps are read and parts are written by the workers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from roicli.core.exceptions import ParameterError
+from roicli.core.parsing import parse_names
+from roicli.core.types import Array, IntArray
+from roicli.core.vocabulary import Provider
+from roicli.error_table.columns import VALUE_COLUMNS
+from roicli.pipeline import provenance
+from roicli.pipeline.cluster.connection import Cluster, connect, parse_local
+from roicli.pipeline.cluster.result import Whole, WholeResult, count_blocks, open_whole
+from roicli.pipeline.cluster.scheduling import run_tasks
+from roicli.pipeline.cluster.task import BlockDone, BlockTask, Job, run_block
+from roicli.pipeline.execute import (
+    Result,
+    check_outputs,
+    no_progress,
+    open_errors_file,
+    write_errors,
+)
+from roicli.pipeline.features import FeatureArgument, resolve_addresses
+from roicli.pipeline.parts import split_rows
+from roicli.pipeline.run import Run, open_run, silent
+from roicli.pipeline.settings import Note
+from roicli.pipeline.shard_run import check_whole
+from roicli.pipeline.verify import Verification, join_verifications
+from roicli.storage.address import Address, parse_address, path_from_root
+from roicli.storage.places import check_place
+from roicli.storage.result_file import STDOUT
+
+# Options that are settled here, or that a task has its own of.
+SETTLED = (
+    "dask", "shard", "resume", "verify_inputs", "force", "note", "progress", "stage_times",
+    "errors_out", "levels", "graph",
+)  # fmt: skip
+
+
+def run_on_cluster(
+    operator: str,
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    output: str | None,
+    options: Mapping[str, Any],
+) -> Result:
+    """As ``align``, ``pool`` or ``errors``, with the blocks of the RoIs run on a cluster."""
+    _check_arguments(operator, features, rois, output, options)
+    with ExitStack() as stack:
+        cluster: Cluster | None = None
+
+        def choose(asked: Provider, note: Note, device_id: int) -> Provider:
+            """The inputs are fine: now ask the workers what they have."""
+            nonlocal cluster
+            cluster = stack.enter_context(connect(str(options["dask"]), note))
+            return cluster.choose_provider(asked, note, device_id)
+
+        run = open_run(operator, features, rois, options, choose=choose)
+        stack.callback(run.inputs.close)
+        assert cluster is not None
+        check_outputs(run.inputs, output, options)  # type: ignore[arg-type]
+        if operator == "errors":
+            return _run_errors(cluster, run, features, rois, options)
+        spec = run.setting.pool if operator == "pool" else run.setting.align
+        check_whole(run, spec, options)
+        assert output is not None
+        whole, result = stack.enter_context(open_whole(run, spec, output, options))
+        return _run_operator(cluster, run, result, whole, (features, rois), options)
+
+
+def _check_arguments(
+    operator: str, features: Any, rois: Any, output: str | None, options: Mapping[str, Any]
+) -> None:
+    """Refuse what a cluster cannot do, before it is asked."""
+    parse_local(options["dask"])
+    for name, value in (("features", features), ("rois", rois), ("level_from",
+                        options.get("level_from"))):  # fmt: skip
+        if value is not None and not isinstance(value, str | os.PathLike):
+            raise ParameterError(f"--dask: {name} are an array, expected an address", "save it")
+        if value is not None and os.fspath(value) == STDOUT:
+            raise ParameterError(f"--dask: {name} come from stdin, which workers cannot read",
+                                 "give a file")  # fmt: skip
+    if options.get("shard") is not None:
+        raise ParameterError("--shard and --dask both share the work", "give one of them")
+    if options.get("verify_inputs"):
+        raise ParameterError("--verify-inputs does not go with --dask")
+    if operator == "errors":
+        return
+    if output in (None, STDOUT):
+        raise ParameterError(
+            f"--dask writes to shared storage, found output {output!r}",
+            "give -o a file, or the URL of a Zarr store",
+        )
+    check_place(str(output), [], bool(options.get("force")))
+
+
+def _run_operator(
+    cluster: Cluster,
+    run: Run,
+    result: WholeResult,
+    whole: Whole,
+    inputs: tuple[Any, Any],
+    options: Mapping[str, Any],
+) -> Result:
+    """Every block to a part, then the parts to the result."""
+    blocks = result.begin(cluster.threads())
+    job = replace(
+        _make_job(cluster, run, *inputs, options),
+        attributes=whole.attributes,
+        fingerprint=whole.fingerprint,
+        destination=result.destination(),
+    )
+    tasks = [
+        replace(task, part=result.part_key(number))
+        for number, task in enumerate(make_tasks(job, blocks), 1)
+    ]
+    verified = _run_tasks(cluster, run, tasks, blocks, whole.row_bytes, options)
+    run.inputs.check_unchanged()
+    table = run.error_table()
+    with open_errors_file(options) as errors_file:
+        errors_file.write(table, whole.parameters)
+        result.publish(blocks, errors_file.check)
+    verification = join_verifications(verified) if verified else None
+    if verification:
+        options.get("note", silent)(str(verification))
+    return Result(run.operator, table, whole.parameters, None, result.target, verification)
+
+
+def _run_errors(
+    cluster: Cluster,
+    run: Run,
+    features: Any,
+    rois: Any,
+    options: Mapping[str, Any],
+) -> Result:
+    """The value columns of every block, gathered here."""
+    check_whole(run, run.setting.align, {"values": True})
+    job = _make_job(cluster, run, features, rois, options)
+    batch_index = run.inputs.rois.batch_index
+    blocks = split_rows(batch_index, count_blocks(len(batch_index), cluster.threads()))
+    _run_tasks(cluster, run, make_tasks(job, blocks), blocks, 0, {**options, "values": True})
+    run.inputs.check_unchanged()
+    parameters = provenance.describe_run(run, None, run.pyramid.compute_dtype)
+    table = run.error_table()
+    write_errors(table, parameters, options)
+    return Result("errors", table, parameters)
+
+
+def make_tasks(job: Job, blocks: Sequence[IntArray]) -> list[BlockTask]:
+    """One task for each block; rows that stand together travel as two numbers."""
+    tasks = []
+    for number, rows in enumerate(blocks, 1):
+        first, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+        scattered = rows if stop - first != len(rows) else None
+        tasks.append(BlockTask(job, f"{number}/{len(blocks)}", first, stop, scattered))
+    return tasks
+
+
+def _make_job(
+    cluster: Cluster, run: Run, features: Any, rois: Any, options: Mapping[str, Any]
+) -> Job:
+    """What tasks share; addresses from the root, because workers stand somewhere else."""
+    given = {k: v for k, v in options.items() if k not in SETTLED and v is not None}
+    names = options.get("levels") or ()
+    names = parse_names(names) if isinstance(names, str) else tuple(names)
+    given["spatial_scale"] = [level.spatial_scale for level in run.pyramid.levels]
+    given["provider"] = run.engine.provider
+    given.setdefault("threads", cluster.threads_a_task())
+    if options.get("level_from") is not None:
+        given["level_from"] = _from_root(parse_address(options["level_from"]))
+    if options.get("graph") is not None:
+        path, separator, node = os.fspath(options["graph"]).partition("::")
+        given["graph"] = f"{os.path.abspath(path)}{separator}{node}"
+    addresses = [_from_root(address) for address in resolve_addresses(features, names)]
+    files = {path_from_root(path): state for path, state in run.inputs.files.items()}
+    return Job(
+        run.operator, ",".join(addresses), _from_root(parse_address(rois)), given, files,
+        cluster.versions,
+    )  # fmt: skip
+
+
+def _from_root(address: Address) -> str:
+    return str(replace(address, path=path_from_root(address.path)))
+
+
+def _run_tasks(
+    cluster: Cluster,
+    run: Run,
+    tasks: Sequence[BlockTask],
+    blocks: Sequence[IntArray],
+    row_bytes: int,
+    options: Mapping[str, Any],
+) -> list[Verification]:
+    """Run every block, keep what it measured, tell how far it is; gives what was verified."""
+    progress, total = options.get("progress", no_progress), len(run.inputs.rois)
+    done = size = kept = 0
+    verified = []
+    if options.get("values"):
+        run.value_columns = {c.name: np.full(total, np.nan) for c in VALUE_COLUMNS}
+
+    def receive(number: int, found: BlockDone) -> None:
+        nonlocal done, size, kept
+        rows = blocks[number]
+        for name, column in run.value_columns.items():
+            column[rows] = found.values[name]
+        done += len(rows)
+        kept += found.kept
+        if found.verification is not None:
+            verified.append(found.verification)
+        size += 0 if found.kept else len(rows) * row_bytes
+
+    progress(0, total, 0)
+    run_tasks(cluster, run_block, tasks, receive, lambda: progress(done, total, size))
+    if kept:
+        options.get("note", silent)(f"{kept:,} of {len(tasks):,} parts were there and whole")
+    return verified

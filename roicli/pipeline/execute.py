@@ -1,0 +1,281 @@
+"""One opened run, from its RoIs to its result and everything that is written beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from roicli.core.exceptions import ParameterError
+from roicli.core.types import AlignSpec, FloatArray, OperatorSpec, check_word
+from roicli.core.vocabulary import Compression, ResultDtype
+from roicli.error_table.columns import record_dtype
+from roicli.error_table.table import ErrorTable
+from roicli.pipeline import provenance
+from roicli.pipeline.inputs import Inputs
+from roicli.pipeline.order import visiting_order
+from roicli.pipeline.run import (
+    Run,
+    build_value_measurers,
+    build_verifier,
+    check_align_memory,
+    silent,
+)
+from roicli.pipeline.settings import (
+    ErrorsOptions,
+    RunOptions,
+)
+from roicli.pipeline.stream import run_operator
+from roicli.storage.output import (
+    FileDraft,
+    RowSource,
+    as_output_errors,
+    check_output,
+    open_draft,
+)
+from roicli.storage.places import check_place
+from roicli.storage.result_file import (
+    STDOUT,
+    MemoryWriter,
+    ResultFile,
+    ResultWriter,
+    open_result,
+)
+from roicli.storage.resumable import Resumption
+
+if TYPE_CHECKING:
+    from roicli.pipeline.verify import Verification
+    from roicli.storage.part_writer import PartLabel
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gives: the error table, the parameters, and the features or where they went.
+
+    ``roi_features`` (K, C, P_h, P_w) is None where they were written to ``output``;
+    ``verification`` is None unless ``verify`` was asked for, and in no file: what a run computes
+    does not depend on whether it was checked.
+    """
+
+    operator: str
+    errors: ErrorTable
+    parameters: Mapping[str, Any]
+    roi_features: FloatArray | None = None
+    output: str | None = None
+    verification: Verification | None = None
+
+
+def check_outputs(inputs: Inputs, output: str | None, options: ErrorsOptions) -> None:
+    """Refuse places that a result must not go to, before anything is computed."""
+    force, files = options.get("force", False), list(inputs.files)
+    if output not in (None, STDOUT):
+        check_place(str(output), files, force)
+        files.append(str(output))
+    errors_out = options.get("errors_out")
+    if errors_out is not None:
+        from roicli.error_table.writers import FORMAT_OF_ENDING
+
+        check_output(os.fspath(errors_out), files, force, tuple(FORMAT_OF_ENDING))
+
+
+class ErrorsFile:
+    """What ``errors_out`` names in the making; without a draft nobody asked for it."""
+
+    def __init__(self, path: str = "", draft: FileDraft | None = None) -> None:
+        self._path, self._draft = path, draft
+
+    def write(self, table: ErrorTable, parameters: Mapping[str, Any]) -> None:
+        """Write the table; as ``check``."""
+        if self._draft is None:
+            return
+        from roicli.error_table.writers import FORMAT_OF_ENDING, write_table
+
+        table_format = FORMAT_OF_ENDING[os.path.splitext(self._path)[1].lower()]
+        with (
+            as_output_errors(self._path),
+            open(self._draft.path, "w", encoding="utf-8", newline="") as stream,
+        ):
+            write_table(table, parameters, table_format, stream)
+        self.check()
+
+    def check(self) -> None:
+        """Raise OutputError where the file cannot have its name, so that no result gets its own."""
+        if self._draft is not None:
+            self._draft.check()
+
+
+@contextmanager
+def open_errors_file(options: Mapping[str, Any]) -> Iterator[ErrorsFile]:
+    """The file that ``errors_out`` names. It has its name when the block ends well, and a result
+    whose block is inside has its own before: nothing appears of a run that is refused.
+    """
+    if options.get("errors_out") is None:
+        yield ErrorsFile()
+        return
+    path = os.fspath(options["errors_out"])
+    with open_draft(path, bool(options.get("force"))) as draft:
+        yield ErrorsFile(path, draft)
+
+
+def write_errors(
+    table: ErrorTable, parameters: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
+    """Write the table to ``errors_out`` where there is no result beside it."""
+    with open_errors_file(options) as errors_file:
+        errors_file.write(table, parameters)
+
+
+def run_and_write(
+    run: Run,
+    spec: OperatorSpec,
+    output: str | None,
+    options: RunOptions,
+    label: PartLabel | None = None,
+) -> Result:
+    """Run, write to ``output`` or to memory, and give the result; the files are closed whatever
+    happens.
+
+    With ``label`` the run's RoIs are a block, and what is written is a part of the whole result.
+    """
+
+    @contextmanager
+    def open_sink(parameters: Mapping[str, Any]) -> Iterator[ResultWriter]:
+        checksums = {"row_crc32": np.zeros(len(run.inputs.rois))} if label else {}
+        dtype = np.dtype(parameters["dtype"])
+        with _open_writer(run, output, parameters, options, checksums) as opened:
+            if label is None:
+                yield opened
+            else:
+                from roicli.storage.part_writer import PartWriter
+
+                yield PartWriter(opened, label, dtype, checksums["row_crc32"])
+
+    return run_into(open_sink, run, spec, output, options)
+
+
+def run_into(
+    open_sink: Callable[[Mapping[str, Any]], AbstractContextManager[ResultWriter]],
+    run: Run,
+    spec: OperatorSpec,
+    output: str | None,
+    options: RunOptions,
+) -> Result:
+    """As ``run_and_write``; ``open_sink`` is told the parameters and opens what takes the rows."""
+    try:
+        if isinstance(spec, AlignSpec):
+            check_align_memory(run, spec)
+        check_outputs(run.inputs, output, options)
+        measurers = build_value_measurers(run) if options.get("values") else None
+        verifier = build_verifier(run, spec, options.get("verify"))
+        shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
+        parameters = provenance.describe_run(run, spec, result_dtype(run, options), shape)
+        table = run.error_table()
+        with open_errors_file(options) as errors_file, open_sink(parameters) as writer:
+            run_operator(
+                run.pyramid, run.inputs.rois, run.inputs.map_of_roi, run.scaled(spec), run.engine,
+                writer, measurers, options.get("progress", no_progress),
+                options.get("stage_times"), verifier,
+                table.prepare if writer.takes_tables else no_work,
+            )  # fmt: skip
+            run.inputs.check_unchanged()
+            writer.finish(tables_beside(run, table), provenance.flatten(parameters))
+            errors_file.write(table, parameters)
+        kept = writer.array if isinstance(writer, MemoryWriter) else None
+        verification = verifier.summary() if verifier else None
+        if verification:
+            options.get("note", silent)(str(verification))
+        return Result(run.operator, table, parameters, kept, output, verification)
+    finally:
+        run.inputs.close()
+
+
+def result_dtype(run: Run, options: RunOptions) -> np.dtype[Any]:
+    """The dtype asked for, else the one that the maps are computed in."""
+    name, compression = options.get("dtype"), options.get("compression", "none")
+    check_word("compression", compression, Compression)
+    if name is None:
+        return run.pyramid.compute_dtype
+    check_word("dtype", name, ResultDtype)
+    return np.dtype(name)
+
+
+def _open_writer(
+    run: Run,
+    output: str | None,
+    parameters: Mapping[str, Any],
+    options: RunOptions,
+    checksums: Mapping[str, FloatArray],
+) -> AbstractContextManager[ResultWriter]:
+    """A writer to memory, a file or stdout."""
+    shape, dtype = tuple(parameters["result_shape"]), np.dtype(parameters["dtype"])
+    if output is None:
+        return nullcontext(MemoryWriter(shape, dtype))
+    records = record_dtype(run.error_table().columns)
+    beside = records.itemsize + 5 * stored_rois_dtype(run).itemsize
+    return open_result(
+        ResultFile(
+            output,
+            shape,
+            dtype,
+            options.get("compression", "none"),
+            options.get("force", False),
+            beside,
+            _plan_resumption(run, output, parameters, options, checksums),
+        )
+    )
+
+
+def _plan_resumption(
+    run: Run,
+    output: str | None,
+    parameters: Mapping[str, Any],
+    options: RunOptions,
+    checksums: Mapping[str, FloatArray],
+) -> Resumption | None:
+    """What a run that may be interrupted keeps and compares; None for one that keeps nothing."""
+    verify_inputs = options.get("verify_inputs", False)
+    if not options.get("resume", False):
+        if verify_inputs:
+            raise ParameterError("--verify-inputs goes with --resume")
+        return None
+    if output in (None, STDOUT):
+        raise ParameterError("--resume keeps what is finished beside a file", "give -o a file")
+    from roicli.pipeline.fingerprint import fingerprint
+
+    chosen = {
+        **parameters,
+        "compression": options.get("compression", "none"),
+        "values": options.get("values", False),
+    }
+    return Resumption(
+        fingerprint(run, chosen, verify_inputs),
+        visiting_order(run.inputs.rois, run.inputs.map_of_roi),
+        {**run.value_columns, **checksums},
+        options.get("note", silent),
+    )
+
+
+def tables_beside(run: Run, table: ErrorTable) -> dict[str, RowSource]:
+    """What stands beside the features in an HDF5 file or a Zarr store."""
+    rois, dtype = run.inputs.rois, stored_rois_dtype(run)
+    return {
+        "rois": lambda start, stop: rois.take(slice(start, stop)).as_rows(dtype),
+        "quantization_error": lambda start, stop: table.records(slice(start, stop)),
+    }
+
+
+def stored_rois_dtype(run: Run) -> np.dtype[Any]:
+    """The dtype of the RoIs that stand beside the features."""
+    return np.result_type(run.inputs.rois_dtype, np.float32)
+
+
+def no_work() -> None:
+    """Nothing is left to do while the last rows are written."""
+
+
+def no_progress(done: int, total: int, size: int) -> None:
+    """Nobody watches."""

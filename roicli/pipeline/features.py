@@ -1,0 +1,245 @@
+"""Feature maps as the pipeline reads them: one image at a time, upcast once, in reused buffers."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.types import Array, FloatArray, FloatType, check_spatial_scale
+from roicli.operators.levels import level_of_scale
+from roicli.pipeline.validation import check_feature_shape
+from roicli.storage.address import Address, parse_address
+from roicli.storage.limits import check_memory
+from roicli.storage.opening import open_array
+from roicli.storage.stored_array import MemoryArray, StoredArray
+
+SCALE_ATTRIBUTE = "spatial_scale"
+FeatureArgument = str | os.PathLike[str] | Array
+
+
+class FeatureLevel(NamedTuple):
+    """The maps (N, C, H, W) of one pyramid level, still in their file."""
+
+    stored: StoredArray
+    shape: tuple[int, int, int, int]
+    spatial_scale: float
+    level: int | None
+
+    @property
+    def compute_dtype(self) -> FloatType:
+        """float64 stays float64; every other dtype is upcast to float32."""
+        return np.dtype(np.float64 if self.stored.dtype == np.float64 else np.float32)
+
+    @property
+    def computed_bytes(self) -> int:
+        """Bytes of one image in the dtype that it is computed in."""
+        return math.prod(self.shape[1:]) * self.compute_dtype.itemsize
+
+    def buffer_bytes(self, dtype: FloatType) -> int:
+        """Bytes of one image as stored and, where that is not ``dtype``, upcast."""
+        values = math.prod(self.shape[1:])
+        stored = values * self.stored.dtype.itemsize
+        # What decoding a chunk takes besides; formats without chunks have no such attribute.
+        stored += getattr(self.stored, "reading_bytes", 0)
+        return stored + (0 if self.stored.dtype == dtype else values * dtype.itemsize)
+
+    def read_image(self, index: int, buffer: MapBuffer, keep_float16: bool = False) -> FloatArray:
+        """Image ``index`` as (C, H, W) in the buffer's dtype, or as float16 where it is kept."""
+        stored = buffer.stored_view(self.shape[1:], self.stored.dtype)
+        if len(self.stored.shape) == 3:
+            stored[...] = self.stored.read_all()
+        else:
+            self.stored.read_item_into(index, stored)
+        if stored.dtype == buffer.dtype or (keep_float16 and stored.dtype == np.float16):
+            return stored
+        upcast = buffer.upcast_view(self.shape[1:])
+        with np.errstate(invalid="ignore"):  # said of signalling NaNs
+            np.copyto(upcast, stored, casting="unsafe")
+        return upcast
+
+
+class MapBuffer:
+    """Room for one map as stored and, where that differs, as computed; reused over images."""
+
+    def __init__(self, dtype: FloatType) -> None:
+        self.dtype = dtype
+        self._stored = np.empty(0, np.uint8)
+        self._upcast = np.empty(0, dtype)
+
+    def stored_view(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        """An array of ``shape`` and ``dtype`` over the buffer."""
+        size = math.prod(shape) * dtype.itemsize
+        if self._stored.size < size:
+            self._stored = np.empty(size, np.uint8)
+        return self._stored[:size].view(dtype).reshape(shape)
+
+    def upcast_view(self, shape: Sequence[int]) -> FloatArray:
+        """An array of ``shape`` in the compute dtype."""
+        size = math.prod(shape)
+        if self._upcast.size < size:
+            self._upcast = np.empty(size, self.dtype)
+        return self._upcast[:size].reshape(shape)
+
+
+@dataclass(frozen=True)
+class FeaturePyramid:
+    """One or more levels, finest first, with the same images and channels."""
+
+    levels: tuple[FeatureLevel, ...]
+
+    @property
+    def images(self) -> int:
+        """N, the number of images."""
+        return self.levels[0].shape[0]
+
+    @property
+    def channels(self) -> int:
+        """C, the number of channels."""
+        return self.levels[0].shape[1]
+
+    @property
+    def compute_dtype(self) -> FloatType:
+        """The float type that every level is computed in: the widest that one needs."""
+        return np.dtype(np.result_type(*(level.compute_dtype for level in self.levels)))
+
+    @property
+    def buffer_bytes(self) -> list[int]:
+        """Bytes that one image takes in memory, of each level."""
+        return [level.buffer_bytes(self.compute_dtype) for level in self.levels]
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for level in self.levels:
+            level.stored.close()
+
+
+def resolve_addresses(features: str | os.PathLike[str], names: Sequence[str]) -> list[Address]:
+    """One address per level: dataset ``names`` in one file or group, or a comma-separated list."""
+    text = os.fspath(features)
+    if names:
+        return [parse_address(text).within(name) for name in names]
+    if "," in text and not os.path.exists(text):
+        return [parse_address(part.strip()) for part in text.split(",")]
+    return [parse_address(text)]
+
+
+def open_pyramid(
+    features: FeatureArgument | Sequence[Array],
+    names: Sequence[str],
+    scales: Sequence[float] | None,
+    note: Callable[[str], None],
+) -> FeaturePyramid:
+    """Open one map or a pyramid. Raises InputError or ParameterError.
+
+    ``scales`` overrides the attribute ``spatial_scale`` of the datasets; without either it is 1.0,
+    which ``note`` is told.
+    """
+    stored = open_maps(features, names)
+    try:
+        return build_pyramid(stored, scales, note)
+    except BaseException:
+        for array in stored:
+            array.close()
+        raise
+
+
+def open_maps(
+    features: FeatureArgument | Sequence[Array],
+    names: Sequence[str],
+    opener: Callable[[Address], StoredArray] | None = None,
+) -> list[StoredArray]:
+    """The arrays of one map or of a pyramid's levels, open and not looked at yet.
+
+    ``opener`` opens one address; without it a file's only 4-D dataset is taken. Raises InputError.
+    """
+    if not isinstance(features, str | os.PathLike):
+        arrays = [features] if isinstance(features, np.ndarray) else list(features or ())
+        if not arrays or not all(isinstance(values, np.ndarray) for values in arrays):
+            raise ParameterError("features are neither an address nor arrays, one per level")
+        if names:
+            raise ParameterError("levels name datasets of a file, and features are arrays")
+        return [MemoryArray(values, f"features[{i}]") for i, values in enumerate(arrays)]
+    stored: list[StoredArray] = []
+    try:
+        # One by one: what was opened before an error must be closed.
+        for address in resolve_addresses(features, names):
+            found = opener(address) if opener else open_array(address, "features")
+            stored.append(found)
+    except BaseException:
+        for array in stored:
+            array.close()
+        raise
+    return stored
+
+
+def build_pyramid(
+    stored: Sequence[StoredArray], scales: Sequence[float] | None, note: Callable[[str], None]
+) -> FeaturePyramid:
+    """The levels of open arrays, with shapes and scales checked; as ``open_pyramid``."""
+    if scales is not None and len(scales) != len(stored):
+        raise ParameterError(
+            f"{len(scales)} spatial scales for {len(stored)} maps, expected as many"
+        )
+    levels = []
+    for index, array in enumerate(stored):
+        shape = check_feature_shape(array)
+        scale = scales[index] if scales is not None else _stored_scale(array, len(stored), note)
+        check_spatial_scale(scale)
+        # As stored, and upcast.
+        image_bytes = math.prod(shape[1:]) * (array.dtype.itemsize + 8)
+        check_memory(array.name, f"one image of shape {shape[1:]}", image_bytes)
+        levels.append(FeatureLevel(array, shape, scale, level_of_scale(scale)))
+    if len(levels) > 1:
+        _check_levels(levels)
+    return FeaturePyramid(tuple(levels))
+
+
+def _stored_scale(array: StoredArray, maps: int, note: Callable[[str], None]) -> float:
+    if SCALE_ATTRIBUTE not in array.attributes:
+        if maps > 1:
+            raise InputError(
+                f"{array.name}: has no attribute {SCALE_ATTRIBUTE}, and a pyramid needs its scales",
+                "add --spatial-scale with one per level, like 1/4,1/8",
+            )
+        note(f"{array.name}: no attribute {SCALE_ATTRIBUTE}, taking --spatial-scale 1.0")
+        return 1.0
+    value = np.asarray(array.attributes[SCALE_ATTRIBUTE])
+    if value.size != 1 or value.dtype.kind not in "iuf":
+        raise InputError(
+            f"{array.name}: attribute {SCALE_ATTRIBUTE} is {value.tolist()!r}, expected one number"
+        )
+    scale = float(value.reshape(()))
+    try:
+        check_spatial_scale(scale)
+    except ParameterError as error:
+        raise InputError(
+            f"{array.name}: attribute {SCALE_ATTRIBUTE}: {error.message}", "or give --spatial-scale"
+        ) from None
+    return scale
+
+
+def _check_levels(levels: Sequence[FeatureLevel]) -> None:
+    first = levels[0]
+    for level in levels:
+        if level.level is None:
+            raise ParameterError(
+                f"{level.stored.name}: stride {1 / level.spatial_scale:g} is not a power of two, "
+                "so the level has no number"
+            )
+        if level.shape[:2] != first.shape[:2]:
+            raise InputError(
+                f"{level.stored.name}: images and channels are {level.shape[:2]}, expected "
+                f"{first.shape[:2]} as in {first.stored.name}"
+            )
+    numbers = [level.level for level in levels]
+    steps = range(numbers[0] or 0, (numbers[0] or 0) + len(numbers))
+    if numbers != list(steps):
+        raise ParameterError(
+            f"levels are {numbers}, expected each stride twice the one before, finest first"
+        )

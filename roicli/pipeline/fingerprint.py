@@ -1,0 +1,50 @@
+"""What two runs must share for one to go on where the other stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from roicli.core.types import Array, RoIs
+from roicli.pipeline.run import Run
+from roicli.storage.file_state import hash_file
+from roicli.storage.row_file import as_bytes
+from roicli.storage.stored_array import MemoryArray
+
+
+def fingerprint(run: Run, parameters: Mapping[str, Any], verify_inputs: bool) -> dict[str, str]:
+    """Parameters, the RoIs' contents, and the state of every input, as flat text by name.
+
+    Files count by size and time, with ``verify_inputs`` by their contents; arrays in memory and
+    what came through a pipe always by their contents. Raises InputError.
+    """
+    found = {name: _as_text(value) for name, value in parameters.items() if name != "created_utc"}
+    found["RoIs' contents"] = _hash_rois(run.inputs.rois, run.inputs.map_of_roi)
+    for path, state in run.inputs.files.items():
+        found[f"size of {path}"] = f"{state.size:,} bytes"
+        found[f"modification time of {path}"] = f"{state.mtime_ns} ns"
+        if verify_inputs:
+            found[f"SHA-256 of {path}"] = hash_file(path)
+    for level in run.pyramid.levels:
+        if isinstance(level.stored, MemoryArray):
+            found[f"SHA-256 of {level.stored.name}"] = _hash_arrays(level.stored.read_all())
+    return found
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _hash_rois(rois: RoIs, map_of_roi: Array) -> str:
+    return _hash_arrays(rois.corners, rois.batch_index, map_of_roi)
+
+
+def _hash_arrays(*arrays: Array) -> str:
+    digest = hashlib.sha256()
+    for values in arrays:
+        digest.update(as_bytes(np.ascontiguousarray(values)))
+    return digest.hexdigest()

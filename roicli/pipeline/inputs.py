@@ -1,0 +1,293 @@
+"""The inputs of a run, opened and checked: maps, RoIs, and which map each RoI is on."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+
+from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.parsing import as_size, parse_names
+from roicli.core.scales import parse_scale_option, single_scale
+from roicli.core.types import Array, IntArray, RoIs, Size, check_spatial_scale, check_word
+from roicli.core.vocabulary import LevelRule, RoiFormat
+from roicli.operators.levels import assign_levels, level_of_scale
+from roicli.pipeline.features import (
+    FeatureArgument,
+    FeaturePyramid,
+    open_pyramid,
+    resolve_addresses,
+)
+from roicli.pipeline.validation import (
+    COORDINATE_NAMES,
+    check_image_size,
+    check_reach,
+    check_rois,
+    describe_unusual,
+)
+from roicli.storage.address import Address, is_url, parse_address
+from roicli.storage.file_state import FileState, check_unchanged, read_state
+from roicli.storage.limits import check_memory
+from roicli.storage.opening import open_array
+from roicli.storage.permission import external_files
+from roicli.storage.selected_rows import SelectedRows
+from roicli.storage.stored_array import MemoryArray, StoredArray
+
+Note = Callable[[str], None]
+
+
+class InputOptions(TypedDict, total=False):
+    """How the inputs are to be read.
+
+    ``levels`` names one dataset per pyramid level, finest first; ``spatial_scale`` one number, or
+    one per level; ``level_from`` an address or array of K level numbers instead of ``level_rule``;
+    ``roi_format`` and ``normalized`` with ``image_size`` (height, width) say how RoIs are stored;
+    ``allow_external`` lets HDF5 files lead to others.
+    """
+
+    levels: str | Sequence[str] | None
+    spatial_scale: float | str | Sequence[float] | None
+    level_rule: LevelRule
+    level_from: FeatureArgument | None
+    roi_format: RoiFormat
+    normalized: bool
+    image_size: Size | None
+    allow_external: bool
+
+
+class Place(NamedTuple):
+    """What the error columns need of a map: its scale, its size (None unknown), its level."""
+
+    spatial_scale: float
+    map_size: Size | None
+    level: int | None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Checked inputs. ``map_of_roi`` (K,) indexes ``places`` and the pyramid's levels.
+
+    ``row_numbers`` (K,) are the RoIs' rows in their file where they are a block of it, else None.
+    """
+
+    pyramid: FeaturePyramid | None
+    rois: RoIs
+    rois_name: str
+    rois_dtype: np.dtype[Any]
+    rois_stored_as: str
+    rois_shape: tuple[int, ...]
+    places: tuple[Place, ...]
+    map_of_roi: IntArray
+    files: Mapping[str, FileState]
+    row_numbers: IntArray | None = None
+
+    def check_unchanged(self) -> None:
+        """Raise InputError where a file is no longer what it was when it was opened."""
+        for path, state in self.files.items():
+            check_unchanged(path, state)
+
+    def take(self, rows: IntArray) -> Inputs:
+        """The same maps with the RoIs of ``rows`` (k,) alone."""
+        return replace(
+            self,
+            rois=self.rois.take(rows),
+            map_of_roi=self.map_of_roi[rows],
+            row_numbers=rows,
+        )
+
+    def close(self) -> None:
+        """Let go of the files."""
+        if self.pyramid is not None:
+            self.pyramid.close()
+
+
+def open_inputs(
+    features: FeatureArgument | Sequence[Array] | None,
+    rois: FeatureArgument,
+    options: InputOptions,
+    note: Note,
+    map_size: Size | None = None,
+    rows: IntArray | None = None,
+) -> Inputs:
+    """Open and check everything, before anything is computed. Raises InputError, ParameterError.
+
+    With ``rows`` (k,), ascending, only these RoIs are read.
+    """
+    with external_files(options.get("allow_external", False)):
+        return _open(features, rois, options, note, map_size, rows)
+
+
+def _open(
+    features: FeatureArgument | Sequence[Array] | None,
+    rois: FeatureArgument,
+    options: InputOptions,
+    note: Note,
+    map_size: Size | None,
+    rows: IntArray | None,
+) -> Inputs:
+    check_one_stdin(features, rois)
+    scales = parse_scale_option(options.get("spatial_scale"))
+    names = options.get("levels") or ()
+    names = parse_names(names) if isinstance(names, str) else tuple(names)
+    paths = _named_files(features, names) + _named_files(rois, ())
+    paths += _named_files(options.get("level_from"), ())
+    files = {path: read_state(path) for path in paths}
+    if map_size is not None:
+        map_size = as_size(map_size, "map size")
+    if features is None:
+        if names:
+            raise ParameterError("levels name datasets of the features, and there are none")
+        scale = single_scale(scales, note)
+        check_spatial_scale(scale)
+        place = Place(scale, map_size, level_of_scale(scale))
+        return _finish(None, rois, (place,), files, options, note, rows)
+    pyramid = open_pyramid(features, names, scales, note)
+    try:
+        places = tuple(
+            Place(level.spatial_scale, level.shape[2:], level.level) for level in pyramid.levels
+        )
+        return _finish(pyramid, rois, places, files, options, note, rows)
+    except BaseException:
+        pyramid.close()
+        raise
+
+
+def check_one_stdin(features: Any, rois: Any) -> None:
+    """Raise ParameterError where both inputs are to be read from stdin."""
+    if isinstance(features, str) and features == "-" and isinstance(rois, str) and rois == "-":
+        raise ParameterError("FEATURES and ROIS are both '-', but stdin can be read only once")
+
+
+def _named_files(argument: Any, names: Sequence[str]) -> list[str]:
+    """The files and URLs behind an argument, which the output must not overwrite."""
+    if not isinstance(argument, str | os.PathLike):
+        return []
+    addresses = resolve_addresses(argument, names)
+    paths = {address.path for address in addresses if not address.is_stdin}
+    return sorted(path for path in paths if is_url(path) or os.path.exists(path))
+
+
+def _finish(
+    pyramid: FeaturePyramid | None,
+    rois: FeatureArgument,
+    places: tuple[Place, ...],
+    files: Mapping[str, FileState],
+    options: InputOptions,
+    note: Note,
+    rows: IntArray | None,
+) -> Inputs:
+    roi_format = options.get("roi_format", "xyxy")
+    check_word("RoI format", roi_format, RoiFormat)
+    image_size = options.get("image_size")
+    if image_size is not None:
+        image_size = as_size(image_size, "image size")
+    stored = _select(open_rois(rois, roi_format), rows)
+    try:
+        checked = check_rois(
+            stored,
+            pyramid.images if pyramid else None,
+            roi_format,
+            check_image_size(options.get("normalized", False), image_size),
+        )
+    finally:
+        stored.close()
+    for place in places:
+        check_reach(checked, place.spatial_scale, stored.name)
+    map_of_roi = assign_maps(checked, places, options, stored.name, rows)
+    _note_unusual(checked, places, map_of_roi, stored.name, note)
+    return Inputs(
+        pyramid,
+        checked,
+        stored.name,
+        stored.dtype,
+        stored.precision.name,
+        stored.shape,
+        places,
+        map_of_roi,
+        files,
+        rows,
+    )
+
+
+def _select(stored: StoredArray, rows: IntArray | None) -> StoredArray:
+    return stored if rows is None else SelectedRows(stored, rows)
+
+
+def open_rois(
+    rois: FeatureArgument,
+    roi_format: RoiFormat,
+    opener: Callable[[Address], StoredArray] | None = None,
+) -> StoredArray:
+    """The RoIs' array, open and not looked at yet; ``opener`` opens an address."""
+    if isinstance(rois, str | os.PathLike) and opener is not None:
+        return opener(parse_address(rois))
+    if isinstance(rois, str | os.PathLike):
+        return open_array(parse_address(rois), "rois", COORDINATE_NAMES[roi_format])
+    return MemoryArray(np.asarray(rois), "rois")
+
+
+def assign_maps(
+    rois: RoIs,
+    places: Sequence[Place],
+    options: InputOptions,
+    name: str,
+    rows: IntArray | None = None,
+) -> IntArray:
+    """(K,) which map each RoI is on, by a dataset of level numbers (its ``rows``) or by area."""
+    level_from = options.get("level_from")
+    numbers = [place.level for place in places]
+    rule = options.get("level_rule", "torchvision")
+    check_word("level rule", rule, LevelRule)
+    if level_from is None and len(places) == 1:
+        return np.zeros(len(rois), np.int64)
+    first, last = numbers[0], numbers[-1]
+    if first is None or last is None:
+        raise ParameterError("levels are numbered by log2(stride), and the stride is no power of 2")
+    if level_from is None:
+        return assign_levels(rois.corners, rule, first, last) - first
+    given, source = _read_levels(level_from, rows)
+    if given.shape != (len(rois),):
+        raise InputError(
+            f"{source}: shape {given.shape}, expected ({len(rois)},) as {name} has rows"
+        )
+    bad = np.flatnonzero(~np.isin(given, np.arange(first, last + 1)))
+    if len(bad):
+        raise InputError(
+            f"{source}: row {bad[0]}: level {given[bad[0]]:g}, expected one of "
+            f"{', '.join(map(str, numbers))}"
+        )
+    return given.astype(np.int64) - first
+
+
+def _read_levels(level_from: FeatureArgument, rows: IntArray | None) -> tuple[Array, str]:
+    if not isinstance(level_from, str | os.PathLike):
+        stored: StoredArray = MemoryArray(np.asarray(level_from), "level_from")
+        return stored.read_all(), stored.name
+    stored = _select(open_array(parse_address(level_from), "vector"), rows)
+    try:
+        check_memory(stored.name, "the level numbers", math.prod(stored.shape) * 8)
+        return stored.read_all(), stored.name
+    finally:
+        stored.close()
+
+
+def _note_unusual(
+    rois: RoIs, places: Sequence[Place], map_of_roi: IntArray, name: str, note: Note
+) -> None:
+    """Crossed corners and boxes past the map are computed as the operators do, but not silently."""
+    totals = np.zeros(3, np.int64)
+    for index, place in enumerate(places):
+        here = rois.take(np.flatnonzero(map_of_roi == index))
+        totals += describe_unusual(here, place.spatial_scale, place.map_size)
+    crossed, partly, wholly = totals.tolist()
+    if crossed:
+        note(f"{name}: {crossed} of {len(rois)} RoIs have crossed corners (x2 < x1 or y2 < y1)")
+    if partly or wholly:
+        note(
+            f"{name}: {partly + wholly} of {len(rois)} RoIs reach outside the map, "
+            f"{wholly} of them wholly"
+        )

@@ -1,0 +1,84 @@
+"""How much memory a run may take, and how many RoIs go through at once so that it does.
+
+What grows with the data is bounded: two maps, two result blocks, and what the operators need for a
+block. What is left over the budget's fixed part is divided among the blocks.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import NamedTuple
+
+from roicli.core.exceptions import ParameterError, ProviderError
+from roicli.core.vocabulary import Provider
+from roicli.pipeline.features import FeaturePyramid
+from roicli.storage.limits import available_bytes
+
+# Libraries and ONNX Runtime's own allocations that a run adds to what the process has at its start.
+LIBRARIES_BYTES = 64 << 20
+NATIVE_ADDRESS_SPACE = 768 << 20
+# RoIs, their levels and the columns that the summary keeps.
+BYTES_PER_ROI = 256
+# The errors of so many RoIs are kept once computed.
+KEPT_ERRORS_BYTES = 48 << 20
+LARGEST_BLOCK_BYTES = 32 << 20
+# Result blocks in flight: one computed, one written, and the operators' own room.
+BLOCKS = 4
+# Measuring values holds four results and their float64 differences besides.
+BLOCKS_WITH_VALUES = 20
+
+
+def check_address_space(provider: Provider) -> None:
+    """Raise ProviderError where LLVM has no room: out of memory, it ends the process itself."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if provider == "native" and limit != resource.RLIM_INFINITY and limit < NATIVE_ADDRESS_SPACE:
+        raise ProviderError(
+            f"provider native needs {NATIVE_ADDRESS_SPACE >> 20} MiB of address space, "
+            f"the limit is {limit >> 20} MiB",
+            "raise it with ulimit -v, or give --provider cpu",
+        )
+
+
+def resident_bytes() -> int:
+    """What this process takes now (Linux), or a usual value."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as stream:
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 96 << 20
+
+
+def default_budget() -> int:
+    """A quarter of what the machine has free."""
+    return available_bytes() // 4
+
+
+class MemoryPlan(NamedTuple):
+    """Bytes of one result block, and what is left for gathering rows before they are written."""
+
+    block_bytes: int
+    spare_bytes: int
+
+
+def plan_memory(
+    budget: int, pyramid: FeaturePyramid, rois: int, row_bytes: int, with_values: bool
+) -> MemoryPlan:
+    """What keeps the peak under ``budget``.
+
+    Raises ParameterError where not even one image and one RoI fit, saying what would.
+    """
+    maps = 2 * max(pyramid.buffer_bytes)
+    # RoI Pool by index windows and the compiled kernels rearrange a map once.
+    rearranged = max(level.computed_bytes for level in pyramid.levels)
+    errors = min(rois * BYTES_PER_ROI * 2, KEPT_ERRORS_BYTES)
+    fixed = resident_bytes() + LIBRARIES_BYTES + maps + rearranged + rois * BYTES_PER_ROI + errors
+    parts = BLOCKS_WITH_VALUES if with_values else BLOCKS
+    block = min((budget - fixed) // parts, LARGEST_BLOCK_BYTES)
+    if block < row_bytes:
+        needed = fixed + parts * row_bytes
+        raise ParameterError(
+            f"max memory is {budget >> 20} MiB, but one image and one RoI need {needed >> 20} MiB",
+            f"give --max-memory {(needed >> 20) + 1}M or more",
+        )
+    return MemoryPlan(block, budget - fixed - parts * block)

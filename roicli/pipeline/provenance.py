@@ -1,0 +1,137 @@
+"""Where a result comes from: versions, parameters and inputs, for HDF5 attributes and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from roicli.core.exceptions import ParameterError
+from roicli.core.types import AlignSpec, OperatorSpec, PoolSpec
+from roicli.core.version import __version__
+from roicli.core.vocabulary import Provider
+from roicli.operators.onnx_protobuf import OPSET
+from roicli.pipeline.inputs import Inputs
+from roicli.pipeline.run import Run
+from roicli.pipeline.settings import Setting
+
+
+def utc_now() -> str:
+    """The time as ISO 8601; SOURCE_DATE_EPOCH (reproducible-builds.org) sets it."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    try:
+        moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    except (ValueError, OverflowError, OSError):
+        raise ParameterError(
+            f"SOURCE_DATE_EPOCH is {epoch!r}, expected seconds since 1970"
+        ) from None
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _describe_align(spec: AlignSpec) -> dict[str, Any]:
+    return {
+        "output_size": list(spec.output_size),
+        "sampling_ratio": spec.sampling_ratio,
+        "aligned": spec.aligned,
+        "mode": spec.mode,
+        "sampling_grid": spec.sampling_grid,
+    }
+
+
+def _describe_rounding(spec: PoolSpec) -> dict[str, Any]:
+    return {"quantization": spec.quantization, "partition": spec.partition}
+
+
+def _describe_rois(inputs: Inputs) -> dict[str, Any]:
+    name, _, dataset = inputs.rois_name.partition("::")
+    return {
+        "rois_name": name,
+        "rois_dataset": dataset,
+        "rois_shape": list(inputs.rois_shape),
+        "rois_dtype": inputs.rois_stored_as,
+    }
+
+
+def describe_geometry(inputs: Inputs, setting: Setting) -> dict[str, Any]:
+    """The parameters of an error table without features."""
+    return {
+        "operator": "errors",
+        "roicli_version": __version__,
+        "output_size": list(setting.pool.output_size),
+        **_describe_rounding(setting.pool),
+        "spatial_scale": [place.spatial_scale for place in inputs.places],
+        "pixel_model": setting.pixel_model,
+        "preset": setting.preset,
+        **_describe_rois(inputs),
+        "created_utc": utc_now(),
+    }
+
+
+def describe_run(
+    run: Run, spec: OperatorSpec | None, dtype: np.dtype[Any], shape: tuple[int, ...] = ()
+) -> dict[str, Any]:
+    """The parameters of a run; ``spec`` None where the values were only measured."""
+    levels = run.pyramid.levels
+    parameters = describe_geometry(run.inputs, run.setting)
+    if not isinstance(spec, PoolSpec):
+        parameters |= _describe_align(run.setting.align)
+    names = [level.stored.name.partition("::") for level in levels]
+    return parameters | {
+        "operator": run.operator,
+        "onnxruntime_version": _onnxruntime_version(run.engine.provider),
+        "opset": OPSET,
+        "provider_requested": run.asked_provider,
+        "provider_used": run.engine.provider,
+        **({"device_id": run.engine.device.index} if run.engine.provider == "cuda" else {}),
+        "dtype": dtype.name,
+        **({"result_shape": list(shape)} if shape else {}),
+        "features_name": [name for name, _, _ in names],
+        "features_dataset": [dataset for _, _, dataset in names],
+        "features_shape": [list(level.stored.shape) for level in levels],
+        "features_dtype": [level.stored.precision.name for level in levels],
+    }
+
+
+def _onnxruntime_version(provider: Provider) -> str | None:
+    """The version that computes; None where the compiled kernels do, which do not wait for it."""
+    if provider == "native":
+        return None
+    from roicli.runtime.onnx_runtime import ort
+
+    return str(ort.__version__)
+
+
+def describe_export(spec: OperatorSpec, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """The metadata of an exported graph, with its inputs in words."""
+    chosen = _describe_align(spec) if isinstance(spec, AlignSpec) else _describe_rounding(spec)
+    return {
+        "roicli_version": __version__,
+        "operator": spec.operator,
+        "output_size": list(spec.output_size),
+        "spatial_scale": spec.spatial_scale,
+        **chosen,
+        "opset": OPSET,
+        "dtype": dtype.name,
+        "input_features": "(N, C, H, W) feature maps",
+        "input_rois": "(K, 5): batch_index, x1, y1, x2, y2 in image pixels",
+        "output_roi_features": "(K, C, P_h, P_w)",
+    }
+
+
+def flatten(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as HDF5 attributes: numbers, words and flat lists; the rest as JSON."""
+    flat: dict[str, Any] = {}
+    for key, value in parameters.items():
+        if value is None:
+            flat[key] = "none"
+        elif isinstance(value, list) and len(value) == 1 and not key.endswith("_size"):
+            flat[key] = value[0]
+        elif isinstance(value, list) and any(isinstance(part, list) for part in value):
+            flat[key] = json.dumps(value)
+        else:
+            flat[key] = value
+    return flat

@@ -1,0 +1,242 @@
+"""One run, opened: checked inputs, resolved parameters, a chosen provider."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from roicli.core.exceptions import ParameterError
+from roicli.core.parsing import parse_bytes
+from roicli.core.scales import parse_scale_option, single_scale
+from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, OperatorSpec
+from roicli.core.vocabulary import Operator, Provider
+from roicli.error_table.columns import VALUE_COLUMNS
+from roicli.error_table.table import ErrorTable, MapGeometry
+from roicli.pipeline.features import FeatureArgument, FeaturePyramid
+from roicli.pipeline.inputs import (
+    InputOptions,
+    Inputs,
+    open_inputs,
+)
+from roicli.pipeline.memory import MemoryPlan, check_address_space, default_budget, plan_memory
+from roicli.pipeline.settings import Note, Setting, resolve_setting
+from roicli.pipeline.stream import Engine, ValueMeasurer
+from roicli.pipeline.validation import check_sampling_memory
+from roicli.runtime.devices import Device
+from roicli.runtime.providers import choose_provider, usable_cores
+
+if TYPE_CHECKING:
+    from roicli.pipeline.model_nodes import RoiNode
+    from roicli.pipeline.verify import Verifier
+
+
+@dataclass
+class Run:
+    """One opened run: inputs, setting and engine; closes its files."""
+
+    operator: str
+    inputs: Inputs
+    setting: Setting
+    engine: Engine
+    asked_provider: Provider
+    value_columns: dict[str, FloatArray] = field(default_factory=dict)
+
+    @property
+    def pyramid(self) -> FeaturePyramid:
+        """The maps; a run always has them."""
+        assert self.inputs.pyramid is not None
+        return self.inputs.pyramid
+
+    def scaled(self, spec: OperatorSpec) -> list[Any]:
+        """The spec on every level of the pyramid."""
+        return [replace(spec, spatial_scale=level.spatial_scale) for level in self.pyramid.levels]
+
+    def error_table(self) -> ErrorTable:
+        """The error table of this run's RoIs, with the value columns measured so far."""
+        return build_error_table(self.inputs, self.setting, self.value_columns)
+
+
+def build_error_table(
+    inputs: Inputs, setting: Setting, values: Mapping[str, FloatArray] | None = None
+) -> ErrorTable:
+    """The table of the inputs' RoIs, on each level's map."""
+    maps = [
+        MapGeometry(
+            replace(setting.pool, spatial_scale=place.spatial_scale), place.map_size, place.level
+        )
+        for place in inputs.places
+    ]
+    dtype = np.float32 if inputs.pyramid is None else inputs.pyramid.compute_dtype
+    return ErrorTable(
+        inputs.rois, maps, setting.pixel_model, inputs.map_of_roi, values, dtype, inputs.row_numbers
+    )
+
+
+def resolve_operator(operator: Operator, options: Mapping[str, Any], note: Note) -> OperatorSpec:
+    """One operator at one scale, from options alone."""
+    node = _read_node(options, operator, note)
+    setting = resolve_setting(options, operator, node)
+    scale = node.spatial_scale if node else options.get("spatial_scale")
+    spec = setting.pool if operator == "pool" else setting.align
+    return replace(spec, spatial_scale=single_scale(parse_scale_option(scale), note))
+
+
+def _read_node(options: Mapping[str, Any], operator: Operator, note: Note) -> RoiNode | None:
+    """The node that ``graph`` names, where it is given."""
+    graph = options.get("graph")
+    if graph is None:
+        return None
+    from roicli.pipeline.model_nodes import read_roi_node
+
+    return read_roi_node(graph, operator, note)
+
+
+def open_run(
+    operator: str,
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    options: Mapping[str, Any],
+    rows: IntArray | None = None,
+    choose: Callable[[Provider, Note, int], Provider] = choose_provider,
+) -> Run:
+    """Open and check everything; the caller closes ``inputs``. Raises RoicliError.
+
+    With ``rows`` (k,), ascending, the run has these RoIs alone; ``choose`` finds the provider.
+    """
+    note: Note = options.get("note", silent)
+    kind: Operator = "pool" if operator == "pool" else "align"
+    node = _read_node(options, kind, note)
+    setting = resolve_setting(options, operator, node)
+    asked: Provider = options.get("provider", "auto")
+    threads = options.get("threads")
+    threads = usable_cores() if threads is None else threads
+    if not isinstance(threads, int) or threads < 1:
+        raise ParameterError(f"threads is {threads!r}, expected a whole number of at least 1")
+    reading = dict(options)
+    if node is not None:
+        reading["spatial_scale"] = node.spatial_scale
+    inputs = open_inputs(features, rois, cast("InputOptions", reading), note, rows=rows)
+    try:
+        provider = choose(asked, note, options.get("device_id", 0))
+        check_address_space(provider)
+        if provider == "native":
+            _announce_compilation(operator, setting, inputs, options)
+        engine = _open_engine(provider, threads, operator, inputs, setting, options)
+        return Run(operator, inputs, setting, engine, asked)
+    except BaseException:
+        inputs.close()
+        raise
+
+
+def _announce_compilation(
+    operator: str, setting: Setting, inputs: Inputs, options: Mapping[str, Any]
+) -> None:
+    """Say that the first run with these operators and dtype takes seconds, before it does."""
+    from roicli.runtime.native import run as native
+
+    assert inputs.pyramid is not None
+    dtype = inputs.pyramid.compute_dtype
+    specs: list[OperatorSpec] = [setting.pool if operator == "pool" else setting.align]
+    if _measures_values(operator, options):
+        specs = [setting.align, setting.pool]
+    if not all(native.is_compiled(spec, dtype) for spec in specs):
+        note: Note = options.get("note", silent)
+        note("compiling the native kernels: some seconds, the first time only")
+
+
+def _measures_values(operator: str, options: Mapping[str, Any]) -> bool:
+    """Whether RoI Pool and RoI Align run both, for the value columns."""
+    return operator == "errors" or bool(options.get("values"))
+
+
+def _open_engine(
+    provider: Provider,
+    threads: int,
+    operator: str,
+    inputs: Inputs,
+    setting: Setting,
+    options: Mapping[str, Any],
+) -> Engine:
+    """The provider on its device, with blocks that the host's and the device's memory allow."""
+    limit, strict = options.get("max_device_memory"), bool(options.get("strict_provider"))
+    limit = None if limit is None else parse_bytes(str(limit))
+    memory = _plan_memory(operator, inputs, setting, options)
+    if provider != "cuda":
+        host = Device(strict=strict)
+        spare = memory.spare_bytes
+        return Engine(provider, threads, memory.block_bytes, chosen_device=host, spare_bytes=spare)
+    from roicli.pipeline.device_memory import plan_device
+
+    assert inputs.pyramid is not None
+    plan = plan_device(limit, inputs.pyramid, _row_bytes(inputs, setting))
+    device = Device("cuda", options.get("device_id", 0), limit, strict, resident=True)
+    block_bytes = min(memory.block_bytes, plan.block_bytes)
+    return Engine(provider, threads, block_bytes, plan.scratch_bytes, device)
+
+
+def _row_bytes(inputs: Inputs, setting: Setting) -> int:
+    """The result of one RoI."""
+    assert inputs.pyramid is not None
+    values = inputs.pyramid.channels * math.prod(setting.pool.output_size)
+    return values * inputs.pyramid.compute_dtype.itemsize
+
+
+def _plan_memory(
+    operator: str, inputs: Inputs, setting: Setting, options: Mapping[str, Any]
+) -> MemoryPlan:
+    """What the memory budget allows."""
+    budget = options.get("max_memory")
+    if budget is None:
+        budget = default_budget()
+        options.get("detail", silent)(f"max memory is {budget >> 20:,} MiB, a quarter of the free")
+    pyramid = inputs.pyramid
+    assert pyramid is not None
+    return plan_memory(
+        parse_bytes(str(budget)),
+        pyramid,
+        len(inputs.rois),
+        _row_bytes(inputs, setting),
+        _measures_values(operator, options),
+    )
+
+
+def silent(line: str) -> None:
+    """Notes go nowhere unless somebody asked for them."""
+
+
+def check_align_memory(run: Run, spec: AlignSpec) -> None:
+    """Refuse a sampling grid that would not fit, level by level."""
+    for index, level_spec in enumerate(run.scaled(spec)):
+        rows = np.flatnonzero(run.inputs.map_of_roi == index)
+        check_sampling_memory(
+            run.inputs.rois, rows, level_spec, run.pyramid.channels,
+            run.pyramid.compute_dtype, run.inputs.rois_name,
+        )  # fmt: skip
+
+
+def build_verifier(run: Run, spec: OperatorSpec, verify: object) -> Verifier | None:
+    """What compares a sample of the result with float64; None where nobody asked for it."""
+    if verify is None or verify is False:
+        return None
+    from roicli.pipeline.verify import Verifier, sample_size
+
+    count = sample_size(verify)
+    dtype, provider = run.pyramid.compute_dtype, run.engine.provider
+    rows = run.inputs.row_numbers
+    return Verifier(run.inputs.rois, run.scaled(spec), dtype, provider, count, rows)
+
+
+def build_value_measurers(run: Run) -> list[ValueMeasurer]:
+    """One measurer per level, filling ``run.value_columns``."""
+    check_align_memory(run, replace(run.setting.align, mode="max"))
+    count = len(run.inputs.rois)
+    run.value_columns = {column.name: np.full(count, np.nan) for column in VALUE_COLUMNS}
+    pairs = zip(run.scaled(run.setting.pool), run.scaled(run.setting.align), strict=True)
+    return [
+        ValueMeasurer(pool, align, run.pyramid.compute_dtype, run.engine, run.value_columns)
+        for pool, align in pairs
+    ]

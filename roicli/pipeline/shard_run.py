@@ -1,0 +1,66 @@
+"""One block of a run's RoIs, written as a part that ``merge`` joins to the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from roicli.core.exceptions import ParameterError
+from roicli.core.types import AlignSpec, IntArray, OperatorSpec
+from roicli.pipeline import provenance
+from roicli.pipeline.execute import Result, result_dtype, run_and_write
+from roicli.pipeline.fingerprint import fingerprint
+from roicli.pipeline.parts import parse_shard, rows_of_shard
+from roicli.pipeline.run import Run, check_align_memory
+from roicli.pipeline.settings import RunOptions
+from roicli.storage.address import is_url
+from roicli.storage.output import OUTPUT_FORMATS
+from roicli.storage.part_writer import PartLabel
+
+
+def run_shard(run: Run, spec: OperatorSpec, output: str | None, options: RunOptions) -> Result:
+    """Run the RoIs of one block alone; the result's table and features are the block's."""
+    try:
+        shard = parse_shard(str(options["shard"]))
+        _check_part_output(output)
+        check_whole(run, spec, options)
+        rows = rows_of_shard(run.inputs.rois.batch_index, shard)
+        label = describe_part(run, describe_whole(run, spec, options), options, str(shard), rows)
+        block = replace(run, inputs=run.inputs.take(rows))
+    except BaseException:
+        run.inputs.close()
+        raise
+    return run_and_write(block, spec, output, options, label)
+
+
+def _check_part_output(output: str | None) -> None:
+    ending = "" if output is None or is_url(output) else os.path.splitext(output)[1].lower()
+    if OUTPUT_FORMATS.get(ending) != "hdf5":
+        raise ParameterError(
+            f"a part is written to an .h5 file, found output {output!r}",
+            "give -o a name of its own for every part, like -o part-2.h5",
+        )
+
+
+def check_whole(run: Run, spec: OperatorSpec, options: Mapping[str, Any]) -> None:
+    """Refuse what does not fit in memory with the rows' numbers in the whole."""
+    if isinstance(spec, AlignSpec):
+        check_align_memory(run, spec)
+    if options.get("values"):
+        check_align_memory(run, replace(run.setting.align, mode="max"))
+
+
+def describe_whole(run: Run, spec: OperatorSpec, options: RunOptions) -> dict[str, Any]:
+    """The parameters of the whole result, as one machine would write them."""
+    shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
+    return provenance.describe_run(run, spec, result_dtype(run, options), shape)
+
+
+def describe_part(
+    run: Run, parameters: Mapping[str, Any], options: RunOptions, shard: str, rows: IntArray
+) -> PartLabel:
+    """What a part says of itself: which rows of which whole, made from what."""
+    shared = fingerprint(run, {**parameters, "values": options.get("values", False)}, False)
+    return PartLabel(shard, rows, provenance.flatten(parameters), shared)

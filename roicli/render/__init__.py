@@ -1,0 +1,1 @@
+"""Records as terminal tables, JSON, figures and pages."""

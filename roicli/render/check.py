@@ -1,0 +1,105 @@
+"""What ``check`` found: a table for people, JSON for programs, annotations for GitHub."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any, TextIO
+
+from roicli.analysis.check.records import CheckReport, Finding
+from roicli.core.version import __version__
+from roicli.core.vocabulary import Severity
+from roicli.render.folding import print_folding
+
+SCHEMA_VERSION = 1
+STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
+# GitHub calls a note a notice.
+GITHUB_COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "note": "notice"}
+
+
+def findings_object(report: CheckReport) -> dict[str, Any]:
+    """The report as plain values."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "version": __version__,
+        "features": [dict(described) for described in report.features],
+        "rois": dict(report.rois),
+        "rules": list(report.rules),
+        "skipped": dict(report.skipped),
+        "errors": report.count("error"),
+        "warnings": report.count("warning"),
+        "notes": report.count("note"),
+        "findings": [{**asdict(found), "rows": list(found.rows)} for found in report.findings],
+    }
+
+
+def write_findings_json(report: CheckReport, stream: TextIO) -> None:
+    """One strict JSON object."""
+    stream.write(json.dumps(findings_object(report), indent=2, allow_nan=False) + "\n")
+
+
+def write_annotations(report: CheckReport, stream: TextIO) -> None:
+    """One workflow command a finding (GitHub Actions, workflow commands), so that it is shown."""
+    for found in report.findings:
+        file = _escape(found.where.partition("::")[0], ",:")
+        title = _escape(f"{found.rule} {found.name}", ",:")
+        text = _escape(f"{describe_finding(found)}; {found.advice}")
+        stream.write(f"::{GITHUB_COMMANDS[found.severity]} file={file},title={title}::{text}\n")
+
+
+def _escape(text: str, more: str = "") -> str:
+    """Percent signs and line ends; in a property commas and colons too."""
+    for character in "%\r\n" + more:
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
+
+
+def print_findings(report: CheckReport, stream: TextIO) -> None:
+    """What was looked at, then a line a finding, folded at the terminal's width."""
+    stream.write(f"{_describe_inputs(report)}\n")
+    rows = [
+        (found.rule, (found.severity, STYLES[found.severity]), _paragraph(found))
+        for found in report.findings
+    ]
+    if rows:
+        stream.write("\n")
+        print_folding(("rule", "severity", "finding"), rows, stream)
+        stream.write("\n")
+    stream.write(f"{_describe_outcome(report)}\n")
+
+
+def describe_finding(found: Finding) -> str:
+    """The message, then how many rows and the first of them."""
+    if not found.rows:
+        return found.message
+    more = ", ..." if found.count > len(found.rows) else ""
+    rows = ", ".join(map(str, found.rows))
+    unit = found.unit if found.count != 1 else found.unit.removesuffix("s")
+    return f"{found.message} ({found.count:,} {unit}: {rows}{more})"
+
+
+def _paragraph(found: Finding) -> str:
+    return f"{found.name}: {describe_finding(found)}\n> {found.advice}"
+
+
+def _describe_inputs(report: CheckReport) -> str:
+    lines = [
+        f"{described['name']}: {tuple(described['shape'])} {described['dtype']}"
+        + (f", stride {1 / described['spatial_scale']:g}" if described["spatial_scale"] else "")
+        for described in report.features
+    ]
+    rois = report.rois
+    return "\n".join([*lines, f"{rois['name']}: {tuple(rois['shape'])} {rois['dtype']}"])
+
+
+def _describe_outcome(report: CheckReport) -> str:
+    counts = [
+        f"{count} {word}{'s' if count != 1 else ''}"
+        for word in STYLES
+        if (count := report.count(word))
+    ]
+    text = ", ".join(counts) or "nothing found"
+    text += f"; {len(report.rules)} rules looked"
+    if report.skipped:
+        text += f", {len(report.skipped)} could not: {', '.join(report.skipped)}"
+    return text

@@ -1,0 +1,173 @@
+"""What ``inspect`` found: text for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, TextIO
+
+from roicli.analysis.inspect_file import ArrayReport, Choice, DatasetReport, ValueRange
+from roicli.analysis.inspect_model import ModelReport, NodeReport, ProviderSupport
+from roicli.core.version import __version__
+from roicli.render.folding import Cell, print_folding
+
+SCHEMA_VERSION = 1
+STYLES = {"trap": "bold red", "note": "dim"}
+ANSWERS = {True: "yes", False: "no", None: "unknown"}
+Row = tuple[Cell, Cell]
+
+
+def count_traps(report: ArrayReport | ModelReport) -> int:
+    """How many traps a model holds; a file of arrays has none."""
+    return report.traps if isinstance(report, ModelReport) else 0
+
+
+def inspection_object(report: ArrayReport | ModelReport) -> dict[str, Any]:
+    """The report as plain values."""
+    head = {"schema_version": SCHEMA_VERSION, "version": __version__, "file": report.path}
+    if isinstance(report, ModelReport):
+        found = asdict(report)
+        del found["path"]
+        return {**head, "format": "onnx", **found, "traps": report.traps}
+    return {
+        **head,
+        "format": report.file_format,
+        "attributes": dict(report.attributes),
+        "datasets": [_dataset_object(dataset) for dataset in report.datasets],
+        "features": asdict(report.features),
+        "rois": asdict(report.rois),
+    }
+
+
+def _dataset_object(dataset: DatasetReport) -> dict[str, Any]:
+    found = asdict(dataset.stored)
+    for internal in ("source", "is_numeric"):
+        del found[internal]
+    values = None if dataset.values is None else asdict(dataset.values)
+    return {**found, "usable_as": dataset.usable_as, "why": dataset.why, "values": values}
+
+
+def write_inspection_json(report: ArrayReport | ModelReport, stream: TextIO) -> None:
+    """One strict JSON object."""
+    text = json.dumps(_strict(inspection_object(report)), indent=2, allow_nan=False)
+    stream.write(text + "\n")
+
+
+def _strict(value: Any) -> Any:
+    """JSON has no NaN and no infinity; an attribute may. They become texts."""
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_inspection(report: ArrayReport | ModelReport, stream: TextIO) -> None:
+    """The file, then a block a dataset or node, folded at the terminal's width."""
+    if isinstance(report, ModelReport):
+        _print_model(report, stream)
+    else:
+        _print_arrays(report, stream)
+
+
+def _print_arrays(report: ArrayReport, stream: TextIO) -> None:
+    count = len(report.datasets)
+    stream.write(f"{report.path}: {report.file_format}, {count} dataset{'s' * (count != 1)}\n\n")
+    rows: list[Row] = []
+    for dataset in report.datasets:
+        _, inside, name = dataset.stored.address.partition("::")
+        rows.append(((name if inside else "array", "bold"), "\n".join(_dataset_lines(dataset))))
+    if report.attributes:
+        lines = [f"{key} = {_short(value)}" for key, value in report.attributes.items()]
+        rows.append((("attributes", "bold"), "\n".join(lines)))
+    print_folding(("dataset", "what it is"), rows, stream)
+    stream.write("\n")
+    choices = [("as FEATURES", _choice(report.features)), ("as ROIS", _choice(report.rois))]
+    print_folding(("given alone", "roicli takes"), choices, stream)
+
+
+def _dataset_lines(dataset: DatasetReport) -> Iterator[str]:
+    stored = dataset.stored
+    yield f"{stored.shape or ''} {stored.dtype}".strip()
+    parts = [stored.layout if stored.chunks is None else f"chunks {stored.chunks}"]
+    if stored.compression:
+        parts.append(stored.compression)
+    if stored.stored_bytes is not None:
+        parts.append(f"{stored.stored_bytes:,} bytes stored")
+    yield ", ".join(parts)
+    for key, value in stored.attributes.items():
+        yield f"{key} = {_short(value)}"
+    if dataset.values is not None:
+        yield _describe_values(dataset.values)
+    yield f"{dataset.usable_as or 'neither features nor RoIs'}: {dataset.why}"
+
+
+def _describe_values(values: ValueRange) -> str:
+    parts = []
+    if values.min is not None:
+        numbers = (values.min, values.max, values.mean, values.std)
+        low, high, mean, std = ("-" if n is None else f"{n:.6g}" for n in numbers)
+        parts.append(f"from {low} to {high}, mean {mean}, std {std}")
+    parts.append(f"{values.zeros:,} zeros")
+    parts += [f"{values.nan:,} NaN"] if values.nan else []
+    parts += [f"{values.infinite:,} infinite"] if values.infinite else []
+    return ", ".join(parts)
+
+
+def _choice(choice: Choice) -> str:
+    return f"{choice.address or 'nothing'}: {choice.why}"
+
+
+def _short(value: Any) -> str:
+    """An attribute in a line; a stride says more than a scale of many digits."""
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def _print_model(report: ModelReport, stream: TextIO) -> None:
+    opsets = ", ".join(f"{domain or 'onnx'} {number}" for domain, number in report.opsets.items())
+    by = f" by {report.producer}" if report.producer else ""
+    stream.write(f"{report.path}: ONNX model{by}, IR {report.ir_version}, opset {opsets}\n")
+    if not report.nodes:
+        stream.write("no RoI node\n")
+        return
+    for node in report.nodes:
+        stream.write("\n")
+        domain = f"{node.domain}::" if node.domain else ""
+        version = "" if node.opset is None else f", opset {node.opset}"
+        stream.write(f"{node.name}: {domain}{node.op_type}{version}\n")
+        print_folding(("", ""), list(_node_rows(node)), stream)
+    traps = report.traps
+    count = len(report.nodes)
+    stream.write(f"\n{count} RoI node{'s' * (count != 1)}, {traps} trap{'s' * (traps != 1)}\n")
+
+
+def _node_rows(node: NodeReport) -> Iterator[Row]:
+    if node.inside:
+        yield "inside", " > ".join(node.inside)
+    if node.parameters is not None:
+        yield "computes", _describe_parameters(node.parameters)
+    elif node.attributes:
+        yield "attributes", ", ".join(f"{k} = {_short(v)}" for k, v in node.attributes.items())
+    yield "reads", ", ".join(node.inputs)
+    for provider in node.providers:
+        yield f"on {provider.name}", _describe_provider(provider)
+    for remark in node.remarks:
+        yield (remark.weight, STYLES[remark.weight]), remark.message
+
+
+def _describe_parameters(parameters: Mapping[str, Any]) -> str:
+    height, width = parameters["output_size"]
+    scale = parameters["spatial_scale"]
+    stride = f" (stride {1 / scale:g})" if scale > 0 else ""
+    text = f"{height} x {width} bins, spatial_scale {_short(scale)}{stride}"
+    if "sampling_ratio" not in parameters:
+        return f"{text}, quantization {parameters['quantization']}"
+    transformation = "half-pixel" if parameters["aligned"] else "legacy"
+    ratio = parameters["sampling_ratio"] or "adaptive"
+    return f"{text}, sampling_ratio {ratio}, {transformation}, mode {parameters['mode']}"
+
+
+def _describe_provider(provider: ProviderSupport) -> str:
+    return f"{ANSWERS[provider.runs]}: {provider.detail}"

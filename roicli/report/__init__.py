@@ -1,1 +1,0 @@
-"""Records to text: rich tables for a terminal, JSON, CSV and Markdown for programs."""

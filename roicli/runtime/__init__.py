@@ -1,0 +1,1 @@
+"""Where operators run: ONNX Runtime, CUDA and compiled kernels."""

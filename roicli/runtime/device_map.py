@@ -1,0 +1,101 @@
+"""A map where the operators read it: put there once, and shared by every operator of the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import numpy as np
+
+from roicli.core.exceptions import DeviceMemoryError
+from roicli.core.types import FloatArray, FloatType
+from roicli.operators import graphs
+from roicli.runtime.devices import HOST, Device
+from roicli.runtime.session import Feed, Session
+
+
+@dataclass
+class PlacedMap:
+    """One map (C, H, W) in the dtype that it is computed in.
+
+    ``value`` (1, C, H, W) feeds sessions; ``host`` is the map on the host, where it stayed there;
+    ``given`` is the map as it came, valid until its buffer is used again. ``cell_table``
+    (H * W, C) and its like for NaN, ``nan_table``, are added by the first operator that needs them.
+    """
+
+    shape: tuple[int, int, int]
+    value: Feed
+    host: FloatArray | None = None
+    given: FloatArray | None = None
+    cell_table: Feed | None = None
+    nan_table: Feed | None = None
+
+    @cached_property
+    def is_finite(self) -> bool:
+        """Whether no cell is NaN or infinite."""
+        # Neither is finite where some cell is NaN.
+        return self.given is None or bool(
+            np.isfinite(self.given.max(initial=0)) and np.isfinite(self.given.min(initial=0))
+        )
+
+    def drop_tables(self) -> None:
+        """Forget what operators added; whoever needs it makes it again."""
+        self.cell_table = self.nan_table = None
+
+    def on_host(self, dtype: FloatType) -> FloatArray:
+        """The map (C, H, W) as it came, in ``dtype``."""
+        assert self.given is not None
+        return self.given.astype(dtype, copy=False)
+
+    def mark_nans(self, dtype: FloatType) -> FloatArray | None:
+        """(1, C, H, W): 1 where a cell is NaN, else 0; None where none is."""
+        if self.given is None or not np.isnan(self.given.max(initial=0)):
+            return None
+        return np.isnan(self.given).astype(dtype)[None]
+
+
+class MapPlacer:
+    """Puts maps on a device.
+
+    A resident device gets a float16 map as float16 and makes it ``dtype`` itself: half of the bytes
+    cross over, and the RoIs, whose type ONNX ties to the map's, stay as exact as they are.
+    """
+
+    def __init__(self, dtype: FloatType, device: Device = HOST, threads: int = 1) -> None:
+        self._dtype, self._device = dtype, device
+
+        @cache
+        def session(stored: FloatType) -> Session:
+            return Session(graphs.build_placing_graph(stored, dtype), device, threads)
+
+        self._session = session
+
+    @property
+    def upcasts(self) -> bool:
+        """Whether a map may come as float16."""
+        return self._device.resident
+
+    def place(self, feature_map: FloatArray | PlacedMap) -> PlacedMap:
+        """The map (C, H, W) on the device; one that is there already is passed on."""
+        if isinstance(feature_map, PlacedMap):
+            return feature_map
+        array = np.ascontiguousarray(feature_map)
+        channels, height, width = array.shape
+        if not self._device.resident:
+            return PlacedMap((channels, height, width), array[None], array, array)
+        try:
+            value = self._session(array.dtype).run_resident({"features": array[None]})
+        except DeviceMemoryError as error:
+            raise too_small(self._device, "one image", error) from error
+        return PlacedMap((channels, height, width), value, given=array)
+
+
+def too_small(device: Device, what: str, error: DeviceMemoryError) -> DeviceMemoryError:
+    """The error of a device on which not even ``what`` fits."""
+    return DeviceMemoryError(
+        f"{device} has too little memory for {what}: {error.message}",
+        "give more with --max-device-memory, or --provider cpu",
+    )
+
+
+NO_MAP = PlacedMap((0, 0, 0), None)

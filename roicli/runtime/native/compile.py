@@ -1,0 +1,108 @@
+"""The compiled functions as machine code that needs neither Numba nor Python to run.
+
+Numba compiles each function behind a C function of one pointer (``signatures``). What that needs of
+Python is what handles errors, of which these functions raise none: LLVM drops it once it may look
+at all of the code at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import cfunc, from_dtype, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
+
+from roicli.runtime.native.align import align_blocks, plan_align
+from roicli.runtime.native.machine_code import target_machine
+from roicli.runtime.native.pool import pool_blocks
+from roicli.runtime.native.signatures import SIGNATURES, WHOLE, ArrayKind
+
+FUNCTIONS = {"plan_align": plan_align, "align_blocks": align_blocks, "pool_blocks": pool_blocks}
+SLOT = ir.IntType(64)
+
+
+def compile_function(name: str, dtype: str) -> tuple[bytes, bool]:
+    """The object code of a function for maps of ``dtype``, and whether it needs nothing else.
+
+    Its symbol is ``name``. Takes seconds.
+    """
+    function = FUNCTIONS[name]
+    take = _taker(_numba_type(SIGNATURES[name], from_dtype(np.dtype(dtype))))
+
+    def entry(slots: Any) -> None:
+        function(*take(slots))
+
+    compiled = cfunc(types.void(types.CPointer(types.int64)), error_model="numpy")(entry)
+    module = llvm.parse_assembly(compiled.inspect_llvm())
+    module.get_function(compiled.native_name).name = name
+    machine = target_machine()
+    _optimize_alone(module, name, machine)
+    declared = [function.name for function in module.functions if function.is_declaration]
+    is_complete = all(other.startswith("llvm.") for other in declared)
+    return machine.emit_object(module), is_complete
+
+
+def _optimize_alone(module: Any, name: str, machine: Any) -> None:
+    """Optimize a module of which only the function ``name`` is called from outside."""
+    for value in (*module.functions, *module.global_variables):
+        if not value.is_declaration and value.name != name:
+            value.linkage = llvm.Linkage.internal
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+
+
+def _numba_type(kind: Any, real: Any) -> Any:
+    """The Numba type of what has this kind."""
+    if kind is WHOLE:
+        return types.int64
+    if isinstance(kind, ArrayKind):
+        element = real if kind.element == "real" else types.int64
+        return types.Array(element, kind.dimensions, "C")
+    fields = [_numba_type(field, real) for field in kind]
+    return types.NamedTuple(fields, type(kind)) if hasattr(kind, "_fields") else types.Tuple(fields)
+
+
+def _taker(wanted: Any) -> Any:
+    """An intrinsic that makes a value of the Numba type ``wanted`` of the slots at a pointer."""
+
+    @intrinsic
+    def take(typing: Any, slots: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return _build(context, builder, wanted, _load_slots(builder, arguments[0]))
+
+        return wanted(slots), generate
+
+    return take
+
+
+def _load_slots(builder: Any, slots: Any) -> Iterator[Any]:
+    """Slot after slot."""
+    for number in count():
+        yield builder.load(cgutils.gep(builder, slots, number))
+
+
+def _build(context: Any, builder: Any, wanted: Any, slots: Iterator[Any]) -> Any:
+    """A value of the Numba type ``wanted`` from the next slots, as ``signatures`` lays them out."""
+    if isinstance(wanted, types.Integer):
+        return next(slots)
+    if not isinstance(wanted, types.Array):
+        fields = [_build(context, builder, field, slots) for field in wanted]
+        return context.make_tuple(builder, wanted, fields)
+    element = context.get_value_type(wanted.dtype)
+    data = builder.inttoptr(next(slots), element.as_pointer())
+    shape = [next(slots) for _ in range(wanted.ndim)]
+    item = ir.Constant(SLOT, wanted.dtype.bitwidth // 8)
+    strides = [item]
+    for side in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], side))
+    array = make_array(wanted)(context, builder)
+    populate_array(array, data, shape, strides, item, meminfo=None)
+    return array._getvalue()

@@ -1,0 +1,51 @@
+"""Feature maps to blocks of 16 channels a cell and back, the layout that the kernels work in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+
+from roicli.runtime.native.lanes import transpose
+from roicli.runtime.native.signatures import LANES
+
+COMPILE = {"nogil": True, "error_model": "numpy"}
+
+
+@njit(**COMPILE)
+def pack(
+    feature_map: Any, channels: int, first_channel: int, spans: Any, width: int, packed: Any
+) -> None:
+    """Copy the needed cells of 16 channels side by side.
+
+    ``feature_map`` (C * H * W,); ``channels`` C; ``spans`` (H, 2) the half-open range of columns
+    that is needed of each row; ``packed`` (H * W * 16,). The lanes past the last channel repeat it.
+    A tile of 16 cells may reach past a span into its neighbours, which does no harm.
+    """
+    cells = len(feature_map) // channels
+    last = min(LANES, channels - first_channel) - 1
+    for row in range(len(spans)):
+        start, end = row * width + spans[row, 0], row * width + spans[row, 1]
+        if cells < LANES:
+            for cell in range(start, end):
+                for lane in range(LANES):
+                    channel = first_channel + min(lane, last)
+                    packed[cell * LANES + lane] = feature_map[channel * cells + cell]
+            continue
+        for tile in range(start, end, LANES):
+            cell = min(tile, cells - LANES)
+            place = first_channel * cells + cell
+            transpose(feature_map, place, cells, last, packed, cell * LANES, LANES)
+
+
+@njit(**COMPILE)
+def unpack(block: Any, bins: int, channels: int, out: Any, place: int) -> None:
+    """Write a RoI's block (bins * 16,) as ``channels`` rows of ``bins`` at ``out[place:]``."""
+    if bins < LANES or channels < LANES:
+        for lane in range(channels):
+            for number in range(bins):
+                out[place + lane * bins + number] = block[number * LANES + lane]
+        return
+    for tile in range(0, bins, LANES):
+        first = min(tile, bins - LANES)
+        transpose(block, first * LANES, LANES, LANES - 1, out, place + first, bins)

@@ -1,0 +1,35 @@
+"""The compiled kernels behind ONNX Runtime's two steps: take a map, run blocks of RoIs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from roicli.core.types import AlignSpec, FloatArray, FloatType, OperatorSpec
+from roicli.runtime.device_map import MapPlacer, PlacedMap
+from roicli.runtime.native import run as native
+
+
+class NativeRunner:
+    """RoI Align or RoI Pool by the compiled kernels, with ONNX Runtime's bits.
+
+    Loads them, or compiles what is not on disk yet.
+    """
+
+    def __init__(self, spec: OperatorSpec, dtype: FloatType, threads: int) -> None:
+        native.prepare(spec, dtype)
+        self._spec = spec
+        self._threads = threads
+        self._placer = MapPlacer(np.dtype(np.float32))
+        self._map: FloatArray | None = None
+
+    def load(self, feature_map: FloatArray | PlacedMap) -> None:
+        """Take the map (C, H, W) that the next RoIs are on."""
+        self._map = self._placer.place(feature_map).host
+
+    def run(self, corners: FloatArray, out: FloatArray) -> None:
+        """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
+        assert self._map is not None
+        if isinstance(self._spec, AlignSpec):
+            native.run_roi_align(self._map, corners, self._spec, out, self._threads)
+        else:
+            native.run_roi_pool(self._map, corners, self._spec, out, self._threads)

@@ -1,0 +1,91 @@
+"""Execution providers: which there are, which one a run gets, and why not another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from roicli.core.exceptions import ProviderError
+from roicli.core.types import check_word
+from roicli.core.vocabulary import Provider
+from roicli.runtime.devices import Device
+
+NATIVE_INSTALL = "pip install 'roicli[native]'"
+
+
+@dataclass(frozen=True)
+class ProviderStatus:
+    """One row of ``roicli providers``.
+
+    ``offered`` says whether what is installed has it, ``available`` whether it loads; ``missing``
+    names libraries, ``reason`` says what is wrong and ``install`` how to get it.
+    """
+
+    name: str
+    offered: bool
+    available: bool
+    reason: str = ""
+    install: str = ""
+    auto: bool = False
+    missing: tuple[str, ...] = ()
+
+
+def usable_cores() -> int:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe_providers() -> list[ProviderStatus]:
+    """One row per provider that roicli can use, with ``auto`` marking what ``auto`` would use."""
+    from roicli.runtime.cuda_probe import probe_cuda
+
+    cuda = probe_cuda()
+    native = find_spec("numba") is not None
+    return [
+        ProviderStatus("cpu", True, True, auto=not cuda.loads),
+        ProviderStatus(
+            "cuda", cuda.offered, cuda.loads, cuda.reason, cuda.install, cuda.loads, cuda.missing
+        ),
+        ProviderStatus(
+            "native",
+            native,
+            native,
+            "" if native else "Numba is not installed",
+            "" if native else NATIVE_INSTALL,
+        ),
+    ]
+
+
+def choose_provider(
+    requested: Provider, note: Callable[[str], None] = lambda line: None, device_id: int = 0
+) -> Provider:
+    """The provider that runs: ``cpu``, ``cuda`` or ``native``.
+
+    ``auto`` is CUDA where ONNX Runtime offers it and it loads, else the CPU; where it is offered
+    and does not load, ``note`` is told. Raises ProviderError where the one asked for cannot run;
+    nothing is replaced silently. Raises ParameterError where ``device_id`` is none.
+    """
+    check_word("provider", requested, Provider)
+    Device(index=device_id)
+    if requested == "cpu":
+        return "cpu"
+    if requested == "native":
+        if find_spec("numba") is None:
+            raise ProviderError(
+                "provider native needs Numba, which is not installed", NATIVE_INSTALL
+            )
+        return "native"
+    from roicli.runtime.cuda_probe import probe_cuda
+
+    cuda = probe_cuda(device_id)
+    if cuda.loads:
+        return "cuda"
+    if requested == "cuda":
+        raise ProviderError(f"provider cuda: {cuda.reason}", cuda.install)
+    if cuda.offered:
+        note(f"CUDA is installed but does not load: {cuda.reason}; running on the CPU")
+    return "cpu"

@@ -1,0 +1,254 @@
+"""A runner for each kind of graph: takes one map by ``load``, then blocks of RoIs by ``run``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from roicli.core.exceptions import DeviceMemoryError
+from roicli.core.types import (
+    AlignSpec,
+    FloatArray,
+    FloatType,
+    IntArray,
+    OperatorSpec,
+    PoolSpec,
+)
+from roicli.core.vocabulary import Provider
+from roicli.operators import graphs
+from roicli.operators.geometry import align_boxes, fine_grid_rois, sampling_counts
+from roicli.runtime.device_map import NO_MAP, MapPlacer, PlacedMap, too_small
+from roicli.runtime.devices import HOST, Device, device_of
+from roicli.runtime.session import Session
+
+SCRATCH_BYTES = 32 << 20
+
+
+class Runner(Protocol):
+    """Runs one operator on the RoIs of one map at a time."""
+
+    def load(self, feature_map: FloatArray | PlacedMap) -> None:
+        """Take the map (C, H, W) that the next RoIs are on."""
+
+    def run(self, corners: FloatArray, out: FloatArray) -> None:
+        """RoIs (k, 4) in image pixels, in the map's dtype, to ``out`` (k, C, P_h, P_w)."""
+
+
+def _same_nans(values: FloatArray) -> None:
+    """Every NaN of ``values`` made the same one, in place.
+
+    Which of two NaNs an addition hands on depends on where a vector of values ends, and so on how
+    many RoIs run together.
+    """
+    values[np.isnan(values)] = np.nan
+
+
+class RoiAlignRunner:
+    """RoI Align by one RoiAlign node: average, quarters."""
+
+    def __init__(
+        self, spec: AlignSpec, dtype: FloatType, device: Device = HOST, threads: int = 1
+    ) -> None:
+        self._spec = spec
+        self._session = Session(graphs.build_align_graph(spec, dtype), device, threads)
+        self._placer = MapPlacer(dtype, device, threads)
+        self._map = NO_MAP
+
+    def load(self, feature_map: FloatArray | PlacedMap) -> None:
+        """Take the map (C, H, W) that the next RoIs are on."""
+        self._map = self._placer.place(feature_map)
+
+    def run(self, corners: FloatArray, out: FloatArray) -> None:
+        """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
+        if self._spec.sampling_ratio == 0:
+            # A box without an adaptive grid is zeros (nothing to average), but the operator
+            # multiplies the negative counts of a crossed box and can fail the whole run.
+            _, extent = align_boxes(corners, self._spec)
+            has_grid = np.all(sampling_counts(extent, self._spec) > 0, axis=1)
+            if not has_grid.all():
+                out[~has_grid] = 0
+                self._run_subset(corners, np.flatnonzero(has_grid), out)
+                return
+        self._run_all(corners, out)
+
+    def _run_all(self, corners: FloatArray, out: FloatArray) -> None:
+        if len(corners) == 0:
+            return
+        feeds = {
+            "features": self._map.value,
+            "corners": np.ascontiguousarray(corners),
+            "batch_index": np.zeros(len(corners), np.int64),
+        }
+        self._session.run_into(feeds, out)
+
+    def _run_subset(self, corners: FloatArray, rows: IntArray, out: FloatArray) -> None:
+        part = np.empty((len(rows), *out.shape[1:]), out.dtype)
+        self._run_all(corners[rows], part)
+        out[rows] = part
+
+
+class FineGridRunner:
+    """RoI Align from a fine grid of single samples: true maximum, thirds, or both.
+
+    RoIs are grouped by their grid, one session a grid; a RoI without a grid is zeros. The samples
+    of one run take ``scratch_bytes`` at most, or one RoI's.
+    """
+
+    def __init__(
+        self,
+        spec: AlignSpec,
+        dtype: FloatType,
+        device: Device = HOST,
+        threads: int = 1,
+        scratch_bytes: int = SCRATCH_BYTES,
+    ) -> None:
+        self._spec = spec
+        self._samples = scratch_bytes // dtype.itemsize
+
+        # A CUDA session has library handles of its own, which take memory on the device.
+        @lru_cache(maxsize=64 if device.resident else 256)
+        def session(counts: tuple[int, int]) -> Session:
+            graph = graphs.build_align_graph(spec, dtype, counts)
+            return Session(graph, device, threads, keeps_memory=False)
+
+        self._session = session
+        self._placer = MapPlacer(dtype, device, threads)
+        self._map = NO_MAP
+
+    def load(self, feature_map: FloatArray | PlacedMap) -> None:
+        """Take the map (C, H, W) that the next RoIs are on."""
+        self._map = self._placer.place(feature_map)
+
+    def run(self, corners: FloatArray, out: FloatArray) -> None:
+        """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
+        _, extent = align_boxes(corners, self._spec)
+        counts = sampling_counts(extent, self._spec)
+        fine = np.ascontiguousarray(fine_grid_rois(corners, counts, self._spec))
+        for rows in self._groups(counts, out.shape[1]):
+            across, down = map(int, counts[rows[0]])
+            if across == 0 or down == 0:
+                out[rows] = 0
+                continue
+            feeds = {
+                "features": self._map.value,
+                "corners": fine[rows],
+                "batch_index": np.zeros(len(rows), np.int64),
+            }
+            in_place = len(rows) == rows[-1] - rows[0] + 1 and bool(np.all(np.diff(rows) == 1))
+            found = out[rows[0] : rows[-1] + 1] if in_place else np.empty_like(out[: len(rows)])
+            self._session((down, across)).run_into(feeds, found)
+            if not self._map.is_finite:
+                _same_nans(found)
+            if not in_place:
+                out[rows] = found
+
+    def _groups(self, counts: IntArray, channels: int) -> Iterator[IntArray]:
+        """Rows of one grid each, few enough that their samples fit the scratch."""
+        order = np.lexsort(counts.T)
+        cuts = np.flatnonzero(np.any(np.diff(counts[order], axis=0), axis=1)) + 1
+        for rows in np.split(order, cuts) if len(order) else []:
+            steps = graphs.fine_grid_steps(self._spec, tuple(counts[rows[0]]))
+            samples = int(np.prod(steps)) * int(np.prod(self._spec.output_size)) * channels
+            block = max(1, self._samples // max(samples, 1))
+            for start in range(0, len(rows), block):
+                yield rows[start : start + block]
+
+
+class MaxRoiPoolRunner:
+    """RoI Pool by MaxRoiPool, whose kernel is serial: chunks of RoIs on Python threads."""
+
+    def __init__(self, spec: PoolSpec, threads: int, device: Device = HOST) -> None:
+        self._session = Session(graphs.build_max_roi_pool_graph(spec), device, 1)
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="max-roi-pool")
+        self._placer = MapPlacer(np.dtype(np.float32))
+        self._map = NO_MAP
+
+    def load(self, feature_map: FloatArray | PlacedMap) -> None:
+        """Take the map (C, H, W) that the next RoIs are on."""
+        self._map = self._placer.place(feature_map)
+
+    def run(self, corners: FloatArray, out: FloatArray) -> None:
+        """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
+        rois = np.zeros((len(corners), 5), np.float32)
+        rois[:, 1:] = corners
+        # Boxes differ in cost; four chunks a thread even that out.
+        chunk = max(1, -(-len(rois) // (4 * self._threads)))
+
+        def run_chunk(start: int) -> None:
+            rows = slice(start, start + chunk)
+            self._session.run_into({"features": self._map.value, "rois": rois[rows]}, out[rows])
+
+        for done in self._pool.map(run_chunk, range(0, len(rois), chunk)):
+            assert done is None
+
+
+class HalvingRunner:
+    """Runs another runner in blocks that fit the memory of a device: too large a one is halved."""
+
+    def __init__(self, runner: Runner, device: Device) -> None:
+        self.runner, self._device = runner, device
+        self._most = sys.maxsize
+
+    def load(self, feature_map: FloatArray | PlacedMap) -> None:
+        """Take the map (C, H, W) that the next RoIs are on. Raises DeviceMemoryError."""
+        try:
+            self.runner.load(feature_map)
+        except DeviceMemoryError as error:
+            raise too_small(self._device, "one image", error) from error
+
+    def run(self, corners: FloatArray, out: FloatArray) -> None:
+        """RoIs (k, 4) to ``out`` (k, C, P_h, P_w). Raises DeviceMemoryError."""
+        start = 0
+        while start < len(corners):
+            rows = slice(start, start + min(self._most, len(corners) - start))
+            try:
+                self.runner.run(corners[rows], out[rows])
+                start = rows.stop
+            except DeviceMemoryError as error:
+                tried = rows.stop - start
+                if tried == 1:
+                    raise too_small(self._device, "one image and one RoI", error) from error
+                # What was too much for this map is not tried again on the next.
+                self._most = tried // 2
+
+
+def build_runner(
+    spec: OperatorSpec,
+    dtype: FloatType,
+    provider: Provider,
+    threads: int,
+    scratch_bytes: int = SCRATCH_BYTES,
+    device: Device | None = None,
+) -> Runner:
+    """The runner for a spec; ``provider`` is a choice already made, not ``auto``.
+
+    ``device`` is the provider's, with its limits; None is its first, without any.
+    """
+    if provider == "native":
+        from roicli.runtime.native_runner import NativeRunner
+
+        native: Runner = NativeRunner(spec, dtype, threads)
+        return native
+    device = device_of(provider) if device is None else device
+    runner = _build_session_runner(spec, dtype, device, threads, scratch_bytes)
+    return HalvingRunner(runner, device) if device.resident else runner
+
+
+def _build_session_runner(
+    spec: OperatorSpec, dtype: FloatType, device: Device, threads: int, scratch_bytes: int
+) -> Runner:
+    if isinstance(spec, PoolSpec):
+        if spec.native_to_max_roi_pool and dtype == np.float32 and not device.resident:
+            return MaxRoiPoolRunner(spec, threads, device)
+        from roicli.runtime.pool_runner import WindowMaxRunner
+
+        return WindowMaxRunner(spec, dtype, device, threads, scratch_bytes)
+    if spec.native_to_roi_align:
+        return RoiAlignRunner(spec, dtype, device, threads)
+    return FineGridRunner(spec, dtype, device, threads, scratch_bytes)

@@ -1,0 +1,1 @@
+"""How arrays stand in files: a file or a package for each format."""

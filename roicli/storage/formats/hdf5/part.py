@@ -1,0 +1,194 @@
+"""Reading a part of a result, and telling a whole one from a damaged one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import h5py
+import numpy as np
+
+from roicli.core.exceptions import InputError, first_line
+from roicli.core.types import Array, IntArray
+from roicli.storage.address import check_regular_file
+from roicli.storage.formats.hdf5.array import DAMAGE, close_file, naming_damage, open_file
+from roicli.storage.formats.hdf5.containment import try_first
+from roicli.storage.formats.hdf5.outside import check_sources
+from roicli.storage.formats.hdf5.result import ROI_FEATURES
+from roicli.storage.limits import check_memory
+from roicli.storage.part_writer import (
+    BLOCK_ROWS,
+    FINGERPRINT,
+    PART_ATTRIBUTES,
+    PART_TABLES,
+    ROW_CRC32,
+    ROWS,
+    SHARD,
+    TABLES_CRC32,
+    crc32_of_table,
+)
+from roicli.storage.row_file import as_bytes
+
+BLOCK_BYTES = 16 << 20
+
+
+class ResultPart:
+    """One part, open. ``shape`` (k, C, P_h, P_w); ``tables`` are the dtypes and row shapes of what
+    stands beside the features in the whole.
+    """
+
+    def __init__(self, file: h5py.File, path: str) -> None:
+        self.path, self._file = path, file
+        for name in (ROI_FEATURES, *PART_TABLES):
+            if not isinstance(file.get(name), h5py.Dataset):
+                raise InputError(f"{path}: is no part of a result: it has no dataset /{name}")
+        features = file[ROI_FEATURES]
+        if len(features.shape or ()) != 4 or features.dtype.kind != "f":
+            raise InputError(
+                f"{path}: is no part of a result: /{ROI_FEATURES} is {features.shape} "
+                f"{features.dtype}, expected (K, C, P_h, P_w) floats"
+            )
+        for name, dataset in file.items():
+            if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual:
+                raise InputError(f"{path}: is no part of a result: /{name} holds no values")
+            check_sources(dataset, path)
+        self._features = features
+        self.shape: tuple[int, ...] = self._features.shape
+        self.dtype: np.dtype[Any] = self._features.dtype
+        self.is_chunked = self._features.chunks is not None
+        attributes = dict(file.attrs)
+        try:
+            self.shard = str(attributes[SHARD])
+            self.fingerprint: Mapping[str, str] = dict(json.loads(attributes[FINGERPRINT]))
+            self._tables_crc32: Mapping[str, int] = dict(json.loads(attributes[TABLES_CRC32]))
+            self.total = int(attributes["result_shape"][0])
+        except (KeyError, TypeError, ValueError, IndexError):
+            raise InputError(
+                f"{path}: is no part of a result: it lacks the attributes "
+                + ", ".join(PART_ATTRIBUTES),
+                "parts are written with --shard or --dask",
+            ) from None
+        self.attributes = {k: v for k, v in attributes.items() if k not in PART_ATTRIBUTES}
+        self.tables = {
+            name: (dataset.dtype, dataset.shape[1:])
+            for name, dataset in file.items()
+            if name not in (ROI_FEATURES, *PART_TABLES)
+        }
+        for item in (item for value in self.attributes.values() for item in np.ravel(value)):
+            if isinstance(item, str):
+                item.encode()  # text that is none cannot be written to the whole
+        self._check_lengths()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def _check_lengths(self) -> None:
+        """Every dataset has a row for every RoI, and a checksum."""
+        names = {name for name in self._file if name != ROI_FEATURES}
+        if names != set(self._tables_crc32):
+            raise InputError(f"{self.path}: its tables are {sorted(names)}, expected "
+                             f"{sorted(self._tables_crc32)}")  # fmt: skip
+        for name in names:
+            if self._file[name].shape[:1] != self.shape[:1]:
+                raise InputError(
+                    f"{self.path}: /{name} has shape {self._file[name].shape}, expected "
+                    f"{len(self)} rows as /{ROI_FEATURES} has"
+                )
+
+    def read_table(self, name: str, start: int, stop: int) -> Array:
+        """Rows of a table, (stop - start, ...)."""
+        dataset = self._file[name]
+        needed = (stop - start) * math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+        check_memory(self.path, f"{stop - start:,} rows of /{name}", needed)
+        try:
+            return np.asarray(self._file[name][start:stop])
+        except DAMAGE as error:
+            raise InputError(f"{self.path}: /{name} cannot be read: {first_line(error)}") from error
+
+    def read_rows(self) -> IntArray:
+        """(k,) the rows' numbers in the whole. Raises InputError unless they ascend inside it."""
+        rows = self.read_table(ROWS, 0, len(self))
+        inside = len(rows) == 0 or (rows[0] >= 0 and rows[-1] < self.total)
+        if rows.dtype.kind != "i" or rows.ndim != 1 or not inside or np.any(np.diff(rows) <= 0):
+            raise InputError(f"{self.path}: /{ROWS} are not ascending rows of {self.total:,} RoIs")
+        return rows
+
+    def check_tables(self) -> None:
+        """Raise InputError where a table is not what was written."""
+        for name, written in self._tables_crc32.items():
+            found = crc32_of_table(partial(self.read_table, name), len(self))
+            if found != written:
+                raise _damaged(self.path, f"/{name}")
+
+    def read_features(self) -> Iterator[tuple[int, int, Array]]:
+        """(start, stop, rows of the features), block by block, each checked against its checksum.
+
+        Raises InputError for a row that is not what was written.
+        """
+        checksums = self.read_table(ROW_CRC32, 0, len(self))
+        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        step = min(max(1, BLOCK_BYTES // max(row_bytes, 1)), BLOCK_ROWS)
+        for start in range(0, len(self), step):
+            stop = min(start + step, len(self))
+            block = self.read_table(ROI_FEATURES, start, stop)
+            found = [zlib.crc32(as_bytes(row)) for row in block]
+            wrong = np.flatnonzero(np.array(found, np.uint32) != checksums[start:stop])
+            if len(wrong):
+                raise _damaged(self.path, f"row {start + int(wrong[0])} of /{ROI_FEATURES}")
+            yield start, stop, block
+
+
+def _damaged(path: str, what: str) -> InputError:
+    return InputError(
+        f"{path}: {what} is damaged: its checksum is not the one that was written",
+        "make this part again",
+    )
+
+
+@contextmanager
+def open_part(path: str) -> Iterator[ResultPart]:
+    """A part, open for reading. Raises InputError where it is none."""
+    check_regular_file(path)
+    file = open_file(path, path)
+    try:
+        with naming_damage(path):
+            part = ResultPart(file, path)
+        yield part
+    finally:
+        close_file(file)
+
+
+def try_part(path: str) -> None:
+    """Read in a child process what opening and joining the part will read of HDF5's structures.
+
+    Raises InputError for a damaged file, also where HDF5 crashes on it.
+    """
+    check_regular_file(path)
+
+    def read() -> None:
+        with open_part(path) as part:
+            part.check_tables()
+            if part.is_chunked:
+                for _ in part.read_features():
+                    pass
+
+    try_first(read, path, os.path.getsize(path))
+
+
+def check_part(path: str, rows: IntArray, fingerprint: Mapping[str, str]) -> None:
+    """Raise InputError unless the file is a whole part with these rows, made from the same."""
+    try_part(path)
+    with open_part(path) as part:
+        if dict(part.fingerprint) != dict(fingerprint):
+            raise InputError(f"{path}: was made from other inputs or with other parameters")
+        if not np.array_equal(part.read_rows(), rows):
+            raise InputError(f"{path}: holds other rows")
+        part.check_tables()
+        for _ in part.read_features():
+            pass

@@ -1,0 +1,97 @@
+"""The HDF5 result: /roi_features, the tables beside it, and provenance as attributes.
+
+Uncompressed features are contiguous, allocated at once and written at their offset, past the
+library. Compressed ones wait in a scratch file, since a chunk must be compressed whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import h5py
+
+from roicli.core.types import FloatType
+from roicli.core.vocabulary import Compression
+from roicli.storage.output import RowSource
+from roicli.storage.row_file import RowFile
+
+ROI_FEATURES = "roi_features"
+ROWS_A_CHUNK_BYTES = 1 << 20
+TABLE_ROWS_A_BLOCK = 1 << 16
+
+
+@contextlib.contextmanager
+def _open_to_write(path: str, mode: str) -> Iterator[h5py.File]:
+    """An HDF5 file; a disk that fills up is an OSError, which HDF5 does not always make it.
+
+    The part is locked already, which HDF5's own lock would run into.
+    """
+    try:
+        with h5py.File(path, mode, libver=("earliest", "v110"), locking=False) as file:
+            yield file
+    except RuntimeError as error:
+        raise OSError(errno.EIO, str(error)) from error
+
+
+def create_contiguous(path: str, shape: tuple[int, ...], dtype: FloatType) -> int:
+    """A file whose features are allocated now, unfilled; gives the byte where they start."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    properties.set_obj_track_times(False)
+    with _open_to_write(path, "w") as file:
+        dataset = h5py.h5d.create(
+            file.id,
+            ROI_FEATURES.encode(),
+            h5py.h5t.py_create(dtype),
+            h5py.h5s.create_simple(shape),
+            properties,
+        )
+        offset: int | None = dataset.get_offset()
+    return offset or 0
+
+
+def finish_hdf5(
+    path: str,
+    rows: RowFile,
+    compression: Compression,
+    tables: Mapping[str, RowSource],
+    attributes: Mapping[str, Any],
+) -> None:
+    """Add the tables and attributes; features that are to be compressed are written here."""
+    with _open_to_write(path, "r+" if compression == "none" else "w") as file:
+        if compression != "none":
+            _write_compressed(file, rows, compression)
+        for name, source in tables.items():
+            _write_table(file, name, source, rows.shape[0])
+        for key, value in attributes.items():
+            file.attrs[key] = value
+
+
+def _write_compressed(file: h5py.File, rows: RowFile, compression: Compression) -> None:
+    count = rows.shape[0]
+    chunk_rows = max(1, min(count, ROWS_A_CHUNK_BYTES // max(rows.row_bytes, 1)))
+    chunked = {"chunks": (chunk_rows, *rows.shape[1:]), "compression": compression}
+    dataset = file.create_dataset(
+        ROI_FEATURES,
+        rows.shape,
+        rows.dtype,
+        track_times=False,
+        shuffle=bool(count),
+        **(chunked if count else {}),
+    )
+    for start in range(0, count, chunk_rows):
+        stop = min(start + chunk_rows, count)
+        dataset[start:stop] = rows.read_rows(start, stop)
+
+
+def _write_table(file: h5py.File, name: str, source: RowSource, count: int) -> None:
+    first = source(0, min(count, TABLE_ROWS_A_BLOCK))
+    dataset = file.create_dataset(name, (count, *first.shape[1:]), first.dtype, track_times=False)
+    for start in range(0, count, TABLE_ROWS_A_BLOCK):
+        stop = min(start + TABLE_ROWS_A_BLOCK, count)
+        dataset[start:stop] = first if start == 0 else source(start, stop)

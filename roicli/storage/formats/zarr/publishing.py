@@ -1,0 +1,177 @@
+"""Where a Zarr result may go, and how a store that is whole gets its name.
+
+A store's metadata is written last, the root's at the very end: until then nothing there opens as
+an array or a group. A folder has its final name only then; a URL's store knows no rename.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from roicli.core.exceptions import OutputError
+from roicli.storage.address import is_url
+from roicli.storage.formats.zarr.place import PARTS_PREFIX, Remote, StoreFolder, flush
+from roicli.storage.formats.zarr.store import ROOT_NAMES, import_zarr, is_store
+from roicli.storage.output import is_same_file
+from roicli.storage.renaming import exchange, rename_to_new
+
+ENDING = ".zarr"
+# What a result that is not finished holds.
+NODES = {"roi_features", "rois", "quantization_error", PARTS_PREFIX.rstrip("/")}
+
+
+def check_place(path: str, taken: Iterable[str], force: bool, endings: tuple[str, ...]) -> None:
+    """Raise OutputError unless a Zarr result may be written to ``path``; as ``check_output``."""
+    import_zarr(path)
+    target = path.rstrip("/")
+    if Path(target).suffix.lower() != ENDING:
+        raise OutputError(
+            f"{path}: unknown ending {Path(target).suffix!r}, expected one of: {' '.join(endings)}",
+            f"a URL is written as a Zarr store, with a name that ends in {ENDING}",
+        )
+    for source in taken:
+        if _lies_within(source, target):
+            raise OutputError(
+                f"{path}: would overwrite {source}, which this run uses", "name another store"
+            )
+    found = _list_url(path) if is_url(path) else _look_at(target)
+    if found == "other":
+        raise OutputError(f"{path}: exists and is no Zarr store", "name another store")
+    if found and not force:
+        raise OutputError(f"{path}: exists already", "add --force to replace it, or name another")
+
+
+def _lies_within(source: str, target: str) -> bool:
+    """Whether an input is the place itself, or a store inside it."""
+    if is_url(source) or is_url(target):
+        return f"{source.rstrip('/')}/".startswith(f"{target}/")
+    if is_same_file(source, target):
+        return True
+    return os.path.realpath(source).startswith(f"{os.path.realpath(target)}{os.sep}")
+
+
+def _list_url(url: str) -> str:
+    """What a URL holds: nothing that is in the way (""), a "store", or something "other".
+
+    Chunks without metadata are another run's, which still writes them or was killed. Whether they
+    may go is decided where the store is opened.
+    """
+    held = Remote(url).list_keys("")
+    if held & set(ROOT_NAMES):
+        return "store"
+    return "" if held <= NODES else "other"
+
+
+def _look_at(target: str) -> str:
+    """What a local name holds, as ``_list_url``. Raises OutputError where it cannot be written."""
+    parent = Path(target).parent
+    if not parent.is_dir():
+        raise OutputError(f"{target}: the folder {parent} does not exist")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{target}: the folder {parent} cannot be written to")
+    if not os.path.lexists(target):
+        return ""
+    return "store" if is_store(target) else "other"
+
+
+@contextlib.contextmanager
+def open_folder(folder: str, target: str, force: bool) -> Iterator[StoreFolder]:
+    """A new store in ``folder``, which is renamed to ``target`` when the block ends well.
+
+    On any error or interruption the folder is removed, as is what a killed run left in it.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    bring_back(f"{folder}.old", target, force)
+    try:
+        # What replaces a store is nobody else's to read before it has that store's mode.
+        place = StoreFolder(folder, 0o700 if os.path.lexists(target) else 0o777)
+        place.make()
+        yield place
+        name_store(place, target, force)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def bring_back(old: str, target: str, force: bool) -> None:
+    """Give a store its name back that a killed run had moved away and not yet replaced."""
+    if not os.path.lexists(old):
+        return
+    if os.path.lexists(target):
+        shutil.rmtree(old)
+        return
+    os.rename(old, target)
+    if not force:
+        raise OutputError(
+            f"{target}: a run that was to replace it was killed; the old store is back",
+            "add --force to replace it",
+        )
+
+
+def name_store(place: StoreFolder, target: str, force: bool) -> None:
+    """Give a whole store its final name, which lasts when this returns. Raises OutputError."""
+    place.flush_folders()
+    check_name(target, force)
+    if force and os.path.lexists(target):
+        _replace(place.path, target)
+    else:
+        try:
+            rename_to_new(place.path, target)
+        except FileExistsError:
+            check_name(target, force)
+            raise
+    flush(os.path.dirname(target) or ".")
+
+
+def check_name(target: str, force: bool) -> None:
+    """Raise OutputError where a store cannot have its final name any more."""
+    if not os.path.lexists(target):
+        return
+    if not force:
+        raise OutputError(f"{target}: another run wrote it meanwhile", "add --force to replace it")
+    if not is_store(target):
+        raise OutputError(f"{target}: exists and is no Zarr store", "name another store")
+
+
+def _replace(folder: str, target: str) -> None:
+    """Give the folder the name and the mode of a store, and remove that store.
+
+    Where names cannot be exchanged at once, nothing has the name for a moment.
+    """
+    os.chmod(folder, stat.S_IMODE(os.stat(target).st_mode) & 0o777)
+    old = folder
+    if not exchange(folder, target):
+        old = f"{folder}.old"
+        os.rename(target, old)
+        try:
+            os.rename(folder, target)
+        except BaseException:
+            os.rename(old, target)
+            raise
+    if os.path.islink(old):
+        os.unlink(old)
+    else:
+        shutil.rmtree(old)
+
+
+@contextlib.contextmanager
+def open_remote(url: str, force: bool) -> Iterator[Remote]:
+    """A new store at ``url``; on any error or interruption what was written is removed."""
+    place = Remote(url)
+    if place.list_keys("") and not force:
+        raise OutputError(
+            f"{url}: another run is writing it, or was killed",
+            "add --force to replace what is there",
+        )
+    place.make()
+    try:
+        yield place
+    except BaseException:
+        # What cannot be removed has no metadata, so it is no result; the error is told.
+        with contextlib.suppress(Exception):
+            place.remove_all()
+        raise

@@ -1,0 +1,316 @@
+"""Results made by others' rules, with nothing of the package's own kernels, are recognized."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import roicli
+from roicli.analysis.diagnose.conventions import (
+    NO_ODDITY,
+    ODDITIES,
+    AlignConvention,
+    PoolConvention,
+    all_conventions,
+)
+from roicli.analysis.diagnose.run import Diagnosis, diagnose
+from roicli.analysis.diagnose.values import Bins, SampledMap, evaluate_conventions
+from roicli.analysis.roi_sample import spread
+from roicli.core.exceptions import InputError, ParameterError
+from tests import oracle
+from tests.strategies import RULES, awkward_corners, normal_map, ort_max_roi_pool, ort_roi_align
+
+SAMPLES = Path(__file__).parents[2] / "sample_data"
+SCALE = 1 / 8
+MODES = {"half-pixel": "half_pixel", "legacy": "output_half_pixel"}
+OPENVINO = {
+    "legacy": "asymmetric",
+    "half-pixel": "half_pixel_for_nn",
+    "openvino-half-pixel": "half_pixel",
+}
+
+
+@pytest.fixture(scope="module")
+def maps() -> NDArray[np.float32]:
+    """The real p3, eight channels, values of both signs."""
+    with h5py.File(SAMPLES / "text_fpn.h5") as file:
+        return np.ascontiguousarray(file["p3"][:, :8])
+
+
+@pytest.fixture(scope="module")
+def rois() -> NDArray[np.float32]:
+    """Every third of the real RoIs."""
+    return np.load(SAMPLES / "text_rois.npy")[::3]
+
+
+def find(features: Any, boxes: Any, result: Any, **options: Any) -> Diagnosis:
+    """The diagnosis at the stride of p3."""
+    return diagnose(features, boxes, result, **{"spatial_scale": SCALE, **options})
+
+
+def matched(found: Diagnosis) -> Any:
+    """The convention of the match."""
+    assert found.match is not None
+    assert found.match.distance < 1e-5
+    assert found.runner_up is None or found.runner_up.distance > 3 * found.match.distance
+    return found.match.convention
+
+
+@pytest.mark.parametrize("coordinates", MODES)
+@pytest.mark.parametrize("ratio", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("mode", ["avg", "max"])
+def test_bare_roi_align(maps: Any, rois: Any, coordinates: str, ratio: int, mode: str) -> None:
+    """ONNX's own max is the maximum over weighted corners; at ratio 1 too."""
+    result = ort_roi_align(
+        maps, rois, (7, 7), spatial_scale=SCALE, sampling_ratio=ratio, mode=mode,
+        coordinate_transformation_mode=MODES[coordinates],
+    )  # fmt: skip
+    reduction = "avg" if mode == "avg" else "max-weighted-corners"
+    found = matched(find(maps, rois, result))
+    assert found == AlignConvention(reduction, coordinates, ratio, "quarters", NO_ODDITY)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_true_max_of_the_oracle(maps: Any, rois: Any, aligned: bool, ratio: int) -> None:
+    result = oracle.roi_align(
+        maps, rois[::3], spatial_scale=SCALE, sampling_ratio=ratio, aligned=aligned, mode="max",
+        output_size=(3, 4),
+    )  # fmt: skip
+    found = matched(find(maps, rois[::3], result))
+    coordinates = "half-pixel" if aligned else "legacy"
+    assert found == AlignConvention("max", coordinates, ratio, "quarters", NO_ODDITY)
+
+
+def test_thirds_of_the_oracle(maps: Any, rois: Any) -> None:
+    result = oracle.roi_align(maps, rois[::3], spatial_scale=SCALE, sampling_grid="thirds")
+    assert matched(find(maps, rois[::3], result)).sampling_grid == "thirds"
+
+
+@pytest.mark.parametrize("mode", ["avg", "max"])
+@pytest.mark.parametrize("coordinates", OPENVINO)
+def test_openvino(maps: Any, rois: Any, coordinates: str, mode: str) -> None:
+    """Its max starts from 0; its half_pixel is half-pixel with coordinates +0.5 px."""
+    result = openvino_roi_align(maps, rois, mode, OPENVINO[coordinates])
+    diagnosis = find(maps, rois, result)
+    found = matched(diagnosis)
+    same = [found, *diagnosis.synonyms]
+    reduction = "avg" if mode == "avg" else "max-floored"
+    assert AlignConvention(reduction, coordinates, 2, "quarters", NO_ODDITY) in same
+    if coordinates == "openvino-half-pixel":
+        shifted = next(oddity for oddity in ODDITIES if oddity.name == "shifted-plus")
+        assert AlignConvention(reduction, "half-pixel", 2, "quarters", shifted) in same
+
+
+def openvino_roi_align(maps: Any, rois: Any, mode: str, aligned_mode: str) -> NDArray[Any]:
+    """ROIAlign-9 on OpenVINO's CPU plugin, ratio 2, 7 x 7 bins."""
+    openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    operators = import_module("openvino.opset9")
+    features = operators.parameter(maps.shape, np.float32)
+    boxes = operators.parameter([len(rois), 4], np.float32)
+    batch = operators.parameter([len(rois)], np.int32)
+    node = operators.roi_align(features, boxes, batch, 7, 7, 2, SCALE, mode, aligned_mode)
+    model = openvino.Model([node], [features, boxes, batch])
+    hint = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(model, "CPU", hint)
+    feeds = [maps, np.ascontiguousarray(rois[:, 1:]), rois[:, 0].astype(np.int32)]
+    return np.array(compiled(feeds)[0])
+
+
+def test_bare_max_roi_pool(maps: Any, rois: Any) -> None:
+    found = matched(find(maps, rois, ort_max_roi_pool(maps, rois, (7, 7), SCALE)))
+    assert found == PoolConvention("caffe", "overlap", NO_ODDITY)
+
+
+@pytest.mark.parametrize(("quantization", "partition"), RULES)
+def test_every_rule_of_the_oracle(maps: Any, rois: Any, quantization: str, partition: str) -> None:
+    result = oracle.roi_pool(
+        maps, rois, spatial_scale=SCALE, quantization=quantization, partition=partition,
+        output_size=(3, 2),
+    )  # fmt: skip
+    expected = PoolConvention(quantization, partition, NO_ODDITY)
+    assert matched(find(maps, rois, result)) == expected
+
+
+def spoil(rois: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    """What an oddity does to RoIs, written down again."""
+    boxes = rois.copy()
+    if name.startswith("shifted"):
+        boxes[:, 1:] += 0.5 if name == "shifted-plus" else -0.5
+    elif name == "inclusive":
+        boxes[:, 3:] += 1
+    elif name == "swapped":
+        boxes = boxes[:, [0, 2, 1, 4, 3]]
+    elif name == "float16":
+        boxes[:, 1:] = boxes[:, 1:].astype(np.float16)
+    elif name == "bfloat16":
+        ml_dtypes = pytest.importorskip("ml_dtypes", reason="the reference for bfloat16")
+        boxes[:, 1:] = boxes[:, 1:].astype(ml_dtypes.bfloat16)
+    return boxes
+
+
+@pytest.mark.parametrize("oddity", ODDITIES[1:], ids=lambda oddity: oddity.name)
+@pytest.mark.parametrize("operator", ["align", "pool"])
+def test_what_went_wrong_on_the_way(maps: Any, rois: Any, oddity: Any, operator: str) -> None:
+    scale = {"scale-doubled": 2.0, "scale-halved": 0.5}.get(oddity.name, 1.0) * SCALE
+    boxes = spoil(rois, oddity.name)
+    if operator == "align":
+        result = ort_roi_align(maps, boxes, (7, 7), spatial_scale=scale, sampling_ratio=2)
+    else:
+        result = ort_max_roi_pool(maps, boxes, (7, 7), scale)
+    found = find(maps, rois, result)
+    assert matched(found).operator == operator
+    assert oddity in [c.oddity for c in (found.nearest.convention, *found.synonyms)]
+
+
+def test_the_plainest_name_comes_first() -> None:
+    """A maximum floored at 0 on a map without negatives is the true maximum."""
+    features = np.abs(normal_map((1, 3, 20, 24)))
+    boxes = np.array([[0, 3, 4, 60, 50], [0, 10, 8, 90, 70], [0, 2, 30, 40, 66]], np.float32)
+    result = oracle.roi_align(features, boxes, spatial_scale=0.25, mode="max")
+    found = find(features, boxes, result, spatial_scale=0.25)
+    assert matched(found).reduction == "max"
+    assert "max-floored" in [getattr(c, "reduction", None) for c in found.synonyms]
+
+
+def test_everything_gives_the_same_on_a_constant_map(rois: Any) -> None:
+    features = np.ones((2, 2, 64, 64), np.float32)
+    boxes = rois[(rois[:, 1:] > 40).all(axis=1) & (rois[:, 1:] < 240).all(axis=1)][:6]
+    result = np.ones((len(boxes), 2, 3, 3), np.float32)
+    found = find(features, np.tile(boxes, (4, 1)), np.tile(result, (4, 1, 1, 1)))
+    assert found.match is not None
+    assert found.rois_compared < found.rois
+    assert found.match.convention.strangeness == 0
+    assert len(found.synonyms) > 200
+
+
+def test_half_precision_results_match_too(maps: Any, rois: Any) -> None:
+    result = ort_roi_align(maps, rois, (7, 7), spatial_scale=SCALE, sampling_ratio=2)
+    found = find(maps, rois, result.astype(np.float16))
+    assert found.match is not None
+    assert found.tolerance == 2**-11
+    assert found.match.convention == AlignConvention("avg", "half-pixel", 2, "quarters", NO_ODDITY)
+
+
+@pytest.mark.parametrize("result", ["noise", "zeros", "scaled"])
+def test_nothing_matches(maps: Any, rois: Any, result: str) -> None:
+    values = ort_roi_align(maps, rois, (7, 7), spatial_scale=SCALE, sampling_ratio=2)
+    values = {
+        "noise": normal_map(values.shape, seed=3),
+        "zeros": np.zeros_like(values),
+        "scaled": values * np.float32(1.01),
+    }[result]
+    found = find(maps, rois, values)
+    assert found.match is None
+    assert found.nearest.distance > found.tolerance or result == "zeros"
+    assert found.runner_up is not None
+    assert found.runner_up.distance >= found.nearest.distance
+
+
+def test_a_pyramid() -> None:
+    files = str(SAMPLES / "text_fpn.h5"), str(SAMPLES / "text_rois.npy")
+    result = roicli.align(*files, levels="p3,p4,p5", aligned=False, sampling_ratio=3)
+    found = roicli.diagnose(*files, result.roi_features, levels="p3,p4,p5")
+    assert matched(found) == AlignConvention("avg", "legacy", 3, "quarters", NO_ODDITY)
+
+
+def test_double_precision(maps: Any, rois: Any) -> None:
+    wide = maps.astype(np.float64)
+    result = oracle.roi_align(wide, rois[::4], spatial_scale=SCALE, sampling_ratio=2)
+    assert matched(find(wide, rois[::4], result)).sampling_ratio == 2
+
+
+def test_what_cannot_be_told_is_left_out(maps: Any, rois: Any) -> None:
+    """NaN cells and rows, boxes without an inside, and boxes with too many samples."""
+    spoilt = maps.copy()
+    spoilt[0, :, :4, :4] = np.nan
+    boxes = np.concatenate([rois, [[0, 50, 50, 20, 20], [0, 0, 0, 90000, 90000]]], dtype=np.float32)
+    rest = ort_roi_align(spoilt, rois, (7, 7), spatial_scale=SCALE, sampling_ratio=2)
+    result = np.concatenate([rest, np.zeros((2, 8, 7, 7), np.float32)])
+    found = find(spoilt, boxes, result)
+    assert matched(found).sampling_ratio == 2
+    assert found.rois_compared <= len(rois)
+    assert found.rois == len(boxes)
+
+
+def test_candidates_agree_with_the_oracle_off_the_map() -> None:
+    """Crossed, tiny and outside boxes, every plain convention."""
+    features = normal_map((1, 2, 9, 12))
+    corners = awkward_corners((9, 12), 0.25, 24, seed=2)
+    boxes = np.column_stack([np.zeros(24), corners]).astype(np.float32)
+    one = SampledMap(features[0].astype(np.float64), corners, 0.25)
+    conventions = [
+        AlignConvention(mode, coordinates, ratio, "quarters", NO_ODDITY)
+        for coordinates in ("half-pixel", "legacy")
+        for ratio in (0, 2)
+        for mode in ("avg", "max")
+    ]
+    bins = Bins((2, 3), np.arange(2), np.arange(3))
+    for convention, values in evaluate_conventions(conventions, [one], bins):
+        expected = oracle.roi_align(
+            features, boxes, output_size=(2, 3), spatial_scale=0.25, mode=convention.reduction,
+            sampling_ratio=convention.sampling_ratio, aligned=convention.coordinates != "legacy",
+        )  # fmt: skip
+        np.testing.assert_allclose(values, expected, atol=2e-5)
+
+
+def test_coordinates_past_float16() -> None:
+    """They are infinite there, which is no candidate, and no error either."""
+    features = normal_map((1, 2, 40, 40))
+    boxes = np.array([[0, 66000, 100, 79000, 5000], [0, 500, 900, 30000, 40000]], np.float32)
+    scale = 1 / 2048
+    for result in (
+        ort_roi_align(features, boxes, (2, 2), spatial_scale=scale, sampling_ratio=2),
+        ort_max_roi_pool(features, boxes, (2, 2), scale),
+    ):
+        assert matched(find(features, boxes, result, spatial_scale=scale)).oddity == NO_ODDITY
+
+
+def test_many_images_are_sampled() -> None:
+    """Forty images, of which eight are read."""
+    features = normal_map((40, 2, 8, 8))
+    boxes = np.array([[n, 1.5, 2, 6.5, 7] for n in range(40)], np.float32)
+    result = ort_roi_align(features, boxes, (2, 2), sampling_ratio=2)
+    found = find(features, boxes, result, spatial_scale=1.0)
+    assert matched(found).sampling_ratio == 2
+    assert (found.rois_compared, found.rois) == (8, 40)
+
+
+def test_the_grid_has_no_duplicates_and_names_tell_them_apart() -> None:
+    conventions = all_conventions()
+    assert len(set(conventions)) == len({c.name for c in conventions}) == len(conventions)
+    commands = [c.command for c in conventions if c.command]
+    assert len(set(commands)) == len(commands) == 2 * 2 * 9 + len(RULES)
+
+
+@pytest.mark.parametrize(
+    "shape", [(33, 8, 7, 7), (34, 7, 7, 7), (34, 8, 49), (34, 8, 0, 7), (34, 8, 7, 7, 1)]
+)
+def test_wrong_result_shape(maps: Any, rois: Any, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"expected \(34, 8, P_h, P_w\)"):
+        find(maps, rois, np.zeros(shape, np.float32))
+
+
+def test_no_usable_roi(maps: Any) -> None:
+    boxes = np.array([[0, 9, 9, 9, 9]], np.float32)
+    with pytest.raises(InputError, match="positive sides"):
+        find(maps, boxes, np.zeros((1, 8, 7, 7), np.float32))
+    boxes = np.array([[0, 9, 9, 19, 19]], np.float32)
+    with pytest.raises(InputError, match="NaN or infinity"):
+        find(maps, boxes, np.full((1, 8, 7, 7), np.nan, np.float32))
+
+
+@pytest.mark.parametrize("options", [{"sample": 0}, {"tolerance": 0.0}, {"tolerance": np.nan}])
+def test_bad_options(maps: Any, rois: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError):
+        find(maps, rois, np.zeros((34, 8, 7, 7), np.float32), **options)
+
+
+def test_a_sample_is_spread_over_the_sizes() -> None:
+    assert spread(np.arange(10)[::-1], 2).tolist() == [4, 9]
+    assert spread(np.arange(3), None).tolist() == [0, 1, 2]
+    assert spread(np.arange(3), 9).tolist() == [0, 1, 2]

@@ -1,0 +1,277 @@
+"""A picture as data against the oracle and the error table, and its two renderings."""
+
+import sys
+from io import BytesIO, StringIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import roicli
+from roicli.analysis.picture import frame, measure_area, subtract
+from roicli.render.looking import place_image
+from roicli.render.terminal_picture import Canvas, print_picture
+from tests import oracle
+
+SAMPLES = Path(__file__).parents[2] / "sample_data"
+FPN, ROIS = f"{SAMPLES}/text_fpn.h5::p3", SAMPLES / "text_rois.npy"
+
+places = st.integers(-4, 12).map(lambda n: n / 2)
+boxes = st.tuples(places, places, places, places)
+
+
+def draw(**options):
+    return roicli.draw(FPN, ROIS, **({"roi": 37} | options))
+
+
+@given(box=boxes, other=boxes)
+def test_subtract_tiles_what_is_left(box, other):
+    parts = subtract(box, other)
+    middles = np.arange(-4, 12) / 2 + 0.25
+    for x in middles:
+        for y in middles:
+            inside, outside = ((b[0] < x < b[2] and b[1] < y < b[3]) for b in (box, other))
+            covered = sum(p[0] < x < p[2] and p[1] < y < p[3] for p in parts)
+            assert covered == (inside and not outside)
+    assert all(measure_area(part) > 0 for part in parts)
+
+
+@given(box=boxes, other=boxes)
+def test_frame_shows_everything(box, other):
+    x1, y1, x2, y2 = frame((box, other))
+    assert x1 < min(box[0], other[2]) <= max(box[0], other[2]) < x2
+    assert y1 < min(box[1], other[3]) <= max(box[1], other[3]) < y2
+    assert 1 / 2.41 < (x2 - x1) / (y2 - y1) < 2.41
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"quantization": "floor", "partition": "floor-size"}, {"aligned": False},
+    {"quantization": "mmcv"},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("roi", [0, 3, 37, 96])
+def test_numbers_are_those_of_the_error_table(roi, options):
+    picture = draw(roi=roi, **options)
+    model = "legacy" if options.get("aligned") is False else "half-pixel"
+    rules = {key: value for key, value in options.items() if key != "aligned"}
+    table = roicli.errors(None, ROIS, spatial_scale="1/8", pixel_model=model, **rules).errors
+    row = table.records(slice(roi, roi + 1))[0]
+    assert picture.iou == pytest.approx(row["iou"])
+    assert picture.edge_error_max_px == pytest.approx(row["edge_error_max_px"])
+    assert picture.area_lost == pytest.approx(row["area_lost_cells"])
+    assert picture.area_gained == pytest.approx(row["area_gained_cells"])
+    assert picture.quantized == tuple(row[f"quantized_{e}"] for e in ("x1", "y1", "x2", "y2"))
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_points_lie_where_the_oracle_samples(aligned):
+    picture = draw(aligned=aligned)
+    roi = np.load(ROIS)[37]
+    ys, xs = oracle.sampling_points(roi, (7, 7), 0.125, 2, aligned)
+    shift = 0.5 if aligned else 0.0
+    np.testing.assert_allclose(picture.points_x, xs.reshape(-1) + shift, atol=1e-4)
+    np.testing.assert_allclose(picture.points_y, ys.reshape(-1) + shift, atol=1e-4)
+    np.testing.assert_allclose(picture.align_x[0], roi[1] / 8, atol=1e-5)
+    np.testing.assert_allclose(picture.align_y[-1], roi[4] / 8, atol=1e-5)
+
+
+def test_legacy_cells_are_centred_at_their_number():
+    legacy, half = draw(aligned=False), draw()
+    assert (legacy.cell_offset, half.cell_offset) == (-0.5, 0.0)
+    assert legacy.real == half.real
+    assert legacy.pool_x[0][0] == half.pool_x[0][0] - 0.5
+
+
+def test_cells_are_the_maps():
+    import h5py
+
+    with h5py.File(SAMPLES / "text_fpn.h5") as file:
+        features = file["p3"][1]
+    picture = draw(channel=4)
+    top, left = picture.first_cell
+    height, width = picture.cells.shape
+    np.testing.assert_array_equal(
+        picture.cells, features[4, top : top + height, left : left + width]
+    )
+    np.testing.assert_allclose(
+        draw().cells, features.mean(axis=0)[top : top + height, left : left + width]
+    )
+
+
+def test_close_up_is_the_explanation():
+    picture = draw(channel=4, bin_index=(2, 3))
+    explanation = roicli.explain(FPN, ROIS, roi=37, channel=4, bin_index=(2, 3))
+    assert picture.close_up == explanation.align
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"roi": 999}, "expected 0 to 101"),
+        ({"channel": 99}, "expected 0 to 23"),
+        ({"bin_index": (0, 9)}, "expected row,column from 0,0 to 6,6"),
+        ({"compare": "pool,warp"}, "compare is 'warp'"),
+        ({"image": "photo.jpg"}, "figures only"),
+    ],
+)
+def test_bad_requests(given, words):
+    with pytest.raises(roicli.ParameterError, match=words):
+        draw(**given)
+
+
+# Figures ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def matplotlib():
+    return pytest.importorskip("matplotlib")
+
+
+@pytest.mark.usefixtures("matplotlib")
+@pytest.mark.parametrize("options", [
+    {}, {"compare": "pool,align"}, {"bin_index": (2, 3)}, {"image": SAMPLES / "image1.jpg"},
+    {"roi": 96, "compare": ("align",), "bin_index": (6, 6)}, {"aligned": False, "roi": 3},
+    {"output_size": 64, "sampling_ratio": 0},
+], ids=str)  # fmt: skip
+def test_figures_are_drawn(tmp_path, options):
+    path = tmp_path / "figure.png"
+    draw(output=path, **options)
+    data = path.read_bytes()
+    assert data.startswith(b"\x89PNG")
+    width = int.from_bytes(data[16:20], "big")
+    assert 1100 < width < 1800
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_vector_formats_and_the_same_bytes_twice(tmp_path, monkeypatch):
+    for ending, start in ((".svg", b"<?xml"), (".pdf", b"%PDF")):
+        made = []
+        for number in range(2):
+            path = tmp_path / f"{number}{ending}"
+            draw(output=path, roi=96)
+            made.append(path.read_bytes())
+        assert made[0] == made[1]
+        assert made[0].startswith(start)
+    assert b"<text" not in (tmp_path / "0.svg").read_bytes()  # letters are paths: no font needed
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_a_figure_is_not_replaced_without_force(tmp_path):
+    path = tmp_path / "figure.svg"
+    path.write_text("kept")
+    with pytest.raises(roicli.OutputError, match="--force"):
+        draw(output=path)
+    assert path.read_text() == "kept"
+    draw(output=path, force=True)
+    assert path.read_text() != "kept"
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_a_sample_off_the_map_has_no_close_up(tmp_path):
+    features = np.ones((1, 1, 8, 8), np.float32)
+    roi = np.array([[0, 30, 30, 60, 60]], np.float32)
+    roicli.draw(features, roi, tmp_path / "f.png", roi=0, spatial_scale=1.0, bin_index=(6, 6))
+    assert (tmp_path / "f.png").stat().st_size > 1000
+
+
+def test_without_matplotlib_the_install_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(roicli.ProviderError, match=r"pip install 'roicli\[figures\]'"):
+        draw(output=tmp_path / "f.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_an_image_that_is_none(tmp_path):
+    (tmp_path / "photo.jpg").write_text("not a photo")
+    with pytest.raises(roicli.InputError, match="cannot be read as an image"):
+        draw(output=tmp_path / "f.png", image=tmp_path / "photo.jpg")
+
+
+@pytest.mark.parametrize(
+    ("size", "extent", "noted"),
+    [
+        ((512, 512), (0, 0, 64, 64), False),  # pixel by pixel
+        ((509, 506), (0, 0, 506 / 8, 509 / 8), False),  # the map was padded up to whole cells
+        ((1024, 1024), (0, 0, 64, 64), False),  # the same picture at another size
+        ((512, 768), (0, 0, 64, 64), True),
+    ],
+)
+def test_where_an_image_lies(size, extent, noted):
+    notes = []
+    assert place_image(size, draw(), "photo.jpg", notes.append) == extent
+    assert bool(notes) == noted
+    if noted:
+        assert "another aspect" in notes[0]
+
+
+# The terminal ----------------------------------------------------------------------------------
+
+
+def shown(picture, panels=(), columns="80"):
+    stream = StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", columns)
+        print_picture(picture, panels, stream)
+    return stream.getvalue()
+
+
+def test_the_terminal_drawing_has_every_part():
+    text = shown(draw(roi=37, quantization="floor"))
+    for mark in ("\u2591", "\u2592", "\u2022", "real box", "px", "cells", "IoU 0.633"):
+        assert mark in text
+    assert any("\u2800" < mark < "\u28ff" for mark in text)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_panels_and_close_up_in_the_terminal():
+    picture = draw(bin_index=(2, 3))
+    text = shown(picture, ("pool", "align"))
+    assert text.count("cells ") >= 2
+    assert "opposite area" in text
+    assert "\u2022 sampling points" not in shown(picture, ("pool",))
+    assert "rounded box" not in shown(picture, ("align",))
+
+
+@pytest.mark.parametrize("columns", ["30", "80", "200"])
+@pytest.mark.parametrize("roi", [3, 96])
+def test_any_width(columns, roi):
+    text = shown(draw(roi=roi), columns=columns)
+    rows = [line for line in text.splitlines() if any(mark > "\u2800" for mark in line)]
+    assert rows
+
+
+def test_lines_land_where_they_should():
+    canvas = Canvas((0.0, 0.0, 4.0, 2.0), 8, 2)
+    canvas.box(4, (1.0, 0.5, 3.0, 1.5))
+    rows, columns = np.nonzero(canvas.dots)
+    assert (columns.min(), columns.max(), rows.min(), rows.max()) == (4, 12, 2, 6)
+
+
+def test_ascii_terminal_is_told_what_to_do():
+    stream = SimpleNamespace(encoding="ascii", write=BytesIO().write)
+    with pytest.raises(roicli.ParameterError, match="UTF-8"):
+        print_picture(draw(), (), stream)
+
+
+def test_constant_and_missing_maps():
+    roi = np.array([[0, 10, 10, 30, 30]], np.float32)
+    for value in (0.0, np.nan):
+        features = np.full((1, 1, 8, 8), value, np.float32)
+        assert "RoI 0" in shown(roicli.draw(features, roi, roi=0, spatial_scale=0.25))
+    far = np.array([[0, 900, 900, 960, 930]], np.float32)
+    assert "RoI 0" in shown(
+        roicli.draw(np.ones((1, 1, 8, 8), np.float32), far, roi=0, spatial_scale=0.25)
+    )
+
+
+@pytest.mark.usefixtures("matplotlib")
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_a_figure_of_a_map_without_numbers(tmp_path, value):
+    features = np.full((1, 1, 8, 8), value, np.float32)
+    features[0, 0, 2, 2] = 1.0
+    roi = np.array([[0, 10, 10, 30, 30]], np.float32)
+    roicli.draw(features, roi, tmp_path / "f.png", roi=0, spatial_scale=0.25, bin_index=(1, 1))
+    assert "RoI 0" in shown(roicli.draw(features, roi, roi=0, spatial_scale=0.25))

@@ -1,0 +1,224 @@
+"""The page: its data against the error table, its charts, what a hostile name can do to it."""
+
+import json
+import math
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import roicli
+from roicli.analysis import measured_page
+from roicli.analysis import page as report_page
+from roicli.analysis.page import shade_map
+from roicli.render.html.charts import round_ticks
+
+pytest.importorskip("jinja2")
+
+SAMPLES = Path(__file__).parents[2] / "sample_data"
+FPN, ROIS = SAMPLES / "text_fpn.h5", SAMPLES / "text_rois.npy"
+PYRAMID = {"levels": "p3,p4,p5"}
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes, and the text of each kind."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.seen, self.text, self._open = [], {}, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+        self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in self._open:
+            while self._open.pop() != tag:
+                pass
+
+    def handle_data(self, data):
+        if self._open:
+            self.text[self._open[-1]] = self.text.get(self._open[-1], "") + data
+
+
+def read_data(path):
+    text = path.read_text(encoding="utf-8")
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The page of the real data over three levels: its path and the result."""
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    return path, roicli.write_report(FPN, ROIS, path, **PYRAMID)
+
+
+def test_rows_are_the_error_tables(page):
+    path, result = page
+    table = roicli.errors(FPN, ROIS, **PYRAMID).errors
+    data = read_data(path)
+    names = [column["name"] for column in data["columns"]]
+    rois = data["values"][names.index("roi")]
+    assert sorted(rois) == list(range(102))
+    for name, values in zip(names, data["values"], strict=True):
+        expected = table.column(name)[rois]
+        if name == "size_class":
+            assert values == [value.decode() for value in expected]
+        else:
+            found = np.array([math.nan if v is None else v for v in values], float)
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-12)
+    assert result.operator == result.parameters["operator"] == "report"
+
+
+def test_the_worst_come_first(page):
+    data = read_data(page[0])
+    iou = data["values"][[c["name"] for c in data["columns"]].index("iou")]
+    assert iou == sorted(iou)
+    assert data["worst"] == [int(roi) for roi in page[1].errors.worst_first("iou", 6)]
+
+
+def test_drawings_are_pictures(page):
+    data = read_data(page[0])
+    rois = data["values"][0]
+    for roi in (3, 37, 96):
+        drawing = data["drawings"][rois.index(roi)]
+        picture = roicli.draw(FPN, ROIS, roi=roi, **PYRAMID)
+        for key, expected in {
+            "window": picture.window, "real": picture.real, "rounded": picture.quantized,
+            "ax": picture.align_x, "ay": picture.align_y, "sx": picture.points_x,
+            "sy": picture.points_y, "px": sorted({e for pair in picture.pool_x for e in pair}),
+        }.items():  # fmt: skip
+            np.testing.assert_allclose(drawing[key], expected, atol=6e-4)
+        assert 1 / drawing["stride"] in (1 / 8, 1 / 16, 1 / 32)
+
+
+def test_maps_are_greys_of_the_mean():
+    features = np.stack([np.arange(12.0).reshape(3, 4), np.zeros((3, 4))])
+    shades = shade_map(0, 1, features)
+    np.testing.assert_array_equal(shades.greys, np.round(255 * np.arange(12).reshape(3, 4) / 11))
+    features[0, 0, 0] = np.nan
+    assert shade_map(0, 1, features).greys[0, 0] == 0
+    assert (shade_map(0, 1, np.full((1, 2, 2), np.inf)).greys == 255).all()
+
+
+def test_the_page_needs_nothing_but_itself(page):
+    text = page[0].read_text(encoding="utf-8")
+    elements = Elements(text)
+    assert {tag for tag, _ in elements.seen} >= {"svg", "table", "dialog", "style", "script"}
+    for tag, attributes in elements.seen:
+        assert tag not in ("link", "iframe", "img", "object")
+        assert "src" not in attributes
+        assert not any(name.startswith("on") for name in attributes)
+    outside = set(re.findall(r"https?://[^\s\"'<)]+", text))
+    assert outside <= {"http://www.w3.org/2000/svg"}
+    policy = dict(elements.seen)["meta"]
+    assert "default-src 'none'" in policy.get("content", "") or "default-src 'none'" in text
+
+
+def test_shares_and_counts_are_written(page):
+    text = page[0].read_text(encoding="utf-8")
+    for words in (
+        "rounding the box",
+        "rounding the bins",
+        "maximum, not mean",
+        "101 RoIs",
+        "level 4",
+    ):
+        assert words in text
+    for key, value in page[1].parameters.items():
+        assert f"<dt>{key}</dt>" in text or value == ""
+
+
+def test_hostile_names_are_text(tmp_path):
+    hostile = tmp_path / "<img src=x onerror=alert(1)>{{7*7}}&\"'.npy"
+    np.save(hostile, np.load(ROIS)[:5])
+    path = tmp_path / "report.html"
+    roicli.write_report(f"{FPN}::p3", hostile, path)
+    text = path.read_text(encoding="utf-8")
+    elements = Elements(text)
+    assert not [tag for tag, _ in elements.seen if tag == "img"]
+    assert "&lt;img src=x onerror=alert(1)&gt;{{7*7}}&amp;" in text
+    assert "<" not in re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1]
+
+
+def test_one_map_has_no_level_column(tmp_path):
+    path = tmp_path / "report.htm"
+    roicli.write_report(f"{FPN}::p4", ROIS, path, sort="shift_px", quantization="floor")
+    data = read_data(path)
+    assert "level" not in [column["name"] for column in data["columns"]]
+    assert data["sort"] == "shift_px"
+    assert "floor, overlap" in path.read_text(encoding="utf-8")
+
+
+def test_no_rois_is_a_page_too(tmp_path):
+    path = tmp_path / "report.html"
+    roicli.write_report(f"{FPN}::p3", np.empty((0, 5), np.float32), path)
+    assert read_data(path)["worst"] == []
+    assert "no RoIs" in path.read_text(encoding="utf-8")
+
+
+def test_odd_boxes_and_missing_values(tmp_path):
+    features = np.zeros((1, 2, 8, 8), np.float32)
+    features[0, 0, 0, 0] = np.nan
+    rois = np.array([[0, 5, 5, 5, 5], [0, 20, 20, 3, 3], [0, 500, 500, 520, 520]], np.float32)
+    path = tmp_path / "report.html"
+    roicli.write_report(features, rois, path, spatial_scale=0.25)
+    data = read_data(path)
+    assert len(data["drawings"]) == 3
+    assert (
+        None
+        in data["values"][[c["name"] for c in data["columns"]].index("value_error_relative_l2")]
+    )
+
+
+def test_more_than_fits(tmp_path, monkeypatch):
+    monkeypatch.setattr(report_page, "LISTED_ROWS", 20)
+    monkeypatch.setattr(report_page, "DRAWN_NUMBERS", 500)
+    monkeypatch.setattr(report_page, "CHARTED_POINTS", 7)
+    monkeypatch.setattr(measured_page, "SHADED_CELLS", 5000)
+    path = tmp_path / "report.html"
+    roicli.write_report(f"{FPN}::p3", ROIS, path)
+    data, text = read_data(path), path.read_text(encoding="utf-8")
+    assert len(data["values"][0]) == 20
+    assert "The 20 worst of 102 are listed" in text
+    drawn = [drawing is not None for drawing in data["drawings"]]
+    assert drawn == sorted(drawn, reverse=True)
+    assert 0 < sum(drawn) < 20
+    assert text.count("data-roi=") <= 2 * 7
+    assert len(data["maps"]) == 1
+    assert {drawing["map"] for drawing in data["drawings"] if drawing} <= {-1, 0}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0, 10, [0, 2, 4, 6, 8, 10]),
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (-0.2, 1, None),
+        (3, 3, [3]),
+    ],
+)
+def test_round_ticks(low, high, ticks):
+    found = round_ticks(low, high)
+    assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in found)
+    if ticks is not None:
+        assert found == pytest.approx(ticks)
+
+
+def test_refusals(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("kept")
+    with pytest.raises(roicli.OutputError, match="--force"):
+        roicli.write_report(f"{FPN}::p3", ROIS, path)
+    with pytest.raises(roicli.OutputError, match=r"\.html"):
+        roicli.write_report(f"{FPN}::p3", ROIS, tmp_path / "report.pdf")
+    with pytest.raises(roicli.ParameterError, match="no column 'size'"):
+        roicli.write_report(f"{FPN}::p3", ROIS, path, sort="size", force=True)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(roicli.ProviderError, match=r"pip install 'roicli\[report\]'"):
+        roicli.write_report(f"{FPN}::p3", ROIS, path, force=True)
+    assert path.read_text() == "kept"

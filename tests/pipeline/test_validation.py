@@ -1,0 +1,223 @@
+"""Each bad input is one error: the row, the column, what was found, what is expected."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.types import AlignSpec, RoIs
+from roicli.pipeline.validation import (
+    check_feature_shape,
+    check_image_size,
+    check_reach,
+    check_rois,
+    check_sampling_memory,
+    describe_unusual,
+)
+from roicli.storage.stored_array import MemoryArray
+
+GOOD = np.array([[0, 1, 2, 30, 40], [1, 5, 6, 70, 80], [0, 0, 0, 9, 9]], np.float32)
+
+
+def read(values, images=2, *arguments):
+    return check_rois(MemoryArray(np.asarray(values), "boxes.npy"), images, *arguments)
+
+
+def changed(row, column, value, dtype=np.float32):
+    values = GOOD.astype(dtype)
+    values[row, column] = value
+    return values
+
+
+def message_of(values, images=2):
+    with pytest.raises(InputError) as caught:
+        read(values, images)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- features ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 3), (1, 2, 3, 4, 5)])
+def test_features_of_another_rank(shape):
+    with pytest.raises(InputError, match=r"f.npy: features have shape .*, expected \(N, C, H, W\)"):
+        check_feature_shape(MemoryArray(np.zeros(shape), "f.npy"))
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 3, 4), (1, 0, 3, 4), (1, 2, 0, 4), (2, 3, 0)])
+def test_empty_features(shape):
+    with pytest.raises(InputError, match=r"f.npy: features are empty"):
+        check_feature_shape(MemoryArray(np.zeros(shape), "f.npy"))
+
+
+def test_one_image_may_lack_its_first_axis():
+    assert check_feature_shape(MemoryArray(np.zeros((2, 3, 4)), "f")) == (1, 2, 3, 4)
+    assert check_feature_shape(MemoryArray(np.zeros((5, 2, 3, 4)), "f")) == (5, 2, 3, 4)
+
+
+# --- RoIs -------------------------------------------------------------------------------------
+
+
+def test_good_rois_are_kept_as_they_are():
+    rois = read(GOOD)
+    assert rois.batch_index.tolist() == [0, 1, 0]
+    assert rois.corners.dtype == np.float64
+    np.testing.assert_array_equal(rois.corners, GOOD[:, 1:])
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 3), (3, 6), (1, 3, 5), ()])
+def test_rois_of_another_shape(shape):
+    assert "expected (K, 5): batch_index, x1, y1, x2, y2" in message_of(np.zeros(shape))
+
+
+def test_four_columns_are_of_one_image():
+    assert read(GOOD[:, 1:], 1).batch_index.tolist() == [0, 0, 0]
+    assert read(GOOD[:, 1:], None).batch_index.tolist() == [0, 0, 0]
+    assert "there are 2 images, expected 5 columns" in message_of(GOOD[:, 1:])
+
+
+@pytest.mark.parametrize("value", [-1, 0.9, -0.9, 2, np.nan, np.inf, -np.inf, 1e30])
+def test_a_batch_index_that_is_no_image(value):
+    text = message_of(changed(1, 0, value))
+    assert "row 1, column 0 (batch_index)" in text
+    assert f"found {np.float32(value):g}, expected a whole number from 0 to 1" in text
+
+
+def test_a_batch_index_without_images_is_only_whole():
+    assert read(changed(1, 0, 500), None).batch_index[1] == 500
+    with pytest.raises(InputError, match=r"expected a whole number from 0$"):
+        read(changed(1, 0, -2), None)
+
+
+@pytest.mark.parametrize("column", [1, 2, 3, 4])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_coordinate_that_is_not_finite(column, value):
+    name = ("x1", "y1", "x2", "y2")[column - 1]
+    text = message_of(changed(2, column, value))
+    assert f"row 2, column {column} ({name}): found {value:g}, expected a finite number" in text
+
+
+def test_columns_are_counted_and_named_as_the_file_has_them():
+    values = GOOD[:, 1:].copy()
+    values[0, 2] = np.nan
+    with pytest.raises(InputError, match=r"row 0, column 2 \(w\)"):
+        read(values, 1, "xywh")
+
+
+def test_a_double_past_float32():
+    text = message_of(changed(0, 3, 1e300, np.float64))
+    assert "row 0, column 3 (x2): found 1e+300, expected a number that float32 can hold" in text
+
+
+def test_more_bad_rows_are_counted():
+    assert message_of(changed([0, 2], 4, np.nan)).endswith("(2 such rows)")
+    assert message_of(changed([0, 1, 2], 0, 7)).endswith("(3 such rows)")
+
+
+def test_no_rois_are_fine():
+    assert len(read(np.empty((0, 5)))) == 0
+
+
+# --- formats ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("roi_format", ["xyxy", "xywh", "cxcywh"])
+@given(
+    x=st.integers(-500, 500), y=st.integers(-500, 500), w=st.integers(0, 500), h=st.integers(0, 500)
+)
+def test_every_format_gives_the_same_corners(roi_format, x, y, w, h):
+    stored = {
+        "xyxy": [x, y, x + w, y + h],
+        "xywh": [x, y, w, h],
+        "cxcywh": [x + w / 2, y + h / 2, w, h],
+    }[roi_format]
+    rois = read(np.array([stored], np.float64), 1, roi_format)
+    assert rois.corners.tolist() == [[x, y, x + w, y + h]]
+
+
+def test_normalized_coordinates_are_multiples_of_width_and_height():
+    rois = read(np.array([[0.1, 0.2, 0.5, 1.0]]), 1, "xyxy", (200, 100))
+    np.testing.assert_allclose(rois.corners, [[10, 40, 50, 200]])
+    rois = read(np.array([[0.5, 0.5, 0.2, 0.4]]), 1, "cxcywh", (200, 100))
+    np.testing.assert_allclose(rois.corners, [[40, 60, 60, 140]])
+
+
+def test_stage_0_is_half_the_spacing_at_the_largest_coordinate():
+    half = read(np.array([[0, 1, 1049, 8]], np.float16), 1)
+    assert half.coordinate_error_px.tolist() == [0.5]
+    assert read(np.array([[0, 1, 1049, 8]], np.int32), 1).coordinate_error_px.tolist() == [0.5]
+    single = read(np.array([[0, 1, 1049, 8]], np.float32), 1)
+    assert single.coordinate_error_px.tolist() == [2.0**-14]
+
+
+def test_stage_0_adds_up_over_position_and_size():
+    stored = np.array([[1024, 3, 512, 4]], np.float16)  # spacings 1, 2^-9, 0.5, 2^-8
+    assert read(stored, 1, "xywh").coordinate_error_px.tolist() == [0.5 + 0.25]
+    assert read(stored, 1, "cxcywh").coordinate_error_px.tolist() == [0.5 + 0.125]
+    normalized = np.array([[0.5, 0.5, 0.5, 0.5]], np.float16)  # spacing 2^-11
+    assert read(normalized, 1, "xyxy", (100, 300)).coordinate_error_px.tolist() == [300 * 2.0**-12]
+
+
+def test_normalized_rois_need_the_image_size():
+    assert check_image_size(True, (3, 4)) == (3, 4)
+    assert check_image_size(False, None) is None
+    with pytest.raises(ParameterError, match="RoIs in pixels do not need it"):
+        check_image_size(False, (3, 4))
+    with pytest.raises(ParameterError, match="need the image size"):
+        check_image_size(True, None)
+
+
+# --- reach and memory -------------------------------------------------------------------------
+
+
+def rois_of(*corners):
+    corners = np.array(corners, np.float64)
+    return RoIs(np.zeros(len(corners), np.int64), corners, np.zeros(len(corners)))
+
+
+def test_cells_past_32_bits_are_refused():
+    rois = rois_of([0, 0, 1, 1], [0, 0, 2.0**31, 1])
+    check_reach(rois, 0.5, "r")
+    with pytest.raises(InputError, match=r"^r: row 1, x2: .* 2.15e\+09 cells from the origin"):
+        check_reach(rois, 1.0, "r")
+
+
+def check_memory(spec, *corners, channels=3):
+    rows = np.arange(len(corners))
+    check_sampling_memory(rois_of(*corners), rows, spec, channels, np.dtype(np.float32), "r")
+
+
+def test_one_huge_adaptive_roi_is_refused():
+    adaptive = AlignSpec((2, 2), sampling_ratio=0)
+    check_memory(adaptive, [0, 0, 1000, 1000])
+    with pytest.raises(InputError, match="r: row 1: adaptive sampling takes 2500 x 1500 points a "):
+        check_memory(adaptive, [0, 0, 9, 9], [0, 0, 3000, 5000])
+
+
+def test_a_fixed_ratio_takes_little_whatever_the_size():
+    check_memory(AlignSpec((2, 2)), [0, 0, 1e8, 1e8])
+
+
+def test_the_fine_grid_takes_memory_for_every_channel():
+    corners = [0, 0, 2000, 1000]
+    check_memory(AlignSpec((2, 2), sampling_ratio=0), corners, channels=256)
+    with pytest.raises(InputError, match="for this one RoI"):
+        check_memory(AlignSpec((2, 2), sampling_ratio=0, mode="max"), corners, channels=256)
+
+
+# --- notes ------------------------------------------------------------------------------------
+
+
+def test_unusual_rois_are_counted():
+    rois = rois_of(
+        [0, 0, 160, 160],  # the whole map
+        [50, 50, 20, 90],  # crossed
+        [100, 100, 170, 150],  # past the right edge
+        [-5, 5, 50, 50],
+        [200, 5, 300, 50],  # wholly outside
+        [300, 5, 200, 50],  # that, and crossed
+    )
+    assert describe_unusual(rois, 1 / 16, (10, 10)) == (2, 2, 2)
+    assert describe_unusual(rois, 1 / 16, None) == (2, 0, 0)

@@ -1,0 +1,203 @@
+"""HDF5 in children: what kills a child is one line, and the values that come back are right."""
+
+import gc
+import os
+import resource
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from roicli.core.exceptions import DamagedFileError, InputError, ParameterError
+from roicli.storage.contents import BLOCK_BYTES
+from roicli.storage.formats.hdf5 import containment
+from roicli.storage.formats.hdf5.containment import ContainedReader, try_first
+
+
+def children() -> list[str]:
+    """This process's children (Linux)."""
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+
+
+@pytest.fixture(autouse=True)
+def _no_child_stays() -> Any:
+    before, files = children(), len(os.listdir("/proc/self/fd"))
+    yield
+    assert children() == before
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= files
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE])
+def test_a_crash_is_named(number: int, capfd: Any) -> None:
+    with pytest.raises(DamagedFileError, match=rf"x\.h5: .*{signal.Signals(number).name}"):
+        try_first(lambda: os.kill(os.getpid(), number), "x.h5", 1)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_endless_loop_is_ended() -> None:
+    def run_on() -> None:
+        while True:
+            pass
+
+    started = time.process_time()
+    with pytest.raises(DamagedFileError, match=r"x\.h5: .*did not come to an end"):
+        try_first(run_on, "x.h5", 1)
+    assert time.process_time() - started < 1
+
+
+def test_too_much_memory_is_named_and_not_taken() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=r"x\.h5: .*memory"):
+        try_first(lambda: np.ones(3 << 27), "x.h5", 1)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + (1 << 19)
+
+
+def test_a_refusal_comes_back_whole() -> None:
+    def refuse() -> None:
+        raise InputError("x.h5: is wrong, é", "make it right")
+
+    with pytest.raises(InputError) as caught:
+        try_first(refuse, "x.h5", 1)
+    assert (caught.value.message, caught.value.hint) == ("x.h5: is wrong, é", "make it right")
+
+
+def test_a_bug_is_left_to_the_parent() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    try_first(fail, "x.h5", 1)
+    try_first(lambda: 1, "x.h5", 1)
+
+
+def test_nothing_of_the_child_reaches_the_parent() -> None:
+    seen: list[int] = []
+    try_first(lambda: seen.append(1), "x.h5", 1)
+    assert seen == []
+
+
+def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setenv(containment.SWITCH, "0")
+    try_first(lambda: seen.append(os.getpid()), "x.h5", 1)
+    assert seen == []  # not run twice in one process
+
+
+def test_no_process_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fail)
+    with pytest.raises(InputError, match=r"x\.h5: no process .*Resource temporarily unavailable"):
+        try_first(lambda: 1, "x.h5", 1)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Any:
+    with h5py.File(tmp_path / "x.h5", "w") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks"),
+    [((5, 3, 70, 90), (2, 2, 16, 16)), ((3, 200), (3, 7)), ((1, 40, 400, 400), (1, 40, 400, 400)),
+     ((2, 30, 300, 301), (1, 3, 300, 301)), ((1000,), (64,))],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<f2", "|u1", ">i4"])
+def test_the_values_are_the_files(file: Any, shape: Any, chunks: Any, dtype: str) -> None:
+    values = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+    dataset = file.create_dataset("a", data=values, chunks=chunks, compression="gzip")
+    reader = ContainedReader(dataset, "a")
+    out = np.empty(shape, values.dtype.newbyteorder("="))
+    reader.read(tuple(slice(0, side) for side in shape), out)
+    assert np.array_equal(out, values)
+    rows = np.empty((1, *shape[1:]), out.dtype)
+    place = (slice(shape[0] - 1, shape[0]), *(slice(0, side) for side in shape[1:]))
+    reader.read(place, rows)
+    assert np.array_equal(rows[0], values[-1])
+    reader.close()
+    reader.close()
+
+
+def test_a_piece_is_no_larger_than_what_is_shared(file: Any) -> None:
+    chunk = (1, 3, 1500, 1500)  # more than a block
+    dataset = file.create_dataset("a", (2, 6, 1500, 1500), "f4", chunks=chunk, fillvalue=3)
+    assert containment.chunk_bytes(dataset) > BLOCK_BYTES
+    out = np.empty((1, 6, 1500, 1500), np.float32)
+    reader = ContainedReader(dataset, "a")
+    reader.read((slice(1, 2), slice(0, 6), slice(0, 1500), slice(0, 1500)), out)
+    assert (out == 3).all()
+    reader.close()
+
+
+def test_a_reader_that_dies_is_named_and_gone(file: Any) -> None:
+    dataset = file.create_dataset("a", (4, 5), "f4", chunks=(2, 5))
+    reader = ContainedReader(dataset, "x.h5::/a")
+    os.kill(int(children()[-1]), signal.SIGSEGV)
+    for _ in range(2):
+        with pytest.raises(DamagedFileError, match=r"x\.h5::/a: is damaged"):
+            reader.read((slice(0, 4), slice(0, 5)), np.empty((4, 5), np.float32))
+    reader.close()
+
+
+def test_what_cannot_be_decoded_is_an_error_and_the_reader_lives(file: Any) -> None:
+    dataset = file.create_dataset("a", data=np.ones((4, 5)), chunks=(2, 5), compression="gzip")
+    dataset.id.write_direct_chunk((2, 0), b"\xff" * 20)
+    reader = ContainedReader(dataset, "a")
+    with pytest.raises(OSError, match="filter"):
+        reader.read((slice(0, 4), slice(0, 5)), np.empty((4, 5)))
+    out = np.empty((2, 5))
+    reader.read((slice(0, 2), slice(0, 5)), out)
+    assert (out == 1).all()
+    reader.close()
+
+
+def test_the_terminals_interruption_is_not_the_childs(file: Any) -> None:
+    dataset = file.create_dataset("a", data=np.ones((4, 5)), chunks=(2, 5))
+    reader = ContainedReader(dataset, "a")
+    for child in children():
+        os.kill(int(child), signal.SIGINT)
+    out = np.empty((4, 5))
+    reader.read((slice(0, 4), slice(0, 5)), out)
+    assert (out == 1).all()
+    reader.close()
+
+
+def test_parameter_errors_pass_too() -> None:
+    def refuse() -> None:
+        raise ParameterError("x is 1")
+
+    with pytest.raises(InputError, match="x is 1"):
+        try_first(refuse, "x.h5", 1)
+
+
+def test_an_interruption_at_the_fork_is_the_parents(
+    file: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The child must not run on in the program with an exception of its own."""
+    dataset = file.create_dataset("a", data=np.ones((4, 5)), chunks=(2, 5))
+    bare, me = os.fork, os.getpid()
+
+    def interrupted() -> int:
+        pid = bare()
+        # Both, as a terminal does; this thread, for others of the test run do not hold it back.
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        return pid
+
+    monkeypatch.setattr(os, "fork", interrupted)
+    # A shell starts its background jobs with SIGINT ignored.
+    was = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ContainedReader(dataset, "a")
+    finally:
+        signal.signal(signal.SIGINT, was)
+        if os.getpid() != me:  # an escaped child must not go on as a second test run
+            (tmp_path / "escaped").touch()
+            os._exit(1)
+    assert not (tmp_path / "escaped").exists()

@@ -1,0 +1,303 @@
+"""Imports point one way, each library has its place, no file grows too long, ``--help`` is light.
+
+``ORDER`` is DESIGN.md's table, spelled out: a module may import what stands above it. A module that
+it does not name is an analysis, which stands on the runs and below the reports.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "roicli"
+FILES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+FILES.pop("__init__")  # names that are imported when they are first used: a shop window
+
+ORDER = (
+    "version", "exceptions", "vocabulary",
+    "parsing", "presets",
+    "datatypes",
+    "geometry", "levels",
+    "columns", "quantization_error", "value_error",
+    "reference", "verification",
+    "error_table", "thresholds", "parts",
+    "onnx_wire", "graphs", "export_graphs",
+    "native", "windows", "onnx_runtime",
+    "devices", "cuda_libraries", "host_memory", "sessions",
+    "placed_map", "window_runner", "native_runner", "runtime", "engine",
+    "cuda_setup", "providers",
+    "storage",
+    "user_graph",
+    "validation", "features", "memory", "device_memory", "scales", "inputs",
+    "visits", "stretches", "stage_times", "visited_maps", "result_blocks", "pipeline",
+    "settings", "opened_run", "provenance", "fingerprint",
+    "cluster",
+    "analyses",
+    "report",
+    "running", "shard_run", "block_task", "whole_result", "cluster_run",
+    "api", "looking", "benchmark",
+    "cli", "__main__",
+)  # fmt: skip
+
+
+def parse(path):
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports_of(path):
+    """Every module that a file imports, wherever in it."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def roicli_imports(name):
+    """The package's modules that a module imports."""
+    found = {target.removeprefix("roicli.") for target in imports_of(FILES[name])}
+    return {target for target in found if target in FILES} - {name}
+
+
+def room(name):
+    first = name.partition(".")[0]
+    return first if first in ORDER else "analyses"
+
+
+EDGES = {name: roicli_imports(name) for name in FILES}
+
+
+def libraries_of(name):
+    return {target.partition(".")[0] for target in imports_of(FILES[name])}
+
+
+def test_the_package_is_found():
+    assert len(FILES) > 30
+    assert EDGES["pipeline"] > {"runtime", "value_error"}
+
+
+def test_every_place_in_the_order_is_taken():
+    assert {room(name) for name in FILES} >= set(ORDER) - {"analyses"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_point_up_the_order(name):
+    place = ORDER.index(room(name))
+    below = {target for target in EDGES[name] if ORDER.index(room(target)) > place}
+    assert not below
+
+
+def test_there_is_no_cycle():
+    done, path = set(), []
+
+    def visit(name):
+        assert name not in path, f"import cycle: {' -> '.join([*path[path.index(name) :], name])}"
+        if name not in done:
+            path.append(name)
+            for target in sorted(EDGES[name]):
+                visit(target)
+            done.add(path.pop())
+
+    for name in FILES:
+        visit(name)
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if room(n) in ORDER[: ORDER.index("onnx_wire")]])
+def test_the_core_knows_no_file_no_onnx_and_no_terminal(name):
+    foreign = {"h5py", "onnx", "onnxruntime", "rich", "typer", "numba", "os", "pathlib", "io"}
+    assert not libraries_of(name) & foreign
+
+
+@pytest.mark.parametrize("name", ["version", "exceptions", "vocabulary", "parsing", "presets"])
+def test_words_and_errors_need_no_numpy(name):
+    assert "numpy" not in libraries_of(name)
+
+
+LIBRARY_ROOMS = {
+    "typer": {"cli"},
+    "rich": {"report", "cli"},
+    "h5py": {"storage"},
+    "numba": {"native"},
+    "zarr": {"storage"},
+    "fsspec": {"storage"},
+    "onnx": {"user_graph", "api"},  # api checks an exported graph with it
+    "onnxruntime": {"onnx_runtime"},
+    "distributed": {"cluster"},
+}
+
+
+@pytest.mark.parametrize("library", LIBRARY_ROOMS)
+def test_each_library_has_its_rooms(library):
+    assert {room(name) for name in FILES if library in libraries_of(name)} <= LIBRARY_ROOMS[library]
+
+
+ONNX_SPELLING = {"RoiAlign", "MaxRoiPool", "output_half_pixel", "pooled_shape"}
+
+
+def test_only_the_graph_modules_spell_onnx():
+    speakers = set()
+    for name, path in FILES.items():
+        words = {n.value for n in ast.walk(parse(path)) if isinstance(n, ast.Constant)}
+        if words & ONNX_SPELLING:
+            speakers.add(name)
+    assert speakers == {"graphs", "user_graph"}
+    assert {n for n in FILES if "onnx_wire" in EDGES[n]} <= {
+        "graphs", "export_graphs", "provenance",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if room(n) == "report"])
+def test_reports_know_no_operator_and_no_file(name):
+    operators = {
+        "geometry",
+        "graphs",
+        "sessions",
+        "runtime",
+        "native",
+        "pipeline",
+        "features",
+        "storage",
+    }
+    assert not {room(target) for target in EDGES[name]} & operators
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if room(n) == "storage"])
+def test_storage_knows_no_operator(name):
+    operators = {
+        "geometry",
+        "graphs",
+        "sessions",
+        "runtime",
+        "native",
+        "pipeline",
+        "quantization_error",
+    }
+    assert not {room(target) for target in EDGES[name]} & operators
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_file_is_longer_than_300_lines(name):
+    lines = FILES[name].read_text(encoding="utf-8").count("\n")
+    assert lines <= 300
+
+
+# --- what is imported when --------------------------------------------------------------------
+
+HEAVY = ("numpy", "h5py", "onnx", "onnxruntime", "numba", "zarr", "fsspec")
+HELP = """
+import contextlib, io
+from roicli.cli.app import build_app
+for command in ({commands}):
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as shown:
+        build_app()([*command.split(), "--help"])
+    assert "Usage" in shown.getvalue(), command
+"""
+
+
+def imported_by(code, names=HEAVY, folder=None):
+    """Which of the modules a fresh interpreter holds after running the code."""
+    tail = f"\nimport json, sys\nprint(json.dumps([n for n in {names!r} if n in sys.modules]))"
+    run = subprocess.run(
+        [sys.executable, "-c", code + tail], capture_output=True, text=True, check=False, cwd=folder
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def test_importing_the_package_costs_nothing():
+    assert imported_by("import roicli; roicli.__version__") == []
+
+
+def test_help_imports_no_numpy():
+    commands = (
+        "'', 'align', 'pool', 'errors', 'presets', 'providers', 'export', 'bench', 'check', "
+        "'inspect', 'merge', 'compare', 'diagnose', 'sweep', 'explain', 'draw', 'report'"
+    )
+    assert imported_by(HELP.format(commands=commands)) == []
+
+
+def test_the_measurement_sees_an_import():
+    assert imported_by("import roicli; roicli.AlignSpec") == ["numpy"]
+
+
+@pytest.mark.parametrize("command", ["align", "pool", "errors"])
+def test_a_run_builds_no_adapters(command, tmp_path, monkeypatch):
+    """Typer would import Pydantic for one parameter whose default is no word: see cli/startup."""
+    monkeypatch.chdir(tmp_path)
+    samples = PACKAGE.parent / "sample_data"
+    rois = str(samples / "text_rois.npy")
+    given = [rois] if command == "errors" else [f"{samples}/text_fpn.h5::p3", rois, "-o", "r.npy"]
+    code = f"""
+import sys
+from roicli.cli.app import main
+sys.argv = ["roicli", {command!r}, *{given!r}, "--quiet"]
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code
+assert "pydantic" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Options, and what a run imports for them alone: without, it would only cost time.
+IMPORTED_FOR = {
+    "--rows 1": ["rich", "roicli.render.terminal"],
+    "--no-table --errors-out errors.csv": ["csv", "roicli.error_table.writers"],
+    "--no-table --resume": ["hashlib", "roicli.pipeline.fingerprint"],
+    "--no-table --fail-over iou=2": ["roicli.error_table.thresholds"],
+    "--no-table --preset mmcv": ["roicli.operators.libraries"],
+    "--no-table --verify": ["roicli.pipeline.verify", "roicli.operators.reference"],
+    "--no-table --values --quantization mmcv": [
+        "roicli.operators.pool_windows",
+        "roicli.runtime.pool_runner",
+    ],
+    "--no-table --shard 1/2 -o part.h5": ["h5py", "roicli.storage.part_writer"],
+    "--no-table --provider auto": ["glob", "roicli.runtime.cuda_libraries"],
+}
+PLAIN_RUN = """
+import sys
+from roicli.cli.app import main
+sys.argv = ["roicli", "align", "f.npy", "r.npy", *{given!r}]
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code
+"""
+
+
+def imported_by_run(folder, options, names):
+    """Which of ``names`` a run over a small map imports."""
+    np.save(folder / "f.npy", np.ones((1, 2, 8, 8), np.float32))
+    np.save(folder / "r.npy", np.array([[0, 1, 1, 6, 5], [0, 2, 0, 7, 7]], np.float32))
+    given = ["--spatial-scale", "1", "--provider", "cpu", "-o", "o.npy", "--force", *options]
+    return imported_by(PLAIN_RUN.format(given=given), names, folder)
+
+
+def test_a_run_imports_only_what_it_was_asked_for(tmp_path):
+    names = [name for listed in IMPORTED_FOR.values() for name in listed]
+    assert imported_by_run(tmp_path, ["--no-table"], names) == []
+
+
+def test_the_compiled_kernels_need_neither_onnx_runtime_nor_numba(tmp_path):
+    """Once they are on disk, which the first of the two runs sees to."""
+    pytest.importorskip("numba")
+    for _ in range(2):
+        names = ["onnxruntime", "numba", "llvmlite"]
+        found = imported_by_run(tmp_path, ["--no-table", "--provider", "native"], names)
+    assert found == ["llvmlite"]
+
+
+@pytest.mark.parametrize("options", IMPORTED_FOR)
+def test_what_an_option_needs_is_imported_for_it(options, tmp_path):
+    names = IMPORTED_FOR[options]
+    assert imported_by_run(tmp_path, options.split(), names) == names
