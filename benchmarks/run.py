@@ -20,7 +20,7 @@ from loads import Load, make_loads, make_stream
 from plain_script import run_plain
 from plots import draw_growth
 
-from roicli.runtime.providers import usable_cores
+from roicli.core.system import usable_cores
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAUSE_S = 0.05  # ONNX Runtime's threads spin on after a run and would slow whoever comes next

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
+
+from roicli.core.system import limit_of
 
 # Below this the libraries' own code does not fit, and some of them end the process themselves.
 LEAST_ADDRESS_SPACE, LEAST_FILES = 192 << 20, 32
@@ -14,14 +15,14 @@ NO_THREAD = ("can't start new thread", "pthread_create failed")
 
 def find_small_limit() -> str:
     """What to say where the libraries do not even load; empty where they do."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if limit != resource.RLIM_INFINITY and limit < LEAST_FILES:
+    limit = limit_of("open files")
+    if limit is not None and limit < LEAST_FILES:
         return (
             f"only {limit} open files are allowed, at least {LEAST_FILES} are needed; "
             "raise the limit with ulimit -n"
         )
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY or limit >= LEAST_ADDRESS_SPACE:
+    limit = limit_of("address space")
+    if limit is None or limit >= LEAST_ADDRESS_SPACE:
         return ""
     return (
         f"out of memory: the address space is limited to {limit >> 20} MiB, the libraries need "
@@ -43,7 +44,7 @@ def explain_limit(error: Exception) -> str:
             "out of memory or processes: no thread can be started; raise the limits with "
             "ulimit -v or ulimit -u, or give fewer --threads"
         )
-    is_limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    is_limited = limit_of("address space") is not None
     if is_limited and isinstance(error, OSError | ImportError) and any(s in text for s in NO_ROOM):
         return f"out of memory: a library cannot be loaded: {text}"
     return ""

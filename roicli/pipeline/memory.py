@@ -6,14 +6,12 @@ block. What is left over the budget's fixed part is divided among the blocks.
 
 from __future__ import annotations
 
-import os
-import resource
 from typing import NamedTuple
 
 from roicli.core.exceptions import ParameterError, ProviderError
+from roicli.core.system import available_bytes, limit_of, resident_bytes
 from roicli.core.vocabulary import Provider
 from roicli.pipeline.features import FeaturePyramid
-from roicli.storage.limits import available_bytes
 
 # Libraries and ONNX Runtime's own allocations that a run adds to what the process has at its start.
 LIBRARIES_BYTES = 64 << 20
@@ -31,22 +29,13 @@ BLOCKS_WITH_VALUES = 20
 
 def check_address_space(provider: Provider) -> None:
     """Raise ProviderError where LLVM has no room: out of memory, it ends the process itself."""
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if provider == "native" and limit != resource.RLIM_INFINITY and limit < NATIVE_ADDRESS_SPACE:
+    limit = limit_of("address space")
+    if provider == "native" and limit is not None and limit < NATIVE_ADDRESS_SPACE:
         raise ProviderError(
             f"provider native needs {NATIVE_ADDRESS_SPACE >> 20} MiB of address space, "
             f"the limit is {limit >> 20} MiB",
             "raise it with ulimit -v, or give --provider cpu",
         )
-
-
-def resident_bytes() -> int:
-    """What this process takes now (Linux), or a usual value."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as stream:
-            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 96 << 20
 
 
 def default_budget() -> int:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import BinaryIO, Literal
 
 from roicli.core.exceptions import InputError
+from roicli.core.system import available_bytes
 from roicli.storage.address import Address
-from roicli.storage.limits import available_bytes
 from roicli.storage.stored_array import StoredArray
 
 # What an .npy and an HDF5 file on standard input begin with.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from roicli.core.exceptions import OutputError
+from roicli.core.system import limit_of
 from roicli.core.types import Array
 from roicli.storage.part_file import PartFile
 
@@ -60,8 +60,8 @@ def check_room(name: str, folder: str, needed: int, held: int = 0) -> None:
     shell (``ulimit -f``), so it is looked at before anything is written.
     """
     check_disk(name, folder, needed, held)
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    if limit not in (resource.RLIM_INFINITY, -1) and needed > limit:
+    limit = limit_of("file size")
+    if limit is not None and needed > limit:
         raise OutputError(
             f"{name}: needs {needed:,} bytes, a file may have {limit:,} here",
             "raise the limit with ulimit -f",

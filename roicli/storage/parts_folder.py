@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 
 from roicli.core.exceptions import InputError, OutputError
 from roicli.storage.formats.hdf5.virtual_result import find_sources
@@ -57,7 +57,7 @@ def _refuse_kept_rows(target: str, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def open_parts(target: str, keep: bool, force: bool, note: Callable[[str], None]) -> Iterator[Plan]:
+def open_parts(target: str, keep: bool, force: bool) -> Iterator[Plan]:
     """The plan of ``target``, this run's alone; ``begin`` makes the folder of its parts.
 
     Where the block is interrupted the parts go, or stay with ``keep``. Raises OutputError.
@@ -65,7 +65,7 @@ def open_parts(target: str, keep: bool, force: bool, note: Callable[[str], None]
     with locked_parts(target, force):
         mode = 0o700 if os.path.lexists(target) else 0o777
         plan = Plan(target, Folder(growing_folder(target), mode))
-        with keep_parts(plan, keep, note):
+        with keep_parts(plan, keep):
             yield plan
         plan.place.remove_all()
 

@@ -1,17 +1,17 @@
 """The memory budget: what it is, how it is shared, when nothing fits."""
 
-import builtins
+import logging
 
 import numpy as np
 import pytest
 
 import roicli
 from roicli.core.exceptions import ParameterError, ProviderError
+from roicli.core.system import available_bytes, resident_bytes
 from roicli.pipeline import memory
 from roicli.pipeline.features import open_pyramid
-from roicli.pipeline.memory import default_budget, plan_memory, resident_bytes
-from roicli.storage import limits
-from roicli.storage.limits import available_bytes
+from roicli.pipeline.memory import default_budget, plan_memory
+from tests.log import logged
 from tests.strategies import awkward_corners, normal_map
 
 MIB = 1 << 20
@@ -19,7 +19,7 @@ ROW = 49 * 3 * 4
 
 
 def pyramid(shape=(2, 3, 100, 100), dtype=np.float32):
-    return open_pyramid(np.zeros(shape, dtype), (), (1.0,), lambda line: None)
+    return open_pyramid(np.zeros(shape, dtype), (), (1.0,))
 
 
 def plan(budget, maps=None, rois=1000, row_bytes=ROW, with_values=False):
@@ -59,17 +59,6 @@ def test_the_system_tells_what_there_is():
     assert default_budget() == pytest.approx(available_bytes() / 4, rel=0.3)
 
 
-def test_without_proc_there_is_an_estimate(monkeypatch):
-    def closed(*_, **__):
-        raise FileNotFoundError
-
-    monkeypatch.setattr(builtins, "open", closed)
-    found = resident_bytes(), available_bytes()
-    monkeypatch.undo()
-    assert found[0] == 96 * MIB
-    assert found[1] >= available_bytes()
-
-
 def test_a_small_budget_changes_no_bit():
     maps = normal_map((2, 3, 13, 17))
     corners = awkward_corners((13, 17), 1 / 16, 60, 0)
@@ -82,64 +71,9 @@ def test_a_small_budget_changes_no_bit():
     )
 
 
-# --- what there is -----------------------------------------------------------------------------
-
-
-def group(folder, names, limit, used, cached=0):
-    """A control group's files; ``names`` as the version has them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / names[0]).write_text(f"{limit}\n")
-    (folder / names[1]).write_text(f"{used}\n")
-    (folder / "memory.stat").write_text(f"anon 5\ninactive_file {cached}\nslab 9\n")
-
-
-@pytest.fixture
-def groups(tmp_path, monkeypatch):
-    """Write what /proc/self/cgroup says, and give the folder that stands for /sys/fs/cgroup."""
-    monkeypatch.setattr(limits, "GROUPS", str(tmp_path / "sys"))
-    real = builtins.open
-
-    def fake(path, *arguments, **options):
-        return real(
-            tmp_path / "self" if path == "/proc/self/cgroup" else path, *arguments, **options
-        )
-
-    monkeypatch.setattr(builtins, "open", fake)
-
-    def write(text):
-        (tmp_path / "self").write_text(text)
-        return tmp_path / "sys"
-
-    return write
-
-
-def test_a_container_of_version_2_sets_the_limit(groups):
-    root = groups("0::/job/step\n")
-    group(root / "job" / "step", limits.GROUP_FILES[""], "max", 7 * MIB)
-    assert available_bytes() > 64 * MIB
-    group(root / "job", limits.GROUP_FILES[""], 64 * MIB, 40 * MIB, cached=8 * MIB)
-    assert available_bytes() == 32 * MIB
-    assert default_budget() == 8 * MIB
-    group(root, limits.GROUP_FILES[""], 30 * MIB, 40 * MIB)
-    assert available_bytes() == 0
-
-
-def test_a_container_of_version_1_sets_the_limit(groups):
-    root = groups("3:cpu,cpuacct:/x\n4:memory:/job\n1:name=systemd:/\n")
-    group(root / "memory" / "job", limits.GROUP_FILES["memory"], 50 * MIB, 10 * MIB)
-    assert available_bytes() == 40 * MIB
-    (root / "memory" / "job" / "memory.stat").unlink()
-    assert available_bytes() > 50 * MIB  # what cannot be read sets no limit
-
-
-def test_no_groups_set_no_limit(groups):
-    groups("0::/gone\n")
-    assert available_bytes() > 50 * MIB
-
-
 @pytest.mark.parametrize(("provider", "limit"), [("native", 700), ("native", 800), ("cpu", 300)])
 def test_native_needs_room_for_its_compiler(monkeypatch, provider, limit):
-    monkeypatch.setattr(memory.resource, "getrlimit", lambda _: (limit * MIB, limit * MIB))
+    monkeypatch.setattr(memory, "limit_of", lambda _: limit * MIB)
     if (provider, limit) == ("native", 700):
         with pytest.raises(ProviderError, match=r"needs 768 MiB .* limit is 700 MiB; raise it"):
             memory.check_address_space(provider)
@@ -149,11 +83,11 @@ def test_native_needs_room_for_its_compiler(monkeypatch, provider, limit):
 
 def test_the_default_budget_is_said_to_who_asks(monkeypatch):
     monkeypatch.setattr("roicli.pipeline.run.default_budget", lambda: 900 * MIB)
-    said = []
     features = normal_map((1, 2, 6, 6))
     rois = np.zeros((1, 5), np.float32)
-    roicli.align(features, rois, spatial_scale=1.0, detail=said.append)
+    with logged(logging.DEBUG) as said:
+        roicli.align(features, rois, spatial_scale=1.0)
     assert said == ["max memory is 900 MiB, a quarter of the free"]
-    said.clear()
-    roicli.align(features, rois, spatial_scale=1.0, detail=said.append, max_memory="700M")
+    with logged(logging.DEBUG) as said:
+        roicli.align(features, rois, spatial_scale=1.0, max_memory="700M")
     assert said == []

@@ -88,17 +88,14 @@ def test_a_missing_part_reads_as_nan(tmp_path):
 
 def test_more_parts_than_files_may_be_open(tmp_path, monkeypatch):
     path = make(tmp_path, [np.arange(3), np.arange(3, 5)], 5)
-    limits = [(64, 65)]
-    monkeypatch.setattr(virtual_sources.resource, "getrlimit", lambda kind: limits[-1])
-    monkeypatch.setattr(
-        virtual_sources.resource, "setrlimit", lambda kind, found: limits.append(found)
-    )
+    asked = []
+    monkeypatch.setattr(virtual_sources, "allow_open_files", asked.append)
     with h5py.File(path) as file:
+        check_parts_open(file["roi_features"], path)
+        monkeypatch.setattr(virtual_sources, "allow_open_files", lambda _: 65)
         with pytest.raises(InputError, match="may open 65 files"):
             check_parts_open(file["roi_features"], path)
-        limits.append((64, 100))
-        check_parts_open(file["roi_features"], path)
-    assert limits[-1] == (66, 100)
+    assert asked == [2 + virtual_sources.OTHER_FILES]
 
 
 def test_reading_by_roicli_does_not_take_nan_for_a_missing_part(tmp_path):

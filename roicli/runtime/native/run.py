@@ -7,7 +7,6 @@ pass all of its RoIs at once, for the map is repacked on every call.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from roicli.core.exceptions import ProviderError
+from roicli.core.system import after_fork
 from roicli.core.types import AlignSpec, FloatArray, IntArray, OperatorSpec, PoolSpec
 from roicli.operators import geometry
 from roicli.runtime.native.signatures import (
@@ -281,7 +281,7 @@ def _helpers() -> ThreadPoolExecutor:
 
 
 # A forked process has none of its parent's threads.
-os.register_at_fork(after_in_child=_helpers.cache_clear)
+after_fork(_helpers.cache_clear)
 
 
 def _room(cells: list[int], dtype: Any) -> list[FloatArray]:

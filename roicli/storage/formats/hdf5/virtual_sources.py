@@ -7,11 +7,11 @@ any more. What roicli reads is checked first.
 from __future__ import annotations
 
 import os
-import resource
 
 import h5py
 
 from roicli.core.exceptions import InputError
+from roicli.core.system import allow_open_files
 
 # Descriptors that a process has open besides.
 OTHER_FILES = 64
@@ -63,13 +63,10 @@ def check_parts_open(dataset: h5py.Dataset, path: str) -> None:
 
 def _allow_open_files(needed: int, path: str) -> None:
     """Raise the limit as far as the system lets a process; HDF5 keeps every part open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or needed <= soft:
-        return
-    if hard not in (resource.RLIM_INFINITY, -1) and needed > hard:
+    most = allow_open_files(needed)
+    if most is not None:
         raise InputError(
             f"{path}: stands on {needed - OTHER_FILES:,} parts, and a process may open "
-            f"{hard:,} files here",
+            f"{most:,} files here",
             "join them first with roicli merge, which opens one at a time",
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -130,15 +130,13 @@ def check_store_part(place: SharedPlace, part: StorePart) -> dict[str, FloatArra
 
 
 @contextlib.contextmanager
-def open_store_plan(
-    target: str, keep: bool, force: bool, note: Callable[[str], None]
-) -> Iterator[Plan]:
+def open_store_plan(target: str, keep: bool, force: bool) -> Iterator[Plan]:
     """The plan of the store ``target``, this run's alone; ``begin`` makes its place.
 
     Where the block is interrupted the parts go, or stay with ``keep``. Raises OutputError.
     """
     if is_url(target):
-        with keep_parts(_plan_at(target, Remote(target)), keep, note) as plan:
+        with keep_parts(_plan_at(target, Remote(target)), keep) as plan:
             yield plan
         return
     target = target.rstrip("/")
@@ -146,7 +144,7 @@ def open_store_plan(
         folder = growing_folder(target)
         bring_back(f"{folder}.old", target, force)
         place = StoreFolder(folder, 0o700 if os.path.lexists(target) else 0o777)
-        with keep_parts(_plan_at(target, place), keep, note) as plan:
+        with keep_parts(_plan_at(target, place), keep) as plan:
             yield plan
 
 

@@ -1,0 +1,281 @@
+"""What differs between operating systems. No other module names a call that one of them lacks.
+
+Linux has all of it. Elsewhere a promise is kept in the nearest way (a flush that reaches the disk,
+a lock, a positioned read), and what only saves time or guards against accidents is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+# --- processors and memory ----------------------------------------------------------------------
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# What a process of Python with the libraries takes, and what a machine has, where nothing says it.
+USUAL_PROCESS_BYTES = 96 << 20
+USUAL_MACHINE_BYTES = 4 << 30
+
+
+def available_bytes() -> int:
+    """Memory that can be taken without swapping: the machine's, or the container's if that is less.
+
+    Linux: MemAvailable and the control groups' limits; macOS: all memory.
+    """
+    try:
+        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        found = USUAL_MACHINE_BYTES
+    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as stream:
+        for line in stream:
+            if line.startswith("MemAvailable:"):
+                found = int(line.split()[1]) * 1024
+    return min([found, *(_group_room(folder, names) for folder, names in _memory_groups())])
+
+
+# Limit and use of a control group, version 2 and 1.
+GROUP_FILES = {"": ("memory.max", "memory.current"),
+               "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes")}  # fmt: skip
+GROUPS = "/sys/fs/cgroup"
+
+
+def _memory_groups() -> Iterator[tuple[str, tuple[str, str]]]:
+    """The folders of this process's memory groups, from its own up to the root."""
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8") as stream:
+            lines = [line.rstrip("\n").split(":", 2) for line in stream]
+    except OSError:
+        return
+    for _, controllers, path in lines:
+        controller = "memory" if "memory" in controllers.split(",") else controllers
+        if controller not in GROUP_FILES:
+            continue
+        parts = [part for part in path.split("/") if part]
+        for depth in range(len(parts), -1, -1):
+            yield os.path.join(GROUPS, controller, *parts[:depth]), GROUP_FILES[controller]
+
+
+def _group_room(folder: str, names: tuple[str, str]) -> int:
+    """What a group may still take; what cannot be read sets no limit."""
+    try:
+        limit, used = (_read_first_line(os.path.join(folder, name)) for name in names)
+        cached = 0
+        with open(os.path.join(folder, "memory.stat"), encoding="ascii") as stream:
+            for line in stream:
+                # Pages of files count as used, and go when memory is wanted.
+                if line.startswith("inactive_file "):
+                    cached = int(line.split()[1])
+        return max(int(limit) - int(used) + cached, 0)
+    except (OSError, ValueError):
+        return sys.maxsize
+
+
+def _read_first_line(path: str) -> str:
+    with open(path, encoding="ascii") as stream:
+        return stream.readline().strip()
+
+
+def _pages_of_this_process(column: int) -> int | None:
+    """A number of /proc/self/statm in bytes: 0 is what is mapped, 1 what is resident."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as stream:
+            return int(stream.read().split()[column]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
+
+
+def resident_bytes() -> int:
+    """What this process takes now (Linux), or a usual value."""
+    found = _pages_of_this_process(1)
+    return USUAL_PROCESS_BYTES if found is None else found
+
+
+Limit = Literal["address space", "file size", "open files"]
+_LIMITS = {
+    "address space": "RLIMIT_AS",
+    "file size": "RLIMIT_FSIZE",
+    "open files": "RLIMIT_NOFILE",
+}
+
+
+def limit_of(what: Limit) -> int | None:
+    """The limit that the shell or the system set for this process; None where there is none."""
+    return None if resource is None else _as_limit(_get_limit(what)[0])
+
+
+def _get_limit(what: Limit) -> tuple[int, int]:
+    return resource.getrlimit(getattr(resource, _LIMITS[what]))
+
+
+def _as_limit(value: int) -> int | None:
+    # File systems and containers also say "no limit" with -1.
+    return None if value in (resource.RLIM_INFINITY, -1) else value
+
+
+def allow_open_files(needed: int) -> int | None:
+    """Let this process have ``needed`` files open at once.
+
+    Gives the most that it may have, where that is less; else None.
+    """
+    if resource is None:
+        return None
+    soft, hard = map(_as_limit, _get_limit("open files"))
+    if soft is None or needed <= soft:
+        return None
+    if hard is not None and needed > hard:
+        return hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, _get_limit("open files")[1]))
+    return None
+
+
+# --- files --------------------------------------------------------------------------------------
+
+# Where a system has no positioned reads and writes, the file's one position is shared.
+_position = threading.Lock()
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+
+def read_at(descriptor: int, view: memoryview, offset: int) -> int:
+    """Read into ``view`` from ``offset``, as many bytes as one call gives; 0 at the end."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [view], offset)
+    with _position:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        data = os.read(descriptor, len(view))
+    view[: len(data)] = data
+    return len(data)
+
+
+def write_at(descriptor: int, data: memoryview, offset: int) -> int:
+    """Write ``data`` to ``offset``, as many bytes as one call takes."""
+    if hasattr(os, "pwrite"):
+        return os.pwrite(descriptor, data, offset)
+    with _position:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.write(descriptor, data)
+
+
+def open_to_write(path: str) -> int:
+    """A descriptor to read and write ``path``, which need not exist.
+
+    A symbolic link that somebody put there is not followed: OSError.
+    """
+    return os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK | _BINARY, 0o666)
+
+
+def take_room(descriptor: int, offset: int, size: int) -> None:
+    """Take the room of ``size`` bytes on the disk, where that can be done.
+
+    A full disk is then found before the run, and writes into allocated room cost a half to a third.
+    Raises OSError for a full disk, a quota and a limit only.
+    """
+    try:
+        if size:
+            os.posix_fallocate(descriptor, offset, size)
+    except (AttributeError, OSError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise
+        if os.fstat(descriptor).st_size < offset + size:
+            os.ftruncate(descriptor, offset + size)
+
+
+def flush_data(descriptor: int) -> None:
+    """Bring a file's data to the disk."""
+    if not _flush_the_drive(descriptor):
+        (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(descriptor)
+
+
+def flush_path(path: str) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    if sys.platform == "win32" and os.path.isdir(path):
+        return  # which has no way to open one
+    descriptor = os.open(path, os.O_RDONLY | _BINARY)
+    try:
+        if not _flush_the_drive(descriptor):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush_the_drive(descriptor: int) -> bool:
+    """Whether the system has a flush of its own that does not stop at the drive's cache (macOS)."""
+    if fcntl is None or not hasattr(fcntl, "F_FULLFSYNC"):
+        return False
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    except OSError:  # a network's file system has no drive
+        return False
+    return True
+
+
+def drop_pages(descriptor: int, offset: int, size: int) -> None:
+    """Let go of a file's pages in memory (all for size 0), where the system takes such advice."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)
+
+
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file for this process; False where another holds it.
+
+    The lock ends with the process, however it ends. Raises OSError where the file system or the
+    system has no locks.
+    """
+    if fcntl is None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        raise
+    return True
+
+
+# --- processes and signals ----------------------------------------------------------------------
+
+CAN_FORK = hasattr(os, "fork")
+
+
+def after_fork(callback: Callable[[], object]) -> None:
+    """Call ``callback`` in each forked child of this process, where processes fork."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=callback)
+
+
+@contextlib.contextmanager
+def signals_held_back(*numbers: int) -> Iterator[None]:
+    """Signals wait until the block ends; what is started in it has them blocked for good."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers or signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
