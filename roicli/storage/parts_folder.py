@@ -14,8 +14,8 @@ import stat
 from collections.abc import Collection, Iterator
 
 from roicli.core.exceptions import InputError, OutputError
+from roicli.storage.address import parts_folder
 from roicli.storage.formats.hdf5.virtual_result import find_sources
-from roicli.storage.formats.hdf5.virtual_sources import parts_folder
 from roicli.storage.output import as_output_errors
 from roicli.storage.part_file import PartFile, flush_folder
 from roicli.storage.plan import Plan, keep_parts

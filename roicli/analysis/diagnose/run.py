@@ -24,6 +24,7 @@ from roicli.core.types import Array, FloatArray
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import InputOptions, Inputs, open_inputs
 from roicli.pipeline.settings import check_known
+from roicli.storage.opening import inputs_unchanged
 from roicli.storage.permission import external_files
 from roicli.storage.stored_array import Precision, StoredArray
 
@@ -175,6 +176,7 @@ def _plainest(
     return replace(best, convention=names[0]), tuple(names[1:])
 
 
+@inputs_unchanged()
 def diagnose(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
