@@ -24,7 +24,7 @@ from roicli.pipeline.inputs import (
     Inputs,
     open_inputs,
 )
-from roicli.pipeline.memory import MemoryPlan, check_address_space, default_budget, plan_memory
+from roicli.pipeline.memory import MemoryPlan, budget_of, check_address_space, plan_memory
 from roicli.pipeline.settings import Setting, resolve_setting
 from roicli.pipeline.stream import Engine, ValueMeasurer
 from roicli.pipeline.validation import check_sampling_memory
@@ -165,7 +165,7 @@ def _open_engine(
 ) -> Engine:
     """The provider on its device, with blocks that the host's and the device's memory allow."""
     limit, strict = options.get("max_device_memory"), bool(options.get("strict_provider"))
-    limit = None if limit is None else parse_bytes(str(limit))
+    limit = None if limit is None else parse_bytes(str(limit), "--max-device-memory")
     memory = _plan_memory(operator, inputs, setting, options)
     if provider != "cuda":
         host = Device(strict=strict)
@@ -191,14 +191,13 @@ def _plan_memory(
     operator: str, inputs: Inputs, setting: Setting, options: Mapping[str, Any]
 ) -> MemoryPlan:
     """What the memory budget allows."""
-    budget = options.get("max_memory")
-    if budget is None:
-        budget = default_budget()
-        logger.debug(f"max memory is {budget >> 20:,} MiB, a quarter of the free")
+    budget = budget_of(options.get("max_memory"))
+    if not budget.asked:
+        logger.debug(f"max memory is {budget.size >> 20:,} MiB, a quarter of the free")
     pyramid = inputs.pyramid
     assert pyramid is not None
     return plan_memory(
-        parse_bytes(str(budget)),
+        budget,
         pyramid,
         len(inputs.rois),
         _row_bytes(inputs, setting),

@@ -33,10 +33,10 @@ from roicli.pipeline.inputs import (
 )
 from roicli.pipeline.validation import (
     COORDINATE_NAMES,
-    MAX_CELL,
     ROI_BYTES,
     check_feature_shape,
     check_image_size,
+    reaches_too_far,
     to_corners,
 )
 from roicli.storage.address import CONTAINERS, Address
@@ -99,11 +99,11 @@ class CheckedInputs:
     def usable(self) -> Array:
         """(K,) which RoIs have coordinates that can be computed with, on their map."""
         assert self.rois is not None
+        finite = self.rois.finite
         if self.scale is None:
-            return self.rois.finite
-        reach = np.abs(np.where(self.rois.finite[:, None], self.rois.corners, 0)).max(1, initial=0)
-        found: Array = self.rois.finite & (reach * self.scale <= MAX_CELL)
-        return found
+            return finite
+        corners = np.where(finite[:, None], self.rois.corners, 0)
+        return finite & ~reaches_too_far(corners, self.scale[:, None]).any(axis=1)
 
     @cached_property
     def cells(self) -> FloatArray:
