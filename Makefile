@@ -79,7 +79,7 @@ bench: .venv/.installed  ## measure against other libraries and rewrite docs/ben
 	$(BIN)/python -m pip install --quiet --editable '.[native,bench]'
 	cd benchmarks && ../$(BIN)/python run.py
 
-faults: .venv/.developing  ## stop runs at 200 random moments, resume through 20 kills, kill 50 workers, S3
+faults: .venv/.developing  ## stop runs at 200 random moments and when they name files, resume through 20 kills, kill 50 workers, S3
 	$(BIN)/python -m pip install --quiet --editable '.[faults]'
 	$(BIN)/python -m pytest --quiet tests/faults/test_s3.py
 	$(BIN)/python -m tests.faults.interrupt

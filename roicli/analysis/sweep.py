@@ -30,6 +30,7 @@ from roicli.pipeline.settings import OperatorOptions, check_known
 from roicli.pipeline.validation import MAX_SAMPLES_BYTES, SAMPLE_BYTES
 from roicli.runtime.device_map import PlacedMap
 from roicli.runtime.runners import Runner
+from roicli.storage.opening import inputs_unchanged
 
 RATIOS = (1, 2, 3, 4, 8, 0)
 FINE_GRID = 32
@@ -243,6 +244,7 @@ def _recommend(records: Sequence[SweepRecord], name: str, tolerance: float) -> i
     return None
 
 
+@inputs_unchanged()
 def sweep(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,

@@ -30,6 +30,8 @@ from roicli.pipeline.stream import Engine, ValueMeasurer
 from roicli.pipeline.validation import check_sampling_memory
 from roicli.runtime.devices import Device
 from roicli.runtime.providers import choose_provider
+from roicli.storage.address import check_regular_file, parse_address
+from roicli.storage.file_state import FileState, read_state
 
 if TYPE_CHECKING:
     from roicli.pipeline.model_nodes import RoiNode
@@ -54,6 +56,10 @@ class Run:
         """The maps; a run always has them."""
         assert self.inputs.pyramid is not None
         return self.inputs.pyramid
+
+    def close(self) -> None:
+        """Let go of the inputs' files."""
+        self.inputs.close()
 
     def scaled(self, spec: OperatorSpec) -> list[Any]:
         """The spec on every level of the pyramid."""
@@ -99,6 +105,15 @@ def _read_node(options: Mapping[str, Any], operator: Operator) -> RoiNode | None
     return read_roi_node(graph, operator)
 
 
+def _state_of_model(options: Mapping[str, Any]) -> dict[str, FileState]:
+    """The file of the ``graph``, where it is given: an input like others."""
+    if options.get("graph") is None:
+        return {}
+    path = parse_address(options["graph"]).path
+    check_regular_file(path)
+    return {path: read_state(path)}
+
+
 def open_run(
     operator: str,
     features: FeatureArgument | Sequence[Array],
@@ -112,6 +127,7 @@ def open_run(
     With ``rows`` (k,), ascending, the run has these RoIs alone; ``choose`` finds the provider.
     """
     kind: Operator = "pool" if operator == "pool" else "align"
+    model = _state_of_model(options)
     node = _read_node(options, kind)
     setting = resolve_setting(options, operator, node)
     asked: Provider = options.get("provider", "auto")
@@ -123,6 +139,7 @@ def open_run(
     if node is not None:
         reading["spatial_scale"] = node.spatial_scale
     inputs = open_inputs(features, rois, cast("InputOptions", reading), rows=rows)
+    inputs = replace(inputs, files={**model, **inputs.files})
     try:
         provider = choose(asked, options.get("device_id", 0))
         check_address_space(provider)

@@ -17,6 +17,7 @@ from roicli.core.vocabulary import Mode, PresetName, SamplingGrid
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import InputOptions
 from roicli.pipeline.settings import check_known, resolve_setting
+from roicli.storage.opening import inputs_unchanged
 from roicli.storage.permission import external_files
 
 ROWS_SHOWN = 10
@@ -49,6 +50,7 @@ class CheckOptions(InputOptions, total=False):
     dask: str | None
 
 
+@inputs_unchanged()
 def check(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,

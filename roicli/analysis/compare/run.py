@@ -25,7 +25,7 @@ from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.core.vocabulary import ComparedStatistic
 from roicli.storage.address import STDIN, parse_address
-from roicli.storage.opening import open_array
+from roicli.storage.opening import inputs_unchanged, open_array
 from roicli.storage.permission import external_files
 from roicli.storage.stored_array import MemoryArray, StoredArray
 
@@ -199,6 +199,7 @@ def open_stored_result(argument: ResultArgument, name: str) -> StoredArray:
     return open_array(parse_address(argument), "result")
 
 
+@inputs_unchanged()
 def compare(
     a: ResultArgument,
     b: ResultArgument,
