@@ -76,6 +76,18 @@ def merge(
     check_word("compression", compression, Compression)
     path, paths = os.fspath(output), list_parts([os.fspath(part) for part in given])
     check_place(path, [*(os.fspath(part) for part in given), *paths], force)
+    return join(paths, path, compression, force, progress)
+
+
+def join(
+    paths: Sequence[str],
+    path: str,
+    compression: Compression,
+    force: bool,
+    progress: Progress = lambda done, total, size: None,
+    check: Callable[[], None] = lambda: None,
+) -> Merged:
+    """As ``merge``; ``check`` is called before the result gets its name, and may raise."""
     whole = check_parts(paths)
     beside = sum(
         dtype.itemsize * int(np.prod(shape, dtype=np.int64))
@@ -89,6 +101,7 @@ def merge(
         _copy(paths, whole, writer, tables, progress)
         sources: dict[str, RowSource] = {name: rows.read_rows for name, rows in tables.items()}
         writer.finish(sources, {**whole.attributes, "created_utc": utc_now()})
+        check()
     return Merged(path, len(paths), result.shape, whole.dtype.name)
 
 
