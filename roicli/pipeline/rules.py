@@ -32,8 +32,8 @@ from roicli.pipeline.roi_table import (
 
 logger = logging.getLogger("roicli")
 
-# Below so many RoIs a strange one is no pattern: operators' own test cases have such.
-FEWEST_OUTSIDE = 10
+# Fewer RoIs than this may be crossed or outside on purpose: operators' own test cases are.
+FEWEST_REFUSED = 10
 RULE_IDS = tuple(f"R{number:02}" for number in range(1, 19))
 # Where one of these speaks, there is nothing to compute with.
 NEEDED = ("R01", "R02", "R03", "R11", "R16")
@@ -118,7 +118,7 @@ def find_bad_batch_index(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
 
 
 def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
-    """R04: x2 < x1 or y2 < y1."""
+    """R04: x2 < x1 or y2 < y1; a warning where there are few RoIs."""
     table = rois.table
     rows = rois.rows(has_crossed_corners)
     if len(rows) == 0:
@@ -134,7 +134,7 @@ def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
         len(rows), rows,
         f"{len(rows):,} of {len(rois):,} RoIs have crossed corners (x2 < x1 or y2 < y1): "
         f"row {rows[0]} has {shown}",
-        advice, "RoIs", table.name,
+        advice, "RoIs", table.name, "error" if len(rois) >= FEWEST_REFUSED else "warning",
     )  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def find_wholly_outside(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     """
     rows = rois.rows(lambda block: block.outside[1])
     most = len(rows) > len(rois) / 2
-    is_error = most and len(rois) >= FEWEST_OUTSIDE
+    is_error = most and len(rois) >= FEWEST_REFUSED
     if len(rows) == 0 or (len(rows) <= tolerated * len(rois) and not is_error):
         return
     fitting = readings.find_fitting(rois) if most else readings.find_exchanged(rois)
