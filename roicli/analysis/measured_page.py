@@ -8,13 +8,14 @@ import numpy as np
 
 from roicli.analysis.page import Page, Shades, build_page, shade_map
 from roicli.analysis.picture import Picture, build_picture
+from roicli.core.progress import Progress
 from roicli.core.types import FloatArray
 from roicli.error_table.table import ErrorTable
 from roicli.pipeline import provenance
 from roicli.pipeline.features import MapBuffer
 from roicli.pipeline.order import plan_visits
 from roicli.pipeline.run import Run, build_value_measurers
-from roicli.pipeline.stream import Progress, run_operator
+from roicli.pipeline.stream import run_operator
 from roicli.storage.result_file import NoWriter
 
 # A page holds the greys of at most so many cells; without them drawings stand on white.

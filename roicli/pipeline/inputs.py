@@ -6,11 +6,12 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.options import Note
 from roicli.core.parsing import as_size, parse_names
 from roicli.core.scales import parse_scale_option, single_scale
 from roicli.core.types import Array, IntArray, RoIs, Size, check_spatial_scale, check_word
@@ -36,27 +37,6 @@ from roicli.storage.opening import open_array
 from roicli.storage.permission import external_files
 from roicli.storage.selected_rows import SelectedRows
 from roicli.storage.stored_array import MemoryArray, StoredArray
-
-Note = Callable[[str], None]
-
-
-class InputOptions(TypedDict, total=False):
-    """How the inputs are to be read.
-
-    ``levels`` names one dataset per pyramid level, finest first; ``spatial_scale`` one number, or
-    one per level; ``level_from`` an address or array of K level numbers instead of ``level_rule``;
-    ``roi_format`` and ``normalized`` with ``image_size`` (height, width) say how RoIs are stored;
-    ``allow_external`` lets HDF5 files lead to others.
-    """
-
-    levels: str | Sequence[str] | None
-    spatial_scale: float | str | Sequence[float] | None
-    level_rule: LevelRule
-    level_from: FeatureArgument | None
-    roi_format: RoiFormat
-    normalized: bool
-    image_size: Size | None
-    allow_external: bool
 
 
 class Place(NamedTuple):
@@ -108,9 +88,9 @@ class Inputs:
 def open_inputs(
     features: FeatureArgument | Sequence[Array] | None,
     rois: FeatureArgument,
-    options: InputOptions,
+    options: Mapping[str, Any],
     note: Note,
-    map_size: Size | None = None,
+    map_size: str | Size | None = None,
     rows: IntArray | None = None,
 ) -> Inputs:
     """Open and check everything, before anything is computed. Raises InputError, ParameterError.
@@ -124,9 +104,9 @@ def open_inputs(
 def _open(
     features: FeatureArgument | Sequence[Array] | None,
     rois: FeatureArgument,
-    options: InputOptions,
+    options: Mapping[str, Any],
     note: Note,
-    map_size: Size | None,
+    map_size: str | Size | None,
     rows: IntArray | None,
 ) -> Inputs:
     check_one_stdin(features, rois)
@@ -176,7 +156,7 @@ def _finish(
     rois: FeatureArgument,
     places: tuple[Place, ...],
     files: Mapping[str, FileState],
-    options: InputOptions,
+    options: Mapping[str, Any],
     note: Note,
     rows: IntArray | None,
 ) -> Inputs:
@@ -233,7 +213,7 @@ def open_rois(
 def assign_maps(
     rois: RoIs,
     places: Sequence[Place],
-    options: InputOptions,
+    options: Mapping[str, Any],
     name: str,
     rows: IntArray | None = None,
 ) -> IntArray:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.options import Note
 from roicli.core.parsing import parse_bytes
 from roicli.core.scales import parse_scale_option, single_scale
 from roicli.core.system import usable_cores
@@ -19,12 +20,11 @@ from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.error_table.table import ErrorTable, MapGeometry
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid
 from roicli.pipeline.inputs import (
-    InputOptions,
     Inputs,
     open_inputs,
 )
 from roicli.pipeline.memory import MemoryPlan, check_address_space, default_budget, plan_memory
-from roicli.pipeline.settings import Note, Setting, resolve_setting
+from roicli.pipeline.settings import Setting, resolve_setting
 from roicli.pipeline.stream import Engine, ValueMeasurer
 from roicli.pipeline.validation import check_sampling_memory
 from roicli.runtime.devices import Device
@@ -120,7 +120,7 @@ def open_run(
     reading = dict(options)
     if node is not None:
         reading["spatial_scale"] = node.spatial_scale
-    inputs = open_inputs(features, rois, cast("InputOptions", reading), note, rows=rows)
+    inputs = open_inputs(features, rois, reading, note, rows=rows)
     try:
         provider = choose(asked, note, options.get("device_id", 0))
         check_address_space(provider)

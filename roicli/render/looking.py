@@ -12,15 +12,17 @@ from roicli.analysis.explanation import AlignedBin, Check, Explanation, PooledBi
 from roicli.analysis.measured_page import measure_page
 from roicli.analysis.one_roi import OpenedRoi, check_bin, check_index, open_roi, read_stored_value
 from roicli.analysis.picture import Box, Picture, build_picture
+from roicli.core.call_options import DrawOptions, ExplainOptions, ReportOptions
+from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
-from roicli.core.parsing import parse_names
+from roicli.core.options import Note
+from roicli.core.progress import Progress
 from roicli.core.types import Array, Size, check_word
-from roicli.core.vocabulary import Mode, Operator
+from roicli.core.vocabulary import Operator
 from roicli.error_table.columns import COLUMNS, check_column
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
-from roicli.pipeline.run import open_run, silent
-from roicli.pipeline.settings import Note, OperatorOptions
+from roicli.pipeline.run import open_run
 from roicli.storage.output import check_output, replace_atomically
 from roicli.storage.permission import external_files
 
@@ -28,22 +30,47 @@ FIGURE_ENDINGS = (".svg", ".png", ".pdf")
 PAGE_ENDINGS = (".html", ".htm")
 
 
-class LookOptions(OperatorOptions, total=False):
-    """The options of ``align`` and ``pool`` that say what they compute."""
+@record(ExplainOptions)
+class ExplainRequest:
+    """What was asked of ``explain``."""
 
-    mode: Mode | None
-    graph: str | os.PathLike[str] | None
+    roi: int
+    channel: int
+    bin_index: Size
+    result: str | os.PathLike[str] | Array | None
+    allow_external: bool
+
+
+@record(DrawOptions)
+class DrawRequest:
+    """What was asked of ``draw``."""
+
+    roi: int
+    channel: int | None
+    bin_index: Size | None
+    compare: tuple[str, ...]
+    image: str | None
+    force: bool
+    note: Note
+
+    def __post_init__(self) -> None:
+        for name in self.compare:
+            check_word("compare", name, Operator)
+
+
+@record(ReportOptions)
+class ReportRequest:
+    """What was asked of ``write_report``."""
+
+    sort: str
+    force: bool
+    progress: Progress
 
 
 def explain(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
-    *,
-    roi: int,
-    channel: int = 0,
-    bin_index: Size = (0, 0),
-    result: str | os.PathLike[str] | Array | None = None,
-    **options: Unpack[LookOptions],
+    **options: Unpack[ExplainOptions],
 ) -> Explanation:
     """The arithmetic of one bin (row, column) of one RoI, and whether it equals the operators'.
 
@@ -51,6 +78,9 @@ def explain(
     the bin stand in ``checks``; ``result`` is a stored one (K, C, P_h, P_w) to check too. Raises
     RoicliError, naming the range of what is outside it.
     """
+    check_known("explain", options, ExplainOptions)
+    request = settle(ExplainRequest, options)
+    roi, channel, bin_index = request.roi, request.channel, request.bin_index
     opened = open_roi(features, rois, roi, options, "explain")
     check_index("channel", channel, len(opened.feature_map))
     check_bin(bin_index, opened.align.output_size)
@@ -58,8 +88,7 @@ def explain(
     aligned = explain_align(channel_map, corners.astype(channel_map.dtype), opened.align, bin_index)
     pooled = explain_pool(channel_map, opened.rois, opened.pool, opened.pixel_model, bin_index)
     x1, y1, x2, y2 = map(float, corners)
-    allowed = options.get("allow_external", False)
-    checks = _check(opened, channel, bin_index, aligned, pooled, result, allowed)
+    checks = _check(opened, request, aligned, pooled)
     return Explanation(
         roi, int(opened.rois.batch_index[0]), channel, bin_index, opened.align.output_size,
         1 / opened.align.spatial_scale, opened.pixel_model, channel_map.dtype.name,
@@ -69,22 +98,20 @@ def explain(
 
 def _check(
     opened: OpenedRoi,
-    channel: int,
-    bin_index: Size,
+    request: ExplainRequest,
     aligned: AlignedBin,
     pooled: PooledBin,
-    result: str | os.PathLike[str] | Array | None,
-    allow_external: bool,
 ) -> tuple[Check, ...]:
     """Both values against the operators' own and, where there is one, a stored result's."""
+    channel, bin_index = request.channel, request.bin_index
     place = (channel, *bin_index)
     checks = [
         Check("align", "ran", aligned.value, float(opened.run(opened.align)[place])),
         Check("pool", "ran", pooled.maximum, float(opened.run(opened.pool)[place])),
     ]
-    if result is not None:
-        with external_files(allow_external):
-            stored, name = read_stored_value(result, opened, channel, bin_index)
+    if request.result is not None:
+        with external_files(request.allow_external):
+            stored, name = read_stored_value(request.result, opened, channel, bin_index)
         # A result may be stored in a shorter dtype; the explanation is rounded to it as it was.
         checks += [
             replace(check, source=name, explained=float(stored.dtype.type(check.explained)),
@@ -98,14 +125,7 @@ def draw(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
-    *,
-    roi: int,
-    channel: int | None = None,
-    bin_index: Size | None = None,
-    compare: str | Sequence[str] = (),
-    image: str | os.PathLike[str] | None = None,
-    force: bool = False,
-    **options: Unpack[LookOptions],
+    **options: Unpack[DrawOptions],
 ) -> Picture:
     """One RoI on its map as a picture: cells, real and rounded box, areas, bins, sampling points.
 
@@ -114,8 +134,10 @@ def draw(
     column) adds a close-up of that bin's first sample; ``compare`` "pool,align" gives each a panel;
     ``image`` lies under the map. Raises RoicliError.
     """
-    panels = check_panels(compare)
-    if image is not None and output is None:
+    check_known("draw", options, DrawOptions)
+    request = settle(DrawRequest, options)
+    roi, channel, bin_index = request.roi, request.channel, request.bin_index
+    if request.image is not None and output is None:
         raise ParameterError("image is drawn in figures only", "add -o figure.png, .svg or .pdf")
     opened = open_roi(features, rois, roi, options, "draw")
     if channel is not None:
@@ -127,8 +149,7 @@ def draw(
         opened.level, channel, bin_index,
     )  # fmt: skip
     if output is not None:
-        note = options.get("note", silent)
-        _save(picture, os.fspath(output), opened.files, panels, image, force, note)
+        _save(picture, os.fspath(output), opened.files, request)
     return picture
 
 
@@ -136,10 +157,7 @@ def write_report(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     output: str | os.PathLike[str],
-    *,
-    sort: str = "iou",
-    force: bool = False,
-    **options: Unpack[LookOptions],
+    **options: Unpack[ReportOptions],
 ) -> Result:
     """One HTML page about all RoIs: summary, charts, the worst, a table, drawings, provenance.
 
@@ -148,6 +166,9 @@ def write_report(
     """
     from roicli.render.html.page import import_jinja, render_page
 
+    check_known("write_report", options, ReportOptions)
+    request = settle(ReportRequest, options)
+    sort, force = request.sort, request.force
     import_jinja()
     path = os.fspath(output)
     # "values" sizes the blocks for what measuring holds.
@@ -155,7 +176,7 @@ def write_report(
     try:
         check_output(path, run.inputs.files, force, PAGE_ENDINGS)
         check_column(sort, COLUMNS)
-        page, table = measure_page(run, sort, options.get("progress"))
+        page, table = measure_page(run, sort, request.progress)
     finally:
         run.inputs.close()
     text = render_page(page)
@@ -167,35 +188,24 @@ def write_report(
     return Result("report", table, page.parameters, None, path)
 
 
-def check_panels(compare: str | Sequence[str]) -> tuple[str, ...]:
-    """``pool,align`` as names. Raises ParameterError for others."""
-    names = parse_names(compare) if isinstance(compare, str) else tuple(compare)
-    for name in names:
-        check_word("compare", name, Operator)
-    return names
-
-
 def _save(
     picture: Picture,
     output: str,
     taken: list[str],
-    panels: tuple[str, ...],
-    image: str | os.PathLike[str] | None,
-    force: bool,
-    note: Note,
+    request: DrawRequest,
 ) -> None:
     """Draw to a temporary name, then rename."""
     from roicli.render.figure import read_image, save_figure
 
-    named = [] if image is None else [os.fspath(image)]
-    check_output(output, taken + named, force, FIGURE_ENDINGS)
+    named = [] if request.image is None else [request.image]
+    check_output(output, taken + named, request.force, FIGURE_ENDINGS)
     photo = read_image(named[0]) if named else None
     extent = (0.0, 0.0, 0.0, 0.0)
     if photo is not None:
-        extent = place_image(photo.shape[:2], picture, named[0], note)
+        extent = place_image(photo.shape[:2], picture, named[0], request.note)
     file_format = os.path.splitext(output)[1].lower().removeprefix(".")
-    with replace_atomically(output, force) as temporary:
-        save_figure(picture, temporary, file_format, panels, photo, extent)
+    with replace_atomically(output, request.force) as temporary:
+        save_figure(picture, temporary, file_format, request.compare, photo, extent)
 
 
 def place_image(size: Size, picture: Picture, name: str, note: Note) -> Box:

@@ -13,6 +13,7 @@ import numpy as np
 from roicli.analysis.check.map_statistics import MapStatistics, measure_map
 from roicli.analysis.check.records import Draft
 from roicli.core.exceptions import DamagedFileError, InputError
+from roicli.core.options import Note
 from roicli.core.parsing import parse_names
 from roicli.core.scales import parse_scale_option
 from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, RoIs, Size, check_word
@@ -25,8 +26,6 @@ from roicli.pipeline.features import (
     open_maps,
 )
 from roicli.pipeline.inputs import (
-    InputOptions,
-    Note,
     Place,
     assign_maps,
     check_one_stdin,
@@ -268,7 +267,7 @@ def _place_rois(
     finite = np.where(table.finite[:, None], table.corners, 0.0)
     stand_in = RoIs(np.zeros(len(table), np.int64), finite, np.zeros(len(table)))
     with np.errstate(over="ignore", invalid="ignore"):
-        map_of_roi = assign_maps(stand_in, places, cast("InputOptions", options), table.name)
+        map_of_roi = assign_maps(stand_in, places, options, table.name)
     scales = np.array([level.spatial_scale for level in pyramid.levels])
     sizes = np.array([level.shape[:1:-1] for level in pyramid.levels], np.float64)
     return map_of_roi, scales[map_of_roi], sizes[map_of_roi]

@@ -19,10 +19,13 @@ from roicli.analysis.diagnose.conventions import Convention, all_conventions
 from roicli.analysis.diagnose.sample import Sample, norms_of, read_sample, varied_channels
 from roicli.analysis.diagnose.values import evaluate_conventions
 from roicli.analysis.roi_sample import spread
+from roicli.core.call_options import DiagnoseOptions
+from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.options import Note
 from roicli.core.types import Array, FloatArray
 from roicli.pipeline.features import FeatureArgument
-from roicli.pipeline.inputs import InputOptions, Inputs, Note, open_inputs
+from roicli.pipeline.inputs import Inputs, open_inputs
 from roicli.storage.permission import external_files
 from roicli.storage.stored_array import Precision, StoredArray
 
@@ -174,15 +177,27 @@ def _plainest(
     return replace(best, convention=names[0]), tuple(names[1:])
 
 
+@record(DiagnoseOptions)
+class DiagnoseRequest:
+    """What was asked of ``diagnose``."""
+
+    sample: int | None
+    tolerance: float | None
+    allow_external: bool
+    note: Note
+
+    def __post_init__(self) -> None:
+        if self.sample is not None and self.sample < 1:
+            raise ParameterError(f"sample is {self.sample}, expected at least 1 RoI")
+        if self.tolerance is not None and not 0 < self.tolerance < math.inf:
+            raise ParameterError(f"tolerance is {self.tolerance:g}, expected a positive number")
+
+
 def diagnose(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     result: ResultArgument,
-    *,
-    sample: int | None = SAMPLE,
-    tolerance: float | None = None,
-    note: Note = lambda line: None,
-    **options: Unpack[InputOptions],
+    **options: Unpack[DiagnoseOptions],
 ) -> Diagnosis:
     """Find the convention that produced ``result`` (K, C, P_h, P_w) from these maps and RoIs.
 
@@ -190,16 +205,14 @@ def diagnose(
     on at most eight maps. ``Diagnosis.match`` is None where nothing is within ``tolerance``, a
     relative L2. Raises RoicliError.
     """
-    if sample is not None and sample < 1:
-        raise ParameterError(f"sample is {sample}, expected at least 1 RoI")
-    if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
-        raise ParameterError(f"tolerance is {tolerance:g}, expected a positive number")
-    inputs = open_inputs(features, rois, options, note)
+    check_known("diagnose", options, DiagnoseOptions)
+    request = settle(DiagnoseRequest, options)
+    inputs = open_inputs(features, rois, options, request.note)
     try:
-        with external_files(options.get("allow_external", False)):
+        with external_files(request.allow_external):
             stored = open_stored_result(result, "result")
         try:
-            return diagnose_result(inputs, stored, sample, tolerance)
+            return diagnose_result(inputs, stored, request.sample, request.tolerance)
         finally:
             stored.close()
     finally:

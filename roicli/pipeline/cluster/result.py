@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from roicli.core.options import Note
 from roicli.core.types import IntArray, OperatorSpec
 from roicli.error_table.columns import record_dtype
 from roicli.pipeline.cluster.task import Destination
@@ -22,7 +23,6 @@ from roicli.pipeline.execute import stored_rois_dtype, tables_beside
 from roicli.pipeline.merging import merge
 from roicli.pipeline.parts import cut_at_multiples, split_rows
 from roicli.pipeline.run import Run, silent
-from roicli.pipeline.settings import Note
 from roicli.pipeline.shard_run import describe_part, describe_whole
 from roicli.storage.address import is_url, names_a_store
 from roicli.storage.formats.hdf5.virtual_result import VirtualPart, write_virtual
@@ -118,8 +118,8 @@ def open_whole(
     Raises OutputError.
     """
     note: Note = options.get("note", silent)
-    parameters = describe_whole(run, spec, options)  # type: ignore[arg-type]
-    label = describe_part(run, parameters, options, "", np.empty(0, np.int64))  # type: ignore[arg-type]
+    parameters = describe_whole(run, spec, options)
+    label = describe_part(run, parameters, options, "", np.empty(0, np.int64))
     whole = Whole(run, options, parameters, label.attributes, label.fingerprint)
     if names_a_store(output):
         with open_store_plan(output, whole.keep, whole.force, note) as plan:
