@@ -8,12 +8,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from roicli.core.call_options import (
-    AlignOptions,
-    ErrorsOptions,
-    ExportOptions,
-    PoolOptions,
-)
+from roicli.core.call_options import AlignOptions, ErrorsOptions, ExportOptions, PoolOptions
 from roicli.core.declaration import check_known
 from roicli.core.exceptions import ParameterError
 from roicli.core.progress import no_progress
@@ -29,7 +24,6 @@ from roicli.pipeline.run import (
     build_value_measurers,
     open_run,
     resolve_operator,
-    silent,
 )
 from roicli.pipeline.settings import resolve_setting
 from roicli.pipeline.stream import run_operator
@@ -146,7 +140,7 @@ def _geometric_errors(rois: FeatureArgument, options: ErrorsOptions) -> Result:
     if options.get("dask") is not None:
         raise ParameterError("--dask shares the maps among workers, and there are no features")
     setting = resolve_setting(options, "pool")
-    inputs = open_inputs(None, rois, options, options.get("note", silent), options.get("map_size"))
+    inputs = open_inputs(None, rois, options, options.get("map_size"))
     check_outputs(inputs, None, options)
     table = build_error_table(inputs, setting)
     parameters = provenance.describe_geometry(inputs, setting)
@@ -168,10 +162,10 @@ def export(
 
     from roicli.operators.export import build_export_graph
 
-    path, note = os.fspath(output), options.get("note", silent)
+    path = os.fspath(output)
     graph_file = str(options.get("graph") or "").partition("::")[0]
     check_output(path, [graph_file] if graph_file else [], options.get("force", False), (".onnx",))
-    spec = resolve_operator(operator, options, note)
+    spec = resolve_operator(operator, options)
     dtype = np.dtype(options.get("dtype", "float32"))
     parameters = provenance.describe_export(spec, dtype)
     metadata = {key: str(value) for key, value in parameters.items()}

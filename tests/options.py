@@ -8,6 +8,7 @@ of RoI Pool is there. The full product of those tests is marked ``full``: ``make
 from itertools import product
 
 import numpy as np
+import pytest
 
 from roicli.core.types import AlignSpec, PoolSpec
 from tests.strategies import RULES
@@ -68,3 +69,14 @@ def every_option(output_size, scale):
     """(spec, dtype) of the full product."""
     specs = every_align(output_size, scale) + every_pool(output_size, scale)
     return list(product(specs, FLOAT_TYPES))
+
+
+def some(names, every, *quick, **options):
+    """Parametrize ``names`` with the ``quick`` ones of the cases; the others are ``full``."""
+    cases = list(every)
+    assert set(quick) < set(cases), "a case that there is not"
+    return pytest.mark.parametrize(
+        names,
+        [pytest.param(*case, marks=() if case in quick else pytest.mark.full) for case in cases],
+        **options,
+    )

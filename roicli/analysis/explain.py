@@ -47,8 +47,12 @@ def explain_align(
     low = start + step + np.array(bin_index[::-1], corners.dtype) * size
     x_points, y_points = operator_points(corners, spec)
     y, x = y_points[bin_index[0]], x_points[bin_index[1]]
-    samples = _interpolate(channel_map, y, x, float(step))
-    grid = np.array([sample.value for sample in samples], corners.dtype).reshape(len(y), len(x))
+    # A map may hold NaN and infinities, and its numbers may be near the largest.
+    with np.errstate(invalid="ignore", over="ignore"):
+        samples = _interpolate(channel_map, y, x, float(step))
+        grid = np.array([sample.value for sample in samples], corners.dtype)
+        grid = grid.reshape(len(y), len(x))
+        mean, greatest = _mean(grid, spec), _greatest(grid)
     box = np.concatenate([start, start + extent])
     return AlignedBin(
         spec.sampling_ratio, spec.aligned, spec.mode, spec.sampling_grid,
@@ -56,7 +60,7 @@ def explain_align(
         (float(extent[1]), float(extent[0])), (float(size[1]), float(size[0])),
         _edges(np.concatenate([low, low + size])),
         _touched(low[1], size[1], spec), _touched(low[0], size[0], spec),
-        (len(y), len(x)), samples, _mean(grid, spec), _greatest(samples),
+        (len(y), len(x)), samples, mean, greatest,
     )  # fmt: skip
 
 
@@ -115,8 +119,9 @@ def _mean(grid: FloatArray, spec: AlignSpec) -> float:
     return float(total / grid.dtype.type(max(grid.size, 1)))
 
 
-def _greatest(samples: tuple[Sample, ...]) -> float:
-    return max((sample.value for sample in samples), default=0.0)
+def _greatest(grid: FloatArray) -> float:
+    """The greatest of a bin's samples, NaN where one of them is; 0 without samples."""
+    return float(grid.max()) if grid.size else 0.0
 
 
 def explain_pool(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -15,6 +17,7 @@ from roicli.cli.fast_typer import StartsFast
 from roicli.cli.limits import explain_limit, find_small_limit, spare_threads
 from roicli.cli.signals import INTERRUPTED, heeding_signals
 from roicli.core.exceptions import OutputError, RoicliError
+from roicli.core.foreign import foreign
 
 LIMIT_REACHED = 3
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -23,15 +26,22 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class Boundary(StartsFast, TyperGroup):
     """Runs a command and turns the package's own errors into exit codes."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments that stand before the command's name."""
+        with showing_arguments_safely():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> None:
         """Invoke the command inside the boundary."""
+        from roicli.cli.messages import messages_on_stderr
+
         open_closed_streams()
         spare_threads()
         if line := find_small_limit():
             print_line("error", line)
             raise typer.Exit(LIMIT_REACHED)
         try:
-            with heeding_signals():
+            with heeding_signals(), messages_on_stderr(), showing_arguments_safely():
                 super().invoke(ctx)
             sys.stdout.flush()
         except RoicliError as error:
@@ -53,6 +63,17 @@ class Boundary(StartsFast, TyperGroup):
                 raise
             print_line("error", line)
             raise typer.Exit(LIMIT_REACHED) from None
+
+
+@contextmanager
+def showing_arguments_safely() -> Iterator[None]:
+    """What Typer says of an argument repeats it, and a shell's ``*`` made it of a file's name."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = foreign(message)  # type: ignore[attr-defined]
+        raise
 
 
 def _drop_stdout() -> None:

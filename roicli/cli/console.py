@@ -6,6 +6,8 @@ import io
 import os
 import sys
 
+from roicli.core.foreign import foreign
+
 
 def open_closed_streams() -> None:
     """A shell's ``>&-`` leaves None, and gives the stream's number to the next file opened.
@@ -22,7 +24,7 @@ def open_closed_streams() -> None:
 
 def print_line(kind: str, message: str) -> None:
     """One line on stderr, whatever the message holds."""
-    line = " ".join(message.split())
+    line = foreign(message)
     try:
         sys.stderr.write(f"roicli: {kind}: {line}\n")
     except UnicodeEncodeError:

@@ -21,7 +21,6 @@ from roicli.core.options import (
     GraphOption,
     MapSizeOption,
     ModeOption,
-    NoteOption,
     Path,
     PixelModelOption,
     PresetOption,
@@ -122,7 +121,6 @@ class ExportOptions(
     RoundingOptions,
     PresetOption,
     GraphOption,
-    NoteOption,
     total=False,
 ):
     """The keywords of ``export``."""
@@ -166,7 +164,7 @@ class ExplainOptions(
     ]
 
 
-class DrawOptions(RoiOption, ForceOption, LookOptions, NoteOption, total=False):
+class DrawOptions(RoiOption, ForceOption, LookOptions, total=False):
     """The keywords of ``draw``.
 
     ``channel`` None shows the mean over channels; ``bin_index`` (row, column) adds a close-up of
@@ -197,7 +195,11 @@ class DrawOptions(RoiOption, ForceOption, LookOptions, NoteOption, total=False):
     compare: Annotated[
         str | Sequence[str] | None,
         Opt(
-            "--compare", LOOKING, "A panel each, side by side.", metavar="pool,align", read=as_names
+            "--compare",
+            LOOKING,
+            "A panel each, side by side.",
+            metavar="pool,align",
+            read=as_names,
         ),
     ]
     image: Annotated[
@@ -232,7 +234,6 @@ class SweepOptions(
     ProviderOption,
     ResourceOptions,
     DeviceOptions,
-    NoteOption,
     total=False,
 ):
     """The keywords of ``sweep``; ``sample`` None measures all RoIs."""
@@ -247,7 +248,7 @@ class SweepOptions(
     ]
 
 
-class DiagnoseOptions(ScaleOption, ReadingOptions, ExternalOption, NoteOption, total=False):
+class DiagnoseOptions(ScaleOption, ReadingOptions, ExternalOption, total=False):
     """The keywords of ``diagnose``; ``sample`` None looks at all RoIs."""
 
     sample: Annotated[
@@ -304,7 +305,6 @@ class CheckOptions(
     ReadingOptions,
     ExternalOption,
     DaskOption,
-    NoteOption,
     total=False,
 ):
     """The keywords of ``check``: how to read, which operator will run, which rules, what is fine.

@@ -6,7 +6,7 @@ of the call's and of what only a command has. ``PANELS`` is the order of the hel
 
 # Annotations are read at run time, so they are no text here.
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Protocol, TypedDict
 
 from roicli.core.declaration import Opt, PythonOnly
@@ -35,7 +35,6 @@ PANELS = (
 )  # fmt: skip
 
 Path = str | os.PathLike[str]
-Note = Callable[[str], None]
 
 
 class ArrayLike(Protocol):
@@ -357,22 +356,13 @@ class VerifyOptions(TypedDict, total=False):
 
 
 class WatchOptions(TypedDict, total=False):
-    """Who is told of a run.
+    """Who watches a run.
 
-    ``note`` of what a person should know, ``detail`` of what only somebody who asks wants to know;
-    ``progress`` of (RoIs done, RoIs in all, bytes); ``stage_times`` is filled.
+    ``progress`` is told (RoIs done, RoIs in all, bytes); ``stage_times`` is filled.
     """
 
-    note: Annotated[Note, PythonOnly()]
-    detail: Annotated[Note, PythonOnly()]
     progress: Annotated[Progress, PythonOnly(no_progress)]
-    stage_times: Annotated[StageTimes, PythonOnly()]
-
-
-class NoteOption(TypedDict, total=False):
-    """Who is told what a person should know."""
-
-    note: Annotated[Note, PythonOnly()]
+    stage_times: Annotated[StageTimes | None, PythonOnly()]
 
 
 # What is written

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.strict_json import encode
 from roicli.core.types import Array
 from roicli.core.version import __version__
 from roicli.core.vocabulary import TableFormat
@@ -88,7 +89,7 @@ def _write_json(table: ErrorTable, parameters: Mapping[str, Any], stream: TextIO
     """One strict object, its ``rois`` written one a line."""
     stream.write("{\n")
     stream.write(f'"schema_version": {SCHEMA_VERSION},\n"version": {_dump(__version__)},\n')
-    stream.write(f'"parameters": {_dump(dict(parameters))},\n')
+    stream.write(f'"parameters": {encode(parameters)},\n')
     for key, value in summary_object(summarize(table)).items():
         stream.write(f'"{key}": {_dump(value)},\n')
     stream.write('"rois": [')

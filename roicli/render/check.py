@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any, TextIO
 
@@ -10,6 +9,7 @@ from roicli.analysis.check.records import CheckReport, Finding
 from roicli.core.version import __version__
 from roicli.core.vocabulary import Severity
 from roicli.render.folding import print_folding
+from roicli.render.json import write_document
 
 SCHEMA_VERSION = 1
 STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -35,7 +35,7 @@ def findings_object(report: CheckReport) -> dict[str, Any]:
 
 def write_findings_json(report: CheckReport, stream: TextIO) -> None:
     """One strict JSON object."""
-    stream.write(json.dumps(findings_object(report), indent=2, allow_nan=False) + "\n")
+    write_document(findings_object(report), stream)
 
 
 def write_annotations(report: CheckReport, stream: TextIO) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, TextIO
+from typing import TextIO
 
 from roicli.analysis.explanation import (
     AlignedBin,
@@ -18,6 +17,7 @@ from roicli.analysis.explanation import (
     Span,
 )
 from roicli.core.version import __version__
+from roicli.render.json import write_document
 from roicli.render.sections import Grid, Section, print_sections, write_markdown_sections
 
 SCHEMA_VERSION = 1
@@ -274,13 +274,4 @@ def write_json(explanation: Explanation, stream: TextIO) -> None:
             }
     record["align"]["value"] = explanation.align.value
     document = {"schema_version": SCHEMA_VERSION, "version": __version__, "explanation": record}
-    json.dump(_strict(document), stream, indent=2, allow_nan=False)
-    stream.write("\n")
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _strict(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    write_document(document, stream)

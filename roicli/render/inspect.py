@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from roicli.analysis.inspect_file import ArrayReport, Choice, DatasetReport, Val
 from roicli.analysis.inspect_model import ModelReport, NodeReport, ProviderSupport
 from roicli.core.version import __version__
 from roicli.render.folding import Cell, print_folding
+from roicli.render.json import write_document
 
 SCHEMA_VERSION = 1
 STYLES = {"trap": "bold red", "note": "dim"}
@@ -51,14 +51,13 @@ def _dataset_object(dataset: DatasetReport) -> dict[str, Any]:
 
 def write_inspection_json(report: ArrayReport | ModelReport, stream: TextIO) -> None:
     """One strict JSON object."""
-    text = json.dumps(_strict(inspection_object(report)), indent=2, allow_nan=False)
-    stream.write(text + "\n")
+    write_document(_strict(inspection_object(report)), stream)
 
 
 def _strict(value: Any) -> Any:
     """JSON has no NaN and no infinity; an attribute may. They become texts."""
     if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
+        return {key: _strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_strict(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
@@ -122,6 +121,8 @@ def _choice(choice: Choice) -> str:
 
 def _short(value: Any) -> str:
     """An attribute in a line; a stride says more than a scale of many digits."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_short, value))}]"
     return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 

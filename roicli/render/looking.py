@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +16,6 @@ from roicli.analysis.picture import Box, Picture, build_picture
 from roicli.core.call_options import DrawOptions, ExplainOptions, ReportOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
-from roicli.core.options import Note
 from roicli.core.progress import Progress
 from roicli.core.types import Array, Size, check_word
 from roicli.core.vocabulary import Operator
@@ -25,6 +25,8 @@ from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.run import open_run
 from roicli.storage.output import check_output, replace_atomically
 from roicli.storage.permission import external_files
+
+logger = logging.getLogger("roicli")
 
 FIGURE_ENDINGS = (".svg", ".png", ".pdf")
 PAGE_ENDINGS = (".html", ".htm")
@@ -48,13 +50,12 @@ class DrawRequest:
     roi: int
     channel: int | None
     bin_index: Size | None
-    compare: tuple[str, ...]
+    compare: tuple[str, ...] | None
     image: str | None
     force: bool
-    note: Note
 
     def __post_init__(self) -> None:
-        for name in self.compare:
+        for name in self.compare or ():
             check_word("compare", name, Operator)
 
 
@@ -202,13 +203,13 @@ def _save(
     photo = read_image(named[0]) if named else None
     extent = (0.0, 0.0, 0.0, 0.0)
     if photo is not None:
-        extent = place_image(photo.shape[:2], picture, named[0], request.note)
+        extent = place_image(photo.shape[:2], picture, named[0])
     file_format = os.path.splitext(output)[1].lower().removeprefix(".")
     with replace_atomically(output, request.force) as temporary:
-        save_figure(picture, temporary, file_format, request.compare, photo, extent)
+        save_figure(picture, temporary, file_format, request.compare or (), photo, extent)
 
 
-def place_image(size: Size, picture: Picture, name: str, note: Note) -> Box:
+def place_image(size: Size, picture: Picture, name: str) -> Box:
     """Where an image (height, width) lies, x1, y1, x2, y2 in cells of the picture.
 
     An image that ends within a cell of the map is placed pixel by pixel; another is stretched
@@ -219,7 +220,7 @@ def place_image(size: Size, picture: Picture, name: str, note: Note) -> Box:
     if abs(size[0] - height * stride) < stride and abs(size[1] - width * stride) < stride:
         return 0.0, 0.0, size[1] / stride, size[0] / stride
     if abs(size[1] / size[0] * height / width - 1) > 1 / min(height, width):
-        note(
+        logger.info(
             f"{name}: {size[1]} x {size[0]} px is of another aspect than the map, "
             f"{width * stride:g} x {height * stride:g} px: the image is stretched over it"
         )

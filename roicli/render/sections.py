@@ -116,6 +116,6 @@ def write_markdown_sections(
 
 def _escape(text: str) -> str:
     """Text that Markdown would read as markup, from file names above all."""
-    for mark in "\\`*_[]<>|":
+    for mark in "\\`*_[]<>|&~#$@":
         text = text.replace(mark, f"\\{mark}")
     return text

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from roicli.core.exceptions import InputError
+from roicli.core.foreign import ForeignText, foreign, raw_text
 
 FileFormat = Literal["npy", "hdf5", "zarr", "csv", "tsv"]
 
@@ -63,7 +64,7 @@ class Address:
 
     def __str__(self) -> str:
         shown = "stdin" if self.is_stdin else self.path
-        return shown if self.dataset is None else f"{shown}{SEPARATOR}{self.dataset}"
+        return foreign(shown if self.dataset is None else f"{shown}{SEPARATOR}{self.dataset}")
 
     @property
     def is_stdin(self) -> bool:
@@ -99,7 +100,7 @@ class Address:
 
 def parse_address(text: str | os.PathLike[str]) -> Address:
     """``FILE[::DATASET]`` to an Address."""
-    path, separator, dataset = as_local_path(os.fspath(text)).partition(SEPARATOR)
+    path, separator, dataset = as_local_path(raw_text(os.fspath(text))).partition(SEPARATOR)
     if not path:
         raise InputError(
             f"address {os.fspath(text)!r} names no file", "write FILE or FILE::DATASET"
@@ -107,6 +108,12 @@ def parse_address(text: str | os.PathLike[str]) -> Address:
     if separator and not dataset.strip("/"):
         return Address(path)
     return Address(path, dataset or None)
+
+
+def split_name(name: str) -> tuple[ForeignText, ForeignText]:
+    """The file and the dataset, if any, of what ``str(address)`` gave."""
+    path, _, dataset = raw_text(name).partition(SEPARATOR)
+    return foreign(path), foreign(dataset)
 
 
 def check_regular_file(path: str) -> None:

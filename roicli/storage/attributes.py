@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from roicli.core.foreign import foreign, raw_text
+
 # A longer attribute is shown by its beginning.
 ATTRIBUTE_ITEMS = 16
 ATTRIBUTE_CHARACTERS = 500
@@ -13,20 +15,20 @@ ATTRIBUTE_CHARACTERS = 500
 
 def plain_attributes(attributes: Any) -> dict[str, Any]:
     """Attributes as numbers, texts and lists of them; long ones by their beginning."""
-    found = {}
+    found: dict[str, Any] = {}
     for name in attributes:
         try:
-            found[name] = _plain_value(attributes[name])
+            found[foreign(name)] = _plain_value(attributes[name])
         except (OSError, TypeError, ValueError) as error:
-            found[name] = f"cannot be read: {error}"
+            found[foreign(name)] = foreign(f"cannot be read: {error}")
     return found
 
 
 def _plain_value(value: Any) -> Any:
     if isinstance(value, bytes | str):
-        text = value if isinstance(value, str) else value.decode(errors="replace")
-        cut = len(text) > ATTRIBUTE_CHARACTERS
-        return f"{text[:ATTRIBUTE_CHARACTERS]}..." if cut else text
+        cut = len(value) > ATTRIBUTE_CHARACTERS
+        text = raw_text(foreign(value[:ATTRIBUTE_CHARACTERS]))
+        return foreign(f"{text}..." if cut else text)
     array = np.asarray(value)
     items = [_plain_item(item) for item in array.reshape(-1)[:ATTRIBUTE_ITEMS].tolist()]
     if array.size > ATTRIBUTE_ITEMS:
@@ -35,8 +37,6 @@ def _plain_value(value: Any) -> Any:
 
 
 def _plain_item(item: Any) -> Any:
-    if isinstance(item, bytes):
-        return item.decode(errors="replace")
-    if isinstance(item, float) and not np.isfinite(item):
-        return str(item)
-    return item if isinstance(item, bool | int | float | str) else str(item)
+    if isinstance(item, bool | int) or (isinstance(item, float) and np.isfinite(item)):
+        return item
+    return foreign(item if isinstance(item, bytes | str) else str(item))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from roicli.core.exceptions import InputError
+from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.storage.address import Address
 from roicli.storage.contents import FileContents, StoredDataset, is_numeric
@@ -47,11 +48,11 @@ def _describe_npy(path: str) -> FileContents:
     opaque = mapped.dtype == OPAQUE_BFLOAT16
     layout = "C order" if mapped.flags.c_contiguous else "Fortran order"
     dataset = StoredDataset(
-        path, mapped.shape, BFLOAT16_NAME if opaque else str(mapped.dtype),
+        foreign(path), mapped.shape, BFLOAT16_NAME if opaque else str(mapped.dtype),
         opaque or is_numeric(mapped.dtype), layout, stored_bytes=mapped.nbytes,
         source=_MappedAnew(path, mapped),
     )  # fmt: skip
-    return FileContents(path, "npy", {}, (dataset,))
+    return FileContents(foreign(path), "npy", {}, (dataset,))
 
 
 def _describe_text(path: str, file_format: str) -> FileContents:
@@ -59,8 +60,10 @@ def _describe_text(path: str, file_format: str) -> FileContents:
 
     stored = open_text(path, "," if file_format == "csv" else "\t", DEFAULT_COORDINATES)
     values = stored.read_all()
-    dataset = StoredDataset(path, values.shape, str(values.dtype), True, "text", source=values)
-    return FileContents(path, file_format, {}, (dataset,))
+    dataset = StoredDataset(
+        foreign(path), values.shape, str(values.dtype), True, "text", source=values
+    )
+    return FileContents(foreign(path), file_format, {}, (dataset,))
 
 
 class _MappedAnew:

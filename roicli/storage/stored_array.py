@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 
 from roicli.core.exceptions import InputError
+from roicli.core.foreign import foreign
 from roicli.core.system import read_at
 from roicli.core.types import Array
 
@@ -73,7 +74,7 @@ class MemoryArray:
 
     def __init__(self, values: Array, name: str, precision: Precision | None = None) -> None:
         check_numeric(values.dtype, name)
-        self.name = name
+        self.name: str = foreign(name)
         self.shape = values.shape
         self.dtype = values.dtype.newbyteorder("=")
         self.precision = precision or precision_of(values.dtype)
@@ -101,7 +102,7 @@ class NpyArray:
     """A C-ordered .npy file, read at offsets into the caller's buffer: nothing is mapped."""
 
     def __init__(self, path: str, mapped: np.memmap[Any, Any], precision: Precision) -> None:
-        self.name = path
+        self.name: str = foreign(path)
         self.shape = mapped.shape
         self.dtype = mapped.dtype.newbyteorder("=")
         self.precision = precision

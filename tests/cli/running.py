@@ -58,7 +58,32 @@ def succeed(*args: str, stdin: bytes = b"", **environment: Any) -> Outcome:
     return outcome
 
 
-def start(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
+ROICLI = ("-m", "roicli")
+# A block and a segment a RoI, each after a tenth of a second of sleep: whatever the machine, there
+# is time to stop it in the middle, and little to compute.
+SLOW_ROICLI = """
+import time
+from roicli.__main__ import main
+from roicli.pipeline import stream
+from roicli.runtime.engine import Engine
+from roicli.storage import resumable
+
+class SlowRunner:
+    def __init__(self, runner):
+        self.runner, self.load = runner, runner.load
+
+    def run(self, corners, out):
+        time.sleep(0.1)
+        self.runner.run(corners, out)
+
+build_runner = Engine.build_runner
+Engine.build_runner = lambda *given: SlowRunner(build_runner(*given))
+stream.WORK_A_BLOCK, resumable.SECONDS_A_SEGMENT = 1, 0
+main()
+"""
+
+
+def start(*args: str, program: Any = ROICLI, **options: Any) -> "subprocess.Popen[bytes]":
     """A roicli process of its own, with pipes on stdout and stderr."""
     # A shell starts its background jobs with SIGINT ignored, and children inherit that.
     settings = {
@@ -67,7 +92,12 @@ def start(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
         "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     }
-    return subprocess.Popen([sys.executable, "-m", "roicli", *args], **settings)
+    return subprocess.Popen([sys.executable, *program, *args], **settings)
+
+
+def start_slowly(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
+    """A roicli process that is long at its RoIs."""
+    return start(*args, program=("-c", SLOW_ROICLI), **options)
 
 
 def run_process(*args: str, stdin: bytes = b"", **environment: Any) -> Outcome:

@@ -19,7 +19,7 @@ from roicli.pipeline.features import open_pyramid
 from roicli.runtime import runners as runtime
 from roicli.storage.result_file import MemoryWriter
 from tests.cli.running import FPN, TEXT_ROIS
-from tests.options import FLOAT_TYPES, every_option, every_pool, table_of_options
+from tests.options import FLOAT_TYPES, every_option, every_pool, some, table_of_options
 from tests.strategies import awkward_corners, examples, normal_map
 
 SCALE = 1 / 16
@@ -114,7 +114,7 @@ ALIGN, POOL = AlignSpec((2, 3), SCALE), PoolSpec((2, 3), SCALE, "hull")
 
 def run_pipeline(spec, rois, images, provider="cpu", threads=2, block_bytes=32 << 20, most=1 << 29):
     """Features and value columns, as bytes that belong to a RoI."""
-    pyramid = open_pyramid(images, (), (SCALE,), lambda line: None)
+    pyramid = open_pyramid(images, (), (SCALE,))
     engine = pipeline.Engine(provider, threads, block_bytes)
     columns = {column.name: np.full(len(rois), np.nan) for column in VALUE_COLUMNS}
     align = spec if isinstance(spec, AlignSpec) else replace(ALIGN, output_size=spec.output_size)
@@ -182,14 +182,9 @@ CALLS = {
     "pool": (roicli.pool, {}),
     "floor": (roicli.pool, {"quantization": "floor"}),
 }
-# Each call, and each provider with RoI Align and RoI Pool.
-QUICK = {("align", "cpu"), ("maximum of thirds", "cpu"), ("floor", "cpu"), ("adaptive", "native"),
-         ("pool", "native")}  # fmt: skip
-each_call = pytest.mark.parametrize(
-    ("name", "provider"),
-    [pytest.param(*call, marks=() if call in QUICK else pytest.mark.full)
-     for call in product(CALLS, PROVIDERS)],
-    indirect=["provider"],
+each_call = some(
+    "name, provider", product(CALLS, PROVIDERS), ("align", "cpu"), ("maximum of thirds", "cpu"),
+    ("floor", "cpu"), ("adaptive", "native"), ("pool", "native"), indirect=["provider"],
 )  # fmt: skip
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from roicli.analysis.check.map_statistics import MapStatistics, measure_map
 from roicli.analysis.check.records import Draft
 from roicli.core.exceptions import DamagedFileError, InputError
-from roicli.core.options import Note
 from roicli.core.parsing import parse_names
 from roicli.core.scales import parse_scale_option
 from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, RoIs, Size, check_word
@@ -131,7 +130,6 @@ def read_checked_inputs(
     rois: FeatureArgument,
     options: Mapping[str, Any],
     spec: AlignSpec,
-    note: Note,
     stack: contextlib.ExitStack,
     measure: Measure | None = None,
 ) -> tuple[CheckedInputs, tuple[Mapping[str, Any], ...], Mapping[str, Any]]:
@@ -149,7 +147,7 @@ def read_checked_inputs(
     problems = _find_feature_problems(maps)
     pyramid = None
     if not problems:
-        pyramid = build_pyramid(maps, parse_scale_option(options.get("spatial_scale")), note)
+        pyramid = build_pyramid(maps, parse_scale_option(options.get("spatial_scale")))
     table, described = _read_rois(rois, options, pyramid, problems)
     placing: tuple[Any, Any, Any] = (None, None, None)
     if pyramid is not None and table is not None:

@@ -13,7 +13,6 @@ from roicli.analysis.check.rules import Rule, choose_rules
 from roicli.core.call_options import CheckOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
-from roicli.core.options import Note
 from roicli.core.types import Array
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.settings import resolve_setting
@@ -29,7 +28,6 @@ class CheckRequest:
     rows: int
     allow_external: bool
     dask: str | None
-    note: Note
 
     def __post_init__(self) -> None:
         if self.rows < 0:
@@ -51,16 +49,15 @@ def check(
     request = settle(CheckRequest, options)
     rules = choose_rules(_upper(request.select), _upper(request.ignore))
     limits = Limits(**{f.name: getattr(request, f.name) for f in fields(Limits)})
-    shown, note = request.rows, request.note
     spec = resolve_setting(options, "align").align
     with external_files(request.allow_external), contextlib.ExitStack() as stack:
         measure = None
         if request.dask is not None:
             from roicli.analysis.check.on_cluster import plan_measuring
 
-            measure = plan_measuring(features, request.dask, note, stack)
+            measure = plan_measuring(features, request.dask, stack)
         inputs, maps, table = read_checked_inputs(
-            features, rois, vars(request), spec, note, stack, measure
+            features, rois, vars(request), spec, stack, measure
         )
         findings: list[Finding] = []
         skipped: dict[str, str] = {}
@@ -69,7 +66,7 @@ def check(
             if reason:
                 skipped[rule.id] = reason
             else:
-                findings += _run(rule, inputs, limits, shown)
+                findings += _run(rule, inputs, limits, request.rows)
     ran = tuple(rule.id for rule in rules if rule.id not in skipped)
     return CheckReport(maps, table, ran, skipped, tuple(findings))
 

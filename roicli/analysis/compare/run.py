@@ -1,8 +1,9 @@
 """Two stored results against each other, block by block: are they equal, and where are they not.
 
-Maxima, means and the measures of a row or channel are exact; the 99th percentile and the histogram
-come from log-spaced counts (``magnitude_counts``). What is held at once is one block of each array
-and 40 bytes a row.
+Integers are compared as integers. Maxima, means and the measures of a row or channel are exact to
+float64's rounding, whatever the size of the numbers (``norms``); the 99th percentile and the
+histogram come from log-spaced counts (``magnitude_counts``). What is held at once is one block of
+each array and 100 bytes a row.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import numpy as np
 
 from roicli.analysis.compare.difference import Block, GroupDifference, Tolerance, Totals
 from roicli.analysis.compare.magnitudes import HistogramBin
-from roicli.analysis.compare.ulp import shared_float_name
+from roicli.analysis.compare.ulp import shared_float_type
 from roicli.core.call_options import CompareOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.core.vocabulary import ComparedStatistic
 from roicli.storage.address import STDIN, parse_address
@@ -61,7 +63,8 @@ class Comparison:
     ``outside`` counts elements past the elementwise limit, ``not_finite`` those where a NaN or an
     infinity meets something else: then nothing is equal. ``measured`` and ``limit`` are what
     ``statistic`` came to and may come to; for elementwise the largest |a - b| - limit, and 0.
-    ``provenance`` is None unless both files have attributes.
+    What is past the largest float64 is given as that. ``ulp`` is None where one dtype is whole,
+    ``provenance`` unless both files have attributes.
     """
 
     equal: bool
@@ -94,12 +97,12 @@ def read_blocks(a: StoredArray, b: StoredArray, block_bytes: int = BLOCK_BYTES) 
     shape = (a.shape[1], math.prod(a.shape[2:])) if len(a.shape) > 1 else (1, 1)
     for first in range(0, a.shape[0] if row else 0, step):
         count = min(step, a.shape[0] - first)
-        stored = [np.empty((count, *s.shape[1:]), s.dtype) for s in (a, b)]
-        wide = []
-        for source, values in zip((a, b), stored, strict=True):
+        parts = []
+        for source in (a, b):
+            values = np.empty((count, *source.shape[1:]), source.dtype)
             source.read_rows_into(first, values)
-            wide.append(values.astype(np.float64).reshape(count, *shape))
-        yield Block(first, wide[0], wide[1], stored[0], stored[1])
+            parts.append(values.reshape(count, *shape))
+        yield Block(first, *parts)
 
 
 def compare_stored(
@@ -118,8 +121,8 @@ def compare_stored(
         raise InputError(
             f"{a.name} has shape {a.shape} and {b.name} {b.shape}, expected two equal shapes"
         )
-    totals = Totals(a.shape, tolerance, shared_float_name(a.precision, b.precision))
-    with np.errstate(over="ignore", invalid="ignore"):  # invalid: widening a signalling NaN
+    totals = Totals(a.shape, tolerance, shared_float_type(a.precision, b.precision))
+    with np.errstate(invalid="ignore"):  # widening a signalling NaN
         for block in read_blocks(a, b, block_bytes):
             totals.add(block)
     return _finish(a, b, tolerance, totals, worst)
@@ -130,9 +133,9 @@ def _finish(
 ) -> Comparison:
     measured, limit = totals.measured_and_limit()
     ulp = None
-    if totals.ulp_name is not None:
-        mean = totals.ulp_sum / max(totals.finite, 1)
-        ulp = UlpDifference(totals.ulp_name, totals.ulp_max, mean)
+    if totals.ulp_type is not None:
+        ulp = UlpDifference(totals.ulp_type.name, totals.ulp_max, totals.ulp_mean)
+    mean, relative_l2, cosine = totals.rows.overall()
     within = totals.outside == 0 if tolerance.statistic == "elementwise" else measured <= limit
     return Comparison(
         within and totals.not_finite == 0,
@@ -147,9 +150,10 @@ def _finish(
         totals.outside + totals.not_finite,
         totals.not_finite,
         totals.max_difference(),
-        totals.mean_difference(),
+        mean,
         totals.differences.quantile(0.99),
-        *totals.rows.overall(),
+        relative_l2,
+        cosine,
         ulp,
         totals.differences.decades(),
         totals.rows.worst(worst),
@@ -164,7 +168,9 @@ def compare_provenance(
     """The attributes in which two files differ, or None unless both have some."""
     if not a or not b:
         return None
-    plain_a, plain_b = ({key: _plain(value) for key, value in side.items()} for side in (a, b))
+    plain_a, plain_b = (
+        {foreign(key): _plain(value) for key, value in side.items()} for side in (a, b)
+    )
     names = [*plain_a, *(name for name in plain_b if name not in plain_a)]
     return tuple(
         ProvenanceDifference(name, plain_a.get(name), plain_b.get(name))
@@ -175,17 +181,17 @@ def compare_provenance(
 
 def _plain(value: Any) -> Any:
     """An HDF5 attribute as JSON can hold it."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+    if isinstance(value, bytes | str):
+        return foreign(value)
     if isinstance(value, np.ndarray | np.generic):
         found = value.tolist()
         # Numbers that Python has no type for, like long doubles, stay what they are.
-        return str(found) if isinstance(found, np.generic) else _plain(found)
+        return foreign(str(found)) if isinstance(found, np.generic) else _plain(found)
     if isinstance(value, list):
         return [_plain(part) for part in value]
-    if isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    return str(value)
+    return foreign(str(value))
 
 
 def open_stored_result(argument: ResultArgument, name: str) -> StoredArray:

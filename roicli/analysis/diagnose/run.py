@@ -22,7 +22,6 @@ from roicli.analysis.roi_sample import spread
 from roicli.core.call_options import DiagnoseOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.options import Note
 from roicli.core.types import Array, FloatArray
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import Inputs, open_inputs
@@ -184,7 +183,6 @@ class DiagnoseRequest:
     sample: int | None
     tolerance: float | None
     allow_external: bool
-    note: Note
 
     def __post_init__(self) -> None:
         if self.sample is not None and self.sample < 1:
@@ -207,7 +205,7 @@ def diagnose(
     """
     check_known("diagnose", options, DiagnoseOptions)
     request = settle(DiagnoseRequest, options)
-    inputs = open_inputs(features, rois, options, request.note)
+    inputs = open_inputs(features, rois, options)
     try:
         with external_files(request.allow_external):
             stored = open_stored_result(result, "result")

@@ -23,8 +23,8 @@ def check(features: Features, rois: Rois, **options: Unpack[CheckCommand]) -> No
 
     quiet, finding_format = options["quiet"], options["finding_format"]
     # Notes wait: what cannot be read gets its one line and no other.
-    with ProgressBar(quiet) as progress:
-        given = keywords(CheckOptions, options, note=progress.note)
+    with ProgressBar(quiet):
+        given = keywords(CheckOptions, options)
         report = find_problems(features, rois, **given)
     if finding_format == "json":
         findings.write_findings_json(report, sys.stdout)

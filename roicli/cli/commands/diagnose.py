@@ -24,8 +24,8 @@ def diagnose(
     from roicli.analysis.diagnose.run import diagnose as find_convention
     from roicli.render.diagnose import print_diagnosis, write_diagnosis_json
 
-    with ProgressBar(options["quiet"]) as progress:
-        given = keywords(DiagnoseOptions, options, note=progress.note)
+    with ProgressBar(options["quiet"]):
+        given = keywords(DiagnoseOptions, options)
         found = find_convention(features, rois, result, **given)
     show = write_diagnosis_json if options["list_format"] == "json" else print_diagnosis
     show(found, sys.stdout)

@@ -22,8 +22,8 @@ def draw(features: Features, rois: Rois, **options: Unpack[DrawCommand]) -> None
     from roicli.render.terminal_picture import print_picture
 
     quiet, output = options["quiet"], options["output"]
-    with ProgressBar(quiet) as progress:  # holds the notes back until nothing is refused
-        given = keywords(DrawOptions, options, note=progress.note)
+    with ProgressBar(quiet):  # holds the notes back until nothing is refused
+        given = keywords(DrawOptions, options)
         picture = looking.draw(features, rois, output, **given)
     if output is None:
         print_picture(picture, as_names(options["compare"] or (), "compare"), sys.stdout)

@@ -26,6 +26,6 @@ def errors(inputs: FeaturesAndRois, **options: Unpack[ErrorsCommand]) -> None:
     table = table_options(options)
     thresholds = table.thresholds(with_values=features is not None)
     with ProgressBar(options["quiet"]) as progress:
-        given = keywords(ErrorsOptions, options, note=progress.note, progress=progress)
+        given = keywords(ErrorsOptions, options, progress=progress)
         result = api.errors(features, rois, **given)
     finish(result, table, thresholds, to_stderr=False)

@@ -22,8 +22,8 @@ def explain(features: Features, rois: Rois, **options: Unpack[ExplainCommand]) -
     from roicli.render import explain as text
     from roicli.render import looking
 
-    with ProgressBar(options["quiet"]) as progress:  # holds notes back until nothing is refused
-        given = keywords(ExplainOptions, options, note=progress.note)
+    with ProgressBar(options["quiet"]):  # holds notes back until nothing is refused
+        given = keywords(ExplainOptions, options)
         found = looking.explain(features, rois, **given)
     write = {"table": text.print_explanation, "json": text.write_json, "md": text.print_markdown}
     write[options["explain_format"]](found, sys.stdout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from roicli.cli.console import print_line
-from roicli.cli.reporting import make_note
+from roicli.cli.reporting import ProgressBar
 from roicli.core.call_options import ExportOptions
 from roicli.core.command_options import ExportCommand, GraphFile, OperatorName
 from roicli.core.declaration import keywords
@@ -19,7 +19,7 @@ def export(operator: OperatorName, output: GraphFile, **options: Unpack[ExportCo
     from roicli import api
 
     quiet = options["quiet"]
-    given = keywords(ExportOptions, options, note=make_note(quiet))
-    parameters = api.export(operator, output, **given)
+    with ProgressBar(quiet):
+        parameters = api.export(operator, output, **keywords(ExportOptions, options))
     if not quiet:
         print_line("note", f"wrote {output}, opset {parameters['opset']}, checked by onnx.checker")

@@ -18,6 +18,7 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from roicli.error_table.formatting import wrap_name
 
@@ -27,7 +28,7 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
     for name in names:
         grid.add_column("\n".join(wrap_name(name, HEADER_WIDTH)), no_wrap=True)
     for row in rows:
-        grid.add_row(*(_word(row[name]) for name in names))
+        grid.add_row(*(Text(_word(row[name])) for name in names))
     console.print(grid)
     for row in rows:
         for name in PROSE:
@@ -47,11 +48,9 @@ def _word(value: Any) -> str:
 
 def print_json(key: str, rows: Sequence[dict[str, Any]]) -> None:
     """One object with the rows under ``key``."""
-    import json
+    from roicli.render.json import write_object
 
-    from roicli.core.version import __version__
-
-    print(json.dumps({"schema_version": 1, "version": __version__, key: rows}, indent=2))
+    write_object({key: rows}, sys.stdout)
 
 
 def providers(**options: Unpack[ListOptions]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Unpack
 
 from roicli.cli.console import print_line
 from roicli.cli.garbage import importing
@@ -39,14 +39,13 @@ def _run(operator: Operator, features: str, rois: str, options: PoolCommand) -> 
     output, verbose = options["output"], options["verbose"]
     if output is None and options["shard"] is None:
         output = api.default_output(features, operator)
-    with ProgressBar(options["quiet"]) as progress:
-        told: dict[str, Any] = {"note": progress.note, "progress": progress}
-        if verbose:
-            told["detail"] = progress.note
+    with ProgressBar(options["quiet"], verbose) as progress:
         if operator == "align":
-            result = api.align(features, rois, output, **keywords(AlignOptions, options, **told))
+            align_given = keywords(AlignOptions, options, progress=progress)
+            result = api.align(features, rois, output, **align_given)
         else:
-            result = api.pool(features, rois, output, **keywords(PoolOptions, options, **told))
+            pool_given = keywords(PoolOptions, options, progress=progress)
+            result = api.pool(features, rois, output, **pool_given)
     if verbose:
         for key, value in result.parameters.items():
             print_line("run", f"{key}: {value}")

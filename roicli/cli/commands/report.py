@@ -20,7 +20,7 @@ def report(features: Features, rois: Rois, **options: Unpack[ReportCommand]) -> 
 
     quiet, output = options["quiet"], options["output"]
     with ProgressBar(quiet) as progress:
-        given = keywords(ReportOptions, options, note=progress.note, progress=progress)
+        given = keywords(ReportOptions, options, progress=progress)
         result = looking.write_report(features, rois, output, **given)
     if not quiet:
         print_line("note", f"wrote {output}, {len(result.errors)} RoIs")

@@ -19,8 +19,8 @@ def sweep(features: Features, rois: Rois, **options: Unpack[SweepCommand]) -> No
     from roicli.analysis.sweep import sweep as sweep_ratios
     from roicli.render.sweep import print_sweep, write_sweep_json
 
-    with ProgressBar(options["quiet"]) as progress:
-        given = keywords(SweepOptions, options, note=progress.note)
+    with ProgressBar(options["quiet"]):
+        given = keywords(SweepOptions, options)
         found = sweep_ratios(features, rois, **given)
     show = write_sweep_json if options["list_format"] == "json" else print_sweep
     show(found, sys.stdout)

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from roicli.core.exceptions import InputError, first_line
+from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.storage.address import Address
 from roicli.storage.choosing import Candidate, choose_only
@@ -20,7 +21,7 @@ from roicli.storage.formats.hdf5.containment import (
     is_decoded,
 )
 from roicli.storage.formats.hdf5.filters import check_filters
-from roicli.storage.formats.hdf5.links import find_object, name_as_text
+from roicli.storage.formats.hdf5.links import find_object, name_of
 from roicli.storage.formats.hdf5.outside import check_sources
 from roicli.storage.formats.hdf5.virtual_sources import check_parts_open
 from roicli.storage.limits import check_memory
@@ -43,7 +44,7 @@ class Hdf5Array:
     """
 
     def __init__(self, dataset: h5py.Dataset, address: Address) -> None:
-        self.name = name_as_text(f"{Address(address.path)}::{dataset.name}")
+        self.name = str(Address(address.path, name_of(dataset)))
         check_numeric(dataset.dtype, self.name)
         check_readable(dataset, address.path, self.name)
         self.shape: Shape = dataset.shape
@@ -158,7 +159,7 @@ def choose_dataset(
         with naming_damage(str(Address(address.path))):
             node = file if address.dataset is None else look_up(file, address)
             if preferred is not None and isinstance(node, h5py.Group) and preferred in node:
-                inner = look_up(file, Address(address.path, f"{node.name}/{preferred}"))
+                inner = look_up(file, Address(address.path, f"{name_of(node)}/{preferred}"))
                 node = inner if isinstance(inner, h5py.Dataset) else node
             if isinstance(node, h5py.Group):
                 node = _only_fitting(node, address, fits, wanted)
@@ -180,7 +181,7 @@ def look_up(file: h5py.File, address: Address) -> h5py.Group | h5py.Dataset:
         node = find_object(file, name, str(Address(address.path)))
     except DAMAGE as error:
         pass_over(error)
-        found = ", ".join(path for path, _ in list_datasets(file)) or "none"
+        found = ", ".join(foreign(path) for path, _ in list_datasets(file)) or "none"
         raise InputError(
             f"{Address(address.path)}: has no dataset {name!r}; its datasets are: {found}"
         ) from None
@@ -195,7 +196,7 @@ def list_datasets(group: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
 
     def visit(_: str, node: Any) -> None:
         if isinstance(node, h5py.Dataset):
-            found.append((str(node.name), node))
+            found.append((name_of(node), node))
 
     group.visititems(visit)
     return found
@@ -209,7 +210,7 @@ def _only_fitting(
         # HDF5 opens the sources of a virtual dataset to say what shape it has.
         if node.is_virtual:
             check_sources(node, address.path)
-    candidates = [Candidate(name, node.shape, node.dtype) for name, node in datasets]
+    candidates = [Candidate(foreign(name), node.shape, node.dtype) for name, node in datasets]
     return datasets[choose_only(address, candidates, fits, wanted)][1]
 
 

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from roicli.core.exceptions import first_line
+from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.attributes import plain_attributes
@@ -34,6 +35,7 @@ from roicli.storage.formats.hdf5.containment import (
     try_first,
 )
 from roicli.storage.formats.hdf5.filters import list_filters
+from roicli.storage.formats.hdf5.links import name_of
 from roicli.storage.formats.hdf5.outside import leads_outside
 
 
@@ -66,9 +68,9 @@ def open_hdf5_contents(address: Address) -> Iterator[FileContents]:
 def _describe(node: h5py.Group | h5py.Dataset, path: str) -> FileContents:
     """The datasets below a group, or the one dataset."""
     if isinstance(node, h5py.Dataset):
-        return FileContents(path, "hdf5", {}, (_describe_dataset(node, path),))
+        return FileContents(foreign(path), "hdf5", {}, (_describe_dataset(node, path),))
     datasets = tuple(_describe_dataset(dataset, path) for _, dataset in list_datasets(node))
-    return FileContents(path, "hdf5", plain_attributes(_Readable(node.attrs)), datasets)
+    return FileContents(foreign(path), "hdf5", plain_attributes(_Readable(node.attrs)), datasets)
 
 
 def _describe_dataset(dataset: h5py.Dataset, path: str) -> StoredDataset:
@@ -77,7 +79,7 @@ def _describe_dataset(dataset: h5py.Dataset, path: str) -> StoredDataset:
     outside = leads_outside(dataset, path)
     shape = dataset.virtual_sources()[0].vspace.shape if outside else dataset.shape
     return StoredDataset(
-        f"{Address(path)}::{dataset.name}",
+        str(Address(path, name_of(dataset))),
         shape,
         stored_precision(dataset).name if numeric else str(dataset.dtype),
         numeric,
@@ -96,7 +98,7 @@ class Hdf5Source:
     def __init__(self, dataset: h5py.Dataset, path: str, shape: tuple[int, ...] | None) -> None:
         self.shape, self.dtype = shape, dataset.dtype.newbyteorder("=")
         self._dataset, self._path = dataset, path
-        self._name = f"{path}::{dataset.name}"
+        self._name = str(Address(path, name_of(dataset)))
 
     def __getitem__(self, place: tuple[slice, ...]) -> Array:
         check_readable(self._dataset, self._path, self._name)

@@ -7,6 +7,7 @@ from typing import Any
 import h5py
 
 from roicli.core.exceptions import InputError
+from roicli.core.foreign import foreign
 from roicli.storage.permission import ALLOW_HINT, external_is_allowed
 
 # HDF5's own limit of soft links on one way.
@@ -20,7 +21,7 @@ def find_object(file: h5py.File, path: str, name: str) -> Any:
     the file's, unless external files are allowed.
     """
     if external_is_allowed():
-        return file[path]
+        return file[encode_name(path)]
     node: Any = file["/"]
     way = _split(path)
     soft_links = 0
@@ -47,18 +48,23 @@ def find_object(file: h5py.File, path: str, name: str) -> Any:
 
 def _split(path: str | bytes) -> list[bytes]:
     """The names on a way. HDF5 knows "." and has no ".."."""
-    data = path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
+    data = encode_name(path) if isinstance(path, str) else path
     return [part for part in data.split(b"/") if part not in (b"", b".")]
 
 
 def _describe(target: Any) -> str:
     """An external link's file and path; a user-defined link has neither."""
     if isinstance(target, tuple) and len(target) == 2:
-        return "::".join(name_as_text(part) for part in target)
+        return "::".join(map(foreign, target))
     return "something that HDF5 does not know"
 
 
-def name_as_text(stored: bytes | str) -> str:
-    """A stored name as text that can be shown and written; what is no UTF-8 is escaped."""
-    data = stored.encode("utf-8", "surrogateescape") if isinstance(stored, str) else stored
-    return data.decode("utf-8", "backslashreplace")
+def encode_name(name: str) -> bytes:
+    """A name as HDF5 stores it."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def name_of(node: h5py.Group | h5py.Dataset) -> str:
+    """Where a node lies in its file; h5py gives bytes for what is no UTF-8."""
+    name = node.name
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)

@@ -13,7 +13,8 @@ import os
 import h5py
 
 from roicli.core.exceptions import InputError
-from roicli.storage.formats.hdf5.links import find_object, name_as_text
+from roicli.core.foreign import foreign
+from roicli.storage.formats.hdf5.links import find_object, name_of
 from roicli.storage.permission import ALLOW_HINT, external_is_allowed
 
 PARTS_ENDING = ".parts"
@@ -28,7 +29,7 @@ def check_sources(dataset: h5py.Dataset, path: str, seen: frozenset[str] = froze
     ``path`` is the file that was given (``-`` for stdin), ``seen`` are the datasets on the way to
     this one. HDF5 would read fill values for a source that is missing, so that is refused too.
     """
-    name = f"{path}::{dataset.name}"
+    name = f"{path}::{name_of(dataset)}"
     if not external_is_allowed():
         _refuse_external_storage(dataset, name)
     if not dataset.is_virtual:
@@ -60,7 +61,7 @@ def leads_outside(dataset: h5py.Dataset, path: str) -> bool:
 def _refuse_external_storage(dataset: h5py.Dataset, name: str) -> None:
     plist = dataset.id.get_create_plist()
     if plist.get_external_count():
-        outside = name_as_text(plist.get_external(0)[0])
+        outside = foreign(plist.get_external(0)[0])
         raise InputError(
             f"{name}: its values are stored in {outside}, outside the file", ALLOW_HINT
         )
@@ -92,7 +93,7 @@ def _check_own_part(file_name: str, dataset_name: str, name: str, path: str) -> 
             raise InputError(
                 f"{name}: its part {file_name} is a virtual dataset itself", ALLOW_HINT
             )
-        _refuse_external_storage(source, f"{part}::{source.name}")
+        _refuse_external_storage(source, f"{part}::{name_of(source)}")
 
 
 def _check_present(file_name: str, name: str, path: str) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from roicli.core.exceptions import InputError
+from roicli.core.foreign import foreign
 from roicli.core.types import Array
-from roicli.storage.address import SEPARATOR, Address
+from roicli.storage.address import Address
 from roicli.storage.choosing import Candidate, choose_only
 from roicli.storage.formats.npy import widen_bfloat16
 from roicli.storage.formats.zarr.bfloat16 import is_bfloat16
@@ -109,7 +110,7 @@ class ZarrArray:
 
 def address_of(array: Any, path: str) -> str:
     """The address of an array in the store at ``path``: the store alone where it is the array."""
-    return f"{path}{SEPARATOR}{array.name}" if array.path else path
+    return str(Address(path, array.name if array.path else None))
 
 
 def _check_chunks(array: Any, name: str) -> None:
@@ -136,7 +137,7 @@ def open_zarr(
         node = found if isinstance(found, zarr.Array) else node
     if isinstance(node, zarr.Group):
         arrays = list_arrays(node, address)
-        candidates = [Candidate(str(a.name), tuple(a.shape), _shown_dtype(a)) for a in arrays]
+        candidates = [Candidate(foreign(a.name), tuple(a.shape), _shown_dtype(a)) for a in arrays]
         node = arrays[choose_only(address, candidates, fits, wanted)]
     return ZarrArray(node, address.path)
 

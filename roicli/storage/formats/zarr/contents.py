@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.storage.address import Address, is_url
 from roicli.storage.attributes import plain_attributes
@@ -29,9 +30,11 @@ def describe_zarr(address: Address) -> FileContents:
     zarr = import_zarr(address.path)
     node = open_node(address)
     if isinstance(node, zarr.Array):
-        return FileContents(address.path, "zarr", {}, (_describe_array(node, address.path),))
+        return FileContents(
+            foreign(address.path), "zarr", {}, (_describe_array(node, address.path),)
+        )
     datasets = tuple(_describe_array(a, address.path) for a in list_arrays(node, address))
-    return FileContents(address.path, "zarr", plain_attributes(dict(node.attrs)), datasets)
+    return FileContents(foreign(address.path), "zarr", plain_attributes(dict(node.attrs)), datasets)
 
 
 def _describe_array(array: Any, path: str) -> StoredDataset:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from roicli.core.exceptions import InputError, ProviderError, first_line
+from roicli.core.foreign import foreign
 from roicli.storage.address import Address, is_url
 
 METADATA_NAMES = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
@@ -150,7 +151,7 @@ def open_node(address: Address) -> Any:
             raise InputError(f"{address}: is no Zarr store, it has none of {', '.join(ROOT_NAMES)}")
         root = zarr.open(store=store, mode="r")
         arrays = list_arrays(root, address) if isinstance(root, zarr.Group) else [root]
-        found = ", ".join(array.name for array in arrays) or "none"
+        found = ", ".join(foreign(array.name) for array in arrays) or "none"
         raise InputError(
             f"{address.path}: has no dataset {address.dataset!r}; its datasets are: {found}"
         )
