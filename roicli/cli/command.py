@@ -18,7 +18,7 @@ TYPED_AS = (bool, str, int, float)
 
 
 def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with a signature that Typer understands: ``**options`` spelled out.
+    """The command as Typer understands it: with ``**options`` spelled out in its signature.
 
     Its arguments are annotated with ``Arg``, its options are an unpacked TypedDict of ``Opt``.
     """
@@ -33,8 +33,13 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
             typed, argument = get_args(hint)
             info = typer.Argument(metavar=argument.metavar, help=argument.help)
             arguments.append(parameter.replace(annotation=Annotated[typed, info]))
-    command.__signature__ = inspect.Signature([*arguments, *options])  # type: ignore[attr-defined]
-    return command
+
+    def run(**given: Any) -> None:
+        command(**given)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = inspect.Signature([*arguments, *options])  # type: ignore[attr-defined]
+    return run
 
 
 def _make_options(options: type) -> Iterator[inspect.Parameter]:
