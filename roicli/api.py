@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any, Unpack
 
 import numpy as np
@@ -28,6 +29,7 @@ from roicli.pipeline.run import (
 from roicli.pipeline.settings import resolve_setting
 from roicli.pipeline.stream import run_operator
 from roicli.storage.address import as_local_path
+from roicli.storage.opening import inputs_unchanged
 from roicli.storage.output import check_output, replace_atomically
 from roicli.storage.result_file import (
     NoWriter,
@@ -118,8 +120,7 @@ def errors(
         raise ParameterError("map size is the features' own where there are features")
     if options.get("dask") is not None:
         return _run_on_cluster("errors", features, rois, None, options)
-    run = open_run("errors", features, rois, options)
-    try:
+    with inputs_unchanged(), closing(open_run("errors", features, rois, options)) as run:
         check_outputs(run.inputs, None, options)
         measurers = build_value_measurers(run)
         # Nobody wants the features, so the operators run for their values only.
@@ -128,11 +129,9 @@ def errors(
             measurers, options.get("progress", no_progress),
         )  # fmt: skip
         parameters = provenance.describe_run(run, None, run.pyramid.compute_dtype)
-        table = run.error_table()
-        write_errors(table, parameters, options)
-        return Result("errors", table, parameters)
-    finally:
-        run.inputs.close()
+    table = run.error_table()
+    write_errors(table, parameters, options)
+    return Result("errors", table, parameters)
 
 
 def _geometric_errors(rois: FeatureArgument, options: ErrorsOptions) -> Result:
@@ -140,8 +139,9 @@ def _geometric_errors(rois: FeatureArgument, options: ErrorsOptions) -> Result:
     if options.get("dask") is not None:
         raise ParameterError("--dask shares the maps among workers, and there are no features")
     setting = resolve_setting(options, "pool")
-    inputs = open_inputs(None, rois, options, options.get("map_size"))
-    check_outputs(inputs, None, options)
+    with inputs_unchanged():
+        inputs = open_inputs(None, rois, options, options.get("map_size"))
+        check_outputs(inputs, None, options)
     table = build_error_table(inputs, setting)
     parameters = provenance.describe_geometry(inputs, setting)
     write_errors(table, parameters, options)

@@ -19,6 +19,7 @@ from roicli.analysis.explanation import (
     Sample,
     Span,
 )
+from roicli.core.exceptions import ParameterError
 from roicli.core.types import AlignSpec, Array, FloatArray, PoolSpec, RoIs
 from roicli.core.vocabulary import PixelModel
 from roicli.error_table.geometric import MODEL_OFFSET, quantize_errors
@@ -31,6 +32,9 @@ from roicli.operators.geometry import (
     quantize_rois,
     scale_to_cells,
 )
+
+# Sampling points or cells of one bin that are listed: those of the largest fixed ratio, 256 x 256.
+MAX_LISTED = 1 << 16
 
 
 def explain_align(
@@ -47,6 +51,12 @@ def explain_align(
     low = start + step + np.array(bin_index[::-1], corners.dtype) * size
     x_points, y_points = operator_points(corners, spec)
     y, x = y_points[bin_index[0]], x_points[bin_index[1]]
+    if len(y) * len(x) > MAX_LISTED:
+        raise ParameterError(
+            f"bin {bin_index[0]},{bin_index[1]} has {len(y):,} x {len(x):,} sampling points, "
+            f"expected at most {MAX_LISTED:,} to explain one by one",
+            "give --sampling-ratio 2 or a larger --output-size, or check coordinates and scale",
+        )
     # A map may hold NaN and infinities, and its numbers may be near the largest.
     with np.errstate(invalid="ignore", over="ignore"):
         samples = _interpolate(channel_map, y, x, float(step))
@@ -138,6 +148,12 @@ def explain_pool(
         for axis, cells, number in zip((y_axis, x_axis), channel_map.shape, bin_index, strict=True)
     )
     window = channel_map[slice(*rows), slice(*columns)]
+    if window.size > MAX_LISTED:
+        raise ParameterError(
+            f"bin {bin_index[0]},{bin_index[1]} of RoI Pool has {window.shape[0]:,} x "
+            f"{window.shape[1]:,} cells, expected at most {MAX_LISTED:,} to explain one by one",
+            "give a larger --output-size, or check coordinates and scale",
+        )
     at = np.unravel_index(int(np.argmax(window)), window.shape) if window.size else None
     errors = quantize_errors(rois, spec, model, None, channel_map.dtype)
     region = [float(axis.region_start[0]) for axis in axes]

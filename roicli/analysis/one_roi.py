@@ -72,11 +72,10 @@ def _take(run: Run, index: int, command: str) -> OpenedRoi:
     place = int(run.inputs.map_of_roi[index])
     level, one = run.pyramid.levels[place], run.inputs.rois.take(slice(index, index + 1))
     align, pool = (run.scaled(spec)[place] for spec in (run.setting.align, run.setting.pool))
-    if align.sampling_ratio == 0:
-        check_sampling_memory(
-            run.inputs.rois, np.array([index]), align, run.pyramid.channels,
-            run.pyramid.compute_dtype, run.inputs.rois_name,
-        )  # fmt: skip
+    check_sampling_memory(
+        run.inputs.rois, np.array([index]), align, run.pyramid.channels,
+        run.pyramid.compute_dtype, run.inputs.rois_name,
+    )  # fmt: skip
     feature_map = level.read_image(int(one.batch_index[0]), MapBuffer(run.pyramid.compute_dtype))
     parameters = provenance.describe_run(run, None, run.pyramid.compute_dtype)
     return OpenedRoi(

@@ -31,6 +31,7 @@ from roicli.pipeline.run import Run, open_run
 from roicli.pipeline.validation import MAX_SAMPLES_BYTES, SAMPLE_BYTES
 from roicli.runtime.device_map import PlacedMap
 from roicli.runtime.runners import Runner
+from roicli.storage.opening import inputs_unchanged
 
 RATIOS = (1, 2, 3, 4, 8, 0)
 FINE_GRID = 32
@@ -258,6 +259,7 @@ class SweepRequest:
             raise ParameterError(f"sample is {self.sample}, expected at least 1 RoI")
 
 
+@inputs_unchanged()
 def sweep(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -14,11 +16,22 @@ if TYPE_CHECKING:
 
 INTERRUPTED, TERMINATED = 130, 143
 
+CODES: dict[int, int] = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+TOGETHER_SECONDS = 0.2
+
 _received: list[int] = []
+_received_at: list[float] = []
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """Leave through every ``finally``, so that temporary files go."""
+    """Leave through every ``finally``, so that temporary files go; at once when asked again.
+
+    What is on its way out may wait for a disk or a network that does not answer. Signals that come
+    together, as a shell and the terminal send them, count as one.
+    """
+    if _received and time.monotonic() - _received_at[0] > TOGETHER_SECONDS:
+        os._exit(CODES.get(_received[0], INTERRUPTED))
+    _received_at.append(time.monotonic())
     _received.append(number)
     check_signals()
 
@@ -50,10 +63,13 @@ def install_signal_handlers() -> None:
     sys.unraisablehook = _skip_signals
 
 
-def ignore_signals() -> None:
-    """All is done; a signal from now on changes nothing."""
+def end_at_signals(code: int) -> None:
+    """All is done: a signal from now on changes nothing but how soon the process ends.
+
+    Threads are waited for at its end, and one may wait for a disk that does not answer.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda number, frame: os._exit(code))
 
 
 def _skip_signals(unraisable: UnraisableHookArgs) -> None:

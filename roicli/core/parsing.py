@@ -118,11 +118,11 @@ def parse_names(text: str) -> tuple[str, ...]:
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(text: str, name: str = "memory") -> int:
     """``512M`` to bytes; units K, M, G, T are powers of 1024, with or without ``iB`` or ``B``."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
     if match is None:
-        raise ParameterError(f"memory is {text!r}, expected a number of bytes, like 512M or 2G")
+        raise ParameterError(f"{name} is {text!r}, expected a number of bytes, like 512M or 2G")
     return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
 
 

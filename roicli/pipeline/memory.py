@@ -6,9 +6,11 @@ block. What is left over the budget's fixed part is divided among the blocks.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from roicli.core.exceptions import ParameterError, ProviderError
+from roicli.core.parsing import parse_bytes
 from roicli.core.system import available_bytes, limit_of, resident_bytes
 from roicli.core.vocabulary import Provider
 from roicli.pipeline.features import FeaturePyramid
@@ -50,8 +52,28 @@ class MemoryPlan(NamedTuple):
     spare_bytes: int
 
 
+@dataclass(frozen=True)
+class Budget:
+    """How many bytes a run may take; ``asked`` says that somebody set them."""
+
+    size: int
+    asked: bool
+
+    def __str__(self) -> str:
+        if self.asked:
+            return f"--max-memory is {self.size >> 20:,} MiB"
+        return f"--max-memory is {self.size >> 20:,} MiB by itself, a quarter of the free"
+
+
+def budget_of(max_memory: int | str | None) -> Budget:
+    """The budget of the option ``max_memory``. Raises ParameterError for what is no size."""
+    if max_memory is None:
+        return Budget(default_budget(), False)
+    return Budget(parse_bytes(str(max_memory), "--max-memory"), True)
+
+
 def plan_memory(
-    budget: int, pyramid: FeaturePyramid, rois: int, row_bytes: int, with_values: bool
+    budget: Budget, pyramid: FeaturePyramid, rois: int, row_bytes: int, with_values: bool
 ) -> MemoryPlan:
     """What keeps the peak under ``budget``.
 
@@ -63,11 +85,19 @@ def plan_memory(
     errors = min(rois * BYTES_PER_ROI * 2, KEPT_ERRORS_BYTES)
     fixed = resident_bytes() + LIBRARIES_BYTES + maps + rearranged + rois * BYTES_PER_ROI + errors
     parts = BLOCKS_WITH_VALUES if with_values else BLOCKS
-    block = min((budget - fixed) // parts, LARGEST_BLOCK_BYTES)
-    if block < row_bytes:
+    most = (budget.size - fixed) // parts
+    if most < row_bytes:
         needed = fixed + parts * row_bytes
         raise ParameterError(
-            f"max memory is {budget >> 20} MiB, but one image and one RoI need {needed >> 20} MiB",
+            f"{describe_largest(pyramid)} and one RoI need {needed >> 20:,} MiB, but {budget}",
             f"give --max-memory {(needed >> 20) + 1}M or more",
         )
-    return MemoryPlan(block, budget - fixed - parts * block)
+    block = min(most, max(LARGEST_BLOCK_BYTES, row_bytes))
+    return MemoryPlan(block, budget.size - fixed - parts * block)
+
+
+def describe_largest(pyramid: FeaturePyramid) -> str:
+    """The map that takes most, in words: its file and the shape of an image."""
+    sizes = pyramid.buffer_bytes
+    level = pyramid.levels[sizes.index(max(sizes))]
+    return f"{level.stored.name}: one image of shape {tuple(level.shape[1:])}"

@@ -23,12 +23,14 @@ from roicli.pipeline.inputs import (
     Inputs,
     open_inputs,
 )
-from roicli.pipeline.memory import MemoryPlan, check_address_space, default_budget, plan_memory
+from roicli.pipeline.memory import MemoryPlan, budget_of, check_address_space, plan_memory
 from roicli.pipeline.settings import Setting, resolve_setting
 from roicli.pipeline.stream import Engine, ValueMeasurer
 from roicli.pipeline.validation import check_sampling_memory
 from roicli.runtime.devices import Device
 from roicli.runtime.providers import choose_provider
+from roicli.storage.address import check_regular_file, parse_address
+from roicli.storage.file_state import FileState, read_state
 
 if TYPE_CHECKING:
     from roicli.pipeline.model_nodes import RoiNode
@@ -53,6 +55,10 @@ class Run:
         """The maps; a run always has them."""
         assert self.inputs.pyramid is not None
         return self.inputs.pyramid
+
+    def close(self) -> None:
+        """Let go of the inputs' files."""
+        self.inputs.close()
 
     def scaled(self, spec: OperatorSpec) -> list[Any]:
         """The spec on every level of the pyramid."""
@@ -98,6 +104,15 @@ def _read_node(options: Mapping[str, Any], operator: Operator) -> RoiNode | None
     return read_roi_node(graph, operator)
 
 
+def _state_of_model(options: Mapping[str, Any]) -> dict[str, FileState]:
+    """The file of the ``graph``, where it is given: an input like others."""
+    if options.get("graph") is None:
+        return {}
+    path = parse_address(options["graph"]).path
+    check_regular_file(path)
+    return {path: read_state(path)}
+
+
 def open_run(
     operator: str,
     features: FeatureArgument | Sequence[Array],
@@ -111,6 +126,7 @@ def open_run(
     With ``rows`` (k,), ascending, the run has these RoIs alone; ``choose`` finds the provider.
     """
     kind: Operator = "pool" if operator == "pool" else "align"
+    model = _state_of_model(options)
     node = _read_node(options, kind)
     setting = resolve_setting(options, operator, node)
     asked: Provider = options.get("provider", "auto")
@@ -122,6 +138,7 @@ def open_run(
     if node is not None:
         reading["spatial_scale"] = node.spatial_scale
     inputs = open_inputs(features, rois, reading, rows=rows)
+    inputs = replace(inputs, files={**model, **inputs.files})
     try:
         provider = choose(asked, options.get("device_id", 0))
         check_address_space(provider)
@@ -164,7 +181,7 @@ def _open_engine(
 ) -> Engine:
     """The provider on its device, with blocks that the host's and the device's memory allow."""
     limit, strict = options.get("max_device_memory"), bool(options.get("strict_provider"))
-    limit = None if limit is None else parse_bytes(str(limit))
+    limit = None if limit is None else parse_bytes(str(limit), "--max-device-memory")
     memory = _plan_memory(operator, inputs, setting, options)
     if provider != "cuda":
         host = Device(strict=strict)
@@ -190,14 +207,13 @@ def _plan_memory(
     operator: str, inputs: Inputs, setting: Setting, options: Mapping[str, Any]
 ) -> MemoryPlan:
     """What the memory budget allows."""
-    budget = options.get("max_memory")
-    if budget is None:
-        budget = default_budget()
-        logger.debug(f"max memory is {budget >> 20:,} MiB, a quarter of the free")
+    budget = budget_of(options.get("max_memory"))
+    if not budget.asked:
+        logger.debug(f"max memory is {budget.size >> 20:,} MiB, a quarter of the free")
     pyramid = inputs.pyramid
     assert pyramid is not None
     return plan_memory(
-        parse_bytes(str(budget)),
+        budget,
         pyramid,
         len(inputs.rois),
         _row_bytes(inputs, setting),

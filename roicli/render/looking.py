@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Unpack
 
@@ -23,6 +24,7 @@ from roicli.error_table.columns import COLUMNS, check_column
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.run import open_run
+from roicli.storage.opening import inputs_unchanged
 from roicli.storage.output import check_output, replace_atomically
 from roicli.storage.permission import external_files
 
@@ -68,6 +70,7 @@ class ReportRequest:
     progress: Progress
 
 
+@inputs_unchanged()
 def explain(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
@@ -140,7 +143,8 @@ def draw(
     roi, channel, bin_index = request.roi, request.channel, request.bin_index
     if request.image is not None and output is None:
         raise ParameterError("image is drawn in figures only", "add -o figure.png, .svg or .pdf")
-    opened = open_roi(features, rois, roi, options, "draw")
+    with inputs_unchanged():
+        opened = open_roi(features, rois, roi, options, "draw")
     if channel is not None:
         check_index("channel", channel, len(opened.feature_map))
     if bin_index is not None:
@@ -173,13 +177,13 @@ def write_report(
     import_jinja()
     path = os.fspath(output)
     # "values" sizes the blocks for what measuring holds.
-    run = open_run("align", features, rois, {**options, "values": True})
-    try:
+    with (
+        inputs_unchanged(),
+        closing(open_run("align", features, rois, {**options, "values": True})) as run,
+    ):
         check_output(path, run.inputs.files, force, PAGE_ENDINGS)
         check_column(sort, COLUMNS)
         page, table = measure_page(run, sort, request.progress)
-    finally:
-        run.inputs.close()
     text = render_page(page)
     with (
         replace_atomically(path, force) as temporary,

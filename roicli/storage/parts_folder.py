@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 
 from roicli.core.exceptions import OutputError
-from roicli.storage.formats.hdf5.virtual_sources import parts_folder
+from roicli.storage.address import parts_folder
 from roicli.storage.output import as_output_errors
 from roicli.storage.part_file import PartFile
 from roicli.storage.plan import Plan, keep_parts

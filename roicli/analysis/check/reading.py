@@ -28,14 +28,15 @@ from roicli.pipeline.inputs import (
     Place,
     assign_maps,
     check_one_stdin,
+    open_levels,
     open_rois,
 )
 from roicli.pipeline.validation import (
     COORDINATE_NAMES,
-    MAX_CELL,
     ROI_BYTES,
     check_feature_shape,
     check_image_size,
+    reaches_too_far,
     to_corners,
 )
 from roicli.storage.address import CONTAINERS, Address
@@ -98,11 +99,11 @@ class CheckedInputs:
     def usable(self) -> Array:
         """(K,) which RoIs have coordinates that can be computed with, on their map."""
         assert self.rois is not None
+        finite = self.rois.finite
         if self.scale is None:
-            return self.rois.finite
-        reach = np.abs(np.where(self.rois.finite[:, None], self.rois.corners, 0)).max(1, initial=0)
-        found: Array = self.rois.finite & (reach * self.scale <= MAX_CELL)
-        return found
+            return finite
+        corners = np.where(finite[:, None], self.rois.corners, 0)
+        return finite & ~reaches_too_far(corners, self.scale[:, None]).any(axis=1)
 
     @cached_property
     def cells(self) -> FloatArray:
@@ -265,7 +266,8 @@ def _place_rois(
     finite = np.where(table.finite[:, None], table.corners, 0.0)
     stand_in = RoIs(np.zeros(len(table), np.int64), finite, np.zeros(len(table)))
     with np.errstate(over="ignore", invalid="ignore"):
-        map_of_roi = assign_maps(stand_in, places, options, table.name)
+        levels = open_levels(options.get("level_from"))
+        map_of_roi = assign_maps(stand_in, places, options, table.name, levels)
     scales = np.array([level.spatial_scale for level in pyramid.levels])
     sizes = np.array([level.shape[:1:-1] for level in pyramid.levels], np.float64)
     return map_of_roi, scales[map_of_roi], sizes[map_of_roi]

@@ -16,6 +16,7 @@ from roicli.core.exceptions import ParameterError
 from roicli.core.types import Array
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.settings import resolve_setting
+from roicli.storage.opening import inputs_unchanged
 from roicli.storage.permission import external_files
 
 
@@ -34,6 +35,7 @@ class CheckRequest:
             raise ParameterError(f"rows is {self.rows}, expected a number from 0")
 
 
+@inputs_unchanged()
 def check(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,

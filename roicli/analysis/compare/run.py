@@ -27,7 +27,7 @@ from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.core.vocabulary import ComparedStatistic
 from roicli.storage.address import STDIN, parse_address
-from roicli.storage.opening import open_array
+from roicli.storage.opening import inputs_unchanged, open_array
 from roicli.storage.permission import external_files
 from roicli.storage.stored_array import MemoryArray, StoredArray
 
@@ -213,6 +213,7 @@ class CompareRequest:
     allow_external: bool
 
 
+@inputs_unchanged()
 def compare(
     a: ResultArgument,
     b: ResultArgument,

@@ -25,6 +25,7 @@ from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, FloatArray
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import Inputs, open_inputs
+from roicli.storage.opening import inputs_unchanged
 from roicli.storage.permission import external_files
 from roicli.storage.stored_array import Precision, StoredArray
 
@@ -191,6 +192,7 @@ class DiagnoseRequest:
             raise ParameterError(f"tolerance is {self.tolerance:g}, expected a positive number")
 
 
+@inputs_unchanged()
 def diagnose(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,

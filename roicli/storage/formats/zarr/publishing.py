@@ -17,7 +17,7 @@ from roicli.core.exceptions import OutputError
 from roicli.storage.address import is_url
 from roicli.storage.formats.zarr.place import PARTS_PREFIX, Remote, StoreFolder, flush
 from roicli.storage.formats.zarr.store import ROOT_NAMES, import_zarr, is_store
-from roicli.storage.output import is_same_file
+from roicli.storage.output import check_inputs_stay
 
 ENDING = ".zarr"
 # What a result that is not finished holds.
@@ -33,25 +33,12 @@ def check_place(path: str, taken: Iterable[str], force: bool, endings: tuple[str
             f"{path}: unknown ending {Path(target).suffix!r}, expected one of: {' '.join(endings)}",
             f"a URL is written as a Zarr store, with a name that ends in {ENDING}",
         )
-    for source in taken:
-        if _lies_within(source, target):
-            raise OutputError(
-                f"{path}: would overwrite {source}, which this run uses", "name another store"
-            )
+    check_inputs_stay(target, taken)
     found = _list_url(path) if is_url(path) else _look_at(target)
     if found == "other":
         raise OutputError(f"{path}: exists and is no Zarr store", "name another store")
     if found and not force:
         raise OutputError(f"{path}: exists already", "add --force to replace it, or name another")
-
-
-def _lies_within(source: str, target: str) -> bool:
-    """Whether an input is the place itself, or a store inside it."""
-    if is_url(source) or is_url(target):
-        return f"{source.rstrip('/')}/".startswith(f"{target}/")
-    if is_same_file(source, target):
-        return True
-    return os.path.realpath(source).startswith(f"{os.path.realpath(target)}{os.sep}")
 
 
 def _list_url(url: str) -> str:
