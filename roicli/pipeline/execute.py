@@ -133,7 +133,7 @@ def run_into(
             check_align_memory(run, spec)
         check_outputs(run.inputs, output, options)
         measurers = build_value_measurers(run) if options.get("values") else None
-        verifier = build_verifier(run, spec, options.get("verify_rois") or options.get("verify"))
+        verifier = build_verifier(run, spec, asked_verification(options))
         shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
         parameters = provenance.describe_run(run, spec, result_dtype(run, options), shape)
         table = run.error_table()
@@ -154,6 +154,12 @@ def run_into(
         return Result(run.operator, table, parameters, kept, output, verification)
     finally:
         run.inputs.close()
+
+
+def asked_verification(options: Mapping[str, Any]) -> object:
+    """How many RoIs are to be verified, or whether any are."""
+    count = options.get("verify_rois")
+    return options.get("verify") if count is None else count
 
 
 def result_dtype(run: Run, options: Mapping[str, Any]) -> np.dtype[Any]:
