@@ -27,7 +27,13 @@ from roicli.pipeline.run import (
     check_align_memory,
 )
 from roicli.pipeline.stream import run_operator
-from roicli.storage.output import RowSource, check_output, replace_atomically
+from roicli.storage.output import (
+    FileDraft,
+    RowSource,
+    as_output_errors,
+    check_output,
+    open_draft,
+)
 from roicli.storage.places import check_place
 from roicli.storage.result_file import (
     STDOUT,
@@ -75,21 +81,51 @@ def check_outputs(inputs: Inputs, output: str | None, options: Mapping[str, Any]
         check_output(os.fspath(errors_out), files, force, tuple(FORMAT_OF_ENDING))
 
 
+class ErrorsFile:
+    """What ``errors_out`` names in the making; without a draft nobody asked for it."""
+
+    def __init__(self, path: str = "", draft: FileDraft | None = None) -> None:
+        self._path, self._draft = path, draft
+
+    def write(self, table: ErrorTable, parameters: Mapping[str, Any]) -> None:
+        """Write the table; as ``check``."""
+        if self._draft is None:
+            return
+        from roicli.error_table.writers import FORMAT_OF_ENDING, write_table
+
+        table_format = FORMAT_OF_ENDING[os.path.splitext(self._path)[1].lower()]
+        with (
+            as_output_errors(self._path),
+            open(self._draft.path, "w", encoding="utf-8", newline="") as stream,
+        ):
+            write_table(table, parameters, table_format, stream)
+        self.check()
+
+    def check(self) -> None:
+        """Raise OutputError where the file cannot have its name, so that no result gets its own."""
+        if self._draft is not None:
+            self._draft.check()
+
+
+@contextmanager
+def open_errors_file(options: Mapping[str, Any]) -> Iterator[ErrorsFile]:
+    """The file that ``errors_out`` names. It has its name when the block ends well, and a result
+    whose block is inside has its own before: nothing appears of a run that is refused.
+    """
+    if options.get("errors_out") is None:
+        yield ErrorsFile()
+        return
+    path = os.fspath(options["errors_out"])
+    with open_draft(path, bool(options.get("force"))) as draft:
+        yield ErrorsFile(path, draft)
+
+
 def write_errors(
     table: ErrorTable, parameters: Mapping[str, Any], options: Mapping[str, Any]
 ) -> None:
-    """Write the table to ``errors_out``, where that is given, in one piece or not at all."""
-    if options.get("errors_out") is None:
-        return
-    from roicli.error_table.writers import FORMAT_OF_ENDING, write_table
-
-    path = os.fspath(options["errors_out"])
-    table_format = FORMAT_OF_ENDING[os.path.splitext(path)[1].lower()]
-    with (
-        replace_atomically(path, options.get("force", False)) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as stream,
-    ):
-        write_table(table, parameters, table_format, stream)
+    """Write the table to ``errors_out`` where there is no result beside it."""
+    with open_errors_file(options) as errors_file:
+        errors_file.write(table, parameters)
 
 
 def run_and_write(
@@ -137,7 +173,7 @@ def run_into(
         shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
         parameters = provenance.describe_run(run, spec, result_dtype(run, options), shape)
         table = run.error_table()
-        with open_sink(parameters) as writer:
+        with open_errors_file(options) as errors_file, open_sink(parameters) as writer:
             run_operator(
                 run.pyramid, run.inputs.rois, run.inputs.map_of_roi, run.scaled(spec), run.engine,
                 writer, measurers, options.get("progress", no_progress),
@@ -146,7 +182,7 @@ def run_into(
             )  # fmt: skip
             run.inputs.check_unchanged()
             writer.finish(tables_beside(run, table), provenance.flatten(parameters))
-            write_errors(table, parameters, options)
+            errors_file.write(table, parameters)
         kept = writer.array if isinstance(writer, MemoryWriter) else None
         verification = verifier.summary() if verifier else None
         if verification:

@@ -7,7 +7,7 @@ checksum that was written with it. What is held for every RoI of the whole is on
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Unpack
@@ -17,7 +17,7 @@ import numpy as np
 from roicli.core.call_options import MergeOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.progress import Progress
+from roicli.core.progress import Progress, no_progress
 from roicli.core.types import IntArray
 from roicli.core.vocabulary import Compression
 from roicli.pipeline.provenance import utc_now
@@ -86,6 +86,18 @@ def merge(
     given = [parts] if isinstance(parts, str | os.PathLike) else list(parts)
     path, paths = os.fspath(output), list_parts([os.fspath(part) for part in given])
     check_place(path, [*(os.fspath(part) for part in given), *paths], force)
+    return join(paths, path, compression, force, request.progress)
+
+
+def join(
+    paths: Sequence[str],
+    path: str,
+    compression: Compression,
+    force: bool,
+    progress: Progress = no_progress,
+    check: Callable[[], None] = lambda: None,
+) -> Merged:
+    """As ``merge``; ``check`` is called before the result gets its name, and may raise."""
     whole = check_parts(paths)
     beside = sum(
         dtype.itemsize * int(np.prod(shape, dtype=np.int64))
@@ -96,9 +108,10 @@ def merge(
     )
     with open_result(result) as writer, ExitStack() as stack:
         tables = {} if result.is_npy else _open_tables(whole, path, stack)
-        _copy(paths, whole, writer, tables, request.progress)
+        _copy(paths, whole, writer, tables, progress)
         sources: dict[str, RowSource] = {name: rows.read_rows for name, rows in tables.items()}
         writer.finish(sources, {**whole.attributes, "created_utc": utc_now()})
+        check()
     return Merged(path, len(paths), result.shape, whole.dtype.name)
 
 

@@ -101,16 +101,40 @@ def check_disk(name: str, folder: str, needed: int, held: int = 0) -> None:
         raise OutputError(f"{name}: needs {needed:,} bytes, the disk has {free:,} free")
 
 
+class FileDraft:
+    """A file that is written to a temporary name ``path`` in the folder of its own."""
+
+    def __init__(self, part: PartFile, force: bool) -> None:
+        self._part, self._force, self.path = part, force, part.path
+
+    def check(self) -> None:
+        """Bring what was written to the disk. Raises OutputError where it cannot have its name."""
+        with as_output_errors(self._part.target):
+            self._part.flush()
+            self._part.check_name(self._force)
+
+
+@contextlib.contextmanager
+def open_draft(path: str, force: bool) -> Iterator[FileDraft]:
+    """A file that gets the name ``path`` when the block ends well.
+
+    On any error or interruption it is removed. File and folder are flushed to disk.
+    """
+    with as_output_errors(path):
+        part = PartFile(path)
+    with part:
+        with as_output_errors(path):
+            part.clear()
+        yield FileDraft(part, force)
+        with as_output_errors(path):
+            part.publish(force)
+
+
 @contextlib.contextmanager
 def replace_atomically(path: str, force: bool) -> Iterator[str]:
-    """Give a temporary name in the same folder; rename it to ``path`` when the block ends well.
-
-    On any error or interruption the temporary file is removed. File and folder are flushed to disk.
-    """
-    with as_output_errors(path), PartFile(path) as part:
-        part.clear()
-        yield part.path
-        part.publish(force)
+    """Give the temporary name of an ``open_draft``; what the system says of it is OutputError."""
+    with open_draft(path, force) as draft, as_output_errors(path):
+        yield draft.path
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import io
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from tests.cli.running import (
     SCALE,
     TEXT_ROIS,
     assert_refused,
+    heed_signals,
     run_process,
     save,
     snapshot,
@@ -118,7 +120,9 @@ def temporary_files() -> list[str]:
     return [name for name in os.listdir(".") if name.startswith(".")]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 def test_a_signal_in_the_middle_leaves_nothing(
     number: signal.Signals, code: int, compression: str
@@ -139,12 +143,51 @@ def test_a_signal_in_the_middle_leaves_nothing(
     assert os.listdir(".") == ["long.npy"]
 
 
+def test_a_hangup_that_is_ignored_at_the_start_stays_so(inputs: Arrays) -> None:
+    """As under nohup."""
+    ignored = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
+    command = ("align", FEATURES, "-", *SCALE, "-o", "o.npy", "-q")
+    process = start(*command, stdin=subprocess.PIPE, preexec_fn=ignored)
+    assert process.stdin is not None
+    rois = Path(ROIS).read_bytes()
+    process.stdin.write(rois[:100])
+    process.stdin.flush()
+    wait_for_a_pipe(process.pid)
+    process.send_signal(signal.SIGHUP)
+    out, err = process.communicate(rois[100:], timeout=20)
+    assert (process.returncode, out, err) == (0, b"", b"")
+    assert np.load("o.npy").shape == (5, 3, 7, 7)
+
+
+def test_a_terminal_that_hangs_up_ends_the_run_and_leaves_nothing() -> None:
+    """What the run would say goes to a terminal that is not there any more."""
+    save("long.npy", np.tile(np.load(TEXT_ROIS), (400, 1)))
+    options = ("--sampling-ratio", "12", "--threads", "1", "-o", "out.h5")
+    command = [sys.executable, "-m", "roicli", "align", f"{FPN}::p3", "long.npy", *options]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        heed_signals()
+        os.execv(command[0], command)
+    deadline = time.monotonic() + 20
+    while not temporary_files() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+    assert os.listdir(".") == ["long.npy"]
+
+
+def wait_for_a_pipe(pid: int) -> None:
+    """Wait until a process waits for its stdin."""
+    waits_in = Path(f"/proc/{pid}/wchan")
+    deadline = time.monotonic() + 20
+    while "pipe" not in waits_in.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_signal_while_it_waits_for_stdin() -> None:
     process = start("align", "-", TEXT_ROIS, stdin=subprocess.PIPE)
-    waits_in = Path(f"/proc/{process.pid}/wchan")
-    deadline = time.monotonic() + 20
-    while "pipe" not in waits_in.read_text() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for_a_pipe(process.pid)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (130, b"")

@@ -25,7 +25,7 @@ from roicli.pipeline.cluster.connection import Cluster, connect, parse_local
 from roicli.pipeline.cluster.result import Whole, WholeResult, count_blocks, open_whole
 from roicli.pipeline.cluster.scheduling import run_tasks
 from roicli.pipeline.cluster.task import BlockDone, BlockTask, Job, run_block
-from roicli.pipeline.execute import Result, check_outputs, write_errors
+from roicli.pipeline.execute import Result, check_outputs, open_errors_file, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.parts import split_rows
 from roicli.pipeline.run import Run, open_run
@@ -123,9 +123,10 @@ def _run_operator(
     ]
     verified = _run_tasks(cluster, run, tasks, blocks, whole.row_bytes, options)
     run.inputs.check_unchanged()
-    result.publish(blocks)
     table = run.error_table()
-    write_errors(table, whole.parameters, options)
+    with open_errors_file(options) as errors_file:
+        errors_file.write(table, whole.parameters)
+        result.publish(blocks, errors_file.check)
     verification = join_verifications(verified) if verified else None
     if verification:
         logger.info(str(verification))
