@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Sequence
@@ -209,8 +210,11 @@ def _save(
     if photo is not None:
         extent = place_image(photo.shape[:2], picture, named[0])
     file_format = os.path.splitext(output)[1].lower().removeprefix(".")
-    with replace_atomically(output, request.force) as temporary:
-        save_figure(picture, temporary, file_format, request.compare or (), photo, extent)
+    # Drawn in memory: the PDF backend hides a full disk behind an error of its own.
+    drawn = io.BytesIO()
+    save_figure(picture, drawn, file_format, request.compare or (), photo, extent)
+    with replace_atomically(output, request.force) as temporary, open(temporary, "wb") as stream:
+        stream.write(drawn.getbuffer())
 
 
 def place_image(size: Size, picture: Picture, name: str) -> Box:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Unpack
 
-import typer
-
-from roicli.cli.reporting import ProgressBar
+from roicli.cli.reporting import ProgressBar, leaving_with
 from roicli.core.call_options import CheckOptions
 from roicli.core.command_options import CheckCommand, Features, Rois
 from roicli.core.declaration import keywords
@@ -26,11 +24,10 @@ def check(features: Features, rois: Rois, **options: Unpack[CheckCommand]) -> No
     with ProgressBar(quiet):
         given = keywords(CheckOptions, options)
         report = find_problems(features, rois, **given)
-    if finding_format == "json":
-        findings.write_findings_json(report, sys.stdout)
-    elif finding_format == "github":
-        findings.write_annotations(report, sys.stdout)
-    elif not quiet:
-        findings.print_findings(report, sys.stdout)
-    if report.failed(options["fail_on"]):
-        raise typer.Exit(1)
+    with leaving_with(int(report.failed(options["fail_on"]))):
+        if finding_format == "json":
+            findings.write_findings_json(report, sys.stdout)
+        elif finding_format == "github":
+            findings.write_annotations(report, sys.stdout)
+        elif not quiet:
+            findings.print_findings(report, sys.stdout)

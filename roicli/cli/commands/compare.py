@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Unpack
 
-import typer
-
+from roicli.cli.reporting import leaving_with
 from roicli.core.call_options import CompareOptions
 from roicli.core.command_options import CompareCommand, OneResult, OtherResult
 from roicli.core.declaration import keywords
@@ -22,6 +21,5 @@ def compare(a: OneResult, b: OtherResult, **options: Unpack[CompareCommand]) -> 
 
     found = compare_results(a, b, **keywords(CompareOptions, options))
     show = write_comparison_json if options["list_format"] == "json" else print_comparison
-    show(found, sys.stdout)
-    if not found.equal:
-        raise typer.Exit(1)
+    with leaving_with(int(not found.equal)):
+        show(found, sys.stdout)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Unpack
 
-import typer
-
-from roicli.cli.reporting import ProgressBar
+from roicli.cli.reporting import ProgressBar, leaving_with
 from roicli.core.call_options import DiagnoseOptions
 from roicli.core.command_options import DiagnoseCommand, DiagnosedResult, Features, Rois
 from roicli.core.declaration import keywords
@@ -28,6 +26,5 @@ def diagnose(
         given = keywords(DiagnoseOptions, options)
         found = find_convention(features, rois, result, **given)
     show = write_diagnosis_json if options["list_format"] == "json" else print_diagnosis
-    show(found, sys.stdout)
-    if found.match is None:
-        raise typer.Exit(1)
+    with leaving_with(int(found.match is None)):
+        show(found, sys.stdout)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Unpack
 
-import typer
-
-from roicli.cli.console import print_line
-from roicli.cli.reporting import ProgressBar
+from roicli.cli.reporting import ProgressBar, leaving_with
 from roicli.core.call_options import ExplainOptions
 from roicli.core.command_options import ExplainCommand, Features, Rois
 from roicli.core.declaration import keywords
@@ -26,9 +23,8 @@ def explain(features: Features, rois: Rois, **options: Unpack[ExplainCommand]) -
         given = keywords(ExplainOptions, options)
         found = looking.explain(features, rois, **given)
     write = {"table": text.print_explanation, "json": text.write_json, "md": text.print_markdown}
-    write[options["explain_format"]](found, sys.stdout)
-    sys.stdout.flush()
     stored = [check for check in found.checks if check.source != "ran"]
-    if stored and not any(check.equal for check in stored):
-        print_line("finding", f"{stored[0].source} equals neither operator's result")
-        raise typer.Exit(1)
+    differs = bool(stored) and not any(check.equal for check in stored)
+    findings = [f"{stored[0].source} equals neither operator's result"] if differs else []
+    with leaving_with(int(differs), findings):
+        write[options["explain_format"]](found, sys.stdout)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Unpack
 
-import typer
-
+from roicli.cli.reporting import leaving_with
 from roicli.core.call_options import InspectOptions
 from roicli.core.command_options import InspectCommand, InspectedFile
 from roicli.core.declaration import keywords
@@ -21,9 +20,7 @@ def inspect(file: InspectedFile, **options: Unpack[InspectCommand]) -> None:
     from roicli.render import inspect as inspection
 
     report = inspect_file(file, **keywords(InspectOptions, options))
-    if options["list_format"] == "json":
-        inspection.write_inspection_json(report, sys.stdout)
-    else:
-        inspection.print_inspection(report, sys.stdout)
-    if options["strict"] and inspection.count_traps(report):
-        raise typer.Exit(1)
+    is_json = options["list_format"] == "json"
+    show = inspection.write_inspection_json if is_json else inspection.print_inspection
+    with leaving_with(int(options["strict"] and inspection.count_traps(report) > 0)):
+        show(report, sys.stdout)

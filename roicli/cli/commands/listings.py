@@ -16,13 +16,13 @@ HEADER_WIDTH = 10
 def print_rows(rows: Sequence[dict[str, Any]]) -> None:
     """A rich table of the short cells, and under it a line for each longer text."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from roicli.error_table.formatting import wrap_name
+    from roicli.render.pipe_console import PipeConsole
 
-    console = Console(file=sys.stdout, highlight=False)
+    console = PipeConsole(file=sys.stdout, highlight=False)
     names = [name for name in rows[0] if name not in PROSE]
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in names:

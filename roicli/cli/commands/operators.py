@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from roicli.cli.console import print_line
+from roicli.cli.console import check_stdout, print_line
 from roicli.cli.garbage import importing
 from roicli.cli.reporting import ProgressBar, finish, table_options
 from roicli.core.call_options import AlignOptions, PoolOptions
@@ -37,6 +37,7 @@ def _run(operator: Operator, features: str, rois: str, options: PoolCommand) -> 
     table = table_options(options)
     thresholds = table.thresholds(options["values"])
     output, verbose = options["output"], options["verbose"]
+    check_stdout(output)
     if output is None and options["shard"] is None:
         output = api.default_output(features, operator)
     with ProgressBar(options["quiet"], verbose) as progress:
