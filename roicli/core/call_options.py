@@ -39,7 +39,7 @@ from roicli.core.options import (
     VerifyOptions,
     WatchOptions,
 )
-from roicli.core.parsing import Size, as_bin, as_names, as_rows
+from roicli.core.parsing import Size, as_bin, as_names, as_path, as_rows
 from roicli.core.progress import Progress, no_progress
 from roicli.core.vocabulary import ComparedStatistic, GraphDtype
 
@@ -204,7 +204,7 @@ class DrawOptions(RoiOption, ForceOption, LookOptions, total=False):
     ]
     image: Annotated[
         Path | None,
-        Opt("--image", LOOKING, "An image to put under the map.", metavar="PHOTO"),
+        Opt("--image", LOOKING, "An image to put under the map.", metavar="PHOTO", read=as_path),
     ]
 
 

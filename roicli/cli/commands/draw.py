@@ -18,13 +18,13 @@ def draw(features: Features, rois: Rois, **options: Unpack[DrawCommand]) -> None
 
     Example: roicli draw sample_data/text_fpn.h5::p3 sample_data/text_rois.npy --roi 37
     """
-    from roicli.render import looking
+    from roicli.render.draw import draw as draw_roi
     from roicli.render.terminal_picture import print_picture
 
     quiet, output = options["quiet"], options["output"]
     with ProgressBar(quiet):  # holds the notes back until nothing is refused
         given = keywords(DrawOptions, options)
-        picture = looking.draw(features, rois, output, **given)
+        picture = draw_roi(features, rois, output, **given)
     if output is None:
         print_picture(picture, as_names(options["compare"] or (), "compare"), sys.stdout)
     elif not quiet:

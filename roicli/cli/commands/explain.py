@@ -16,12 +16,12 @@ def explain(features: Features, rois: Rois, **options: Unpack[ExplainCommand]) -
 
     Example: roicli explain sample_data/text_fpn.h5::p3 sample_data/text_rois.npy --roi 37
     """
+    from roicli.analysis.explain import explain as explain_roi
     from roicli.render import explain as text
-    from roicli.render import looking
 
     with ProgressBar(options["quiet"]):  # holds notes back until nothing is refused
         given = keywords(ExplainOptions, options)
-        found = looking.explain(features, rois, **given)
+        found = explain_roi(features, rois, **given)
     write = {"table": text.print_explanation, "json": text.write_json, "md": text.print_markdown}
     stored = [check for check in found.checks if check.source != "ran"]
     differs = bool(stored) and not any(check.equal for check in stored)
