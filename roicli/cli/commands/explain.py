@@ -56,9 +56,9 @@ def explain(
 
 
 def _run(given: dict[str, Any]) -> None:
+    from roicli.analysis.explain import explain as explain_roi
     from roicli.core.parsing import parse_bin, parse_size
     from roicli.render import explain as text
-    from roicli.render import looking
 
     quiet, shown = given.pop("quiet"), given.pop("explain_format")
     given["bin_index"] = parse_bin(given["bin_index"])
@@ -66,7 +66,7 @@ def _run(given: dict[str, Any]) -> None:
         given["image_size"] = parse_size(given["image_size"], "image size")
     features, rois = given.pop("features"), given.pop("rois")
     with ProgressBar(quiet):  # holds the notes back until nothing is refused
-        found = looking.explain(features, rois, **given)
+        found = explain_roi(features, rois, **given)
     write = {"table": text.print_explanation, "json": text.write_json, "md": text.print_markdown}
     stored = [check for check in found.checks if check.source != "ran"]
     differs = bool(stored) and not any(check.equal for check in stored)

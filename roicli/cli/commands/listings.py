@@ -50,7 +50,7 @@ def _word(value: Any) -> str:
 
 def print_json(key: str, rows: Sequence[dict[str, Any]]) -> None:
     """One object with the rows under ``key``."""
-    from roicli.render.json import write_object
+    from roicli.core.strict_json import write_object
 
     write_object({key: rows}, sys.stdout)
 
