@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -42,27 +42,6 @@ from roicli.storage.opening import open_array
 from roicli.storage.permission import external_files
 from roicli.storage.selected_rows import SelectedRows
 from roicli.storage.stored_array import MemoryArray, StoredArray
-
-
-class InputOptions(TypedDict, total=False):
-    """How the inputs are to be read.
-
-    ``levels`` names one dataset per pyramid level, finest first; ``spatial_scale`` one number, or
-    one per level; ``level_from`` an address or array of K level numbers instead of ``level_rule``;
-    ``roi_format`` and ``normalized`` with ``image_size`` (height, width) say how RoIs are stored;
-    ``allow_external`` lets HDF5 files lead to others; ``ignore`` names rules of ``check``, like
-    "R05,R08", whose errors are computed all the same and whose warnings are not told.
-    """
-
-    levels: str | Sequence[str] | None
-    spatial_scale: float | str | Sequence[float] | None
-    level_rule: LevelRule
-    level_from: FeatureArgument | None
-    roi_format: RoiFormat
-    normalized: bool
-    image_size: Size | None
-    allow_external: bool
-    ignore: str | Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -106,8 +85,8 @@ class Inputs:
 def open_inputs(
     features: FeatureArgument | Sequence[Array] | None,
     rois: FeatureArgument,
-    options: InputOptions,
-    map_size: Size | None = None,
+    options: Mapping[str, Any],
+    map_size: str | Size | None = None,
     rows: IntArray | None = None,
 ) -> Inputs:
     """Open and check everything, before anything is computed. Raises InputError, ParameterError.
@@ -121,8 +100,8 @@ def open_inputs(
 def _open(
     features: FeatureArgument | Sequence[Array] | None,
     rois: FeatureArgument,
-    options: InputOptions,
-    map_size: Size | None,
+    options: Mapping[str, Any],
+    map_size: str | Size | None,
     rows: IntArray | None,
 ) -> Inputs:
     check_one_stdin(features, rois)
@@ -158,7 +137,7 @@ def _finish(
     pyramid: FeaturePyramid | None,
     rois: FeatureArgument,
     places: tuple[Place, ...],
-    options: InputOptions,
+    options: Mapping[str, Any],
     rows: IntArray | None,
 ) -> Inputs:
     roi_format = options.get("roi_format", "xyxy")
@@ -200,7 +179,7 @@ def place_rois(
     table: RoiTable,
     images: int | None,
     places: Sequence[Place],
-    options: InputOptions,
+    options: Mapping[str, Any],
     levels: StoredArray | None,
 ) -> PlacedRois:
     """The RoIs on their maps; one that is no number is on some map."""
@@ -232,7 +211,7 @@ def open_rois(
 def assign_maps(
     corners: FloatArray,
     places: Sequence[Place],
-    options: InputOptions,
+    options: Mapping[str, Any],
     name: str,
     levels: StoredArray | None,
 ) -> IntArray:

@@ -23,7 +23,6 @@ from roicli.pipeline.features import (
     open_maps,
 )
 from roicli.pipeline.inputs import (
-    InputOptions,
     check_one_stdin,
     open_levels,
     open_rois,
@@ -168,7 +167,7 @@ def _place(
         return PlacedRois(table, None, (), None)
     places = [level.place for level in pyramid.levels]
     levels = open_levels(options.get("level_from"))
-    return place_rois(table, pyramid.images, places, cast("InputOptions", options), levels)
+    return place_rois(table, pyramid.images, places, options, levels)
 
 
 def _describe_maps(
