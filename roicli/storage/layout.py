@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 
 from roicli.core.types import FloatType
-from roicli.storage.direct_write import DirectWriter
 from roicli.storage.part_file import PartFile
 from roicli.storage.row_file import RowFile
 
@@ -34,9 +33,7 @@ class Layout(NamedTuple):
 
     def open_rows(self, part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> RowFile:
         """The rows, with their room taken."""
-        # The scratch file of a compressed result is read again soon.
-        direct = None if self.beside else DirectWriter(part.path)
-        return RowFile(self._open(part), len(self.head), shape, dtype, direct)
+        return RowFile(self._open(part), len(self.head), shape, dtype)
 
     def size(self, shape: tuple[int, ...], dtype: FloatType) -> int:
         """Bytes of the file that holds the rows."""

@@ -56,8 +56,7 @@ class PartWriter:
     ) -> None:
         self._writer, self._label, self._dtype = writer, label, dtype
         self._checksums = checksums
-        self.finished, self.wants_order = writer.finished, writer.wants_order
-        self.takes_tables = writer.takes_tables
+        self.finished, self.takes_tables = writer.finished, writer.takes_tables
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Write ``block`` (k, C, P_h, P_w) to ``rows`` (k,) of the part."""

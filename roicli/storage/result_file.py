@@ -44,17 +44,11 @@ class ResultWriter(Protocol):
 
     Whoever opened the writer gives the result its name afterwards, when nothing can fail any more.
     ``finished`` RoIs, the first ones in the run's order, were written by an earlier run.
-    ``wants_order`` is whether rows in the result's order are written faster than others. Rows that
-    are kept for a later run are not held back until their neighbours are there.
     """
 
     @property
     def finished(self) -> int:
         """How many RoIs need not be run."""
-
-    @property
-    def wants_order(self) -> bool:
-        """Whether a run should go to some length to write rows in order."""
 
     @property
     def takes_tables(self) -> bool:
@@ -80,7 +74,6 @@ class FileWriter:
     ) -> None:
         self.takes_tables = takes_tables
         self.finished = rows.finished if isinstance(rows, ResumableRows) else 0
-        self.wants_order = isinstance(rows, RowFile)
         self.write_rows = rows.write_rows
         self.finish = finish
 
@@ -89,7 +82,7 @@ class MemoryWriter:
     """The result as an array in memory, for Python."""
 
     finished = 0
-    wants_order = takes_tables = False
+    takes_tables = False
 
     def __init__(self, shape: tuple[int, ...], dtype: FloatType) -> None:
         self.array: Array = np.empty(shape, dtype)
@@ -106,7 +99,7 @@ class NoWriter:
     """A run whose features nobody keeps: only its errors are wanted."""
 
     finished = 0
-    wants_order = takes_tables = False
+    takes_tables = False
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Drop the rows."""

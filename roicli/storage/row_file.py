@@ -17,7 +17,6 @@ import numpy as np
 
 from roicli.core.exceptions import OutputError, ParameterError
 from roicli.core.types import Array, IntArray
-from roicli.storage.direct_write import DirectWriter
 
 # What waits in the page cache until it is flushed, while as much again is on its way to the disk.
 FLUSH_BYTES = 128 << 20
@@ -65,22 +64,12 @@ def _runs(rows: IntArray) -> Iterator[tuple[int, int]]:
 
 
 class RowFile:
-    """Rows of a fixed size at an offset in the file behind ``descriptor``, which it closes.
-
-    Large pieces go out by ``direct``, where that is given; they, too, are safe after a flush only.
-    """
+    """Rows of a fixed size at an offset in the file behind ``descriptor``, which it closes."""
 
     def __init__(
-        self,
-        descriptor: int,
-        offset: int,
-        shape: tuple[int, ...],
-        dtype: np.dtype[np.floating],
-        direct: DirectWriter | None = None,
+        self, descriptor: int, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.floating]
     ) -> None:
-        self._descriptor = descriptor
-        self._direct = direct
-        self._offset = offset
+        self._descriptor, self._offset = descriptor, offset
         self.shape, self.dtype = shape, dtype
         self._unflushed = 0
         self._offsets, self._sizes = array("q"), array("q")
@@ -103,14 +92,6 @@ class RowFile:
             self._begin_flush()
 
     def _write_at(self, offset: int, data: memoryview) -> None:
-        """Write past the page cache what goes that way, and the rest through it."""
-        taken = self._direct.write(data, offset) if self._direct else range(0)
-        self._write_cached(offset, data[: taken.start])
-        self._write_cached(offset + taken.stop, data[taken.stop :])
-
-    def _write_cached(self, offset: int, data: memoryview) -> None:
-        if not data:
-            return
         self._offsets.append(offset)
         self._sizes.append(len(data))
         self._unflushed += len(data)
@@ -178,6 +159,4 @@ class RowFile:
         finally:
             if self._flusher is not None:
                 self._flusher.shutdown()
-            if self._direct is not None:
-                self._direct.close()
             os.close(self._descriptor)

@@ -36,7 +36,6 @@ class ZarrWriter:
         check: Callable[[], None],
     ) -> None:
         self.finished = rows.finished if isinstance(rows, ResumableRows) else 0
-        self.wants_order = isinstance(rows, WholeChunks)
         self.takes_tables = True
         self.write_rows = rows.write_rows
         self._store, self._complete, self._check = store, complete, check

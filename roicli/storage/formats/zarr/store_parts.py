@@ -54,7 +54,7 @@ class StorePartWriter:
     """Takes the rows of a part, 0 its first, and puts each chunk when all of its rows are there."""
 
     finished = 0
-    wants_order, takes_tables = True, False
+    takes_tables = False
 
     def __init__(
         self, draft: StoreDraft, part: StorePart, chunks: WholeChunks, check: Callable[[], None]
