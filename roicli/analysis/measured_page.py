@@ -15,7 +15,7 @@ from roicli.pipeline.features import MapBuffer
 from roicli.pipeline.order import plan_visits
 from roicli.pipeline.run import Run, build_value_measurers
 from roicli.pipeline.stream import Progress, run_operator
-from roicli.storage.result_file import NoWriter
+from roicli.storage.result import NoWriter
 
 # A page holds the greys of at most so many cells; without them drawings stand on white.
 SHADED_CELLS = 4_000_000

@@ -26,7 +26,7 @@ from roicli.runtime.device_map import MapPlacer, PlacedMap
 from roicli.runtime.engine import Engine as Engine  # part of what a run is opened with
 from roicli.runtime.host_memory import allocate_block
 from roicli.runtime.runners import Runner
-from roicli.storage.result_file import ResultWriter
+from roicli.storage.result import ResultWriter
 
 if TYPE_CHECKING:
     from roicli.pipeline.verify import Verifier

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from roicli.core.types import Array, FloatArray, IntArray
-from roicli.storage.output import RowSource
-from roicli.storage.result_file import ResultWriter
+from roicli.storage.atomic import RowSource
+from roicli.storage.result import ResultWriter
 from roicli.storage.row_file import as_bytes, narrow
 
 ROWS, ROW_CRC32 = "rows", "row_crc32"

@@ -16,7 +16,7 @@ from roicli.pipeline.order import plan_visits
 from roicli.pipeline.stage_times import StageTimes
 from roicli.pipeline.stream import Engine, VisitedMaps, run_operator
 from roicli.runtime.device_map import MapPlacer
-from roicli.storage.result_file import MemoryWriter
+from roicli.storage.result import MemoryWriter
 from tests import oracle
 from tests.strategies import awkward_corners, normal_map, with_batch
 
