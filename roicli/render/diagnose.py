@@ -10,7 +10,8 @@ from typing import Any, TextIO
 from roicli.analysis.diagnose.conventions import AlignConvention, Convention
 from roicli.analysis.diagnose.run import FAR, Diagnosis, PartialMatch, RoiGroup
 from roicli.analysis.diagnose.search import Finding
-from roicli.render.json import format_short, write_object
+from roicli.core.strict_json import write_object
+from roicli.error_table.formatting import format_short
 
 SYNONYMS_SHOWN = 8
 RUNS_SHOWN = 12

@@ -1,5 +1,6 @@
 """Pipes, signals and full disks: what a shell sees, and what is left in the folder."""
 
+import contextlib
 import io
 import os
 import pty
@@ -23,6 +24,7 @@ from tests.cli.running import (
     TEXT_ROIS,
     assert_refused,
     heed_signals,
+    run,
     run_process,
     save,
     snapshot,
@@ -265,3 +267,148 @@ def test_stdout_that_knows_only_ascii(inputs: Arrays) -> None:
     assert outcome.code == 0, outcome.err
     outcome = run_process("align", "größe.npy", ROIS, **environment)
     assert_refused(outcome, "no such file")
+
+
+def closed_pipe() -> int:
+    """The end of a pipe that is written to, whose reader has gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+
+def run_into(stdout: int, *args: str, **options: Any) -> tuple[int, str]:
+    """Exit code and stderr of a command whose stdout is this descriptor."""
+    process = start(*args, stdout=stdout, **options)
+    os.close(stdout)
+    _, err = process.communicate(timeout=60)
+    return process.returncode, err.decode()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("compare", "a.npy", "b.npy"),
+        ("compare", "a.npy", "b.npy", "--format", "json"),
+        ("check", FEATURES, "bad.npy", *SCALE),
+        ("check", FEATURES, "bad.npy", *SCALE, "--format", "github"),
+        ("diagnose", FEATURES, ROIS, "b.npy", *SCALE, "--sample", "2"),
+        ("explain", FEATURES, ROIS, *SCALE, "--roi", "0", "--result", "b.npy"),
+        ("errors", ROIS, *SCALE, "--fail-over", "edge_error_max_px=0"),
+        ("errors", ROIS, *SCALE, "--fail-over", "edge_error_max_px=0", "--format", "csv"),
+    ],
+    ids=lambda args: " ".join(args[:1] + args[-1:]),
+)
+def test_a_closed_pipe_does_not_change_the_verdict(inputs: Arrays, args: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(1)
+    for name in ("a.npy", "b.npy"):
+        save(name, rng.normal(size=(5, 3, 7, 7)).astype(np.float32))
+    save("bad.npy", np.array([[7, 0, 0, 20, 20]], np.float32))
+    code, err = run_into(closed_pipe(), *args)
+    assert (code, "Traceback" in err) == (1, False), err
+    assert not [line for line in err.splitlines() if "error:" in line], err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--version",),
+        ("--help",),
+        ("align", "--help"),
+        ("presets",),
+        ("providers", "--format", "json"),
+        ("inspect", FEATURES),
+        ("draw", FEATURES, ROIS, *SCALE, "--roi", "0"),
+        ("compare", FEATURES, FEATURES),
+    ],
+    ids=lambda args: args[0],
+)
+def test_stdout_closed_and_full(inputs: Arrays, args: tuple[str, ...]) -> None:
+    """A reader that has gone is no error, a disk that is full is one."""
+    assert run_into(closed_pipe(), *args) == (0, "")
+    code, err = run_into(os.open("/dev/full", os.O_WRONLY), *args)
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert err.startswith("roicli: error: stdout: cannot be written: ")
+
+
+@pytest.mark.parametrize("closing", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("command", ["--nothing", "align no.npy no.npy", f"errors {ROIS} -q"])
+def test_a_stderr_that_takes_nothing_changes_no_code(
+    inputs: Arrays, command: str, closing: str
+) -> None:
+    expected = shell(f"{ROICLI} {command}").returncode
+    assert shell(f"{ROICLI} {command} {closing}").returncode == expected
+
+
+def test_a_result_needs_an_open_stdout(inputs: Arrays) -> None:
+    before = snapshot()
+    done = shell(f"{ROICLI} align {FEATURES} {ROIS} --spatial-scale 1/4 -o - >&-")
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"roicli: error: stdout: is closed")
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("draw", f"{FPN}::p3", TEXT_ROIS, "--roi", "3", "-o", "disk/o.pdf"),
+        ("draw", f"{FPN}::p3", TEXT_ROIS, "--roi", "3", "-o", "disk/o.svg"),
+        ("draw", f"{FPN}::p3", TEXT_ROIS, "--roi", "3", "-o", "disk/o.png"),
+        ("report", f"{FPN}::p3", TEXT_ROIS, "-o", "disk/o.html"),
+        ("export", "align", "disk/o.onnx"),
+        ("errors", TEXT_ROIS, "--spatial-scale", "1/8", "--errors-out", "disk/e.json"),
+        ("merge", "part.h5", "-o", "disk/o.h5", "--compression", "gzip"),
+    ],
+    ids=lambda args: args[-1],
+)
+def test_every_writer_on_a_full_disk(small_disk: Path, args: tuple[str, ...]) -> None:
+    if args[0] == "merge":
+        succeed("align", f"{FPN}::p3", TEXT_ROIS, "--shard", "1/1", "-o", "part.h5", "-q")
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError):
+        filler.write_bytes(bytes(1 << 20))
+    assert_refused(run_process(*args), args[-1] if "disk" in args[-1] else "disk/")
+    assert os.listdir(small_disk) == ["filler"]
+
+
+@pytest.mark.parametrize("room", [620, 700])
+def test_a_disk_that_fills_while_hdf5_compresses(tmp_path: Path, room: int) -> None:
+    """The rows fit, the compressed ones do not fit beside them; HDF5 must not end the process."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={room}k", "none", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not permitted here")
+    try:
+        outcome = run_process(
+            "align", f"{FPN}::p3", TEXT_ROIS, "-o", "disk/o.h5", "--compression", "gzip"
+        )
+        assert_refused(outcome, "disk/o.h5", "No space left")
+        assert os.listdir(place) == []
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("url", ["reference://x", "zip://x.zip", "zip://x.zip::p3", "nothing://x"])
+@pytest.mark.parametrize("command", ["inspect", "align"])
+def test_urls_that_cannot_be_opened(inputs: Arrays, command: str, url: str) -> None:
+    pytest.importorskip("zarr")
+    rest = () if command == "inspect" else (ROIS, "-o", "o.npy")
+    assert_refused(run_process(command, url, *rest), "cannot be opened")
+
+
+def test_a_numba_that_does_not_fit(inputs: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
+    from roicli.runtime.native import kernels
+
+    def refuse(name: str) -> None:
+        raise ImportError("Numba needs NumPy 2.3 or less. Got NumPy 9.0.")
+
+    monkeypatch.setattr(kernels, "find_code", lambda name: None)
+    monkeypatch.setattr(kernels, "import_module", refuse)
+    kernels.kernel.cache_clear()
+    try:
+        outcome = run("align", FEATURES, ROIS, *SCALE, "--provider", "native")
+    finally:
+        kernels.kernel.cache_clear()
+    assert outcome.code == 3
+    assert "Numba needs NumPy 2.3 or less" in outcome.errors[-1]
+    assert "--provider cpu" in outcome.errors[-1]

@@ -10,7 +10,7 @@ import typer
 from roicli.cli import options as opt
 from roicli.cli import part_options as part_opt
 from roicli.cli import run_options as run_opt
-from roicli.cli.reporting import ProgressBar
+from roicli.cli.reporting import ProgressBar, leaving_with
 from roicli.core.vocabulary import FailOn, FindingFormat
 
 RULES, LIMITS = "Rules", "What is tolerated"
@@ -147,11 +147,10 @@ def _run(given: dict[str, Any]) -> None:
     # Notes wait: what cannot be read gets its one line and no other.
     with ProgressBar(quiet):
         report = run.check(features, rois, **given)
-    if finding_format == "json":
-        findings.write_findings_json(report, sys.stdout)
-    elif finding_format == "github":
-        findings.write_annotations(report, sys.stdout)
-    elif not quiet:
-        findings.print_findings(report, sys.stdout)
-    if report.failed(fail_on):
-        raise typer.Exit(1)
+    with leaving_with(int(report.failed(fail_on))):
+        if finding_format == "json":
+            findings.write_findings_json(report, sys.stdout)
+        elif finding_format == "github":
+            findings.write_annotations(report, sys.stdout)
+        elif not quiet:
+            findings.print_findings(report, sys.stdout)

@@ -9,6 +9,7 @@ import typer
 
 from roicli.cli import options as opt
 from roicli.cli.commands.listings import ListFormat
+from roicli.cli.reporting import leaving_with
 from roicli.core.vocabulary import ComparedStatistic
 
 HELP = "a result: file.npy, file.h5 or x.zarr (its /roi_features), file.h5::/dataset, or -."
@@ -52,6 +53,5 @@ def _run(given: dict[str, Any]) -> None:
     list_format, rows = given.pop("list_format"), parse_rows(given.pop("rows"))
     found = compare_results(given.pop("a"), given.pop("b"), worst=rows, **given)
     show = write_comparison_json if list_format == "json" else print_comparison
-    show(found, sys.stdout)
-    if not found.equal:
-        raise typer.Exit(1)
+    with leaving_with(int(not found.equal)):
+        show(found, sys.stdout)

@@ -10,7 +10,7 @@ import typer
 from roicli.cli import options as opt
 from roicli.cli import run_options as run_opt
 from roicli.cli.commands.listings import ListFormat
-from roicli.cli.reporting import ProgressBar
+from roicli.cli.reporting import ProgressBar, leaving_with
 
 Result = Annotated[
     str,
@@ -71,6 +71,5 @@ def _run(given: dict[str, Any]) -> None:
     with ProgressBar(quiet):
         found = find_convention(**given)
     show = write_diagnosis_json if list_format == "json" else print_diagnosis
-    show(found, sys.stdout)
-    if found.match is None:
-        raise typer.Exit(1)
+    with leaving_with(int(found.match is None)):
+        show(found, sys.stdout)

@@ -65,7 +65,8 @@ def draw(
 
 def _run(given: dict[str, Any]) -> None:
     from roicli.core.parsing import parse_bin, parse_size
-    from roicli.render import looking
+    from roicli.render.draw import check_panels
+    from roicli.render.draw import draw as draw_roi
     from roicli.render.terminal_picture import print_picture
 
     quiet, output = given.pop("quiet"), given["output"]
@@ -73,10 +74,10 @@ def _run(given: dict[str, Any]) -> None:
         given["bin_index"] = parse_bin(given["bin_index"])
     if given["image_size"] is not None:
         given["image_size"] = parse_size(given["image_size"], "image size")
-    given["compare"] = looking.check_panels(given["compare"] or ())
+    given["compare"] = check_panels(given["compare"] or ())
     features, rois = given.pop("features"), given.pop("rois")
     with ProgressBar(quiet):  # holds the notes back until nothing is refused
-        picture = looking.draw(features, rois, **given)
+        picture = draw_roi(features, rois, **given)
     if output is None:
         print_picture(picture, given["compare"], sys.stdout)
     elif not quiet:

@@ -10,8 +10,7 @@ import typer
 from roicli.cli import look_options as look
 from roicli.cli import options as opt
 from roicli.cli import run_options as run_opt
-from roicli.cli.console import print_line
-from roicli.cli.reporting import ProgressBar
+from roicli.cli.reporting import ProgressBar, leaving_with
 
 ExplainFormat = Annotated[
     Literal["table", "json", "md"],
@@ -57,9 +56,9 @@ def explain(
 
 
 def _run(given: dict[str, Any]) -> None:
+    from roicli.analysis.explain import explain as explain_roi
     from roicli.core.parsing import parse_bin, parse_size
     from roicli.render import explain as text
-    from roicli.render import looking
 
     quiet, shown = given.pop("quiet"), given.pop("explain_format")
     given["bin_index"] = parse_bin(given["bin_index"])
@@ -67,11 +66,10 @@ def _run(given: dict[str, Any]) -> None:
         given["image_size"] = parse_size(given["image_size"], "image size")
     features, rois = given.pop("features"), given.pop("rois")
     with ProgressBar(quiet):  # holds the notes back until nothing is refused
-        found = looking.explain(features, rois, **given)
+        found = explain_roi(features, rois, **given)
     write = {"table": text.print_explanation, "json": text.write_json, "md": text.print_markdown}
-    write[shown](found, sys.stdout)
-    sys.stdout.flush()
     stored = [check for check in found.checks if check.source != "ran"]
-    if stored and not any(check.equal for check in stored):
-        print_line("finding", f"{stored[0].source} equals neither operator's result")
-        raise typer.Exit(1)
+    differs = bool(stored) and not any(check.equal for check in stored)
+    findings = [f"{stored[0].source} equals neither operator's result"] if differs else []
+    with leaving_with(int(differs), findings):
+        write[shown](found, sys.stdout)

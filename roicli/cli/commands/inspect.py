@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from roicli.cli import options as opt
+from roicli.cli.reporting import leaving_with
 from roicli.core.vocabulary import ListFormat
 
 File = Annotated[
@@ -38,9 +39,8 @@ def inspect(
     from roicli.render import inspect as inspection
 
     report = inspect_file(file, stats=stats, allow_external=allow_external)
-    if list_format == "json":
-        inspection.write_inspection_json(report, sys.stdout)
-    else:
-        inspection.print_inspection(report, sys.stdout)
-    if strict and inspection.count_traps(report):
-        raise typer.Exit(1)
+    show = (
+        inspection.write_inspection_json if list_format == "json" else inspection.print_inspection
+    )
+    with leaving_with(int(strict and inspection.count_traps(report) > 0)):
+        show(report, sys.stdout)

@@ -18,13 +18,13 @@ ListFormat = Annotated[Literal["table", "json"], typer.Option("--format", help="
 def print_rows(rows: Sequence[dict[str, Any]]) -> None:
     """A rich table of the short cells, and under it a line for each longer text."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from roicli.error_table.formatting import wrap_name
+    from roicli.render.pipe_console import PipeConsole
 
-    console = Console(file=sys.stdout, highlight=False)
+    console = PipeConsole(file=sys.stdout, highlight=False)
     names = [name for name in rows[0] if name not in PROSE]
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in names:
@@ -50,7 +50,7 @@ def _word(value: Any) -> str:
 
 def print_json(key: str, rows: Sequence[dict[str, Any]]) -> None:
     """One object with the rows under ``key``."""
-    from roicli.render.json import write_object
+    from roicli.core.strict_json import write_object
 
     write_object({key: rows}, sys.stdout)
 

@@ -8,7 +8,7 @@ from roicli.cli import options as opt
 from roicli.cli import part_options as part_opt
 from roicli.cli import run_options as run_opt
 from roicli.cli import table_options as table_opt
-from roicli.cli.console import print_line
+from roicli.cli.console import check_stdout, print_line
 from roicli.cli.garbage import importing
 from roicli.cli.reporting import ProgressBar, TableOptions, finish
 from roicli.core.vocabulary import Operator
@@ -146,6 +146,7 @@ def _run(operator: Operator, given: dict[str, Any]) -> None:
     quiet, verbose = given.pop("quiet"), given.pop("verbose")
     thresholds = table_options.thresholds(given["values"])
     features, rois, output = (given.pop(name) for name in ("features", "rois", "output"))
+    check_stdout(output)
     if output is None and given["shard"] is None:
         output = api.default_output(features, operator)
     verify_rois = given.pop("verify_rois")

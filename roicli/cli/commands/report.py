@@ -67,13 +67,13 @@ def report(
 
 def _run(given: dict[str, Any]) -> None:
     from roicli.core.parsing import parse_size
-    from roicli.render import looking
+    from roicli.render.html.page import write_report
 
     quiet, output = given.pop("quiet"), given["output"]
     if given["image_size"] is not None:
         given["image_size"] = parse_size(given["image_size"], "image size")
     features, rois = given.pop("features"), given.pop("rois")
     with ProgressBar(quiet) as progress:
-        result = looking.write_report(features, rois, progress=progress, **given)
+        result = write_report(features, rois, progress=progress, **given)
     if not quiet:
         print_line("note", f"wrote {output}, {len(result.errors)} RoIs")
