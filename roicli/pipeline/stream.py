@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from roicli.core.progress import Progress, StageTimes, no_progress
 from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, OperatorSpec, PoolSpec, RoIs
 from roicli.error_table.values import measure_value_errors
 from roicli.operators.geometry import align_boxes, quantize_rois, sampling_counts
 from roicli.pipeline.features import FeaturePyramid, MapBuffer
 from roicli.pipeline.order import MapVisit, plan_visits, skip_finished
-from roicli.pipeline.stage_times import StageTimes
 from roicli.runtime.device_map import MapPlacer, PlacedMap
 from roicli.runtime.engine import Engine as Engine  # part of what a run is opened with
 from roicli.runtime.host_memory import allocate_block
@@ -36,9 +36,6 @@ WORK_A_BLOCK = 1 << 29
 # Deciding which RoIs make a block then takes little memory.
 MOST_ROWS_A_BLOCK = 1 << 16
 
-# Told (RoIs done, RoIs in all, bytes written).
-Progress = Callable[[int, int, int], None]
-
 
 def run_operator(
     pyramid: FeaturePyramid,
@@ -48,7 +45,7 @@ def run_operator(
     engine: Engine,
     writer: ResultWriter,
     values: Sequence[ValueMeasurer] | None = None,
-    progress: Progress = lambda done, total, size: None,
+    progress: Progress = no_progress,
     times: StageTimes | None = None,
     verifier: Verifier | None = None,
     meanwhile: Callable[[], object] = lambda: None,

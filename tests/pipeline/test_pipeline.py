@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.core.exceptions import InputError
+from roicli.core.progress import StageTimes
 from roicli.core.types import AlignSpec, PoolSpec, RoIs
 from roicli.pipeline import stream as pipeline
 from roicli.pipeline.features import FeatureLevel, open_pyramid
 from roicli.pipeline.order import plan_visits
-from roicli.pipeline.stage_times import StageTimes
 from roicli.pipeline.stream import Engine, VisitedMaps, run_operator
 from roicli.runtime.device_map import MapPlacer
 from roicli.storage.result import MemoryWriter
