@@ -68,14 +68,14 @@ def test_what_goes_on_has_all_the_time_it_needs(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(containment, "SECONDS", 0.6)
 
     def go_on() -> None:
-        for _ in range(8):
+        for _ in range(5):
             burn(0.2)
             renew_time()
 
     try_first(go_on, "x.h5", 1)
 
     def go_on_for_new_limits() -> None:
-        for _ in range(8):
+        for _ in range(5):
             limit_time(0.6)
             burn(0.2)
 
