@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.scales import single_scale
 from roicli.core.types import Array, IntArray, RoIs, Size, check_spatial_scale
 from roicli.core.vocabulary import LevelRule, RoiFormat
 from roicli.operators.levels import assign_levels, level_of_scale
@@ -122,6 +121,16 @@ def _open(
     except BaseException:
         pyramid.close()
         raise
+
+
+def single_scale(scales: tuple[float, ...] | None) -> float:
+    """The one scale of a run without features; 1.0 where none was given, which is noted."""
+    if scales is None:
+        logger.info("no --spatial-scale, taking 1.0: errors in pixels are errors in cells")
+        return 1.0
+    if len(scales) != 1:
+        raise ParameterError(f"{len(scales)} spatial scales without features, expected one")
+    return scales[0]
 
 
 def check_one_stdin(features: Any, rois: Any) -> None:

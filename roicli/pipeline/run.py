@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from roicli.core.scales import single_scale
 from roicli.core.system import usable_cores
 from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, OperatorSpec
 from roicli.core.vocabulary import Operator, Provider
@@ -20,8 +19,9 @@ from roicli.pipeline.features import FeatureArgument, FeaturePyramid
 from roicli.pipeline.inputs import (
     Inputs,
     open_inputs,
+    single_scale,
 )
-from roicli.pipeline.memory import MemoryPlan, budget_of, check_address_space, plan_memory
+from roicli.pipeline.memory import budget_of, check_address_space, plan_memory
 from roicli.pipeline.request import Operation, Reading, RunRequest
 from roicli.pipeline.settings import Setting, resolve_setting
 from roicli.pipeline.stream import Engine, ValueMeasurer
@@ -171,17 +171,15 @@ def _open_engine(
     """The provider on its device, with blocks that the host's and the device's memory allow."""
     limit, strict = request.max_device_memory, request.strict_provider
     threads = usable_cores() if request.threads is None else request.threads
-    memory = _plan_memory(operator, inputs, setting, request)
+    block_bytes = _plan_block(operator, inputs, setting, request)
     if provider != "cuda":
-        host = Device(strict=strict)
-        spare = memory.spare_bytes
-        return Engine(provider, threads, memory.block_bytes, chosen_device=host, spare_bytes=spare)
+        return Engine(provider, threads, block_bytes, chosen_device=Device(strict=strict))
     from roicli.pipeline.device_memory import plan_device
 
     assert inputs.pyramid is not None
     plan = plan_device(limit, inputs.pyramid, _row_bytes(inputs, setting))
     device = Device("cuda", request.device_id, limit, strict, resident=True)
-    block_bytes = min(memory.block_bytes, plan.block_bytes)
+    block_bytes = min(block_bytes, plan.block_bytes)
     return Engine(provider, threads, block_bytes, plan.scratch_bytes, device)
 
 
@@ -192,10 +190,8 @@ def _row_bytes(inputs: Inputs, setting: Setting) -> int:
     return values * inputs.pyramid.compute_dtype.itemsize
 
 
-def _plan_memory(
-    operator: str, inputs: Inputs, setting: Setting, request: RunRequest
-) -> MemoryPlan:
-    """What the memory budget allows."""
+def _plan_block(operator: str, inputs: Inputs, setting: Setting, request: RunRequest) -> int:
+    """Bytes of a result block that the memory budget allows."""
     budget = budget_of(request.max_memory)
     if not budget.asked:
         logger.debug(f"max memory is {budget.size >> 20:,} MiB, a quarter of the free")
