@@ -25,13 +25,14 @@ from roicli.analysis.explanation import (
     Span,
 )
 from roicli.analysis.one_roi import (
-    LookOptions,
     RoiOnMap,
     check_bin,
     check_index,
     open_roi,
     read_stored_value,
 )
+from roicli.core.call_options import ExplainOptions
+from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import AlignSpec, Array, FloatArray, PoolSpec, RoIs, Size
 from roicli.core.vocabulary import PixelModel
@@ -46,7 +47,6 @@ from roicli.operators.geometry import (
     scale_to_cells,
 )
 from roicli.pipeline.features import FeatureArgument
-from roicli.pipeline.settings import check_known
 from roicli.storage.opening import inputs_unchanged
 from roicli.storage.permission import external_files
 
@@ -54,16 +54,22 @@ from roicli.storage.permission import external_files
 MAX_LISTED = 1 << 16
 
 
+@record(ExplainOptions)
+class ExplainRequest:
+    """What was asked of ``explain``."""
+
+    roi: int
+    channel: int
+    bin_index: Size
+    result: str | os.PathLike[str] | Array | None
+    allow_external: bool
+
+
 @inputs_unchanged()
 def explain(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
-    *,
-    roi: int,
-    channel: int = 0,
-    bin_index: Size = (0, 0),
-    result: str | os.PathLike[str] | Array | None = None,
-    **options: Unpack[LookOptions],
+    **options: Unpack[ExplainOptions],
 ) -> Explanation:
     """The arithmetic of one bin (row, column) of one RoI, and whether it equals the operators'.
 
@@ -71,7 +77,9 @@ def explain(
     the bin stand in ``checks``; ``result`` is a stored one (K, C, P_h, P_w) to check too. Raises
     RoicliError, naming the range of what is outside it.
     """
-    check_known("explain", options, LookOptions)
+    check_known("explain", options, ExplainOptions)
+    request = settle(ExplainRequest, options)
+    roi, channel, bin_index = request.roi, request.channel, request.bin_index
     opened = open_roi(features, rois, roi, options)
     check_index("channel", channel, len(opened.feature_map))
     check_bin(bin_index, opened.align.output_size)
@@ -79,8 +87,7 @@ def explain(
     aligned = explain_align(channel_map, corners.astype(channel_map.dtype), opened.align, bin_index)
     pooled = explain_pool(channel_map, opened.rois, opened.pool, opened.pixel_model, bin_index)
     x1, y1, x2, y2 = map(float, corners)
-    allowed = options.get("allow_external", False)
-    checks = _check(opened, channel, bin_index, aligned, pooled, result, allowed)
+    checks = _check(opened, request, aligned, pooled)
     return Explanation(
         roi, int(opened.rois.batch_index[0]), channel, bin_index, opened.align.output_size,
         1 / opened.align.spatial_scale, opened.pixel_model, channel_map.dtype.name,
@@ -89,23 +96,18 @@ def explain(
 
 
 def _check(
-    opened: RoiOnMap,
-    channel: int,
-    bin_index: Size,
-    aligned: AlignedBin,
-    pooled: PooledBin,
-    result: str | os.PathLike[str] | Array | None,
-    allow_external: bool,
+    opened: RoiOnMap, request: ExplainRequest, aligned: AlignedBin, pooled: PooledBin
 ) -> tuple[Check, ...]:
     """Both values against the operators' own and, where there is one, a stored result's."""
+    channel, bin_index = request.channel, request.bin_index
     place = (channel, *bin_index)
     checks = [
         Check("align", "ran", aligned.value, float(opened.run(opened.align)[place])),
         Check("pool", "ran", pooled.maximum, float(opened.run(opened.pool)[place])),
     ]
-    if result is not None:
-        with external_files(allow_external):
-            stored, name = read_stored_value(result, opened, channel, bin_index)
+    if request.result is not None:
+        with external_files(request.allow_external):
+            stored, name = read_stored_value(request.result, opened, channel, bin_index)
         # A result may be stored in a shorter dtype; the explanation is rounded to it as it was.
         checks += [
             replace(check, source=name, explained=float(stored.dtype.type(check.explained)),

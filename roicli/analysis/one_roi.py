@@ -11,21 +11,13 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import AlignSpec, Array, FloatArray, OperatorSpec, PoolSpec, RoIs, Size
-from roicli.core.vocabulary import Mode, PixelModel
+from roicli.core.vocabulary import PixelModel
 from roicli.pipeline.features import FeatureArgument, MapBuffer
 from roicli.pipeline.run import Run, open_run
-from roicli.pipeline.settings import OperatorOptions
 from roicli.pipeline.stream import Engine
 from roicli.pipeline.validation import check_sampling_memory
 from roicli.storage.address import parse_address
 from roicli.storage.opening import open_array
-
-
-class LookOptions(OperatorOptions, total=False):
-    """The options of ``align`` and ``pool`` that say what they compute."""
-
-    mode: Mode | None
-    graph: str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from roicli.analysis.picture import Picture, build_picture
+from roicli.core.progress import Progress
 from roicli.core.types import Array, FloatArray, IntArray, RoIs
 from roicli.core.vocabulary import SIZE_CLASSES
 from roicli.error_table.columns import COLUMN_BY_NAME, Column
@@ -20,7 +21,7 @@ from roicli.pipeline import provenance
 from roicli.pipeline.features import MapBuffer
 from roicli.pipeline.order import plan_visits
 from roicli.pipeline.run import Run, build_value_measurers
-from roicli.pipeline.stream import Progress, run_operator
+from roicli.pipeline.stream import run_operator
 from roicli.storage.result_file import NoWriter
 
 # A page holds at most so many rows, and so many numbers for their drawings; the worst come first.
@@ -100,12 +101,12 @@ class Page:
     below_half: int
 
 
-def measure_page(run: Run, sort: str, progress: Progress | None) -> tuple[Page, ErrorTable]:
+def measure_page(run: Run, sort: str, progress: Progress) -> tuple[Page, ErrorTable]:
     """Run both operators for the value columns, and gather what the page shows."""
     measurers = build_value_measurers(run)
     run_operator(
         run.pyramid, run.inputs.rois, run.inputs.map_of_roi, None, run.engine, NoWriter(),
-        measurers, progress or (lambda done, total, size: None),
+        measurers, progress,
     )  # fmt: skip
     table = run.error_table()
     parameters = provenance.describe_run(run, None, run.pyramid.compute_dtype)

@@ -13,6 +13,7 @@ import typer
 
 from roicli.cli.console import drop_stdout, print_line
 from roicli.cli.signals import check_signals
+from roicli.core.command_options import AlignCommand, ErrorsCommand, PoolCommand
 from roicli.core.vocabulary import TableFormat
 
 if TYPE_CHECKING:
@@ -25,24 +26,24 @@ QUIET_SECONDS = 1.0
 
 
 @dataclass
-class TableOptions:
+class ShownTable:
     """The options of the error table, as they were typed."""
 
     format: TableFormat = "table"
     rows: str = "20"
     sort: str = "edge_error_max_px"
-    columns: str | None = None
+    columns: str | Sequence[str] | None = None
     show: bool = True
     fail_over: list[str] = field(default_factory=list)
     fail_under: list[str] = field(default_factory=list)
 
     def view(self) -> View:
         """Rows, sorting and columns, checked."""
-        from roicli.core.parsing import parse_names, parse_rows
+        from roicli.core.parsing import as_names, parse_rows
         from roicli.render.view import View
 
         rows = parse_rows(self.rows)
-        return View(rows, self.sort, parse_names(self.columns) if self.columns else ())
+        return View(rows, self.sort, as_names(self.columns, "columns") if self.columns else ())
 
     def thresholds(self, with_values: bool) -> list[Threshold]:
         """Thresholds and columns, checked before anything runs."""
@@ -63,7 +64,20 @@ class TableOptions:
         ]
 
 
-def show_table(result: Result, options: TableOptions, to_stderr: bool) -> None:
+def table_options(options: ErrorsCommand | PoolCommand | AlignCommand) -> ShownTable:
+    """The options of the table, out of a command's."""
+    return ShownTable(
+        options["table_format"],
+        str(options["rows"]),
+        options["sort"],
+        options["columns"],
+        not (options["no_table"] or options["quiet"]),
+        options["fail_over"] or [],
+        options["fail_under"] or [],
+    )
+
+
+def show_table(result: Result, options: ShownTable, to_stderr: bool) -> None:
     """The table in the format that was asked for, on stdout unless the features go there."""
     stream: TextIO = sys.stderr if to_stderr else sys.stdout
     parameters = dict(result.parameters)
@@ -83,7 +97,7 @@ def show_table(result: Result, options: TableOptions, to_stderr: bool) -> None:
 
 
 def finish(
-    result: Result, options: TableOptions, thresholds: list[Threshold], to_stderr: bool
+    result: Result, options: ShownTable, thresholds: list[Threshold], to_stderr: bool
 ) -> None:
     """Show the table and leave with exit code 1 where a threshold was crossed."""
     crossings: list[Crossing] = []

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.progress import no_progress
 from roicli.core.types import AlignSpec, FloatArray, OperatorSpec, check_word
 from roicli.core.vocabulary import Compression, ResultDtype
 from roicli.error_table.columns import record_dtype
@@ -24,10 +25,6 @@ from roicli.pipeline.run import (
     build_value_measurers,
     build_verifier,
     check_align_memory,
-)
-from roicli.pipeline.settings import (
-    ErrorsOptions,
-    RunOptions,
 )
 from roicli.pipeline.stream import run_operator
 from roicli.storage.output import (
@@ -71,7 +68,7 @@ class Result:
     verification: Verification | None = None
 
 
-def check_outputs(inputs: Inputs, output: str | None, options: ErrorsOptions) -> None:
+def check_outputs(inputs: Inputs, output: str | None, options: Mapping[str, Any]) -> None:
     """Refuse places that a result must not go to, before anything is computed."""
     force, files = options.get("force", False), list(inputs.files)
     if output not in (None, STDOUT):
@@ -135,7 +132,7 @@ def run_and_write(
     run: Run,
     spec: OperatorSpec,
     output: str | None,
-    options: RunOptions,
+    options: Mapping[str, Any],
     label: PartLabel | None = None,
 ) -> Result:
     """Run, write to ``output`` or to memory, and give the result; the files are closed whatever
@@ -164,7 +161,7 @@ def run_into(
     run: Run,
     spec: OperatorSpec,
     output: str | None,
-    options: RunOptions,
+    options: Mapping[str, Any],
 ) -> Result:
     """As ``run_and_write``; ``open_sink`` is told the parameters and opens what takes the rows."""
     try:
@@ -172,7 +169,7 @@ def run_into(
             check_align_memory(run, spec)
         check_outputs(run.inputs, output, options)
         measurers = build_value_measurers(run) if options.get("values") else None
-        verifier = build_verifier(run, spec, options.get("verify"))
+        verifier = build_verifier(run, spec, asked_verification(options))
         shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
         parameters = provenance.describe_run(run, spec, result_dtype(run, options), shape)
         table = run.error_table()
@@ -195,21 +192,27 @@ def run_into(
         run.inputs.close()
 
 
-def result_dtype(run: Run, options: RunOptions) -> np.dtype[Any]:
+def asked_verification(options: Mapping[str, Any]) -> object:
+    """How many RoIs are to be verified, or whether any are."""
+    count = options.get("verify_rois")
+    return options.get("verify") if count is None else count
+
+
+def result_dtype(run: Run, options: Mapping[str, Any]) -> np.dtype[Any]:
     """The dtype asked for, else the one that the maps are computed in."""
     name, compression = options.get("dtype"), options.get("compression", "none")
     check_word("compression", compression, Compression)
     if name is None:
         return run.pyramid.compute_dtype
     check_word("dtype", name, ResultDtype)
-    return np.dtype(name)
+    return np.dtype(str(name))
 
 
 def _open_writer(
     run: Run,
     output: str | None,
     parameters: Mapping[str, Any],
-    options: RunOptions,
+    options: Mapping[str, Any],
     checksums: Mapping[str, FloatArray],
 ) -> AbstractContextManager[ResultWriter]:
     """A writer to memory, a file or stdout."""
@@ -235,7 +238,7 @@ def _plan_resumption(
     run: Run,
     output: str | None,
     parameters: Mapping[str, Any],
-    options: RunOptions,
+    options: Mapping[str, Any],
     checksums: Mapping[str, FloatArray],
 ) -> Resumption | None:
     """What a run that may be interrupted keeps and compares; None for one that keeps nothing."""
@@ -276,7 +279,3 @@ def stored_rois_dtype(run: Run) -> np.dtype[Any]:
 
 def no_work() -> None:
     """Nothing is left to do while the last rows are written."""
-
-
-def no_progress(done: int, total: int, size: int) -> None:
-    """Nobody watches."""

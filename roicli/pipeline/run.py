@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.error_table.table import ErrorTable, MapGeometry
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid
 from roicli.pipeline.inputs import (
-    InputOptions,
     Inputs,
     open_inputs,
 )
@@ -138,7 +137,7 @@ def open_run(
     reading = dict(options)
     if node is not None:
         reading["spatial_scale"] = node.spatial_scale
-    inputs = open_inputs(features, rois, cast("InputOptions", reading), rows=rows)
+    inputs = open_inputs(features, rois, reading, rows=rows)
     inputs = replace(inputs, files={**model, **inputs.files})
     try:
         provider = choose(asked, options.get("device_id", 0))

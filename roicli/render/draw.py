@@ -8,14 +8,14 @@ import os
 from collections.abc import Sequence
 from typing import Unpack
 
-from roicli.analysis.one_roi import LookOptions, check_bin, check_index, open_roi
+from roicli.analysis.one_roi import check_bin, check_index, open_roi
 from roicli.analysis.picture import Box, Picture, build_picture
+from roicli.core.call_options import DrawOptions
+from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
-from roicli.core.parsing import parse_names
 from roicli.core.types import Array, Size, check_word
 from roicli.core.vocabulary import Operator
 from roicli.pipeline.features import FeatureArgument
-from roicli.pipeline.settings import check_known
 from roicli.storage.opening import inputs_unchanged
 from roicli.storage.output import check_output, replace_atomically
 
@@ -24,18 +24,27 @@ logger = logging.getLogger("roicli")
 FIGURE_ENDINGS = (".svg", ".png", ".pdf")
 
 
+@record(DrawOptions)
+class DrawRequest:
+    """What was asked of ``draw``."""
+
+    roi: int
+    channel: int | None
+    bin_index: Size | None
+    compare: tuple[str, ...] | None
+    image: str | None
+    force: bool
+
+    def __post_init__(self) -> None:
+        for name in self.compare or ():
+            check_word("compare", name, Operator)
+
+
 def draw(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
-    *,
-    roi: int,
-    channel: int | None = None,
-    bin_index: Size | None = None,
-    compare: str | Sequence[str] = (),
-    image: str | os.PathLike[str] | None = None,
-    force: bool = False,
-    **options: Unpack[LookOptions],
+    **options: Unpack[DrawOptions],
 ) -> Picture:
     """One RoI on its map as a picture: cells, real and rounded box, areas, bins, sampling points.
 
@@ -44,9 +53,10 @@ def draw(
     column) adds a close-up of that bin's first sample; ``compare`` "pool,align" gives each a panel;
     ``image`` lies under the map. Raises RoicliError.
     """
-    check_known("draw", options, LookOptions)
-    panels = check_panels(compare)
-    if image is not None and output is None:
+    check_known("draw", options, DrawOptions)
+    request = settle(DrawRequest, options)
+    roi, channel, bin_index = request.roi, request.channel, request.bin_index
+    if request.image is not None and output is None:
         raise ParameterError("image is drawn in figures only", "add -o figure.png, .svg or .pdf")
     with inputs_unchanged():
         opened = open_roi(features, rois, roi, options)
@@ -59,32 +69,17 @@ def draw(
         opened.level, channel, bin_index,
     )  # fmt: skip
     if output is not None:
-        _save(picture, os.fspath(output), opened.files, panels, image, force)
+        _save(picture, os.fspath(output), opened.files, request)
     return picture
 
 
-def check_panels(compare: str | Sequence[str]) -> tuple[str, ...]:
-    """``pool,align`` as names. Raises ParameterError for others."""
-    names = parse_names(compare) if isinstance(compare, str) else tuple(compare)
-    for name in names:
-        check_word("compare", name, Operator)
-    return names
-
-
-def _save(
-    picture: Picture,
-    output: str,
-    taken: list[str],
-    panels: tuple[str, ...],
-    image: str | os.PathLike[str] | None,
-    force: bool,
-) -> None:
+def _save(picture: Picture, output: str, taken: list[str], request: DrawRequest) -> None:
     """Draw to a temporary name, then rename."""
     # matplotlib takes longer to import than all else here.
     from roicli.render.figure import read_image, save_figure
 
-    named = [] if image is None else [os.fspath(image)]
-    check_output(output, taken + named, force, FIGURE_ENDINGS)
+    named = [] if request.image is None else [request.image]
+    check_output(output, taken + named, request.force, FIGURE_ENDINGS)
     photo = read_image(named[0]) if named else None
     extent = (0.0, 0.0, 0.0, 0.0)
     if photo is not None:
@@ -92,8 +87,8 @@ def _save(
     file_format = os.path.splitext(output)[1].lower().removeprefix(".")
     # Drawn in memory: the PDF backend hides a full disk behind an error of its own.
     drawn = io.BytesIO()
-    save_figure(picture, drawn, file_format, panels, photo, extent)
-    with replace_atomically(output, force) as temporary, open(temporary, "wb") as stream:
+    save_figure(picture, drawn, file_format, request.compare or (), photo, extent)
+    with replace_atomically(output, request.force) as temporary, open(temporary, "wb") as stream:
         stream.write(drawn.getbuffer())
 
 

@@ -348,8 +348,8 @@ def test_inputs_that_workers_cannot_read(inputs: Arrays) -> None:
 
 
 def test_local_counts() -> None:
-    assert parse_local("local:3") == 3
-    assert parse_local("local") == connection.usable_cores()
+    assert parse_local("local:3") == (3, False)
+    assert parse_local("local") == (connection.usable_cores(), False)
     assert parse_local("tcp://host:8786") is None
 
 

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import roicli
+from roicli.core.progress import StageTimes
 from roicli.core.types import AlignSpec, PoolSpec, RoIs
 from roicli.pipeline import stretches
 from roicli.pipeline.features import FeatureLevel, open_pyramid
 from roicli.pipeline.order import plan_visits
 from roicli.pipeline.result_blocks import OrderedBlocks, RowWriter
-from roicli.pipeline.stage_times import StageTimes
 from roicli.pipeline.stream import run_operator
 from roicli.pipeline.stretches import choose_stretch
 from roicli.pipeline.visited_maps import VisitedMaps

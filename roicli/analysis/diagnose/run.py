@@ -25,11 +25,12 @@ from roicli.analysis.diagnose.search import (
     find_growth,
     rank_conventions,
 )
+from roicli.core.call_options import DiagnoseOptions
+from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, IntArray
 from roicli.pipeline.features import FeatureArgument
-from roicli.pipeline.inputs import InputOptions, Inputs, open_inputs
-from roicli.pipeline.settings import check_known
+from roicli.pipeline.inputs import Inputs, open_inputs
 from roicli.storage.opening import inputs_unchanged
 from roicli.storage.permission import external_files
 from roicli.storage.stored_array import Precision, StoredArray
@@ -207,15 +208,27 @@ def _describe_groups(shape: Sequence[int], channels: int) -> str | None:
     )
 
 
+@record(DiagnoseOptions)
+class DiagnoseRequest:
+    """What was asked of ``diagnose``."""
+
+    sample: int | None
+    tolerance: float | None
+    allow_external: bool
+
+    def __post_init__(self) -> None:
+        if self.sample is not None and self.sample < 1:
+            raise ParameterError(f"sample is {self.sample}, expected at least 1 RoI")
+        if self.tolerance is not None and not 0 < self.tolerance < math.inf:
+            raise ParameterError(f"tolerance is {self.tolerance:g}, expected a positive number")
+
+
 @inputs_unchanged()
 def diagnose(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     result: ResultArgument,
-    *,
-    sample: int | None = SAMPLE,
-    tolerance: float | None = None,
-    **options: Unpack[InputOptions],
+    **options: Unpack[DiagnoseOptions],
 ) -> Diagnosis:
     """Find the convention that produced ``result`` (K, C, P_h, P_w) from these maps and RoIs.
 
@@ -223,17 +236,14 @@ def diagnose(
     on at most eight maps. ``Diagnosis.match`` is None where nothing is within ``tolerance``, a
     distance relative to how the result varies, on all of them. Raises RoicliError.
     """
-    check_known("diagnose", options, InputOptions)
-    if sample is not None and sample < 1:
-        raise ParameterError(f"sample is {sample}, expected at least 1 RoI")
-    if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
-        raise ParameterError(f"tolerance is {tolerance:g}, expected a positive number")
+    check_known("diagnose", options, DiagnoseOptions)
+    request = settle(DiagnoseRequest, options)
     inputs = open_inputs(features, rois, options)
     try:
-        with external_files(options.get("allow_external", False)):
+        with external_files(request.allow_external):
             stored = open_stored_result(result, "result")
         try:
-            return diagnose_result(inputs, stored, sample, tolerance)
+            return diagnose_result(inputs, stored, request.sample, request.tolerance)
         finally:
             stored.close()
     finally:

@@ -119,8 +119,8 @@ def open_whole(
 
     Raises OutputError.
     """
-    parameters = describe_whole(run, spec, options)  # type: ignore[arg-type]
-    label = describe_part(run, parameters, options, "", np.empty(0, np.int64))  # type: ignore[arg-type]
+    parameters = describe_whole(run, spec, options)
+    label = describe_part(run, parameters, options, "", np.empty(0, np.int64))
     whole = Whole(run, options, parameters, label.attributes, label.fingerprint)
     if names_a_store(output):
         with open_store_plan(output, whole.keep, whole.force) as plan:

@@ -13,17 +13,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, Unpack
 
-from roicli.analysis.one_roi import LookOptions
 from roicli.analysis.page import Page, measure_page
 from roicli.analysis.picture import Picture
+from roicli.core.call_options import ReportOptions
+from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ProviderError
+from roicli.core.progress import Progress
 from roicli.core.types import Array
 from roicli.error_table.columns import COLUMNS, Column, check_column
 from roicli.error_table.writers import plain_value
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.run import open_run
-from roicli.pipeline.settings import check_known
 from roicli.render.html import charts
 from roicli.render.tables import format_number
 from roicli.storage.opening import inputs_unchanged
@@ -47,14 +48,20 @@ def import_jinja() -> Any:
     return jinja2
 
 
+@record(ReportOptions)
+class ReportRequest:
+    """What was asked of ``write_report``."""
+
+    sort: str
+    force: bool
+    progress: Progress
+
+
 def write_report(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     output: str | os.PathLike[str],
-    *,
-    sort: str = "iou",
-    force: bool = False,
-    **options: Unpack[LookOptions],
+    **options: Unpack[ReportOptions],
 ) -> Result:
     """One HTML page about all RoIs: summary, charts, the worst, a table, drawings, provenance.
 
@@ -62,7 +69,9 @@ def write_report(
     the worst. Both operators are run, as by ``errors``, for the value columns. Raises RoicliError.
     """
     import_jinja()
-    check_known("write_report", options, LookOptions)
+    check_known("write_report", options, ReportOptions)
+    request = settle(ReportRequest, options)
+    sort, force = request.sort, request.force
     path = os.fspath(output)
     # "values" sizes the blocks for what measuring holds.
     with (
@@ -71,7 +80,7 @@ def write_report(
     ):
         check_output(path, run.inputs.files, force, PAGE_ENDINGS)
         check_column(sort, COLUMNS)
-        page, table = measure_page(run, sort, options.get("progress"))
+        page, table = measure_page(run, sort, request.progress)
     text = render_page(page)
     with (
         replace_atomically(path, force) as temporary,
