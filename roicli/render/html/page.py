@@ -27,8 +27,8 @@ from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.run import open_run
 from roicli.render.html import charts
 from roicli.render.tables import format_number
+from roicli.storage.atomic import check_output, replace_atomically
 from roicli.storage.opening import inputs_unchanged
-from roicli.storage.output import check_output, replace_atomically
 
 PAGE_ENDINGS = (".html", ".htm")
 
