@@ -29,9 +29,9 @@ from roicli.pipeline.run import (
 from roicli.pipeline.settings import resolve_setting
 from roicli.pipeline.stream import run_operator
 from roicli.storage.address import as_local_path
+from roicli.storage.atomic import check_output, replace_atomically
 from roicli.storage.opening import inputs_unchanged
-from roicli.storage.output import check_output, replace_atomically
-from roicli.storage.result_file import (
+from roicli.storage.result import (
     NoWriter,
 )
 

@@ -27,22 +27,22 @@ from roicli.pipeline.run import (
     check_align_memory,
 )
 from roicli.pipeline.stream import run_operator
-from roicli.storage.output import (
+from roicli.storage.atomic import (
     FileDraft,
     RowSource,
     as_output_errors,
     check_output,
     open_draft,
 )
-from roicli.storage.places import check_place
-from roicli.storage.result_file import (
+from roicli.storage.result import (
     STDOUT,
     MemoryWriter,
     ResultFile,
     ResultWriter,
+    check_place,
     open_result,
 )
-from roicli.storage.resumable import Resumption
+from roicli.storage.resume import Resumption
 
 if TYPE_CHECKING:
     from roicli.pipeline.verify import Verification

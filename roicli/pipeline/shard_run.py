@@ -15,7 +15,7 @@ from roicli.pipeline.fingerprint import fingerprint
 from roicli.pipeline.parts import parse_shard, rows_of_shard
 from roicli.pipeline.run import Run, check_align_memory
 from roicli.storage.address import is_url
-from roicli.storage.output import OUTPUT_FORMATS
+from roicli.storage.atomic import OUTPUT_FORMATS
 from roicli.storage.part_writer import PartLabel
 
 

@@ -16,8 +16,8 @@ from roicli.core.exceptions import ParameterError
 from roicli.core.types import Array, Size, check_word
 from roicli.core.vocabulary import Operator
 from roicli.pipeline.features import FeatureArgument
+from roicli.storage.atomic import check_output, replace_atomically
 from roicli.storage.opening import inputs_unchanged
-from roicli.storage.output import check_output, replace_atomically
 
 logger = logging.getLogger("roicli")
 

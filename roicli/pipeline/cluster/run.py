@@ -32,8 +32,7 @@ from roicli.pipeline.run import Run, open_run
 from roicli.pipeline.shard_run import check_whole
 from roicli.pipeline.verify import Verification, join_verifications
 from roicli.storage.address import Address, parse_address, path_from_root
-from roicli.storage.places import check_place
-from roicli.storage.result_file import STDOUT
+from roicli.storage.result import STDOUT, check_place
 
 logger = logging.getLogger("roicli")
 

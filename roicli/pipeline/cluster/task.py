@@ -28,7 +28,7 @@ from roicli.storage.formats.zarr.place import open_place
 from roicli.storage.formats.zarr.store_parts import StorePart, check_store_part, open_store_part
 from roicli.storage.part_writer import PartLabel
 from roicli.storage.plan import is_waited_for
-from roicli.storage.result_file import NoWriter, ResultWriter
+from roicli.storage.result import NoWriter, ResultWriter
 from roicli.storage.shared_place import Folder, SharedPlace
 
 
