@@ -17,9 +17,9 @@ from roicli.core.command_options import AlignCommand, ErrorsCommand, PoolCommand
 from roicli.core.vocabulary import TableFormat
 
 if TYPE_CHECKING:
+    from roicli.error_table.columns import View
     from roicli.error_table.thresholds import Crossing, Threshold
     from roicli.pipeline.execute import Result
-    from roicli.render.error_table import View
 
 SHOWN_CULPRITS = 10
 QUIET_SECONDS = 1.0
@@ -40,7 +40,7 @@ class ShownTable:
     def view(self) -> View:
         """Rows, sorting and columns, checked."""
         from roicli.core.parsing import as_names, parse_rows
-        from roicli.render.error_table import View
+        from roicli.error_table.columns import View
 
         rows = parse_rows(self.rows)
         return View(rows, self.sort, as_names(self.columns, "columns") if self.columns else ())

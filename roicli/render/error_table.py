@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
-from roicli.error_table.columns import COLUMN_BY_NAME, Column
+from roicli.error_table.columns import COLUMN_BY_NAME, Column, View
 from roicli.error_table.table import ErrorTable, GroupSummary, Summary, summarize
 from roicli.render.tables import (
     Table,
@@ -61,14 +61,6 @@ SUMMARIZED = (
 SUMMARY_HEADER = ["summary", "RoIs", "n", "mean", "median", "p95", "max"]
 SUMMARY_IS_TEXT = [True, True] + [False] * 5
 HEADER_WIDTH = 10
-
-
-class View(NamedTuple):
-    """How many rows (None: all), sorted by what, which columns (none: those that fit)."""
-
-    rows: int | None = 20
-    sort: str = "edge_error_max_px"
-    columns: tuple[str, ...] = ()
 
 
 def default_columns(table: ErrorTable, sort: str) -> list[str]:
