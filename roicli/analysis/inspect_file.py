@@ -15,7 +15,7 @@ from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError
 from roicli.core.types import Array
 from roicli.operators.levels import level_of_scale
-from roicli.pipeline.features import SCALE_ATTRIBUTE
+from roicli.pipeline.stored_scale import SCALE_ATTRIBUTE
 from roicli.storage.address import CONTAINERS, parse_address
 from roicli.storage.contents import FileContents, StoredDataset
 from roicli.storage.listing import open_contents

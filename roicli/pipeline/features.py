@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.scales import parse_stored_scale
 from roicli.core.types import Array, FloatArray, FloatType, check_spatial_scale
 from roicli.operators.levels import level_of_scale
-from roicli.pipeline.roi_table import NO_SCALE, Place
+from roicli.pipeline.roi_table import Place
+from roicli.pipeline.stored_scale import read_stored_scale
 from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import Address, parse_address
 from roicli.storage.file_state import FileState
@@ -23,10 +22,6 @@ from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
 from roicli.storage.stored_array import MemoryArray, StoredArray
 
-logger = logging.getLogger("roicli")
-
-SCALE_ATTRIBUTE = "spatial_scale"
-STRIDE_ATTRIBUTE = "stride"
 # What MATLAB writes beside every array, whose axes are reversed for everybody else.
 REVERSED_ATTRIBUTE = "MATLAB_class"
 FeatureArgument = str | os.PathLike[str] | Array
@@ -212,7 +207,7 @@ def build_pyramid(stored: Sequence[StoredArray], scales: Sequence[float] | None)
         shape = check_feature_shape(array)
         scale_from = "--spatial-scale"
         if scales is None:
-            scale, scale_from = _stored_scale(array, len(stored))
+            scale, scale_from = read_stored_scale(array, len(stored))
         else:
             scale = scales[index]
         check_spatial_scale(scale)
@@ -223,57 +218,6 @@ def build_pyramid(stored: Sequence[StoredArray], scales: Sequence[float] | None)
     if len(levels) > 1:
         _check_levels(levels)
     return FeaturePyramid(tuple(levels))
-
-
-def _stored_scale(array: StoredArray, maps: int) -> tuple[float, str]:
-    """The scale that the file has for a map, and where: the nearest attribute that says it."""
-    for attributes, whose in _attributes_around(array, maps):
-        found = _read_scale(array.name, attributes, whose)
-        if found is not None:
-            return found
-    if maps > 1:
-        raise InputError(
-            f"{array.name}: has no attribute {SCALE_ATTRIBUTE}, and a pyramid needs its scales",
-            "add --spatial-scale with one per level, like 1/4,1/8",
-        )
-    logger.info(f"{array.name}: no attribute {SCALE_ATTRIBUTE}, taking --spatial-scale 1.0")
-    return 1.0, NO_SCALE
-
-
-def _attributes_around(array: StoredArray, maps: int) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Attributes that may say a map's scale; those of the file where it has one map's scale."""
-    yield array.attributes, ""
-    yield getattr(array, "group_attributes", {}), " of the group"
-    if maps == 1:
-        yield array.file_attributes, " of the file"
-
-
-def _read_scale(name: str, attributes: Mapping[str, Any], whose: str) -> tuple[float, str] | None:
-    """``spatial_scale``, or the inverse of ``stride``, and which; None where there is neither."""
-    found: dict[str, float] = {}
-    for attribute in (SCALE_ATTRIBUTE, STRIDE_ATTRIBUTE):
-        if attribute not in attributes:
-            continue
-        try:
-            scale = parse_stored_scale(attributes[attribute], attribute.replace("_", " "))
-            scale = scale if attribute == SCALE_ATTRIBUTE else 1 / scale
-            check_spatial_scale(scale)
-        except ParameterError as error:
-            raise InputError(
-                f"{name}: attribute {attribute}{whose}: {error.message}",
-                error.hint or "or give --spatial-scale",
-            ) from None
-        found[attribute] = scale
-    if len(found) == 2 and not math.isclose(*found.values(), rel_tol=1e-6):
-        scale, other = found.values()
-        raise InputError(
-            f"{name}: attribute {SCALE_ATTRIBUTE}{whose} is {scale:g}, and {STRIDE_ATTRIBUTE} is "
-            f"{1 / other:g}, expected one to be the inverse of the other",
-            "give --spatial-scale",
-        )
-    for attribute, scale in found.items():
-        return scale, f"attribute {attribute}{whose}"
-    return None
 
 
 def _check_levels(levels: Sequence[FeatureLevel]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -11,20 +12,11 @@ from typing import Any
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.parsing import as_size, parse_names
-from roicli.core.scales import parse_scale_option, single_scale
-from roicli.core.types import (
-    Array,
-    FloatArray,
-    IntArray,
-    RoIs,
-    Size,
-    check_spatial_scale,
-    check_word,
-)
+from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
 from roicli.core.vocabulary import LevelRule, RoiFormat
 from roicli.operators.levels import assign_levels, level_of_scale
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid, open_pyramid
+from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_table import (
     COORDINATE_NAMES,
     NO_SCALE,
@@ -33,7 +25,7 @@ from roicli.pipeline.roi_table import (
     RoiTable,
     read_roi_table,
 )
-from roicli.pipeline.rules import ROI_RULES, obey, parse_ignored
+from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
 from roicli.pipeline.validation import check_image_size, check_roi_shape, check_yolo
 from roicli.storage.address import Address, parse_address
 from roicli.storage.file_state import FileState, check_unchanged
@@ -42,6 +34,8 @@ from roicli.storage.opening import open_array
 from roicli.storage.permission import external_files
 from roicli.storage.selected_rows import SelectedRows
 from roicli.storage.stored_array import MemoryArray, StoredArray
+
+logger = logging.getLogger("roicli")
 
 
 @dataclass(frozen=True)
@@ -85,31 +79,27 @@ class Inputs:
 def open_inputs(
     features: FeatureArgument | Sequence[Array] | None,
     rois: FeatureArgument,
-    options: Mapping[str, Any],
-    map_size: str | Size | None = None,
+    reading: Reading,
+    map_size: Size | None = None,
     rows: IntArray | None = None,
 ) -> Inputs:
     """Open and check everything, before anything is computed. Raises InputError, ParameterError.
 
     With ``rows`` (k,), ascending, only these RoIs are read.
     """
-    with external_files(options.get("allow_external", False)):
-        return _open(features, rois, options, map_size, rows)
+    with external_files(reading.allow_external):
+        return _open(features, rois, reading, map_size, rows)
 
 
 def _open(
     features: FeatureArgument | Sequence[Array] | None,
     rois: FeatureArgument,
-    options: Mapping[str, Any],
-    map_size: str | Size | None,
+    reading: Reading,
+    map_size: Size | None,
     rows: IntArray | None,
 ) -> Inputs:
     check_one_stdin(features, rois)
-    scales = parse_scale_option(options.get("spatial_scale"))
-    names = options.get("levels") or ()
-    names = parse_names(names) if isinstance(names, str) else tuple(names)
-    if map_size is not None:
-        map_size = as_size(map_size, "map size")
+    scales, names = reading.spatial_scale, reading.levels or ()
     if features is None:
         if names:
             raise ParameterError("levels name datasets of the features, and there are none")
@@ -117,14 +107,24 @@ def _open(
         check_spatial_scale(scale)
         scale_from = NO_SCALE if scales is None else "--spatial-scale"
         place = Place(scale, map_size, level_of_scale(scale), None, scale_from)
-        return _finish(None, rois, (place,), options, rows)
+        return _finish(None, rois, (place,), reading, rows)
     pyramid = open_pyramid(features, names, scales)
     try:
         places = tuple(level.place for level in pyramid.levels)
-        return _finish(pyramid, rois, places, options, rows)
+        return _finish(pyramid, rois, places, reading, rows)
     except BaseException:
         pyramid.close()
         raise
+
+
+def single_scale(scales: tuple[float, ...] | None) -> float:
+    """The one scale of a run without features; 1.0 where none was given, which is noted."""
+    if scales is None:
+        logger.info("no --spatial-scale, taking 1.0: errors in pixels are errors in cells")
+        return 1.0
+    if len(scales) != 1:
+        raise ParameterError(f"{len(scales)} spatial scales without features, expected one")
+    return scales[0]
 
 
 def check_one_stdin(features: Any, rois: Any) -> None:
@@ -137,28 +137,24 @@ def _finish(
     pyramid: FeaturePyramid | None,
     rois: FeatureArgument,
     places: tuple[Place, ...],
-    options: Mapping[str, Any],
+    reading: Reading,
     rows: IntArray | None,
 ) -> Inputs:
-    roi_format = options.get("roi_format", "xyxy")
-    check_word("RoI format", roi_format, RoiFormat)
-    image_size = options.get("image_size")
-    if image_size is not None:
-        image_size = as_size(image_size, "image size")
+    roi_format = reading.roi_format
     # Of a block of the RoIs there is nothing to judge: the whole was, when the block was chosen.
-    ignored = parse_ignored(options.get("ignore"))
+    ignored = check_ignored(reading.ignore or ())
     ignored = ignored if rows is None else tuple(rule.id for rule in ROI_RULES)
     images = pyramid.images if pyramid else None
     stored = _select(open_rois(rois, roi_format), rows)
     try:
         check_roi_shape(stored, images)
-        normalized_to = check_image_size(options.get("normalized", False), image_size)
+        normalized_to = check_image_size(reading.normalized, reading.image_size)
         check_yolo(stored, images, roi_format, normalized_to)
         table = read_roi_table(stored, roi_format, normalized_to)
     finally:
         stored.close()
-    levels = open_levels(options.get("level_from"), rows)
-    placed = place_rois(table, images, places, options, levels)
+    levels = open_levels(reading.level_from, rows)
+    placed = place_rois(table, images, places, reading.level_rule, levels)
     obey(placed, ignored)
     assert placed.map_of_roi is not None
     return Inputs(
@@ -179,7 +175,7 @@ def place_rois(
     table: RoiTable,
     images: int | None,
     places: Sequence[Place],
-    options: Mapping[str, Any],
+    rule: LevelRule,
     levels: StoredArray | None,
 ) -> PlacedRois:
     """The RoIs on their maps; one that is no number is on some map."""
@@ -187,7 +183,7 @@ def place_rois(
         corners = table.corners
         if len(places) > 1 and not np.isfinite(corners).all():
             corners = np.where(np.isfinite(corners), corners, 0.0)
-        map_of_roi = assign_maps(corners, places, options, table.name, levels)
+        map_of_roi = assign_maps(corners, places, rule, table.name, levels)
     return PlacedRois(table, images, tuple(places), map_of_roi)
 
 
@@ -211,14 +207,12 @@ def open_rois(
 def assign_maps(
     corners: FloatArray,
     places: Sequence[Place],
-    options: Mapping[str, Any],
+    rule: LevelRule,
     name: str,
     levels: StoredArray | None,
 ) -> IntArray:
     """(K,) which map each RoI is on, by the level numbers ``levels`` (K,) or by area."""
     numbers = [place.level for place in places]
-    rule = options.get("level_rule", "torchvision")
-    check_word("level rule", rule, LevelRule)
     if levels is None and len(places) == 1:
         return np.zeros(len(corners), np.int64)
     first, last = numbers[0], numbers[-1]

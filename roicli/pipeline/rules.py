@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.parsing import parse_names
 from roicli.core.types import Array
 from roicli.core.vocabulary import Severity
 from roicli.pipeline import readings
@@ -255,14 +254,11 @@ def obey(rois: PlacedRois, ignored: Collection[str] = ()) -> None:
         logger.warning(f"{draft.where}: {draft.message}; {draft.advice}")
 
 
-def parse_ignored(option: str | Sequence[str] | None) -> tuple[str, ...]:
-    """``"R05,R08"`` or a list to rules that an operator may ignore. Raises ParameterError.
+def check_ignored(names: Sequence[str]) -> tuple[str, ...]:
+    """The rules that an operator is to ignore, like R05. Raises ParameterError.
 
     Rules that only ``check`` runs are fine, so that both can be given the same.
     """
-    if option is None:
-        return ()
-    names = parse_names(option) if isinstance(option, str) else tuple(option)
     ignored = tuple(name.upper() for name in names)
     for name in ignored:
         if name not in RULE_IDS:

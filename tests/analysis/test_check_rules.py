@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 import roicli
 from roicli.analysis.check.rules import RULES
+from roicli.core.declaration import settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.pipeline.inputs import open_inputs
+from roicli.pipeline.request import Reading
 from tests.log import logged
 from tests.strategies import normal_map
 
@@ -262,7 +264,7 @@ def test_maps_are_read_only_for_the_rules_that_need_them(monkeypatch):
     def refuse(level):
         raise AssertionError(level)
 
-    monkeypatch.setattr("roicli.analysis.check.reading.measure_map", refuse)
+    monkeypatch.setattr("roicli.analysis.check.inputs.measure_map", refuse)
     assert check(ignore="R14,R15").findings == ()
     with pytest.raises(AssertionError):
         check(select="R15")
@@ -294,7 +296,7 @@ def test_errors_are_exactly_what_align_refuses(rows, repeated, form, images, dty
         options = {"spatial_scale": 1 / 4, "roi_format": form}
         report = roicli.check(MAPS[:images], rois, ignore="R16", **options)
         try:
-            open_inputs(MAPS[:images], rois, options)
+            open_inputs(MAPS[:images], rois, settle(Reading, options))
             refused = None
         except InputError as error:
             refused = str(error)
@@ -400,10 +402,10 @@ def test_a_block_of_the_rois_is_judged_with_the_whole():
     rois = np.vstack([OUTSIDE] * 10 + [GOOD[:1]] * 11)
     options = {"spatial_scale": 1 / 4}
     with logged(logging.WARNING) as lines:
-        block = open_inputs(MAPS, rois, options, rows=np.arange(10))
+        block = open_inputs(MAPS, rois, settle(Reading, options), rows=np.arange(10))
     assert (len(block.rois), lines) == (10, [])
     with pytest.raises(InputError, match="wholly outside"):
-        open_inputs(MAPS, rois[:10], options)
+        open_inputs(MAPS, rois[:10], settle(Reading, options))
 
 
 def test_many_blocks_find_what_one_finds(monkeypatch):

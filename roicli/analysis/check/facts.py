@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from roicli.analysis.check.reading import CheckedInputs
+from roicli.analysis.check.inputs import CheckedInputs
 from roicli.analysis.check.records import Limits
 from roicli.core.types import Array, FloatArray
 from roicli.pipeline.draft import Draft

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from roicli.analysis.check.inputs import CheckedInputs
 from roicli.analysis.check.map_statistics import MapStatistics
-from roicli.analysis.check.reading import CheckedInputs
 from roicli.analysis.check.records import Limits
 from roicli.core.types import Array, FloatArray
 from roicli.pipeline.draft import Draft

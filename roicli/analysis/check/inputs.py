@@ -6,14 +6,11 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 from roicli.analysis.check.map_statistics import MapStatistics, measure_map
 from roicli.core.exceptions import DamagedFileError, InputError
-from roicli.core.parsing import parse_names
-from roicli.core.scales import parse_scale_option
-from roicli.core.types import AlignSpec, Array, check_word
-from roicli.core.vocabulary import RoiFormat
+from roicli.core.types import AlignSpec, Array
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.features import (
     FeatureArgument,
@@ -28,6 +25,7 @@ from roicli.pipeline.inputs import (
     open_rois,
     place_rois,
 )
+from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_table import (
     COORDINATE_NAMES,
     ROI_BYTES,
@@ -65,7 +63,7 @@ class CheckedInputs:
 def read_checked_inputs(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
-    options: Mapping[str, Any],
+    reading: Reading,
     spec: AlignSpec,
     stack: contextlib.ExitStack,
     measure: Measure | None = None,
@@ -76,17 +74,17 @@ def read_checked_inputs(
     where something cannot be read, ParameterError for an option; a wrong shape is a finding.
     """
     check_one_stdin(features, rois)
-    names = options.get("levels") or ()
-    names = parse_names(names) if isinstance(names, str) else tuple(names)
-    maps = open_maps(features, names, lambda address: _open_any_shape(address, "features"))
+    maps = open_maps(
+        features, reading.levels or (), lambda address: _open_any_shape(address, "features")
+    )
     for stored in maps:
         stack.callback(stored.close)
     problems = _find_feature_problems(maps)
     pyramid = None
     if not problems:
-        pyramid = build_pyramid(maps, parse_scale_option(options.get("spatial_scale")))
-    table, described = _read_rois(rois, options, pyramid, problems)
-    placed = None if table is None else _place(table, pyramid, options)
+        pyramid = build_pyramid(maps, reading.spatial_scale)
+    table, described = _read_rois(rois, reading, pyramid, problems)
+    placed = None if table is None else _place(table, pyramid, reading)
     inputs = CheckedInputs(tuple(problems), pyramid, placed, spec, measure)
     return inputs, _describe_maps(maps, pyramid), described
 
@@ -133,14 +131,13 @@ def _without_name(error: InputError, stored: StoredArray) -> str:
 
 def _read_rois(
     rois: FeatureArgument,
-    options: Mapping[str, Any],
+    reading: Reading,
     pyramid: FeaturePyramid | None,
     problems: list[Draft],
 ) -> tuple[RoiTable | None, Mapping[str, Any]]:
     """The RoIs, or None and one more problem where they have no four corners."""
-    roi_format = cast("RoiFormat", options.get("roi_format", "xyxy"))
-    check_word("RoI format", roi_format, RoiFormat)
-    normalized_to = check_image_size(options.get("normalized", False), options.get("image_size"))
+    roi_format = reading.roi_format
+    normalized_to = check_image_size(reading.normalized, reading.image_size)
     names = COORDINATE_NAMES[roi_format]
     stored = open_rois(rois, roi_format, lambda address: _open_any_shape(address, "rois", names))
     try:
@@ -159,15 +156,13 @@ def _read_rois(
         stored.close()
 
 
-def _place(
-    table: RoiTable, pyramid: FeaturePyramid | None, options: Mapping[str, Any]
-) -> PlacedRois:
+def _place(table: RoiTable, pyramid: FeaturePyramid | None, reading: Reading) -> PlacedRois:
     """The RoIs on their maps, as far as these are known."""
     if pyramid is None:
         return PlacedRois(table, None, (), None)
     places = [level.place for level in pyramid.levels]
-    levels = open_levels(options.get("level_from"))
-    return place_rois(table, pyramid.images, places, options, levels)
+    levels = open_levels(reading.level_from)
+    return place_rois(table, pyramid.images, places, reading.level_rule, levels)
 
 
 def _describe_maps(
