@@ -117,15 +117,16 @@ def find_bad_batch_index(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
 
 
 def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
-    """R04: x2 < x1 or y2 < y1; a warning where there are few RoIs."""
+    """R04: x2 < x1 or y2 < y1; a warning where there are few RoIs, and they are RoIs."""
     table = rois.table
     rows = rois.rows(has_crossed_corners)
     if len(rows) == 0:
         return
     shown = ", ".join(f"{value:g}" for value in table.corners[rows[0]])
     fitting = readings.find_formats(rois)
+    last = readings.find_last_column(rois)
     advice = "order the corners, or say what the numbers are with --roi-format"
-    if last := readings.find_last_column(rois):
+    if last:
         advice = last
     elif fitting:
         advice = f"add --roi-format {' or '.join(fitting)}, whichever the numbers are"
@@ -133,7 +134,8 @@ def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
         len(rows), rows,
         f"{len(rows):,} of {len(rois):,} RoIs have crossed corners (x2 < x1 or y2 < y1): "
         f"row {rows[0]} has {shown}",
-        advice, "RoIs", table.name, "error" if len(rois) >= FEWEST_REFUSED else "warning",
+        advice, "RoIs", table.name,
+        "error" if last or len(rois) >= FEWEST_REFUSED else "warning",
     )  # fmt: skip
 
 
