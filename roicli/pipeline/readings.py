@@ -22,7 +22,6 @@ from roicli.pipeline.roi_table import (
     RoiTable,
     fits_inside,
     has_centre_outside,
-    is_crossed,
     is_image_number,
     to_corners,
 )
@@ -129,7 +128,7 @@ def find_normalized(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
             "the class in the first column, where the image's number belongs"
         )
     yield _draft(
-        rois, rois.rows(lambda block: block.usable),
+        rois, np.flatnonzero(rois.is_usable),
         f"RoIs look normalized: every coordinate is from {low.min():.3g} to {high.max():.3g}, and "
         f"the map covers {width:g} x {height:g} px (width x height)",
         advice,
@@ -156,8 +155,7 @@ def _looks_like_yolo(rois: PlacedRois) -> bool:
         slack = NORMALIZED_MOST - 1
         return fits_inside(corners, np.ones(2), slack)
 
-    crossed = rois.count(lambda block: block.usable & is_crossed(block.corners))
-    return crossed > 0 and rois.every(fits)
+    return len(rois.crossed) > 0 and rois.every(fits)
 
 
 # Another format -------------------------------------------------------------------------------
@@ -165,10 +163,10 @@ def _looks_like_yolo(rois: PlacedRois) -> bool:
 
 def find_other_format(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     """R09: rows make no sense in the format that was said, and all make sense in another."""
-    rows = _rows_of_no_sense(rois)
     fitting = find_formats(rois)
     if not fitting:
         return
+    rows = _rows_of_no_sense(rois)
     is_corners = rois.table.roi_format == "xyxy"
     found = "have crossed corners" if is_corners else "leave the map"
     yield _draft(
@@ -184,10 +182,11 @@ def find_formats(rois: PlacedRois) -> list[RoiFormat]:
     """The formats in which all RoIs make sense, where in the one that was said many do not."""
     if not rois.knows_maps:
         return []
-    # A first column that names no image moves every coordinate: R11's matter, not a format.
-    strays = rois.count(lambda block: ~is_image_number(block.batch, rois.images))
     least = max(FEWEST_ROWS, SHARE_OTHER_FORMAT * rois.usable)
-    if strays >= least or len(_rows_of_no_sense(rois)) < least:
+    if len(_rows_of_no_sense(rois)) < least:
+        return []
+    # A first column that names no image moves every coordinate: R11's matter, not a format.
+    if rois.count(lambda block: ~is_image_number(block.batch, rois.images)) >= least:
         return []
     formats: tuple[RoiFormat, ...] = get_args(RoiFormat)
     return [word for word in formats if word != rois.table.roi_format and _fits_format(rois, word)]
@@ -195,7 +194,7 @@ def find_formats(rois: PlacedRois) -> list[RoiFormat]:
 
 def _rows_of_no_sense(rois: PlacedRois) -> IntArray:
     if rois.table.roi_format == "xyxy":
-        return rois.rows(lambda block: block.usable & is_crossed(block.corners))
+        return rois.crossed
     return rois.rows(
         lambda block: (
             block.usable & ~fits_inside(block.safe_corners, block.extent_px, block.cell_px)
@@ -243,7 +242,7 @@ def find_already_in_cells(rois: PlacedRois, tolerated: float) -> Iterator[Draft]
             return
     height, width = rois.places[0].map_size or (0, 0)
     yield _draft(
-        rois, rois.rows(lambda block: block.usable),
+        rois, np.flatnonzero(rois.is_usable),
         f"RoIs look as if they were in cells already: all lie within {high.max():.4g} of the "
         f"origin, which fills the map's {width} x {height} cells but only a corner of the image; "
         f"scaled, the median RoI is {median:.2g} cells long",
@@ -276,7 +275,7 @@ def _sides_in_cells(rois: PlacedRois) -> FloatArray:
 
 
 def _has_several_images(rois: PlacedRois) -> bool:
-    batch = rois.table.batch[rois.rows(lambda block: block.usable)]
+    batch = rois.table.batch[rois.is_usable]
     return bool(batch.min() != batch.max())
 
 

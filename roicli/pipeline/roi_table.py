@@ -136,7 +136,8 @@ class Block:
     """Some RoIs that follow one another, on their maps.
 
     ``place`` (k,) numbers the map that each RoI is on, ``scale`` (k, 1) is its cells per pixel,
-    ``map_cells`` (k, 2) its width and height; None where that is not known.
+    ``map_cells`` (k, 2) its width and height; None where that is not known. ``usable`` (k,) says
+    which RoIs have coordinates that can be computed with, on their map.
     """
 
     batch: FloatArray
@@ -146,14 +147,7 @@ class Block:
     place: IntArray | None
     scale: FloatArray | None
     map_cells: FloatArray | None
-
-    @cached_property
-    def usable(self) -> Array:
-        """(k,) which RoIs have coordinates that can be computed with, on their map."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            if self.scale is not None:
-                return np.asarray(~reaches_too_far(self.corners, self.scale).any(axis=1))
-            return np.asarray(np.all(np.abs(self.corners) <= FLOAT32_MAX, axis=1))
+    usable: Array
 
     @cached_property
     def safe_corners(self) -> FloatArray:
@@ -231,17 +225,40 @@ class PlacedRois:
         return self._take(slice(0, len(self)))
 
     def _take(self, part: slice) -> Block:
-        table, here, scale, cells = self.table, None, None, None
-        if self.places and self.map_of_roi is not None:
+        table, here, scale, cells = self.table, None, self._scales(part), None
+        if self.map_of_roi is not None:
             here = self.map_of_roi[part]
-            scale = np.array([place.spatial_scale for place in self.places])[here, None]
             if self.knows_maps:
                 sizes = [place.map_size[::-1] for place in self.places if place.map_size]
                 cells = np.array(sizes, np.float64)[here]
         return Block(
             table.batch[part], table.numbers[part], table.corners[part], table.error_px[part],
-            here, scale, cells,
+            here, scale, cells, self.is_usable[part],
         )  # fmt: skip
+
+    def _scales(self, part: slice) -> FloatArray | None:
+        if self.map_of_roi is None:
+            return None
+        scales = np.array([place.spatial_scale for place in self.places])
+        return np.asarray(scales[self.map_of_roi[part], None])
+
+    @cached_property
+    def is_usable(self) -> Array:
+        """(K,) which RoIs have coordinates that can be computed with, on their map."""
+        found = np.empty(len(self), bool)
+        for part in _parts(len(self)):
+            corners, scale = self.table.corners[part], self._scales(part)
+            with np.errstate(invalid="ignore", over="ignore"):
+                if scale is None:
+                    found[part] = np.all(np.abs(corners) <= FLOAT32_MAX, axis=1)
+                else:
+                    found[part] = ~reaches_too_far(corners, scale).any(axis=1)
+        return found
+
+    @cached_property
+    def crossed(self) -> IntArray:
+        """The rows of the usable RoIs with x2 < x1 or y2 < y1."""
+        return self.rows(lambda block: is_crossed(block.corners) & block.usable)
 
     def rows(self, holds: Holds) -> IntArray:
         """The rows of the RoIs for which something holds, ascending."""
@@ -262,7 +279,7 @@ class PlacedRois:
     @cached_property
     def usable(self) -> int:
         """How many RoIs can be computed with."""
-        return self.count(lambda block: block.usable)
+        return int(np.count_nonzero(self.is_usable))
 
     def bounds(self) -> tuple[FloatArray, FloatArray]:
         """(4,) the smallest and the largest of each corner's coordinate; needs a usable RoI."""

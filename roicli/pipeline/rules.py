@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.types import Array
 from roicli.core.vocabulary import Severity
 from roicli.pipeline import readings
 from roicli.pipeline.draft import Draft, and_more
@@ -22,9 +21,7 @@ from roicli.pipeline.roi_table import (
     FLOAT32_MAX,
     MAX_CELL,
     MAX_PIXEL,
-    Block,
     PlacedRois,
-    is_crossed,
     is_image_number,
     reaches_too_far,
 )
@@ -62,7 +59,7 @@ class RoiRule:
 
 def find_not_finite(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     """R02: NaN, infinity, and numbers past float32 or the operators' 32-bit cells."""
-    rows = rois.rows(lambda block: ~block.usable)
+    rows = np.flatnonzero(~rois.is_usable)
     if len(rows) == 0:
         return
     table, row = rois.table, int(rows[0])
@@ -119,7 +116,7 @@ def find_bad_batch_index(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
 def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     """R04: x2 < x1 or y2 < y1; a warning where there are few RoIs, and they are RoIs."""
     table = rois.table
-    rows = rois.rows(has_crossed_corners)
+    rows = rois.crossed
     if len(rows) == 0:
         return
     shown = ", ".join(f"{value:g}" for value in table.corners[rows[0]])
@@ -137,12 +134,6 @@ def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
         advice, "RoIs", table.name,
         "error" if last or len(rois) >= FEWEST_REFUSED else "warning",
     )  # fmt: skip
-
-
-def has_crossed_corners(block: Block) -> Array:
-    """(k,) whether a RoI that can be computed with has x2 < x1 or y2 < y1."""
-    found: Array = is_crossed(block.corners) & block.usable
-    return found
 
 
 def find_wholly_outside(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:

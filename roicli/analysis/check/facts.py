@@ -80,10 +80,8 @@ def find_huge_grid(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
     rois = _rois(inputs)
     assert inputs.pyramid is not None
     needed, counts = np.zeros(len(rois)), np.zeros((len(rois), 2), np.int64)
-    usable = np.zeros(len(rois), bool)
-    usable[rois.rows(lambda block: block.usable)] = True
     for index, level in enumerate(inputs.pyramid.levels):
-        here = np.flatnonzero((rois.map_of_roi == index) & usable)
+        here = np.flatnonzero((rois.map_of_roi == index) & rois.is_usable)
         spec = replace(inputs.spec, spatial_scale=level.spatial_scale)
         needed[here], counts[here] = estimate_sampling_bytes(
             rois.table.corners[here], spec, level.shape[1], inputs.pyramid.compute_dtype
