@@ -7,10 +7,15 @@ import sys
 from roicli.cli.console import print_line
 from roicli.cli.garbage import importing, leave_memory_to_system
 from roicli.cli.signals import INTERRUPTED, ignore_signals, install_signal_handlers
+from roicli.core.exceptions import RoicliError
 
 
 def main() -> None:
     """The console script, and ``python -m roicli``."""
+    if sys.platform == "win32":
+        # Results are locked, and renamed while they are open, which Windows does in other ways.
+        print_line("error", "Windows: roicli has not been run there yet; use it in WSL")
+        sys.exit(RoicliError.exit_code)
     install_signal_handlers()
     try:
         with importing():
