@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-lowest lint types cov fuzz bench docs licenses faults soak \
+.PHONY: help install demo test test-all test-lowest lint types cov fuzz bench docs licenses faults soak \
 	check clean
 PYTHON ?= python3
 # The oldest Python that is supported; older releases have no wheels for the newest ones.
@@ -32,11 +32,15 @@ demo: install  ## run align and pool on the sample data and show the tables
 	$(BIN)/roicli pool sample_data/text_fpn.h5::p3 sample_data/text_rois.npy \
 		--output $(DEMO)/text_fpn.pool.h5 --force --rows 10
 
-test: .venv/.developing  ## run the tests
-	$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile -m 'not slow'
+# The order of the files is that of the tests, so that the long ones do not start last.
+PYTEST := $(BIN)/python -m pytest --quiet --numprocesses auto --dist loadgroup
 
-test-slow: .venv/.developing  ## run the tests that take longer: clusters killed and restarted
-	$(BIN)/python -m pytest --quiet -m slow
+test: .venv/.developing  ## prove everything once, in three minutes on two cores
+	$(PYTEST) -m 'not full'
+
+test-all: .venv/.developing  ## the full products of options, more examples, and what takes long
+	$(BIN)/python -m pip install --quiet --editable '.[faults]'
+	HYPOTHESIS_PROFILE=full $(PYTEST)
 
 .venv-lowest/.installed: pyproject.toml
 	@command -v $(LOWEST_PYTHON) >/dev/null || \

@@ -27,10 +27,6 @@ def do_nothing(number: int) -> Success[int]:
     return Success(number)
 
 
-def silent(line: str) -> None:
-    """Nobody is told."""
-
-
 def peak_mib(process: int) -> float:
     """The most memory that a process has had (Linux)."""
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
@@ -56,7 +52,7 @@ def measure_efficiency(folder: Path) -> None:
     processor: dict[int, list[float]] = {1: [], 2: []}
     with Processes(1) as one, Processes(2) as two:
         for processes, workers in ((one, 1), (two, 2)):
-            with connect(processes.address, silent) as cluster:
+            with connect(processes.address) as cluster:
                 while cluster.threads() < workers:
                     time.sleep(0.1)
             # The first run imports and warms up.
@@ -80,7 +76,7 @@ def measure_efficiency(folder: Path) -> None:
 
 def measure_tasks(count: int) -> None:
     """Empty tasks: handed in a few at a time, as runs do, and all at once."""
-    with Processes(2) as processes, connect(processes.address, silent) as cluster:
+    with Processes(2) as processes, connect(processes.address) as cluster:
         before = peak_mib(processes.scheduler.pid)
         began = time.perf_counter()
         run_tasks(cluster, do_nothing, range(count), lambda number, value: None, lambda: None)
@@ -91,7 +87,7 @@ def measure_tasks(count: int) -> None:
             f"ms each, scheduler's peak {before:.0f} to {after:.0f} MiB",
             flush=True,
         )
-    with Processes(2) as processes, connect(processes.address, silent) as cluster:
+    with Processes(2) as processes, connect(processes.address) as cluster:
         before = peak_mib(processes.scheduler.pid)
         began = time.perf_counter()
         cluster.client.gather(cluster.client.map(do_nothing, range(count), pure=False))
@@ -113,7 +109,7 @@ def measure_parts(folder: Path, count: int) -> None:
     rois = np.column_stack([np.arange(count), np.tile([0, 0, 20, 20], (count, 1))])
     np.save(folder / "rois.npy", rois.astype(np.float32))
     with Processes(2) as processes:
-        with connect(processes.address, silent) as cluster:
+        with connect(processes.address) as cluster:
             while cluster.threads() < 2:
                 time.sleep(0.1)
         before = peak_mib(processes.scheduler.pid)

@@ -122,7 +122,7 @@ def check_attribution(loads: Loads, device: Device) -> list[Row]:
     """The value columns of a pyramid: pool, align and warp on the same resident maps."""
     results = []
     for engine in (Engine("cpu", 2), Engine(device.kind, 2, chosen_device=device)):
-        pyramid = open_pyramid(loads.pyramid, (), loads.pyramid_scales, lambda line: None)
+        pyramid = open_pyramid(loads.pyramid, (), loads.pyramid_scales)
         rois = loads.pyramid_rois
         columns = {column.name: np.full(len(rois), np.nan) for column in VALUE_COLUMNS}
         aligns = [AlignSpec(spatial_scale=scale) for scale in loads.pyramid_scales]

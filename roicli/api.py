@@ -21,7 +21,6 @@ from roicli.pipeline.run import (
     build_value_measurers,
     open_run,
     resolve_operator,
-    silent,
 )
 from roicli.pipeline.settings import (
     AlignOptions,
@@ -149,7 +148,7 @@ def _geometric_errors(
     if options.get("dask") is not None:
         raise ParameterError("--dask shares the maps among workers, and there are no features")
     setting = resolve_setting(options, "pool")
-    inputs = open_inputs(None, rois, options, options.get("note", silent), map_size)
+    inputs = open_inputs(None, rois, options, map_size)
     check_outputs(inputs, None, options)
     table = build_error_table(inputs, setting)
     parameters = provenance.describe_geometry(inputs, setting)
@@ -171,10 +170,10 @@ def export(
 
     from roicli.operators.export import build_export_graph
 
-    path, note = os.fspath(output), options.get("note", silent)
+    path = os.fspath(output)
     graph_file = str(options.get("graph") or "").partition("::")[0]
     check_output(path, [graph_file] if graph_file else [], options.get("force", False), (".onnx",))
-    spec = resolve_operator(operator, options, note)
+    spec = resolve_operator(operator, options)
     dtype = np.dtype(options.get("dtype", "float32"))
     parameters = provenance.describe_export(spec, dtype)
     metadata = {key: str(value) for key, value in parameters.items()}

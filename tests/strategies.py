@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from hypothesis import settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -33,6 +34,11 @@ _side = st.one_of(
     st.floats(0, 2, width=32),
     st.floats(-50, 400, width=32),
 )
+
+
+def examples(count: int, **options: Any) -> settings:
+    """Settings for ``count`` examples where the profile has 50, and as many more as it has."""
+    return settings(max_examples=max(1, count * settings().max_examples // 50), **options)
 
 
 @st.composite

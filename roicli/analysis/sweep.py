@@ -16,16 +16,17 @@ import numpy as np
 
 from roicli.analysis.roi_sample import choose_visits, rows_of
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.norms import Rows, Widened, difference_rows, divide_norms, measure_distance
 from roicli.core.types import AlignSpec, Array, FloatArray, FloatType, IntArray
 from roicli.core.vocabulary import SIZE_CLASSES
-from roicli.error_table.geometric import divide_where_positive, size_classes
+from roicli.error_table.geometric import size_classes
 from roicli.error_table.table import measure_statistics
 from roicli.operators.geometry import align_boxes, sampling_counts
 from roicli.operators.precise_roi_pool import pool_precisely
 from roicli.pipeline.features import FeatureArgument, MapBuffer
 from roicli.pipeline.order import MapVisit
 from roicli.pipeline.run import Run, open_run
-from roicli.pipeline.settings import OperatorOptions
+from roicli.pipeline.settings import OperatorOptions, check_known
 from roicli.pipeline.validation import MAX_SAMPLES_BYTES, SAMPLE_BYTES
 from roicli.runtime.device_map import PlacedMap
 from roicli.runtime.runners import Runner
@@ -97,11 +98,13 @@ class Measures:
 
 def _errors(values: FloatArray, reference: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(k,) relative L2 (NaN where the reference is 0) and largest absolute difference."""
-    rows = len(values)
-    difference = np.reshape(values - reference, (rows, -1))
-    norm = np.linalg.norm(np.reshape(reference, (rows, -1)), axis=1)
-    relative = divide_where_positive(np.linalg.norm(difference, axis=1), norm)
-    return relative, np.abs(difference).max(axis=1, initial=0.0)
+    one, other = (
+        Widened(part.astype(np.float64).reshape(len(part), -1)) for part in (values, reference)
+    )
+    difference, rows_reference = measure_distance(one, other), Rows(other.high)
+    rows = difference_rows(one, other, difference)
+    relative = divide_norms(rows.dot(rows), rows_reference.dot(rows_reference))
+    return relative, difference.max(axis=1, initial=0.0)
 
 
 def sweep_run(run: Run, sample: int | None, tolerance: float) -> Sweep:
@@ -258,6 +261,7 @@ def sweep(
         raise ParameterError(f"tolerance is {tolerance:g}, expected a positive number")
     if sample is not None and sample < 1:
         raise ParameterError(f"sample is {sample}, expected at least 1 RoI")
+    check_known("sweep", options, OperatorOptions)
     run = open_run("align", features, rois, options)
     try:
         bins = math.prod(run.setting.align.output_size)

@@ -25,13 +25,15 @@ class Boundary(StartsFast, TyperGroup):
 
     def invoke(self, ctx: Any) -> None:
         """Invoke the command inside the boundary."""
+        from roicli.cli.messages import messages_on_stderr
+
         open_closed_streams()
         spare_threads()
         if line := find_small_limit():
             print_line("error", line)
             raise typer.Exit(LIMIT_REACHED)
         try:
-            with heeding_signals():
+            with heeding_signals(), messages_on_stderr():
                 super().invoke(ctx)
             sys.stdout.flush()
         except RoicliError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from roicli.pipeline.execute import Result
     from roicli.render.view import View
 
-Note = Callable[[str], None]
 SHOWN_CULPRITS = 10
 QUIET_SECONDS = 1.0
 
@@ -61,11 +59,6 @@ class TableOptions:
             *(parse_threshold(text, "over") for text in self.fail_over),
             *(parse_threshold(text, "under") for text in self.fail_under),
         ]
-
-
-def make_note(quiet: bool) -> Note:
-    """Notes go to stderr, or nowhere."""
-    return (lambda line: None) if quiet else (lambda line: print_line("note", line))
 
 
 def show_table(result: Result, options: TableOptions, to_stderr: bool) -> None:
@@ -116,29 +109,21 @@ class ProgressBar:
     gets its one line and no other.
     """
 
-    def __init__(self, quiet: bool) -> None:
-        self._tell = make_note(quiet)
-        self._held: list[str] = []
+    def __init__(self, quiet: bool, verbose: bool = False) -> None:
+        from roicli.cli.messages import MESSAGES  # spares the help the import of logging
+
+        self._messages, self._quiet, self._verbose = MESSAGES, quiet, verbose
         self._running = False
         self._enabled = not quiet and sys.stderr.isatty()
         self._started = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
-    def note(self, line: str) -> None:
-        """Told what a person should know."""
-        self._held.append(line)
-
-    def _release_notes(self) -> None:
-        for line in self._held:
-            self._tell(line)
-        self._held.clear()
-
     def __call__(self, done: int, total: int, size: int) -> None:
         """Told (RoIs done, RoIs in all, bytes)."""
         check_signals()
         self._running = True
-        self._release_notes()
+        self._messages.tell()
         if not self._enabled or time.monotonic() - self._started < QUIET_SECONDS:
             return
         if self._bar is None:
@@ -160,6 +145,7 @@ class ProgressBar:
         self._bar.start()
 
     def __enter__(self) -> ProgressBar:
+        self._messages.hold(self._quiet, self._verbose)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -167,4 +153,6 @@ class ProgressBar:
             self._bar.stop()
         # What is refused gets its one line; an interruption's notes say what is kept.
         if kind is None or self._running or not issubclass(kind, Exception):
-            self._release_notes()
+            self._messages.tell()
+        else:
+            self._messages.drop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from roicli.core.exceptions import ParameterError
 from roicli.core.parsing import parse_scales
 
-Note = Callable[[str], None]
+logger = logging.getLogger("roicli")
 
 
 def parse_scale_option(option: Any) -> tuple[float, ...] | None:
@@ -26,10 +26,10 @@ def parse_scale_option(option: Any) -> tuple[float, ...] | None:
     return tuple(scales.tolist())
 
 
-def single_scale(scales: tuple[float, ...] | None, note: Note) -> float:
+def single_scale(scales: tuple[float, ...] | None) -> float:
     """The one scale of a run without features; 1.0 where none was given, which is noted."""
     if scales is None:
-        note("no --spatial-scale, taking 1.0: errors in pixels are errors in cells")
+        logger.info("no --spatial-scale, taking 1.0: errors in pixels are errors in cells")
         return 1.0
     if len(scales) != 1:
         raise ParameterError(f"{len(scales)} spatial scales without features, expected one")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from roicli.core.norms import divide_where_positive
 from roicli.core.types import Array, FloatArray, PoolSpec, RoIs, Size
 from roicli.core.vocabulary import SIZE_CLASSES, PixelModel
 from roicli.operators.geometry import AxisBins, quantize_rois
@@ -63,13 +64,6 @@ def _sides(boxes: FloatArray) -> FloatArray:
 
 def _area(boxes: FloatArray) -> FloatArray:
     return np.asarray(np.prod(_sides(boxes), axis=1))
-
-
-def divide_where_positive(numerator: Array, denominator: Array) -> FloatArray:
-    """Quotient, float64, where the denominator is positive; NaN (not defined) elsewhere."""
-    quotient = np.full(np.shape(denominator), np.nan)
-    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
-    return quotient
 
 
 def _edge_columns(quantized: FloatArray, real: FloatArray, stride: float) -> dict[str, Array]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from roicli.core.norms import mean_of
 from roicli.core.types import Array, FloatArray, IntArray, PoolSpec, RoIs, Size
 from roicli.core.vocabulary import SIZE_CLASSES, PixelModel
 from roicli.error_table.columns import (
@@ -159,7 +160,7 @@ def measure_statistics(values: FloatArray) -> ColumnStatistics:
         return ColumnStatistics(None, None, None, None, None)
     ordered = np.sort(defined)
     return ColumnStatistics(
-        float(defined.mean()),
+        mean_of(defined),
         _quantile(ordered, 0.5),
         _quantile(ordered, 0.95),
         float(ordered[-1]),

@@ -10,8 +10,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from roicli.core.norms import (
+    Rows,
+    Sums,
+    divide_norms,
+    divide_sums,
+    find_cosine,
+    find_exponents,
+    scale_down,
+)
 from roicli.core.types import Array, FloatArray
-from roicli.error_table.geometric import divide_where_positive
 
 
 def measure_value_errors(
@@ -21,27 +29,30 @@ def measure_value_errors(
 
     Shares are <term, total> / |total|^2 and sum to 1. NaN where a norm is 0, or not finite.
     """
-    # Maps with NaN or infinities have no defined error; numbers near the largest overflow.
+    # Maps with NaN or infinities have no defined error.
     with np.errstate(over="ignore", invalid="ignore"):
-        columns = _measure(pool, align_avg, align_max, warp_max)
+        columns = _measure(*(_flatten(part) for part in (pool, align_avg, align_max, warp_max)))
     return {name: np.where(np.isfinite(found), found, np.nan) for name, found in columns.items()}
 
 
-def _measure(
-    pool: FloatArray, align_avg: FloatArray, align_max: FloatArray, warp_max: FloatArray
-) -> dict[str, Array]:
-    """The arithmetic of ``measure_value_errors``; not finite where it overflows."""
-    rows = len(pool)
-    flat = [np.reshape(part, (rows, -1)).astype(np.float64) for part in (pool, align_avg)]
-    total = flat[0] - flat[1]
-    squared = _dot(total, total)
-    norms = [np.sqrt(_dot(part, part)) for part in flat]
-    absolute = np.abs(total)
+def _flatten(result: FloatArray) -> FloatArray:
+    return np.reshape(result, (len(result), -1)).astype(np.float64)
+
+
+def _measure(*results: FloatArray) -> dict[str, Array]:
+    """The columns of four results (k, n); not finite where they are not."""
+    # All four are divided alike, so that their differences do not overflow.
+    exponents = find_exponents(*results)
+    pool, align_avg, align_max, warp_max = (scale_down(part, exponents) for part in results)
+    difference = pool - align_avg
+    absolute, total = np.abs(difference), Rows(difference)
+    squared, (rows_pool, rows_align) = total.dot(total), (Rows(pool), Rows(align_avg))
+    norm_pool, norm_align = rows_pool.dot(rows_pool), rows_align.dot(rows_align)
     columns: dict[str, Array] = {
-        "value_error_max": absolute.max(axis=1, initial=0.0),
-        "value_error_mean": absolute.mean(axis=1),
-        "value_error_relative_l2": divide_where_positive(np.sqrt(squared), norms[1]),
-        "value_cosine": divide_where_positive(_dot(flat[0], flat[1]), norms[0] * norms[1]),
+        "value_error_max": Sums(absolute.max(axis=1, initial=0.0), exponents).to_float64(),
+        "value_error_mean": Sums(absolute.mean(axis=1), exponents).to_float64(),
+        "value_error_relative_l2": divide_norms(squared, norm_align),
+        "value_cosine": find_cosine(rows_pool.dot(rows_align), norm_pool, norm_align),
     }
     terms = {
         "share_stage1": (warp_max, align_max),
@@ -49,15 +60,5 @@ def _measure(
         "share_aggregation": (align_max, align_avg),
     }
     for name, (after, before) in terms.items():
-        term = np.reshape(after, (rows, -1)).astype(np.float64) - np.reshape(before, (rows, -1))
-        columns[name] = divide_where_positive(_dot(term, total), squared)
+        columns[name] = divide_sums(Rows(after - before).dot(total), squared)
     return columns
-
-
-def _dot(left: FloatArray, right: FloatArray) -> FloatArray:
-    """(k,) products of the rows of two arrays (k, n), each row by itself.
-
-    One call for all rows would sum long ones (n > 8192, NumPy's buffer) in another order when there
-    are several than when there is one, so that a column would depend on the size of the blocks.
-    """
-    return np.array([np.einsum("n,n->", *rows) for rows in zip(left, right, strict=True)], float)

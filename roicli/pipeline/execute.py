@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,7 +24,6 @@ from roicli.pipeline.run import (
     build_value_measurers,
     build_verifier,
     check_align_memory,
-    silent,
 )
 from roicli.pipeline.settings import (
     ErrorsOptions,
@@ -44,6 +44,8 @@ from roicli.storage.resumable import Resumption
 if TYPE_CHECKING:
     from roicli.pipeline.verify import Verification
     from roicli.storage.part_writer import PartLabel
+
+logger = logging.getLogger("roicli")
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def run_into(
         kept = writer.array if isinstance(writer, MemoryWriter) else None
         verification = verifier.summary() if verifier else None
         if verification:
-            options.get("note", silent)(str(verification))
+            logger.info(str(verification))
         return Result(run.operator, table, parameters, kept, output, verification)
     finally:
         run.inputs.close()
@@ -219,7 +221,6 @@ def _plan_resumption(
         fingerprint(run, chosen, verify_inputs),
         visiting_order(run.inputs.rois, run.inputs.map_of_roi),
         {**run.value_columns, **checksums},
-        options.get("note", silent),
     )
 
 

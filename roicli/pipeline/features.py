@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ from roicli.storage.address import Address, parse_address
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
 from roicli.storage.stored_array import MemoryArray, StoredArray
+
+logger = logging.getLogger("roicli")
 
 SCALE_ATTRIBUTE = "spatial_scale"
 FeatureArgument = str | os.PathLike[str] | Array
@@ -133,16 +136,15 @@ def open_pyramid(
     features: FeatureArgument | Sequence[Array],
     names: Sequence[str],
     scales: Sequence[float] | None,
-    note: Callable[[str], None],
 ) -> FeaturePyramid:
     """Open one map or a pyramid. Raises InputError or ParameterError.
 
     ``scales`` overrides the attribute ``spatial_scale`` of the datasets; without either it is 1.0,
-    which ``note`` is told.
+    which is said in the log.
     """
     stored = open_maps(features, names)
     try:
-        return build_pyramid(stored, scales, note)
+        return build_pyramid(stored, scales)
     except BaseException:
         for array in stored:
             array.close()
@@ -178,9 +180,7 @@ def open_maps(
     return stored
 
 
-def build_pyramid(
-    stored: Sequence[StoredArray], scales: Sequence[float] | None, note: Callable[[str], None]
-) -> FeaturePyramid:
+def build_pyramid(stored: Sequence[StoredArray], scales: Sequence[float] | None) -> FeaturePyramid:
     """The levels of open arrays, with shapes and scales checked; as ``open_pyramid``."""
     if scales is not None and len(scales) != len(stored):
         raise ParameterError(
@@ -189,7 +189,7 @@ def build_pyramid(
     levels = []
     for index, array in enumerate(stored):
         shape = check_feature_shape(array)
-        scale = scales[index] if scales is not None else _stored_scale(array, len(stored), note)
+        scale = scales[index] if scales is not None else _stored_scale(array, len(stored))
         check_spatial_scale(scale)
         # As stored, and upcast.
         image_bytes = math.prod(shape[1:]) * (array.dtype.itemsize + 8)
@@ -200,14 +200,14 @@ def build_pyramid(
     return FeaturePyramid(tuple(levels))
 
 
-def _stored_scale(array: StoredArray, maps: int, note: Callable[[str], None]) -> float:
+def _stored_scale(array: StoredArray, maps: int) -> float:
     if SCALE_ATTRIBUTE not in array.attributes:
         if maps > 1:
             raise InputError(
                 f"{array.name}: has no attribute {SCALE_ATTRIBUTE}, and a pyramid needs its scales",
                 "add --spatial-scale with one per level, like 1/4,1/8",
             )
-        note(f"{array.name}: no attribute {SCALE_ATTRIBUTE}, taking --spatial-scale 1.0")
+        logger.info(f"{array.name}: no attribute {SCALE_ATTRIBUTE}, taking --spatial-scale 1.0")
         return 1.0
     value = np.asarray(array.attributes[SCALE_ATTRIBUTE])
     if value.size != 1 or value.dtype.kind not in "iuf":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +38,7 @@ from roicli.storage.permission import external_files
 from roicli.storage.selected_rows import SelectedRows
 from roicli.storage.stored_array import MemoryArray, StoredArray
 
-Note = Callable[[str], None]
+logger = logging.getLogger("roicli")
 
 
 class InputOptions(TypedDict, total=False):
@@ -109,7 +110,6 @@ def open_inputs(
     features: FeatureArgument | Sequence[Array] | None,
     rois: FeatureArgument,
     options: InputOptions,
-    note: Note,
     map_size: Size | None = None,
     rows: IntArray | None = None,
 ) -> Inputs:
@@ -118,14 +118,13 @@ def open_inputs(
     With ``rows`` (k,), ascending, only these RoIs are read.
     """
     with external_files(options.get("allow_external", False)):
-        return _open(features, rois, options, note, map_size, rows)
+        return _open(features, rois, options, map_size, rows)
 
 
 def _open(
     features: FeatureArgument | Sequence[Array] | None,
     rois: FeatureArgument,
     options: InputOptions,
-    note: Note,
     map_size: Size | None,
     rows: IntArray | None,
 ) -> Inputs:
@@ -141,16 +140,16 @@ def _open(
     if features is None:
         if names:
             raise ParameterError("levels name datasets of the features, and there are none")
-        scale = single_scale(scales, note)
+        scale = single_scale(scales)
         check_spatial_scale(scale)
         place = Place(scale, map_size, level_of_scale(scale))
-        return _finish(None, rois, (place,), files, options, note, rows)
-    pyramid = open_pyramid(features, names, scales, note)
+        return _finish(None, rois, (place,), files, options, rows)
+    pyramid = open_pyramid(features, names, scales)
     try:
         places = tuple(
             Place(level.spatial_scale, level.shape[2:], level.level) for level in pyramid.levels
         )
-        return _finish(pyramid, rois, places, files, options, note, rows)
+        return _finish(pyramid, rois, places, files, options, rows)
     except BaseException:
         pyramid.close()
         raise
@@ -177,7 +176,6 @@ def _finish(
     places: tuple[Place, ...],
     files: Mapping[str, FileState],
     options: InputOptions,
-    note: Note,
     rows: IntArray | None,
 ) -> Inputs:
     roi_format = options.get("roi_format", "xyxy")
@@ -198,7 +196,7 @@ def _finish(
     for place in places:
         check_reach(checked, place.spatial_scale, stored.name)
     map_of_roi = assign_maps(checked, places, options, stored.name, rows)
-    _note_unusual(checked, places, map_of_roi, stored.name, note)
+    _note_unusual(checked, places, map_of_roi, stored.name)
     return Inputs(
         pyramid,
         checked,
@@ -275,9 +273,7 @@ def _read_levels(level_from: FeatureArgument, rows: IntArray | None) -> tuple[Ar
         stored.close()
 
 
-def _note_unusual(
-    rois: RoIs, places: Sequence[Place], map_of_roi: IntArray, name: str, note: Note
-) -> None:
+def _note_unusual(rois: RoIs, places: Sequence[Place], map_of_roi: IntArray, name: str) -> None:
     """Crossed corners and boxes past the map are computed as the operators do, but not silently."""
     totals = np.zeros(3, np.int64)
     for index, place in enumerate(places):
@@ -285,9 +281,11 @@ def _note_unusual(
         totals += describe_unusual(here, place.spatial_scale, place.map_size)
     crossed, partly, wholly = totals.tolist()
     if crossed:
-        note(f"{name}: {crossed} of {len(rois)} RoIs have crossed corners (x2 < x1 or y2 < y1)")
+        logger.info(
+            f"{name}: {crossed} of {len(rois)} RoIs have crossed corners (x2 < x1 or y2 < y1)"
+        )
     if partly or wholly:
-        note(
+        logger.info(
             f"{name}: {partly + wholly} of {len(rois)} RoIs reach outside the map, "
             f"{wholly} of them wholly"
         )

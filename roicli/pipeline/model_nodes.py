@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ from roicli.storage.limits import check_memory
 Number = TypeVar("Number", int, float)
 
 OPERATOR_OF_NODE: dict[str, Operator] = {"RoiAlign": "align", "MaxRoiPool": "pool"}
+logger = logging.getLogger("roicli")
+
 NOT_IMPLEMENTED_FROM = 22
 HALF_PIXEL_FROM = 16
 ONNX_DOMAIN = "ai.onnx"
@@ -58,9 +61,7 @@ class RoiNode:
         return found | {"quantization": "caffe", "partition": "overlap"}
 
 
-def read_roi_node(
-    address: str | os.PathLike[str], operator: Operator, note: Callable[[str], None]
-) -> RoiNode:
+def read_roi_node(address: str | os.PathLike[str], operator: Operator) -> RoiNode:
     """The node at ``MODEL.onnx[::NODE]``; NODE may be its name or its output's, and may be left out
     where the model has one. Weights in external files are not read. Raises InputError.
     """
@@ -83,7 +84,7 @@ def read_roi_node(
     _check_node(node, path, operator)
     _check_known_opset(node, path)
     if node.opset >= NOT_IMPLEMENTED_FROM:
-        note(
+        logger.info(
             f"{path}: node {node.name} is of opset {node.opset}, which ONNX Runtime does not "
             "implement; run as opset 18, which computes the same"
         )

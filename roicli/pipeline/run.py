@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from roicli.pipeline.inputs import (
     open_inputs,
 )
 from roicli.pipeline.memory import MemoryPlan, check_address_space, default_budget, plan_memory
-from roicli.pipeline.settings import Note, Setting, resolve_setting
+from roicli.pipeline.settings import Setting, resolve_setting
 from roicli.pipeline.stream import Engine, ValueMeasurer
 from roicli.pipeline.validation import check_sampling_memory
 from roicli.runtime.devices import Device
@@ -33,6 +34,8 @@ from roicli.runtime.providers import choose_provider
 if TYPE_CHECKING:
     from roicli.pipeline.model_nodes import RoiNode
     from roicli.pipeline.verify import Verifier
+
+logger = logging.getLogger("roicli")
 
 
 @dataclass
@@ -77,23 +80,23 @@ def build_error_table(
     )
 
 
-def resolve_operator(operator: Operator, options: Mapping[str, Any], note: Note) -> OperatorSpec:
+def resolve_operator(operator: Operator, options: Mapping[str, Any]) -> OperatorSpec:
     """One operator at one scale, from options alone."""
-    node = _read_node(options, operator, note)
+    node = _read_node(options, operator)
     setting = resolve_setting(options, operator, node)
     scale = node.spatial_scale if node else options.get("spatial_scale")
     spec = setting.pool if operator == "pool" else setting.align
-    return replace(spec, spatial_scale=single_scale(parse_scale_option(scale), note))
+    return replace(spec, spatial_scale=single_scale(parse_scale_option(scale)))
 
 
-def _read_node(options: Mapping[str, Any], operator: Operator, note: Note) -> RoiNode | None:
+def _read_node(options: Mapping[str, Any], operator: Operator) -> RoiNode | None:
     """The node that ``graph`` names, where it is given."""
     graph = options.get("graph")
     if graph is None:
         return None
     from roicli.pipeline.model_nodes import read_roi_node
 
-    return read_roi_node(graph, operator, note)
+    return read_roi_node(graph, operator)
 
 
 def open_run(
@@ -102,15 +105,14 @@ def open_run(
     rois: FeatureArgument,
     options: Mapping[str, Any],
     rows: IntArray | None = None,
-    choose: Callable[[Provider, Note, int], Provider] = choose_provider,
+    choose: Callable[[Provider, int], Provider] = choose_provider,
 ) -> Run:
     """Open and check everything; the caller closes ``inputs``. Raises RoicliError.
 
     With ``rows`` (k,), ascending, the run has these RoIs alone; ``choose`` finds the provider.
     """
-    note: Note = options.get("note", silent)
     kind: Operator = "pool" if operator == "pool" else "align"
-    node = _read_node(options, kind, note)
+    node = _read_node(options, kind)
     setting = resolve_setting(options, operator, node)
     asked: Provider = options.get("provider", "auto")
     threads = options.get("threads")
@@ -120,9 +122,9 @@ def open_run(
     reading = dict(options)
     if node is not None:
         reading["spatial_scale"] = node.spatial_scale
-    inputs = open_inputs(features, rois, cast("InputOptions", reading), note, rows=rows)
+    inputs = open_inputs(features, rois, cast("InputOptions", reading), rows=rows)
     try:
-        provider = choose(asked, note, options.get("device_id", 0))
+        provider = choose(asked, options.get("device_id", 0))
         check_address_space(provider)
         if provider == "native":
             _announce_compilation(operator, setting, inputs, options)
@@ -145,8 +147,7 @@ def _announce_compilation(
     if _measures_values(operator, options):
         specs = [setting.align, setting.pool]
     if not all(native.is_compiled(spec, dtype) for spec in specs):
-        note: Note = options.get("note", silent)
-        note("compiling the native kernels: some seconds, the first time only")
+        logger.info("compiling the native kernels: some seconds, the first time only")
 
 
 def _measures_values(operator: str, options: Mapping[str, Any]) -> bool:
@@ -193,7 +194,7 @@ def _plan_memory(
     budget = options.get("max_memory")
     if budget is None:
         budget = default_budget()
-        options.get("detail", silent)(f"max memory is {budget >> 20:,} MiB, a quarter of the free")
+        logger.debug(f"max memory is {budget >> 20:,} MiB, a quarter of the free")
     pyramid = inputs.pyramid
     assert pyramid is not None
     return plan_memory(
@@ -203,10 +204,6 @@ def _plan_memory(
         _row_bytes(inputs, setting),
         _measures_values(operator, options),
     )
-
-
-def silent(line: str) -> None:
-    """Notes go nowhere unless somebody asked for them."""
 
 
 def check_align_memory(run: Run, spec: AlignSpec) -> None:

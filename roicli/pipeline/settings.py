@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +31,13 @@ from roicli.pipeline.stream import Progress
 if TYPE_CHECKING:
     from roicli.pipeline.model_nodes import RoiNode
 
-Note = Callable[[str], None]
-
 
 class OperatorOptions(InputOptions, total=False):
     """Options that every command shares; what is not given comes from the preset, then defaults.
 
     ``output_size`` 7 or (height, width); ``sampling_ratio`` 0 is adaptive; ``pixel_model``
     overrides what ``aligned`` implies for the error table; ``max_memory`` bounds the peak in bytes,
-    or like "512M" (default: a quarter of what is free); ``note`` is told what a person should know;
-    ``detail`` what only somebody who asks wants to know; ``progress`` is told (RoIs done, RoIs in
+    or like "512M" (default: a quarter of what is free); ``progress`` is told (RoIs done, RoIs in
     all, bytes); ``stage_times`` is filled. ``device_id`` numbers CUDA devices,
     ``max_device_memory`` bounds what is taken on one, like ``max_memory``; ``strict_provider``
     refuses to run where a node would be on another provider.
@@ -60,8 +57,6 @@ class OperatorOptions(InputOptions, total=False):
     max_device_memory: int | str | None
     device_id: int
     strict_provider: bool
-    note: Note
-    detail: Note
     progress: Progress
     stage_times: StageTimes
 

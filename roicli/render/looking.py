@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,10 +20,12 @@ from roicli.core.vocabulary import Mode, Operator
 from roicli.error_table.columns import COLUMNS, check_column
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
-from roicli.pipeline.run import open_run, silent
-from roicli.pipeline.settings import Note, OperatorOptions
+from roicli.pipeline.run import open_run
+from roicli.pipeline.settings import OperatorOptions, check_known
 from roicli.storage.output import check_output, replace_atomically
 from roicli.storage.permission import external_files
+
+logger = logging.getLogger("roicli")
 
 FIGURE_ENDINGS = (".svg", ".png", ".pdf")
 PAGE_ENDINGS = (".html", ".htm")
@@ -51,6 +54,7 @@ def explain(
     the bin stand in ``checks``; ``result`` is a stored one (K, C, P_h, P_w) to check too. Raises
     RoicliError, naming the range of what is outside it.
     """
+    check_known("explain", options, LookOptions)
     opened = open_roi(features, rois, roi, options, "explain")
     check_index("channel", channel, len(opened.feature_map))
     check_bin(bin_index, opened.align.output_size)
@@ -114,6 +118,7 @@ def draw(
     column) adds a close-up of that bin's first sample; ``compare`` "pool,align" gives each a panel;
     ``image`` lies under the map. Raises RoicliError.
     """
+    check_known("draw", options, LookOptions)
     panels = check_panels(compare)
     if image is not None and output is None:
         raise ParameterError("image is drawn in figures only", "add -o figure.png, .svg or .pdf")
@@ -127,8 +132,7 @@ def draw(
         opened.level, channel, bin_index,
     )  # fmt: skip
     if output is not None:
-        note = options.get("note", silent)
-        _save(picture, os.fspath(output), opened.files, panels, image, force, note)
+        _save(picture, os.fspath(output), opened.files, panels, image, force)
     return picture
 
 
@@ -149,6 +153,7 @@ def write_report(
     from roicli.render.html.page import import_jinja, render_page
 
     import_jinja()
+    check_known("write_report", options, LookOptions)
     path = os.fspath(output)
     # "values" sizes the blocks for what measuring holds.
     run = open_run("align", features, rois, {**options, "values": True})
@@ -182,7 +187,6 @@ def _save(
     panels: tuple[str, ...],
     image: str | os.PathLike[str] | None,
     force: bool,
-    note: Note,
 ) -> None:
     """Draw to a temporary name, then rename."""
     from roicli.render.figure import read_image, save_figure
@@ -192,13 +196,13 @@ def _save(
     photo = read_image(named[0]) if named else None
     extent = (0.0, 0.0, 0.0, 0.0)
     if photo is not None:
-        extent = place_image(photo.shape[:2], picture, named[0], note)
+        extent = place_image(photo.shape[:2], picture, named[0])
     file_format = os.path.splitext(output)[1].lower().removeprefix(".")
     with replace_atomically(output, force) as temporary:
         save_figure(picture, temporary, file_format, panels, photo, extent)
 
 
-def place_image(size: Size, picture: Picture, name: str, note: Note) -> Box:
+def place_image(size: Size, picture: Picture, name: str) -> Box:
     """Where an image (height, width) lies, x1, y1, x2, y2 in cells of the picture.
 
     An image that ends within a cell of the map is placed pixel by pixel; another is stretched
@@ -209,7 +213,7 @@ def place_image(size: Size, picture: Picture, name: str, note: Note) -> Box:
     if abs(size[0] - height * stride) < stride and abs(size[1] - width * stride) < stride:
         return 0.0, 0.0, size[1] / stride, size[0] / stride
     if abs(size[1] / size[0] * height / width - 1) > 1 / min(height, width):
-        note(
+        logger.info(
             f"{name}: {size[1]} x {size[0]} px is of another aspect than the map, "
             f"{width * stride:g} x {height * stride:g} px: the image is stretched over it"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -10,6 +10,8 @@ from roicli.core.exceptions import ProviderError
 from roicli.core.types import check_word
 from roicli.core.vocabulary import Provider
 from roicli.runtime.devices import Device
+
+logger = logging.getLogger("roicli")
 
 NATIVE_INSTALL = "pip install 'roicli[native]'"
 
@@ -52,32 +54,38 @@ def describe_providers() -> list[ProviderStatus]:
     ]
 
 
-def choose_provider(
-    requested: Provider, note: Callable[[str], None] = lambda line: None, device_id: int = 0
-) -> Provider:
-    """The provider that runs: ``cpu``, ``cuda`` or ``native``.
+def choose_provider(requested: Provider, device_id: int = 0) -> Provider:
+    """The provider that runs: ``cpu``, ``cuda`` or ``native``; as ``resolve_provider``, logged."""
+    provider, reason = resolve_provider(requested, device_id)
+    if reason:
+        logger.info(reason)
+    return provider
+
+
+def resolve_provider(requested: Provider, device_id: int = 0) -> tuple[Provider, str]:
+    """The provider that runs, and what a person should know of how it was chosen, or "".
 
     ``auto`` is CUDA where ONNX Runtime offers it and it loads, else the CPU; where it is offered
-    and does not load, ``note`` is told. Raises ProviderError where the one asked for cannot run;
+    and does not load, the reason says so. Raises ProviderError where the one asked for cannot run;
     nothing is replaced silently. Raises ParameterError where ``device_id`` is none.
     """
     check_word("provider", requested, Provider)
     Device(index=device_id)
     if requested == "cpu":
-        return "cpu"
+        return "cpu", ""
     if requested == "native":
         if find_spec("numba") is None:
             raise ProviderError(
                 "provider native needs Numba, which is not installed", NATIVE_INSTALL
             )
-        return "native"
+        return "native", ""
     from roicli.runtime.cuda_probe import probe_cuda
 
     cuda = probe_cuda(device_id)
     if cuda.loads:
-        return "cuda"
+        return "cuda", ""
     if requested == "cuda":
         raise ProviderError(f"provider cuda: {cuda.reason}", cuda.install)
     if cuda.offered:
-        note(f"CUDA is installed but does not load: {cuda.reason}; running on the CPU")
-    return "cpu"
+        return "cpu", f"CUDA is installed but does not load: {cuda.reason}; running on the CPU"
+    return "cpu", ""

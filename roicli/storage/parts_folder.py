@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from roicli.core.exceptions import OutputError
 from roicli.storage.formats.hdf5.virtual_sources import parts_folder
@@ -49,14 +49,14 @@ def _refuse_kept_rows(target: str, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def open_parts(target: str, keep: bool, force: bool, note: Callable[[str], None]) -> Iterator[Plan]:
+def open_parts(target: str, keep: bool, force: bool) -> Iterator[Plan]:
     """The plan of ``target``, this run's alone; ``begin`` makes the folder of its parts.
 
     Where the block is interrupted the parts go, or stay with ``keep``. Raises OutputError.
     """
     with locked_parts(target, force):
         plan = Plan(target, Folder(growing_folder(target)))
-        with keep_parts(plan, keep, note):
+        with keep_parts(plan, keep):
             yield plan
         plan.place.remove_all()
 

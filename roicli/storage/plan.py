@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from roicli.core.exceptions import InputError, OutputError, ParameterError, first_line
 from roicli.storage.shared_place import SharedPlace
+
+logger = logging.getLogger("roicli")
 
 PLAN = "plan.json"
 PLAN_VERSION = 2
@@ -122,7 +125,7 @@ def is_waited_for(place: SharedPlace, key: str, token: str) -> bool:
 
 
 @contextlib.contextmanager
-def keep_parts(plan: Plan, keep: bool, note: Callable[[str], None]) -> Iterator[Plan]:
+def keep_parts(plan: Plan, keep: bool) -> Iterator[Plan]:
     """Where the block is interrupted the parts go, or with ``keep`` stay for a run that goes on;
     what a wrong input or parameter ends is not kept.
     """
@@ -131,21 +134,23 @@ def keep_parts(plan: Plan, keep: bool, note: Callable[[str], None]) -> Iterator[
     except BaseException as error:
         done = _count_finished(plan)
         if plan.begun and keep and done and _is_worth_keeping(error):
-            note(
+            logger.info(
                 f"{plan.place.path} keeps {done:,} of {plan.count:,} parts; the same command "
                 "goes on from there"
             )
         elif plan.begun:
-            _remove_all(plan.place, note)
+            _remove_all(plan.place)
         raise
 
 
-def _remove_all(place: SharedPlace, note: Callable[[str], None]) -> None:
+def _remove_all(place: SharedPlace) -> None:
     """Remove what the run made; where that fails, say so: the error to tell is the first one."""
     try:
         place.remove_all()
     except Exception as error:  # a URL's own kinds
-        note(f"{place.path} could not be removed: {first_line(error)}; give --force next time")
+        logger.warning(
+            f"{place.path} could not be removed: {first_line(error)}; give --force next time"
+        )
 
 
 def _is_worth_keeping(error: BaseException) -> bool:

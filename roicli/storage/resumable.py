@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from roicli.storage.layout import Layout
 from roicli.storage.part_file import PartFile
 from roicli.storage.row_file import FLUSH_BYTES, RowFile, as_bytes, create, narrow
 
+logger = logging.getLogger("roicli")
+
 SECONDS_A_SEGMENT = 1.0
 ROWS_A_CHECK_BYTES = 16 << 20
 
@@ -25,14 +28,12 @@ class Resumption(NamedTuple):
     """How a run can go on where an earlier one stopped.
 
     ``fingerprint`` is flat text by name; ``order`` (K,) the rows in the order in which the run
-    visits them; ``values`` the value columns (K,) by name, filled from what is kept; ``note`` is
-    told what a person should know.
+    visits them; ``values`` the value columns (K,) by name, filled from what is kept.
     """
 
     fingerprint: Mapping[str, str]
     order: IntArray
     values: Mapping[str, FloatArray]
-    note: Callable[[str], None]
 
 
 def find_kept(
@@ -92,7 +93,7 @@ def keep_rows(
     except BaseException as error:
         wrong = isinstance(error, InputError | ParameterError | VerificationError)
         if saved and not wrong:
-            resumption.note(
+            logger.info(
                 f"{part.path} keeps {saved:,} of {len(resumption.order):,} RoIs; "
                 "the same command goes on from there"
             )
@@ -159,11 +160,9 @@ class ResumableRows:
     def _tell(self, part: PartFile, segments: list[Segment], resumption: Resumption) -> None:
         kept = segments[-1].stop if segments else 0
         if kept > self.finished:
-            resumption.note(
-                f"{part.path}: RoIs from {self.finished:,} on are damaged and run again"
-            )
+            logger.info(f"{part.path}: RoIs from {self.finished:,} on are damaged and run again")
         if self.finished:
-            resumption.note(
+            logger.info(
                 f"{part.target}: going on from {self.finished:,} of {len(self._order):,} RoIs"
             )
 

@@ -257,7 +257,7 @@ def test_errors_are_exactly_what_align_refuses(rows, form, images):
     with np.errstate(over="ignore", invalid="ignore"):
         report = roicli.check(MAPS[:images], rois, select="R01,R02,R03", **options)
         try:
-            open_inputs(MAPS[:images], rois, options, lambda line: None)
+            open_inputs(MAPS[:images], rois, options)
             refused = False
         except InputError:
             refused = True

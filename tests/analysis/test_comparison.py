@@ -117,6 +117,93 @@ def test_ulp_of_the_narrower_type() -> None:
     assert compare(np.ones((2, 2), int), np.ones((2, 2))).ulp is None
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "distance"),
+    [
+        (np.int64(2**53), np.int64(2**53 + 1), 1),
+        (np.int64(2**62), np.int64(2**62 - 3), 3),
+        (np.uint64(2**64 - 1), np.uint64(2**64 - 2), 1),
+        (np.uint64(2**64 - 1), np.int64(-(2**63)), 2**64 + 2**63 - 1),
+        (np.int64(2**53 + 1), np.float64(2**53), 1),
+        (np.uint64(2**64 - 1), np.float64(2**64), 1),
+        (np.int64(2**24 + 1), np.float32(2**24), 1),
+        (np.int64(-(2**53) - 1), np.float64(-(2**53)), 1),
+        (np.int64(3), np.float16(2.5), 0.5),
+    ],
+)
+def test_integers_are_compared_as_integers(a: Any, b: Any, distance: float) -> None:
+    one, other = (np.full((2, 3), value) for value in (a, b))
+    for pair in ((one, other), (other, one)):
+        found = compare(*pair, atol=0, rtol=0)
+        assert not found.equal
+        assert (found.identical, found.outside, found.not_finite) == (0, 6, 0)
+        assert found.max_difference == found.mean_difference == float(distance)
+        assert found.measured == float(distance)
+        assert sum(part.count for part in found.histogram if part.upper) == 6
+        assert compare(*pair, atol=float(distance), rtol=0).equal
+        assert found.ulp is None
+    assert compare(one, one, atol=0, rtol=0).identical == 6
+
+
+@pytest.mark.parametrize("size", [1e308, 1e200, 1e-200, 1e-310, 1e-323])
+def test_numbers_of_every_size(size: float) -> None:
+    """Sums of their squares fit no float64."""
+    a = np.array([[[1.0, -1.0]], [[1.0, 1.0]], [[0.0, 1.0]]]) * size
+    b = np.array([[[1.0, 1.0]], [[1.0, 1.0]], [[1.0, 1.0]]]) * size
+    found = compare(a, b, atol=0, rtol=0.5)
+    largest = np.finfo(np.float64).max
+    step = min(2 * size, largest)
+    assert (found.identical, found.outside, found.not_finite) == (4, 2, 0)
+    assert found.max_difference == step
+    assert found.mean_difference == pytest.approx(size / 2, rel=1e-6, abs=5e-324)
+    assert found.relative_l2 == pytest.approx(math.sqrt(5 / 6))
+    assert found.cosine == pytest.approx(3 / math.sqrt(5 * 6))
+    assert [group.index for group in found.worst_rois] == [0, 2]
+    assert found.worst_rois[1].relative_l2 == pytest.approx(math.sqrt(1 / 2))
+    assert found.worst_rois[1].cosine == pytest.approx(math.sqrt(1 / 2))
+    assert found.worst_channels[0].cosine == found.cosine
+    for statistic in ("max", "mean", "p99"):
+        assert compare(a, b, atol=0, rtol=2.1, stat=statistic).equal
+    assert not compare(a, b, atol=0, rtol=0.1, stat="mean").equal
+
+
+def test_narrow_floats_and_differences_past_float64() -> None:
+    half = np.full((2, 4), 65504, np.float16)
+    found = compare(half, -half)
+    assert found.max_difference == found.mean_difference == 131008
+    assert (found.relative_l2, found.cosine) == pytest.approx((2, -1))
+    assert found.ulp is not None
+    assert found.ulp.max == 2 * 0x7BFF
+    single = np.full((2, 4), 3e38, np.float32)
+    assert compare(single, -single).relative_l2 == pytest.approx(2)
+    wide = np.full((2, 4), 1.7e308)
+    assert compare(wide, -wide, atol=0, rtol=2).equal
+    found = compare(wide, -wide, atol=0, rtol=1.99)
+    assert (found.equal, found.outside, found.not_finite) == (False, 8, 0)
+    assert found.measured == pytest.approx(0.01 * 1.7e308)
+    assert found.relative_l2 == pytest.approx(2)
+
+
+def test_ulps_are_rounded_once_and_go_on_past_the_type() -> None:
+    """Through float32 the first would be a tie; past float16's end it is 16 binades of 1024."""
+    one = np.array([1 + 2**-11 + 2**-40])
+    found = compare(one, np.ones(1, np.float16))
+    assert found.ulp is not None
+    assert found.ulp.max == 1
+    found = compare(np.array([2.0**31]), np.array([2.0**15], np.float16))
+    assert found.ulp is not None
+    assert found.ulp.max == 16 * 1024
+
+
+def test_ulps_and_means_leave_out_what_is_not_finite() -> None:
+    a = np.array([[1.0, np.inf, np.nan, 1.0]], np.float32)
+    b = np.array([[np.nextafter(np.float32(1), np.float32(2)), np.inf, 5, 1.0]], np.float32)
+    found = compare(a, b)
+    assert found.ulp is not None
+    assert (found.ulp.max, found.ulp.mean) == (1, 0.5)
+    assert found.worst_rois[0].mean_difference == pytest.approx(2**-23 / 3)
+
+
 def test_blocks_change_nothing() -> None:
     a, b = pair()
     b += np.float32(0.01) * normal_map(SHAPE, seed=9)

@@ -1,6 +1,7 @@
 """Results made by others' rules, with nothing of the package's own kernels, are recognized."""
 
 from importlib import import_module
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from roicli.analysis.diagnose.values import Bins, SampledMap, evaluate_conventio
 from roicli.analysis.roi_sample import spread
 from roicli.core.exceptions import InputError, ParameterError
 from tests import oracle
+from tests.options import some
 from tests.strategies import RULES, awkward_corners, normal_map, ort_max_roi_pool, ort_roi_align
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
@@ -60,9 +62,11 @@ def matched(found: Diagnosis) -> Any:
     return found.match.convention
 
 
-@pytest.mark.parametrize("coordinates", MODES)
-@pytest.mark.parametrize("ratio", [0, 1, 2, 3, 4])
-@pytest.mark.parametrize("mode", ["avg", "max"])
+# A search takes half a second, so few are made; what all candidates compute is held against the
+# operators below without one.
+@some("coordinates, ratio, mode", product(MODES, range(5), ("avg", "max")),
+      ("half-pixel", 0, "max"), ("legacy", 1, "max"), ("half-pixel", 3, "avg"),
+      ("legacy", 4, "avg"))  # fmt: skip
 def test_bare_roi_align(maps: Any, rois: Any, coordinates: str, ratio: int, mode: str) -> None:
     """ONNX's own max is the maximum over weighted corners; at ratio 1 too."""
     result = ort_roi_align(
@@ -74,8 +78,7 @@ def test_bare_roi_align(maps: Any, rois: Any, coordinates: str, ratio: int, mode
     assert found == AlignConvention(reduction, coordinates, ratio, "quarters", NO_ODDITY)
 
 
-@pytest.mark.parametrize("aligned", [True, False])
-@pytest.mark.parametrize("ratio", [0, 2])
+@some("aligned, ratio", product((True, False), (0, 2)), (True, 0), (False, 2))
 def test_true_max_of_the_oracle(maps: Any, rois: Any, aligned: bool, ratio: int) -> None:
     result = oracle.roi_align(
         maps, rois[::3], spatial_scale=SCALE, sampling_ratio=ratio, aligned=aligned, mode="max",
@@ -91,8 +94,8 @@ def test_thirds_of_the_oracle(maps: Any, rois: Any) -> None:
     assert matched(find(maps, rois[::3], result)).sampling_grid == "thirds"
 
 
-@pytest.mark.parametrize("mode", ["avg", "max"])
-@pytest.mark.parametrize("coordinates", OPENVINO)
+@some("coordinates, mode", product(OPENVINO, ("avg", "max")),
+      ("legacy", "avg"), ("half-pixel", "max"), ("openvino-half-pixel", "avg"))  # fmt: skip
 def test_openvino(maps: Any, rois: Any, coordinates: str, mode: str) -> None:
     """Its max starts from 0; its half_pixel is half-pixel with coordinates +0.5 px."""
     result = openvino_roi_align(maps, rois, mode, OPENVINO[coordinates])
@@ -126,7 +129,8 @@ def test_bare_max_roi_pool(maps: Any, rois: Any) -> None:
     assert found == PoolConvention("caffe", "overlap", NO_ODDITY)
 
 
-@pytest.mark.parametrize(("quantization", "partition"), RULES)
+@some("quantization, partition", RULES, ("floor", "floor-size"), ("round", "disjoint"),
+      ("hull", "overlap"), ("mmcv", "overlap"))  # fmt: skip
 def test_every_rule_of_the_oracle(maps: Any, rois: Any, quantization: str, partition: str) -> None:
     result = oracle.roi_pool(
         maps, rois, spatial_scale=SCALE, quantization=quantization, partition=partition,
@@ -153,9 +157,10 @@ def spoil(rois: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     return boxes
 
 
-@pytest.mark.parametrize("oddity", ODDITIES[1:], ids=lambda oddity: oddity.name)
-@pytest.mark.parametrize("operator", ["align", "pool"])
-def test_what_went_wrong_on_the_way(maps: Any, rois: Any, oddity: Any, operator: str) -> None:
+@some("name, operator", product([oddity.name for oddity in ODDITIES[1:]], ("align", "pool")),
+      *zip([oddity.name for oddity in ODDITIES[1:]], cycle(("align", "pool"))))  # fmt: skip
+def test_what_went_wrong_on_the_way(maps: Any, rois: Any, name: str, operator: str) -> None:
+    (oddity,) = (oddity for oddity in ODDITIES if oddity.name == name)
     scale = {"scale-doubled": 2.0, "scale-halved": 0.5}.get(oddity.name, 1.0) * SCALE
     boxes = spoil(rois, oddity.name)
     if operator == "align":
@@ -235,6 +240,39 @@ def test_what_cannot_be_told_is_left_out(maps: Any, rois: Any) -> None:
     assert matched(found).sampling_ratio == 2
     assert found.rois_compared <= len(rois)
     assert found.rois == len(boxes)
+
+
+def test_candidates_compute_what_the_operators_do(maps: Any, rois: Any) -> None:
+    """Of every rule and ratio, without an oddity, against bare ONNX Runtime and the oracle."""
+    boxes = rois[:12]
+    expected = {
+        AlignConvention(reduction, coordinates, ratio, "quarters", NO_ODDITY): ort_roi_align(
+            maps, boxes, (3, 4), spatial_scale=SCALE, sampling_ratio=ratio, mode=mode,
+            coordinate_transformation_mode=MODES[coordinates],
+        )
+        for coordinates, ratio in product(MODES, range(5))
+        for mode, reduction in (("avg", "avg"), ("max", "max-weighted-corners"))
+    }  # fmt: skip
+    for quantization, partition in RULES:
+        convention = PoolConvention(quantization, partition, NO_ODDITY)
+        expected[convention] = oracle.roi_pool(
+            maps, boxes, spatial_scale=SCALE, quantization=quantization, partition=partition,
+            output_size=(3, 4),
+        )  # fmt: skip
+    sampled = [
+        SampledMap(image.astype(np.float64), boxes[boxes[:, 0] == n, 1:], SCALE)
+        for n, image in enumerate(maps)
+    ]
+    order = np.argsort(boxes[:, 0], kind="stable")
+    bins = Bins((3, 4), np.arange(3), np.arange(4))
+    evaluated = dict(evaluate_conventions(list(expected), sampled, bins))
+    for convention, values in expected.items():
+        np.testing.assert_allclose(
+            evaluated[convention],
+            values[order],
+            atol=1e-5 * np.ptp(values),
+            err_msg=convention.name,
+        )
 
 
 def test_candidates_agree_with_the_oracle_off_the_map() -> None:

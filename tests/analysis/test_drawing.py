@@ -15,6 +15,7 @@ from roicli.analysis.picture import frame, measure_area, subtract
 from roicli.render.looking import place_image
 from roicli.render.terminal_picture import Canvas, print_picture
 from tests import oracle
+from tests.log import logged
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 FPN, ROIS = f"{SAMPLES}/text_fpn.h5::p3", SAMPLES / "text_rois.npy"
@@ -200,8 +201,8 @@ def test_an_image_that_is_none(tmp_path):
     ],
 )
 def test_where_an_image_lies(size, extent, noted):
-    notes = []
-    assert place_image(size, draw(), "photo.jpg", notes.append) == extent
+    with logged() as notes:
+        assert place_image(size, draw(), "photo.jpg") == extent
     assert bool(notes) == noted
     if noted:
         assert "another aspect" in notes[0]

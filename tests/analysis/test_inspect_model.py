@@ -153,7 +153,7 @@ def test_attributes_that_a_functions_caller_sets(inspect, tmp_path):
     assert found.attributes == {"sampling_ratio": "@ratio"}
     assert (found.parameters, remarks(found, "note")) == (None, ["unreadable"])
     with pytest.raises(InputError, match="the function's caller sets sampling_ratio"):
-        read_roi_node(str(tmp_path / "m.onnx"), "align", lambda line: None)
+        read_roi_node(str(tmp_path / "m.onnx"), "align")
 
 
 @pytest.mark.parametrize(

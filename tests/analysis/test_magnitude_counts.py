@@ -6,9 +6,12 @@ import pytest
 from roicli.analysis.compare.magnitudes import MagnitudeCounts
 
 
+@pytest.mark.parametrize("size", [1.0, 1e290, 1e-290, 1e-312])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99, 1.0])
-def test_quantiles_are_never_too_small_and_at_most_one_128th_too_large(share: float) -> None:
-    values = np.abs(np.random.default_rng(0).normal(size=5000)) ** 9
+def test_quantiles_are_never_too_small_and_at_most_one_128th_too_large(
+    share: float, size: float
+) -> None:
+    values = np.abs(np.random.default_rng(0).normal(size=5000)) ** 9 * size
     values[:700] = 0
     counts = MagnitudeCounts()
     for part in np.array_split(values, 7):

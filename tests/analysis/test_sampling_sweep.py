@@ -105,3 +105,18 @@ def test_a_reference_of_zero_has_no_relative_error() -> None:
 def test_bad_options(options: dict[str, Any]) -> None:
     with pytest.raises(ParameterError):
         roicli.sweep(*FILES, **options)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [(np.float32, 1e30), (np.float32, 1e-30), (float, 1e300), (float, 1e-300)]
+)
+def test_maps_of_every_size(dtype: Any, size: float) -> None:
+    """The measures of a map times a power of ten are the same."""
+    features = normal_map((1, 2, 16, 16)).astype(dtype)
+    rois = np.array([[0, 8, 9, 50, 44], [0, 20, 3, 61, 37]], dtype)
+    options: dict[str, Any] = {"output_size": (3, 3), "spatial_scale": 0.25}
+    plain, moved = (roicli.sweep(part, rois, **options) for part in (features, features * size))
+    for one, other in zip(plain.records, moved.records, strict=True):
+        for name in ("relative_l2", "relative_l2_p95", "fine_grid_relative_l2"):
+            assert getattr(other, name) == pytest.approx(getattr(one, name), rel=1e-3)
+        assert other.max_difference == pytest.approx(one.max_difference * size, rel=1e-3)

@@ -1,5 +1,6 @@
 """Runs that are interrupted, from outside: nothing half there, and --resume goes on."""
 
+import logging
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from roicli.cli.messages import messages_on_stderr
 from roicli.cli.reporting import ProgressBar
 from roicli.core.exceptions import InputError, OutputError
 from tests.cli.conftest import Arrays
@@ -239,10 +241,10 @@ def test_what_was_kept_is_told_however_early_the_signal_comes(
     """Before the first block, a refusal has its one line and no other."""
 
     def run_until_stopped() -> None:
-        with ProgressBar(quiet=False) as progress:
-            progress.note("the same command goes on from there")
+        with ProgressBar(quiet=False):
+            logging.getLogger("roicli").info("the same command goes on from there")
             raise error("now")
 
-    with pytest.raises(error):
+    with pytest.raises(error), messages_on_stderr():
         run_until_stopped()
     assert ("the same command goes on" in capsys.readouterr().err) == told

@@ -280,7 +280,7 @@ def interrupt(number: int, ready: Callable[[], bool], *arguments: str) -> int:
     return process.returncode
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_nothing_behind(number: int, code: int) -> None:
     arguments = large_inputs()
@@ -289,7 +289,7 @@ def test_a_signal_leaves_nothing_behind(number: int, code: int) -> None:
     assert sorted(os.listdir()) == before
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_what_a_killed_run_left_is_cleared_by_the_next() -> None:
     arguments = large_inputs()
     before = sorted(os.listdir())
@@ -299,7 +299,7 @@ def test_what_a_killed_run_left_is_cleared_by_the_next() -> None:
     assert sorted(os.listdir()) == sorted([*before, "o.zarr"])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_killed_run_is_resumed_to_the_same_bits() -> None:
     arguments = large_inputs()
     interrupt(signal.SIGKILL, has_kept_rows, *arguments, "-q", "-o", "o.zarr", "--resume")

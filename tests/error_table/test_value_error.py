@@ -55,3 +55,26 @@ def test_a_norm_of_zero_is_not_defined():
     assert all(np.isnan(same[name]).all() for name in SHARES)
     assert (same["value_error_max"] == 0).all()
     np.testing.assert_allclose(same["value_cosine"], 1)
+
+
+@pytest.mark.parametrize("power", [1015, 700, -700, -1010])
+def test_numbers_of_every_size(power):
+    """Maps of float64 whose squares, or whose differences, fit no float64."""
+    rng = np.random.default_rng(2)
+    parts = np.round(rng.uniform(-250, 250, (4, 3, 2, 2, 2)))
+    plain, moved = measure_value_errors(*parts), measure_value_errors(*np.ldexp(parts, power))
+    with np.errstate(over="ignore"):
+        for name in ("value_error_max", "value_error_mean"):
+            expected = np.minimum(np.ldexp(plain.pop(name), power), np.finfo(float).max)
+            np.testing.assert_allclose(moved[name], expected, rtol=1e-12)
+    for name, expected in plain.items():
+        np.testing.assert_allclose(moved[name], expected, rtol=1e-12)
+
+
+def test_a_cell_that_is_not_finite_leaves_no_number():
+    parts = four(0).astype(np.float64)
+    parts[1, 2, 0, 0, 0], parts[0, 3, 0, 0, 0] = np.inf, np.nan
+    found = measure_value_errors(*parts)
+    for values in found.values():
+        assert np.isnan(values[[2, 3]]).all()
+        assert np.isfinite(values[[0, 1, 4]]).all()

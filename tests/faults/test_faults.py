@@ -68,7 +68,7 @@ def test_three_workers_killed(processes, work):
     finish(work)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_scheduler_restarted(processes, work):
     folder, command, _ = work
     running = start_roicli(*command, "-o", "o.h5", "--dask", processes.address, cwd=folder)
@@ -103,7 +103,7 @@ def test_an_interruption_leaves_nothing(processes, work, number):
     wait_until(lambda: sorted(os.listdir(folder)) == INPUTS)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_an_interruption_keeps_parts_and_a_killed_client_too(processes, work):
     folder, command, _ = work
     words = [*command, "-o", "o.h5", "--resume", "--dask", processes.address]
@@ -123,7 +123,7 @@ def test_an_interruption_keeps_parts_and_a_killed_client_too(processes, work):
     finish(work)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_terminals_interruption_of_a_local_cluster(work):
     folder, command, _ = work
     running = start_roicli(

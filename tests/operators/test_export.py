@@ -9,6 +9,7 @@ from onnx import helper
 
 import roicli
 from roicli.core.exceptions import OutputError, ParameterError
+from tests.log import logged
 from tests.strategies import awkward_corners, normal_map, ort
 
 MAPS = normal_map((2, 3, 13, 17))
@@ -71,8 +72,8 @@ def test_an_existing_file_needs_force(tmp_path):
 
 
 def test_one_scale_is_needed(tmp_path):
-    notes = []
-    assert roicli.export("pool", tmp_path / "x.onnx", note=notes.append)["spatial_scale"] == 1.0
+    with logged() as notes:
+        assert roicli.export("pool", tmp_path / "x.onnx")["spatial_scale"] == 1.0
     assert len(notes) == 1
     with pytest.raises(ParameterError, match="2 spatial scales"):
         roicli.export("pool", tmp_path / "y.onnx", spatial_scale="1/8,1/16")

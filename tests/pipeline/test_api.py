@@ -11,6 +11,7 @@ import roicli
 from roicli.core.exceptions import InputError, OutputError, ParameterError
 from roicli.operators.levels import assign_levels
 from tests import oracle
+from tests.log import logged
 from tests.strategies import awkward_corners, normal_map
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_data"
@@ -278,9 +279,9 @@ def test_threads_are_at_least_one(threads):
 
 
 def test_notes_tell_what_a_person_should_know():
-    notes = []
     rois = np.array([[0, 5, 5, 2, 9], [0, 900, 900, 990, 990], [1, 1, 1, 9, 9]])
-    roicli.pool(MAPS, rois, note=notes.append)
+    with logged() as notes:
+        roicli.pool(MAPS, rois)
     assert any("taking --spatial-scale 1.0" in line for line in notes)
     assert any("1 of 3 RoIs have crossed corners" in line for line in notes)
     assert any("1 of 3 RoIs reach outside the map, 1 of them wholly" in line for line in notes)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -18,14 +19,12 @@ from roicli.pipeline.features import open_pyramid
 from roicli.runtime import runners as runtime
 from roicli.storage.result_file import MemoryWriter
 from tests.cli.running import FPN, TEXT_ROIS
-from tests.strategies import RULES, awkward_corners, normal_map
+from tests.options import FLOAT_TYPES, every_option, every_pool, some, table_of_options
+from tests.strategies import awkward_corners, examples, normal_map
 
 SCALE = 1 / 16
-ALIGNS = [AlignSpec((3, 5), SCALE, ratio, mode=mode, sampling_grid=grid)
-          for ratio in (0, 2) for mode in ("avg", "max")
-          for grid in ("quarters", "thirds")]  # fmt: skip
-POOLS = [PoolSpec((3, 5), SCALE, *rules) for rules in RULES]
-FLOAT_TYPES = [np.float32, np.float64]
+TABLE, PRODUCT = table_of_options((3, 5), SCALE), every_option((3, 5), SCALE)
+KINDS = ["normal", "zeros of both signs", "NaN and infinity"]
 PROVIDERS = ["cpu", "native"]
 # Threads, bytes of scratch, RoIs a block.
 WAYS = [(1, 32 << 20, 1), (3, 32 << 20, 60), (2, 1, 7), (5, 3000, 13)]
@@ -66,30 +65,40 @@ def run_blocks(spec, feature_map, corners, provider, threads, scratch, block):
     return np.concatenate(parts)
 
 
-@pytest.mark.parametrize("kind", ["normal", "zeros of both signs", "NaN and infinity"])
-@pytest.mark.parametrize("dtype", FLOAT_TYPES)
-@pytest.mark.parametrize("spec", [*ALIGNS, *POOLS], ids=repr)
-def test_a_runner_gives_a_roi_the_same_bits_in_any_company(spec, dtype, kind, provider):
+def assert_the_same_in_any_company(spec, dtype, kind, provider):
     feature_map = make_map(kind, dtype)
     corners = awkward_corners((13, 17), SCALE, 60, 3, dtype)
     expected = run_blocks(spec, feature_map, corners, provider, 1, 32 << 20, 60)
     for way in WAYS:
         found = run_blocks(spec, feature_map, corners, provider, *way)
-        assert found.tobytes() == expected.tobytes(), way
+        assert found.tobytes() == expected.tobytes(), (spec, dtype, kind, way)
     order = np.random.default_rng(1).permutation(60)
     found = run_blocks(spec, feature_map, corners[order], provider, 2, 3000, 25)
-    assert found.tobytes() == expected[order].tobytes()
+    assert found.tobytes() == expected[order].tobytes(), (spec, dtype, kind)
 
 
-@pytest.mark.parametrize("spec", POOLS[1:], ids=repr)
-def test_a_bin_of_index_windows_that_holds_a_nan_is_nan(spec):
+def test_a_runner_gives_a_roi_the_same_bits_in_any_company(provider):
+    for number, (spec, dtype) in enumerate(TABLE):
+        kind = KINDS[(number + PROVIDERS.index(provider)) % len(KINDS)]
+        assert_the_same_in_any_company(spec, dtype, kind, provider)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_option_gives_the_same_bits_in_any_company(kind, provider):
+    for spec, dtype in PRODUCT:
+        assert_the_same_in_any_company(spec, dtype, kind, provider)
+
+
+def test_a_bin_of_index_windows_that_holds_a_nan_is_nan():
     feature_map = make_map("NaN and infinity", np.float32)
-    corners = awkward_corners((13, 17), SCALE, 60, 3)
-    found = run_blocks(spec, feature_map, corners, "cpu", 2, 3000, 60)
     marks = np.isnan(feature_map).astype(np.float32)
-    holds = run_blocks(spec, marks, corners, "cpu", 2, 3000, 60)
-    assert holds.any()
-    np.testing.assert_array_equal(np.isnan(found), holds > 0)
+    corners = awkward_corners((13, 17), SCALE, 60, 3)
+    for spec in every_pool((3, 5), SCALE)[1:]:
+        found = run_blocks(spec, feature_map, corners, "cpu", 2, 3000, 60)
+        holds = run_blocks(spec, marks, corners, "cpu", 2, 3000, 60)
+        assert holds.any()
+        np.testing.assert_array_equal(np.isnan(found), holds > 0, err_msg=str(spec))
 
 
 # --- the pipeline -----------------------------------------------------------------------------
@@ -105,7 +114,7 @@ ALIGN, POOL = AlignSpec((2, 3), SCALE), PoolSpec((2, 3), SCALE, "hull")
 
 def run_pipeline(spec, rois, images, provider="cpu", threads=2, block_bytes=32 << 20, most=1 << 29):
     """Features and value columns, as bytes that belong to a RoI."""
-    pyramid = open_pyramid(images, (), (SCALE,), lambda line: None)
+    pyramid = open_pyramid(images, (), (SCALE,))
     engine = pipeline.Engine(provider, threads, block_bytes)
     columns = {column.name: np.full(len(rois), np.nan) for column in VALUE_COLUMNS}
     align = spec if isinstance(spec, AlignSpec) else replace(ALIGN, output_size=spec.output_size)
@@ -126,6 +135,7 @@ EXPECTED = {}
 
 @pytest.mark.parametrize("spec", [ALIGN, replace(ALIGN, sampling_ratio=0, mode="max"), POOL,
                                   PoolSpec((2, 3), SCALE)], ids=repr)  # fmt: skip
+@examples(12)
 @given(
     order=st.permutations(range(40)),
     threads=st.integers(1, 5),
@@ -140,16 +150,17 @@ def test_threads_blocks_and_order_change_no_bit(spec, order, threads, block_byte
         assert one.tobytes() == other[order].tobytes()
 
 
-@pytest.mark.parametrize("size", [1, 2, 8191, 8192, 8193, 12544, 20000])
 @pytest.mark.parametrize("dtype", FLOAT_TYPES)
-def test_value_columns_of_a_roi_do_not_depend_on_its_neighbours(size, dtype):
-    parts = np.random.default_rng(size).normal(size=(4, 7, size, 1, 1)).astype(dtype)
-    whole = measure_value_errors(*parts)
-    for block in (1, 2, 3):
-        for start in range(0, 7, block):
-            some = measure_value_errors(*parts[:, start : start + block])
-            for name, column in some.items():
-                assert column.tobytes() == whole[name][start : start + block].tobytes(), name
+def test_value_columns_of_a_roi_do_not_depend_on_its_neighbours(dtype):
+    for size in (1, 2, 8191, 8192, 8193, 12544, 20000):
+        parts = np.random.default_rng(size).normal(size=(4, 7, size, 1, 1)).astype(dtype)
+        whole = measure_value_errors(*parts)
+        for block in (1, 2, 3):
+            for start in range(0, 7, block):
+                some = measure_value_errors(*parts[:, start : start + block])
+                for name, column in some.items():
+                    expected = whole[name][start : start + block]
+                    assert column.tobytes() == expected.tobytes(), (size, name)
 
 
 # --- whole runs -------------------------------------------------------------------------------
@@ -171,9 +182,13 @@ CALLS = {
     "pool": (roicli.pool, {}),
     "floor": (roicli.pool, {"quantization": "floor"}),
 }
+each_call = some(
+    "name, provider", product(CALLS, PROVIDERS), ("align", "cpu"), ("maximum of thirds", "cpu"),
+    ("floor", "cpu"), ("adaptive", "native"), ("pool", "native"), indirect=["provider"],
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CALLS)
+@each_call
 def test_the_sample_data_give_the_same_file_whatever_threads_and_memory(
     name, provider, tmp_path, monkeypatch
 ):
@@ -190,7 +205,7 @@ def test_the_sample_data_give_the_same_file_whatever_threads_and_memory(
     assert all(file == files[0] for file in files)
 
 
-@pytest.mark.parametrize("name", CALLS)
+@each_call
 def test_the_sample_data_in_another_order_give_the_same_rows(name, provider):
     operator, options = CALLS[name]
     rois = np.load(TEXT_ROIS)

@@ -6,14 +6,15 @@ import pytest
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.pipeline.features import MapBuffer, open_pyramid
+from tests.log import logged
 from tests.strategies import normal_map
 
 MAPS = normal_map((2, 3, 8, 6))
 
 
 def open_maps(features, names=(), scales=None):
-    notes = []
-    pyramid = open_pyramid(features, names, scales, notes.append)
+    with logged() as notes:
+        pyramid = open_pyramid(features, names, scales)
     return pyramid, notes
 
 

@@ -1,5 +1,7 @@
 """The memory budget: what it is, how it is shared, when nothing fits."""
 
+import logging
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from roicli.core.system import available_bytes, resident_bytes
 from roicli.pipeline import memory
 from roicli.pipeline.features import open_pyramid
 from roicli.pipeline.memory import default_budget, plan_memory
+from tests.log import logged
 from tests.strategies import awkward_corners, normal_map
 
 MIB = 1 << 20
@@ -16,7 +19,7 @@ ROW = 49 * 3 * 4
 
 
 def pyramid(shape=(2, 3, 100, 100), dtype=np.float32):
-    return open_pyramid(np.zeros(shape, dtype), (), (1.0,), lambda line: None)
+    return open_pyramid(np.zeros(shape, dtype), (), (1.0,))
 
 
 def plan(budget, maps=None, rois=1000, row_bytes=ROW, with_values=False):
@@ -80,11 +83,11 @@ def test_native_needs_room_for_its_compiler(monkeypatch, provider, limit):
 
 def test_the_default_budget_is_said_to_who_asks(monkeypatch):
     monkeypatch.setattr("roicli.pipeline.run.default_budget", lambda: 900 * MIB)
-    said = []
     features = normal_map((1, 2, 6, 6))
     rois = np.zeros((1, 5), np.float32)
-    roicli.align(features, rois, spatial_scale=1.0, detail=said.append)
+    with logged(logging.DEBUG) as said:
+        roicli.align(features, rois, spatial_scale=1.0)
     assert said == ["max memory is 900 MiB, a quarter of the free"]
-    said.clear()
-    roicli.align(features, rois, spatial_scale=1.0, detail=said.append, max_memory="700M")
+    with logged(logging.DEBUG) as said:
+        roicli.align(features, rois, spatial_scale=1.0, max_memory="700M")
     assert said == []

@@ -29,7 +29,7 @@ def rois_on(images, count=60, seed=0):
 
 
 def run(spec, rois, images=IMAGES, block_bytes=32 << 20, progress=lambda *_: None):
-    pyramid = open_pyramid(images, (), (1 / 16,), lambda line: None)
+    pyramid = open_pyramid(images, (), (1 / 16,))
     writer = MemoryWriter((len(rois), images.shape[1], *spec.output_size), pyramid.compute_dtype)
     writer.array.fill(np.nan)
     everywhere = np.zeros(len(rois), np.int64)
@@ -127,7 +127,7 @@ def test_maps_of_every_dtype_are_computed_in_their_float_type(tmp_path, dtype, o
     stored = (IMAGES * 10).astype(np.int8 if np.dtype(dtype).kind in "iu" else dtype)
     stored = np.abs(stored).astype(dtype)
     np.save(tmp_path / "maps.npy", np.asarray(stored, order=order))
-    pyramid = open_pyramid(tmp_path / "maps.npy", (), (1 / 16,), lambda line: None)
+    pyramid = open_pyramid(tmp_path / "maps.npy", (), (1 / 16,))
     wide = np.float64 if np.dtype(dtype).itemsize == 8 else np.float32
     assert pyramid.compute_dtype == wide
     writer = MemoryWriter((60, 3, 2, 3), pyramid.compute_dtype)
@@ -162,7 +162,7 @@ def test_rows_that_cannot_be_written_end_the_run():
         def write_rows(self, rows, block):
             raise OSError(28, "No space left on device")
 
-    pyramid = open_pyramid(IMAGES, (), (1 / 16,), lambda line: None)
+    pyramid = open_pyramid(IMAGES, (), (1 / 16,))
     with pytest.raises(OSError, match="No space left"):
         run_operator(pyramid, ROIS, np.zeros(60, np.int64), [SPECS[0]], Engine("cpu", 1, 500),
                      Full((0,), np.dtype(np.float32)))  # fmt: skip
@@ -189,7 +189,7 @@ def test_something_is_done_while_the_last_rows_are_written():
         called.append(len(called))
         done.set()
 
-    pyramid = open_pyramid(IMAGES[:1], (), (1 / 16,), lambda line: None)
+    pyramid = open_pyramid(IMAGES[:1], (), (1 / 16,))
     rois = RoIs(np.zeros(60, int), ROIS.corners, np.zeros(60))
     writer = Waits((60, 3, 2, 3), pyramid.compute_dtype)
     run_operator(pyramid, rois, np.zeros(60, np.int64), [SPECS[0]], Engine("cpu", 2), writer,

@@ -38,7 +38,7 @@ def small_stretches(monkeypatch):
 
 def maps_of(images, levels=1):
     scales = [2.0**-level for level in range(levels)]
-    return open_pyramid([np.zeros((images, 2, 5, 6), np.float32)] * levels, (), scales, print)
+    return open_pyramid([np.zeros((images, 2, 5, 6), np.float32)] * levels, (), scales)
 
 
 def rois_of(images):
@@ -123,7 +123,7 @@ def test_stretches_are_visited_one_after_another(places, stretch_rows):
 @pytest.mark.parametrize("stretch_rows", [None, 7, 1])
 def test_every_map_is_read_once_and_no_more_are_kept_than_are_needed(monkeypatch, stretch_rows):
     stored = normal_map((9, 2, 5, 6), 0)
-    pyramid = open_pyramid(stored, (), (1.0,), print)
+    pyramid = open_pyramid(stored, (), (1.0,))
     rois = rois_of(np.arange(40) // 5 if stretch_rows else np.arange(40) % 9)
     visits = plan_visits(rois, np.zeros(40, int), stretch_rows)
     images = [visit.image for visit in visits]
@@ -151,7 +151,7 @@ def test_every_map_is_read_once_and_no_more_are_kept_than_are_needed(monkeypatch
 def test_a_small_map_that_is_kept_does_not_keep_the_room_of_a_large_one():
     """Fine maps that are visited once, and coarse ones that every stretch needs."""
     fine, coarse = np.zeros((9, 2, 50, 60), np.float32), np.zeros((9, 2, 5, 6), np.float32)
-    pyramid = open_pyramid([fine, coarse], (), (1.0, 0.5), print)
+    pyramid = open_pyramid([fine, coarse], (), (1.0, 0.5))
     rois = rois_of(np.repeat(np.arange(9), 2).tolist() + list(range(9)))
     levels = np.array([0, 1] * 9 + [1] * 9)
     visits = plan_visits(rois, levels, 18)
@@ -166,8 +166,8 @@ def test_a_small_map_that_is_kept_does_not_keep_the_room_of_a_large_one():
 def test_maps_are_counted_in_the_type_that_they_are_computed_in():
     """A float32 level beside a float64 one is upcast."""
     maps = [np.zeros((1, 2, 8, 8), np.float32), np.zeros((1, 2, 4, 4), np.float64)]
-    assert open_pyramid(maps[:1], (), (1.0,), print).buffer_bytes == [2 * 64 * 4]
-    assert open_pyramid(maps, (), (1.0, 0.5), print).buffer_bytes == [2 * 64 * 12, 2 * 16 * 8]
+    assert open_pyramid(maps[:1], (), (1.0,)).buffer_bytes == [2 * 64 * 4]
+    assert open_pyramid(maps, (), (1.0, 0.5)).buffer_bytes == [2 * 64 * 12, 2 * 16 * 8]
 
 
 # Blocks ----------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def test_an_engine_without_room_to_spare_gathers_nothing(gathered):
         writer = Written((120, 3, 2, 2), np.float32)
         for spec in (AlignSpec((2, 2), 1 / 16), PoolSpec((2, 2), 1 / 16)):
             gathered.clear()
-            pyramid = open_pyramid(IMAGES, (), (1 / 16,), print)
+            pyramid = open_pyramid(IMAGES, (), (1 / 16,))
             engine = Engine("cpu", 2, spare_bytes=spare)
             run_operator(pyramid, rois, np.zeros(120, int), [spec], engine, writer)
             assert len(gathered) == count

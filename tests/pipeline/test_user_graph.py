@@ -7,6 +7,7 @@ from onnx import TensorProto, helper
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.pipeline.model_nodes import find_roi_nodes, read_roi_node
 from roicli.pipeline.settings import resolve_setting
+from tests.log import logged
 
 
 def align_node(name="align", output="aligned", **attributes):
@@ -32,8 +33,8 @@ def save(tmp_path):
 
 
 def read(address, operator="align"):
-    notes = []
-    return read_roi_node(address, operator, notes.append), notes
+    with logged() as notes:
+        return read_roi_node(address, operator), notes
 
 
 def test_all_attributes_are_read(save):

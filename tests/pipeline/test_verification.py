@@ -15,6 +15,7 @@ from roicli.pipeline import verify as verification
 from roicli.pipeline.verify import sample_rows
 from roicli.runtime import engine
 from tests.cli.running import FPN, TEXT_ROIS
+from tests.log import logged
 from tests.strategies import awkward_corners, boxes, normal_map
 
 IMAGES = normal_map((2, 21, 13, 17), seed=7)
@@ -308,10 +309,9 @@ def test_the_largest_deviation_is_where_it_says():
 
 def test_a_verified_run_writes_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-    notes = []
-    for name, verify in (("plain.h5", False), ("verified.h5", True)):
-        call("align", "cpu", output=tmp_path / name, verify=verify, values=True,
-             note=notes.append)  # fmt: skip
+    with logged() as notes:
+        for name, verify in (("plain.h5", False), ("verified.h5", True)):
+            call("align", "cpu", output=tmp_path / name, verify=verify, values=True)
     assert (tmp_path / "plain.h5").read_bytes() == (tmp_path / "verified.h5").read_bytes()
     assert sum("verified 60 of 60 RoIs" in note for note in notes) == 1
 
@@ -368,3 +368,14 @@ def test_a_number_of_rois_that_is_none_is_refused(wrong):
 def test_errors_alone_have_nothing_to_verify():
     with pytest.raises(TypeError, match="verify"):
         roicli.errors(IMAGES, ROIS, verify=True)
+
+
+@pytest.mark.parametrize("size", [1.7e308, 1e-308])
+@pytest.mark.parametrize("name", CALLS)
+def test_numbers_of_every_size(name, size):
+    """What is past the dtype is left out, and the arithmetic of the check warns of nothing."""
+    features = np.random.default_rng(5).uniform(-1, 1, IMAGES.shape) * size
+    found = call(name, "cpu", features, ROIS.astype(np.float64)).verification
+    assert found.rois == 60
+    assert found.values + found.left_out == 60 * 21 * 49
+    assert (found.left_out > 0) is (size > 1 and name in ("align", "thirds, adaptive"))

@@ -9,6 +9,7 @@ from roicli.storage.part_file import PartFile
 from roicli.storage.parts_folder import open_parts, publish_parts
 from roicli.storage.plan import Plan, keep_parts
 from roicli.storage.shared_place import Folder
+from tests.log import logged
 
 SAME = {"operator": "align"}
 
@@ -28,30 +29,30 @@ def at(plan, number):
     return os.path.join(plan.place.path, plan.part_key(number))
 
 
-def interrupt(error, keep, parts=1, notes=None):
-    """A run of four parts that an error ends when some of them are there."""
-    told = [] if notes is None else notes
+def interrupt(error, keep, parts=1):
+    """A run of four parts that an error ends when some of them are there, and what it said."""
 
     def stopped():
-        with open_parts("o.h5", keep, False, told.append) as opened:
+        with open_parts("o.h5", keep, False) as opened:
             opened.begin(4, SAME, keep, False)
             for number in range(1, parts + 1):
                 touch(at(opened, number))
             raise error
 
-    with pytest.raises(type(error)):
+    with logged() as lines, pytest.raises(type(error)):
         stopped()
+    return lines
 
 
 def begin(keep=False, force=False, count=4, found=SAME):
     """Open the folder, begin, and let go of it; gives its count and what was finished."""
-    with open_parts("o.h5", keep, force, print) as opened:
+    with open_parts("o.h5", keep, force) as opened:
         opened.begin(count, found, keep, force)
         return opened.count, opened.finished()
 
 
 def test_parts_take_the_results_place_together():
-    with open_parts("o.h5", False, False, print) as opened:
+    with open_parts("o.h5", False, False) as opened:
         opened.begin(2, SAME, False, False)
         touch(at(opened, 1))
         touch(at(opened, 2))
@@ -67,7 +68,7 @@ def test_a_result_that_cannot_be_written_leaves_the_old_one():
     touch("o.h5.parts/0001.h5", "old")
 
     def write():
-        with open_parts("o.h5", False, True, print) as opened:
+        with open_parts("o.h5", False, True) as opened:
             opened.begin(1, SAME, False, True)
             touch(at(opened, 1), "new")
             with publish_parts(opened):
@@ -86,9 +87,9 @@ def test_an_interrupted_run_leaves_nothing():
 
 
 def test_an_interrupted_run_keeps_its_parts_and_is_gone_on_with():
-    notes = []
-    interrupt(KeyboardInterrupt(), keep=True, parts=3, notes=notes)
-    assert notes == [".o.h5.parts keeps 3 of 4 parts; the same command goes on from there"]
+    assert interrupt(KeyboardInterrupt(), keep=True, parts=3) == [
+        ".o.h5.parts keeps 3 of 4 parts; the same command goes on from there"
+    ]
     # Another number of blocks would have been planned: what is kept decides.
     assert begin(keep=True, count=9) == (4, [1, 2, 3])
 
@@ -107,9 +108,9 @@ def test_parts_that_cannot_be_removed_do_not_hide_what_ended_the_run(monkeypatch
         raise ConnectionError("the server is away\nand more")
 
     monkeypatch.setattr(Folder, "remove_all", refuse)
-    plan, notes = Plan("o.h5", Folder(".o.h5.parts")), []
+    plan = Plan("o.h5", Folder(".o.h5.parts"))
     plan.begun = True
-    with pytest.raises(KeyboardInterrupt), keep_parts(plan, False, notes.append):
+    with logged() as notes, pytest.raises(KeyboardInterrupt), keep_parts(plan, False):
         raise KeyboardInterrupt
     assert notes == [".o.h5.parts could not be removed: the server is away; give --force next time"]
 
@@ -136,7 +137,7 @@ def test_a_plan_that_cannot_be_read_is_no_plan(plan):
 
 
 def test_two_runs_to_one_name_and_rows_kept_by_one_machine():
-    with open_parts("o.h5", False, False, print), pytest.raises(OutputError, match="another run"):
+    with open_parts("o.h5", False, False), pytest.raises(OutputError, match="another run"):
         begin()
     with PartFile("o.h5") as part:
         touch(part.companion("journal"))

@@ -13,6 +13,7 @@ from roicli.core.exceptions import InputError, OutputError, ParameterError
 from roicli.storage import resumable
 from roicli.storage.result_file import ResultFile, open_result
 from roicli.storage.resumable import Resumption
+from tests.log import logged
 
 COUNT = 40
 VALUES = np.random.default_rng(0).normal(size=(COUNT, 3, 2, 2)).astype(np.float32)
@@ -35,10 +36,9 @@ class Attempt:
     """One run: writes blocks of RoIs in the order, and may be stopped."""
 
     def __init__(self, name, compression, force=False, resume=True, fingerprint=None):
-        self.notes = []
         self.column = np.full(COUNT, np.nan)
         self.given = {"spatial_scale": "0.25", **(fingerprint or {})}
-        plan = Resumption(self.given, ORDER, {"value_cosine": self.column}, self.notes.append)
+        plan = Resumption(self.given, ORDER, {"value_cosine": self.column})
         self.result = ResultFile(
             name,
             VALUES.shape,
@@ -52,7 +52,7 @@ class Attempt:
 
     def run(self, block=7, stop_at=None, error=Killed):
         tables = {"values": lambda a, b: self.column[a:b]}
-        with open_result(self.result) as writer:
+        with logged() as self.notes, open_result(self.result) as writer:
             for start in range(writer.finished, COUNT, block):
                 rows = ORDER[start : start + block]
                 if stop_at is not None and start >= stop_at:
@@ -244,9 +244,9 @@ def test_nothing_counts_behind_a_block_that_failed():
             writer.write_rows(ORDER[10:15], VALUES[ORDER[10:15]])
             raise Killed
 
-    with pytest.raises(Killed):
+    with logged() as notes, pytest.raises(Killed):
         run()
-    assert "keeps 5 of 40" in attempt.notes[0]
+    assert "keeps 5 of 40" in notes[0]
 
 
 def test_a_force_run_replaces_only_at_the_end():
@@ -259,7 +259,7 @@ def test_a_force_run_replaces_only_at_the_end():
 
 
 def test_a_result_kept_without_value_columns():
-    plan = Resumption({}, ORDER, {}, lambda line: None)
+    plan = Resumption({}, ORDER, {})
     base = ResultFile("r.npy", VALUES.shape, np.dtype(np.float32), resumption=plan)
     for limit in (10, 20, COUNT):
         ending = pytest.raises(Killed) if limit < COUNT else contextlib.nullcontext()

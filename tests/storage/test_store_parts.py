@@ -19,6 +19,7 @@ from roicli.storage.formats.zarr.store_parts import (
 )
 from roicli.storage.plan import Plan, is_waited_for
 from roicli.storage.shared_place import Folder
+from tests.log import logged
 from tests.zarr_stores import fsspec, opened, zarr
 
 SAME = {"operator": "align"}
@@ -145,9 +146,8 @@ def test_a_folder_that_was_given_up_is_not_made_again(tmp_path):
 
 
 @contextmanager
-def planned(target, keep=False, force=False, count=1, notes=None):
-    told = [] if notes is None else notes
-    with open_store_plan(target, keep, force, told.append) as plan:
+def planned(target, keep=False, force=False, count=1):
+    with open_store_plan(target, keep, force) as plan:
         plan.begin(count, SAME, keep, force)
         yield plan
 
@@ -203,21 +203,21 @@ def test_a_chunk_that_is_gone_is_noticed_and_strays_go(target):
     assert "roi_features/c.0.0.0.0.abc.partial" not in open_place(target).list_keys("roi_features/")
 
 
-def stop_with_parts(target, keep, notes=None):
+def stop_with_parts(target, keep):
     def stopped():
-        with planned(target, keep, count=3, notes=notes) as plan:
+        with planned(target, keep, count=3) as plan:
             fill(plan, ((0, 4), (4, 8)))
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with logged() as lines, pytest.raises(KeyboardInterrupt):
         stopped()
+    return lines
 
 
 def test_an_interruption_keeps_the_parts_or_removes_them(target):
     stop_with_parts(target, keep=False)
     assert not open_place(target).list_keys("")
-    notes = []
-    stop_with_parts(target, keep=True, notes=notes)
+    notes = stop_with_parts(target, keep=True)
     assert "keeps 2 of 3 parts; the same command goes on from there" in notes[0]
     with (
         pytest.raises(OutputError, match="an interrupted run has kept 2 of 3 parts; add --resume"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -61,15 +61,13 @@ def _look(task: ImagesTask) -> ImageStatistics | list[bytes]:
         check_unchanged(path, state)
     stored = open_array(parse_address(task.address), "features")
     with contextlib.closing(stored):
-        level = build_pyramid([stored], [task.spatial_scale], lambda line: None).levels[0]
+        level = build_pyramid([stored], [task.spatial_scale]).levels[0]
         if task.images is not None:
             return digest_images(level, task.images)
         return measure_images(level, task.start, task.stop)
 
 
-def plan_measuring(
-    features: Any, address: str, note: Callable[[str], None], stack: contextlib.ExitStack
-) -> Measure:
+def plan_measuring(features: Any, address: str, stack: contextlib.ExitStack) -> Measure:
     """What measures a map on the cluster, which is asked when a rule first wants to know.
 
     Raises ParameterError for features that workers cannot read.
@@ -81,7 +79,7 @@ def plan_measuring(
 
     def measure(level: FeatureLevel) -> MapStatistics:
         if not clusters:
-            clusters.append(stack.enter_context(connect(address, note)))
+            clusters.append(stack.enter_context(connect(address)))
         return _measure(clusters[0], level)
 
     return measure

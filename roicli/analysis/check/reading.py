@@ -26,7 +26,6 @@ from roicli.pipeline.features import (
 )
 from roicli.pipeline.inputs import (
     InputOptions,
-    Note,
     Place,
     assign_maps,
     check_one_stdin,
@@ -132,7 +131,6 @@ def read_checked_inputs(
     rois: FeatureArgument,
     options: Mapping[str, Any],
     spec: AlignSpec,
-    note: Note,
     stack: contextlib.ExitStack,
     measure: Measure | None = None,
 ) -> tuple[CheckedInputs, tuple[Mapping[str, Any], ...], Mapping[str, Any]]:
@@ -150,7 +148,7 @@ def read_checked_inputs(
     problems = _find_feature_problems(maps)
     pyramid = None
     if not problems:
-        pyramid = build_pyramid(maps, parse_scale_option(options.get("spatial_scale")), note)
+        pyramid = build_pyramid(maps, parse_scale_option(options.get("spatial_scale")))
     table, described = _read_rois(rois, options, pyramid, problems)
     placing: tuple[Any, Any, Any] = (None, None, None)
     if pyramid is not None and table is not None:

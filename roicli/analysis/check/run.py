@@ -15,8 +15,8 @@ from roicli.core.parsing import parse_names
 from roicli.core.types import Array
 from roicli.core.vocabulary import Mode, PresetName, SamplingGrid
 from roicli.pipeline.features import FeatureArgument
-from roicli.pipeline.inputs import InputOptions, Note
-from roicli.pipeline.settings import resolve_setting
+from roicli.pipeline.inputs import InputOptions
+from roicli.pipeline.settings import check_known, resolve_setting
 from roicli.storage.permission import external_files
 
 ROWS_SHOWN = 10
@@ -27,7 +27,7 @@ class CheckOptions(InputOptions, total=False):
 
     The operator's options matter for the sampling grid (R16). ``select`` and ``ignore`` name rules,
     as "R07,R08" or a list. ``max_...`` are the fields of ``Limits``. ``rows`` is how many rows a
-    finding lists. ``note`` is told what a person should know. ``dask`` is a scheduler's address, or
+    finding lists. ``dask`` is a scheduler's address, or
     "local:N", whose workers read the maps.
     """
 
@@ -46,7 +46,6 @@ class CheckOptions(InputOptions, total=False):
     max_coordinate_error: float
     max_imbalance: float
     rows: int
-    note: Note
     dask: str | None
 
 
@@ -61,6 +60,7 @@ def check(
     looks at their values. What ``align`` would refuse is a finding here; InputError is raised where
     something cannot be read at all, ParameterError for an option.
     """
+    check_known("check", options, CheckOptions)
     rules = choose_rules(_names(options.get("select")), _names(options.get("ignore")))
     given: Mapping[str, Any] = options
     limits = Limits(**{f.name: given[f.name] for f in fields(Limits) if f.name in given})
@@ -68,16 +68,13 @@ def check(
     if shown < 0:
         raise ParameterError(f"rows is {shown}, expected a number from 0")
     spec = resolve_setting(options, "align").align
-    note = options.get("note", _silent)
     with external_files(options.get("allow_external", False)), contextlib.ExitStack() as stack:
         measure = None
         if options.get("dask") is not None:
             from roicli.analysis.check.on_cluster import plan_measuring
 
-            measure = plan_measuring(features, str(options["dask"]), note, stack)
-        inputs, maps, table = read_checked_inputs(
-            features, rois, options, spec, note, stack, measure
-        )
+            measure = plan_measuring(features, str(options["dask"]), stack)
+        inputs, maps, table = read_checked_inputs(features, rois, options, spec, stack, measure)
         findings: list[Finding] = []
         skipped: dict[str, str] = {}
         for rule in rules:
@@ -106,7 +103,3 @@ def _names(option: Any) -> tuple[str, ...] | None:
         return None
     names = parse_names(option) if isinstance(option, str) else tuple(option)
     return tuple(name.upper() for name in names)
-
-
-def _silent(line: str) -> None:
-    """Notes go nowhere unless somebody asked for them."""

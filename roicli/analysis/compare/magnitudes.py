@@ -19,7 +19,12 @@ MANTISSA_BITS = 7
 SHIFT = np.finfo(np.float64).nmant - MANTISSA_BITS
 # Decades past these are counted with the outermost one.
 DECADES = (-30, 30)
-BINS = (np.finfo(np.float64).maxexp * 2 - 1) << MANTISSA_BITS
+# Numbers below the least normal one have fewer bits of mantissa: they are counted times 2^52, in
+# bins that come before.
+SUBNORMAL = np.finfo(np.float64).nmant
+BEFORE = SUBNORMAL << MANTISSA_BITS
+BINS = ((np.finfo(np.float64).maxexp * 2 - 1) << MANTISSA_BITS) + BEFORE
+FIRST_NORMAL = BEFORE + (1 << MANTISSA_BITS)
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,11 @@ class MagnitudeCounts:
             return
         positive = magnitudes[magnitudes > 0]
         self._zeros += magnitudes.size - positive.size
-        index = positive.view(np.int64) >> SHIFT
+        least = positive.min(initial=np.inf)
+        index = (positive.view(np.int64) >> SHIFT) + BEFORE
+        if least < np.finfo(np.float64).smallest_normal:
+            scaled = np.ldexp(positive, SUBNORMAL).view(np.int64) >> SHIFT
+            index = np.where(index < FIRST_NORMAL, scaled, index)
         self._counts += np.bincount(index, minlength=BINS)
         self._largest = max(self._largest, float(magnitudes.max()))
 
@@ -77,4 +86,6 @@ class MagnitudeCounts:
 
 
 def _lower_edges(index: Array) -> FloatArray:
-    return (index.astype(np.int64) << SHIFT).view(np.float64)
+    bits = index.astype(np.int64) << SHIFT
+    normal = (np.maximum(bits - (BEFORE << SHIFT), 0)).view(np.float64)
+    return np.where(index < FIRST_NORMAL, np.ldexp(bits.view(np.float64), -SUBNORMAL), normal)

@@ -1,8 +1,9 @@
 """Two stored results against each other, block by block: are they equal, and where are they not.
 
-Maxima, means and the measures of a row or channel are exact; the 99th percentile and the histogram
-come from log-spaced counts (``magnitude_counts``). What is held at once is one block of each array
-and 40 bytes a row.
+Integers are compared as integers. Maxima, means and the measures of a row or channel are exact to
+float64's rounding, whatever the size of the numbers (``norms``); the 99th percentile and the
+histogram come from log-spaced counts (``magnitude_counts``). What is held at once is one block of
+each array and 100 bytes a row.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from roicli.analysis.compare.difference import Block, GroupDifference, Tolerance, Totals
 from roicli.analysis.compare.magnitudes import HistogramBin
-from roicli.analysis.compare.ulp import shared_float_name
+from roicli.analysis.compare.ulp import shared_float_type
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array
 from roicli.core.vocabulary import ComparedStatistic
@@ -59,7 +60,8 @@ class Comparison:
     ``outside`` counts elements past the elementwise limit, ``not_finite`` those where a NaN or an
     infinity meets something else: then nothing is equal. ``measured`` and ``limit`` are what
     ``statistic`` came to and may come to; for elementwise the largest |a - b| - limit, and 0.
-    ``provenance`` is None unless both files have attributes.
+    What is past the largest float64 is given as that. ``ulp`` is None where one dtype is whole,
+    ``provenance`` unless both files have attributes.
     """
 
     equal: bool
@@ -92,12 +94,12 @@ def read_blocks(a: StoredArray, b: StoredArray, block_bytes: int = BLOCK_BYTES) 
     shape = (a.shape[1], math.prod(a.shape[2:])) if len(a.shape) > 1 else (1, 1)
     for first in range(0, a.shape[0] if row else 0, step):
         count = min(step, a.shape[0] - first)
-        stored = [np.empty((count, *s.shape[1:]), s.dtype) for s in (a, b)]
-        wide = []
-        for source, values in zip((a, b), stored, strict=True):
+        parts = []
+        for source in (a, b):
+            values = np.empty((count, *source.shape[1:]), source.dtype)
             source.read_rows_into(first, values)
-            wide.append(values.astype(np.float64).reshape(count, *shape))
-        yield Block(first, wide[0], wide[1], stored[0], stored[1])
+            parts.append(values.reshape(count, *shape))
+        yield Block(first, *parts)
 
 
 def compare_stored(
@@ -116,8 +118,8 @@ def compare_stored(
         raise InputError(
             f"{a.name} has shape {a.shape} and {b.name} {b.shape}, expected two equal shapes"
         )
-    totals = Totals(a.shape, tolerance, shared_float_name(a.precision, b.precision))
-    with np.errstate(over="ignore", invalid="ignore"):  # invalid: widening a signalling NaN
+    totals = Totals(a.shape, tolerance, shared_float_type(a.precision, b.precision))
+    with np.errstate(invalid="ignore"):  # widening a signalling NaN
         for block in read_blocks(a, b, block_bytes):
             totals.add(block)
     return _finish(a, b, tolerance, totals, worst)
@@ -128,9 +130,9 @@ def _finish(
 ) -> Comparison:
     measured, limit = totals.measured_and_limit()
     ulp = None
-    if totals.ulp_name is not None:
-        mean = totals.ulp_sum / max(totals.finite, 1)
-        ulp = UlpDifference(totals.ulp_name, totals.ulp_max, mean)
+    if totals.ulp_type is not None:
+        ulp = UlpDifference(totals.ulp_type.name, totals.ulp_max, totals.ulp_mean)
+    mean, relative_l2, cosine = totals.rows.overall()
     within = totals.outside == 0 if tolerance.statistic == "elementwise" else measured <= limit
     return Comparison(
         within and totals.not_finite == 0,
@@ -145,9 +147,10 @@ def _finish(
         totals.outside + totals.not_finite,
         totals.not_finite,
         totals.max_difference(),
-        totals.mean_difference(),
+        mean,
         totals.differences.quantile(0.99),
-        *totals.rows.overall(),
+        relative_l2,
+        cosine,
         ulp,
         totals.differences.decades(),
         totals.rows.worst(worst),

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from roicli.core.types import Array, FloatArray, IntArray
-from roicli.storage.stored_array import BFLOAT16_NAME, Precision
+from roicli.storage.stored_array import Precision
 
-# From narrow to wide: the narrower of two stored types is the one whose steps are counted.
-FLOAT_NAMES = (BFLOAT16_NAME, "float16", "float32", "float64")
-UNSIGNED = {2: np.uint16, 4: np.uint32, 8: np.uint64}
+DOUBLE_BITS, DOUBLE_BIAS = 52, 1023
 
 
 def round_to_bfloat16(values: FloatArray) -> FloatArray:
@@ -24,34 +22,40 @@ def _bfloat16_bits(values: FloatArray) -> IntArray:
     return (rounded >> np.uint32(16)).astype(np.uint16)
 
 
-def shared_float_name(one: Precision, other: Precision) -> str | None:
+def shared_float_type(one: Precision, other: Precision) -> Precision | None:
     """The narrower of two float types, in which both are compared; None where one is whole."""
-    names = (one.name, other.name)
-    if not all(name in FLOAT_NAMES for name in names):
+    if one.mantissa_bits is None or other.mantissa_bits is None:
         return None
-    return min(names, key=FLOAT_NAMES.index)
+    return one if one.mantissa_bits <= other.mantissa_bits else other
 
 
-def ulp_distance(one: FloatArray, other: FloatArray, name: str) -> IntArray:
-    """How many numbers of the float type ``name`` lie between two arrays of finite values; uint64.
+def ulp_distance(one: FloatArray, other: FloatArray, float_type: Precision) -> Array:
+    """How many numbers of a float type lie between two arrays of finite values; uint64.
 
-    Both are rounded to that type first. 0 and -0 are one number. Source: Dawson 2012, "Comparing
-    Floating Point Numbers"; the bits of ordered floats are ordered integers.
+    Both are rounded to that type first, once, to nearest even; past its largest number its steps go
+    on as they would with larger exponents. 0 and -0 are one number. Source of the idea, that floats
+    can be numbered in their order: Dawson 2012, "Comparing Floating Point Numbers".
     """
-    left, right = _ordered_bits(one, name), _ordered_bits(other, name)
-    return np.where(left > right, left - right, right - left)
+    left, right = (_number(values, float_type) for values in (one, other))
+    unsigned = left.view(np.uint64), right.view(np.uint64)
+    # Two numbers of opposite sign may be further apart than int64 reaches; uint64 wraps to it.
+    return np.where(left > right, unsigned[0] - unsigned[1], unsigned[1] - unsigned[0])
 
 
-def _ordered_bits(values: FloatArray, name: str) -> Array:
-    """uint64 that grow by one from each number of the type to the next, around 2^63."""
-    if name == BFLOAT16_NAME:
-        bits = _bfloat16_bits(values)
-    else:
-        with np.errstate(over="ignore"):
-            narrow = np.ascontiguousarray(values, name)
-        bits = narrow.view(UNSIGNED[narrow.itemsize])
-    sign = np.asarray(1 << (bits.itemsize * 8 - 1), np.uint64)
-    magnitude = bits.astype(np.uint64) & (sign - np.uint64(1))
-    middle = np.uint64(1 << 63)
-    negative = (bits.astype(np.uint64) & sign) != 0
-    return np.where(negative, middle - magnitude, middle + magnitude)
+def _number(values: FloatArray, float_type: Precision) -> IntArray:
+    """int64 that grow by one from each number of the type to the next, 0 at 0."""
+    bits, lowest = float_type.mantissa_bits, float_type.minimum_exponent
+    assert bits is not None
+    magnitude = np.abs(values, dtype=np.float64)
+    number: IntArray = magnitude.view(np.int64).copy()
+    dropped = DOUBLE_BITS - bits
+    if dropped:
+        # Half a step, and a hair less where the last kept bit is even; a carry goes on to the
+        # exponent, which is as it should be.
+        number += ((1 << (dropped - 1)) - 1) + ((number >> dropped) & 1)
+        number >>= dropped
+    number -= (DOUBLE_BIAS - 1 + lowest) << bits
+    small = magnitude < 2.0**lowest
+    if small.any():
+        number[small] = np.rint(np.ldexp(magnitude[small], bits - lowest)).astype(np.int64)
+    return np.negative(number, out=number, where=np.signbit(values))

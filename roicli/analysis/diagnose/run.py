@@ -22,7 +22,8 @@ from roicli.analysis.roi_sample import spread
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, FloatArray
 from roicli.pipeline.features import FeatureArgument
-from roicli.pipeline.inputs import InputOptions, Inputs, Note, open_inputs
+from roicli.pipeline.inputs import InputOptions, Inputs, open_inputs
+from roicli.pipeline.settings import check_known
 from roicli.storage.permission import external_files
 from roicli.storage.stored_array import Precision, StoredArray
 
@@ -181,7 +182,6 @@ def diagnose(
     *,
     sample: int | None = SAMPLE,
     tolerance: float | None = None,
-    note: Note = lambda line: None,
     **options: Unpack[InputOptions],
 ) -> Diagnosis:
     """Find the convention that produced ``result`` (K, C, P_h, P_w) from these maps and RoIs.
@@ -190,11 +190,12 @@ def diagnose(
     on at most eight maps. ``Diagnosis.match`` is None where nothing is within ``tolerance``, a
     relative L2. Raises RoicliError.
     """
+    check_known("diagnose", options, InputOptions)
     if sample is not None and sample < 1:
         raise ParameterError(f"sample is {sample}, expected at least 1 RoI")
     if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
         raise ParameterError(f"tolerance is {tolerance:g}, expected a positive number")
-    inputs = open_inputs(features, rois, options, note)
+    inputs = open_inputs(features, rois, options)
     try:
         with external_files(options.get("allow_external", False)):
             stored = open_stored_result(result, "result")

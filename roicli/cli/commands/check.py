@@ -145,8 +145,8 @@ def _run(given: dict[str, Any]) -> None:
     if given["image_size"] is not None:
         given["image_size"] = parse_size(given["image_size"], "image size")
     # Notes wait: what cannot be read gets its one line and no other.
-    with ProgressBar(quiet) as progress:
-        report = run.check(features, rois, note=progress.note, **given)
+    with ProgressBar(quiet):
+        report = run.check(features, rois, **given)
     if finding_format == "json":
         findings.write_findings_json(report, sys.stdout)
     elif finding_format == "github":

@@ -68,8 +68,8 @@ def _run(given: dict[str, Any]) -> None:
     given["sample"] = parse_rows(given["sample"], "sample")
     if given["image_size"] is not None:
         given["image_size"] = parse_size(given["image_size"], "image size")
-    with ProgressBar(quiet) as progress:
-        found = find_convention(note=progress.note, **given)
+    with ProgressBar(quiet):
+        found = find_convention(**given)
     show = write_diagnosis_json if list_format == "json" else print_diagnosis
     show(found, sys.stdout)
     if found.match is None:

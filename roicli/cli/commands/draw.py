@@ -75,8 +75,8 @@ def _run(given: dict[str, Any]) -> None:
         given["image_size"] = parse_size(given["image_size"], "image size")
     given["compare"] = looking.check_panels(given["compare"] or ())
     features, rois = given.pop("features"), given.pop("rois")
-    with ProgressBar(quiet) as progress:  # holds the notes back until nothing is refused
-        picture = looking.draw(features, rois, note=progress.note, **given)
+    with ProgressBar(quiet):  # holds the notes back until nothing is refused
+        picture = looking.draw(features, rois, **given)
     if output is None:
         print_picture(picture, given["compare"], sys.stdout)
     elif not quiet:

@@ -90,5 +90,5 @@ def _run(given: dict[str, Any]) -> None:
         if given[name] is not None:
             given[name] = parse_size(given[name], words)
     with ProgressBar(quiet) as progress:
-        result = api.errors(features, rois, note=progress.note, progress=progress, **given)
+        result = api.errors(features, rois, progress=progress, **given)
     finish(result, table_options, thresholds, to_stderr=False)

@@ -66,8 +66,8 @@ def _run(given: dict[str, Any]) -> None:
     if given["image_size"] is not None:
         given["image_size"] = parse_size(given["image_size"], "image size")
     features, rois = given.pop("features"), given.pop("rois")
-    with ProgressBar(quiet) as progress:  # holds the notes back until nothing is refused
-        found = looking.explain(features, rois, note=progress.note, **given)
+    with ProgressBar(quiet):  # holds the notes back until nothing is refused
+        found = looking.explain(features, rois, **given)
     write = {"table": text.print_explanation, "json": text.write_json, "md": text.print_markdown}
     write[shown](found, sys.stdout)
     sys.stdout.flush()

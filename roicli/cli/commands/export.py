@@ -9,7 +9,7 @@ import typer
 from roicli.cli import options as opt
 from roicli.cli import run_options as run_opt
 from roicli.cli.console import print_line
-from roicli.cli.reporting import make_note
+from roicli.cli.reporting import ProgressBar
 from roicli.core.vocabulary import GraphDtype, Operator
 
 OperatorArgument = Annotated[Operator, typer.Argument(metavar="align|pool", help="Which operator.")]
@@ -49,6 +49,7 @@ def _run(given: dict[str, Any]) -> None:
 
     quiet = given.pop("quiet")
     operator, output = given.pop("operator"), given.pop("output")
-    parameters = api.export(operator, output, note=make_note(quiet), **given)
+    with ProgressBar(quiet):
+        parameters = api.export(operator, output, **given)
     if not quiet:
         print_line("note", f"wrote {output}, opset {parameters['opset']}, checked by onnx.checker")

@@ -141,7 +141,6 @@ def _run(operator: Operator, given: dict[str, Any]) -> None:
     with importing():
         from roicli import api
         from roicli.core.parsing import parse_size
-        from roicli.pipeline.run import silent
 
     table_options = take_table_options(given)
     quiet, verbose = given.pop("quiet"), given.pop("verbose")
@@ -154,10 +153,9 @@ def _run(operator: Operator, given: dict[str, Any]) -> None:
         given["verify"] = verify_rois
     if given["image_size"] is not None:
         given["image_size"] = parse_size(given["image_size"], "image size")
-    with ProgressBar(quiet) as progress:
-        given["detail"] = progress.note if verbose else silent
+    with ProgressBar(quiet, verbose) as progress:
         run = api.align if operator == "align" else api.pool
-        result = run(features, rois, output, note=progress.note, progress=progress, **given)
+        result = run(features, rois, output, progress=progress, **given)
     if verbose:
         for key, value in result.parameters.items():
             print_line("run", f"{key}: {value}")

@@ -74,8 +74,6 @@ def _run(given: dict[str, Any]) -> None:
         given["image_size"] = parse_size(given["image_size"], "image size")
     features, rois = given.pop("features"), given.pop("rois")
     with ProgressBar(quiet) as progress:
-        result = looking.write_report(
-            features, rois, note=progress.note, progress=progress, **given
-        )
+        result = looking.write_report(features, rois, progress=progress, **given)
     if not quiet:
         print_line("note", f"wrote {output}, {len(result.errors)} RoIs")

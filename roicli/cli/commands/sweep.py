@@ -58,7 +58,7 @@ def _run(given: dict[str, Any]) -> None:
     given["sample"] = parse_rows(given["sample"], "sample")
     if given["image_size"] is not None:
         given["image_size"] = parse_size(given["image_size"], "image size")
-    with ProgressBar(quiet) as progress:
-        found = sweep_ratios(note=progress.note, **given)
+    with ProgressBar(quiet):
+        found = sweep_ratios(**given)
     show = write_sweep_json if list_format == "json" else print_sweep
     show(found, sys.stdout)

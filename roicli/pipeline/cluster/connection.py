@@ -25,7 +25,7 @@ RECONNECT_S = 60.0
 POLL_S = 0.25
 ASKED_AT_MOST = 20
 
-Note = Callable[[str], None]
+logger = logging.getLogger("roicli")
 
 
 class Cluster:
@@ -94,26 +94,27 @@ class Cluster:
             time.sleep(POLL_S)
         raise ClusterError(f"{self.address}: no worker answered {ASKED_AT_MOST} times")
 
-    def choose_provider(self, asked: Provider, note: Note, device_id: int) -> Provider:
+    def choose_provider(self, asked: Provider, device_id: int) -> Provider:
         """What ``asked`` comes to on every worker. Raises ProviderError where they differ."""
         chosen: dict[str, str] = {}
         told: dict[str, None] = {}
         for worker, found in sorted(self._ask(probe_provider, asked, device_id).items()):
             if isinstance(found, Exception):
                 raise ClusterError(f"{worker}: failed: {found!r}")
-            provider, problem, notes = found
+            provider, reason = found
             if provider is None:
-                raise ProviderError(f"{worker}: {problem}")
+                raise ProviderError(f"{worker}: {reason}")
             chosen.setdefault(provider, worker)
-            told.update(dict.fromkeys(notes))
+            if reason:
+                told[reason] = None
         if len(chosen) > 1:
             shown = " and ".join(f"{name} on {where}" for name, where in chosen.items())
             raise ProviderError(
                 f"--provider {asked} is {shown}: results would not be equal",
                 "name a provider that every worker has",
             )
-        for line in told:
-            note(line)
+        for reason in told:
+            logger.info(reason)
         return cast("Provider", next(iter(chosen)))
 
     def threads_a_task(self) -> int:
@@ -151,7 +152,7 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def connect(address: str, note: Note) -> Iterator[Cluster]:
+def connect(address: str) -> Iterator[Cluster]:
     """The cluster at ``address``: a scheduler's, or ``local[:N]`` for N processes on this machine.
 
     Raises ParameterError, ClusterError.
@@ -161,9 +162,9 @@ def connect(address: str, note: Note) -> Iterator[Cluster]:
     except ImportError:
         raise ParameterError("--dask needs dask and distributed", INSTALL) from None
     # What happens is told in roicli's own lines.
-    logger = logging.getLogger(distributed.__name__)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    theirs = logging.getLogger(distributed.__name__)
+    level = theirs.level
+    theirs.setLevel(logging.CRITICAL)
     local = client = None
     try:
         count = parse_local(address)
@@ -171,7 +172,7 @@ def connect(address: str, note: Note) -> Iterator[Cluster]:
             local = _start_local(count)
         client = _open_client(address if local is None else local)
         cluster = Cluster(address if local is None else local.scheduler_address, client, local)
-        _tell_dashboard(client, note)
+        _tell_dashboard(client)
         try:
             yield cluster
         finally:
@@ -248,9 +249,9 @@ def _open_client(address: Any) -> Any:
         ) from None
 
 
-def _tell_dashboard(client: Any, note: Note) -> None:
+def _tell_dashboard(client: Any) -> None:
     """Where the run can be watched."""
     with contextlib.suppress(KeyError, AttributeError, OSError, ValueError):
         link = client.dashboard_link
         if link:
-            note(f"dashboard: {link}")
+            logger.info(f"dashboard: {link}")

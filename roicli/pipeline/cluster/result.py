@@ -6,6 +6,7 @@ is filled by the machines themselves; only its tables and metadata are written h
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +22,7 @@ from roicli.pipeline.cluster.task import Destination
 from roicli.pipeline.execute import stored_rois_dtype, tables_beside
 from roicli.pipeline.merging import merge
 from roicli.pipeline.parts import cut_at_multiples, split_rows
-from roicli.pipeline.run import Run, silent
-from roicli.pipeline.settings import Note
+from roicli.pipeline.run import Run
 from roicli.pipeline.shard_run import describe_part, describe_whole
 from roicli.storage.address import is_url, names_a_store
 from roicli.storage.formats.hdf5.virtual_result import VirtualPart, write_virtual
@@ -32,6 +32,8 @@ from roicli.storage.formats.zarr.store_parts import open_store_plan, publish_sto
 from roicli.storage.output import OUTPUT_FORMATS, check_disk, replace_atomically
 from roicli.storage.parts_folder import open_parts, publish_parts
 from roicli.storage.plan import Plan
+
+logger = logging.getLogger("roicli")
 
 # Enough blocks that no worker waits long for the last one, and none that is lost costs much.
 BLOCKS_A_THREAD = 4
@@ -117,15 +119,14 @@ def open_whole(
 
     Raises OutputError.
     """
-    note: Note = options.get("note", silent)
     parameters = describe_whole(run, spec, options)  # type: ignore[arg-type]
     label = describe_part(run, parameters, options, "", np.empty(0, np.int64))  # type: ignore[arg-type]
     whole = Whole(run, options, parameters, label.attributes, label.fingerprint)
     if names_a_store(output):
-        with open_store_plan(output, whole.keep, whole.force, note) as plan:
+        with open_store_plan(output, whole.keep, whole.force) as plan:
             yield whole, StoreResult(whole, plan)
         return
-    with open_parts(output, whole.keep, whole.force, note) as plan:
+    with open_parts(output, whole.keep, whole.force) as plan:
         yield whole, PartsResult(whole, plan)
 
 
@@ -212,7 +213,7 @@ class StoreResult:
         reads = sum(len(np.unique(images[start:stop])) for start, stop in cuts)
         needed = len(np.unique(images))
         if reads > 2 * needed + len(cuts):
-            self._whole.options.get("note", silent)(
+            logger.info(
                 f"the RoIs are not in the images' order: {len(cuts):,} blocks read {reads:,} "
                 f"images, {needed:,} in order"
             )

@@ -5,6 +5,7 @@ What travels are addresses and row numbers; maps are read and parts are written 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -26,17 +27,18 @@ from roicli.pipeline.cluster.task import BlockDone, BlockTask, Job, run_block
 from roicli.pipeline.execute import Result, check_outputs, no_progress, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.parts import split_rows
-from roicli.pipeline.run import Run, open_run, silent
-from roicli.pipeline.settings import Note
+from roicli.pipeline.run import Run, open_run
 from roicli.pipeline.shard_run import check_whole
 from roicli.pipeline.verify import Verification, join_verifications
 from roicli.storage.address import Address, parse_address, path_from_root
 from roicli.storage.places import check_place
 from roicli.storage.result_file import STDOUT
 
+logger = logging.getLogger("roicli")
+
 # Options that are settled here, or that a task has its own of.
 SETTLED = (
-    "dask", "shard", "resume", "verify_inputs", "force", "note", "progress", "stage_times",
+    "dask", "shard", "resume", "verify_inputs", "force", "progress", "stage_times",
     "errors_out", "levels", "graph",
 )  # fmt: skip
 
@@ -53,11 +55,11 @@ def run_on_cluster(
     with ExitStack() as stack:
         cluster: Cluster | None = None
 
-        def choose(asked: Provider, note: Note, device_id: int) -> Provider:
+        def choose(asked: Provider, device_id: int) -> Provider:
             """The inputs are fine: now ask the workers what they have."""
             nonlocal cluster
-            cluster = stack.enter_context(connect(str(options["dask"]), note))
-            return cluster.choose_provider(asked, note, device_id)
+            cluster = stack.enter_context(connect(str(options["dask"])))
+            return cluster.choose_provider(asked, device_id)
 
         run = open_run(operator, features, rois, options, choose=choose)
         stack.callback(run.inputs.close)
@@ -125,7 +127,7 @@ def _run_operator(
     write_errors(table, whole.parameters, options)
     verification = join_verifications(verified) if verified else None
     if verification:
-        options.get("note", silent)(str(verification))
+        logger.info(str(verification))
     return Result(run.operator, table, whole.parameters, None, result.target, verification)
 
 
@@ -215,5 +217,5 @@ def _run_tasks(
     progress(0, total, 0)
     run_tasks(cluster, run_block, tasks, receive, lambda: progress(done, total, size))
     if kept:
-        options.get("note", silent)(f"{kept:,} of {len(tasks):,} parts were there and whole")
+        logger.info(f"{kept:,} of {len(tasks):,} parts were there and whole")
     return verified

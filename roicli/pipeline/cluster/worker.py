@@ -12,7 +12,7 @@ import numpy as np
 from roicli.core.exceptions import RoicliError
 from roicli.core.version import __version__
 from roicli.core.vocabulary import Provider
-from roicli.runtime.providers import choose_provider
+from roicli.runtime.providers import resolve_provider
 
 _importing = threading.Lock()
 
@@ -41,13 +41,12 @@ def describe_difference(ours: dict[str, str], theirs: dict[str, str]) -> str | N
     return ", ".join(different) or None
 
 
-def probe_provider(asked: Provider, device_id: int) -> tuple[str | None, str, list[str]]:
-    """(provider, problem, notes): what ``asked`` comes to on this worker; None with a problem."""
-    notes: list[str] = []
+def probe_provider(asked: Provider, device_id: int) -> tuple[str | None, str]:
+    """(provider, reason): what ``asked`` comes to on this worker; None with a problem."""
     try:
-        return choose_provider(asked, notes.append, device_id), "", notes
+        return resolve_provider(asked, device_id)
     except RoicliError as error:
-        return None, str(error), notes
+        return None, str(error)
 
 
 def name_of_worker() -> str:

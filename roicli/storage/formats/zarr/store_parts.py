@@ -130,22 +130,20 @@ def check_store_part(place: SharedPlace, part: StorePart) -> dict[str, FloatArra
 
 
 @contextlib.contextmanager
-def open_store_plan(
-    target: str, keep: bool, force: bool, note: Callable[[str], None]
-) -> Iterator[Plan]:
+def open_store_plan(target: str, keep: bool, force: bool) -> Iterator[Plan]:
     """The plan of the store ``target``, this run's alone; ``begin`` makes its place.
 
     Where the block is interrupted the parts go, or stay with ``keep``. Raises OutputError.
     """
     if is_url(target):
-        with keep_parts(_plan_at(target, Remote(target)), keep, note) as plan:
+        with keep_parts(_plan_at(target, Remote(target)), keep) as plan:
             yield plan
         return
     target = target.rstrip("/")
     with locked_parts(target, force):
         folder = growing_folder(target)
         bring_back(f"{folder}.old", target, force)
-        with keep_parts(_plan_at(target, StoreFolder(folder)), keep, note) as plan:
+        with keep_parts(_plan_at(target, StoreFolder(folder)), keep) as plan:
             yield plan
 
 

@@ -1,0 +1,103 @@
+"""The library's log: lines on stderr under a command, Python's own last resort elsewhere."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+import roicli
+from roicli.cli.messages import messages_on_stderr
+from roicli.cli.reporting import ProgressBar
+from roicli.core.exceptions import InputError
+from tests.cli.conftest import Arrays
+
+LOGGER = logging.getLogger("roicli")
+
+
+def tell_all() -> None:
+    """One line of each kind."""
+    LOGGER.debug("a detail")
+    LOGGER.info("a 50% note")
+    LOGGER.warning("a trap")
+
+
+@pytest.mark.parametrize(
+    ("quiet", "verbose", "lines"),
+    [
+        (False, False, ["note: a 50% note", "warning: a trap"]),
+        (False, True, ["note: a detail", "note: a 50% note", "warning: a trap"]),
+        (True, False, ["warning: a trap"]),
+        (True, True, ["warning: a trap"]),
+    ],
+)
+def test_each_kind_has_its_word_and_quiet_keeps_warnings(
+    quiet: bool, verbose: bool, lines: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Held back until the block ends, and in the order in which they were told."""
+    with messages_on_stderr(), ProgressBar(quiet, verbose):
+        tell_all()
+        assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err.splitlines() == [f"roicli: {line}" for line in lines]
+
+
+def test_what_is_refused_has_no_other_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A warning, too, is about a run that does not happen."""
+
+    def refuse() -> None:
+        tell_all()
+        raise InputError("bad")
+
+    with messages_on_stderr(), pytest.raises(InputError), ProgressBar(quiet=False):
+        refuse()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_running_command_tells_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """From the first progress on nothing can be refused any more."""
+    with messages_on_stderr(), ProgressBar(quiet=False) as progress:
+        LOGGER.info("before")
+        progress(0, 1, 0)
+        assert capsys.readouterr().err == "roicli: note: before\n"
+        LOGGER.info("meanwhile")
+        assert capsys.readouterr().err == "roicli: note: meanwhile\n"
+
+
+def test_the_log_is_as_it_was_after_a_command() -> None:
+    """No handler and no level stays behind for the program around it."""
+    before = list(LOGGER.handlers), LOGGER.level
+    with messages_on_stderr(), ProgressBar(quiet=True):
+        assert (list(LOGGER.handlers), LOGGER.level) != before
+    assert (list(LOGGER.handlers), LOGGER.level) == before
+
+
+def test_in_python_warnings_reach_the_user_and_notes_do_not() -> None:
+    """Without a handler of the program's own, as with every library."""
+    code = "import logging, roicli.api; log = logging.getLogger('roicli'); "
+    code += "log.info('a note'); log.warning('a trap')"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stderr == "a trap\n"
+
+
+@pytest.mark.parametrize("option", ["note", "detail"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        roicli.align,
+        roicli.errors,
+        roicli.check,
+        roicli.sweep,
+        lambda maps, rois, **given: roicli.diagnose(maps, rois, maps, **given),
+        lambda maps, rois, **given: roicli.explain(maps, rois, roi=0, **given),
+        lambda maps, rois, **given: roicli.draw(maps, rois, roi=0, **given),
+        lambda maps, rois, **given: roicli.write_report(maps, rois, "x.html", **given),
+        lambda maps, rois, **given: roicli.export("align", "x.onnx", **given),
+    ],
+)
+def test_the_callbacks_that_there_were_are_unknown(
+    inputs: Arrays, call: Callable[..., object], option: str
+) -> None:
+    """Nobody's notes are lost silently."""
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
+        call(*inputs, **{option: print})
