@@ -21,7 +21,7 @@ from roicli.core.exceptions import ParameterError
 from roicli.core.types import FloatArray, IntArray
 from roicli.render.explain import describe_sample
 from roicli.render.pipe_console import PipeConsole
-from roicli.render.sections import Section, print_parts
+from roicli.render.sections import print_parts
 
 MOST_LINES, LABEL_WIDTH = 36, 7
 # The bit of each dot of a braille character, row by row (Unicode, Braille Patterns).
@@ -124,7 +124,7 @@ def print_picture(picture: Picture, panels: Sequence[str], stream: TextIO) -> No
     if picture.close_up is not None:
         samples = picture.close_up.samples
         parts = describe_sample(0, samples[0]) if samples else ["no sampling points"]
-        print_parts(Section("", tuple(parts)), console)
+        print_parts(parts, console)
 
 
 def _render(picture: Picture, kind: str, console: Console) -> Text:

@@ -21,12 +21,12 @@ from roicli.core.exceptions import ProviderError
 from roicli.core.progress import Progress
 from roicli.core.types import Array
 from roicli.error_table.columns import COLUMNS, Column, check_column
-from roicli.error_table.formatting import format_number
 from roicli.error_table.writers import plain_value
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.run import open_run
 from roicli.render.html import charts
+from roicli.render.tables import format_number
 from roicli.storage.atomic import check_output, replace_atomically
 from roicli.storage.opening import inputs_unchanged
 
