@@ -227,7 +227,7 @@ def test_maps_are_read_only_for_the_rules_that_need_them(monkeypatch):
     def refuse(level):
         raise AssertionError(level)
 
-    monkeypatch.setattr("roicli.analysis.check.reading.measure_map", refuse)
+    monkeypatch.setattr("roicli.analysis.check.inputs.measure_map", refuse)
     assert check(ignore="R14,R15").findings == ()
     with pytest.raises(AssertionError):
         check(select="R15")

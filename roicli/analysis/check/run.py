@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Unpack
 
-from roicli.analysis.check.reading import CheckedInputs, read_checked_inputs
+from roicli.analysis.check.inputs import CheckedInputs, read_checked_inputs
 from roicli.analysis.check.records import CheckReport, Draft, Finding, Limits
 from roicli.analysis.check.rules import Rule, choose_rules
 from roicli.core.call_options import CheckOptions
