@@ -83,7 +83,7 @@ def stop_once(name, seconds, whole, chance):
     time.sleep(chance.uniform(0, 1.1 * seconds))
     process.send_signal(number)
     err = process.communicate()[1].decode()
-    # Before roicli takes care of signals, Ctrl-C is Python's own to tell, in words of several kinds.
+    # Before roicli heeds signals, Ctrl-C is Python's own to tell, in words of several kinds.
     places = err.replace(f"{PACKAGE}/__main__.py", "").replace(f"{PACKAGE}/cli/signals.py", "")
     assert "Traceback" not in err or PACKAGE not in places, err
     if os.path.exists(name):
