@@ -20,7 +20,7 @@ from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.settings import AlignOptions, RunOptions
 from roicli.pipeline.stage_times import StageTimes
-from roicli.storage.stored_array import BFLOAT16_NAME
+from roicli.storage.array import named_dtype
 
 Options = Mapping[str, Any]
 
@@ -111,7 +111,7 @@ def _bytes_moved(parameters: Options) -> int:
 
 
 def _itemsize(dtype_name: str) -> int:
-    return 2 if dtype_name == BFLOAT16_NAME else np.dtype(dtype_name).itemsize
+    return named_dtype(dtype_name).itemsize
 
 
 def _summarize(

@@ -23,9 +23,9 @@ from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.run import open_run
 from roicli.pipeline.settings import OperatorOptions, check_known
+from roicli.storage.limits import external_files
 from roicli.storage.opening import inputs_unchanged
 from roicli.storage.output import check_output, replace_atomically
-from roicli.storage.permission import external_files
 
 logger = logging.getLogger("roicli")
 

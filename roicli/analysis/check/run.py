@@ -17,8 +17,8 @@ from roicli.core.vocabulary import Mode, PresetName, SamplingGrid
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import InputOptions
 from roicli.pipeline.settings import check_known, resolve_setting
+from roicli.storage.limits import external_files
 from roicli.storage.opening import inputs_unchanged
-from roicli.storage.permission import external_files
 
 ROWS_SHOWN = 10
 

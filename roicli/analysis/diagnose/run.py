@@ -24,9 +24,9 @@ from roicli.core.types import Array, FloatArray
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import InputOptions, Inputs, open_inputs
 from roicli.pipeline.settings import check_known
+from roicli.storage.array import Precision, StoredArray
+from roicli.storage.limits import external_files
 from roicli.storage.opening import inputs_unchanged
-from roicli.storage.permission import external_files
-from roicli.storage.stored_array import Precision, StoredArray
 
 SAMPLE = 256
 COARSE_ROIS, COARSE_CHANNELS, COARSE_BINS = 6, 4, 7

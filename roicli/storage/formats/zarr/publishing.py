@@ -15,8 +15,9 @@ from pathlib import Path
 
 from roicli.core.exceptions import OutputError
 from roicli.storage.address import is_url
+from roicli.storage.formats import STORE_NAMES
 from roicli.storage.formats.zarr.place import PARTS_PREFIX, Remote, StoreFolder, flush
-from roicli.storage.formats.zarr.store import ROOT_NAMES, import_zarr, is_store
+from roicli.storage.formats.zarr.read import import_zarr, is_store
 from roicli.storage.output import check_inputs_stay
 
 ENDING = ".zarr"
@@ -48,7 +49,7 @@ def _list_url(url: str) -> str:
     may go is decided where the store is opened.
     """
     held = Remote(url).list_keys("")
-    if held & set(ROOT_NAMES):
+    if held & set(STORE_NAMES):
         return "store"
     return "" if held <= NODES else "other"
 
