@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from roicli.cli.console import print_line
+from roicli.cli.console import prepare_streams, print_line
 from roicli.cli.garbage import importing, leave_memory_to_system
 from roicli.cli.signals import INTERRUPTED, end_at_signals, install_signal_handlers
 
@@ -12,6 +12,7 @@ from roicli.cli.signals import INTERRUPTED, end_at_signals, install_signal_handl
 def main() -> None:
     """The console script, and ``python -m roicli``."""
     install_signal_handlers()
+    prepare_streams()
     code = 1
     try:
         with importing():

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, Unpack
 
 import numpy as np
 
+from roicli.core.call_options import AlignOptions, ErrorsOptions, ExportOptions, PoolOptions
+from roicli.core.declaration import check_known
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import Array, OperatorSpec, Size
+from roicli.core.progress import no_progress
+from roicli.core.types import Array, OperatorSpec
 from roicli.core.vocabulary import Operator
 from roicli.pipeline import provenance
-from roicli.pipeline.execute import Result, check_outputs, no_progress, run_and_write, write_errors
+from roicli.pipeline.execute import Result, check_outputs, run_and_write, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.inputs import open_inputs
 from roicli.pipeline.run import (
@@ -23,19 +26,12 @@ from roicli.pipeline.run import (
     open_run,
     resolve_operator,
 )
-from roicli.pipeline.settings import (
-    AlignOptions,
-    ErrorsOptions,
-    ExportOptions,
-    RunOptions,
-    check_known,
-    resolve_setting,
-)
+from roicli.pipeline.settings import resolve_setting
 from roicli.pipeline.stream import run_operator
 from roicli.storage.address import as_local_path
+from roicli.storage.atomic import check_output, replace_atomically
 from roicli.storage.opening import inputs_unchanged
-from roicli.storage.output import check_output, replace_atomically
-from roicli.storage.result_file import (
+from roicli.storage.result import (
     NoWriter,
 )
 
@@ -70,21 +66,21 @@ def pool(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
-    **options: Unpack[RunOptions],
+    **options: Unpack[PoolOptions],
 ) -> Result:
     """RoI Pool of stored or in-memory maps (N, C, H, W) at RoIs (K, 5), and its error table.
 
     Arguments and result as ``align``; ``quantization`` and ``partition`` choose the rounding.
     Raises RoicliError. Source: Girshick 2015, section 2.1; ONNX MaxRoiPool-1.
     """
-    check_known("pool", options, RunOptions)
+    check_known("pool", options, PoolOptions)
     if options.get("dask") is not None:
         return _run_on_cluster("pool", features, rois, output, options)
     run = open_run("pool", features, rois, options)
     return _run(run, run.setting.pool, _as_text(output), options)
 
 
-def _run(run: Run, spec: OperatorSpec, output: str | None, options: RunOptions) -> Result:
+def _run(run: Run, spec: OperatorSpec, output: str | None, options: Mapping[str, Any]) -> Result:
     """All RoIs, or the block of them that ``shard`` names."""
     if options.get("shard") is None:
         return run_and_write(run, spec, output, options)
@@ -98,7 +94,7 @@ def _run_on_cluster(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None,
-    options: ErrorsOptions,
+    options: Mapping[str, Any],
 ) -> Result:
     """The blocks of the RoIs on a cluster; its modules are imported only for that."""
     from roicli.pipeline.cluster.run import run_on_cluster
@@ -109,8 +105,6 @@ def _run_on_cluster(
 def errors(
     features: FeatureArgument | Sequence[Array] | None,
     rois: FeatureArgument,
-    *,
-    map_size: Size | None = None,
     **options: Unpack[ErrorsOptions],
 ) -> Result:
     """The quantization error of RoIs (K, 5), and with ``features`` the value errors and shares.
@@ -121,8 +115,8 @@ def errors(
     """
     check_known("errors", options, ErrorsOptions)
     if features is None:
-        return _geometric_errors(rois, map_size, options)
-    if map_size is not None:
+        return _geometric_errors(rois, options)
+    if options.get("map_size") is not None:
         raise ParameterError("map size is the features' own where there are features")
     if options.get("dask") is not None:
         return _run_on_cluster("errors", features, rois, None, options)
@@ -140,15 +134,13 @@ def errors(
     return Result("errors", table, parameters)
 
 
-def _geometric_errors(
-    rois: FeatureArgument, map_size: Size | None, options: ErrorsOptions
-) -> Result:
+def _geometric_errors(rois: FeatureArgument, options: ErrorsOptions) -> Result:
     """The error table of boxes alone."""
     if options.get("dask") is not None:
         raise ParameterError("--dask shares the maps among workers, and there are no features")
     setting = resolve_setting(options, "pool")
     with inputs_unchanged():
-        inputs = open_inputs(None, rois, options, map_size)
+        inputs = open_inputs(None, rois, options, options.get("map_size"))
         check_outputs(inputs, None, options)
     table = build_error_table(inputs, setting)
     parameters = provenance.describe_geometry(inputs, setting)

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,25 +32,6 @@ from roicli.storage.limits import check_memory, external_files
 from roicli.storage.opening import open_array
 
 logger = logging.getLogger("roicli")
-
-
-class InputOptions(TypedDict, total=False):
-    """How the inputs are to be read.
-
-    ``levels`` names one dataset per pyramid level, finest first; ``spatial_scale`` one number, or
-    one per level; ``level_from`` an address or array of K level numbers instead of ``level_rule``;
-    ``roi_format`` and ``normalized`` with ``image_size`` (height, width) say how RoIs are stored;
-    ``allow_external`` lets HDF5 files lead to others.
-    """
-
-    levels: str | Sequence[str] | None
-    spatial_scale: float | str | Sequence[float] | None
-    level_rule: LevelRule
-    level_from: FeatureArgument | None
-    roi_format: RoiFormat
-    normalized: bool
-    image_size: Size | None
-    allow_external: bool
 
 
 class Place(NamedTuple):
@@ -102,8 +83,8 @@ class Inputs:
 def open_inputs(
     features: FeatureArgument | Sequence[Array] | None,
     rois: FeatureArgument,
-    options: InputOptions,
-    map_size: Size | None = None,
+    options: Mapping[str, Any],
+    map_size: str | Size | None = None,
     rows: IntArray | None = None,
 ) -> Inputs:
     """Open and check everything, before anything is computed. Raises InputError, ParameterError.
@@ -117,8 +98,8 @@ def open_inputs(
 def _open(
     features: FeatureArgument | Sequence[Array] | None,
     rois: FeatureArgument,
-    options: InputOptions,
-    map_size: Size | None,
+    options: Mapping[str, Any],
+    map_size: str | Size | None,
     rows: IntArray | None,
 ) -> Inputs:
     check_one_stdin(features, rois)
@@ -155,7 +136,7 @@ def _finish(
     pyramid: FeaturePyramid | None,
     rois: FeatureArgument,
     places: tuple[Place, ...],
-    options: InputOptions,
+    options: Mapping[str, Any],
     rows: IntArray | None,
 ) -> Inputs:
     roi_format = options.get("roi_format", "xyxy")
@@ -212,7 +193,7 @@ def open_rois(
 def assign_maps(
     rois: RoIs,
     places: Sequence[Place],
-    options: InputOptions,
+    options: Mapping[str, Any],
     name: str,
     levels: StoredArray | None,
 ) -> IntArray:

@@ -7,7 +7,6 @@ block. What is left over the budget's fixed part is divided among the blocks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from roicli.core.exceptions import ParameterError, ProviderError
 from roicli.core.parsing import parse_bytes
@@ -45,13 +44,6 @@ def default_budget() -> int:
     return available_bytes() // 4
 
 
-class MemoryPlan(NamedTuple):
-    """Bytes of one result block, and what is left for gathering rows before they are written."""
-
-    block_bytes: int
-    spare_bytes: int
-
-
 @dataclass(frozen=True)
 class Budget:
     """How many bytes a run may take; ``asked`` says that somebody set them."""
@@ -74,8 +66,8 @@ def budget_of(max_memory: int | str | None) -> Budget:
 
 def plan_memory(
     budget: Budget, pyramid: FeaturePyramid, rois: int, row_bytes: int, with_values: bool
-) -> MemoryPlan:
-    """What keeps the peak under ``budget``.
+) -> int:
+    """Bytes of one result block, which keep the peak under ``budget``.
 
     Raises ParameterError where not even one image and one RoI fit, saying what would.
     """
@@ -92,8 +84,7 @@ def plan_memory(
             f"{describe_largest(pyramid)} and one RoI need {needed >> 20:,} MiB, but {budget}",
             f"give --max-memory {(needed >> 20) + 1}M or more",
         )
-    block = min(most, max(LARGEST_BLOCK_BYTES, row_bytes))
-    return MemoryPlan(block, budget.size - fixed - parts * block)
+    return min(most, max(LARGEST_BLOCK_BYTES, row_bytes))
 
 
 def describe_largest(pyramid: FeaturePyramid) -> str:

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,11 +20,10 @@ from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.error_table.table import ErrorTable, MapGeometry
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid
 from roicli.pipeline.inputs import (
-    InputOptions,
     Inputs,
     open_inputs,
 )
-from roicli.pipeline.memory import MemoryPlan, budget_of, check_address_space, plan_memory
+from roicli.pipeline.memory import budget_of, check_address_space, plan_memory
 from roicli.pipeline.settings import Setting, resolve_setting
 from roicli.pipeline.stream import Engine, ValueMeasurer
 from roicli.pipeline.validation import check_sampling_memory
@@ -138,7 +137,7 @@ def open_run(
     reading = dict(options)
     if node is not None:
         reading["spatial_scale"] = node.spatial_scale
-    inputs = open_inputs(features, rois, cast("InputOptions", reading), rows=rows)
+    inputs = open_inputs(features, rois, reading, rows=rows)
     inputs = replace(inputs, files={**model, **inputs.files})
     try:
         provider = choose(asked, options.get("device_id", 0))
@@ -183,17 +182,15 @@ def _open_engine(
     """The provider on its device, with blocks that the host's and the device's memory allow."""
     limit, strict = options.get("max_device_memory"), bool(options.get("strict_provider"))
     limit = None if limit is None else parse_bytes(str(limit), "--max-device-memory")
-    memory = _plan_memory(operator, inputs, setting, options)
+    block_bytes = _plan_block(operator, inputs, setting, options)
     if provider != "cuda":
-        host = Device(strict=strict)
-        spare = memory.spare_bytes
-        return Engine(provider, threads, memory.block_bytes, chosen_device=host, spare_bytes=spare)
+        return Engine(provider, threads, block_bytes, chosen_device=Device(strict=strict))
     from roicli.pipeline.device_memory import plan_device
 
     assert inputs.pyramid is not None
     plan = plan_device(limit, inputs.pyramid, _row_bytes(inputs, setting))
     device = Device("cuda", options.get("device_id", 0), limit, strict, resident=True)
-    block_bytes = min(memory.block_bytes, plan.block_bytes)
+    block_bytes = min(block_bytes, plan.block_bytes)
     return Engine(provider, threads, block_bytes, plan.scratch_bytes, device)
 
 
@@ -204,10 +201,8 @@ def _row_bytes(inputs: Inputs, setting: Setting) -> int:
     return values * inputs.pyramid.compute_dtype.itemsize
 
 
-def _plan_memory(
-    operator: str, inputs: Inputs, setting: Setting, options: Mapping[str, Any]
-) -> MemoryPlan:
-    """What the memory budget allows."""
+def _plan_block(operator: str, inputs: Inputs, setting: Setting, options: Mapping[str, Any]) -> int:
+    """Bytes of a result block that the memory budget allows."""
     budget = budget_of(options.get("max_memory"))
     if not budget.asked:
         logger.debug(f"max memory is {budget.size >> 20:,} MiB, a quarter of the free")

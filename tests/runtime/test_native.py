@@ -349,7 +349,7 @@ def test_a_prepared_kernel_is_compiled(spec: AlignSpec | PoolSpec) -> None:
 def code_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """The module, with one empty folder of this test's own to keep code in."""
     module = import_module("roicli.runtime.native.machine_code")
-    monkeypatch.setattr(module, "_folders", lambda: iter([tmp_path]))
+    monkeypatch.setattr(module, "_folders", lambda: iter([module.Folder(str(tmp_path), False)]))
     return module
 
 
@@ -388,7 +388,9 @@ def test_where_nothing_can_be_written_kernels_serve_this_run(
     compiled_now = code_cache.find_code("pool_blocks_float32"), True
     compiling = import_module("roicli.runtime.native.compile")
     monkeypatch.setattr(compiling, "compile_function", lambda *given: compiled_now)
-    monkeypatch.setattr(code_cache, "_folders", lambda: iter([a_file / "folder"]))
+    monkeypatch.setattr(
+        code_cache, "_folders", lambda: iter([code_cache.Folder(str(a_file / "folder"), False)])
+    )
     assert not native.is_compiled(PoolSpec(), np.float32)
     own = kernels.kernel.__wrapped__("pool_blocks", "float32")
     assert not native.is_compiled(PoolSpec(), np.float32)

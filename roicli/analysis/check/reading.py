@@ -25,7 +25,6 @@ from roicli.pipeline.features import (
     open_maps,
 )
 from roicli.pipeline.inputs import (
-    InputOptions,
     Place,
     assign_maps,
     check_one_stdin,
@@ -270,9 +269,7 @@ def _place_rois(
     stand_in = RoIs(np.zeros(len(table), np.int64), finite, np.zeros(len(table)))
     with np.errstate(over="ignore", invalid="ignore"):
         levels = open_levels(options.get("level_from"))
-        map_of_roi = assign_maps(
-            stand_in, places, cast("InputOptions", options), table.name, levels
-        )
+        map_of_roi = assign_maps(stand_in, places, options, table.name, levels)
     scales = np.array([level.spatial_scale for level in pyramid.levels])
     sizes = np.array([level.shape[:1:-1] for level in pyramid.levels], np.float64)
     return map_of_roi, scales[map_of_roi], sizes[map_of_roi]

@@ -16,6 +16,7 @@ import numpy as np
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.parsing import parse_names
+from roicli.core.progress import no_progress
 from roicli.core.types import Array, IntArray
 from roicli.core.vocabulary import Provider
 from roicli.error_table.columns import VALUE_COLUMNS
@@ -24,15 +25,14 @@ from roicli.pipeline.cluster.connection import Cluster, connect, parse_local
 from roicli.pipeline.cluster.result import Whole, WholeResult, count_blocks, open_whole
 from roicli.pipeline.cluster.scheduling import run_tasks
 from roicli.pipeline.cluster.task import BlockDone, BlockTask, Job, run_block
-from roicli.pipeline.execute import Result, check_outputs, no_progress, write_errors
+from roicli.pipeline.execute import Result, check_outputs, open_errors_file, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.parts import split_rows
 from roicli.pipeline.run import Run, open_run
 from roicli.pipeline.shard_run import check_whole
 from roicli.pipeline.verify import Verification, join_verifications
 from roicli.storage.address import Address, parse_address, path_from_root
-from roicli.storage.places import check_place
-from roicli.storage.result_file import STDOUT
+from roicli.storage.result import STDOUT, check_place
 
 logger = logging.getLogger("roicli")
 
@@ -64,7 +64,7 @@ def run_on_cluster(
         run = open_run(operator, features, rois, options, choose=choose)
         stack.callback(run.inputs.close)
         assert cluster is not None
-        check_outputs(run.inputs, output, options)  # type: ignore[arg-type]
+        check_outputs(run.inputs, output, options)
         if operator == "errors":
             return _run_errors(cluster, run, features, rois, options)
         spec = run.setting.pool if operator == "pool" else run.setting.align
@@ -122,9 +122,10 @@ def _run_operator(
     ]
     verified = _run_tasks(cluster, run, tasks, blocks, whole.row_bytes, options)
     run.inputs.check_unchanged()
-    result.publish(blocks)
     table = run.error_table()
-    write_errors(table, whole.parameters, options)
+    with open_errors_file(options) as errors_file:
+        errors_file.write(table, whole.parameters)
+        result.publish(blocks, errors_file.check)
     verification = join_verifications(verified) if verified else None
     if verification:
         logger.info(str(verification))

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from roicli.core.exceptions import InputError, OutputError
+from roicli.core.progress import no_progress
 from roicli.core.types import FloatArray, IntArray, OperatorSpec
 from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.pipeline.cluster.outcome import Failure, Success, as_outcome
 from roicli.pipeline.cluster.worker import name_of_worker
-from roicli.pipeline.execute import no_progress, run_and_write, run_into
+from roicli.pipeline.execute import run_and_write, run_into
 from roicli.pipeline.run import Run, build_value_measurers, open_run
 from roicli.pipeline.stream import run_operator
 from roicli.pipeline.verify import Verification
@@ -27,7 +28,7 @@ from roicli.storage.formats.zarr.place import open_place
 from roicli.storage.formats.zarr.store_parts import StorePart, check_store_part, open_store_part
 from roicli.storage.part_writer import PartLabel
 from roicli.storage.plan import is_waited_for
-from roicli.storage.result_file import NoWriter, ResultWriter
+from roicli.storage.result import NoWriter, ResultWriter
 from roicli.storage.shared_place import Folder, SharedPlace
 
 

@@ -7,18 +7,19 @@ an array or a group. A folder has its final name only then; a URL's store knows 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from roicli.core.exceptions import OutputError
+from roicli.core.system import exchange_names, rename_to_new
 from roicli.storage.address import is_url
+from roicli.storage.atomic import check_inputs_stay
 from roicli.storage.formats import STORE_NAMES
 from roicli.storage.formats.zarr.place import PARTS_PREFIX, Remote, StoreFolder, flush
 from roicli.storage.formats.zarr.read import import_zarr, is_store
-from roicli.storage.output import check_inputs_stay
 
 ENDING = ".zarr"
 # What a result that is not finished holds.
@@ -74,9 +75,10 @@ def open_folder(folder: str, target: str, force: bool) -> Iterator[StoreFolder]:
     """
     shutil.rmtree(folder, ignore_errors=True)
     bring_back(f"{folder}.old", target, force)
-    os.mkdir(folder)
     try:
-        place = StoreFolder(folder)
+        # What replaces a store is nobody else's to read before it has that store's mode.
+        place = StoreFolder(folder, 0o700 if os.path.lexists(target) else 0o777)
+        place.make()
         yield place
         name_store(place, target, force)
     finally:
@@ -101,15 +103,36 @@ def bring_back(old: str, target: str, force: bool) -> None:
 def name_store(place: StoreFolder, target: str, force: bool) -> None:
     """Give a whole store its final name, which lasts when this returns. Raises OutputError."""
     place.flush_folders()
-    _move(place.path, target, force)
+    check_name(target, force)
+    if force and os.path.lexists(target):
+        _replace(place.path, target)
+    else:
+        try:
+            rename_to_new(place.path, target)
+        except FileExistsError:
+            check_name(target, force)
+            raise
     flush(os.path.dirname(target) or ".")
 
 
-def _move(folder: str, target: str, force: bool) -> None:
-    """Rename the folder; a store that has the name is moved away before and removed after."""
-    if force and os.path.lexists(target):
-        if not is_store(target):
-            raise OutputError(f"{target}: exists and is no Zarr store", "name another store")
+def check_name(target: str, force: bool) -> None:
+    """Raise OutputError where a store cannot have its final name any more."""
+    if not os.path.lexists(target):
+        return
+    if not force:
+        raise OutputError(f"{target}: another run wrote it meanwhile", "add --force to replace it")
+    if not is_store(target):
+        raise OutputError(f"{target}: exists and is no Zarr store", "name another store")
+
+
+def _replace(folder: str, target: str) -> None:
+    """Give the folder the name and the mode of a store, and remove that store.
+
+    Where names cannot be exchanged at once, nothing has the name for a moment.
+    """
+    os.chmod(folder, stat.S_IMODE(os.stat(target).st_mode) & 0o777)
+    old = folder
+    if not exchange_names(folder, target):
         old = f"{folder}.old"
         os.rename(target, old)
         try:
@@ -117,19 +140,10 @@ def _move(folder: str, target: str, force: bool) -> None:
         except BaseException:
             os.rename(old, target)
             raise
-        if os.path.islink(old):
-            os.unlink(old)
-        else:
-            shutil.rmtree(old)
-        return
-    try:
-        os.rename(folder, target)
-    except OSError as error:
-        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise OutputError(
-                f"{target}: another run wrote it meanwhile", "add --force to replace it"
-            ) from None
-        raise
+    if os.path.islink(old):
+        os.unlink(old)
+    else:
+        shutil.rmtree(old)
 
 
 @contextlib.contextmanager

@@ -107,8 +107,11 @@ def open_url(url: str, read_only: bool) -> Any:
         raise ProviderError(
             f"{url}: {first_line(error)}", "install it beside roicli, as pip install NAME"
         ) from error
-    except ValueError as error:
-        raise InputError(f"{url}: cannot be opened: {first_line(error)}") from error
+    except Exception as error:  # each driver has errors of its own
+        raise InputError(
+            f"{url}: cannot be opened: {first_line(error)}",
+            "give the URL of a folder that holds a Zarr store",
+        ) from error
 
 
 def check_folder(path: str) -> None:

@@ -6,8 +6,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -17,19 +16,22 @@ from roicli.core.exceptions import OutputError
 from roicli.core.types import Array, FloatType, IntArray
 from roicli.core.vocabulary import Compression
 from roicli.storage.address import names_a_store
-from roicli.storage.journal import Segment
-from roicli.storage.layout import (
-    Layout,
-    allocated_bytes,
-    count_bytes,
-    lay_out_hdf5,
-    lay_out_npy,
-    write_npy_header,
+from roicli.storage.atomic import (
+    OUTPUT_FORMATS,
+    PartFile,
+    RowSource,
+    as_output_errors,
+    check_output,
+    check_room,
 )
-from roicli.storage.output import OUTPUT_FORMATS, RowSource, as_output_errors, check_room
-from roicli.storage.part_file import PartFile
-from roicli.storage.resumable import ResumableRows, Resumption, find_kept, keep_rows
-from roicli.storage.row_file import RowFile, narrow
+from roicli.storage.resume import (
+    ResumableRows,
+    Resumption,
+    Segment,
+    find_kept,
+    keep_rows,
+)
+from roicli.storage.row_file import Layout, RowFile, allocated_bytes, count_bytes, narrow
 
 STDOUT = "-"
 COPY_BYTES = 1 << 24
@@ -43,18 +45,13 @@ Finish = Callable[[Mapping[str, RowSource], Mapping[str, Any]], None]
 class ResultWriter(Protocol):
     """Takes rows while the run goes on, and the tables and attributes when it is over.
 
+    Whoever opened the writer gives the result its name afterwards, when nothing can fail any more.
     ``finished`` RoIs, the first ones in the run's order, were written by an earlier run.
-    ``wants_order`` is whether rows in the result's order are written faster than others. Rows that
-    are kept for a later run are not held back until their neighbours are there.
     """
 
     @property
     def finished(self) -> int:
         """How many RoIs need not be run."""
-
-    @property
-    def wants_order(self) -> bool:
-        """Whether a run should go to some length to write rows in order."""
 
     @property
     def takes_tables(self) -> bool:
@@ -64,7 +61,9 @@ class ResultWriter(Protocol):
         """Write ``block`` (k, C, P_h, P_w) to ``rows`` (k,) of the result."""
 
     def finish(self, tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
-        """Everything is written; add what stands beside it, where the format can hold it."""
+        """Everything is written; add what stands beside it, where the format can hold it, and
+        bring all of it to the disk. Raises OutputError where it cannot have its name.
+        """
 
 
 class FileWriter:
@@ -78,7 +77,6 @@ class FileWriter:
     ) -> None:
         self.takes_tables = takes_tables
         self.finished = rows.finished if isinstance(rows, ResumableRows) else 0
-        self.wants_order = isinstance(rows, RowFile)
         self.write_rows = rows.write_rows
         self.finish = finish
 
@@ -87,7 +85,7 @@ class MemoryWriter:
     """The result as an array in memory, for Python."""
 
     finished = 0
-    wants_order = takes_tables = False
+    takes_tables = False
 
     def __init__(self, shape: tuple[int, ...], dtype: FloatType) -> None:
         self.array: Array = np.empty(shape, dtype)
@@ -104,7 +102,7 @@ class NoWriter:
     """A run whose features nobody keeps: only its errors are wanted."""
 
     finished = 0
-    wants_order = takes_tables = False
+    takes_tables = False
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Drop the rows."""
@@ -138,6 +136,19 @@ class ResultFile(NamedTuple):
         return count_bytes(self.shape, self.dtype) + beside
 
 
+def check_place(path: str, taken: Iterable[str], force: bool) -> None:
+    """Raise OutputError unless a result may be written to ``path``: a file's or a store's rules.
+
+    ``taken`` are the files that it must not replace.
+    """
+    if not names_a_store(path):
+        check_output(path, taken, force, tuple(OUTPUT_FORMATS))
+        return
+    from roicli.storage.formats.zarr import publishing
+
+    publishing.check_place(path, taken, force, tuple(OUTPUT_FORMATS))
+
+
 @contextlib.contextmanager
 def open_result(result: ResultFile) -> Iterator[ResultWriter]:
     """A writer of the result; the final name appears when the block ends well.
@@ -161,7 +172,7 @@ def open_result(result: ResultFile) -> Iterator[ResultWriter]:
     with as_output_errors(result.path), PartFile(result.path) as part:
         layout, segments = _lay_out(part, result)
         with contextlib.closing(layout.open_rows(part, result.shape, result.dtype)) as rows:
-            finish = _finisher(part.path, result, rows)
+            finish = _finisher(part, result, rows)
             if result.resumption is None:
                 yield FileWriter(rows, finish, not result.is_npy)
             else:
@@ -184,19 +195,52 @@ def _lay_out(part: PartFile, result: ResultFile) -> tuple[Layout, list[Segment]]
         return layout, segments
     part.clear()
     if result.is_npy:
-        return lay_out_npy(part, result.shape, result.dtype), []
+        return _lay_out_npy(part, result.shape, result.dtype), []
     if result.compression != "none":
         return Layout(beside=True), []
-    return lay_out_hdf5(part, result.shape, result.dtype), []
+    return _lay_out_hdf5(part, result.shape, result.dtype), []
 
 
-def _finisher(path: str, result: ResultFile, rows: RowFile) -> Finish:
-    """What adds the tables and attributes to the part at ``path``."""
-    if result.is_npy:
-        return lambda tables, attributes: None
-    from roicli.storage.formats.hdf5.result import finish_hdf5
+def _lay_out_npy(part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> Layout:
+    """Write the header of an .npy file."""
+    with open(part.path, "wb") as stream:
+        _write_npy_header(stream, shape, dtype)
+        size = stream.tell()
+    with open(part.path, "rb") as stream:
+        return Layout(head=stream.read(size))
 
-    return partial(finish_hdf5, path, rows, result.compression)
+
+def _write_npy_header(stream: object, shape: tuple[int, ...], dtype: FloatType) -> None:
+    """The header of an .npy file, at the stream's place."""
+    description = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": description, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
+
+
+def _lay_out_hdf5(part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> Layout:
+    """Write an HDF5 file whose features are allocated and not filled."""
+    from roicli.storage.formats.hdf5.result import create_contiguous
+
+    offset = create_contiguous(part.path, shape, dtype)
+    rows = count_bytes(shape, dtype)
+    with open(part.path, "rb") as stream:
+        head = stream.read(offset)
+        stream.seek(offset + rows)
+        return Layout(head=head, tail=stream.read())
+
+
+def _finisher(part: PartFile, result: ResultFile, rows: RowFile) -> Finish:
+    """What adds the tables and attributes to the part."""
+
+    def finish(tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
+        if not result.is_npy:
+            from roicli.storage.formats.hdf5.result import finish_hdf5
+
+            finish_hdf5(part.path, rows, result.compression, tables, attributes)
+        part.flush()
+        part.check_name(result.force)
+
+    return finish
 
 
 @contextlib.contextmanager
@@ -211,7 +255,7 @@ def _stdout_writer(shape: tuple[int, ...], dtype: FloatType) -> Iterator[ResultW
     check_room(f"the scratch file in {folder}", folder, count_bytes(shape, dtype))
     with tempfile.TemporaryFile(dir=folder) as stream:
         try:
-            write_npy_header(stream, shape, dtype)
+            _write_npy_header(stream, shape, dtype)
             stream.flush()
             with contextlib.closing(
                 RowFile(os.dup(stream.fileno()), stream.tell(), shape, dtype)
