@@ -153,7 +153,7 @@ def test_processes_of_this_machine(inputs: Arrays) -> None:
     succeed("pool", FEATURES, ROIS, *SCALE, "-o", "one.h5", "-q")
     outcome = succeed("pool", FEATURES, ROIS, *SCALE, "-o", "many.h5", "--dask", "local:2")
     assert read_all("many.h5") == read_all("one.h5")
-    assert "dashboard: http://127.0.0.1:" in outcome.err
+    assert "dashboard" not in outcome.err
 
 
 def test_force_replaces_a_virtual_result_and_its_parts(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Unpack
 
 from roicli.cli.console import check_stdout, print_line
-from roicli.cli.garbage import importing
 from roicli.cli.reporting import ProgressBar, finish, table_options
 from roicli.core.call_options import AlignOptions, PoolOptions
 from roicli.core.command_options import AlignCommand, Features, PoolCommand, Rois
@@ -31,8 +30,7 @@ def pool(features: Features, rois: Rois, **options: Unpack[PoolCommand]) -> None
 
 def _run(operator: Operator, features: str, rois: str, options: PoolCommand) -> None:
     """One call of the library, and its result to the screen."""
-    with importing():
-        from roicli import api
+    from roicli import api
 
     table = table_options(options)
     thresholds = table.thresholds(options["values"])
