@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
-from roicli.cli.console import print_line
-from roicli.cli.garbage import importing, leave_memory_to_system
-from roicli.cli.signals import INTERRUPTED, ignore_signals, install_signal_handlers
+from roicli.cli.console import prepare_streams, print_line
+from roicli.cli.signals import INTERRUPTED, end_at_signals, install_signal_handlers
 from roicli.core.exceptions import RoicliError
 
 
@@ -16,18 +16,26 @@ def main() -> None:
         # Results are locked, and renamed while they are open, which Windows does in other ways.
         print_line("error", "Windows: roicli has not been run there yet; use it in WSL")
         sys.exit(RoicliError.exit_code)
+    # Modules and functions are full of cycles that stay: looking through them for garbage while
+    # they are imported, and taking them apart at the end, is a quarter of a small run.
+    gc.set_threshold(100_000)
     install_signal_handlers()
+    prepare_streams()
+    code = 1
     try:
-        with importing():
-            from roicli.cli.app import main as run_app
+        from roicli.cli.app import main as run_app
 
         run_app()
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else 0
+        raise
     except KeyboardInterrupt:
         print_line("error", "interrupted")
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
+        sys.exit(code)
     finally:
-        ignore_signals()
-        leave_memory_to_system()
+        end_at_signals(code)
+        gc.freeze()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,21 @@ def test_only_the_graph_modules_spell_onnx():
     }  # fmt: skip
 
 
+# What some system lacks, beside modules: calls of ``os`` and ``signal``, and a place for files.
+LACKING_SOMEWHERE = re.compile(
+    r"os\.(f(?!spath|sencode|sdecode)\w+|posix_\w+|p(read|write)v?|sched_\w+|register_at_fork"
+    r"|sysconf|O_(NOFOLLOW|DIRECT|NONBLOCK|CLOEXEC)|get(e?uid|pgid)|killpg|setsid|W[A-Z]+)\b"
+    r"|signal\.(pthread_\w+|setitimer|SIG(XCPU|PROF|PIPE|KILL|STOP|CHLD|USR\d))\b|/proc/"
+)
+
+
+def test_one_module_knows_what_systems_lack():
+    modules = {"fcntl", "resource", "msvcrt"}
+    knowing = {name for name in FILES if LIBRARIES[name] & modules}
+    calls = {name for name in FILES if LACKING_SOMEWHERE.search(ast.unparse(TREES[name]))}
+    assert knowing | calls == {"core.system"}
+
+
 # --- what is imported when --------------------------------------------------------------------
 
 HEAVY = ("numpy", "h5py", "onnx", "onnxruntime", "numba", "zarr", "fsspec")
@@ -204,7 +220,7 @@ assert "pydantic" not in sys.modules
 
 # Options, and what a run imports for them alone: without, it would only cost time.
 IMPORTED_FOR = {
-    "--rows 1": ["rich", "roicli.render.terminal"],
+    "--rows 1": ["rich", "roicli.render.error_table"],
     "--no-table --errors-out errors.csv": ["csv", "roicli.error_table.writers"],
     "--no-table --resume": ["hashlib", "roicli.pipeline.fingerprint"],
     "--no-table --fail-over iou=2": ["roicli.error_table.thresholds"],

@@ -7,20 +7,22 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, Unpack, cast
 
 import numpy as np
 
-from roicli import api
+from roicli.api import run_request
+from roicli.core.call_options import BenchOptions
+from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
+from roicli.core.progress import StageTimes
 from roicli.core.types import check_word
 from roicli.core.vocabulary import Operator, Provider
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
-from roicli.pipeline.settings import AlignOptions, RunOptions
-from roicli.pipeline.stage_times import StageTimes
-from roicli.storage.stored_array import BFLOAT16_NAME
+from roicli.pipeline.request import RunRequest
+from roicli.storage.array import named_dtype
 
 Options = Mapping[str, Any]
 
@@ -47,38 +49,50 @@ class BenchRow:
     share_write: float
 
 
+@record(BenchOptions)
+class BenchRequest(RunRequest):
+    """What was asked of ``bench``."""
+
+    providers: tuple[str, ...]
+    runs: int
+    folder: str | None
+
+    def __post_init__(self) -> None:
+        for provider in self.providers:
+            check_word("provider", provider, Provider)
+        if self.runs < 1:
+            raise ParameterError(f"runs is {self.runs}, expected at least 1")
+
+
 def bench(
     operator: Operator,
     features: FeatureArgument,
     rois: FeatureArgument,
-    *,
-    providers: Sequence[str] = ("cpu",),
-    runs: int = 7,
-    folder: str | None = None,
-    **options: Any,
+    **options: Unpack[BenchOptions],
 ) -> list[BenchRow]:
     """Time whole runs, inputs read and the result written to a temporary file in ``folder``.
 
     Providers take turns, after one run each that is not counted. ``options`` are those of ``align``
     or ``pool``. Raises RoicliError.
     """
-    for provider in providers:
-        check_word("provider", provider, Provider)
-    if runs < 1:
-        raise ParameterError(f"runs is {runs}, expected at least 1")
+    check_known("bench", options, BenchOptions)
+    request = settle(BenchRequest, options)
+    providers = request.providers
     if "-" in (features, rois):
         raise ParameterError("a benchmark reads its inputs again and again, so '-' cannot be one")
     seconds: dict[str, list[float]] = {provider: [] for provider in providers}
     stages = {provider: StageTimes() for provider in providers}
     result: Result | None = None
-    with tempfile.TemporaryDirectory(prefix="roicli-bench-", dir=folder) as place:
+    with tempfile.TemporaryDirectory(prefix="roicli-bench-", dir=request.folder) as place:
         target = os.path.join(place, "result.h5")
-        for turn in range(runs + 1):
+        for turn in range(request.runs + 1):
             for provider in providers:
                 times = StageTimes() if turn == 0 else stages[provider]
                 started = time.perf_counter()
-                chosen = {**options, "provider": provider, "stage_times": times, "force": True}
-                result = _run(operator, features, rois, target, chosen)
+                chosen = replace(
+                    request, provider=cast("Provider", provider), stage_times=times, force=True
+                )
+                result = run_request(operator, features, rois, target, chosen)
                 if turn:
                     seconds[provider].append(time.perf_counter() - started)
     assert result is not None
@@ -91,18 +105,6 @@ def bench(
     ]
 
 
-def _run(
-    operator: Operator,
-    features: FeatureArgument,
-    rois: FeatureArgument,
-    target: str,
-    options: Options,
-) -> Result:
-    if operator == "align":
-        return api.align(features, rois, target, **cast("AlignOptions", options))
-    return api.pool(features, rois, target, **cast("RunOptions", options))
-
-
 def _bytes_moved(parameters: Options) -> int:
     """Maps read as they are stored, and the result written."""
     shapes = zip(parameters["features_shape"], parameters["features_dtype"], strict=True)
@@ -111,7 +113,7 @@ def _bytes_moved(parameters: Options) -> int:
 
 
 def _itemsize(dtype_name: str) -> int:
-    return 2 if dtype_name == BFLOAT16_NAME else np.dtype(dtype_name).itemsize
+    return named_dtype(dtype_name).itemsize
 
 
 def _summarize(

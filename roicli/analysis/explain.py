@@ -6,20 +6,35 @@ and order, so the outcome can be held against the operator's bit for bit.
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Unpack
 
 import numpy as np
 
 from roicli.analysis.explanation import (
     AlignedBin,
+    Check,
     Corner,
     EdgeError,
     Edges,
+    Explanation,
     PooledBin,
     Sample,
     Span,
 )
-from roicli.core.types import AlignSpec, Array, FloatArray, PoolSpec, RoIs
+from roicli.analysis.one_roi import (
+    RoiOnMap,
+    check_bin,
+    check_index,
+    open_roi,
+    read_stored_value,
+)
+from roicli.core.call_options import ExplainOptions
+from roicli.core.declaration import check_known, record, settle
+from roicli.core.exceptions import ParameterError
+from roicli.core.types import AlignSpec, Array, FloatArray, PoolSpec, RoIs, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.error_table.geometric import MODEL_OFFSET, quantize_errors
 from roicli.operators.geometry import (
@@ -31,6 +46,75 @@ from roicli.operators.geometry import (
     quantize_rois,
     scale_to_cells,
 )
+from roicli.pipeline.features import FeatureArgument
+from roicli.pipeline.request import RunRequest
+from roicli.storage.limits import external_files
+from roicli.storage.opening import inputs_unchanged
+
+# Sampling points or cells of one bin that are listed: those of the largest fixed ratio, 256 x 256.
+MAX_LISTED = 1 << 16
+
+
+@record(ExplainOptions)
+class ExplainRequest(RunRequest):
+    """What was asked of ``explain``."""
+
+    roi: int
+    channel: int
+    bin_index: Size
+    result: str | os.PathLike[str] | Array | None
+
+
+@inputs_unchanged()
+def explain(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    **options: Unpack[ExplainOptions],
+) -> Explanation:
+    """The arithmetic of one bin (row, column) of one RoI, and whether it equals the operators'.
+
+    ``features`` and ``rois`` as for ``align``. Both operators are really run, and their values of
+    the bin stand in ``checks``; ``result`` is a stored one (K, C, P_h, P_w) to check too. Raises
+    RoicliError, naming the range of what is outside it.
+    """
+    check_known("explain", options, ExplainOptions)
+    request = settle(ExplainRequest, options)
+    roi, channel, bin_index = request.roi, request.channel, request.bin_index
+    opened = open_roi(features, rois, roi, request)
+    check_index("channel", channel, len(opened.feature_map))
+    check_bin(bin_index, opened.align.output_size)
+    channel_map, corners = opened.feature_map[channel], opened.rois.corners[0]
+    aligned = explain_align(channel_map, corners.astype(channel_map.dtype), opened.align, bin_index)
+    pooled = explain_pool(channel_map, opened.rois, opened.pool, opened.pixel_model, bin_index)
+    x1, y1, x2, y2 = map(float, corners)
+    checks = _check(opened, request, aligned, pooled)
+    return Explanation(
+        roi, int(opened.rois.batch_index[0]), channel, bin_index, opened.align.output_size,
+        1 / opened.align.spatial_scale, opened.pixel_model, channel_map.dtype.name,
+        (x1, y1, x2, y2), aligned, pooled, opened.features_name, opened.rois_name, checks,
+    )  # fmt: skip
+
+
+def _check(
+    opened: RoiOnMap, request: ExplainRequest, aligned: AlignedBin, pooled: PooledBin
+) -> tuple[Check, ...]:
+    """Both values against the operators' own and, where there is one, a stored result's."""
+    channel, bin_index = request.channel, request.bin_index
+    place = (channel, *bin_index)
+    checks = [
+        Check("align", "ran", aligned.value, float(opened.run(opened.align)[place])),
+        Check("pool", "ran", pooled.maximum, float(opened.run(opened.pool)[place])),
+    ]
+    if request.result is not None:
+        with external_files(request.allow_external):
+            stored, name = read_stored_value(request.result, opened, channel, bin_index)
+        # A result may be stored in a shorter dtype; the explanation is rounded to it as it was.
+        checks += [
+            replace(check, source=name, explained=float(stored.dtype.type(check.explained)),
+                    found=float(stored))
+            for check in checks
+        ]  # fmt: skip
+    return tuple(checks)
 
 
 def explain_align(
@@ -47,8 +131,18 @@ def explain_align(
     low = start + step + np.array(bin_index[::-1], corners.dtype) * size
     x_points, y_points = operator_points(corners, spec)
     y, x = y_points[bin_index[0]], x_points[bin_index[1]]
-    samples = _interpolate(channel_map, y, x, float(step))
-    grid = np.array([sample.value for sample in samples], corners.dtype).reshape(len(y), len(x))
+    if len(y) * len(x) > MAX_LISTED:
+        raise ParameterError(
+            f"bin {bin_index[0]},{bin_index[1]} has {len(y):,} x {len(x):,} sampling points, "
+            f"expected at most {MAX_LISTED:,} to explain one by one",
+            "give --sampling-ratio 2 or a larger --output-size, or check coordinates and scale",
+        )
+    # A map may hold NaN and infinities, and its numbers may be near the largest.
+    with np.errstate(invalid="ignore", over="ignore"):
+        samples = _interpolate(channel_map, y, x, float(step))
+        grid = np.array([sample.value for sample in samples], corners.dtype)
+        grid = grid.reshape(len(y), len(x))
+        mean, greatest = _mean(grid, spec), _greatest(grid)
     box = np.concatenate([start, start + extent])
     return AlignedBin(
         spec.sampling_ratio, spec.aligned, spec.mode, spec.sampling_grid,
@@ -56,7 +150,7 @@ def explain_align(
         (float(extent[1]), float(extent[0])), (float(size[1]), float(size[0])),
         _edges(np.concatenate([low, low + size])),
         _touched(low[1], size[1], spec), _touched(low[0], size[0], spec),
-        (len(y), len(x)), samples, _mean(grid, spec), _greatest(samples),
+        (len(y), len(x)), samples, mean, greatest,
     )  # fmt: skip
 
 
@@ -115,8 +209,9 @@ def _mean(grid: FloatArray, spec: AlignSpec) -> float:
     return float(total / grid.dtype.type(max(grid.size, 1)))
 
 
-def _greatest(samples: tuple[Sample, ...]) -> float:
-    return max((sample.value for sample in samples), default=0.0)
+def _greatest(grid: FloatArray) -> float:
+    """The greatest of a bin's samples, NaN where one of them is; 0 without samples."""
+    return float(grid.max()) if grid.size else 0.0
 
 
 def explain_pool(
@@ -133,6 +228,12 @@ def explain_pool(
         for axis, cells, number in zip((y_axis, x_axis), channel_map.shape, bin_index, strict=True)
     )
     window = channel_map[slice(*rows), slice(*columns)]
+    if window.size > MAX_LISTED:
+        raise ParameterError(
+            f"bin {bin_index[0]},{bin_index[1]} of RoI Pool has {window.shape[0]:,} x "
+            f"{window.shape[1]:,} cells, expected at most {MAX_LISTED:,} to explain one by one",
+            "give a larger --output-size, or check coordinates and scale",
+        )
     at = np.unravel_index(int(np.argmax(window)), window.shape) if window.size else None
     errors = quantize_errors(rois, spec, model, None, channel_map.dtype)
     region = [float(axis.region_start[0]) for axis in axes]

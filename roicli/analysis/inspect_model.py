@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from roicli.core.exceptions import InputError
+from roicli.core.foreign import foreign
 from roicli.pipeline.model_nodes import (
     HALF_PIXEL_FROM,
     NOT_IMPLEMENTED_FROM,
@@ -147,10 +148,12 @@ def inspect_model(path: str) -> ModelReport:
     nodes = [
         _report(placed, functions, path)
         for placed in walk_nodes(model)
-        if is_standard(placed.node) or ROI_LIKE in placed.node.op_type.lower()
+        if is_standard(placed.node) or ROI_LIKE in foreign(placed.node.op_type).lower()
     ]
-    producer = f"{model.producer_name} {model.producer_version}".strip()
-    return ModelReport(path, producer, int(model.ir_version), opset_versions(model), tuple(nodes))
+    producer = " ".join(map(foreign, (model.producer_name, model.producer_version))).strip()
+    return ModelReport(
+        foreign(path), producer, int(model.ir_version), opset_versions(model), tuple(nodes)
+    )
 
 
 def _report(placed: PlacedNode, functions: set[tuple[str, str]], path: str) -> NodeReport:
@@ -166,8 +169,9 @@ def _report(placed: PlacedNode, functions: set[tuple[str, str]], path: str) -> N
     else:
         kind, providers, remarks = "custom", _CUSTOM_SUPPORT, (_CUSTOM_REMARK,)
     return NodeReport(
-        name_node(node), node.op_type, node.domain, placed.domain_version, kind, placed.inside,
-        tuple(node.input), tuple(node.output), attributes, parameters, providers, remarks,
+        name_node(node), foreign(node.op_type), foreign(node.domain), placed.domain_version, kind,
+        placed.inside, tuple(map(foreign, node.input)), tuple(map(foreign, node.output)),
+        attributes, parameters, providers, remarks,
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from roicli.core.foreign import foreign
+
 
 def first_line(error: BaseException) -> str:
     """What a foreign error says, in one line."""
@@ -12,15 +14,16 @@ class RoicliError(Exception):
     """An error that the user can act on.
 
     ``message`` says what is wrong, where, what was found and what was expected; ``hint`` says what
-    to do next. Both are one line. ``exit_code`` is what the command line returns.
+    to do next. Both are one line that is safe to print. ``exit_code`` is what the command line
+    returns.
     """
 
     exit_code = 2
 
     def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message if hint is None else f"{message}; {hint}")
-        self.message = message
-        self.hint = hint
+        self.message = foreign(message)
+        self.hint = None if hint is None else foreign(hint)
+        super().__init__(self.message if hint is None else f"{self.message}; {self.hint}")
 
 
 class ParameterError(RoicliError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from operator import index
@@ -58,6 +59,54 @@ def parse_scales(text: str) -> tuple[float, ...]:
     return tuple(parse_scale(part) for part in text.split(","))
 
 
+def as_scales(value: Any, name: str) -> tuple[float, ...]:
+    """Text, a number or several numbers to one scale per level."""
+    if isinstance(value, str):
+        return parse_scales(value)
+    try:
+        numbers = (
+            value if hasattr(value, "__iter__") and getattr(value, "ndim", 1) != 0 else (value,)
+        )
+        return tuple(float(number) for number in numbers)
+    except (TypeError, ValueError):
+        raise ParameterError(f"{name} is {value!r}, expected numbers") from None
+
+
+def as_rows(value: Any, name: str) -> int | None:
+    """A number, its text, ``all`` or None (all) to how many."""
+    return parse_rows(value, name) if isinstance(value, str) else value
+
+
+def as_names(value: Any, name: str) -> tuple[str, ...]:
+    """``p2,p3`` or several names to names, none of them empty."""
+    return parse_names(value) if isinstance(value, str) else tuple(value)
+
+
+def as_bytes(value: Any, name: str) -> int:
+    """A number of bytes, or text like ``512M``."""
+    return parse_bytes(str(value), f"--{name.replace(' ', '-')}")
+
+
+def as_count(value: Any, name: str) -> int:
+    """A whole number of at least 1."""
+    if not isinstance(value, int) or value < 1:
+        raise ParameterError(f"{name} is {value!r}, expected a whole number of at least 1")
+    return value
+
+
+def as_bin(value: Any, name: str) -> Size:
+    """``0,3`` or (row, column) to a bin."""
+    if isinstance(value, str):
+        return parse_bin(value)
+    row, column = value
+    return row, column
+
+
+def as_path(value: Any, name: str) -> str:
+    """A path as text."""
+    return str(os.fspath(value))
+
+
 def parse_rows(text: str, name: str = "rows") -> int | None:
     """``20`` to 20, ``all`` to None."""
     if text != "all" and not (text.isdigit() and text.isascii()):
@@ -76,11 +125,11 @@ def parse_names(text: str) -> tuple[str, ...]:
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(text: str, name: str = "memory") -> int:
     """``512M`` to bytes; units K, M, G, T are powers of 1024, with or without ``iB`` or ``B``."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
     if match is None:
-        raise ParameterError(f"memory is {text!r}, expected a number of bytes, like 512M or 2G")
+        raise ParameterError(f"{name} is {text!r}, expected a number of bytes, like 512M or 2G")
     return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
 
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import signal
+import stat
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 try:
     import fcntl
@@ -102,7 +106,7 @@ def _pages_of_this_process(column: int) -> int | None:
     try:
         with open("/proc/self/statm", encoding="ascii") as stream:
             return int(stream.read().split()[column]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
+    except (AttributeError, OSError):
         return None
 
 
@@ -155,7 +159,7 @@ def allow_open_files(needed: int) -> int | None:
 # Where a system has no positioned reads and writes, the file's one position is shared.
 _position = threading.Lock()
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_NO_LINK, _NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 
 
 def read_at(descriptor: int, view: memoryview, offset: int) -> int:
@@ -178,12 +182,34 @@ def write_at(descriptor: int, data: memoryview, offset: int) -> int:
         return os.write(descriptor, data)
 
 
+def make_file(path: str, mode: int = 0o666) -> int:
+    """A descriptor to read and write a new file. Raises FileExistsError."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, mode)
+
+
 def open_to_write(path: str) -> int:
     """A descriptor to read and write ``path``, which need not exist.
 
-    A symbolic link that somebody put there is not followed: OSError.
+    A symbolic link that somebody put there is not followed: OSError. A pipe is not waited for.
     """
-    return os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK | _BINARY, 0o666)
+    return os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK | _NO_WAIT | _BINARY, 0o666)
+
+
+def set_mode(descriptor: int, mode: int) -> None:
+    """Give an open file a mode, where the system and the file system know of modes."""
+    if hasattr(os, "fchmod"):
+        with contextlib.suppress(OSError):
+            os.fchmod(descriptor, mode)
+
+
+def take_mode(descriptor: int, path: str) -> None:
+    """Give an open file the mode of another, and its group where that may be given."""
+    with contextlib.suppress(OSError):
+        like = os.stat(path)
+        if hasattr(os, "fchown") and like.st_gid != os.fstat(descriptor).st_gid:
+            with contextlib.suppress(OSError):
+                os.fchown(descriptor, -1, like.st_gid)
+        set_mode(descriptor, stat.S_IMODE(like.st_mode) & 0o777)
 
 
 def take_room(descriptor: int, offset: int, size: int) -> None:
@@ -257,9 +283,247 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
+# Linux has renames that are one step for everybody who looks; Python has no name for that call.
+_AT_FDCWD, _NOREPLACE, _EXCHANGE = -100, 1, 2
+# What says that the call, or the flag, is not known here; a sandbox says EPERM.
+_UNKNOWN_CALL = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
+
+
+def rename_to_new(source: str, target: str) -> None:
+    """Rename a file or a folder. Raises FileExistsError where something has the name ``target``.
+
+    The second best is a hard link, after which the file has two names for a moment; a folder takes
+    no name but that of an empty folder anyhow.
+    """
+    if _renameat2(source, target, _NOREPLACE):
+        return
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except (AttributeError, NotImplementedError, OSError):
+        # A folder, or a system or a file system without hard links.
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
+        os.rename(source, target)
+    else:
+        os.unlink(source)
+
+
+def exchange_names(one: str, other: str) -> bool:
+    """Give each of two files or folders the name of the other; False where that cannot be done."""
+    return _renameat2(one, other, _EXCHANGE)
+
+
+def _renameat2(source: str, target: str, flag: int) -> bool:
+    """Whether the system did it. Raises OSError where it can, and did not."""
+    call = _load_renameat2()
+    if call is None:
+        return False
+    import ctypes
+
+    if call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flag) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _UNKNOWN_CALL:
+        return False
+    raise OSError(number, os.strerror(number), source, None, target)
+
+
+@cache
+def _load_renameat2() -> Any:
+    """The C library's function; None where it has none."""
+    import ctypes
+
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # Windows has no library without a name
+        return None
+    call.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+    return call
+
+
+# --- files that are run ---------------------------------------------------------------------------
+
+# What others may do with a file that they could otherwise have code run by.
+_WRITE_OF_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_PRIVATE_FOLDER, _PRIVATE = 0o700, 0o600
+_SHARED_FOLDER, _SHARED = 0o755, 0o644
+
+
+def read_trusted(folder: str, name: str, is_shared: bool) -> bytes:
+    """A file that nobody but this user can have written, nor put into its folder.
+
+    ``is_shared``: root may have, too. No symbolic link is followed to either. Raises OSError.
+    Windows has no owners in numbers: there the user's folders are theirs.
+    """
+    if not hasattr(os, "geteuid"):
+        with open(os.path.join(folder, name), "rb") as stream:
+            return stream.read()
+    with _trusted_folder(folder, is_shared) as directory:
+        # A named pipe would be waited for.
+        flags = os.O_RDONLY | os.O_NONBLOCK | _NO_LINK
+        with open(os.open(name, flags, dir_fd=directory), "rb") as stream:
+            _check_trusted(stream.fileno(), name, is_shared)
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise PermissionError(errno.EPERM, "is no regular file", name)
+            return stream.read()
+
+
+def write_trusted(folder: str, name: str, data: bytes, is_shared: bool) -> None:
+    """Write a file that ``read_trusted`` reads, in one piece, whatever the umask. Raises OSError.
+
+    A shared one is for all to read; another is this user's alone, and so is its folder.
+    """
+    _make_folder(folder, _SHARED_FOLDER if is_shared else _PRIVATE_FOLDER)
+    temporary = f"{name}.{os.getpid()}"
+    if not hasattr(os, "geteuid"):
+        with open(os.path.join(folder, temporary), "wb") as stream:
+            stream.write(data)
+        os.replace(os.path.join(folder, temporary), os.path.join(folder, name))
+        return
+    with _trusted_folder(folder, is_shared, mends=not is_shared) as directory:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=directory)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
+        try:
+            with open(os.open(temporary, flags, _PRIVATE, dir_fd=directory), "wb") as stream:
+                os.fchmod(stream.fileno(), _SHARED if is_shared else _PRIVATE)
+                stream.write(data)
+            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=directory)
+            raise
+
+
+def _make_folder(folder: str, mode: int) -> None:
+    """Make a folder, and those above it that are missing, whatever the umask."""
+    if os.path.isdir(folder):
+        return
+    _make_folder(os.path.dirname(folder), mode)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, mode)
+        os.chmod(folder, mode)
+
+
+@contextlib.contextmanager
+def _trusted_folder(folder: str, is_shared: bool, mends: bool = False) -> Iterator[int]:
+    """A descriptor of a folder that no other can write, made so where it is this user's own."""
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _NO_LINK)
+    try:
+        if mends and os.fstat(directory).st_uid == os.geteuid():
+            os.fchmod(directory, _PRIVATE_FOLDER)
+        _check_trusted(directory, folder, is_shared)
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def _check_trusted(descriptor: int, name: str, is_shared: bool) -> None:
+    status = os.fstat(descriptor)
+    owners = {os.geteuid(), 0} if is_shared else {os.geteuid()}
+    if status.st_uid not in owners or status.st_mode & _WRITE_OF_OTHERS:
+        raise PermissionError(errno.EPERM, "others can write it", name)
+
+
 # --- processes and signals ----------------------------------------------------------------------
 
 CAN_FORK = hasattr(os, "fork")
+# The signal that ends a child whose time is over.
+OUT_OF_TIME = getattr(signal, "SIGPROF", None)
+# Seconds of processor time that a child has from one sign of progress to the next; None elsewhere.
+_allowance: float | None = None
+
+
+def start_child(work: Callable[[], None], seconds: float, room: int) -> int:
+    """Run ``work`` in a forked child that never comes back from it, and give its number.
+
+    It may compute for ``seconds`` without progress and take ``room`` bytes beyond what this process
+    has. A fork copies the program as it is, its handlers and whatever waits to be finalized, so all
+    signals are held back until the child has its own handlers, and nothing is collected in it.
+    Raises OSError where the system has no process left.
+    """
+    pid = None
+    try:
+        with signals_held_back():
+            pid = _fork()
+            if pid == 0:
+                _live(work, seconds, room)
+    except BaseException:  # an interruption comes out where signals are let through again
+        if pid is not None:
+            end_child(pid)
+        raise
+    return pid
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        # Of threads in the parent. The child calls HDF5 only, whose lock h5py takes to fork.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _live(work: Callable[[], None], seconds: float, room: int) -> None:
+    """The child's whole life. The terminal's Ctrl-C is the parent's to handle."""
+    try:
+        gc.disable()
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            # Also those of whoever reports crashes of the program, which is not to report this one.
+            with contextlib.suppress(OSError):
+                signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the C library's last words
+        limit_time(seconds)
+        taken = _pages_of_this_process(0)
+        if taken is not None:
+            _lower_limit(resource.RLIMIT_AS, taken + room)
+        _lower_limit(resource.RLIMIT_CORE, 0)
+        work()
+    finally:
+        os._exit(0)
+
+
+def _lower_limit(kind: int, value: int) -> None:
+    """The soft limit, never above the hard one."""
+    hard = resource.getrlimit(kind)[1]
+    wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(kind, (wanted, hard))
+
+
+def limit_time(seconds: float) -> None:
+    """End this child after so many more seconds of processor time, unless it gets more before.
+
+    The timer counts from now on by its own clock. RLIMIT_CPU would need the time used so far, which
+    no other clock tells as it is counted there: they drift apart by a second in twenty.
+    """
+    global _allowance  # noqa: PLW0603 - a child is a process of its own
+    _allowance = seconds
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def renew_time() -> None:
+    """Something was finished: a child's time begins anew. Nothing happens outside a child."""
+    if _allowance is not None:
+        signal.setitimer(signal.ITIMER_PROF, _allowance)
+
+
+def end_child(pid: int) -> int | None:
+    """End a child and take its wait status; None where somebody else did."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:
+        return None
+
+
+def ending_signal(status: int | None) -> int | None:
+    """The number of the signal that ended a child with this wait status; None for any other end."""
+    return None if status is None or not os.WIFSIGNALED(status) else os.WTERMSIG(status)
 
 
 def after_fork(callback: Callable[[], object]) -> None:

@@ -20,6 +20,7 @@ Size = tuple[int, int]
 
 MAX_OUTPUT_SIDE = 1024
 MAX_SAMPLING_RATIO = 256
+MIN_SCALE, MAX_SCALE = 1e-30, 1e6
 
 
 def check_word(name: str, value: object, words: Any) -> None:
@@ -40,12 +41,13 @@ def check_output_size(size: Size) -> None:
 
 
 def check_spatial_scale(scale: float) -> None:
-    """Raise ParameterError unless ``scale`` is positive, and finite as a float32 too."""
-    # The operators hold the scale as a float32 attribute, so it must survive as one.
-    single = float(np.float32(scale)) if math.isfinite(scale) and abs(scale) < 1e38 else math.nan
-    if not single > 0.0:
+    """Raise ParameterError unless ``scale`` is from 1e-30 to 1e6 cells per image pixel."""
+    # The operators hold the scale as a float32 and divide by it, where sizes in pixels overflow.
+    # The pixel that mmcv's RoI Pool adds to a box must be a number of cells that they can count.
+    if not (math.isfinite(scale) and MIN_SCALE <= scale <= MAX_SCALE):
         raise ParameterError(
-            f"spatial scale is {scale:g}, expected a positive number of cells per image pixel",
+            f"spatial scale is {scale:g}, expected a positive number of cells per image pixel, "
+            f"from {MIN_SCALE:g} to {MAX_SCALE:g}",
             "a map of stride 16 has --spatial-scale 1/16",
         )
 

@@ -43,7 +43,7 @@ class Arithmetic:
         return self.builder.add("Cast", value, to=7)
 
     def real(self, value: str) -> str:
-        """int64 to the tensors' float type."""
+        """int64 or bool to the tensors' float type."""
         return self.builder.add("Cast", value, to=1 if self.dtype == np.float32 else 11)
 
     def scaled(self, value: str, spec: OperatorSpec) -> str:
@@ -94,7 +94,7 @@ def _add_align(builder: GraphBuilder, spec: AlignSpec, dtype: FloatType) -> str:
     counts = (spec.sampling_ratio, spec.sampling_ratio)
     if spec.sampling_grid == "thirds":
         corners = _add_thirds_shift(math, corners, spec)
-    return add_roi_align(builder, spec, corners, batch, dtype, counts)
+    return add_roi_align(builder, spec, corners, batch, dtype, counts, nan_safe=True)
 
 
 def _add_thirds_shift(math: Arithmetic, corners: str, spec: AlignSpec) -> str:
@@ -196,7 +196,7 @@ def _add_pool_windows(builder: GraphBuilder, spec: PoolSpec, dtype: FloatType) -
     x_index = add("Unsqueeze", x_cells, integers(1, 3))
     index = add("Add", add("Add", y_index, x_index), batch)
     values = add("Gather", add_cell_table(builder), index, axis=0)
-    maxima = add("ReduceMax", values, integers(3, 4), keepdims=0)
+    maxima = _add_nan_safe_maximum(math, values)
     empty = add(
         "Or", add("Unsqueeze", y_empty, integers(2)), add("Unsqueeze", x_empty, integers(1))
     )
@@ -204,6 +204,18 @@ def _add_pool_windows(builder: GraphBuilder, spec: PoolSpec, dtype: FloatType) -
         empty = add("Or", empty, _add_no_size(math, (x1, y1, x2, y2), spec))
     filled = add("Where", add("Unsqueeze", empty, integers(3)), math.number(0), maxima)
     return add("Transpose", filled, name="roi_features", perm=(0, 3, 1, 2))
+
+
+def _add_nan_safe_maximum(math: Arithmetic, values: str) -> str:
+    """Maxima over the cells (axes 3 and 4) of every bin; NaN where one of them is.
+
+    What ReduceMax does with a NaN depends on the provider and on where its vectors end.
+    """
+    add, axes = math.builder.add, math.builder.integers(3, 4)
+    marks = math.real(add("IsNaN", values))
+    marked = add("Greater", add("ReduceMax", marks, axes, keepdims=0), math.number(0))
+    maxima = add("ReduceMax", values, axes, keepdims=0)
+    return add("Where", marked, math.number(np.nan), maxima)
 
 
 def _add_no_size(math: Arithmetic, corners: tuple[str, str, str, str], spec: PoolSpec) -> str:

@@ -106,36 +106,78 @@ def add_roi_align(
     batch: str,
     dtype: FloatType,
     counts: Size | None = None,
+    exact: bool = False,
+    nan_safe: bool = False,
 ) -> str:
     """RoI Align of ``features`` at ``corners`` (k, 4): one node, or a fine grid that is pooled.
 
     ``counts`` (height, width) are the sampling points a bin of a fine grid; ``corners`` must then
-    come from ``geometry.fine_grid_rois``.
+    come from ``geometry.fine_grid_rois``. ``exact`` is for maps whose first cells are not finite
+    (``add_exact_samples``), ``nan_safe`` makes a maximum over a NaN a NaN.
     """
     height, width = spec.output_size
     ratio, step = spec.sampling_ratio, (1, 1)
     if counts is not None:
         step, ratio = fine_grid_steps(spec, counts), 1
-    samples = builder.add(
-        "RoiAlign",
-        "features",
-        corners,
-        batch,
-        name="roi_features" if counts is None else "samples",
-        mode="avg",
-        output_height=height * step[0],
-        output_width=width * step[1],
-        sampling_ratio=ratio,
-        spatial_scale=float(spec.spatial_scale),
-        coordinate_transformation_mode="half_pixel" if spec.aligned else "output_half_pixel",
-    )
+
+    def sample(features: str, name: str = "") -> str:
+        return builder.add(
+            "RoiAlign",
+            features,
+            corners,
+            batch,
+            name=name,
+            mode="avg",
+            output_height=height * step[0],
+            output_width=width * step[1],
+            sampling_ratio=ratio,
+            spatial_scale=float(spec.spatial_scale),
+            coordinate_transformation_mode="half_pixel" if spec.aligned else "output_half_pixel",
+        )
+
+    name = "roi_features" if counts is None else "samples"
+    if exact:
+        samples = add_exact_samples(builder, sample("features"), sample("first_cell_mark"), name)
+    else:
+        samples = sample("features", name)
     if counts is None:
         return samples
-    if spec.mode == "max":
-        return builder.add(
-            "MaxPool", samples, name="roi_features", kernel_shape=counts, strides=step
-        )
-    return _add_ordered_mean(builder, samples, counts, step, dtype)
+    if spec.mode == "avg":
+        return _add_ordered_mean(builder, samples, counts, step, dtype)
+    if nan_safe:
+        return _add_nan_safe_maximum(builder, samples, counts, step)
+    return builder.add("MaxPool", samples, name="roi_features", kernel_shape=counts, strides=step)
+
+
+def add_exact_samples(builder: GraphBuilder, samples: str, read: str, name: str) -> str:
+    """Samples that read nothing off the map, whatever its first cell holds.
+
+    RoiAlign multiplies an image's first cell by 0 for a point off the map, which is NaN where that
+    cell is. So ``samples`` come from a map whose first cells are 0 where they are not finite,
+    ``read`` is positive where the first cell is really read, and ``first_cells`` (1, C, 1, 1) are
+    added there: whatever its weight is, the product of it is the cell itself.
+    """
+    add, zero = builder.add, builder.constant(np.array(0, np.float32))
+    zero = add("CastLike", zero, read)
+    there = add("Where", add("Greater", read, zero), "first_cells", zero)
+    return add("Add", samples, there, name=name)
+
+
+def _add_nan_safe_maximum(builder: GraphBuilder, samples: str, counts: Size, step: Size) -> str:
+    """Maximum of the first ``counts`` samples of each ``step``; NaN where one of them is.
+
+    What MaxPool and Max do with a NaN is not specified; comparisons are.
+    """
+    add, found = builder.add, samples
+    for axis in (3, 2):
+        parts = [
+            builder.strided(found, axis, first, step[axis - 2]) for first in range(counts[axis - 2])
+        ]
+        found = parts[0]
+        for part in parts[1:]:
+            keeps = add("Or", add("IsNaN", found), add("Greater", found, part))
+            found = add("Where", keeps, found, part)
+    return add("Identity", found, name="roi_features")
 
 
 def _add_ordered_mean(
@@ -156,15 +198,27 @@ def _add_ordered_mean(
     return builder.add("Div", total, divisor, name="roi_features")
 
 
-def build_align_graph(spec: AlignSpec, dtype: FloatType, counts: Size | None = None) -> Graph:
-    """RoI Align: ``features`` (N, C, H, W), ``corners`` (k, 4), ``batch_index`` (k,) int64."""
+def build_align_graph(
+    spec: AlignSpec, dtype: FloatType, counts: Size | None = None, exact: bool = False
+) -> Graph:
+    """RoI Align: ``features`` (N, C, H, W), ``corners`` (k, 4), ``batch_index`` (k,) int64.
+
+    ``exact`` is for maps with NaN or infinities, of one image; it has two more inputs,
+    ``first_cells`` (1, C, 1, 1) and ``first_cell_mark`` (1, 1, H, W), from
+    ``PlacedMap.exact_feeds``.
+    """
     builder = GraphBuilder()
-    output = add_roi_align(builder, spec, "corners", "batch_index", dtype, counts)
+    output = add_roi_align(
+        builder, spec, "corners", "batch_index", dtype, counts, exact, nan_safe=exact
+    )
     inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
         "features": (dtype, ("N", "C", "H", "W")),
         "corners": (dtype, ("K", 4)),
         "batch_index": (INT64, ("K",)),
     }
+    if exact:
+        inputs["first_cells"] = (dtype, (1, "C", 1, 1))
+        inputs["first_cell_mark"] = (dtype, (1, 1, "H", "W"))
     return finish_graph(builder, inputs, output, dtype, ("K", "C", *spec.output_size))
 
 

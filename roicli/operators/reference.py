@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.core.types import AlignSpec, FloatArray, IntArray, OperatorSpec, PoolSpec
+from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, OperatorSpec, PoolSpec
 from roicli.operators.geometry import align_boxes, operator_points, quantize_rois, sampling_counts
 
 # Values of one step; a RoI's channels are taken so many at a time.
@@ -37,9 +37,10 @@ class Expected:
 
     ``values``; ``magnitude``, the size of what was added (the values with every cell replaced by
     its absolute value), which is what rounding is relative to; ``bound``, how far a right result
-    can be from ``values``. ``bound`` is infinite where nothing can be said: where a cell read is
-    NaN or infinite, where the sum may overflow, and where a point may lie on either side of the
-    map's end.
+    can be from ``values``. A value that is NaN or infinite must be found as it is: its bound is 0.
+    ``bound`` is infinite where nothing can be said: where the sum may overflow, where a point may
+    lie on either side of the map's end, and where a cell is not finite and it is not certain which
+    points read it.
     """
 
     values: FloatArray
@@ -91,8 +92,8 @@ def _expect_pool(
             for number_x, (start, end) in enumerate(columns):
                 if end > start:
                     values[:, number_y, number_x] = line[:, start - left : end - left].max(axis=1)
-        finite = np.isfinite(values)
-        yield channels, Expected(values, np.abs(values), np.where(finite, 0.0, np.inf))
+        magnitude = np.abs(np.where(np.isfinite(values), values, 0))
+        yield channels, Expected(values, magnitude, np.zeros_like(values))
 
 
 # RoI Align ------------------------------------------------------------------------------------
@@ -103,13 +104,17 @@ class AxisWeights:
     """What the sampling points of one axis of one RoI read, bin by bin.
 
     ``cells`` (R,) the cells, in order; ``weights`` (P, n, R) float64 what each counts at each
-    point; ``touched`` (P, n, R) which are read, with whatever weight; ``unsure`` (P,) bins with a
-    point that may lie on either side of the map's end; ``slack`` the uncertainty of a point, cells.
+    point; ``touched`` (P, n, R) which are read, with whatever weight. ``sides`` are the lower and
+    the upper neighbour of the points, each as (numbers in ``cells``, weights in the operator's
+    float type), both (P, n); ``on_map`` (P, n). ``unsure`` (P,) bins with a point that may lie on
+    either side of the map's end; ``slack`` the uncertainty of a point, cells.
     """
 
     cells: IntArray
     weights: FloatArray
     touched: NDArray[np.bool_]
+    sides: tuple[tuple[IntArray, FloatArray], tuple[IntArray, FloatArray]]
+    on_map: NDArray[np.bool_]
     unsure: NDArray[np.bool_]
     slack: float
 
@@ -117,8 +122,8 @@ class AxisWeights:
 def _weigh_axis(points: FloatArray, size: int, coordinate_ulp: float) -> AxisWeights:
     """Linear interpolation at ``points`` (P, n) of an axis of ``size`` cells, cell i centred at i.
 
-    A point below -1 or above ``size`` counts 0; others are moved to the first or the last cell. A
-    point off the map still reads the first cell, times 0, as the operators do.
+    A point below -1 or above ``size`` counts 0 and reads nothing; others are moved to the first or
+    the last cell.
     """
     exact = points.astype(np.float64)
     on_map = (exact >= -1) & (exact <= size)
@@ -136,11 +141,14 @@ def _weigh_axis(points: FloatArray, size: int, coordinate_ulp: float) -> AxisWei
     touched = np.zeros(weights.shape, bool)
     for side, weight in ((0, 1 - share), (1, share)):
         weights[bins, number, index[side]] += weight * on_map
-        touched[bins, number, index[side]] = True
+    for places in index:
+        touched[bins, number, places] |= on_map
+    one, own = points.dtype.type(1), share.astype(points.dtype)
+    sides = (index[0], one - own), (index[1], own)
     slack = coordinate_ulp * float(np.spacing(np.abs(points).max(initial=1)))
     near_end = np.minimum(np.abs(exact + 1), np.abs(exact - size)) <= slack
     unsure = np.asarray((near_end & (slack > 0)).any(axis=1))
-    return AxisWeights(cells, weights, touched, unsure, slack)
+    return AxisWeights(cells, weights, touched, sides, on_map, unsure, slack)
 
 
 def _expect_align(
@@ -180,7 +188,14 @@ def _expect_means(read: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignS
     bound = _rounding_bound(magnitude, cells, y, x, spec, np.finfo(read.dtype))
     if not all_known:
         rows, columns = (np.asarray(axis.touched.any(axis=1), np.float64) for axis in (y, x))
-        bound[_apply(rows, (~known).astype(np.float64), columns) > 0] = np.inf
+        odd = _apply(rows, (~known).astype(np.float64), columns) > 0
+        if y.slack or x.slack:
+            bound[odd] = np.inf
+        else:
+            for channel in np.flatnonzero(odd.any(axis=(1, 2))):
+                here = odd[channel]
+                values[channel, here] = _reduce_literally(read[channel], y, x, spec)[here]
+                bound[channel, here & ~np.isfinite(values[channel])] = 0
     bound[:, y.unsure, :] = np.inf
     bound[:, :, x.unsure] = np.inf
     return Expected(values, magnitude, bound)
@@ -201,6 +216,22 @@ def _reduce(cells: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignSpec) 
     flat_y, flat_x = (axis.weights.reshape(-1, len(axis.cells)) for axis in (y, x))
     samples = _apply(flat_y, cells, flat_x).reshape(-1, height, down, width, across)
     return np.asarray(samples.max(axis=(2, 4)))
+
+
+def _reduce_literally(cells: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignSpec) -> Array:
+    """(P_h, P_w) of one channel (R_y, R_x), product by product: what NaN and infinities become.
+
+    A product is NaN where the cell is, and where an infinite cell has the weight 0.
+    """
+    samples: Any = 0.0
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        for rows, heights in y.sides:
+            for columns, widths in x.sides:
+                weight = heights[:, :, None, None] * widths
+                read = cells[rows[:, :, None, None], columns].astype(np.float64)
+                samples = samples + weight.astype(np.float64) * read
+        samples = np.where(y.on_map[:, :, None, None] & x.on_map, samples, 0.0)
+        return np.asarray(samples.mean(axis=(1, 3)) if spec.mode == "avg" else samples.max((1, 3)))
 
 
 def _gamma(roundings: int, unit: float) -> float:

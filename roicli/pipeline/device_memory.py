@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from roicli.core.exceptions import ParameterError
 from roicli.pipeline.features import FeaturePyramid
-from roicli.pipeline.memory import LARGEST_BLOCK_BYTES
+from roicli.pipeline.memory import LARGEST_BLOCK_BYTES, describe_largest
 
 # What a CUDA device's operators may take beside the result where no limit is given.
 DEVICE_SCRATCH_BYTES = 256 << 20
@@ -28,8 +28,9 @@ def plan_device(limit: int | None, pyramid: FeaturePyramid, row_bytes: int) -> D
     (found, ordered, transposed), a quarter for the cells or samples of one run, and as much again
     for what is summed from samples. Raises ParameterError where not even one RoI fits.
     """
+    largest = max(LARGEST_BLOCK_BYTES, row_bytes)
     if limit is None:
-        return DevicePlan(LARGEST_BLOCK_BYTES, DEVICE_SCRATCH_BYTES)
+        return DevicePlan(largest, DEVICE_SCRATCH_BYTES)
     computed = max(level.computed_bytes for level in pyramid.levels)
     stored = max(pyramid.buffer_bytes)
     fixed = 3 * computed + stored
@@ -37,8 +38,8 @@ def plan_device(limit: int | None, pyramid: FeaturePyramid, row_bytes: int) -> D
     if block < row_bytes:
         needed = fixed + 6 * row_bytes
         raise ParameterError(
-            f"max device memory is {limit >> 20} MiB, but one image and one RoI need "
-            f"{needed >> 20} MiB",
+            f"{describe_largest(pyramid)} and one RoI need {needed >> 20:,} MiB of the device, but "
+            f"--max-device-memory is {limit >> 20:,} MiB",
             f"give --max-device-memory {(needed >> 20) + 1}M or more",
         )
-    return DevicePlan(min(block, LARGEST_BLOCK_BYTES), (limit - fixed) // 4)
+    return DevicePlan(min(block, largest), (limit - fixed) // 4)

@@ -12,34 +12,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import AlignSpec, FloatArray, OperatorSpec, check_word
-from roicli.core.vocabulary import Compression, ResultDtype
+from roicli.core.types import AlignSpec, FloatArray, OperatorSpec
 from roicli.error_table.columns import record_dtype
 from roicli.error_table.table import ErrorTable
 from roicli.pipeline import provenance
 from roicli.pipeline.inputs import Inputs
 from roicli.pipeline.order import visiting_order
+from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import (
     Run,
     build_value_measurers,
     build_verifier,
     check_align_memory,
 )
-from roicli.pipeline.settings import (
-    ErrorsOptions,
-    RunOptions,
-)
 from roicli.pipeline.stream import run_operator
-from roicli.storage.output import RowSource, check_output, replace_atomically
-from roicli.storage.places import check_place
-from roicli.storage.result_file import (
+from roicli.storage.atomic import (
+    FileDraft,
+    RowSource,
+    as_output_errors,
+    check_output,
+    open_draft,
+)
+from roicli.storage.result import (
     STDOUT,
     MemoryWriter,
     ResultFile,
     ResultWriter,
+    check_place,
     open_result,
 )
-from roicli.storage.resumable import Resumption
+from roicli.storage.resume import Resumption
 
 if TYPE_CHECKING:
     from roicli.pipeline.verify import Verification
@@ -65,41 +67,67 @@ class Result:
     verification: Verification | None = None
 
 
-def check_outputs(inputs: Inputs, output: str | None, options: ErrorsOptions) -> None:
+def check_outputs(inputs: Inputs, output: str | None, request: RunRequest) -> None:
     """Refuse places that a result must not go to, before anything is computed."""
-    force, files = options.get("force", False), list(inputs.files)
+    force, files = request.force, list(inputs.files)
     if output not in (None, STDOUT):
         check_place(str(output), files, force)
         files.append(str(output))
-    errors_out = options.get("errors_out")
-    if errors_out is not None:
+    if request.errors_out is not None:
         from roicli.error_table.writers import FORMAT_OF_ENDING
 
-        check_output(os.fspath(errors_out), files, force, tuple(FORMAT_OF_ENDING))
+        check_output(request.errors_out, files, force, tuple(FORMAT_OF_ENDING))
 
 
-def write_errors(
-    table: ErrorTable, parameters: Mapping[str, Any], options: Mapping[str, Any]
-) -> None:
-    """Write the table to ``errors_out``, where that is given, in one piece or not at all."""
-    if options.get("errors_out") is None:
+class ErrorsFile:
+    """What ``errors_out`` names in the making; without a draft nobody asked for it."""
+
+    def __init__(self, path: str = "", draft: FileDraft | None = None) -> None:
+        self._path, self._draft = path, draft
+
+    def write(self, table: ErrorTable, parameters: Mapping[str, Any]) -> None:
+        """Write the table; as ``check``."""
+        if self._draft is None:
+            return
+        from roicli.error_table.writers import FORMAT_OF_ENDING, write_table
+
+        table_format = FORMAT_OF_ENDING[os.path.splitext(self._path)[1].lower()]
+        with (
+            as_output_errors(self._path),
+            open(self._draft.path, "w", encoding="utf-8", newline="") as stream,
+        ):
+            write_table(table, parameters, table_format, stream)
+        self.check()
+
+    def check(self) -> None:
+        """Raise OutputError where the file cannot have its name, so that no result gets its own."""
+        if self._draft is not None:
+            self._draft.check()
+
+
+@contextmanager
+def open_errors_file(request: RunRequest) -> Iterator[ErrorsFile]:
+    """The file that ``errors_out`` names. It has its name when the block ends well, and a result
+    whose block is inside has its own before: nothing appears of a run that is refused.
+    """
+    if request.errors_out is None:
+        yield ErrorsFile()
         return
-    from roicli.error_table.writers import FORMAT_OF_ENDING, write_table
+    with open_draft(request.errors_out, request.force) as draft:
+        yield ErrorsFile(request.errors_out, draft)
 
-    path = os.fspath(options["errors_out"])
-    table_format = FORMAT_OF_ENDING[os.path.splitext(path)[1].lower()]
-    with (
-        replace_atomically(path, options.get("force", False)) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as stream,
-    ):
-        write_table(table, parameters, table_format, stream)
+
+def write_errors(table: ErrorTable, parameters: Mapping[str, Any], request: RunRequest) -> None:
+    """Write the table to ``errors_out`` where there is no result beside it."""
+    with open_errors_file(request) as errors_file:
+        errors_file.write(table, parameters)
 
 
 def run_and_write(
     run: Run,
     spec: OperatorSpec,
     output: str | None,
-    options: RunOptions,
+    request: RunRequest,
     label: PartLabel | None = None,
 ) -> Result:
     """Run, write to ``output`` or to memory, and give the result; the files are closed whatever
@@ -112,7 +140,7 @@ def run_and_write(
     def open_sink(parameters: Mapping[str, Any]) -> Iterator[ResultWriter]:
         checksums = {"row_crc32": np.zeros(len(run.inputs.rois))} if label else {}
         dtype = np.dtype(parameters["dtype"])
-        with _open_writer(run, output, parameters, options, checksums) as opened:
+        with _open_writer(run, output, parameters, request, checksums) as opened:
             if label is None:
                 yield opened
             else:
@@ -120,7 +148,7 @@ def run_and_write(
 
                 yield PartWriter(opened, label, dtype, checksums["row_crc32"])
 
-    return run_into(open_sink, run, spec, output, options)
+    return run_into(open_sink, run, spec, output, request)
 
 
 def run_into(
@@ -128,28 +156,27 @@ def run_into(
     run: Run,
     spec: OperatorSpec,
     output: str | None,
-    options: RunOptions,
+    request: RunRequest,
 ) -> Result:
     """As ``run_and_write``; ``open_sink`` is told the parameters and opens what takes the rows."""
     try:
         if isinstance(spec, AlignSpec):
             check_align_memory(run, spec)
-        check_outputs(run.inputs, output, options)
-        measurers = build_value_measurers(run) if options.get("values") else None
-        verifier = build_verifier(run, spec, options.get("verify"))
+        check_outputs(run.inputs, output, request)
+        measurers = build_value_measurers(run) if request.values else None
+        verifier = build_verifier(run, spec, request.verified)
         shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
-        parameters = provenance.describe_run(run, spec, result_dtype(run, options), shape)
+        parameters = provenance.describe_run(run, spec, result_dtype(run, request), shape)
         table = run.error_table()
-        with open_sink(parameters) as writer:
+        with open_errors_file(request) as errors_file, open_sink(parameters) as writer:
             run_operator(
                 run.pyramid, run.inputs.rois, run.inputs.map_of_roi, run.scaled(spec), run.engine,
-                writer, measurers, options.get("progress", no_progress),
-                options.get("stage_times"), verifier,
+                writer, measurers, request.progress, request.stage_times, verifier,
                 table.prepare if writer.takes_tables else no_work,
             )  # fmt: skip
             run.inputs.check_unchanged()
             writer.finish(tables_beside(run, table), provenance.flatten(parameters))
-            write_errors(table, parameters, options)
+            errors_file.write(table, parameters)
         kept = writer.array if isinstance(writer, MemoryWriter) else None
         verification = verifier.summary() if verifier else None
         if verification:
@@ -159,21 +186,16 @@ def run_into(
         run.inputs.close()
 
 
-def result_dtype(run: Run, options: RunOptions) -> np.dtype[Any]:
+def result_dtype(run: Run, request: RunRequest) -> np.dtype[Any]:
     """The dtype asked for, else the one that the maps are computed in."""
-    name, compression = options.get("dtype"), options.get("compression", "none")
-    check_word("compression", compression, Compression)
-    if name is None:
-        return run.pyramid.compute_dtype
-    check_word("dtype", name, ResultDtype)
-    return np.dtype(name)
+    return run.pyramid.compute_dtype if request.dtype is None else np.dtype(request.dtype)
 
 
 def _open_writer(
     run: Run,
     output: str | None,
     parameters: Mapping[str, Any],
-    options: RunOptions,
+    request: RunRequest,
     checksums: Mapping[str, FloatArray],
 ) -> AbstractContextManager[ResultWriter]:
     """A writer to memory, a file or stdout."""
@@ -187,10 +209,10 @@ def _open_writer(
             output,
             shape,
             dtype,
-            options.get("compression", "none"),
-            options.get("force", False),
+            request.compression,
+            request.force,
             beside,
-            _plan_resumption(run, output, parameters, options, checksums),
+            _plan_resumption(run, output, parameters, request, checksums),
         )
     )
 
@@ -199,26 +221,21 @@ def _plan_resumption(
     run: Run,
     output: str | None,
     parameters: Mapping[str, Any],
-    options: RunOptions,
+    request: RunRequest,
     checksums: Mapping[str, FloatArray],
 ) -> Resumption | None:
     """What a run that may be interrupted keeps and compares; None for one that keeps nothing."""
-    verify_inputs = options.get("verify_inputs", False)
-    if not options.get("resume", False):
-        if verify_inputs:
+    if not request.resume:
+        if request.verify_inputs:
             raise ParameterError("--verify-inputs goes with --resume")
         return None
     if output in (None, STDOUT):
         raise ParameterError("--resume keeps what is finished beside a file", "give -o a file")
     from roicli.pipeline.fingerprint import fingerprint
 
-    chosen = {
-        **parameters,
-        "compression": options.get("compression", "none"),
-        "values": options.get("values", False),
-    }
+    chosen = {**parameters, "compression": request.compression, "values": request.values}
     return Resumption(
-        fingerprint(run, chosen, verify_inputs),
+        fingerprint(run, chosen, request.verify_inputs),
         visiting_order(run.inputs.rois, run.inputs.map_of_roi),
         {**run.value_columns, **checksums},
     )
@@ -240,7 +257,3 @@ def stored_rois_dtype(run: Run) -> np.dtype[Any]:
 
 def no_work() -> None:
     """Nothing is left to do while the last rows are written."""
-
-
-def no_progress(done: int, total: int, size: int) -> None:
-    """Nobody watches."""

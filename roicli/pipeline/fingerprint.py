@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from roicli.core.foreign import foreign
 from roicli.core.types import Array, RoIs
 from roicli.pipeline.run import Run
+from roicli.storage.array import MemoryArray
 from roicli.storage.file_state import hash_file
 from roicli.storage.row_file import as_bytes
-from roicli.storage.stored_array import MemoryArray
 
 
 def fingerprint(run: Run, parameters: Mapping[str, Any], verify_inputs: bool) -> dict[str, str]:
@@ -25,10 +26,11 @@ def fingerprint(run: Run, parameters: Mapping[str, Any], verify_inputs: bool) ->
     found = {name: _as_text(value) for name, value in parameters.items() if name != "created_utc"}
     found["RoIs' contents"] = _hash_rois(run.inputs.rois, run.inputs.map_of_roi)
     for path, state in run.inputs.files.items():
-        found[f"size of {path}"] = f"{state.size:,} bytes"
-        found[f"modification time of {path}"] = f"{state.mtime_ns} ns"
+        name = foreign(path)
+        found[f"size of {name}"] = f"{state.size:,} bytes"
+        found[f"modification time of {name}"] = f"{state.mtime_ns} ns"
         if verify_inputs:
-            found[f"SHA-256 of {path}"] = hash_file(path)
+            found[f"SHA-256 of {name}"] = hash_file(path)
     for level in run.pyramid.levels:
         if isinstance(level.stored, MemoryArray):
             found[f"SHA-256 of {level.stored.name}"] = _hash_arrays(level.stored.read_all())

@@ -6,7 +6,7 @@ block. What is left over the budget's fixed part is divided among the blocks.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from roicli.core.exceptions import ParameterError, ProviderError
 from roicli.core.system import available_bytes, limit_of, resident_bytes
@@ -43,17 +43,28 @@ def default_budget() -> int:
     return available_bytes() // 4
 
 
-class MemoryPlan(NamedTuple):
-    """Bytes of one result block, and what is left for gathering rows before they are written."""
+@dataclass(frozen=True)
+class Budget:
+    """How many bytes a run may take; ``asked`` says that somebody set them."""
 
-    block_bytes: int
-    spare_bytes: int
+    size: int
+    asked: bool
+
+    def __str__(self) -> str:
+        if self.asked:
+            return f"--max-memory is {self.size >> 20:,} MiB"
+        return f"--max-memory is {self.size >> 20:,} MiB by itself, a quarter of the free"
+
+
+def budget_of(max_memory: int | None) -> Budget:
+    """The budget of the option ``max_memory`` in bytes."""
+    return Budget(default_budget(), False) if max_memory is None else Budget(max_memory, True)
 
 
 def plan_memory(
-    budget: int, pyramid: FeaturePyramid, rois: int, row_bytes: int, with_values: bool
-) -> MemoryPlan:
-    """What keeps the peak under ``budget``.
+    budget: Budget, pyramid: FeaturePyramid, rois: int, row_bytes: int, with_values: bool
+) -> int:
+    """Bytes of one result block, which keep the peak under ``budget``.
 
     Raises ParameterError where not even one image and one RoI fit, saying what would.
     """
@@ -63,11 +74,18 @@ def plan_memory(
     errors = min(rois * BYTES_PER_ROI * 2, KEPT_ERRORS_BYTES)
     fixed = resident_bytes() + LIBRARIES_BYTES + maps + rearranged + rois * BYTES_PER_ROI + errors
     parts = BLOCKS_WITH_VALUES if with_values else BLOCKS
-    block = min((budget - fixed) // parts, LARGEST_BLOCK_BYTES)
-    if block < row_bytes:
+    most = (budget.size - fixed) // parts
+    if most < row_bytes:
         needed = fixed + parts * row_bytes
         raise ParameterError(
-            f"max memory is {budget >> 20} MiB, but one image and one RoI need {needed >> 20} MiB",
+            f"{describe_largest(pyramid)} and one RoI need {needed >> 20:,} MiB, but {budget}",
             f"give --max-memory {(needed >> 20) + 1}M or more",
         )
-    return MemoryPlan(block, budget - fixed - parts * block)
+    return min(most, max(LARGEST_BLOCK_BYTES, row_bytes))
+
+
+def describe_largest(pyramid: FeaturePyramid) -> str:
+    """The map that takes most, in words: its file and the shape of an image."""
+    sizes = pyramid.buffer_bytes
+    level = pyramid.levels[sizes.index(max(sizes))]
+    return f"{level.stored.name}: one image of shape {tuple(level.shape[1:])}"

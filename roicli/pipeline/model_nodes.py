@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from roicli.core.exceptions import InputError
+from roicli.core.foreign import ForeignText, foreign
 from roicli.core.types import Size
 from roicli.core.vocabulary import Operator
 from roicli.storage.address import SEPARATOR, check_regular_file
@@ -36,7 +37,7 @@ ATTRIBUTE_ITEMS = 64
 class RoiNode:
     """One node: what it computes, as this package's parameters. None does not apply."""
 
-    name: str
+    name: ForeignText
     operator: Operator
     opset: int
     output_size: Size
@@ -69,7 +70,7 @@ def read_roi_node(address: str | os.PathLike[str], operator: Operator) -> RoiNod
     nodes = list(find_roi_nodes(path))
     names = ", ".join(f"{node.name} ({node.operator})" for node, _ in nodes)
     if wanted:
-        matches = [node for node, outputs in nodes if wanted == node.name or wanted in outputs]
+        matches = [node for node, called in nodes if wanted in called]
     else:
         matches = [node for node, _ in nodes]
     if not nodes:
@@ -118,10 +119,14 @@ def _check_known_opset(node: RoiNode, path: str) -> None:
 
 
 def find_roi_nodes(path: str) -> Iterator[tuple[RoiNode, tuple[str, ...]]]:
-    """Every RoI node of a model, subgraphs and functions included, with its outputs' names."""
+    """Every RoI node of a model, subgraphs and functions included, with what it may be called:
+    its name and its outputs', as stored and as shown.
+    """
     for found in walk_nodes(load_graph(path)):
         if is_standard(found.node):
-            yield read_node(found.node, found.opset, path), tuple(found.node.output)
+            node = read_node(found.node, found.opset, path)
+            names = (node.name, *map(foreign, found.node.output))
+            yield node, (*names, *(name.raw for name in names))
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,10 @@ class PlacedNode:
 
 
 def load_graph(path: str) -> Any:
-    """The ONNX model without its external weights, which need not be there. Raises InputError."""
+    """The ONNX model without its external weights, which need not be there. Raises InputError.
+
+    Its names are foreign text, and bytes where they are no UTF-8.
+    """
     check_regular_file(path)
     import onnx
 
@@ -153,23 +161,7 @@ def load_graph(path: str) -> Any:
         raise InputError(f"{path}: cannot be read as an ONNX model") from error
     if not model.HasField("graph"):
         raise InputError(f"{path}: cannot be read as an ONNX model")
-    # Protobuf gives bytes for a string that is no UTF-8.
-    if any(isinstance(text, bytes) for text in _list_texts(model)):
-        raise InputError(f"{path}: holds a name that is not UTF-8")
     return model
-
-
-def _list_texts(model: Any) -> Iterator[Any]:
-    """Every string of a model that this module or a report of it looks at."""
-    yield from (model.producer_name, model.producer_version)
-    for owner in (model, *model.functions):
-        yield from (entry.domain for entry in owner.opset_import)
-    yield from (text for function in model.functions for text in (function.domain, function.name))
-    for placed in walk_nodes(model):
-        node = placed.node
-        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-        for attribute in node.attribute:
-            yield from (attribute.name, attribute.ref_attr_name)
 
 
 def walk_nodes(model: Any) -> Iterator[PlacedNode]:
@@ -178,24 +170,26 @@ def walk_nodes(model: Any) -> Iterator[PlacedNode]:
     yield from _walk(model.graph.node, versions, ())
     for function in model.functions:
         own = versions | opset_versions(function)
-        yield from _walk(function.node, own, (f"function {function.domain}::{function.name}",))
+        place = f"function {foreign(function.domain)}::{foreign(function.name)}"
+        yield from _walk(function.node, own, (place,))
 
 
 def opset_versions(model: Any) -> dict[str, int]:
     """Opset by domain of a model or function; of the ONNX domain's two spellings the empty one."""
     return {
-        "" if entry.domain == ONNX_DOMAIN else entry.domain: int(entry.version)
+        foreign("" if entry.domain == ONNX_DOMAIN else entry.domain): int(entry.version)
         for entry in model.opset_import
     }
 
 
 def _walk(nodes: Any, versions: Mapping[str, int], inside: tuple[str, ...]) -> Iterator[PlacedNode]:
     for node in nodes:
-        domain = "" if node.domain == ONNX_DOMAIN else node.domain
+        domain = foreign("" if node.domain == ONNX_DOMAIN else node.domain)
         yield PlacedNode(node, versions.get("", 1), versions.get(domain), inside)
         for attribute in node.attribute:
             graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-            place = f"{node.op_type} {node.name} {attribute.name}".replace("  ", " ")
+            names = map(foreign, (node.op_type, node.name, attribute.name))
+            place = " ".join(name for name in names if name)
             for graph in graphs:
                 yield from _walk(graph.node, versions, (*inside, place))
 
@@ -205,15 +199,17 @@ def is_standard(node: Any) -> bool:
     return node.op_type in OPERATOR_OF_NODE and node.domain in ("", ONNX_DOMAIN)
 
 
-def name_node(node: Any) -> str:
+def name_node(node: Any) -> ForeignText:
     """A node's name, else that of its output, else its operator's."""
-    return str(node.name or (node.output[0] if node.output else node.op_type))
+    return foreign(node.name or (node.output[0] if node.output else node.op_type))
 
 
 def read_node(node: Any, opset: int, path: str) -> RoiNode:
     """A standard RoI node as this package's parameters. Raises InputError for what is malformed."""
     name = name_node(node)
-    referring = [a.name for a in node.attribute if a.ref_attr_name]
+    referring = [foreign(a.name) for a in node.attribute if a.ref_attr_name]
+    if any(isinstance(a.name, bytes) for a in node.attribute):
+        raise InputError(f"{path}: node {name} has an attribute whose name is not UTF-8")
     if referring:
         raise InputError(f"{path}: node {name}: the function's caller sets {', '.join(referring)}")
     try:
@@ -222,7 +218,7 @@ def read_node(node: Any, opset: int, path: str) -> RoiNode:
         raise InputError(f"{path}: node {name} has an attribute of the wrong type") from error
 
 
-def _read_attributes(node: Any, name: str, opset: int, path: str) -> RoiNode:
+def _read_attributes(node: Any, name: ForeignText, opset: int, path: str) -> RoiNode:
     """Attributes with the defaults of the node's own opset (ONNX operator specifications)."""
     import onnx
 
@@ -275,7 +271,7 @@ def plain_attributes(node: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for attribute in node.attribute:
         if attribute.ref_attr_name:
-            found[attribute.name] = f"@{attribute.ref_attr_name}"
+            found[foreign(attribute.name)] = f"@{foreign(attribute.ref_attr_name)}"
             continue
         try:
             value = onnx.helper.get_attribute_value(attribute)
@@ -285,13 +281,13 @@ def plain_attributes(node: Any) -> dict[str, Any]:
         items = [_plain(item) for item in (value[:ATTRIBUTE_ITEMS] if many else [value])]
         if many and len(value) > ATTRIBUTE_ITEMS:
             items.append("...")
-        found[attribute.name] = items if many else items[0]
+        found[foreign(attribute.name)] = items if many else items[0]
     return found
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
+    if isinstance(value, bytes | str):
+        return foreign(value)
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return value if isinstance(value, int | float | str) else type(value).__name__
+    return value if isinstance(value, int | float) else type(value).__name__

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.foreign import stored_text
 from roicli.core.types import AlignSpec, OperatorSpec, PoolSpec
 from roicli.core.version import __version__
 from roicli.core.vocabulary import Provider
@@ -18,6 +19,7 @@ from roicli.operators.onnx_protobuf import OPSET
 from roicli.pipeline.inputs import Inputs
 from roicli.pipeline.run import Run
 from roicli.pipeline.settings import Setting
+from roicli.storage.address import split_name
 
 
 def utc_now() -> str:
@@ -47,7 +49,7 @@ def _describe_rounding(spec: PoolSpec) -> dict[str, Any]:
 
 
 def _describe_rois(inputs: Inputs) -> dict[str, Any]:
-    name, _, dataset = inputs.rois_name.partition("::")
+    name, dataset = split_name(inputs.rois_name)
     return {
         "rois_name": name,
         "rois_dataset": dataset,
@@ -79,7 +81,7 @@ def describe_run(
     parameters = describe_geometry(run.inputs, run.setting)
     if not isinstance(spec, PoolSpec):
         parameters |= _describe_align(run.setting.align)
-    names = [level.stored.name.partition("::") for level in levels]
+    names = [split_name(level.stored.name) for level in levels]
     return parameters | {
         "operator": run.operator,
         "onnxruntime_version": _onnxruntime_version(run.engine.provider),
@@ -89,8 +91,8 @@ def describe_run(
         **({"device_id": run.engine.device.index} if run.engine.provider == "cuda" else {}),
         "dtype": dtype.name,
         **({"result_shape": list(shape)} if shape else {}),
-        "features_name": [name for name, _, _ in names],
-        "features_dataset": [dataset for _, _, dataset in names],
+        "features_name": [name for name, _ in names],
+        "features_dataset": [dataset for _, dataset in names],
         "features_shape": [list(level.stored.shape) for level in levels],
         "features_dtype": [level.stored.precision.name for level in levels],
     }
@@ -134,4 +136,11 @@ def flatten(parameters: Mapping[str, Any]) -> dict[str, Any]:
             flat[key] = json.dumps(value)
         else:
             flat[key] = value
-    return flat
+    return {key: _stored(value) for key, value in flat.items()}
+
+
+def _stored(value: Any) -> Any:
+    """A name as a file can hold it."""
+    if isinstance(value, list):
+        return [_stored(part) for part in value]
+    return stored_text(value) if isinstance(value, str) else value

@@ -2,110 +2,28 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from roicli.core.call_options import OperatorOptions
+from roicli.core.declaration import declarations
 from roicli.core.exceptions import ParameterError
-from roicli.core.parsing import as_size, parse_scale
-from roicli.core.types import AlignSpec, PoolSpec, Size, check_word
-from roicli.core.vocabulary import (
-    Compression,
-    GraphDtype,
-    Mode,
-    Partition,
-    PixelModel,
-    PresetName,
-    Provider,
-    Quantization,
-    ResultDtype,
-    SamplingGrid,
-)
-from roicli.pipeline.inputs import InputOptions
-from roicli.pipeline.stage_times import StageTimes
-from roicli.pipeline.stream import Progress
+from roicli.core.options import ModeOption
+from roicli.core.parsing import as_size
+from roicli.core.types import AlignSpec, PoolSpec, check_word
+from roicli.core.vocabulary import PixelModel, PresetName
+from roicli.pipeline.request import Operation
 
 if TYPE_CHECKING:
     from roicli.pipeline.model_nodes import RoiNode
 
 
-class OperatorOptions(InputOptions, total=False):
-    """Options that every command shares; what is not given comes from the preset, then defaults.
-
-    ``output_size`` 7 or (height, width); ``sampling_ratio`` 0 is adaptive; ``pixel_model``
-    overrides what ``aligned`` implies for the error table; ``max_memory`` bounds the peak in bytes,
-    or like "512M" (default: a quarter of what is free); ``progress`` is told (RoIs done, RoIs in
-    all, bytes); ``stage_times`` is filled. ``device_id`` numbers CUDA devices,
-    ``max_device_memory`` bounds what is taken on one, like ``max_memory``; ``strict_provider``
-    refuses to run where a node would be on another provider.
-    """
-
-    output_size: int | str | Size | None
-    sampling_ratio: int | None
-    aligned: bool | None
-    sampling_grid: SamplingGrid | None
-    quantization: Quantization | None
-    partition: Partition | None
-    pixel_model: PixelModel | None
-    preset: PresetName | None
-    provider: Provider
-    threads: int | None
-    max_memory: int | str | None
-    max_device_memory: int | str | None
-    device_id: int
-    strict_provider: bool
-    progress: Progress
-    stage_times: StageTimes
-
-
-class ErrorsOptions(OperatorOptions, total=False):
-    """Options of ``errors``; ``errors_out`` is a file for the whole table, which ``force``
-    replaces. ``dask`` is a scheduler's address, or "local:N", whose workers run the blocks.
-    """
-
-    errors_out: str | os.PathLike[str] | None
-    force: bool
-    dask: str | None
-
-
-class RunOptions(ErrorsOptions, total=False):
-    """Options of the commands that write features.
-
-    ``dtype`` of the result, ``compression`` of an HDF5 or Zarr result, ``values`` measures the
-    value columns too; ``graph`` takes the operator's attributes from a node of an ONNX model;
-    ``verify`` computes RoIs again in float64 while the run goes on, 64 (True) or as many as it
-    says; ``resume`` keeps what is finished when the run is interrupted, and goes on from what an
-    interrupted run kept; ``verify_inputs`` compares the inputs' contents then, not only their sizes
-    and times; ``shard`` "I/N" runs the I-th of N blocks of the RoIs and writes a part, which
-    ``merge`` joins.
-    """
-
-    dtype: ResultDtype | None
-    compression: Compression
-    values: bool
-    graph: str | os.PathLike[str] | None
-    verify: bool | int
-    resume: bool
-    verify_inputs: bool
-    shard: str | None
-
-
-class ExportOptions(OperatorOptions, total=False):
-    """Options of ``export``; ``dtype`` of the graph's tensors, ``force`` replaces a file."""
-
-    mode: Mode | None
-    graph: str | os.PathLike[str] | None
-    dtype: GraphDtype
-    force: bool
-
-
-class AlignOptions(RunOptions, total=False):
-    """Options of ``align``; ``mode`` "max" is the maximum of the interpolated samples."""
-
-    mode: Mode | None
+# What holds where nothing is said, no preset and no node; the help shows the same.
+DEFAULTS = {
+    name: declaration.opt.default for name, declaration in declarations(OperatorOptions).items()
+} | {name: declaration.opt.default for name, declaration in declarations(ModeOption).items()}
 
 
 @dataclass(frozen=True)
@@ -121,45 +39,47 @@ class Setting:
         check_word("pixel model", self.pixel_model, PixelModel)
 
 
-def check_known(function: str, options: Mapping[str, Any], known: type) -> None:
-    """Raise TypeError for an option that the function does not take, as Python itself would."""
-    for name in options:
-        if name not in known.__annotations__:
-            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
-
-
 def resolve_setting(
-    options: Mapping[str, Any], operator: str, node: RoiNode | None = None
+    operation: Operation,
+    operator: str,
+    node: RoiNode | None = None,
+    scales: tuple[float, ...] | None = None,
+    levels: tuple[str, ...] | None = None,
 ) -> Setting:
-    """Options over a node's attributes or a preset, over defaults (aligned, ratio 2, caffe)."""
-    name = options.get("preset")
-    preset = {} if name is None else _read_preset(name)
-    chosen = _without_conflicts(options, node) if node else options
+    """What was said over a node's attributes or a preset, over the declared defaults.
 
-    def pick(key: str, default: Any) -> Any:
-        for source in (chosen, preset):
+    ``scales`` and ``levels`` are those that were given beside a node.
+    """
+    name, said = operation.preset, vars(operation)
+    preset = {} if name is None else _read_preset(name)
+    if node is not None:
+        _check_conflicts(operation, node, scales, levels)
+        said = {**said, **node.options()}
+
+    def pick(key: str) -> Any:
+        for source in (said, preset, DEFAULTS):
             if source.get(key) is not None:
                 return source[key]
-        return default
+        return None
 
-    output_size = as_size(pick("output_size", 7), "output size")
+    output_size = as_size(pick("output_size"), "output size")
     align = AlignSpec(
         output_size,
         1.0,
-        pick("sampling_ratio", 2),
-        pick("aligned", True),
-        pick("mode", "avg"),
-        pick("sampling_grid", "quarters"),
+        pick("sampling_ratio"),
+        pick("aligned"),
+        pick("mode"),
+        pick("sampling_grid"),
     )
     # A rule that cuts the box its own way goes with no partition of a preset.
-    if chosen.get("quantization") == "mmcv" and chosen.get("partition") is None:
+    if said["quantization"] == "mmcv" and said["partition"] is None:
         preset = {**preset, "partition": "overlap"}
-    pool = PoolSpec(output_size, 1.0, pick("quantization", "caffe"), pick("partition", "overlap"))
+    pool = PoolSpec(output_size, 1.0, pick("quantization"), pick("partition"))
     # `errors` with features runs both operators; its table is in RoI Align's model.
     implied = pool.pixel_model if operator == "pool" else align.pixel_model
-    if options.get("aligned") is not None:
+    if operation.aligned is not None:
         preset = {**preset, "pixel_model": None}
-    return Setting(align, pool, pick("pixel_model", implied), name)
+    return Setting(align, pool, pick("pixel_model") or implied, name)
 
 
 def _read_preset(name: str) -> dict[str, Any]:
@@ -170,24 +90,28 @@ def _read_preset(name: str) -> dict[str, Any]:
     return vars(PRESETS[name])
 
 
-def _without_conflicts(options: Mapping[str, Any], node: RoiNode) -> Mapping[str, Any]:
-    """The node's attributes as options; an option that says otherwise is an error."""
-    if options.get("preset"):
+def _check_conflicts(
+    operation: Operation,
+    node: RoiNode,
+    scales: tuple[float, ...] | None,
+    levels: tuple[str, ...] | None,
+) -> None:
+    """Raise ParameterError where an option says otherwise than the node."""
+    if operation.preset:
         raise ParameterError("--graph and --preset both set the operator", "give one of them")
-    if options.get("levels"):
+    if levels:
         raise ParameterError("--graph has one spatial scale, so it goes with one map, not --levels")
+    given = {
+        **vars(operation),
+        "spatial_scale": scales[0] if scales and len(scales) == 1 else scales,
+    }
     for key, value in node.options().items():
-        given = options.get(key)
-        if given is not None and key == "output_size":
-            given = as_size(given, "output size")
-        if isinstance(given, str) and key == "spatial_scale":
-            given = parse_scale(given)
-        same = given is None or (
-            np.float32(given) == np.float32(value) if key == "spatial_scale" else given == value
-        )
-        if not same:
+        said = given[key]
+        same = said == value
+        if key == "spatial_scale" and isinstance(said, float):
+            same = bool(np.float32(said) == np.float32(value))
+        if said is not None and not same:
             raise ParameterError(
-                f"{key.replace('_', ' ')} is {given!r}, but node {node.name} has {value!r}",
+                f"{key.replace('_', ' ')} is {said!r}, but node {node.name} has {value!r}",
                 "drop the option, or --graph",
             )
-    return {**options, **node.options()}

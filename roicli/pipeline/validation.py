@@ -12,9 +12,9 @@ import numpy as np
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import RoiFormat
-from roicli.operators.geometry import align_boxes, sampling_counts, scale_to_cells
+from roicli.operators.geometry import align_boxes, sampling_counts
+from roicli.storage.array import StoredArray
 from roicli.storage.limits import check_memory
-from roicli.storage.stored_array import StoredArray
 
 COORDINATE_NAMES: dict[RoiFormat, tuple[str, str, str, str]] = {
     "xyxy": ("x1", "y1", "x2", "y2"),
@@ -23,6 +23,8 @@ COORDINATE_NAMES: dict[RoiFormat, tuple[str, str, str, str]] = {
 }
 # The operators hold cell indices in 32-bit integers.
 MAX_CELL = float(1 << 30)
+# In float32 a sum or a difference of two such coordinates is finite.
+MAX_PIXEL = 1e38
 # What RoiAlign keeps for one sampling point: four positions and four weights.
 SAMPLE_BYTES = 48
 MAX_SAMPLES_BYTES = 256 << 20
@@ -136,16 +138,29 @@ def to_corners(
     return corners, np.tile(first_error + size_error / 2, 2)
 
 
+def reaches_too_far(corners: FloatArray, spatial_scale: float | FloatArray) -> Array:
+    """(K, 6) where x1, y1, x2, y2 or a width or height is more than the operators can count.
+
+    They hold cells in 32-bit integers and pixels in float32. ``spatial_scale`` is one number or
+    (K, 1).
+    """
+    lengths = np.abs(np.concatenate([corners, corners[:, 2:] - corners[:, :2]], axis=1))
+    return np.asarray(~((lengths * spatial_scale <= MAX_CELL) & (lengths <= MAX_PIXEL)))
+
+
 def check_reach(rois: RoIs, spatial_scale: float, name: str) -> None:
-    """Raise InputError where a coordinate is past what the operators' 32-bit cells can hold."""
-    cells = np.abs(scale_to_cells(rois.corners, spatial_scale))
-    rows, places = np.nonzero(~(cells <= MAX_CELL))
+    """Raise InputError where a coordinate or a size is past what the operators can hold."""
+    rows, places = np.nonzero(reaches_too_far(rois.corners, spatial_scale))
     if len(rows):
         row, place = rows[0], places[0]
-        column, found = COORDINATE_NAMES["xyxy"][place], rois.corners[row, place]
+        x1, y1, x2, y2 = rois.corners[row]
+        found = (x1, y1, x2, y2, x2 - x1, y2 - y1)[place]
+        what = (*COORDINATE_NAMES["xyxy"], "width", "height")[place]
+        where = "long" if place >= 4 else "from the origin"
         raise InputError(
-            f"{name}: row {row}, {column}: found {found:g} px, which "
-            f"is {cells[row, place]:.3g} cells from the origin, expected at most {MAX_CELL:.3g}",
+            f"{name}: row {row}, {what}: found {found:g} px, which is "
+            f"{abs(found) * spatial_scale:.3g} cells {where}, expected at most {MAX_CELL:.3g} "
+            f"cells and {MAX_PIXEL:g} px",
             "check the coordinates and the spatial scale",
         )
 

@@ -54,9 +54,9 @@ class Deviation:
 class Verification:
     """What a verified run found: ``rois`` of ``rois_in_all`` were computed again.
 
-    ``values`` elements were compared; ``left_out`` were not, for they read a cell that is NaN or
-    infinite, or may overflow. ``largest`` is the one furthest from the reference, in ULP; None
-    where nothing was compared.
+    ``values`` elements were compared, NaN and infinities too; ``left_out`` were not, for they may
+    overflow, or (on CUDA) may read a cell that is not finite. ``largest`` is the one furthest from
+    the reference, in ULP; None where nothing was compared.
     """
 
     rois: int
@@ -73,7 +73,7 @@ class Verification:
             line += "all equal"
         else:
             line += f"largest deviation {self.largest.ulp:.3g} ULP at {self.largest.place}"
-        return line + (f"; {self.left_out} not finite, left out" if self.left_out else "")
+        return line + (f"; {self.left_out} that may overflow, left out" if self.left_out else "")
 
 
 def join_verifications(parts: Sequence[Verification]) -> Verification:
@@ -185,8 +185,10 @@ class Verifier:
             return
         with np.errstate(invalid="ignore"):
             distance = np.abs(found - expected.values)
-        # Where a number was expected, NaN is as far from it as can be.
-        distance = np.where(compared, np.where(np.isnan(distance), np.inf, distance), -1.0)
+        # NaN and infinities are as far from anything else as can be.
+        same = (found == expected.values) | (np.isnan(found) & np.isnan(expected.values))
+        distance = np.where(same, 0.0, np.where(np.isfinite(distance), distance, np.inf))
+        distance = np.where(compared, distance, -1.0)
         ulp = distance / np.spacing(expected.magnitude.astype(self._dtype)).astype(np.float64)
         beyond = distance > expected.bound
         worst = int(np.argmax(np.where(beyond, distance, -1.0) if beyond.any() else ulp))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, TextIO
+from typing import TextIO
 
 from roicli.analysis.explanation import (
     AlignedBin,
@@ -17,10 +16,9 @@ from roicli.analysis.explanation import (
     Sample,
     Span,
 )
-from roicli.core.version import __version__
+from roicli.core.strict_json import write_object
 from roicli.render.sections import Grid, Section, print_sections, write_markdown_sections
 
-SCHEMA_VERSION = 1
 # More samples or cells than these tell no more; the JSON has them all.
 SHOWN_SAMPLES = 16
 SHOWN_CELLS = 8
@@ -273,14 +271,4 @@ def write_json(explanation: Explanation, stream: TextIO) -> None:
                 for unit, factor in (("cells", 1.0), ("px", edge.stride))
             }
     record["align"]["value"] = explanation.align.value
-    document = {"schema_version": SCHEMA_VERSION, "version": __version__, "explanation": record}
-    json.dump(_strict(document), stream, indent=2, allow_nan=False)
-    stream.write("\n")
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _strict(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    write_object({"explanation": record}, stream)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -10,10 +9,9 @@ from typing import Any, TextIO
 
 from roicli.analysis.inspect_file import ArrayReport, Choice, DatasetReport, ValueRange
 from roicli.analysis.inspect_model import ModelReport, NodeReport, ProviderSupport
-from roicli.core.version import __version__
-from roicli.render.folding import Cell, print_folding
+from roicli.core.strict_json import write_object
+from roicli.render.tables import Cell, print_folded
 
-SCHEMA_VERSION = 1
 STYLES = {"trap": "bold red", "note": "dim"}
 ANSWERS = {True: "yes", False: "no", None: "unknown"}
 Row = tuple[Cell, Cell]
@@ -26,7 +24,7 @@ def count_traps(report: ArrayReport | ModelReport) -> int:
 
 def inspection_object(report: ArrayReport | ModelReport) -> dict[str, Any]:
     """The report as plain values."""
-    head = {"schema_version": SCHEMA_VERSION, "version": __version__, "file": report.path}
+    head = {"file": report.path}
     if isinstance(report, ModelReport):
         found = asdict(report)
         del found["path"]
@@ -43,7 +41,7 @@ def inspection_object(report: ArrayReport | ModelReport) -> dict[str, Any]:
 
 def _dataset_object(dataset: DatasetReport) -> dict[str, Any]:
     found = asdict(dataset.stored)
-    for internal in ("source", "is_numeric"):
+    for internal in ("open", "is_numeric"):
         del found[internal]
     values = None if dataset.values is None else asdict(dataset.values)
     return {**found, "usable_as": dataset.usable_as, "why": dataset.why, "values": values}
@@ -51,14 +49,13 @@ def _dataset_object(dataset: DatasetReport) -> dict[str, Any]:
 
 def write_inspection_json(report: ArrayReport | ModelReport, stream: TextIO) -> None:
     """One strict JSON object."""
-    text = json.dumps(_strict(inspection_object(report)), indent=2, allow_nan=False)
-    stream.write(text + "\n")
+    write_object(_strict(inspection_object(report)), stream)
 
 
 def _strict(value: Any) -> Any:
     """JSON has no NaN and no infinity; an attribute may. They become texts."""
     if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
+        return {key: _strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_strict(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
@@ -82,10 +79,10 @@ def _print_arrays(report: ArrayReport, stream: TextIO) -> None:
     if report.attributes:
         lines = [f"{key} = {_short(value)}" for key, value in report.attributes.items()]
         rows.append((("attributes", "bold"), "\n".join(lines)))
-    print_folding(("dataset", "what it is"), rows, stream)
+    print_folded(("dataset", "what it is"), rows, stream)
     stream.write("\n")
     choices = [("as FEATURES", _choice(report.features)), ("as ROIS", _choice(report.rois))]
-    print_folding(("given alone", "roicli takes"), choices, stream)
+    print_folded(("given alone", "roicli takes"), choices, stream)
 
 
 def _dataset_lines(dataset: DatasetReport) -> Iterator[str]:
@@ -108,7 +105,7 @@ def _describe_values(values: ValueRange) -> str:
     parts = []
     if values.min is not None:
         numbers = (values.min, values.max, values.mean, values.std)
-        low, high, mean, std = ("-" if n is None else f"{n:.6g}" for n in numbers)
+        low, high, mean, std = (_short(n, 6) for n in numbers)
         parts.append(f"from {low} to {high}, mean {mean}, std {std}")
     parts.append(f"{values.zeros:,} zeros")
     parts += [f"{values.nan:,} NaN"] if values.nan else []
@@ -120,9 +117,11 @@ def _choice(choice: Choice) -> str:
     return f"{choice.address or 'nothing'}: {choice.why}"
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, digits: int = 9) -> str:
     """An attribute in a line; a stride says more than a scale of many digits."""
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_short, value))}]"
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def _print_model(report: ModelReport, stream: TextIO) -> None:
@@ -137,7 +136,7 @@ def _print_model(report: ModelReport, stream: TextIO) -> None:
         domain = f"{node.domain}::" if node.domain else ""
         version = "" if node.opset is None else f", opset {node.opset}"
         stream.write(f"{node.name}: {domain}{node.op_type}{version}\n")
-        print_folding(("", ""), list(_node_rows(node)), stream)
+        print_folded(("", ""), list(_node_rows(node)), stream)
     traps = report.traps
     count = len(report.nodes)
     stream.write(f"\n{count} RoI node{'s' * (count != 1)}, {traps} trap{'s' * (traps != 1)}\n")

@@ -32,15 +32,31 @@ class PlacedMap:
 
     @cached_property
     def is_finite(self) -> bool:
-        """Whether no cell is NaN or infinite."""
-        # Neither is finite where some cell is NaN.
-        return self.given is None or bool(
-            np.isfinite(self.given.max(initial=0)) and np.isfinite(self.given.min(initial=0))
-        )
+        """Whether no cell is NaN or infinite; asked once a map, in one pass over it."""
+        if self.given is None:
+            return True
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.add.reduce(self.given, axis=None)
+        # A sum of finite cells is finite unless it overflows.
+        return bool(np.isfinite(total)) or bool(np.isfinite(self.given).all())
 
-    def drop_tables(self) -> None:
-        """Forget what operators added; whoever needs it makes it again."""
-        self.cell_table = self.nan_table = None
+    @cached_property
+    def first_cells_are_finite(self) -> bool:
+        """Whether the first cell of every channel is neither NaN nor infinite."""
+        return self.given is None or bool(np.isfinite(self.given[:, 0, 0]).all())
+
+    def exact_feeds(self, dtype: FloatType) -> dict[str, FloatArray]:
+        """The feeds of a graph that reads nothing off the map (``graphs.add_exact_samples``)."""
+        assert self.given is not None
+        features = np.array(self.given, dtype)[None]
+        first_cells = np.where(np.isfinite(features[:, :, :1, :1]), 0, features[:, :, :1, :1])
+        features[:, :, 0, 0][first_cells[:, :, 0, 0] != 0] = 0
+        if 1 in self.shape[1:]:
+            # The next cell of an axis of one cell is the first again, with the weight 0.
+            first_cells[first_cells != 0] = np.nan
+        mark = np.zeros((1, 1, *self.shape[1:]), dtype)
+        mark[..., 0, 0] = 1
+        return {"features": features, "first_cells": first_cells, "first_cell_mark": mark}
 
     def on_host(self, dtype: FloatType) -> FloatArray:
         """The map (C, H, W) as it came, in ``dtype``."""
@@ -49,9 +65,10 @@ class PlacedMap:
 
     def mark_nans(self, dtype: FloatType) -> FloatArray | None:
         """(1, C, H, W): 1 where a cell is NaN, else 0; None where none is."""
-        if self.given is None or not np.isnan(self.given.max(initial=0)):
+        if self.given is None or self.is_finite:
             return None
-        return np.isnan(self.given).astype(dtype)[None]
+        marks = np.isnan(self.given)
+        return marks.astype(dtype)[None] if marks.any() else None
 
 
 class MapPlacer:

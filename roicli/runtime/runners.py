@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -59,9 +59,18 @@ class RoiAlignRunner:
         self._placer = MapPlacer(dtype, device, threads)
         self._map = NO_MAP
 
+        @cache
+        def exact_session() -> Session:
+            return Session(graphs.build_align_graph(spec, dtype, exact=True), device, threads)
+
+        self._exact_session, self._dtype = exact_session, dtype
+        self._exact_feeds: Mapping[str, FloatArray] = {}
+
     def load(self, feature_map: FloatArray | PlacedMap) -> None:
         """Take the map (C, H, W) that the next RoIs are on."""
         self._map = self._placer.place(feature_map)
+        exact = not self._map.first_cells_are_finite
+        self._exact_feeds = self._map.exact_feeds(self._dtype) if exact else {}
 
     def run(self, corners: FloatArray, out: FloatArray) -> None:
         """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
@@ -84,7 +93,11 @@ class RoiAlignRunner:
             "corners": np.ascontiguousarray(corners),
             "batch_index": np.zeros(len(corners), np.int64),
         }
-        self._session.run_into(feeds, out)
+        if self._exact_feeds:
+            self._exact_session().run_into({**feeds, **self._exact_feeds}, out)
+            _same_nans(out)
+        else:
+            self._session.run_into(feeds, out)
 
     def _run_subset(self, corners: FloatArray, rows: IntArray, out: FloatArray) -> None:
         part = np.empty((len(rows), *out.shape[1:]), out.dtype)
@@ -112,17 +125,19 @@ class FineGridRunner:
 
         # A CUDA session has library handles of its own, which take memory on the device.
         @lru_cache(maxsize=64 if device.resident else 256)
-        def session(counts: tuple[int, int]) -> Session:
-            graph = graphs.build_align_graph(spec, dtype, counts)
+        def session(counts: tuple[int, int], exact: bool) -> Session:
+            graph = graphs.build_align_graph(spec, dtype, counts, exact)
             return Session(graph, device, threads, keeps_memory=False)
 
-        self._session = session
+        self._session, self._dtype = session, dtype
         self._placer = MapPlacer(dtype, device, threads)
         self._map = NO_MAP
+        self._exact_feeds: Mapping[str, FloatArray] = {}
 
     def load(self, feature_map: FloatArray | PlacedMap) -> None:
         """Take the map (C, H, W) that the next RoIs are on."""
         self._map = self._placer.place(feature_map)
+        self._exact_feeds = {} if self._map.is_finite else self._map.exact_feeds(self._dtype)
 
     def run(self, corners: FloatArray, out: FloatArray) -> None:
         """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
@@ -138,11 +153,13 @@ class FineGridRunner:
                 "features": self._map.value,
                 "corners": fine[rows],
                 "batch_index": np.zeros(len(rows), np.int64),
+                **self._exact_feeds,
             }
             in_place = len(rows) == rows[-1] - rows[0] + 1 and bool(np.all(np.diff(rows) == 1))
             found = out[rows[0] : rows[-1] + 1] if in_place else np.empty_like(out[: len(rows)])
-            self._session((down, across)).run_into(feeds, found)
-            if not self._map.is_finite:
+            exact = bool(self._exact_feeds)
+            self._session((down, across), exact).run_into(feeds, found)
+            if exact:
                 _same_nans(found)
             if not in_place:
                 out[rows] = found
@@ -160,7 +177,11 @@ class FineGridRunner:
 
 
 class MaxRoiPoolRunner:
-    """RoI Pool by MaxRoiPool, whose kernel is serial: chunks of RoIs on Python threads."""
+    """RoI Pool by MaxRoiPool, whose kernel is serial: chunks of RoIs on Python threads.
+
+    MaxRoiPool skips NaN, and starts its maxima at the least finite number, which a bin of -infinity
+    keeps. A map with either goes through index windows.
+    """
 
     def __init__(self, spec: PoolSpec, threads: int, device: Device = HOST) -> None:
         self._session = Session(graphs.build_max_roi_pool_graph(spec), device, 1)
@@ -169,12 +190,25 @@ class MaxRoiPoolRunner:
         self._placer = MapPlacer(np.dtype(np.float32))
         self._map = NO_MAP
 
+        @cache
+        def windows() -> Runner:
+            from roicli.runtime.pool_runner import WindowMaxRunner
+
+            return WindowMaxRunner(spec, np.dtype(np.float32), device, threads)
+
+        self._windows = windows
+
     def load(self, feature_map: FloatArray | PlacedMap) -> None:
         """Take the map (C, H, W) that the next RoIs are on."""
         self._map = self._placer.place(feature_map)
+        if not self._map.is_finite:
+            self._windows().load(self._map)
 
     def run(self, corners: FloatArray, out: FloatArray) -> None:
         """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
+        if not self._map.is_finite:
+            self._windows().run(corners, out)
+            return
         rois = np.zeros((len(corners), 5), np.float32)
         rois[:, 1:] = corners
         # Boxes differ in cost; four chunks a thread even that out.

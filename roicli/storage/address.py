@@ -10,22 +10,10 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from roicli.core.exceptions import InputError
+from roicli.core.foreign import ForeignText, foreign, raw_text
 
-FileFormat = Literal["npy", "hdf5", "zarr", "csv", "tsv"]
-
-FORMAT_OF_ENDING: dict[str, FileFormat] = {
-    ".npy": "npy",
-    ".h5": "hdf5",
-    ".hdf5": "hdf5",
-    ".zarr": "zarr",
-    ".csv": "csv",
-    ".tsv": "tsv",
-}
-# Formats that hold several arrays, each with a name and attributes.
-CONTAINERS = ("hdf5", "zarr")
 STDIN = "-"
 SEPARATOR = "::"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -38,7 +26,7 @@ def is_url(path: str) -> bool:
 
 def names_a_store(path: str) -> bool:
     """Whether ``path`` names a Zarr store: a URL, or a name that ends in .zarr."""
-    return is_url(path) or FORMAT_OF_ENDING.get(Path(path).suffix.lower()) == "zarr"
+    return is_url(path) or Path(path).suffix.lower() == ".zarr"
 
 
 def as_local_path(path: str) -> str:
@@ -49,6 +37,11 @@ def as_local_path(path: str) -> str:
 def path_from_root(path: str) -> str:
     """The path as every process sees it, wherever it stands; a URL is that already."""
     return path if is_url(path) else os.path.abspath(path)
+
+
+def parts_folder(path: str) -> str:
+    """Where the parts of a virtual result stand."""
+    return f"{path}.parts"
 
 
 @dataclass(frozen=True)
@@ -63,7 +56,7 @@ class Address:
 
     def __str__(self) -> str:
         shown = "stdin" if self.is_stdin else self.path
-        return shown if self.dataset is None else f"{shown}{SEPARATOR}{self.dataset}"
+        return foreign(shown if self.dataset is None else f"{shown}{SEPARATOR}{self.dataset}")
 
     @property
     def is_stdin(self) -> bool:
@@ -80,26 +73,10 @@ class Address:
         base = (self.dataset or "").rstrip("/")
         return Address(self.path, f"{base}/{name}" if base else name)
 
-    def file_format(self) -> FileFormat:
-        """The format that the ending promises. Raises InputError for an unknown one."""
-        ending = Path(self.path).suffix.lower()
-        if is_url(self.path):
-            # Where in the store the URL points is the store's own matter: s3://bucket/x.zarr/p3.
-            if FORMAT_OF_ENDING.get(ending, "zarr") != "zarr":
-                raise InputError(
-                    f"{self.path}: a URL is read as a Zarr store, not as {ending}",
-                    "copy the file here first",
-                )
-            return "zarr"
-        if ending not in FORMAT_OF_ENDING:
-            known = " ".join(FORMAT_OF_ENDING)
-            raise InputError(f"{self.path}: unknown ending {ending!r}, expected one of: {known}")
-        return FORMAT_OF_ENDING[ending]
-
 
 def parse_address(text: str | os.PathLike[str]) -> Address:
     """``FILE[::DATASET]`` to an Address."""
-    path, separator, dataset = as_local_path(os.fspath(text)).partition(SEPARATOR)
+    path, separator, dataset = as_local_path(raw_text(os.fspath(text))).partition(SEPARATOR)
     if not path:
         raise InputError(
             f"address {os.fspath(text)!r} names no file", "write FILE or FILE::DATASET"
@@ -107,6 +84,12 @@ def parse_address(text: str | os.PathLike[str]) -> Address:
     if separator and not dataset.strip("/"):
         return Address(path)
     return Address(path, dataset or None)
+
+
+def split_name(name: str) -> tuple[ForeignText, ForeignText]:
+    """The file and the dataset, if any, of what ``str(address)`` gave."""
+    path, _, dataset = raw_text(name).partition(SEPARATOR)
+    return foreign(path), foreign(dataset)
 
 
 def check_regular_file(path: str) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import roicli
 from roicli.analysis.explain import explain_align
+from roicli.core.exceptions import RoicliError
 from roicli.render.explain import (
     build_sections,
     exact,
@@ -321,3 +322,31 @@ def test_the_documentation_holds_what_the_command_says():
     kept = (SAMPLES.parent / "docs" / "worked_examples.md").read_text(encoding="utf-8")
     with contextlib.chdir(SAMPLES.parent):
         assert script["explain_worked"]() == kept, "run: make docs"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sampling_ratio": 256, "output_size": 64}, "256 x 256 points a bin"),
+        ({"sampling_ratio": 0, "output_size": 1}, "sampling points, expected at most 65,536"),
+        ({"sampling_ratio": 1, "output_size": 1}, "300 x 300 cells, expected at most 65,536"),
+    ],
+)
+def test_what_is_too_much_to_explain_is_refused_in_a_line(options, words):
+    """Not computed at any cost: a fixed ratio of many bins, a huge adaptive box, a huge bin."""
+    features = np.zeros((1, 1, 300, 300), np.float32)
+    rois = np.float32([[0, 0, 0, 300, 300]])
+    with pytest.raises(RoicliError) as caught:
+        roicli.explain(features, rois, roi=0, spatial_scale=1.0, **options)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_largest_fixed_ratio_is_explained():
+    features = np.arange(64, dtype=np.float32).reshape(1, 1, 8, 8)
+    rois = np.float32([[0, 1, 1, 6, 6]])
+    found = roicli.explain(
+        features, rois, roi=0, spatial_scale=1.0, sampling_ratio=256, output_size=1
+    )
+    assert len(found.align.samples) == 256 * 256
+    assert all(check.equal for check in found.checks)

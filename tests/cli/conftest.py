@@ -1,5 +1,6 @@
 """Every command test runs in a folder of its own, with one map and a few RoIs in it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.cli.running import FEATURES, ROIS
+from tests.faults.cluster import Processes
 
 Arrays = tuple[NDArray[Any], NDArray[Any]]
 
@@ -36,3 +38,10 @@ def inputs(folder: Path) -> Arrays:
     np.save(folder / FEATURES, features)
     np.save(folder / ROIS, rois)
     return features, rois
+
+
+@pytest.fixture(scope="session")
+def dask() -> Iterator[tuple[str, str]]:
+    """``--dask`` and one cluster for all tests: a scheduler and two workers, in another folder."""
+    with Processes(2) as processes:
+        yield "--dask", processes.address

@@ -58,16 +58,53 @@ def succeed(*args: str, stdin: bytes = b"", **environment: Any) -> Outcome:
     return outcome
 
 
-def start(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
+def heed_signals() -> None:
+    """A shell starts its background jobs with SIGINT ignored, nohup with SIGHUP; children inherit
+    that.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+ROICLI = ("-m", "roicli")
+# A block and a segment a RoI, each after a tenth of a second of sleep: whatever the machine, there
+# is time to stop it in the middle, and little to compute.
+SLOW_ROICLI = """
+import time
+from roicli.__main__ import main
+from roicli.pipeline import stream
+from roicli.runtime.engine import Engine
+from roicli.storage import resume
+
+class SlowRunner:
+    def __init__(self, runner):
+        self.runner, self.load = runner, runner.load
+
+    def run(self, corners, out):
+        time.sleep(0.1)
+        self.runner.run(corners, out)
+
+build_runner = Engine.build_runner
+Engine.build_runner = lambda *given: SlowRunner(build_runner(*given))
+stream.WORK_A_BLOCK, resume.SECONDS_A_SEGMENT = 1, 0
+main()
+"""
+
+
+def start(*args: str, program: Any = ROICLI, **options: Any) -> "subprocess.Popen[bytes]":
     """A roicli process of its own, with pipes on stdout and stderr."""
-    # A shell starts its background jobs with SIGINT ignored, and children inherit that.
     settings = {
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
-        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        "preexec_fn": heed_signals,
         **options,
     }
-    return subprocess.Popen([sys.executable, "-m", "roicli", *args], **settings)
+    return subprocess.Popen([sys.executable, *program, *args], **settings)
+
+
+def start_slowly(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
+    """A roicli process that is long at its RoIs."""
+    return start(*args, program=("-c", SLOW_ROICLI), **options)
 
 
 def run_process(*args: str, stdin: bytes = b"", **environment: Any) -> Outcome:

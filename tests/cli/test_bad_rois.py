@@ -117,7 +117,7 @@ def test_formats_that_overflow_when_they_become_corners() -> None:
     )  # fmt: skip
     refuse(
         "align", FEATURES, "bad.npy", "--normalized", "--image-size", "1000x1000",
-        "--spatial-scale", "1e-35", words=("bad.npy", "row 0"),
+        "--spatial-scale", "1e-30", words=("bad.npy", "row 0"),
     )  # fmt: skip
 
 

@@ -1,8 +1,7 @@
 """``--dask`` with a Zarr output: workers write chunks, in a folder or at a URL, and share none."""
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from roicli.pipeline.cluster import result as whole_result
 from roicli.pipeline.cluster import scheduling
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run, save, succeed
-from tests.faults.cluster import Processes
+from tests.faults.cluster import wait_until_idle
+from tests.options import some
 from tests.zarr_stores import fsspec, zarr
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -22,19 +22,10 @@ PYRAMID = (FPN, TEXT_ROIS, "--levels", "p3,p4,p5")
 RESUMED = ("align", FPN, TEXT_ROIS, "--levels", "p3,p4", "--values")
 
 
-@pytest.fixture(scope="module")
-def dask() -> Iterator[tuple[str, str]]:
-    """A scheduler and two workers; ``local://`` is a URL that all of them see."""
-    before = dict(fsspec.config.conf)
-    os.environ["FSSPEC_LOCAL_AUTO_MKDIR"] = "true"
-    fsspec.config.conf["local"] = {"auto_mkdir": True}
-    try:
-        with Processes(2) as processes:
-            yield "--dask", processes.address
-    finally:
-        del os.environ["FSSPEC_LOCAL_AUTO_MKDIR"]
-        fsspec.config.conf.clear()
-        fsspec.config.conf.update(before)
+@pytest.fixture(autouse=True)
+def local_urls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``local://`` is a URL that all of them see, where folders come into being as in a bucket."""
+    monkeypatch.setitem(fsspec.config.conf, "local", {"auto_mkdir": True})
 
 
 @pytest.fixture(params=["folder", "url"])
@@ -62,21 +53,19 @@ def attributes_of(path: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("command", "options"),
-    [
-        ("align", ("--values", "--dtype", "float16")),
-        ("pool", ("--quantization", "hull", "--compression", "zstd")),
-        ("align", ("--provider", "native", "--level-rule", "detectron2", "--threads", "1")),
-    ],
-)
+CALLS = [
+    "align --values --dtype float16",
+    "pool --quantization hull --compression zstd",
+    "align --provider native --level-rule detectron2 --threads 1",
+]
+
+
+@some("call, target", product(CALLS, ("folder", "url")),
+      *zip(CALLS, ("folder", "url", "folder"), strict=True), indirect=["target"])  # fmt: skip
 def test_a_store_is_one_machines_byte_for_byte(
-    dask: tuple[str, str],
-    target: str,
-    command: str,
-    options: tuple[str, ...],
-    monkeypatch: pytest.MonkeyPatch,
+    dask: tuple[str, str], target: str, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    command, *options = call.split()
     small_chunks(monkeypatch)
     shown = succeed(command, *PYRAMID, *options, "-o", "one.zarr", "--format", "csv")
     outcome = succeed(command, *PYRAMID, *options, "-o", target, "--format", "csv", *dask)
@@ -88,6 +77,7 @@ def test_a_store_is_one_machines_byte_for_byte(
     assert sorted(os.listdir(".")) == ["many.zarr", "one.zarr"]
 
 
+@some("target", [("folder",), ("url",)], ("url",), indirect=True)
 def test_rois_in_no_order_are_said(
     dask: tuple[str, str], target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +105,7 @@ def test_no_rois(dask: tuple[str, str], inputs: Arrays, target: str) -> None:
     assert files_of("many.zarr") == files_of("one.zarr")
 
 
+@some("target", [("folder",), ("url",)], ("folder",), indirect=True)
 def test_every_block_is_verified(
     dask: tuple[str, str], target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,13 +133,6 @@ def interrupt(
         )  # fmt: skip
 
 
-def wait_until_quiet(found: Callable[[], Any]) -> None:
-    """Tasks that ran when their run was interrupted finish what they do."""
-    seen = object()
-    while seen != (seen := found()):
-        time.sleep(1)
-
-
 def growing(target: str) -> Path:
     return Path(".many.zarr.parts" if target == "many.zarr" else "many.zarr")
 
@@ -161,10 +145,7 @@ def test_an_interruption_leaves_nothing(
     dask: tuple[str, str], target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(dask, monkeypatch, target, resume=False)
-    deadline = time.monotonic() + 30
-    while os.listdir(".") and time.monotonic() < deadline:
-        time.sleep(0.1)  # a task that ran meanwhile clears up when it notices
-    wait_until_quiet(lambda: sorted(os.listdir(".")))
+    wait_until_idle(dask[1])  # a task that ran meanwhile clears up when it notices
     assert os.listdir(".") == []
 
 
@@ -172,7 +153,7 @@ def test_parts_are_kept_verified_and_gone_on_with(
     dask: tuple[str, str], target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(dask, monkeypatch, target, resume=True)
-    wait_until_quiet(lambda: len(records(target)))
+    wait_until_idle(dask[1])
     kept = records(target)
     assert kept
     with np.load(kept[0]) as record:
@@ -198,13 +179,14 @@ def test_parts_are_kept_verified_and_gone_on_with(
     assert sorted(os.listdir(".")) == ["many.zarr", "one.zarr"]
 
 
+@some("target", [("folder",), ("url",)], ("url",), indirect=True)
 def test_kept_parts_are_thrown_away_with_force(
     dask: tuple[str, str], target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(dask, monkeypatch, target, resume=True)
     outcome = succeed(*RESUMED, "-o", target, "--force", *dask, "--no-table")
     assert "were there" not in outcome.err
-    wait_until_quiet(lambda: sorted(os.listdir(".")))
+    wait_until_idle(dask[1])
     assert sorted(os.listdir(".")) == ["many.zarr"]
     assert not Path("many.zarr", ".roicli").exists()
 

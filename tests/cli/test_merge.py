@@ -1,13 +1,14 @@
 """``--shard`` and ``merge``: parts joined are what one run writes, or one line says why not."""
 
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import roicli
@@ -25,6 +26,8 @@ from tests.cli.running import (
     save_h5,
     succeed,
 )
+from tests.options import some
+from tests.strategies import examples
 
 PYRAMID = (FPN, TEXT_ROIS, "--levels", "p3,p4,p5")
 
@@ -51,17 +54,17 @@ def read_all(path: str) -> tuple[dict[str, tuple[str, bytes]], dict[str, Any]]:
     return datasets, attributes
 
 
-@pytest.mark.parametrize(
-    ("command", "options"),
-    [
-        ("align", ("--values",)),
-        ("align", ("--sampling-ratio", "0", "--dtype", "float16")),
-        ("pool", ("--quantization", "hull", "--partition", "disjoint")),
-        ("pool", ("--values", "--provider", "native")),
-    ],
-)
-@pytest.mark.parametrize("count", [1, 3, 7])
-def test_joined_parts_are_one_run(command: str, options: tuple[str, ...], count: int) -> None:
+CALLS = [
+    "align --values",
+    "align --sampling-ratio 0 --dtype float16",
+    "pool --quantization hull --partition disjoint",
+    "pool --values --provider native",
+]
+
+
+@some("call, count", product(CALLS, (1, 2, 3, 7)), *zip(CALLS, (3, 1, 7, 2), strict=True))
+def test_joined_parts_are_one_run(call: str, count: int) -> None:
+    command, *options = call.split()
     parts = make_parts(command, *PYRAMID, *options, count=count)
     succeed(command, *PYRAMID, *options, "-o", "one.h5", "-q")
     succeed("merge", *reversed(parts), "-o", "joined.h5", "-q")
@@ -90,7 +93,7 @@ def test_no_rois_at_all(inputs: Arrays) -> None:
     assert read_all("joined.h5") == read_all("one.h5")
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     images=st.lists(st.integers(0, 3), min_size=1, max_size=12),
     count=st.integers(1, 6),

@@ -15,6 +15,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from distributed import Client
+
 ROOT = Path(__file__).parents[2]
 PATH = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
 NETWORK = "10.213.77"
@@ -70,7 +72,10 @@ class Processes:
         self._host = f"{NETWORK}.1" if namespaces else "127.0.0.1"
         self._port = free_port()
         self.address = f"tcp://{self._host}:{self._port}"
-        self._environment = {**os.environ, "PYTHONPATH": PATH}
+        # Below ``local://`` folders come into being as in a bucket.
+        self._environment = {
+            **os.environ, "PYTHONPATH": PATH, "FSSPEC_LOCAL_AUTO_MKDIR": "true",
+        }  # fmt: skip
         self.kills = 0
         self.scheduler = self._start_scheduler()
         self.workers = [self._start_worker(number) for number in range(count)]
@@ -182,6 +187,17 @@ def run_roicli(*words, **options):
     _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     return err
+
+
+def count_running(dask_worker):
+    """The tasks that occupy a worker's thread, those that nobody waits for too."""
+    return len(dask_worker.state.all_running_tasks)
+
+
+def wait_until_idle(address):
+    """Wait until tasks that ran when their run was interrupted have finished what they do."""
+    with Client(address) as client:
+        wait_until(lambda: not any(client.run(count_running).values()))
 
 
 def wait_until(found, seconds=60):

@@ -9,8 +9,9 @@ import roicli
 from roicli.core.exceptions import ParameterError, ProviderError
 from roicli.core.system import available_bytes, resident_bytes
 from roicli.pipeline import memory
+from roicli.pipeline.device_memory import plan_device
 from roicli.pipeline.features import open_pyramid
-from roicli.pipeline.memory import default_budget, plan_memory
+from roicli.pipeline.memory import Budget, default_budget, plan_memory
 from tests.log import logged
 from tests.strategies import awkward_corners, normal_map
 
@@ -23,7 +24,7 @@ def pyramid(shape=(2, 3, 100, 100), dtype=np.float32):
 
 
 def plan(budget, maps=None, rois=1000, row_bytes=ROW, with_values=False):
-    return plan_memory(budget, maps or pyramid(), rois, row_bytes, with_values).block_bytes
+    return plan_memory(Budget(budget, True), maps or pyramid(), rois, row_bytes, with_values)
 
 
 def test_more_memory_gives_larger_blocks_up_to_a_limit():
@@ -48,10 +49,43 @@ def test_what_is_planned_stays_under_the_budget():
 
 
 def test_the_budget_that_the_error_names_is_enough():
-    with pytest.raises(ParameterError, match="but one image and one RoI need") as caught:
+    words = r"one image of shape .* and one RoI need .* --max-memory is 1 MiB"
+    with pytest.raises(ParameterError, match=words) as caught:
         plan(MIB)
     enough = int(str(caught.value.hint).split()[2].removesuffix("M"))
     assert plan((enough + 2) * MIB) >= ROW  # the process may have grown meanwhile
+
+
+def test_a_roi_larger_than_a_usual_block_is_a_block_of_its_own():
+    """Its result is 48 MiB, and there was a limit of 32."""
+    row_bytes = 48 * MIB
+    assert plan(resident_bytes() + 400 * MIB, row_bytes=row_bytes) == row_bytes
+    assert plan_device(None, pyramid(), row_bytes).block_bytes == row_bytes
+    assert plan_device(400 * MIB, pyramid(), row_bytes).block_bytes == row_bytes
+    with pytest.raises(ParameterError, match="--max-device-memory is 100 MiB"):
+        plan_device(100 * MIB, pyramid(), row_bytes)
+    features, rois = normal_map((1, 3, 20, 20)), np.float32([[0, 1, 2, 15, 17], [0, 3, 3, 9, 9]])
+    for operator in (roicli.align, roicli.pool):
+        result = operator(features, rois, spatial_scale=1.0, output_size=1024, threads=2)
+        assert result.roi_features.shape == (2, 3, 1024, 1024)
+        assert result.roi_features[0].nbytes == 12 * MIB
+    wide = np.repeat(features, 9, axis=1)  # 108 MiB a RoI
+    result = roicli.pool(wide, rois[:1], spatial_scale=1.0, output_size=1024)
+    np.testing.assert_array_equal(result.roi_features[:, :3], result.roi_features[:, 3:6])
+
+
+def test_messages_name_the_file_and_the_option(tmp_path):
+    path = tmp_path / "maps.npy"
+    np.save(path, normal_map((1, 3, 20, 20)))
+    rois = np.float32([[0, 1, 2, 15, 17]])
+    for options, words in (
+        ({"max_memory": "lots"}, "--max-memory is 'lots'"),
+        ({"max_memory": "1M"}, "maps.npy: one image of shape (3, 20, 20) and one RoI need"),
+        ({"max_memory": "1M"}, "--max-memory is 1 MiB; give --max-memory"),
+    ):
+        with pytest.raises(ParameterError) as caught:
+            roicli.align(path, rois, spatial_scale=1.0, **options)
+        assert words in str(caught.value)
 
 
 def test_the_system_tells_what_there_is():
@@ -82,7 +116,7 @@ def test_native_needs_room_for_its_compiler(monkeypatch, provider, limit):
 
 
 def test_the_default_budget_is_said_to_who_asks(monkeypatch):
-    monkeypatch.setattr("roicli.pipeline.run.default_budget", lambda: 900 * MIB)
+    monkeypatch.setattr("roicli.pipeline.memory.default_budget", lambda: 900 * MIB)
     features = normal_map((1, 2, 6, 6))
     rois = np.zeros((1, 5), np.float32)
     with logged(logging.DEBUG) as said:

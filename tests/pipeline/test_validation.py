@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import roicli
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import AlignSpec, RoIs
 from roicli.pipeline.validation import (
@@ -15,7 +16,9 @@ from roicli.pipeline.validation import (
     check_sampling_memory,
     describe_unusual,
 )
-from roicli.storage.stored_array import MemoryArray
+from roicli.storage.array import MemoryArray
+from tests.options import table_of_options
+from tests.strategies import normal_map
 
 GOOD = np.array([[0, 1, 2, 30, 40], [1, 5, 6, 70, 80], [0, 0, 0, 9, 9]], np.float32)
 
@@ -182,6 +185,68 @@ def test_cells_past_32_bits_are_refused():
     check_reach(rois, 0.5, "r")
     with pytest.raises(InputError, match=r"^r: row 1, x2: .* 2.15e\+09 cells from the origin"):
         check_reach(rois, 1.0, "r")
+
+
+@pytest.mark.parametrize(
+    ("corners", "scale", "words"),
+    [
+        ([-6e8, 0, 6e8, 1], 1.0, "row 0, width: found 1.2e+09 px, which is 1.2e+09 cells long"),
+        ([0, 2**30, 1, -(2.0**30)], 1.0, "row 0, height: found -2.14748e+09 px"),
+        ([2e38, 0, 3e38, 1], 1e-30, "row 0, x1: found 2e+38 px"),
+        ([-9e37, 0, 9e37, 1], 1e-30, "row 0, width: found 1.8e+38 px"),
+    ],
+)
+def test_sizes_that_overflow_are_refused_by_name_everywhere(corners, scale, words):
+    """A box from -2^30 to 2^30 cells is 2^31 long; float32 cannot hold 3e38 - -3e38."""
+    rois = np.array([[0, *corners]], np.float64)
+    maps = np.ones((1, 1, 4, 4), np.float32)
+    for call in (roicli.align, roicli.pool, roicli.errors):
+        with pytest.raises(InputError) as caught:
+            call(maps, rois, spatial_scale=scale)
+        assert words in str(caught.value)
+    with pytest.raises(InputError) as caught:
+        roicli.errors(None, rois, spatial_scale=scale)
+    assert words in str(caught.value)
+    findings = roicli.check(maps, rois, spatial_scale=scale).findings
+    assert "R02" in {finding.rule for finding in findings}
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-45, 1e7])
+def test_scales_that_overflow_are_refused_by_name(scale):
+    with pytest.raises(ParameterError, match=r"^spatial scale is .* from 1e-30 to 1e"):
+        roicli.errors(None, np.zeros((1, 5), np.float32), spatial_scale=scale)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1.0, 1e3, 1e6])
+def test_what_is_allowed_is_computed_right_up_to_the_limits(scale):
+    """Every rule on every runner and in the table, without a warning of an overflow."""
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(0)
+    ends = np.array([-1.0, -0.4, 0, 0.3, 1]) * min(2.0**29, 9e37 * scale / 2) / scale
+    inside = np.array([-1.0, 0, 1, 2.6, 5]) / scale
+    sides = [np.sort(np.stack([rng.choice(ends, 40), rng.choice(inside, 40)]), axis=0)
+             for _ in "xy"]  # fmt: skip
+    rois = np.stack([np.zeros(40), sides[0][0], sides[1][0], sides[0][1], sides[1][1]], axis=1)
+    maps = normal_map((1, 2, 4, 5))
+    for spec, dtype in table_of_options((2, 2), scale):
+        options = {key: value for key, value in vars(spec).items() if key != "output_size"}
+        if options.get("sampling_ratio") == 0:
+            continue  # an adaptive grid of such a box is refused for its memory
+        call = roicli.align if isinstance(spec, AlignSpec) else roicli.pool
+        found = [
+            call(maps.astype(dtype), rois, output_size=(2, 2), provider=provider, **options)
+            for provider in ("cpu", "native")
+        ]
+        np.testing.assert_array_equal(found[0].roi_features, found[1].roi_features)
+        assert np.isfinite(found[0].roi_features).all()
+        for name in (
+            "quantized_x1",
+            "x2_error_px",
+            "edge_error_max_px",
+            "iou",
+            "area_gained_cells",
+        ):
+            assert np.isfinite(found[0].errors.column(name)).all(), (name, spec)
 
 
 def check_memory(spec, *corners, channels=3):

@@ -1,6 +1,7 @@
 """A corrupted operator is caught while it runs, a right one is not accused."""
 
 from dataclasses import replace
+from itertools import cycle, product
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from roicli.pipeline.verify import sample_rows
 from roicli.runtime import engine
 from tests.cli.running import FPN, TEXT_ROIS
 from tests.log import logged
+from tests.options import some
 from tests.strategies import awkward_corners, boxes, normal_map
 
 IMAGES = normal_map((2, 21, 13, 17), seed=7)
@@ -130,8 +132,9 @@ def corrupt(monkeypatch, harm):
     monkeypatch.setattr(engine, "build_runner", lambda *given: Corrupted(real(*given), harm))
 
 
-@pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)
-@pytest.mark.parametrize("name", CALLS)
+# Each harm once, to each of the calls and providers in turn.
+@some("harm, name, provider", product(HARMS, CALLS, PROVIDERS),
+      *zip(HARMS, cycle(CALLS), cycle(PROVIDERS)), indirect=["provider"])  # fmt: skip
 def test_a_corrupted_operator_is_caught(name, provider, harm, monkeypatch, tmp_path):
     corrupt(monkeypatch, harm)
     # Blocks of a few RoIs, so that one of them can be stale.
@@ -144,6 +147,28 @@ def test_a_corrupted_operator_is_caught(name, provider, harm, monkeypatch, tmp_p
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_nan_that_is_lost_is_caught(name, provider, monkeypatch):
+    """What ONNX Runtime's MaxRoiPool and MaxPool do to a NaN and to -infinity."""
+    features = IMAGES.copy()
+    features[:, :, 5, 5:8], features[:, 3] = np.nan, -np.inf
+
+    def lose(out, corners, runner):
+        out[np.isnan(out)] = np.finfo(np.float32).min
+
+    def clamp(out, corners, runner):
+        np.maximum(out, np.finfo(np.float32).min, out=out)
+
+    right = call(name, provider, features).verification
+    assert right.left_out == 0
+    assert right.values > 0
+    for harm, found in ((lose, "expected nan"), (clamp, "expected -inf")):
+        with monkeypatch.context() as patch:
+            corrupt(patch, harm)
+            with pytest.raises(VerificationError, match=found):
+                call(name, provider, features)
 
 
 def test_the_line_names_the_element_and_its_numbers(monkeypatch):
@@ -276,7 +301,8 @@ def test_a_right_operator_is_not_accused(corners, name, kind, options, provider)
     assert found.values + found.left_out == len(rois) * 21 * size
 
 
-@pytest.mark.parametrize("name", CALLS)
+@some("name, provider", product(CALLS, PROVIDERS), *zip(CALLS, cycle(PROVIDERS)),
+      indirect=["provider"])  # fmt: skip
 def test_the_sample_data_over_a_pyramid(name, provider):
     operator, own = CALLS[name]
     large = [[0, 0, 0, 512, 512], [1, 3, 3, 500, 509], [0, 9, 9, 250, 260]]

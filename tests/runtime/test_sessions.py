@@ -269,7 +269,7 @@ def test_the_device_plan_stays_under_its_limit():
     assert plan.block_bytes >= row
     assert plan_device(80 * MIB, maps, row).scratch_bytes > plan.scratch_bytes
     assert plan_device(None, maps, row).scratch_bytes == 256 * MIB
-    with pytest.raises(ParameterError, match="max device memory is 4 MiB, but") as caught:
+    with pytest.raises(ParameterError, match="--max-device-memory is 4 MiB") as caught:
         plan_device(4 * MIB, maps, row)
     enough = int(str(caught.value.hint).split()[2].removesuffix("M"))
     assert plan_device(enough * MIB, maps, row).block_bytes >= row

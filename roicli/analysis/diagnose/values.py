@@ -24,7 +24,7 @@ from roicli.operators.geometry import Neighbours, find_neighbours, operator_poin
 
 @dataclass(frozen=True)
 class SampledMap:
-    """RoIs on one map: ``feature_map`` (C, H, W) float64 and finite, ``corners`` (k, 4) in image
+    """RoIs on one map: ``feature_map`` (C, H, W) float64, ``corners`` (k, 4) in image
     pixels in the operators' float type, ``spatial_scale`` in cells per pixel.
     """
 
@@ -48,7 +48,7 @@ def evaluate_conventions(
     """Each convention with its values (S, C, r, c) for the RoIs of all maps, one after another.
 
     Neighbours that differ in their reduction only share their samples. Values are NaN where a RoI
-    does not survive the convention's dtype.
+    does not survive the convention's dtype, and where a sample or a cell of the map is NaN.
     """
     for _, group in groupby(conventions, _sampling):
         alike = list(group)
@@ -75,6 +75,7 @@ def _sampling(convention: Convention) -> object:
 # RoI Align ------------------------------------------------------------------------------------
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _align(alike: Sequence[Convention], one: SampledMap, bins: Bins) -> list[FloatArray]:
     """(k, C, r, c) for each of several conventions with the same samples."""
     first = alike[0]
@@ -108,19 +109,33 @@ def _reduce_roi(
     here = feature_map[:, :, first:last]
     x = Neighbours(x.low - first, x.high - first, x.share, x.on_map)
     grid = (*y_points.shape, *x_points.shape)
-    (y_low, y_high), (x_low, x_high) = _weights(y), _weights(x)
-    rows = here[:, y.low] * y_low[:, None] + here[:, y.high] * y_high[:, None]
-    samples = rows[:, :, x.low] * x_low + rows[:, :, x.high] * x_high
+    samples = _interpolate(here, y, x)
     bins = samples.reshape(-1, *grid)
     reduced: dict[Reduction, FloatArray] = {"max": bins.max(axis=(2, 4))}
     reduced["max-floored"] = np.maximum(reduced["max"], 0.0)
     if "avg" in wanted:
-        reduced["avg"] = bins.mean(axis=(2, 4))
+        with np.errstate(invalid="ignore"):  # infinities of both signs
+            reduced["avg"] = bins.mean(axis=(2, 4))
     if "max-weighted-corners" in wanted:
         reduced["max-weighted-corners"] = (
             _corner_max(here, x, y).reshape(-1, *grid).max(axis=(2, 4))
         )
     return [reduced[name] for name in wanted]
+
+
+def _interpolate(here: FloatArray, y: Neighbours, x: Neighbours) -> FloatArray:
+    """Samples (C, n_y, n_x): 0 times infinity is NaN, but a point off the map reads nothing."""
+    (y_low, y_high), (x_low, x_high) = _weights(y), _weights(x)
+    if np.isfinite(here).all():
+        rows = here[:, y.low] * y_low[:, None] + here[:, y.high] * y_high[:, None]
+        return np.asarray(rows[:, :, x.low] * x_low + rows[:, :, x.high] * x_high)
+    samples = np.zeros((len(here), len(y.low), len(x.low)))
+    with np.errstate(invalid="ignore"):
+        for cells_y, weights_y in ((y.low, y_low), (y.high, y_high)):
+            for cells_x, weights_x in ((x.low, x_low), (x.high, x_high)):
+                read = here[:, cells_y[:, None], cells_x]
+                samples += read * (weights_y[:, None] * weights_x)
+    return np.where(y.on_map[:, None] & x.on_map, samples, 0.0)
 
 
 def _weights(axis: Neighbours) -> tuple[FloatArray, FloatArray]:
@@ -144,6 +159,7 @@ def _corner_max(feature_map: FloatArray, x: Neighbours, y: Neighbours) -> FloatA
 # RoI Pool -------------------------------------------------------------------------------------
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _pool(convention: PoolConvention, one: SampledMap, bins: Bins) -> FloatArray:
     """(k, C, r, c) of one convention."""
     corners = convention.corners(one.corners)
@@ -159,7 +175,9 @@ def _pool(convention: PoolConvention, one: SampledMap, bins: Bins) -> FloatArray
     for place, row in enumerate(fine):
         rows = _window_max(padded, top[place], bottom[place], 1)
         out[row] = _window_max(rows, left[place], right[place], 2)
-    return np.where(np.isneginf(out), 0.0, out)
+    empty = np.zeros(out.shape, bool)
+    empty[fine] = (bottom <= top)[:, None, :, None] | (right <= left)[:, None, None, :]
+    return np.where(empty, 0.0, out)
 
 
 def _window_max(values: FloatArray, start: IntArray, end: IntArray, axis: int) -> FloatArray:

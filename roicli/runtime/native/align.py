@@ -2,8 +2,8 @@
 
 Source of the order: RoiAlign-16 as ONNX Runtime's CPU provider computes it. A sample is
 ``w1*v1 + w2*v2 + w3*v3 + w4*v4`` from left to right, a bin adds its samples row by row and divides
-by their number, and nothing is fused. The zeros of samples outside the map are not added: on finite
-maps they change nothing but the sign of a zero.
+by their number, and nothing is fused. The zeros of samples outside the map are not added, which
+changes nothing but the sign of a zero.
 
 The functions that a bin calls are inlined by force: a call would pass every field of every record.
 """
@@ -15,9 +15,27 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from roicli.runtime.native.lanes import add, divide, item, load, maximum, multiply, spread, store
+from roicli.runtime.native.lanes import (
+    add,
+    divide,
+    item,
+    load,
+    maximum,
+    multiply,
+    nan_or,
+    spread,
+    store,
+)
 from roicli.runtime.native.packing import COMPILE, pack, unpack
-from roicli.runtime.native.signatures import LANES, ROW_SUMS, RUNNING_SUM, AxisBoxes, AxisPoints
+from roicli.runtime.native.signatures import (
+    LANES,
+    MAXIMUM,
+    MAXIMUM_OR_NAN,
+    ROW_SUMS,
+    RUNNING_SUM,
+    AxisBoxes,
+    AxisPoints,
+)
 
 
 @njit(**COMPILE)
@@ -145,6 +163,18 @@ def _greatest(
     return value
 
 
+@njit(forceinline=True, **COMPILE)
+def _greatest_or_nan(
+    packed: Any, y: AxisPoints, rows: Any, x: AxisPoints, columns: Any, count: int
+) -> Any:
+    """As ``_greatest``, and NaN where a sample is."""
+    value = _greatest(packed, y, rows, x, columns, count)
+    for row in range(rows[0], rows[1]):
+        for column in range(columns[0], columns[1]):
+            value = nan_or(_sample(packed, y, row, x, column), value)
+    return value
+
+
 @njit(**COMPILE)
 def _align_roi(
     packed: Any,
@@ -169,8 +199,10 @@ def _align_roi(
                 value = divide(_running_sum(packed, y, rows, x, columns), divisor)
             elif how == ROW_SUMS:
                 value = divide(_row_sums(packed, y, rows, x, columns), divisor)
-            else:
+            elif how == MAXIMUM:
                 value = _greatest(packed, y, rows, x, columns, count)
+            else:
+                value = _greatest_or_nan(packed, y, rows, x, columns, count)
             store(block, (number_y * bins_x + number_x) * LANES, value)
 
 
@@ -200,8 +232,10 @@ def align_blocks(
     """
     bins = shape[1] * shape[2]
     for channel in range(first_channel, end_channel, LANES):
-        pack(feature_map, channels, channel, spans, shape[0], packed)
+        odd = pack(feature_map, channels, channel, spans, shape[0], packed)
+        # A mean of a NaN is NaN by itself.
+        reduction = MAXIMUM_OR_NAN if odd and how == MAXIMUM else how
         for roi in rois:
-            _align_roi(packed, roi, counts[roi], how, y, x, shape[1:], block)
+            _align_roi(packed, roi, counts[roi], reduction, y, x, shape[1:], block)
             place = (roi * channels + channel) * bins
             unpack(block, bins, min(LANES, end_channel - channel), out, place)

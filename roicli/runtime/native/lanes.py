@@ -131,6 +131,19 @@ def maximum(typing: Any, left: Any, right: Any) -> Any:
 
 
 @intrinsic
+def nan_or(typing: Any, value: Any, kept: Any) -> Any:
+    """Each lane of ``kept``, or NaN where ``value`` is NaN."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value, kept = arguments
+        is_nan = builder.fcmp_unordered("uno", value, value)
+        nan = ir.Constant(value.type, [float("nan")] * LANES)
+        return builder.select(is_nan, nan, kept)
+
+    return value(value, kept), generate
+
+
+@intrinsic
 def transpose(
     typing: Any,
     source: Any,
@@ -144,7 +157,8 @@ def transpose(
     """Transpose a tile of 16 x 16 from one 1-D array into another.
 
     Row i of the tile is the 16 values from ``source_index + min(i, last_row) * source_stride``; its
-    column j goes to the 16 values from ``target_index + j * target_stride``.
+    column j goes to the 16 values from ``target_index + j * target_stride``. Gives 1 where one of
+    the values is NaN or infinite (or two next to each other overflow as a sum), else 0.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -159,10 +173,24 @@ def transpose(
             offset = builder.mul(target_stride, ir.Constant(target_stride.type, number))
             place = builder.add(target_index, offset)
             _store(context, builder, signature.args[4], target, place, column)
-        return context.get_dummy_value()
+        return builder.zext(_has_odd_value(builder, rows), context.get_value_type(whole))
 
     whole = types.intp
-    return types.none(source, whole, whole, whole, target, whole, whole), generate
+    return whole(source, whole, whole, whole, target, whole, whole), generate
+
+
+def _has_odd_value(builder: Any, rows: list[Any]) -> Any:
+    """Whether a value of 16 vectors is not finite: then the sum with its neighbour minus itself is
+    NaN. Four vectors take one comparison, so a finite map pays little for being looked at.
+    """
+    sums = [builder.fadd(*pair) for pair in zip(rows[::2], rows[1::2], strict=True)]
+    zeros = [builder.fsub(total, total) for total in sums]
+    odd = None
+    for pair in zip(zeros[::2], zeros[1::2], strict=True):
+        found = builder.fcmp_unordered("uno", *pair)
+        odd = found if odd is None else builder.or_(odd, found)
+    bits = builder.bitcast(odd, ir.IntType(LANES))
+    return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
 
 
 def _transposed(builder: Any, rows: list[Any]) -> list[Any]:

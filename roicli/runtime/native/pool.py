@@ -10,7 +10,7 @@ from typing import Any
 
 from numba import njit
 
-from roicli.runtime.native.lanes import item, load, maximum, spread, store
+from roicli.runtime.native.lanes import item, load, maximum, nan_or, spread, store
 from roicli.runtime.native.packing import COMPILE, pack, unpack
 from roicli.runtime.native.signatures import LANES, AxisWindows
 
@@ -97,6 +97,24 @@ def _pool_roi(
 
 
 @njit(**COMPILE)
+def _keep_nans(
+    packed: Any, width: int, roi: int, x: AxisWindows, y: AxisWindows, block: Any
+) -> None:
+    """Make the bins of ``block`` that have a NaN among their cells NaN."""
+    for number_y in range(y.bins):
+        top, bottom = item(y.start, roi * y.bins + number_y), item(y.end, roi * y.bins + number_y)
+        for number_x in range(x.bins):
+            left = item(x.start, roi * x.bins + number_x)
+            right = item(x.end, roi * x.bins + number_x)
+            place = (number_y * x.bins + number_x) * LANES
+            value = load(block, place)
+            for row in range(top, bottom):
+                for column in range(left, right):
+                    value = nan_or(load(packed, (row * width + column) * LANES), value)
+            store(block, place, value)
+
+
+@njit(**COMPILE)
 def pool_blocks(
     feature_map: Any,
     channels: int,
@@ -121,8 +139,10 @@ def pool_blocks(
     _cover(rois, x, y, width, spans)
     bins = y.bins * x.bins
     for channel in range(first_channel, end_channel, LANES):
-        pack(feature_map, channels, channel, spans, width, packed)
+        odd = pack(feature_map, channels, channel, spans, width, packed)
         for roi in rois:
             _pool_roi(packed, width, roi, x, y, line, block)
+            if odd:
+                _keep_nans(packed, width, roi, x, y, block)
             place = (roi * channels + channel) * bins
             unpack(block, bins, min(LANES, end_channel - channel), out, place)

@@ -15,8 +15,9 @@ import numpy as np
 
 # Channels that a compiled function handles at once, as one vector.
 LANES = 16
-# How the samples of a bin become one value: added one by one, rows first, or the greatest.
-RUNNING_SUM, ROW_SUMS, MAXIMUM = 0, 1, 2
+# How the samples of a bin become one value: added one by one, rows first, or the greatest; the
+# last is for maps that are not finite.
+RUNNING_SUM, ROW_SUMS, MAXIMUM, MAXIMUM_OR_NAN = 0, 1, 2, 3
 
 
 class AxisBoxes(NamedTuple):

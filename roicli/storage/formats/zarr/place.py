@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from roicli.core.exceptions import OutputError, RoicliError, first_line
+from roicli.core.system import drop_pages, flush_path
 from roicli.storage.address import is_url
-from roicli.storage.formats.zarr.store import ROOT_NAMES, import_zarr, open_url
+from roicli.storage.formats import STORE_NAMES
+from roicli.storage.formats.zarr.read import import_zarr, open_url
 from roicli.storage.shared_place import Folder, SharedPlace
 
 # Below it stand the plan and the records of a store that many machines fill, until it is whole.
@@ -106,7 +108,7 @@ class Remote:
         """Remove what is there, or below a prefix. The root's metadata goes first: what is left for
         a moment must not look whole.
         """
-        for name in () if prefix else ROOT_NAMES:
+        for name in () if prefix else STORE_NAMES:
             self.remove(name)
         with writing(self.path), contextlib.suppress(FileNotFoundError):
             self._system.invalidate_cache()
@@ -129,13 +131,13 @@ def file_system(url: str) -> tuple[Any, str]:
 
 def flush(path: str) -> None:
     """Bring a file or a folder's names to the disk; a file's pages go."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-        if hasattr(os, "posix_fadvise") and not os.path.isdir(path):
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
+    flush_path(path)
+    if not os.path.isdir(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            drop_pages(descriptor, 0, 0)
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,48 @@
+"""Strict JSON: what is no number is null, nothing is infinite, names are as they were read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any, TextIO
+
+from roicli.core.foreign import stored_text
+from roicli.core.version import __version__
+
+# Rises when a key of any object changes its meaning or goes (docs/json.md).
+SCHEMA_VERSION = 1
+HEAD = {"schema_version": SCHEMA_VERSION, "version": __version__}
+
+
+def plain_object(value: Any) -> Any:
+    """Records, tuples and numbers as JSON has them; names as they were read, JSON escapes them."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain_object(asdict(value))
+    if isinstance(value, Mapping):
+        return {stored_text(key): plain_object(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_object(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return stored_text(value) if isinstance(value, str) else value
+
+
+def encode(document: Any, indent: int | None = None) -> str:
+    """A strict JSON document. It may go to a CI system's log, which obeys ``##[`` in a string."""
+    text = json.dumps(plain_object(document), indent=indent, allow_nan=False)
+    return text.replace("##", "#\\u0023")
+
+
+def encode_plain(record: Mapping[str, Any]) -> str:
+    """A flat record of the package's own names and words and of finite numbers, on one line.
+
+    A table has a record a RoI, and to look for text of others in each takes eight times as long.
+    """
+    return json.dumps(record, allow_nan=False)
+
+
+def write_object(payload: Mapping[str, Any], stream: TextIO) -> None:
+    """One object on lines that people can read, ``schema_version`` and ``version`` first."""
+    stream.write(encode({**HEAD, **payload}, indent=2) + "\n")

@@ -1,0 +1,270 @@
+"""The shapes a result takes: an HDF5, .npy or Zarr file, an .npy on stdout, an array in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from roicli.core.exceptions import OutputError
+from roicli.core.types import Array, FloatType, IntArray
+from roicli.core.vocabulary import Compression
+from roicli.storage.address import names_a_store
+from roicli.storage.atomic import (
+    OUTPUT_FORMATS,
+    PartFile,
+    RowSource,
+    as_output_errors,
+    check_output,
+    check_room,
+)
+from roicli.storage.resume import (
+    ResumableRows,
+    Resumption,
+    Segment,
+    find_kept,
+    keep_rows,
+)
+from roicli.storage.row_file import Layout, RowFile, allocated_bytes, count_bytes, narrow
+
+STDOUT = "-"
+COPY_BYTES = 1 << 24
+# Headers, attributes and the library's own structures in an HDF5 file.
+HDF5_OVERHEAD = 1 << 16
+
+
+Finish = Callable[[Mapping[str, RowSource], Mapping[str, Any]], None]
+
+
+class ResultWriter(Protocol):
+    """Takes rows while the run goes on, and the tables and attributes when it is over.
+
+    Whoever opened the writer gives the result its name afterwards, when nothing can fail any more.
+    ``finished`` RoIs, the first ones in the run's order, were written by an earlier run.
+    """
+
+    @property
+    def finished(self) -> int:
+        """How many RoIs need not be run."""
+
+    @property
+    def takes_tables(self) -> bool:
+        """Whether ``finish`` writes the tables."""
+
+    def write_rows(self, rows: IntArray, block: Array) -> None:
+        """Write ``block`` (k, C, P_h, P_w) to ``rows`` (k,) of the result."""
+
+    def finish(self, tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
+        """Everything is written; add what stands beside it, where the format can hold it, and
+        bring all of it to the disk. Raises OutputError where it cannot have its name.
+        """
+
+
+class FileWriter:
+    """A file in the making; ``finish`` adds what its format holds beside the rows."""
+
+    def __init__(
+        self,
+        rows: RowFile | ResumableRows,
+        finish: Finish,
+        takes_tables: bool,
+    ) -> None:
+        self.takes_tables = takes_tables
+        self.finished = rows.finished if isinstance(rows, ResumableRows) else 0
+        self.write_rows = rows.write_rows
+        self.finish = finish
+
+
+class MemoryWriter:
+    """The result as an array in memory, for Python."""
+
+    finished = 0
+    takes_tables = False
+
+    def __init__(self, shape: tuple[int, ...], dtype: FloatType) -> None:
+        self.array: Array = np.empty(shape, dtype)
+
+    def write_rows(self, rows: IntArray, block: Array) -> None:
+        """Write ``block`` (k, C, P_h, P_w) to ``rows`` (k,) of the result."""
+        self.array[rows] = narrow(block, self.array.dtype)
+
+    def finish(self, tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
+        """Nothing stands beside an array in memory."""
+
+
+class NoWriter:
+    """A run whose features nobody keeps: only its errors are wanted."""
+
+    finished = 0
+    takes_tables = False
+
+    def write_rows(self, rows: IntArray, block: Array) -> None:
+        """Drop the rows."""
+
+    def finish(self, tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
+        """Nothing to finish."""
+
+
+class ResultFile(NamedTuple):
+    """What is to be written where. ``shape`` (K, C, P_h, P_w); ``row_beside_bytes`` is what the
+    tables take for a RoI; with ``resumption`` an interruption keeps what is finished.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: FloatType
+    compression: Compression = "none"
+    force: bool = False
+    row_beside_bytes: int = 0
+    resumption: Resumption | None = None
+
+    @property
+    def is_npy(self) -> bool:
+        """Whether the result is an array alone."""
+        return OUTPUT_FORMATS[Path(self.path).suffix.lower()] == "npy"
+
+    @property
+    def needed_bytes(self) -> int:
+        """What the result takes at least; how far compression goes is not known."""
+        beside = 0 if self.is_npy else HDF5_OVERHEAD + self.shape[0] * self.row_beside_bytes
+        return count_bytes(self.shape, self.dtype) + beside
+
+
+def check_place(path: str, taken: Iterable[str], force: bool) -> None:
+    """Raise OutputError unless a result may be written to ``path``: a file's or a store's rules.
+
+    ``taken`` are the files that it must not replace.
+    """
+    if not names_a_store(path):
+        check_output(path, taken, force, tuple(OUTPUT_FORMATS))
+        return
+    from roicli.storage.formats.zarr import publishing
+
+    publishing.check_place(path, taken, force, tuple(OUTPUT_FORMATS))
+
+
+@contextlib.contextmanager
+def open_result(result: ResultFile) -> Iterator[ResultWriter]:
+    """A writer of the result; the final name appears when the block ends well.
+
+    Raises OutputError where another run writes it, where it does not fit, and where an interrupted
+    run's rows are there and nothing says what to do with them.
+    """
+    if result.path == STDOUT:
+        with _stdout_writer(result.shape, result.dtype) as writer:
+            yield writer
+        return
+    if names_a_store(result.path):
+        from roicli.storage.formats.zarr.result import open_zarr_result
+
+        with open_zarr_result(
+            result.path, result.shape, result.dtype, result.compression, result.force,
+            result.needed_bytes, result.resumption,
+        ) as store_writer:  # fmt: skip
+            yield store_writer
+        return
+    with as_output_errors(result.path), PartFile(result.path) as part:
+        layout, segments = _lay_out(part, result)
+        with contextlib.closing(layout.open_rows(part, result.shape, result.dtype)) as rows:
+            finish = _finisher(part, result, rows)
+            if result.resumption is None:
+                yield FileWriter(rows, finish, not result.is_npy)
+            else:
+                with keep_rows(rows, part, layout, segments, result.resumption) as kept:
+                    yield FileWriter(kept, finish, not result.is_npy)
+        part.publish(result.force)
+
+
+def _lay_out(part: PartFile, result: ResultFile) -> tuple[Layout, list[Segment]]:
+    """Begin the part, or take up what an interrupted run left of it."""
+    if result.compression == "zstd" and not result.is_npy:
+        raise OutputError(
+            f"{result.path}: compression zstd is for .zarr, expected none, gzip or lzf"
+        )
+    layout, segments = find_kept(part, result.resumption, result.force)
+    held = allocated_bytes(part.path) + allocated_bytes(part.companion("rows"))
+    check_room(result.path, os.path.dirname(result.path), result.needed_bytes, held)
+    if layout is not None:
+        layout.restore(part, result.shape, result.dtype)
+        return layout, segments
+    part.clear()
+    if result.is_npy:
+        return _lay_out_npy(part, result.shape, result.dtype), []
+    if result.compression != "none":
+        return Layout(beside=True), []
+    return _lay_out_hdf5(part, result.shape, result.dtype), []
+
+
+def _lay_out_npy(part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> Layout:
+    """Write the header of an .npy file."""
+    with open(part.path, "wb") as stream:
+        _write_npy_header(stream, shape, dtype)
+        size = stream.tell()
+    with open(part.path, "rb") as stream:
+        return Layout(head=stream.read(size))
+
+
+def _write_npy_header(stream: object, shape: tuple[int, ...], dtype: FloatType) -> None:
+    """The header of an .npy file, at the stream's place."""
+    description = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": description, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
+
+
+def _lay_out_hdf5(part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> Layout:
+    """Write an HDF5 file whose features are allocated and not filled."""
+    from roicli.storage.formats.hdf5.result import create_contiguous
+
+    offset = create_contiguous(part.path, shape, dtype)
+    rows = count_bytes(shape, dtype)
+    with open(part.path, "rb") as stream:
+        head = stream.read(offset)
+        stream.seek(offset + rows)
+        return Layout(head=head, tail=stream.read())
+
+
+def _finisher(part: PartFile, result: ResultFile, rows: RowFile) -> Finish:
+    """What adds the tables and attributes to the part."""
+
+    def finish(tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
+        if not result.is_npy:
+            from roicli.storage.formats.hdf5.result import finish_hdf5
+
+            finish_hdf5(part.path, rows, result.compression, tables, attributes)
+        part.flush()
+        part.check_name(result.force)
+
+    return finish
+
+
+@contextlib.contextmanager
+def _stdout_writer(shape: tuple[int, ...], dtype: FloatType) -> Iterator[ResultWriter]:
+    """Rows arrive in any order and a pipe takes them in one: they wait in a scratch file.
+
+    The file has no name, so nothing stays however the run ends.
+    """
+    import tempfile
+
+    folder = tempfile.gettempdir()
+    check_room(f"the scratch file in {folder}", folder, count_bytes(shape, dtype))
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        try:
+            _write_npy_header(stream, shape, dtype)
+            stream.flush()
+            with contextlib.closing(
+                RowFile(os.dup(stream.fileno()), stream.tell(), shape, dtype)
+            ) as rows:
+                yield FileWriter(rows, lambda tables, attributes: None, takes_tables=False)
+        except OSError as error:
+            raise OutputError(f"{folder}: the scratch file failed: {error.strerror}") from error
+        stream.seek(0)
+        # Whoever closes the pipe has what they wanted; the table and the exit code are still due.
+        with contextlib.suppress(BrokenPipeError):
+            shutil.copyfileobj(stream, sys.stdout.buffer, COPY_BYTES)
+            sys.stdout.buffer.flush()
