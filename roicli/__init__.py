@@ -30,9 +30,10 @@ if TYPE_CHECKING:
         RoicliError,
         VerificationError,
     )
-    from roicli.core.types import AlignSpec, PoolSpec
     from roicli.error_table.table import ErrorTable, summarize
     from roicli.operators.libraries import PRESETS
+    from roicli.operators.roi_align import AlignSpec
+    from roicli.operators.roi_pool import PoolSpec
     from roicli.pipeline.execute import Result
     from roicli.pipeline.merging import Merged, merge
     from roicli.pipeline.verify import Verification
@@ -62,8 +63,8 @@ _HOME = {
     "Picture": "analysis.picture",
     "write_report": "render.looking",
     "Result": "pipeline.execute",
-    "AlignSpec": "core.types",
-    "PoolSpec": "core.types",
+    "AlignSpec": "operators.roi_align",
+    "PoolSpec": "operators.roi_pool",
     "ErrorTable": "error_table.table",
     "summarize": "error_table.table",
     "describe_providers": "runtime.providers",

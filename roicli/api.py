@@ -9,8 +9,9 @@ from typing import Any, Unpack
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import Array, OperatorSpec, Size
+from roicli.core.types import Array, Size
 from roicli.core.vocabulary import Operator
+from roicli.operators.interface import OperatorSpec
 from roicli.pipeline import provenance
 from roicli.pipeline.execute import Result, check_outputs, no_progress, run_and_write, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses

@@ -20,7 +20,7 @@ from roicli.analysis.explanation import (
     Span,
 )
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import AlignSpec, Array, FloatArray, PoolSpec, RoIs
+from roicli.core.types import Array, FloatArray, RoIs
 from roicli.core.vocabulary import PixelModel
 from roicli.error_table.geometric import MODEL_OFFSET, quantize_errors
 from roicli.operators.geometry import (
@@ -30,8 +30,10 @@ from roicli.operators.geometry import (
     find_neighbours,
     operator_points,
     quantize_rois,
-    scale_to_cells,
 )
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
+from roicli.operators.rounding import scale_to_cells
 
 # Sampling points or cells of one bin that are listed: those of the largest fixed ratio, 256 x 256.
 MAX_LISTED = 1 << 16

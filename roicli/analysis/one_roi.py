@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.types import AlignSpec, Array, FloatArray, OperatorSpec, PoolSpec, RoIs, Size
+from roicli.core.types import Array, FloatArray, RoIs, Size
 from roicli.core.vocabulary import PixelModel
+from roicli.operators.interface import OperatorSpec
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline import provenance
 from roicli.pipeline.features import FeatureArgument, MapBuffer
 from roicli.pipeline.run import Run, open_run

@@ -8,94 +8,20 @@ interpolated samples (microsoft/onnxruntime#6146); it is never emitted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
-from roicli.core.types import AlignSpec, Array, FloatType, PoolSpec, Size
-from roicli.operators.onnx_protobuf import (
-    ELEMENT_TYPES,
-    Attribute,
-    Dimension,
-    encode_model,
-    encode_node,
-    encode_tensor,
-    encode_value,
-)
-
-INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
-TO_THE_END = np.iinfo(np.int64).max
-
-
-class Graph(NamedTuple):
-    """A serialized model, and the names of its inputs and its one output."""
-
-    model: bytes
-    inputs: tuple[str, ...]
-    output: str
-
-
-@dataclass
-class GraphBuilder:
-    """Collects nodes and constants; every call returns the name of the value it made."""
-
-    nodes: list[bytes] = field(default_factory=list)
-    constants: list[bytes] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, op_type: str, *inputs: str, name: str = "", **attributes: Attribute) -> str:
-        """Append a node with one output."""
-        self.count += 1
-        output = name or f"v{self.count}"
-        self.nodes.append(encode_node(op_type, inputs, [output], **attributes))
-        return output
-
-    def constant(self, values: Array) -> str:
-        """Append an initializer."""
-        self.count += 1
-        self.constants.append(encode_tensor(f"c{self.count}", values))
-        return f"c{self.count}"
-
-    def integers(self, *values: int) -> str:
-        """Append a 1-D int64 initializer."""
-        return self.constant(np.array(values, np.int64))
-
-    def split(self, value: str, sizes: str, parts: int, axis: int) -> list[str]:
-        """``value`` cut along ``axis`` into ``parts``, whose sides are the 1-D tensor ``sizes``."""
-        self.count += 1
-        names = [f"v{self.count}_{part}" for part in range(parts)]
-        self.nodes.append(encode_node("Split", [value, sizes], names, axis=axis))
-        return names
-
-    def strided(self, value: str, axis: int, start: int, step: int) -> str:
-        """``value[start::step]`` along ``axis``."""
-        bounds = [self.integers(number) for number in (start, TO_THE_END, axis, step)]
-        return self.add("Slice", value, *bounds)
-
-
-def finish_graph(
-    builder: GraphBuilder,
-    inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]],
-    output: str,
-    dtype: FloatType,
-    shape: Sequence[Dimension],
-    metadata: dict[str, str] | None = None,
-) -> Graph:
-    """Close the builder over its inputs and its output."""
-    model = encode_model(
-        builder.nodes,
-        [encode_value(name, kind, sides) for name, (kind, sides) in inputs.items()],
-        [encode_value(output, dtype, shape)],
-        builder.constants,
-        metadata,
-    )
-    return Graph(model, tuple(inputs), output)
+from roicli.core.types import FloatType, Size
+from roicli.operators.geometry import dropped_samples
+from roicli.operators.onnx_graph import INT32, INT64, Graph, GraphBuilder, finish_graph
+from roicli.operators.onnx_protobuf import ELEMENT_TYPES, Dimension
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 
 
 def fine_grid_steps(spec: AlignSpec, counts: Size) -> Size:
     """Sub-bins a bin (height, width) of the grid of single samples; thirds drop the last one."""
-    extra = 0 if spec.sampling_grid == "quarters" else 1
+    extra = dropped_samples(spec.sampling_grid)
     return counts[0] + extra, counts[1] + extra
 
 

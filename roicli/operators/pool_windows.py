@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from roicli.core.types import FloatArray, IntArray, PoolSpec, Size
+from roicli.core.types import FloatArray, IntArray, Size
 from roicli.operators.geometry import quantize_rois
+from roicli.operators.roi_pool import PoolSpec
 
 # A window of n cells joins a group of length L where L / n is less than 5 / 4.
 PADDED, NEEDED = 5, 4

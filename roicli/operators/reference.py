@@ -21,8 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, OperatorSpec, PoolSpec
+from roicli.core.types import Array, FloatArray, IntArray
 from roicli.operators.geometry import align_boxes, operator_points, quantize_rois, sampling_counts
+from roicli.operators.interface import OperatorSpec
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 
 # Values of one step; a RoI's channels are taken so many at a time.
 STEP_VALUES = 1 << 16
@@ -57,13 +60,18 @@ def expect(
     operator computes in. ``coordinate_ulp`` is how far, in units in the last place, the operator's
     own sampling points may be from ``geometry``'s: 0 where their arithmetic is the same.
     """
-    if isinstance(spec, PoolSpec):
-        yield from _expect_pool(feature_map, corners, spec)
-    else:
-        yield from _expect_align(feature_map, corners, spec, coordinate_ulp)
+    return spec.expect(feature_map, corners, coordinate_ulp)
 
 
-def _channel_steps(channels: int, values: int) -> Iterator[slice]:
+def join_odd(mean: FloatArray, nan: Array, above: Array, below: Array) -> FloatArray:
+    """A weighted mean of the finite cells, with what the NaN, the +infinities and the -infinities
+    that it reads make of it.
+    """
+    mean = np.where(above, np.inf, np.where(below, -np.inf, mean)).astype(mean.dtype)
+    return np.where(nan | (above & below), mean.dtype.type(np.nan), mean)
+
+
+def channel_steps(channels: int, values: int) -> Iterator[slice]:
     """Runs of channels that take about STEP_VALUES, each of ``values``."""
     step = max(1, STEP_VALUES // max(values, 1))
     for first in range(0, channels, step):
@@ -73,7 +81,7 @@ def _channel_steps(channels: int, values: int) -> Iterator[slice]:
 # RoI Pool -------------------------------------------------------------------------------------
 
 
-def _expect_pool(
+def expect_pool(
     feature_map: FloatArray, corners: FloatArray, spec: PoolSpec
 ) -> Iterator[tuple[slice, Expected]]:
     """The maxima of one RoI's bins; an empty bin is 0. A maximum rounds nothing: the bound is 0."""
@@ -83,7 +91,7 @@ def _expect_pool(
     columns = list(zip(*(edge[0].tolist() for edge in x_axis.clipped(width)), strict=True))
     left, right = min(start for start, _ in columns), max(end for _, end in columns)
     tallest = max(end - start for start, end in rows)
-    for channels in _channel_steps(len(feature_map), max(right - left, 0) * max(tallest, 1)):
+    for channels in channel_steps(len(feature_map), max(right - left, 0) * max(tallest, 1)):
         values = np.zeros((channels.stop - channels.start, *spec.output_size))
         for number_y, (top, bottom) in enumerate(rows):
             if bottom <= top or right <= left:
@@ -151,7 +159,7 @@ def _weigh_axis(points: FloatArray, size: int, coordinate_ulp: float) -> AxisWei
     return AxisWeights(cells, weights, touched, sides, on_map, unsure, slack)
 
 
-def _expect_align(
+def expect_align(
     feature_map: FloatArray, corners: FloatArray, spec: AlignSpec, coordinate_ulp: float
 ) -> Iterator[tuple[slice, Expected]]:
     """The mean or the maximum of one RoI's interpolated samples; a bin without samples is 0."""
@@ -166,7 +174,7 @@ def _expect_align(
     if not _surely_counted(corners, spec, coordinate_ulp):
         y.unsure[:] = True
     samples = y_points.size * x_points.size if spec.mode == "max" else 0
-    for channels in _channel_steps(len(feature_map), max(len(y.cells) * len(x.cells), samples)):
+    for channels in channel_steps(len(feature_map), max(len(y.cells) * len(x.cells), samples)):
         read = feature_map[channels, y.cells[:, None], x.cells]
         yield channels, _expect_means(read, y, x, spec)
 
@@ -180,7 +188,7 @@ def _surely_counted(corners: FloatArray, spec: AlignSpec, coordinate_ulp: float)
 
 
 def _expect_means(read: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignSpec) -> Expected:
-    """``_expect_align`` of some channels, of which ``read`` (C, R_y, R_x) holds the cells."""
+    """``expect_align`` of some channels, of which ``read`` (C, R_y, R_x) holds the cells."""
     known = np.isfinite(read)
     all_known = bool(known.all())
     cells = (read if all_known else np.where(known, read, 0)).astype(np.float64)
@@ -234,7 +242,7 @@ def _reduce_literally(cells: FloatArray, y: AxisWeights, x: AxisWeights, spec: A
         return np.asarray(samples.mean(axis=(1, 3)) if spec.mode == "avg" else samples.max((1, 3)))
 
 
-def _gamma(roundings: int, unit: float) -> float:
+def rounding_gamma(roundings: int, unit: float) -> float:
     """Higham's gamma_k; infinite where so many roundings can give anything."""
     product = roundings * unit
     return product / (1 - product) if product < 1 else np.inf
@@ -257,7 +265,9 @@ def _rounding_bound(
     down, across = y.weights.shape[1], x.weights.shape[1]
     added = down * across if spec.mode == "avg" else 1
     own = 3 * (down + across) + 1 if spec.mode == "avg" else SAMPLE_ROUNDINGS
-    gamma = _gamma(SAMPLE_ROUNDINGS + added, kind.eps / 2) + _gamma(own, np.finfo(float).eps / 2)
+    gamma = rounding_gamma(SAMPLE_ROUNDINGS + added, kind.eps / 2) + rounding_gamma(
+        own, np.finfo(float).eps / 2
+    )
     largest = np.abs(cells).max(axis=(1, 2))[:, None, None]
     bound = gamma * magnitude + 9 * float(kind.smallest_normal) * (1 + largest)
     if y.slack or x.slack:

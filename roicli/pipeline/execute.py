@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import AlignSpec, FloatArray, OperatorSpec, check_word
+from roicli.core.types import FloatArray, check_word
 from roicli.core.vocabulary import Compression, ResultDtype
 from roicli.error_table.columns import record_dtype
 from roicli.error_table.table import ErrorTable
+from roicli.operators.interface import OperatorSpec
+from roicli.operators.roi_align import AlignSpec
 from roicli.pipeline import provenance
 from roicli.pipeline.inputs import Inputs
 from roicli.pipeline.order import visiting_order

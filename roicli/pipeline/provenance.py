@@ -12,10 +12,12 @@ import numpy as np
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.foreign import stored_text
-from roicli.core.types import AlignSpec, OperatorSpec, PoolSpec
 from roicli.core.version import __version__
 from roicli.core.vocabulary import Provider
+from roicli.operators.interface import OperatorSpec
 from roicli.operators.onnx_protobuf import OPSET
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline.inputs import Inputs
 from roicli.pipeline.run import Run
 from roicli.pipeline.settings import Setting

@@ -14,10 +14,12 @@ from roicli.core.exceptions import ParameterError
 from roicli.core.parsing import parse_bytes
 from roicli.core.scales import parse_scale_option, single_scale
 from roicli.core.system import usable_cores
-from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, OperatorSpec
+from roicli.core.types import Array, FloatArray, IntArray
 from roicli.core.vocabulary import Operator, Provider
 from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.error_table.table import ErrorTable, MapGeometry
+from roicli.operators.interface import OperatorSpec
+from roicli.operators.roi_align import AlignSpec
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid
 from roicli.pipeline.inputs import (
     InputOptions,

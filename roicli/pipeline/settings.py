@@ -11,7 +11,7 @@ import numpy as np
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.parsing import as_size, parse_scale
-from roicli.core.types import AlignSpec, PoolSpec, Size, check_word
+from roicli.core.types import Size, check_word
 from roicli.core.vocabulary import (
     Compression,
     GraphDtype,
@@ -24,6 +24,8 @@ from roicli.core.vocabulary import (
     ResultDtype,
     SamplingGrid,
 )
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline.inputs import InputOptions
 from roicli.pipeline.stage_times import StageTimes
 from roicli.pipeline.stream import Progress

@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import AlignSpec, IntArray, OperatorSpec
+from roicli.core.types import IntArray
+from roicli.operators.interface import OperatorSpec
+from roicli.operators.roi_align import AlignSpec
 from roicli.pipeline import provenance
 from roicli.pipeline.execute import Result, result_dtype, run_and_write
 from roicli.pipeline.fingerprint import fingerprint

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from roicli.core.types import AlignSpec, FloatArray, IntArray, OperatorSpec, PoolSpec, RoIs
+from roicli.core.types import FloatArray, IntArray, RoIs
 from roicli.error_table.values import measure_value_errors
 from roicli.operators.geometry import align_boxes, quantize_rois, sampling_counts
+from roicli.operators.interface import OperatorSpec
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline.features import FeaturePyramid
 from roicli.pipeline.order import plan_visits, skip_finished
 from roicli.pipeline.result_blocks import RowWriter, choose_blocks

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, RoIs, Size
+from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import RoiFormat
 from roicli.operators.geometry import align_boxes, sampling_counts
+from roicli.operators.roi_align import AlignSpec
 from roicli.storage.limits import check_memory
 from roicli.storage.stored_array import StoredArray
 

@@ -6,7 +6,8 @@ Every graph runs on the CPU provider too, where RoI Align has the same bits as w
 import numpy as np
 import pytest
 
-from roicli.core.types import AlignSpec, PoolSpec
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.runners import build_runner
 from tests.cuda.devices import DEVICES
 from tests.strategies import RULES, awkward_corners, normal_map

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roicli.core.types import AlignSpec, PoolSpec
 from roicli.operators import reference
 from roicli.operators.reference import expect
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime import runners as runtime
 from tests import oracle
 from tests.strategies import DOG_BOX, RULES, awkward_corners, boxes, normal_map, with_batch

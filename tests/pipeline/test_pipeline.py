@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.core.exceptions import InputError
-from roicli.core.types import AlignSpec, PoolSpec, RoIs
+from roicli.core.types import RoIs
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline import stream as pipeline
 from roicli.pipeline.features import open_pyramid
 from roicli.pipeline.order import plan_visits

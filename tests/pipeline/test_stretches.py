@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import roicli
-from roicli.core.types import AlignSpec, PoolSpec, RoIs
+from roicli.core.types import RoIs
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline import stretches
 from roicli.pipeline.features import FeatureLevel, open_pyramid
 from roicli.pipeline.order import plan_visits

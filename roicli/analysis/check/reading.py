@@ -15,8 +15,9 @@ from roicli.analysis.check.records import Draft
 from roicli.core.exceptions import DamagedFileError, InputError
 from roicli.core.parsing import parse_names
 from roicli.core.scales import parse_scale_option
-from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, RoIs, Size, check_word
+from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_word
 from roicli.core.vocabulary import RoiFormat
+from roicli.operators.roi_align import AlignSpec
 from roicli.pipeline.features import (
     FeatureArgument,
     FeatureLevel,

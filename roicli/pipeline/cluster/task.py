@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from roicli.core.exceptions import InputError, OutputError
-from roicli.core.types import FloatArray, IntArray, OperatorSpec
+from roicli.core.types import FloatArray, IntArray
 from roicli.error_table.columns import VALUE_COLUMNS
+from roicli.operators.interface import OperatorSpec
 from roicli.pipeline.cluster.outcome import Failure, Success, as_outcome
 from roicli.pipeline.cluster.worker import name_of_worker
 from roicli.pipeline.execute import no_progress, run_and_write, run_into
