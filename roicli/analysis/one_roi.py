@@ -74,7 +74,7 @@ def _take(run: Run, index: int, command: str) -> OpenedRoi:
     """The one RoI of an open run, and its map."""
     place = int(run.inputs.map_of_roi[index])
     level, one = run.pyramid.levels[place], run.inputs.rois.take(slice(index, index + 1))
-    align, pool = (run.scaled(spec)[place] for spec in (run.setting.align, run.setting.pool))
+    align, pool = run.scaled(run.setting.align)[place], run.scaled(run.setting.pool)[place]
     check_sampling_memory(
         run.inputs.rois, np.array([index]), align, run.pyramid.channels,
         run.pyramid.compute_dtype, run.inputs.rois_name,

@@ -23,12 +23,12 @@ from roicli.error_table.geometric import size_classes
 from roicli.error_table.table import measure_statistics
 from roicli.operators.geometry import align_boxes, sampling_counts
 from roicli.operators.precise_roi_pool import weigh_box
-from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_align import SAMPLE_BYTES, AlignSpec
 from roicli.pipeline.features import FeatureArgument, MapBuffer
 from roicli.pipeline.order import MapVisit
 from roicli.pipeline.run import Run, open_run
 from roicli.pipeline.settings import OperatorOptions, check_known
-from roicli.pipeline.validation import MAX_SAMPLES_BYTES, SAMPLE_BYTES
+from roicli.pipeline.validation import MAX_SAMPLES_BYTES
 from roicli.runtime.device_map import PlacedMap
 from roicli.runtime.runners import Runner
 
@@ -105,7 +105,7 @@ def _errors(values: FloatArray, reference: FloatArray) -> tuple[FloatArray, Floa
         Widened(part.astype(np.float64).reshape(len(part), -1)) for part in (values, reference)
     )
     difference = measure_distance(one, other)
-    odd = ~np.isfinite(one.high + other.high).all(axis=1)
+    odd = ~(np.isfinite(one.high) & np.isfinite(other.high)).all(axis=1)
     difference[odd], one.high[odd], other.high[odd] = 0, 0, 0
     rows_reference = Rows(other.high)
     rows = difference_rows(one, other, difference)

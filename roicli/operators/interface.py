@@ -38,6 +38,16 @@ class Compiled(NamedTuple):
     functions: tuple[str, ...]
 
 
+class Sampling(NamedTuple):
+    """What the sampling points of K RoIs take: ``size`` (K,) bytes, ``counts`` (K, 2) points a bin
+    as (x, y), and what it is called.
+    """
+
+    size: FloatArray
+    counts: IntArray
+    name: str
+
+
 @dataclass(frozen=True)
 class OperatorSpec(ABC):
     """An operator with its options, at one scale.
@@ -65,6 +75,13 @@ class OperatorSpec(ABC):
     def pixel_model(self) -> PixelModel:
         """Where its cell i lies."""
 
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The options by name, each with its default."""
+        options = {field.name: field.default for field in fields(cls)}
+        del options["spatial_scale"]
+        return options
+
     def at_scale(self, spatial_scale: float) -> Self:
         """The same operator on a map of another scale."""
         return replace(self, spatial_scale=spatial_scale)
@@ -75,21 +92,16 @@ class OperatorSpec(ABC):
 
     def describe(self) -> dict[str, Any]:
         """Its options by name, as plain values; the scale is the map's."""
-        options = {field.name: getattr(self, field.name) for field in fields(self)}
-        del options["spatial_scale"]
+        options = {name: getattr(self, name) for name in self.defaults()}
         return options | {"output_size": list(self.output_size)}
 
     def work(self, corners: FloatArray) -> FloatArray:
         """(k,) how many values each bin of the RoIs (k, 4) is computed from."""
         return np.ones(len(corners))
 
-    def sampling_bytes(
-        self, corners: FloatArray, channels: int, dtype: FloatType
-    ) -> tuple[FloatArray, IntArray]:
-        """Bytes (K,) that what is sampled of each RoI (K, 4) takes at once, and its sampling points
-        a bin (K, 2) as (x, y).
-        """
-        return np.zeros(len(corners)), np.zeros((len(corners), 2), np.int64)
+    def sampling(self, corners: FloatArray, channels: int, dtype: FloatType) -> Sampling:
+        """What the sampling points of RoIs (K, 4) take at once, each alone."""
+        return Sampling(np.zeros(len(corners)), np.zeros((len(corners), 2), np.int64), "sampling")
 
     @abstractmethod
     def expect(

@@ -13,7 +13,7 @@ the map, as mmcv's prroi_pool and the authors' own code do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, assert_never
 
@@ -177,9 +177,8 @@ class PrecisePoolSpec(OperatorSpec):
         kind = np.finfo(feature_map.dtype)
         (rows, columns) = box.y.shape[1], box.x.shape[1]
         roundings = rows + columns + 4
-        gamma = rounding_gamma(roundings, kind.eps / 2) + rounding_gamma(
-            roundings, np.finfo(float).eps / 2
-        )
+        units = (float(np.finfo(real).eps) / 2 for real in (feature_map.dtype, float))
+        gamma = sum(rounding_gamma(roundings, unit) for unit in units)
         for part in channel_steps(channels, rows * columns):
             here = feature_map[part]
             values = box.mean(here)
@@ -202,7 +201,7 @@ class PrecisePoolSpec(OperatorSpec):
         add = builder.add
         cells = add("Slice", "features", "first", "end", builder.integers(2, 3))
         output = add("MatMul", add("MatMul", "y", cells), "x", name="roi_features")
-        inputs: dict[str, tuple[np.dtype[np.generic], tuple[Dimension, ...]]] = {
+        inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
             "features": (dtype, (1, "C", "H", "W")),
             "first": (INT64, (2,)),
             "end": (INT64, (2,)),

@@ -11,7 +11,7 @@ import numpy as np
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import MAX_SAMPLING_RATIO, FloatArray, FloatType, IntArray, check_word
 from roicli.core.vocabulary import Mode, Operator, PixelModel, SamplingGrid
-from roicli.operators.interface import Compiled, GraphWay, OperatorSpec
+from roicli.operators.interface import Compiled, GraphWay, OperatorSpec, Sampling
 from roicli.operators.onnx_graph import GraphBuilder
 
 if TYPE_CHECKING:
@@ -73,16 +73,15 @@ class AlignSpec(OperatorSpec):
         """(k,) sampling points a bin; a bin without one counts as one value."""
         return np.asarray(np.maximum(self.counts(corners).prod(axis=1, dtype=np.float64), 1))
 
-    def sampling_bytes(
-        self, corners: FloatArray, channels: int, dtype: FloatType
-    ) -> tuple[FloatArray, IntArray]:
+    def sampling(self, corners: FloatArray, channels: int, dtype: FloatType) -> Sampling:
         """What RoiAlign keeps of its points, and a fine grid of their values as well."""
         counts = self.counts(corners.astype(dtype))
         per_sample = SAMPLE_BYTES
         if not self.native_to_roi_align:
             per_sample += 2 * channels * dtype.itemsize
         bins = self.output_size[0] * self.output_size[1]
-        return np.prod(counts + 0.0, axis=1) * (bins * per_sample), counts
+        name = "sampling" if self.sampling_ratio else "adaptive sampling"
+        return Sampling(np.prod(counts + 0.0, axis=1) * (bins * per_sample), counts, name)
 
     def expect(
         self, feature_map: FloatArray, corners: FloatArray, coordinate_ulp: float

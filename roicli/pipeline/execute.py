@@ -17,7 +17,6 @@ from roicli.core.vocabulary import Compression, ResultDtype
 from roicli.error_table.columns import record_dtype
 from roicli.error_table.table import ErrorTable
 from roicli.operators.interface import OperatorSpec
-from roicli.operators.roi_align import AlignSpec
 from roicli.pipeline import provenance
 from roicli.pipeline.inputs import Inputs
 from roicli.pipeline.order import visiting_order
@@ -25,7 +24,7 @@ from roicli.pipeline.run import (
     Run,
     build_value_measurers,
     build_verifier,
-    check_align_memory,
+    check_sampling,
 )
 from roicli.pipeline.settings import (
     ErrorsOptions,
@@ -134,12 +133,11 @@ def run_into(
 ) -> Result:
     """As ``run_and_write``; ``open_sink`` is told the parameters and opens what takes the rows."""
     try:
-        if isinstance(spec, AlignSpec):
-            check_align_memory(run, spec)
+        check_sampling(run, spec)
         check_outputs(run.inputs, output, options)
         measurers = build_value_measurers(run) if options.get("values") else None
         verifier = build_verifier(run, spec, options.get("verify"))
-        shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
+        shape = run.result_shape(spec)
         parameters = provenance.describe_run(run, spec, result_dtype(run, options), shape)
         table = run.error_table()
         with open_sink(parameters) as writer:

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from roicli.core.vocabulary import Operator, Provider
 from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.error_table.table import ErrorTable, MapGeometry
 from roicli.operators.interface import OperatorSpec
-from roicli.operators.roi_align import AlignSpec
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid
 from roicli.pipeline.inputs import (
     InputOptions,
@@ -40,6 +39,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("roicli")
 
 
+AnySpec = TypeVar("AnySpec", bound=OperatorSpec)
+
+
 @dataclass
 class Run:
     """One opened run: inputs, setting and engine; closes its files."""
@@ -57,9 +59,19 @@ class Run:
         assert self.inputs.pyramid is not None
         return self.inputs.pyramid
 
-    def scaled(self, spec: OperatorSpec) -> list[Any]:
+    @property
+    def spec(self) -> OperatorSpec:
+        """The operator that is asked for."""
+        return self.setting.spec
+
+    def scaled(self, spec: AnySpec) -> list[AnySpec]:
         """The spec on every level of the pyramid."""
-        return [replace(spec, spatial_scale=level.spatial_scale) for level in self.pyramid.levels]
+        return [spec.at_scale(level.spatial_scale) for level in self.pyramid.levels]
+
+    def result_shape(self, spec: OperatorSpec) -> tuple[int, ...]:
+        """(K, C, P_h, P_w) of its result."""
+        channels = spec.output_channels(self.pyramid.channels)
+        return (len(self.inputs.rois), channels, *spec.output_size)
 
     def error_table(self) -> ErrorTable:
         """The error table of this run's RoIs, with the value columns measured so far."""
@@ -71,9 +83,7 @@ def build_error_table(
 ) -> ErrorTable:
     """The table of the inputs' RoIs, on each level's map."""
     maps = [
-        MapGeometry(
-            replace(setting.pool, spatial_scale=place.spatial_scale), place.map_size, place.level
-        )
+        MapGeometry(setting.pool.at_scale(place.spatial_scale), place.map_size, place.level)
         for place in inputs.places
     ]
     dtype = np.float32 if inputs.pyramid is None else inputs.pyramid.compute_dtype
@@ -87,8 +97,7 @@ def resolve_operator(operator: Operator, options: Mapping[str, Any]) -> Operator
     node = _read_node(options, operator)
     setting = resolve_setting(options, operator, node)
     scale = node.spatial_scale if node else options.get("spatial_scale")
-    spec = setting.pool if operator == "pool" else setting.align
-    return replace(spec, spatial_scale=single_scale(parse_scale_option(scale)))
+    return setting.spec.at_scale(single_scale(parse_scale_option(scale)))
 
 
 def _read_node(options: Mapping[str, Any], operator: Operator) -> RoiNode | None:
@@ -113,9 +122,10 @@ def open_run(
 
     With ``rows`` (k,), ascending, the run has these RoIs alone; ``choose`` finds the provider.
     """
-    kind: Operator = "pool" if operator == "pool" else "align"
+    # `errors` runs both operators of the table, which is in RoI Align's model.
+    kind = cast("Operator", "align" if operator == "errors" else operator)
     node = _read_node(options, kind)
-    setting = resolve_setting(options, operator, node)
+    setting = resolve_setting(options, kind, node)
     asked: Provider = options.get("provider", "auto")
     threads = options.get("threads")
     threads = usable_cores() if threads is None else threads
@@ -145,7 +155,7 @@ def _announce_compilation(
 
     assert inputs.pyramid is not None
     dtype = inputs.pyramid.compute_dtype
-    specs: list[OperatorSpec] = [setting.pool if operator == "pool" else setting.align]
+    specs: list[OperatorSpec] = [setting.spec]
     if _measures_values(operator, options):
         specs = [setting.align, setting.pool]
     if not all(native.is_compiled(spec, dtype) for spec in specs):
@@ -185,7 +195,8 @@ def _open_engine(
 def _row_bytes(inputs: Inputs, setting: Setting) -> int:
     """The result of one RoI."""
     assert inputs.pyramid is not None
-    values = inputs.pyramid.channels * math.prod(setting.pool.output_size)
+    channels = setting.spec.output_channels(inputs.pyramid.channels)
+    values = channels * math.prod(setting.spec.output_size)
     return values * inputs.pyramid.compute_dtype.itemsize
 
 
@@ -207,7 +218,7 @@ def _plan_memory(
     )
 
 
-def check_align_memory(run: Run, spec: AlignSpec) -> None:
+def check_sampling(run: Run, spec: OperatorSpec) -> None:
     """Refuse a sampling grid that would not fit, level by level."""
     for index, level_spec in enumerate(run.scaled(spec)):
         rows = np.flatnonzero(run.inputs.map_of_roi == index)
@@ -231,7 +242,7 @@ def build_verifier(run: Run, spec: OperatorSpec, verify: object) -> Verifier | N
 
 def build_value_measurers(run: Run) -> list[ValueMeasurer]:
     """One measurer per level, filling ``run.value_columns``."""
-    check_align_memory(run, replace(run.setting.align, mode="max"))
+    check_sampling(run, replace(run.setting.align, mode="max"))
     count = len(run.inputs.rois)
     run.value_columns = {column.name: np.full(count, np.nan) for column in VALUE_COLUMNS}
     pairs = zip(run.scaled(run.setting.pool), run.scaled(run.setting.align), strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -24,8 +24,11 @@ from roicli.core.vocabulary import (
     ResultDtype,
     SamplingGrid,
 )
+from roicli.operators.interface import OperatorSpec
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
+from roicli.operators.rounding import BOX_RULES
+from roicli.operators.table import operator_type
 from roicli.pipeline.inputs import InputOptions
 from roicli.pipeline.stage_times import StageTimes
 from roicli.pipeline.stream import Progress
@@ -110,10 +113,18 @@ class AlignOptions(RunOptions, total=False):
     mode: Mode | None
 
 
+AnySpec = TypeVar("AnySpec", bound=OperatorSpec)
+
+
 @dataclass(frozen=True)
 class Setting:
-    """Every operator parameter, resolved from options, preset and defaults."""
+    """Every operator parameter, resolved from options, preset and defaults.
 
+    ``spec`` is the operator that is asked for; ``pool`` and ``align`` are the two that the error
+    table compares.
+    """
+
+    spec: OperatorSpec
     align: AlignSpec
     pool: PoolSpec
     pixel_model: PixelModel
@@ -133,7 +144,7 @@ def check_known(function: str, options: Mapping[str, Any], known: type) -> None:
 def resolve_setting(
     options: Mapping[str, Any], operator: str, node: RoiNode | None = None
 ) -> Setting:
-    """Options over a node's attributes or a preset, over defaults (aligned, ratio 2, caffe)."""
+    """Options over a node's attributes or a preset, over the defaults of the operators' fields."""
     name = options.get("preset")
     preset = {} if name is None else _read_preset(name)
     chosen = _without_conflicts(options, node) if node else options
@@ -144,24 +155,21 @@ def resolve_setting(
                 return source[key]
         return default
 
-    output_size = as_size(pick("output_size", 7), "output size")
-    align = AlignSpec(
-        output_size,
-        1.0,
-        pick("sampling_ratio", 2),
-        pick("aligned", True),
-        pick("mode", "avg"),
-        pick("sampling_grid", "quarters"),
-    )
     # A rule that cuts the box its own way goes with no partition of a preset.
-    if chosen.get("quantization") == "mmcv" and chosen.get("partition") is None:
-        preset = {**preset, "partition": "overlap"}
-    pool = PoolSpec(output_size, 1.0, pick("quantization", "caffe"), pick("partition", "overlap"))
-    # `errors` with features runs both operators; its table is in RoI Align's model.
-    implied = pool.pixel_model if operator == "pool" else align.pixel_model
+    rule = BOX_RULES.get(chosen.get("quantization") or "caffe")
+    if rule and preset.get("partition") not in rule.partitions:
+        preset = {**preset, "partition": rule.partitions[0]}
+
+    def resolve(kind: type[AnySpec]) -> AnySpec:
+        picked = {name: pick(name, default) for name, default in kind.defaults().items()}
+        picked["output_size"] = as_size(picked["output_size"], "output size")
+        return kind(**picked)
+
+    align, pool = resolve(AlignSpec), resolve(PoolSpec)
+    spec = resolve(operator_type(operator))
     if options.get("aligned") is not None:
         preset = {**preset, "pixel_model": None}
-    return Setting(align, pool, pick("pixel_model", implied), name)
+    return Setting(spec, align, pool, pick("pixel_model", spec.pixel_model), name)
 
 
 def _read_preset(name: str) -> dict[str, Any]:

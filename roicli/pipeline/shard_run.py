@@ -10,12 +10,11 @@ from typing import Any
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import IntArray
 from roicli.operators.interface import OperatorSpec
-from roicli.operators.roi_align import AlignSpec
 from roicli.pipeline import provenance
 from roicli.pipeline.execute import Result, result_dtype, run_and_write
 from roicli.pipeline.fingerprint import fingerprint
 from roicli.pipeline.parts import parse_shard, rows_of_shard
-from roicli.pipeline.run import Run, check_align_memory
+from roicli.pipeline.run import Run, check_sampling
 from roicli.pipeline.settings import RunOptions
 from roicli.storage.address import is_url
 from roicli.storage.output import OUTPUT_FORMATS
@@ -48,16 +47,15 @@ def _check_part_output(output: str | None) -> None:
 
 def check_whole(run: Run, spec: OperatorSpec, options: Mapping[str, Any]) -> None:
     """Refuse what does not fit in memory with the rows' numbers in the whole."""
-    if isinstance(spec, AlignSpec):
-        check_align_memory(run, spec)
+    check_sampling(run, spec)
     if options.get("values"):
-        check_align_memory(run, replace(run.setting.align, mode="max"))
+        check_sampling(run, replace(run.setting.align, mode="max"))
 
 
 def describe_whole(run: Run, spec: OperatorSpec, options: RunOptions) -> dict[str, Any]:
     """The parameters of the whole result, as one machine would write them."""
-    shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
-    return provenance.describe_run(run, spec, result_dtype(run, options), shape)
+    dtype = result_dtype(run, options)
+    return provenance.describe_run(run, spec, dtype, run.result_shape(spec))
 
 
 def describe_part(

@@ -67,7 +67,7 @@ def run_on_cluster(
         check_outputs(run.inputs, output, options)  # type: ignore[arg-type]
         if operator == "errors":
             return _run_errors(cluster, run, features, rois, options)
-        spec = run.setting.pool if operator == "pool" else run.setting.align
+        spec = run.spec
         check_whole(run, spec, options)
         assert output is not None
         whole, result = stack.enter_context(open_whole(run, spec, output, options))

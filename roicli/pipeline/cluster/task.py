@@ -206,7 +206,7 @@ def _describe_chunks(task: BlockTask, values: Mapping[str, FloatArray]) -> Store
 
 
 def _spec(run: Run, task: BlockTask) -> OperatorSpec:
-    return run.setting.pool if task.job.operator == "pool" else run.setting.align
+    return run.spec
 
 
 def _options(task: BlockTask, where: Destination) -> Any:
