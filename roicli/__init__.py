@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from roicli.analysis.inspect_file import inspect
     from roicli.analysis.picture import Picture
     from roicli.analysis.sweep import Sweep, sweep
-    from roicli.api import align, errors, export, pool
+    from roicli.api import align, errors, export, pool, precise_pool
     from roicli.core.exceptions import (
         InputError,
         OutputError,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from roicli.error_table.table import ErrorTable, summarize
     from roicli.operators.libraries import PRESETS
+    from roicli.operators.precise_roi_pool import PrecisePoolSpec
     from roicli.operators.roi_align import AlignSpec
     from roicli.operators.roi_pool import PoolSpec
     from roicli.pipeline.execute import Result
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 _HOME = {
     "align": "api",
     "pool": "api",
+    "precise_pool": "api",
     "errors": "api",
     "export": "api",
     "bench": "analysis.bench",
@@ -65,6 +67,7 @@ _HOME = {
     "Result": "pipeline.execute",
     "AlignSpec": "operators.roi_align",
     "PoolSpec": "operators.roi_pool",
+    "PrecisePoolSpec": "operators.precise_roi_pool",
     "ErrorTable": "error_table.table",
     "summarize": "error_table.table",
     "describe_providers": "runtime.providers",
@@ -92,6 +95,7 @@ __all__ = [
     "ParameterError",
     "Picture",
     "PoolSpec",
+    "PrecisePoolSpec",
     "ProviderError",
     "Result",
     "RoicliError",
@@ -112,6 +116,7 @@ __all__ = [
     "inspect",
     "merge",
     "pool",
+    "precise_pool",
     "summarize",
     "sweep",
     "write_report",

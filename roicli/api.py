@@ -11,22 +11,22 @@ import numpy as np
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import Array, Size
 from roicli.core.vocabulary import Operator
-from roicli.operators.interface import OperatorSpec
 from roicli.pipeline import provenance
 from roicli.pipeline.execute import Result, check_outputs, no_progress, run_and_write, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.inputs import open_inputs
 from roicli.pipeline.run import (
-    Run,
     build_error_table,
     build_value_measurers,
     open_run,
     resolve_operator,
 )
 from roicli.pipeline.settings import (
+    OPTIONS,
     AlignOptions,
     ErrorsOptions,
     ExportOptions,
+    PrecisePoolOptions,
     RunOptions,
     check_known,
     resolve_setting,
@@ -58,11 +58,7 @@ def align(
     ``Result.roi_features``, float32 (float64 for float64 maps). Raises RoicliError. Source: He et
     al. 2017, section 3; ONNX RoiAlign-16.
     """
-    check_known("align", options, AlignOptions)
-    if options.get("dask") is not None:
-        return _run_on_cluster("align", features, rois, output, options)
-    run = open_run("align", features, rois, options)
-    return _run(run, run.setting.align, _as_text(output), options)
+    return run("align", features, rois, output, options)
 
 
 def pool(
@@ -76,20 +72,41 @@ def pool(
     Arguments and result as ``align``; ``quantization`` and ``partition`` choose the rounding.
     Raises RoicliError. Source: Girshick 2015, section 2.1; ONNX MaxRoiPool-1.
     """
-    check_known("pool", options, RunOptions)
+    return run("pool", features, rois, output, options)
+
+
+def precise_pool(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    output: str | os.PathLike[str] | None = None,
+    **options: Unpack[PrecisePoolOptions],
+) -> Result:
+    """Precise RoI Pooling of stored or in-memory maps (N, C, H, W) at RoIs (K, 5).
+
+    The exact mean of the interpolated map over each bin. Arguments and result as ``align``;
+    ``border`` "clamp" continues the map by its edge cells, "zero" by zeros. The error table is RoI
+    Pool's. Raises RoicliError. Source: Jiang et al. 2018 (IoU-Net), section 3.2.
+    """
+    return run("precise-pool", features, rois, output, options)
+
+
+def run(
+    operator: Operator,
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    output: str | os.PathLike[str] | None,
+    options: Any,
+) -> Result:
+    """One operator by its name; ``options`` are those of its own call."""
+    check_known(operator.replace("-", "_"), options, OPTIONS[operator])
     if options.get("dask") is not None:
-        return _run_on_cluster("pool", features, rois, output, options)
-    run = open_run("pool", features, rois, options)
-    return _run(run, run.setting.pool, _as_text(output), options)
-
-
-def _run(run: Run, spec: OperatorSpec, output: str | None, options: RunOptions) -> Result:
-    """All RoIs, or the block of them that ``shard`` names."""
+        return _run_on_cluster(operator, features, rois, output, options)
+    opened = open_run(operator, features, rois, options)
     if options.get("shard") is None:
-        return run_and_write(run, spec, output, options)
+        return run_and_write(opened, opened.spec, _as_text(output), options)
     from roicli.pipeline.shard_run import run_shard
 
-    return run_shard(run, spec, output, options)
+    return run_shard(opened, opened.spec, _as_text(output), options)
 
 
 def _run_on_cluster(
@@ -125,21 +142,22 @@ def errors(
         raise ParameterError("map size is the features' own where there are features")
     if options.get("dask") is not None:
         return _run_on_cluster("errors", features, rois, None, options)
-    run = open_run("errors", features, rois, options)
+    opened = open_run("errors", features, rois, options)
     try:
-        check_outputs(run.inputs, None, options)
-        measurers = build_value_measurers(run)
+        check_outputs(opened.inputs, None, options)
+        measurers = build_value_measurers(opened)
         # Nobody wants the features, so the operators run for their values only.
+        inputs, progress = opened.inputs, options.get("progress", no_progress)
         run_operator(
-            run.pyramid, run.inputs.rois, run.inputs.map_of_roi, None, run.engine, NoWriter(),
-            measurers, options.get("progress", no_progress),
+            opened.pyramid, inputs.rois, inputs.map_of_roi, None, opened.engine, NoWriter(),
+            measurers, progress,
         )  # fmt: skip
-        parameters = provenance.describe_run(run, None, run.pyramid.compute_dtype)
-        table = run.error_table()
+        parameters = provenance.describe_run(opened, None, opened.pyramid.compute_dtype)
+        table = opened.error_table()
         write_errors(table, parameters, options)
         return Result("errors", table, parameters)
     finally:
-        run.inputs.close()
+        opened.inputs.close()
 
 
 def _geometric_errors(

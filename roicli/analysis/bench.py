@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from roicli.core.types import check_word
 from roicli.core.vocabulary import Operator, Provider
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
-from roicli.pipeline.settings import AlignOptions, RunOptions
+from roicli.pipeline.settings import OPTIONS
 from roicli.pipeline.stage_times import StageTimes
 from roicli.storage.stored_array import BFLOAT16_NAME
 
@@ -59,15 +59,20 @@ def bench(
 ) -> list[BenchRow]:
     """Time whole runs, inputs read and the result written to a temporary file in ``folder``.
 
-    Providers take turns, after one run each that is not counted. ``options`` are those of ``align``
-    or ``pool``. Raises RoicliError.
+    Providers take turns, after one run each that is not counted. ``options`` are those of the
+    operator's own call. Raises RoicliError.
     """
+    check_word("operator", operator, Operator)
     for provider in providers:
         check_word("provider", provider, Provider)
     if runs < 1:
         raise ParameterError(f"runs is {runs}, expected at least 1")
     if "-" in (features, rois):
         raise ParameterError("a benchmark reads its inputs again and again, so '-' cannot be one")
+    options = {name: value for name, value in options.items() if value is not None}
+    for name in options:
+        if name not in OPTIONS[operator].__annotations__:
+            raise ParameterError(f"{operator} has no option {name.replace('_', ' ')}")
     seconds: dict[str, list[float]] = {provider: [] for provider in providers}
     stages = {provider: StageTimes() for provider in providers}
     result: Result | None = None
@@ -78,7 +83,7 @@ def bench(
                 times = StageTimes() if turn == 0 else stages[provider]
                 started = time.perf_counter()
                 chosen = {**options, "provider": provider, "stage_times": times, "force": True}
-                result = _run(operator, features, rois, target, chosen)
+                result = api.run(operator, features, rois, target, chosen)
                 if turn:
                     seconds[provider].append(time.perf_counter() - started)
     assert result is not None
@@ -89,18 +94,6 @@ def bench(
         )
         for provider in providers
     ]
-
-
-def _run(
-    operator: Operator,
-    features: FeatureArgument,
-    rois: FeatureArgument,
-    target: str,
-    options: Options,
-) -> Result:
-    if operator == "align":
-        return api.align(features, rois, target, **cast("AlignOptions", options))
-    return api.pool(features, rois, target, **cast("RunOptions", options))
 
 
 def _bytes_moved(parameters: Options) -> int:

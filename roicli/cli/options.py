@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from roicli.core.vocabulary import (
+    Border,
     LevelRule,
     Mode,
     Partition,
@@ -106,6 +107,15 @@ PartitionOption = Annotated[
         rich_help_panel=RULES,
         help="RoI Pool: how the box is cut into bins.",
         show_default="overlap",
+    ),
+]
+BorderOption = Annotated[
+    Border | None,
+    typer.Option(
+        "--border",
+        rich_help_panel=OPERATOR,
+        help="How the map goes on outside: by its edge cells for one cell, or by zeros.",
+        show_default="clamp",
     ),
 ]
 Preset = Annotated[

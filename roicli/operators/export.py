@@ -12,13 +12,11 @@ import numpy as np
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import FloatType
-from roicli.operators.geometry import dropped_samples
+from roicli.operators.geometry import AlignLike, PoolLike, dropped_samples
 from roicli.operators.graphs import add_cell_table, add_max_roi_pool, add_roi_align
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.onnx_graph import Arithmetic, Graph, GraphBuilder, finish_graph
 from roicli.operators.onnx_protobuf import Dimension
-from roicli.operators.roi_align import AlignSpec
-from roicli.operators.roi_pool import PoolSpec
 from roicli.operators.rounding import BOX_RULES, PARTITIONS, hull_bins_onnx
 
 
@@ -34,7 +32,7 @@ def build_export_graph(spec: OperatorSpec, dtype: FloatType, metadata: dict[str,
     return finish_graph(builder, inputs, output, dtype, shape, metadata)
 
 
-def add_align(builder: GraphBuilder, spec: AlignSpec, dtype: FloatType) -> str:
+def add_align(builder: GraphBuilder, spec: AlignLike, dtype: FloatType) -> str:
     """RoI Align: one node, or a fine grid that is pooled."""
     if spec.sampling_ratio == 0 and not spec.native_to_roi_align:
         raise ParameterError(
@@ -54,14 +52,14 @@ def add_align(builder: GraphBuilder, spec: AlignSpec, dtype: FloatType) -> str:
     return add_roi_align(builder, spec, corners, batch, dtype, counts, nan_safe=True)
 
 
-def add_pool(builder: GraphBuilder, spec: PoolSpec, dtype: FloatType) -> str:
+def add_pool(builder: GraphBuilder, spec: PoolLike, dtype: FloatType) -> str:
     """RoI Pool: one node, or index windows."""
     if spec.native_to_max_roi_pool and dtype == np.float32:
         return add_max_roi_pool(builder, spec)
     return _add_pool_windows(builder, spec, dtype)
 
 
-def _add_thirds_shift(math: Arithmetic, corners: str, spec: AlignSpec) -> str:
+def _add_thirds_shift(math: Arithmetic, corners: str, spec: AlignLike) -> str:
     """``geometry.fine_grid_rois``: the box moved by half a sub-bin."""
     add = math.builder.add
     scaled = math.scaled(corners, spec.spatial_scale)
@@ -82,7 +80,7 @@ def _add_thirds_shift(math: Arithmetic, corners: str, spec: AlignSpec) -> str:
     return add("Add", corners, add("Concat", shift, shift, axis=1))
 
 
-def _add_bins(math: Arithmetic, low: str, high: str, bins: int, spec: PoolSpec) -> tuple[str, str]:
+def _add_bins(math: Arithmetic, low: str, high: str, bins: int, spec: PoolLike) -> tuple[str, str]:
     """``geometry.quantize_rois`` of one axis: (first, last), each (K, bins), before clipping."""
     rule, add = BOX_RULES[spec.quantization], math.builder.add
     start, size = rule.onnx(math, low, high, spec.spatial_scale)
@@ -113,7 +111,7 @@ def _add_axis_windows(math: Arithmetic, first: str, last: str, cells: str) -> tu
     return add("Max", window, zero), add("LessOrEqual", last, first)
 
 
-def _add_pool_windows(builder: GraphBuilder, spec: PoolSpec, dtype: FloatType) -> str:
+def _add_pool_windows(builder: GraphBuilder, spec: PoolLike, dtype: FloatType) -> str:
     """Index windows for every bin, looked up in the cell table, and their maximum."""
     math, add, integers = Arithmetic(builder, dtype), builder.add, builder.integers
     height, width = spec.output_size
@@ -150,7 +148,7 @@ def _add_nan_safe_maximum(math: Arithmetic, values: str) -> str:
     return add("Where", marked, math.number(np.nan), maxima)
 
 
-def _add_no_size(math: Arithmetic, corners: tuple[str, str, str, str], spec: PoolSpec) -> str:
+def _add_no_size(math: Arithmetic, corners: tuple[str, str, str, str], spec: PoolLike) -> str:
     """Real boxes without positive size, (K, 1, 1)."""
     add, rule, (x1, y1, x2, y2) = math.builder.add, BOX_RULES[spec.quantization], corners
     sides = [rule.onnx(math, *pair, spec.spatial_scale) for pair in ((x1, x2), (y1, y2))]

@@ -11,15 +11,13 @@ of 7 bins over 57 cells is ceil(7 * (57 / 7)) = 58, and the operators do read th
 
 from __future__ import annotations
 
-from typing import NamedTuple, assert_never
+from typing import NamedTuple, Protocol, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.core.types import FloatArray, IntArray
-from roicli.core.vocabulary import SamplingGrid
-from roicli.operators.roi_align import AlignSpec
-from roicli.operators.roi_pool import PoolSpec
+from roicli.core.types import FloatArray, IntArray, Size
+from roicli.core.vocabulary import Mode, Partition, Quantization, SamplingGrid
 from roicli.operators.rounding import (
     BOX_RULES,
     as_cells,
@@ -30,6 +28,30 @@ from roicli.operators.rounding import (
 )
 
 # RoI Pool -------------------------------------------------------------------------------------
+
+
+class PoolLike(Protocol):
+    """What the geometry of RoI Pool reads of its spec (``roi_pool.PoolSpec``)."""
+
+    @property
+    def output_size(self) -> Size:
+        """(height, width) in bins."""
+
+    @property
+    def spatial_scale(self) -> float:
+        """Cells per image pixel."""
+
+    @property
+    def quantization(self) -> Quantization:
+        """The rounding of the box."""
+
+    @property
+    def partition(self) -> Partition:
+        """The rounding of the bins."""
+
+    @property
+    def native_to_max_roi_pool(self) -> bool:
+        """Whether one MaxRoiPool node computes it."""
 
 
 class AxisBins(NamedTuple):
@@ -60,7 +82,7 @@ class AxisBins(NamedTuple):
         return np.clip(self.start, 0, cells), np.clip(self.end, 0, cells)
 
 
-def quantize_rois(corners: FloatArray, spec: PoolSpec) -> tuple[AxisBins, AxisBins]:
+def quantize_rois(corners: FloatArray, spec: PoolLike) -> tuple[AxisBins, AxisBins]:
     """Both quantizations of K RoIs.
 
     ``corners`` (K, 4): x1, y1, x2, y2 in image pixels, in the dtype that the operator computes in.
@@ -92,7 +114,41 @@ def quantize_rois(corners: FloatArray, spec: PoolSpec) -> tuple[AxisBins, AxisBi
 # RoI Align ------------------------------------------------------------------------------------
 
 
-def align_boxes(corners: FloatArray, spec: AlignSpec) -> tuple[FloatArray, FloatArray]:
+class AlignLike(Protocol):
+    """What the geometry, the graphs and the reference of RoI Align read of its spec
+    (``roi_align.AlignSpec``).
+    """
+
+    @property
+    def output_size(self) -> Size:
+        """(height, width) in bins."""
+
+    @property
+    def spatial_scale(self) -> float:
+        """Cells per image pixel."""
+
+    @property
+    def sampling_ratio(self) -> int:
+        """Points per axis and bin; 0 is adaptive."""
+
+    @property
+    def aligned(self) -> bool:
+        """Half-pixel, or legacy."""
+
+    @property
+    def mode(self) -> Mode:
+        """Mean or maximum."""
+
+    @property
+    def sampling_grid(self) -> SamplingGrid:
+        """Where in a bin the points lie."""
+
+    @property
+    def native_to_roi_align(self) -> bool:
+        """Whether one RoiAlign node computes it."""
+
+
+def align_boxes(corners: FloatArray, spec: AlignLike) -> tuple[FloatArray, FloatArray]:
     """Where RoI Align starts and how far it reaches (He et al. 2017, section 3; ONNX RoiAlign).
 
     ``corners`` (K, 4) in image pixels. Returns ``start`` (K, 2) and ``extent`` (K, 2), both as
@@ -107,7 +163,7 @@ def align_boxes(corners: FloatArray, spec: AlignSpec) -> tuple[FloatArray, Float
     return start, extent if spec.aligned else np.maximum(extent, kind(1))
 
 
-def sampling_counts(extent: FloatArray, spec: AlignSpec) -> IntArray:
+def sampling_counts(extent: FloatArray, spec: AlignLike) -> IntArray:
     """(K, 2) sampling points per bin and axis (x, y); adaptive is ceil(extent / bins), maybe 0."""
     if spec.sampling_ratio:
         return np.full(extent.shape, spec.sampling_ratio, np.int64)
@@ -117,7 +173,7 @@ def sampling_counts(extent: FloatArray, spec: AlignSpec) -> IntArray:
 
 
 def sampling_points(
-    start: float, extent: float, bins: int, count: int, spec: AlignSpec
+    start: float, extent: float, bins: int, count: int, spec: AlignLike
 ) -> FloatArray:
     """(bins, count) coordinates in cells where one axis of one RoI is interpolated, in float64.
 
@@ -147,7 +203,7 @@ def dropped_samples(grid: SamplingGrid) -> int:
             assert_never(grid)
 
 
-def fine_grid_rois(corners: FloatArray, counts: IntArray, spec: AlignSpec) -> FloatArray:
+def fine_grid_rois(corners: FloatArray, counts: IntArray, spec: AlignLike) -> FloatArray:
     """The RoIs (K, 4) whose grid of ``bins * step`` single samples holds the sampling points.
 
     Quarters: the RoI itself with ``count`` sub-bins a bin, whose centres are the points. Thirds:
@@ -165,7 +221,7 @@ def fine_grid_rois(corners: FloatArray, counts: IntArray, spec: AlignSpec) -> Fl
     return corners + np.tile(shift, 2)
 
 
-def operator_points(corners: FloatArray, spec: AlignSpec) -> tuple[FloatArray, FloatArray]:
+def operator_points(corners: FloatArray, spec: AlignLike) -> tuple[FloatArray, FloatArray]:
     """The sampling points of one RoI as the operator itself rounds them, step by step.
 
     ``corners`` (4,) in image pixels; computes in their dtype, where ``sampling_points`` is the

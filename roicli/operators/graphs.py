@@ -12,14 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from roicli.core.types import FloatType, Size
-from roicli.operators.geometry import dropped_samples
+from roicli.operators.geometry import AlignLike, PoolLike, dropped_samples
 from roicli.operators.onnx_graph import INT32, INT64, Graph, GraphBuilder, finish_graph
 from roicli.operators.onnx_protobuf import ELEMENT_TYPES, Dimension
-from roicli.operators.roi_align import AlignSpec
-from roicli.operators.roi_pool import PoolSpec
 
 
-def fine_grid_steps(spec: AlignSpec, counts: Size) -> Size:
+def fine_grid_steps(spec: AlignLike, counts: Size) -> Size:
     """Sub-bins a bin (height, width) of the grid of single samples; thirds drop the last one."""
     extra = dropped_samples(spec.sampling_grid)
     return counts[0] + extra, counts[1] + extra
@@ -27,7 +25,7 @@ def fine_grid_steps(spec: AlignSpec, counts: Size) -> Size:
 
 def add_roi_align(
     builder: GraphBuilder,
-    spec: AlignSpec,
+    spec: AlignLike,
     corners: str,
     batch: str,
     dtype: FloatType,
@@ -125,7 +123,7 @@ def _add_ordered_mean(
 
 
 def build_align_graph(
-    spec: AlignSpec, dtype: FloatType, counts: Size | None = None, exact: bool = False
+    spec: AlignLike, dtype: FloatType, counts: Size | None = None, exact: bool = False
 ) -> Graph:
     """RoI Align: ``features`` (N, C, H, W), ``corners`` (k, 4), ``batch_index`` (k,) int64.
 
@@ -148,7 +146,7 @@ def build_align_graph(
     return finish_graph(builder, inputs, output, dtype, ("K", "C", *spec.output_size))
 
 
-def build_max_roi_pool_graph(spec: PoolSpec) -> Graph:
+def build_max_roi_pool_graph(spec: PoolLike) -> Graph:
     """RoI Pool by the default rule: ``features`` (N, C, H, W) and ``rois`` (k, 5), float32."""
     single = np.dtype(np.float32)
     builder = GraphBuilder()
@@ -160,7 +158,7 @@ def build_max_roi_pool_graph(spec: PoolSpec) -> Graph:
     return finish_graph(builder, inputs, output, single, ("K", "C", *spec.output_size))
 
 
-def add_max_roi_pool(builder: GraphBuilder, spec: PoolSpec) -> str:
+def add_max_roi_pool(builder: GraphBuilder, spec: PoolLike) -> str:
     """One MaxRoiPool node over ``features`` and ``rois``."""
     return builder.add(
         "MaxRoiPool",

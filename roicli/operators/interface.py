@@ -129,3 +129,11 @@ class OperatorSpec(ABC):
         Raises ParameterError where no graph can say it.
         """
         raise ParameterError(f"{self.title} cannot be exported as a graph")
+
+
+def join_odd(mean: FloatArray, nan: Array, above: Array, below: Array) -> FloatArray:
+    """A weighted mean of the finite cells, with what the NaN, the +infinities and the -infinities
+    that it reads make of it.
+    """
+    mean = np.where(above, np.inf, np.where(below, -np.inf, mean)).astype(mean.dtype)
+    return np.where(nan | (above & below), mean.dtype.type(np.nan), mean)

@@ -28,10 +28,10 @@ from roicli.core.types import (
 )
 from roicli.core.vocabulary import Border, Operator, PixelModel
 from roicli.operators.geometry import find_neighbours
-from roicli.operators.interface import GraphWay, OperatorSpec
+from roicli.operators.interface import GraphWay, OperatorSpec, join_odd
 from roicli.operators.onnx_graph import INT64, Graph, GraphBuilder, finish_graph
 from roicli.operators.onnx_protobuf import Dimension
-from roicli.operators.reference import Expected, channel_steps, join_odd, rounding_gamma
+from roicli.operators.reference import Expected, channel_steps, rounding_gamma
 from roicli.operators.rounding import scale_to_cells
 
 

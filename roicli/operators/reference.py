@@ -22,10 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.core.types import Array, FloatArray, IntArray
-from roicli.operators.geometry import align_boxes, operator_points, quantize_rois, sampling_counts
+from roicli.operators.geometry import (
+    AlignLike,
+    PoolLike,
+    align_boxes,
+    operator_points,
+    quantize_rois,
+    sampling_counts,
+)
 from roicli.operators.interface import OperatorSpec
-from roicli.operators.roi_align import AlignSpec
-from roicli.operators.roi_pool import PoolSpec
 
 # Values of one step; a RoI's channels are taken so many at a time.
 STEP_VALUES = 1 << 16
@@ -63,14 +68,6 @@ def expect(
     return spec.expect(feature_map, corners, coordinate_ulp)
 
 
-def join_odd(mean: FloatArray, nan: Array, above: Array, below: Array) -> FloatArray:
-    """A weighted mean of the finite cells, with what the NaN, the +infinities and the -infinities
-    that it reads make of it.
-    """
-    mean = np.where(above, np.inf, np.where(below, -np.inf, mean)).astype(mean.dtype)
-    return np.where(nan | (above & below), mean.dtype.type(np.nan), mean)
-
-
 def channel_steps(channels: int, values: int) -> Iterator[slice]:
     """Runs of channels that take about STEP_VALUES, each of ``values``."""
     step = max(1, STEP_VALUES // max(values, 1))
@@ -82,7 +79,7 @@ def channel_steps(channels: int, values: int) -> Iterator[slice]:
 
 
 def expect_pool(
-    feature_map: FloatArray, corners: FloatArray, spec: PoolSpec
+    feature_map: FloatArray, corners: FloatArray, spec: PoolLike
 ) -> Iterator[tuple[slice, Expected]]:
     """The maxima of one RoI's bins; an empty bin is 0. A maximum rounds nothing: the bound is 0."""
     height, width = feature_map.shape[1:]
@@ -160,7 +157,7 @@ def _weigh_axis(points: FloatArray, size: int, coordinate_ulp: float) -> AxisWei
 
 
 def expect_align(
-    feature_map: FloatArray, corners: FloatArray, spec: AlignSpec, coordinate_ulp: float
+    feature_map: FloatArray, corners: FloatArray, spec: AlignLike, coordinate_ulp: float
 ) -> Iterator[tuple[slice, Expected]]:
     """The mean or the maximum of one RoI's interpolated samples; a bin without samples is 0."""
     x_points, y_points = operator_points(corners, spec)
@@ -179,7 +176,7 @@ def expect_align(
         yield channels, _expect_means(read, y, x, spec)
 
 
-def _surely_counted(corners: FloatArray, spec: AlignSpec, coordinate_ulp: float) -> bool:
+def _surely_counted(corners: FloatArray, spec: AlignLike, coordinate_ulp: float) -> bool:
     """Whether the operator divides a bin into as many samples as ``geometry`` does."""
     _, extent = align_boxes(corners[None], spec)
     slack = corners.dtype.type(coordinate_ulp) * np.spacing(np.abs(corners).max(initial=1))
@@ -187,7 +184,7 @@ def _surely_counted(corners: FloatArray, spec: AlignSpec, coordinate_ulp: float)
     return bool((less == more).all())
 
 
-def _expect_means(read: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignSpec) -> Expected:
+def _expect_means(read: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignLike) -> Expected:
     """``expect_align`` of some channels, of which ``read`` (C, R_y, R_x) holds the cells."""
     known = np.isfinite(read)
     all_known = bool(known.all())
@@ -214,7 +211,7 @@ def _apply(rows: FloatArray, cells: FloatArray, columns: FloatArray) -> FloatArr
     return np.asarray(rows @ cells @ columns.T)
 
 
-def _reduce(cells: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignSpec) -> FloatArray:
+def _reduce(cells: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignLike) -> FloatArray:
     """(C, P_h, P_w) mean or maximum of the samples of each bin."""
     (height, down, _), (width, across, _) = y.weights.shape, x.weights.shape
     if spec.mode == "avg":
@@ -226,7 +223,7 @@ def _reduce(cells: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignSpec) 
     return np.asarray(samples.max(axis=(2, 4)))
 
 
-def _reduce_literally(cells: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignSpec) -> Array:
+def _reduce_literally(cells: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignLike) -> Array:
     """(P_h, P_w) of one channel (R_y, R_x), product by product: what NaN and infinities become.
 
     A product is NaN where the cell is, and where an infinite cell has the weight 0.
@@ -253,7 +250,7 @@ def _rounding_bound(
     cells: FloatArray,
     y: AxisWeights,
     x: AxisWeights,
-    spec: AlignSpec,
+    spec: AlignLike,
     kind: Any,
 ) -> FloatArray:
     """How far from the exact values the operator's can be, with this reference's own rounding.

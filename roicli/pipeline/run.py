@@ -100,14 +100,14 @@ def resolve_operator(operator: Operator, options: Mapping[str, Any]) -> Operator
     return setting.spec.at_scale(single_scale(parse_scale_option(scale)))
 
 
-def _read_node(options: Mapping[str, Any], operator: Operator) -> RoiNode | None:
+def _read_node(options: Mapping[str, Any], operator: str) -> RoiNode | None:
     """The node that ``graph`` names, where it is given."""
     graph = options.get("graph")
     if graph is None:
         return None
     from roicli.pipeline.model_nodes import read_roi_node
 
-    return read_roi_node(graph, operator)
+    return read_roi_node(graph, cast("Operator", operator))
 
 
 def open_run(
@@ -122,10 +122,8 @@ def open_run(
 
     With ``rows`` (k,), ascending, the run has these RoIs alone; ``choose`` finds the provider.
     """
-    # `errors` runs both operators of the table, which is in RoI Align's model.
-    kind = cast("Operator", "align" if operator == "errors" else operator)
-    node = _read_node(options, kind)
-    setting = resolve_setting(options, kind, node)
+    node = _read_node(options, operator)
+    setting = resolve_setting(options, operator, node)
     asked: Provider = options.get("provider", "auto")
     threads = options.get("threads")
     threads = usable_cores() if threads is None else threads

@@ -13,9 +13,11 @@ from roicli.core.exceptions import ParameterError
 from roicli.core.parsing import as_size, parse_scale
 from roicli.core.types import Size, check_word
 from roicli.core.vocabulary import (
+    Border,
     Compression,
     GraphDtype,
     Mode,
+    Operator,
     Partition,
     PixelModel,
     PresetName,
@@ -107,12 +109,23 @@ class ExportOptions(OperatorOptions, total=False):
     force: bool
 
 
+class PrecisePoolOptions(RunOptions, total=False):
+    """Options of ``precise_pool``; ``border`` says how the map goes on outside."""
+
+    border: Border | None
+
+
 class AlignOptions(RunOptions, total=False):
     """Options of ``align``; ``mode`` "max" is the maximum of the interpolated samples."""
 
     mode: Mode | None
 
 
+OPTIONS: dict[Operator, type] = {
+    "align": AlignOptions,
+    "pool": RunOptions,
+    "precise-pool": PrecisePoolOptions,
+}
 AnySpec = TypeVar("AnySpec", bound=OperatorSpec)
 
 
@@ -166,7 +179,8 @@ def resolve_setting(
         return kind(**picked)
 
     align, pool = resolve(AlignSpec), resolve(PoolSpec)
-    spec = resolve(operator_type(operator))
+    # `errors` runs both operators of its table, which is in RoI Align's model.
+    spec = align if operator == "errors" else resolve(operator_type(operator))
     if options.get("aligned") is not None:
         preset = {**preset, "pixel_model": None}
     return Setting(spec, align, pool, pick("pixel_model", spec.pixel_model), name)

@@ -15,8 +15,7 @@ from roicli.core.types import Array, FloatArray, FloatType, IntArray
 from roicli.core.vocabulary import Provider
 from roicli.operators import graphs
 from roicli.operators.geometry import align_boxes, fine_grid_rois, sampling_counts
-from roicli.operators.interface import OperatorSpec
-from roicli.operators.reference import join_odd
+from roicli.operators.interface import OperatorSpec, join_odd
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.device_map import NO_MAP, MapPlacer, PlacedMap, too_small

@@ -12,7 +12,7 @@ from roicli.cli import run_options as run_opt
 from roicli.cli.commands.listings import ListFormat, print_json, print_rows
 from roicli.core.vocabulary import Operator
 
-OperatorArgument = Annotated[Operator, typer.Argument(metavar="align|pool", help="Which operator.")]
+OperatorArgument = Annotated[Operator, typer.Argument(metavar="OPERATOR", help="Which operator.")]
 Providers = Annotated[
     str,
     typer.Option("--providers", metavar="NAME,...", help="They take turns: cpu, native, cuda."),

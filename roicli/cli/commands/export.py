@@ -12,7 +12,7 @@ from roicli.cli.console import print_line
 from roicli.cli.reporting import ProgressBar
 from roicli.core.vocabulary import GraphDtype, Operator
 
-OperatorArgument = Annotated[Operator, typer.Argument(metavar="align|pool", help="Which operator.")]
+OperatorArgument = Annotated[Operator, typer.Argument(metavar="OPERATOR", help="Which operator.")]
 Out = Annotated[str, typer.Argument(metavar="OUT.onnx", help="The file to write.")]
 Dtype = Annotated[
     GraphDtype,

@@ -1,4 +1,4 @@
-"""``roicli align`` and ``roicli pool``."""
+"""The operators' commands: ``roicli align``, ``pool``, ``precise-pool``."""
 
 from __future__ import annotations
 
@@ -122,6 +122,58 @@ def pool(
     _run("pool", locals())
 
 
+def precise_pool(
+    features: opt.Features,
+    rois: opt.Rois,
+    output: run_opt.Output = None,
+    force: run_opt.Force = False,
+    shard: part_opt.Shard = None,
+    dask: part_opt.Dask = None,
+    resume: run_opt.Resume = False,
+    verify_inputs: run_opt.VerifyInputs = False,
+    compression: run_opt.CompressionOption = "none",
+    dtype: run_opt.Dtype = None,
+    output_size: opt.OutputSize = None,
+    spatial_scale: opt.SpatialScale = None,
+    border: opt.BorderOption = None,
+    quantization: opt.QuantizationOption = None,
+    partition: opt.PartitionOption = None,
+    pixel_model: opt.PixelModelOption = None,
+    preset: opt.Preset = None,
+    levels: opt.Levels = None,
+    level_rule: opt.LevelRuleOption = "torchvision",
+    level_from: opt.LevelFrom = None,
+    roi_format: opt.RoiFormatOption = "xyxy",
+    normalized: opt.Normalized = False,
+    image_size: opt.ImageSize = None,
+    allow_external: opt.AllowExternal = False,
+    provider: run_opt.ProviderOption = "auto",
+    threads: run_opt.Threads = None,
+    max_memory: run_opt.MaxMemory = None,
+    verify: run_opt.Verify = False,
+    verify_rois: run_opt.VerifyRois = None,
+    device_id: run_opt.DeviceId = 0,
+    max_device_memory: run_opt.MaxDeviceMemory = None,
+    strict_provider: run_opt.StrictProvider = False,
+    table_format: table_opt.Format = "table",
+    errors_out: table_opt.ErrorsOut = None,
+    rows: table_opt.Rows = "20",
+    sort: table_opt.Sort = table_opt.SORT_DEFAULT,
+    columns: table_opt.Columns = None,
+    values: table_opt.Values = False,
+    fail_over: table_opt.FailOver = None,
+    fail_under: table_opt.FailUnder = None,
+    no_table: table_opt.NoTable = False,
+    quiet: run_opt.Quiet = False,
+    verbose: run_opt.Verbose = False,
+) -> None:
+    """Run Precise RoI Pooling: the exact mean of the interpolated map over each bin.
+
+    Example: roicli precise-pool sample_data/text_fpn.h5::p3 sample_data/text_rois.npy
+    """
+    _run("precise-pool", locals())
+
+
 TABLE_OPTIONS = ("rows", "sort", "columns", "fail_over", "fail_under")
 
 
@@ -154,8 +206,7 @@ def _run(operator: Operator, given: dict[str, Any]) -> None:
     if given["image_size"] is not None:
         given["image_size"] = parse_size(given["image_size"], "image size")
     with ProgressBar(quiet, verbose) as progress:
-        run = api.align if operator == "align" else api.pool
-        result = run(features, rois, output, progress=progress, **given)
+        result = api.run(operator, features, rois, output, {**given, "progress": progress})
     if verbose:
         for key, value in result.parameters.items():
             print_line("run", f"{key}: {value}")
