@@ -32,15 +32,15 @@ demo: install  ## run align and pool on the sample data and show the tables
 	$(BIN)/roicli pool sample_data/text_fpn.h5::p3 sample_data/text_rois.npy \
 		--output $(DEMO)/text_fpn.pool.h5 --force --rows 10
 
-# The order of the files is that of the tests, so that the long ones do not start last.
-PYTEST := $(BIN)/python -m pytest --quiet --numprocesses auto --dist loadgroup
+# Groups are files, or what shares a cluster (tests/conftest.py), in the order given there.
+PYTEST := python -m pytest --quiet --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
 test: .venv/.developing  ## prove everything once, in three minutes on two cores
-	$(PYTEST) -m 'not full'
+	$(BIN)/$(PYTEST) -m 'not full'
 
 test-all: .venv/.developing  ## the full products of options, more examples, and what takes long
 	$(BIN)/python -m pip install --quiet --editable '.[faults]'
-	HYPOTHESIS_PROFILE=full $(PYTEST)
+	HYPOTHESIS_PROFILE=full $(BIN)/$(PYTEST)
 
 .venv-lowest/.installed: pyproject.toml
 	@command -v $(LOWEST_PYTHON) >/dev/null || \
@@ -53,7 +53,7 @@ test-all: .venv/.developing  ## the full products of options, more examples, and
 	@touch $@
 
 test-lowest: .venv-lowest/.installed  ## run the tests with the lowest versions that pyproject.toml allows
-	.venv-lowest/bin/python -m pytest --quiet --numprocesses auto --dist loadfile
+	.venv-lowest/bin/$(PYTEST) -m 'not full'
 
 lint: .venv/.developing  ## check style and formatting
 	$(BIN)/ruff check .
@@ -63,7 +63,7 @@ types: .venv/.developing  ## check types
 	$(BIN)/mypy
 
 cov: .venv/.developing  ## run the tests and measure branch coverage
-	$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile --cov --cov-branch --cov-report=term --cov-fail-under=95
+	$(BIN)/$(PYTEST) --cov --cov-branch --cov-report=term --cov-fail-under=95
 
 fuzz: .venv/.developing  ## 20,000 damaged inputs of each kind: npy, RoIs, HDF5, parts, ONNX
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
@@ -79,7 +79,7 @@ bench: .venv/.installed  ## measure against other libraries and rewrite docs/ben
 	$(BIN)/python -m pip install --quiet --editable '.[native,bench]'
 	cd benchmarks && ../$(BIN)/python run.py
 
-faults: .venv/.developing  ## stop runs at 200 random moments, resume through 20 kills, kill 50 workers, S3
+faults: .venv/.developing  ## stop runs at 200 random moments and when they name files, resume through 20 kills, kill 50 workers, S3
 	$(BIN)/python -m pip install --quiet --editable '.[faults]'
 	$(BIN)/python -m pytest --quiet tests/faults/test_s3.py
 	$(BIN)/python -m tests.faults.interrupt
@@ -88,7 +88,7 @@ faults: .venv/.developing  ## stop runs at 200 random moments, resume through 20
 soak: .venv/.developing  ## 100,000 blocks and a run of ten minutes: memory, files, threads stay flat
 	$(BIN)/python -m tests.faults.soak
 
-check: lint types test  ## all that continuous integration runs
+check: lint types test  ## what to run before a commit; continuous integration runs test-all too
 
 clean:  ## remove what the targets above made
 	rm -rf .venv .venv-lowest $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

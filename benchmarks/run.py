@@ -113,7 +113,7 @@ def warm_calls(
 def time_stream(folder: Path, runs: int) -> list[str]:
     """64 images of 1000 RoIs, 3.2 GB of result: the whole run against its stages alone."""
     import roicli
-    from roicli.pipeline.stage_times import StageTimes
+    from roicli.core.progress import StageTimes
 
     features, rois = make_stream(folder)
     shuffled = folder / "shuffled.npy"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from roicli.analysis.check.run import check
     from roicli.analysis.compare.run import Comparison, compare
     from roicli.analysis.diagnose.run import Diagnosis, diagnose
+    from roicli.analysis.explain import explain
     from roicli.analysis.explanation import Explanation
     from roicli.analysis.inspect_file import inspect
     from roicli.analysis.picture import Picture
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from roicli.pipeline.execute import Result
     from roicli.pipeline.merging import Merged, merge
     from roicli.pipeline.verify import Verification
-    from roicli.render.looking import draw, explain, write_report
+    from roicli.render.draw import draw
+    from roicli.render.html.page import write_report
     from roicli.runtime.providers import describe_providers
 
 _HOME = {
@@ -59,11 +61,11 @@ _HOME = {
     "inspect": "analysis.inspect_file",
     "merge": "pipeline.merging",
     "Merged": "pipeline.merging",
-    "explain": "render.looking",
+    "explain": "analysis.explain",
     "Explanation": "analysis.explanation",
-    "draw": "render.looking",
+    "draw": "render.draw",
     "Picture": "analysis.picture",
-    "write_report": "render.looking",
+    "write_report": "render.html.page",
     "Result": "pipeline.execute",
     "AlignSpec": "operators.roi_align",
     "PoolSpec": "operators.roi_pool",

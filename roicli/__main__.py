@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import sys
 
-from roicli.cli.console import print_line
+from roicli.cli.console import prepare_streams, print_line
 from roicli.cli.garbage import importing, leave_memory_to_system
-from roicli.cli.signals import INTERRUPTED, ignore_signals, install_signal_handlers
+from roicli.cli.signals import INTERRUPTED, end_at_signals, install_signal_handlers
 
 
 def main() -> None:
     """The console script, and ``python -m roicli``."""
     install_signal_handlers()
+    prepare_streams()
+    code = 1
     try:
         with importing():
             from roicli.cli.app import main as run_app
 
         run_app()
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else 0
+        raise
     except KeyboardInterrupt:
         print_line("error", "interrupted")
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
+        sys.exit(code)
     finally:
-        ignore_signals()
+        end_at_signals(code)
         leave_memory_to_system()
 
 

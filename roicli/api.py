@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any, Unpack
 
 import numpy as np
 
+from roicli.core.call_options import (
+    RUNS,
+    AlignOptions,
+    ErrorsOptions,
+    ExportOptions,
+    PoolOptions,
+    PrecisePoolOptions,
+)
+from roicli.core.declaration import check_known
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import Array, Size
+from roicli.core.progress import no_progress
+from roicli.core.types import Array
 from roicli.core.vocabulary import Operator
 from roicli.pipeline import provenance
-from roicli.pipeline.execute import Result, check_outputs, no_progress, run_and_write, write_errors
+from roicli.pipeline.execute import Result, check_outputs, run_and_write, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.inputs import open_inputs
 from roicli.pipeline.run import (
@@ -21,18 +32,10 @@ from roicli.pipeline.run import (
     open_run,
     resolve_operator,
 )
-from roicli.pipeline.settings import (
-    OPTIONS,
-    AlignOptions,
-    ErrorsOptions,
-    ExportOptions,
-    PrecisePoolOptions,
-    RunOptions,
-    check_known,
-    resolve_setting,
-)
+from roicli.pipeline.settings import resolve_setting
 from roicli.pipeline.stream import run_operator
 from roicli.storage.address import as_local_path
+from roicli.storage.opening import inputs_unchanged
 from roicli.storage.output import check_output, replace_atomically
 from roicli.storage.result_file import (
     NoWriter,
@@ -65,7 +68,7 @@ def pool(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
-    **options: Unpack[RunOptions],
+    **options: Unpack[PoolOptions],
 ) -> Result:
     """RoI Pool of stored or in-memory maps (N, C, H, W) at RoIs (K, 5), and its error table.
 
@@ -95,10 +98,10 @@ def run(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None,
-    options: Any,
+    options: Mapping[str, Any],
 ) -> Result:
     """One operator by its name; ``options`` are those of its own call."""
-    check_known(operator.replace("-", "_"), options, OPTIONS[operator])
+    check_known(operator.replace("-", "_"), options, RUNS[operator])
     if options.get("dask") is not None:
         return _run_on_cluster(operator, features, rois, output, options)
     opened = open_run(operator, features, rois, options)
@@ -114,7 +117,7 @@ def _run_on_cluster(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None,
-    options: ErrorsOptions,
+    options: Mapping[str, Any],
 ) -> Result:
     """The blocks of the RoIs on a cluster; its modules are imported only for that."""
     from roicli.pipeline.cluster.run import run_on_cluster
@@ -125,8 +128,6 @@ def _run_on_cluster(
 def errors(
     features: FeatureArgument | Sequence[Array] | None,
     rois: FeatureArgument,
-    *,
-    map_size: Size | None = None,
     **options: Unpack[ErrorsOptions],
 ) -> Result:
     """The quantization error of RoIs (K, 5), and with ``features`` the value errors and shares.
@@ -137,38 +138,33 @@ def errors(
     """
     check_known("errors", options, ErrorsOptions)
     if features is None:
-        return _geometric_errors(rois, map_size, options)
-    if map_size is not None:
+        return _geometric_errors(rois, options)
+    if options.get("map_size") is not None:
         raise ParameterError("map size is the features' own where there are features")
     if options.get("dask") is not None:
         return _run_on_cluster("errors", features, rois, None, options)
-    opened = open_run("errors", features, rois, options)
-    try:
-        check_outputs(opened.inputs, None, options)
-        measurers = build_value_measurers(opened)
+    with inputs_unchanged(), closing(open_run("errors", features, rois, options)) as run:
+        check_outputs(run.inputs, None, options)
+        measurers = build_value_measurers(run)
         # Nobody wants the features, so the operators run for their values only.
-        inputs, progress = opened.inputs, options.get("progress", no_progress)
         run_operator(
-            opened.pyramid, inputs.rois, inputs.map_of_roi, None, opened.engine, NoWriter(),
-            measurers, progress,
+            run.pyramid, run.inputs.rois, run.inputs.map_of_roi, None, run.engine, NoWriter(),
+            measurers, options.get("progress", no_progress),
         )  # fmt: skip
-        parameters = provenance.describe_run(opened, None, opened.pyramid.compute_dtype)
-        table = opened.error_table()
-        write_errors(table, parameters, options)
-        return Result("errors", table, parameters)
-    finally:
-        opened.inputs.close()
+        parameters = provenance.describe_run(run, None, run.pyramid.compute_dtype)
+    table = run.error_table()
+    write_errors(table, parameters, options)
+    return Result("errors", table, parameters)
 
 
-def _geometric_errors(
-    rois: FeatureArgument, map_size: Size | None, options: ErrorsOptions
-) -> Result:
+def _geometric_errors(rois: FeatureArgument, options: ErrorsOptions) -> Result:
     """The error table of boxes alone."""
     if options.get("dask") is not None:
         raise ParameterError("--dask shares the maps among workers, and there are no features")
     setting = resolve_setting(options, "pool")
-    inputs = open_inputs(None, rois, options, map_size)
-    check_outputs(inputs, None, options)
+    with inputs_unchanged():
+        inputs = open_inputs(None, rois, options, options.get("map_size"))
+        check_outputs(inputs, None, options)
     table = build_error_table(inputs, setting)
     parameters = provenance.describe_geometry(inputs, setting)
     write_errors(table, parameters, options)

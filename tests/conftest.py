@@ -1,8 +1,8 @@
 """What holds for every test: hypothesis's profile, compiled kernels, who shares a process.
 
 A profile is reproducible and has no deadline, for the machine may be shared.
-``HYPOTHESIS_PROFILE=full`` tries four times as many examples, as ``make test-all`` does;
-``explore`` looks for new ones, ten times as many.
+``HYPOTHESIS_PROFILE=full`` tries ten times as many examples, as ``make test-all`` does;
+``explore`` looks for new ones.
 """
 
 import os
@@ -20,7 +20,7 @@ from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.native import run as native
 
 settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True)
-settings.register_profile("full", deadline=None, max_examples=200, derandomize=True)
+settings.register_profile("full", deadline=None, max_examples=500, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

@@ -8,18 +8,19 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from roicli import api
+from roicli.core.call_options import RUNS, BenchOptions
+from roicli.core.declaration import check_known, keywords, record, settle
 from roicli.core.exceptions import ParameterError
+from roicli.core.progress import StageTimes
 from roicli.core.types import check_word
 from roicli.core.vocabulary import Operator, Provider
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
-from roicli.pipeline.settings import OPTIONS
-from roicli.pipeline.stage_times import StageTimes
 from roicli.storage.stored_array import BFLOAT16_NAME
 
 Options = Mapping[str, Any]
@@ -47,42 +48,49 @@ class BenchRow:
     share_write: float
 
 
+@record(BenchOptions)
+class BenchRequest:
+    """What was asked of ``bench``."""
+
+    providers: tuple[str, ...]
+    runs: int
+    folder: str | None
+
+    def __post_init__(self) -> None:
+        for provider in self.providers:
+            check_word("provider", provider, Provider)
+        if self.runs < 1:
+            raise ParameterError(f"runs is {self.runs}, expected at least 1")
+
+
 def bench(
     operator: Operator,
     features: FeatureArgument,
     rois: FeatureArgument,
-    *,
-    providers: Sequence[str] = ("cpu",),
-    runs: int = 7,
-    folder: str | None = None,
-    **options: Any,
+    **options: Unpack[BenchOptions],
 ) -> list[BenchRow]:
     """Time whole runs, inputs read and the result written to a temporary file in ``folder``.
 
     Providers take turns, after one run each that is not counted. ``options`` are those of the
     operator's own call. Raises RoicliError.
     """
+    check_known("bench", options, BenchOptions)
+    request = settle(BenchRequest, options)
+    providers = request.providers
     check_word("operator", operator, Operator)
-    for provider in providers:
-        check_word("provider", provider, Provider)
-    if runs < 1:
-        raise ParameterError(f"runs is {runs}, expected at least 1")
+    run_options: Mapping[str, Any] = keywords(RUNS[operator], options)
     if "-" in (features, rois):
         raise ParameterError("a benchmark reads its inputs again and again, so '-' cannot be one")
-    options = {name: value for name, value in options.items() if value is not None}
-    for name in options:
-        if name not in OPTIONS[operator].__annotations__:
-            raise ParameterError(f"{operator} has no option {name.replace('_', ' ')}")
     seconds: dict[str, list[float]] = {provider: [] for provider in providers}
     stages = {provider: StageTimes() for provider in providers}
     result: Result | None = None
-    with tempfile.TemporaryDirectory(prefix="roicli-bench-", dir=folder) as place:
+    with tempfile.TemporaryDirectory(prefix="roicli-bench-", dir=request.folder) as place:
         target = os.path.join(place, "result.h5")
-        for turn in range(runs + 1):
+        for turn in range(request.runs + 1):
             for provider in providers:
                 times = StageTimes() if turn == 0 else stages[provider]
                 started = time.perf_counter()
-                chosen = {**options, "provider": provider, "stage_times": times, "force": True}
+                chosen = {**run_options, "provider": provider, "stage_times": times, "force": True}
                 result = api.run(operator, features, rois, target, chosen)
                 if turn:
                     seconds[provider].append(time.perf_counter() - started)

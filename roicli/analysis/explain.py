@@ -6,21 +6,35 @@ and order, so the outcome can be held against the operator's bit for bit.
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Unpack
 
 import numpy as np
 
 from roicli.analysis.explanation import (
     AlignedBin,
+    Check,
     Corner,
     EdgeError,
     Edges,
+    Explanation,
     PooledBin,
     Sample,
     Span,
 )
+from roicli.analysis.one_roi import (
+    RoiOnMap,
+    check_bin,
+    check_index,
+    open_roi,
+    read_stored_value,
+)
+from roicli.core.call_options import ExplainOptions
+from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import Array, FloatArray, RoIs
+from roicli.core.types import Array, FloatArray, RoIs, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.error_table.geometric import MODEL_OFFSET, quantize_errors
 from roicli.operators.geometry import (
@@ -34,9 +48,75 @@ from roicli.operators.geometry import (
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.operators.rounding import scale_to_cells
+from roicli.pipeline.features import FeatureArgument
+from roicli.storage.opening import inputs_unchanged
+from roicli.storage.permission import external_files
 
 # Sampling points or cells of one bin that are listed: those of the largest fixed ratio, 256 x 256.
 MAX_LISTED = 1 << 16
+
+
+@record(ExplainOptions)
+class ExplainRequest:
+    """What was asked of ``explain``."""
+
+    roi: int
+    channel: int
+    bin_index: Size
+    result: str | os.PathLike[str] | Array | None
+    allow_external: bool
+
+
+@inputs_unchanged()
+def explain(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    **options: Unpack[ExplainOptions],
+) -> Explanation:
+    """The arithmetic of one bin (row, column) of one RoI, and whether it equals the operators'.
+
+    ``features`` and ``rois`` as for ``align``. Both operators are really run, and their values of
+    the bin stand in ``checks``; ``result`` is a stored one (K, C, P_h, P_w) to check too. Raises
+    RoicliError, naming the range of what is outside it.
+    """
+    check_known("explain", options, ExplainOptions)
+    request = settle(ExplainRequest, options)
+    roi, channel, bin_index = request.roi, request.channel, request.bin_index
+    opened = open_roi(features, rois, roi, options)
+    check_index("channel", channel, len(opened.feature_map))
+    check_bin(bin_index, opened.align.output_size)
+    channel_map, corners = opened.feature_map[channel], opened.rois.corners[0]
+    aligned = explain_align(channel_map, corners.astype(channel_map.dtype), opened.align, bin_index)
+    pooled = explain_pool(channel_map, opened.rois, opened.pool, opened.pixel_model, bin_index)
+    x1, y1, x2, y2 = map(float, corners)
+    checks = _check(opened, request, aligned, pooled)
+    return Explanation(
+        roi, int(opened.rois.batch_index[0]), channel, bin_index, opened.align.output_size,
+        1 / opened.align.spatial_scale, opened.pixel_model, channel_map.dtype.name,
+        (x1, y1, x2, y2), aligned, pooled, opened.features_name, opened.rois_name, checks,
+    )  # fmt: skip
+
+
+def _check(
+    opened: RoiOnMap, request: ExplainRequest, aligned: AlignedBin, pooled: PooledBin
+) -> tuple[Check, ...]:
+    """Both values against the operators' own and, where there is one, a stored result's."""
+    channel, bin_index = request.channel, request.bin_index
+    place = (channel, *bin_index)
+    checks = [
+        Check("align", "ran", aligned.value, float(opened.run(opened.align)[place])),
+        Check("pool", "ran", pooled.maximum, float(opened.run(opened.pool)[place])),
+    ]
+    if request.result is not None:
+        with external_files(request.allow_external):
+            stored, name = read_stored_value(request.result, opened, channel, bin_index)
+        # A result may be stored in a shorter dtype; the explanation is rounded to it as it was.
+        checks += [
+            replace(check, source=name, explained=float(stored.dtype.type(check.explained)),
+                    found=float(stored))
+            for check in checks
+        ]  # fmt: skip
+    return tuple(checks)
 
 
 def explain_align(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from roicli.analysis.inspect_model import ModelReport, inspect_model
+from roicli.core.call_options import InspectOptions
+from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError
 from roicli.core.types import Array
 from roicli.operators.levels import level_of_scale
@@ -66,8 +68,16 @@ class ArrayReport:
     rois: Choice
 
 
+@record(InspectOptions)
+class InspectRequest:
+    """What was asked of ``inspect``."""
+
+    stats: bool
+    allow_external: bool
+
+
 def inspect(
-    path: str | os.PathLike[str], *, stats: bool = False, allow_external: bool = False
+    path: str | os.PathLike[str], **options: Unpack[InspectOptions]
 ) -> ArrayReport | ModelReport:
     """What an HDF5, Zarr, NPY, CSV, TSV or ONNX file holds.
 
@@ -75,15 +85,16 @@ def inspect(
     the values, block by block, for their ranges; ``allow_external`` lets HDF5 files lead to others.
     Of a model only the graph is read, no external weights. Raises InputError.
     """
-    address = parse_address(path)
+    check_known("inspect", options, InspectOptions)
+    request, address = settle(InspectRequest, options), parse_address(path)
     if os.path.splitext(address.path)[1].lower() == MODEL_ENDING:
         if address.dataset is not None:
             raise InputError(f"{address}: inspect shows a whole model", f"write {address.path}")
         return inspect_model(address.path)
     if address.is_stdin:
         raise InputError("stdin: inspect reads files", "save it, and give the file's name")
-    with external_files(allow_external), open_contents(address) as contents:
-        return inspect_arrays(contents, stats)
+    with external_files(request.allow_external), open_contents(address) as contents:
+        return inspect_arrays(contents, request.stats)
 
 
 def inspect_arrays(contents: FileContents, stats: bool) -> ArrayReport:

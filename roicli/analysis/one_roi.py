@@ -15,7 +15,6 @@ from roicli.core.vocabulary import PixelModel
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
-from roicli.pipeline import provenance
 from roicli.pipeline.features import FeatureArgument, MapBuffer
 from roicli.pipeline.run import Run, open_run
 from roicli.pipeline.stream import Engine
@@ -25,7 +24,7 @@ from roicli.storage.opening import open_array
 
 
 @dataclass(frozen=True)
-class OpenedRoi:
+class RoiOnMap:
     """One RoI: its row number, its map (C, H, W) in the operators' dtype, the specs on it."""
 
     index: int
@@ -40,7 +39,6 @@ class OpenedRoi:
     rois_name: str
     result_shape: tuple[int, ...]
     files: list[str]
-    parameters: dict[str, Any]
 
     def run(self, spec: OperatorSpec) -> FloatArray:
         """(C, P_h, P_w): what the operator gives for this RoI, by really running it."""
@@ -56,8 +54,7 @@ def open_roi(
     rois: FeatureArgument,
     index: int,
     options: Mapping[str, Any],
-    command: str,
-) -> OpenedRoi:
+) -> RoiOnMap:
     """Open a run, take RoI ``index`` and its map, close the files. Raises RoicliError.
 
     The pixel model is that of ``aligned``, as for ``align``.
@@ -65,12 +62,12 @@ def open_roi(
     run = open_run("align", features, rois, options)
     try:
         check_index("roi", index, len(run.inputs.rois))
-        return _take(run, index, command)
+        return _take(run, index)
     finally:
         run.inputs.close()
 
 
-def _take(run: Run, index: int, command: str) -> OpenedRoi:
+def _take(run: Run, index: int) -> RoiOnMap:
     """The one RoI of an open run, and its map."""
     place = int(run.inputs.map_of_roi[index])
     level, one = run.pyramid.levels[place], run.inputs.rois.take(slice(index, index + 1))
@@ -80,12 +77,10 @@ def _take(run: Run, index: int, command: str) -> OpenedRoi:
         run.pyramid.compute_dtype, run.inputs.rois_name,
     )  # fmt: skip
     feature_map = level.read_image(int(one.batch_index[0]), MapBuffer(run.pyramid.compute_dtype))
-    parameters = provenance.describe_run(run, None, run.pyramid.compute_dtype)
-    return OpenedRoi(
+    return RoiOnMap(
         index, one, level.level, feature_map, align, pool, run.setting.pixel_model, run.engine,
         level.stored.name, run.inputs.rois_name,
         (len(run.inputs.rois), run.pyramid.channels, *align.output_size), list(run.inputs.files),
-        parameters | {"operator": command},
     )  # fmt: skip
 
 
@@ -108,7 +103,7 @@ def check_bin(bin_index: Size, output_size: Size) -> None:
 
 
 def read_stored_value(
-    result: str | os.PathLike[str] | Array, opened: OpenedRoi, channel: int, bin_index: Size
+    result: str | os.PathLike[str] | Array, opened: RoiOnMap, channel: int, bin_index: Size
 ) -> tuple[np.generic, str]:
     """The value that a stored result (K, C, P_h, P_w) has for the bin, and the result's name.
 

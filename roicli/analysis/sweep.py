@@ -15,6 +15,8 @@ from typing import Unpack
 import numpy as np
 
 from roicli.analysis.roi_sample import choose_visits, rows_of
+from roicli.core.call_options import SweepOptions
+from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.norms import Rows, Widened, difference_rows, divide_norms, measure_distance
 from roicli.core.types import Array, FloatArray, FloatType, IntArray
@@ -27,10 +29,10 @@ from roicli.operators.roi_align import SAMPLE_BYTES, AlignSpec
 from roicli.pipeline.features import FeatureArgument, MapBuffer
 from roicli.pipeline.order import MapVisit
 from roicli.pipeline.run import Run, open_run
-from roicli.pipeline.settings import OperatorOptions, check_known
 from roicli.pipeline.validation import MAX_SAMPLES_BYTES
 from roicli.runtime.device_map import PlacedMap
 from roicli.runtime.runners import Runner
+from roicli.storage.opening import inputs_unchanged
 
 RATIOS = (1, 2, 3, 4, 8, 0)
 FINE_GRID = 32
@@ -258,20 +260,32 @@ def _record(found: Measures, ratio: int, name: str, classes: Array) -> SweepReco
 
 def _recommend(records: Sequence[SweepRecord], name: str, tolerance: float) -> int | None:
     """The first ratio within the tolerance: the smallest fixed one, else adaptive."""
-    for record in records:
-        error = record.relative_l2
-        if record.size_class == name and error is not None and error <= tolerance:
-            return record.sampling_ratio
+    for one in records:
+        error = one.relative_l2
+        if one.size_class == name and error is not None and error <= tolerance:
+            return one.sampling_ratio
     return None
 
 
+@record(SweepOptions)
+class SweepRequest:
+    """What was asked of ``sweep``."""
+
+    tolerance: float
+    sample: int | None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance < math.inf:
+            raise ParameterError(f"tolerance is {self.tolerance:g}, expected a positive number")
+        if self.sample is not None and self.sample < 1:
+            raise ParameterError(f"sample is {self.sample}, expected at least 1 RoI")
+
+
+@inputs_unchanged()
 def sweep(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
-    *,
-    tolerance: float = TOLERANCE,
-    sample: int | None = SAMPLE,
-    **options: Unpack[OperatorOptions],
+    **options: Unpack[SweepOptions],
 ) -> Sweep:
     """Measure RoI Align at ratios 1, 2, 3, 4, 8 and adaptive against the exact mean over each bin.
 
@@ -279,11 +293,8 @@ def sweep(
     ``sample`` how many RoIs are measured (None: all), on at most 16 maps. Raises RoicliError.
     Source: Jiang et al. 2018 (Precise RoI Pooling).
     """
-    if not (math.isfinite(tolerance) and tolerance > 0):
-        raise ParameterError(f"tolerance is {tolerance:g}, expected a positive number")
-    if sample is not None and sample < 1:
-        raise ParameterError(f"sample is {sample}, expected at least 1 RoI")
-    check_known("sweep", options, OperatorOptions)
+    request = settle(SweepRequest, options)
+    check_known("sweep", options, SweepOptions)
     run = open_run("align", features, rois, options)
     try:
         bins = math.prod(run.setting.align.output_size)
@@ -293,6 +304,6 @@ def sweep(
                 f"then takes more than {MAX_SAMPLES_BYTES >> 20} MiB a RoI",
                 "choose a smaller --output-size",
             )
-        return sweep_run(run, sample, tolerance)
+        return sweep_run(run, request.sample, request.tolerance)
     finally:
         run.inputs.close()

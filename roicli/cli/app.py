@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 from typer.main import get_command
 
 from roicli.cli.boundary import Boundary
+from roicli.cli.command import with_parameters
 from roicli.cli.fast_typer import FastCommand
 from roicli.core.version import __version__
 
@@ -74,7 +75,7 @@ def build_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
     """The application with these commands."""
     built = _begin_app()
     for name in commands:
-        built.command(name, cls=FastCommand)(_function(name))
+        built.command(name, cls=FastCommand)(with_parameters(_function(name)))
     return built
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from roicli.cli.console import open_closed_streams, print_line
+from roicli.cli.console import drop_stdout, prepare_streams, print_line
 from roicli.cli.fast_typer import StartsFast
 from roicli.cli.limits import explain_limit, find_small_limit, spare_threads
 from roicli.cli.signals import INTERRUPTED, heeding_signals
@@ -20,49 +19,74 @@ from roicli.core.exceptions import OutputError, RoicliError
 from roicli.core.foreign import foreign
 
 LIMIT_REACHED = 3
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# A full disk, and a stdout that is open for reading alone.
+NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 
 
 class Boundary(StartsFast, TyperGroup):
     """Runs a command and turns the package's own errors into exit codes."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments that stand before the command's name."""
-        with showing_arguments_safely():
-            return super().parse_args(ctx, args)
+    def make_context(self, *given: Any, **more: Any) -> Any:
+        """Parse what stands before the command's name; ``--version`` and ``--help`` print."""
+        prepare_streams()
+        with errors_as_codes():
+            return super().make_context(*given, **more)
 
     def invoke(self, ctx: Any) -> None:
         """Invoke the command inside the boundary."""
         from roicli.cli.messages import messages_on_stderr
 
-        open_closed_streams()
         spare_threads()
         if line := find_small_limit():
             print_line("error", line)
             raise typer.Exit(LIMIT_REACHED)
+        with errors_as_codes(), messages_on_stderr():
+            super().invoke(ctx)
+
+
+@contextmanager
+def errors_as_codes() -> Iterator[None]:
+    """Make a line on stderr and an exit code of an error; a code that was decided stays."""
+    leaving: typer.Exit | None = None
+    try:
         try:
-            with heeding_signals(), messages_on_stderr(), showing_arguments_safely():
-                super().invoke(ctx)
-            sys.stdout.flush()
-        except RoicliError as error:
-            print_line("error", str(error))
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            print_line("error", "interrupted")
-            raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            # Whoever read the pipe has what they wanted.
-            _drop_stdout()
-            raise typer.Exit(0) from None
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in FULL_DISK:
-                _drop_stdout()
-                print_line("error", f"stdout: cannot be written: {error.strerror}")
-                raise typer.Exit(OutputError.exit_code) from None
-            if not (line := explain_limit(error)):
-                raise
-            print_line("error", line)
-            raise typer.Exit(LIMIT_REACHED) from None
+            with heeding_signals(), showing_arguments_safely():
+                yield
+        except typer.Exit as decided:
+            leaving = decided
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the pipe has what they wanted.
+        drop_stdout()
+        leaving = leaving or typer.Exit(0)
+    except SystemExit as error:
+        # So does rich, which Typer prints the help with, where it finds the pipe closed.
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        leaving = typer.Exit(0)
+    except (Exception, KeyboardInterrupt) as error:
+        explained = _explain(error)
+        if explained is None:
+            raise
+        line, code = explained
+        print_line("error", line)
+        raise typer.Exit(code) from None
+    if leaving is not None:
+        raise leaving
+
+
+def _explain(error: BaseException) -> tuple[str, int] | None:
+    """The line and the code of an error that is no bug."""
+    if isinstance(error, RoicliError):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", INTERRUPTED
+    if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
+        drop_stdout()
+        return f"stdout: cannot be written: {error.strerror}", OutputError.exit_code
+    if isinstance(error, Exception) and (line := explain_limit(error)):
+        return line, LIMIT_REACHED
+    return None
 
 
 @contextmanager
@@ -74,8 +98,3 @@ def showing_arguments_safely() -> Iterator[None]:
         if isinstance(message := getattr(error, "message", None), str):
             error.message = foreign(message)  # type: ignore[attr-defined]
         raise
-
-
-def _drop_stdout() -> None:
-    """What stdout still holds goes nowhere, so that nothing complains at exit either."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

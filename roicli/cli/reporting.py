@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from roicli.cli.console import print_line
+from roicli.cli.console import drop_stdout, print_line
 from roicli.cli.signals import check_signals
+from roicli.core.command_options import AlignCommand, ErrorsCommand, PoolCommand
 from roicli.core.vocabulary import TableFormat
 
 if TYPE_CHECKING:
-    from roicli.error_table.thresholds import Threshold
+    from roicli.error_table.thresholds import Crossing, Threshold
     from roicli.pipeline.execute import Result
     from roicli.render.view import View
 
@@ -23,24 +26,24 @@ QUIET_SECONDS = 1.0
 
 
 @dataclass
-class TableOptions:
+class ShownTable:
     """The options of the error table, as they were typed."""
 
     format: TableFormat = "table"
     rows: str = "20"
     sort: str = "edge_error_max_px"
-    columns: str | None = None
+    columns: str | Sequence[str] | None = None
     show: bool = True
     fail_over: list[str] = field(default_factory=list)
     fail_under: list[str] = field(default_factory=list)
 
     def view(self) -> View:
         """Rows, sorting and columns, checked."""
-        from roicli.core.parsing import parse_names, parse_rows
+        from roicli.core.parsing import as_names, parse_rows
         from roicli.render.view import View
 
         rows = parse_rows(self.rows)
-        return View(rows, self.sort, parse_names(self.columns) if self.columns else ())
+        return View(rows, self.sort, as_names(self.columns, "columns") if self.columns else ())
 
     def thresholds(self, with_values: bool) -> list[Threshold]:
         """Thresholds and columns, checked before anything runs."""
@@ -61,7 +64,20 @@ class TableOptions:
         ]
 
 
-def show_table(result: Result, options: TableOptions, to_stderr: bool) -> None:
+def table_options(options: ErrorsCommand | PoolCommand | AlignCommand) -> ShownTable:
+    """The options of the table, out of a command's."""
+    return ShownTable(
+        options["table_format"],
+        str(options["rows"]),
+        options["sort"],
+        options["columns"],
+        not (options["no_table"] or options["quiet"]),
+        options["fail_over"] or [],
+        options["fail_under"] or [],
+    )
+
+
+def show_table(result: Result, options: ShownTable, to_stderr: bool) -> None:
     """The table in the format that was asked for, on stdout unless the features go there."""
     stream: TextIO = sys.stderr if to_stderr else sys.stdout
     parameters = dict(result.parameters)
@@ -81,25 +97,43 @@ def show_table(result: Result, options: TableOptions, to_stderr: bool) -> None:
 
 
 def finish(
-    result: Result, options: TableOptions, thresholds: list[Threshold], to_stderr: bool
+    result: Result, options: ShownTable, thresholds: list[Threshold], to_stderr: bool
 ) -> None:
     """Show the table and leave with exit code 1 where a threshold was crossed."""
-    if options.show:
-        show_table(result, options, to_stderr)
-    if not thresholds:
-        return
-    from roicli.error_table.thresholds import check_thresholds
+    crossings: list[Crossing] = []
+    if thresholds:
+        from roicli.error_table.thresholds import check_thresholds
 
-    crossings = check_thresholds(result.errors, thresholds)
-    for crossing in crossings:
-        names = ", ".join(map(str, crossing.rows[:SHOWN_CULPRITS]))
-        more = len(crossing.rows) - SHOWN_CULPRITS
-        culprits = f": RoIs {names}" if names else ""
-        if more > 0:
-            culprits += f" and {more} more"
-        print_line("finding", f"{crossing.threshold} (found {crossing.worst:g}){culprits}")
-    if crossings:
-        raise typer.Exit(1)
+        crossings = check_thresholds(result.errors, thresholds)
+    with leaving_with(int(bool(crossings)), [_describe(crossing) for crossing in crossings]):
+        if options.show:
+            show_table(result, options, to_stderr)
+
+
+def _describe(crossing: Crossing) -> str:
+    names = ", ".join(map(str, crossing.rows[:SHOWN_CULPRITS]))
+    more = len(crossing.rows) - SHOWN_CULPRITS
+    culprits = f": RoIs {names}" if names else ""
+    if more > 0:
+        culprits += f" and {more} more"
+    return f"{crossing.threshold} (found {crossing.worst:g}){culprits}"
+
+
+@contextmanager
+def leaving_with(code: int, findings: Sequence[str] = ()) -> Iterator[None]:
+    """Print in the block, then ``findings`` on stderr; leave with a code that was decided before.
+
+    Whoever reads a pipe may close it when they have what they wanted: the code says what was found.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_stdout()
+    for line in findings:
+        print_line("finding", line)
+    if code:
+        raise typer.Exit(code)
 
 
 class ProgressBar:
@@ -132,15 +166,16 @@ class ProgressBar:
         self._bar.update(self._task, completed=done, rate=f"{rate:,.0f} MB/s")
 
     def _start(self, total: int) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.progress import TimeRemainingColumn as TimeLeft
+
+        from roicli.render.pipe_console import PipeConsole
 
         columns = (
             TextColumn("RoIs"), BarColumn(), MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"), TimeLeft(),
         )  # fmt: skip
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._bar = Progress(*columns, console=PipeConsole(stderr=True), transient=True)
         self._task = self._bar.add_task("run", total=total, rate="")
         self._bar.start()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from operator import index
@@ -56,6 +57,47 @@ def parse_scale(text: str) -> float:
 def parse_scales(text: str) -> tuple[float, ...]:
     """``1/4,1/8`` to one scale per level."""
     return tuple(parse_scale(part) for part in text.split(","))
+
+
+def as_scales(value: Any, name: str) -> tuple[float, ...]:
+    """Text, a number or several numbers to one scale per level."""
+    if isinstance(value, str):
+        return parse_scales(value)
+    try:
+        numbers = (
+            value if hasattr(value, "__iter__") and getattr(value, "ndim", 1) != 0 else (value,)
+        )
+        return tuple(float(number) for number in numbers)
+    except (TypeError, ValueError):
+        raise ParameterError(f"{name} is {value!r}, expected numbers") from None
+
+
+def as_rows(value: Any, name: str) -> int | None:
+    """A number, its text, ``all`` or None (all) to how many."""
+    return parse_rows(value, name) if isinstance(value, str) else value
+
+
+def as_names(value: Any, name: str) -> tuple[str, ...]:
+    """``p2,p3`` or several names to names, none of them empty."""
+    return parse_names(value) if isinstance(value, str) else tuple(value)
+
+
+def as_bytes(value: Any, name: str) -> int:
+    """A number of bytes, or text like ``512M``."""
+    return parse_bytes(str(value))
+
+
+def as_bin(value: Any, name: str) -> Size:
+    """``0,3`` or (row, column) to a bin."""
+    if isinstance(value, str):
+        return parse_bin(value)
+    row, column = value
+    return row, column
+
+
+def as_path(value: Any, name: str) -> str:
+    """A path as text."""
+    return str(os.fspath(value))
 
 
 def parse_rows(text: str, name: str = "rows") -> int | None:

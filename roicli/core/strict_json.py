@@ -6,9 +6,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from roicli.core.foreign import stored_text
+from roicli.core.version import __version__
+
+# Rises when a key of any object changes its meaning or goes (docs/json.md).
+SCHEMA_VERSION = 1
+HEAD = {"schema_version": SCHEMA_VERSION, "version": __version__}
 
 
 def plain_object(value: Any) -> Any:
@@ -28,3 +33,16 @@ def encode(document: Any, indent: int | None = None) -> str:
     """A strict JSON document. It may go to a CI system's log, which obeys ``##[`` in a string."""
     text = json.dumps(plain_object(document), indent=indent, allow_nan=False)
     return text.replace("##", "#\\u0023")
+
+
+def encode_plain(record: Mapping[str, Any]) -> str:
+    """A flat record of the package's own names and words and of finite numbers, on one line.
+
+    A table has a record a RoI, and to look for text of others in each takes eight times as long.
+    """
+    return json.dumps(record, allow_nan=False)
+
+
+def write_object(payload: Mapping[str, Any], stream: TextIO) -> None:
+    """One object on lines that people can read, ``schema_version`` and ``version`` first."""
+    stream.write(encode({**HEAD, **payload}, indent=2) + "\n")

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -255,6 +256,90 @@ def try_lock(descriptor: int) -> bool:
             return False
         raise
     return True
+
+
+# --- files that are run ---------------------------------------------------------------------------
+
+# What others may do with a file that they could otherwise have code run by.
+_WRITE_OF_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_PRIVATE_FOLDER, _PRIVATE = 0o700, 0o600
+_SHARED_FOLDER, _SHARED = 0o755, 0o644
+
+
+def read_trusted(folder: str, name: str, is_shared: bool) -> bytes:
+    """A file that nobody but this user can have written, nor put into its folder.
+
+    ``is_shared``: root may have, too. No symbolic link is followed to either. Raises OSError.
+    Windows has no owners in numbers: there the user's folders are theirs.
+    """
+    if not hasattr(os, "geteuid"):
+        with open(os.path.join(folder, name), "rb") as stream:
+            return stream.read()
+    with _trusted_folder(folder, is_shared) as directory:
+        # A named pipe would be waited for.
+        flags = os.O_RDONLY | os.O_NONBLOCK | _NO_LINK
+        with open(os.open(name, flags, dir_fd=directory), "rb") as stream:
+            _check_trusted(stream.fileno(), name, is_shared)
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise PermissionError(errno.EPERM, "is no regular file", name)
+            return stream.read()
+
+
+def write_trusted(folder: str, name: str, data: bytes, is_shared: bool) -> None:
+    """Write a file that ``read_trusted`` reads, in one piece, whatever the umask. Raises OSError.
+
+    A shared one is for all to read; another is this user's alone, and so is its folder.
+    """
+    _make_folder(folder, _SHARED_FOLDER if is_shared else _PRIVATE_FOLDER)
+    temporary = f"{name}.{os.getpid()}"
+    if not hasattr(os, "geteuid"):
+        with open(os.path.join(folder, temporary), "wb") as stream:
+            stream.write(data)
+        os.replace(os.path.join(folder, temporary), os.path.join(folder, name))
+        return
+    with _trusted_folder(folder, is_shared, mends=not is_shared) as directory:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=directory)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
+        try:
+            with open(os.open(temporary, flags, _PRIVATE, dir_fd=directory), "wb") as stream:
+                os.fchmod(stream.fileno(), _SHARED if is_shared else _PRIVATE)
+                stream.write(data)
+            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=directory)
+            raise
+
+
+def _make_folder(folder: str, mode: int) -> None:
+    """Make a folder, and those above it that are missing, whatever the umask."""
+    if os.path.isdir(folder):
+        return
+    _make_folder(os.path.dirname(folder), mode)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, mode)
+        os.chmod(folder, mode)
+
+
+@contextlib.contextmanager
+def _trusted_folder(folder: str, is_shared: bool, mends: bool = False) -> Iterator[int]:
+    """A descriptor of a folder that no other can write, made so where it is this user's own."""
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _NO_LINK)
+    try:
+        if mends and os.fstat(directory).st_uid == os.geteuid():
+            os.fchmod(directory, _PRIVATE_FOLDER)
+        _check_trusted(directory, folder, is_shared)
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def _check_trusted(descriptor: int, name: str, is_shared: bool) -> None:
+    status = os.fstat(descriptor)
+    owners = {os.geteuid(), 0} if is_shared else {os.geteuid()}
+    if status.st_uid not in owners or status.st_mode & _WRITE_OF_OTHERS:
+        raise PermissionError(errno.EPERM, "others can write it", name)
 
 
 # --- processes and signals ----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -18,6 +19,13 @@ def format_number(value: float | None) -> str:
     if value == 0 or 0.001 <= abs(value) < 100_000:
         return f"{value:.3f}"
     return f"{value:.3g}"
+
+
+def format_short(value: float | None) -> str:
+    """Four significant digits of a number of any size; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return MISSING
+    return f"{value:.4g}"
 
 
 def format_cell(value: Any, column: Column) -> str:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.strict_json import encode
+from roicli.core.strict_json import HEAD, encode, encode_plain
 from roicli.core.types import Array
-from roicli.core.version import __version__
 from roicli.core.vocabulary import TableFormat
 from roicli.error_table.columns import Column
 from roicli.error_table.formatting import format_cell
 from roicli.error_table.table import ErrorTable, Summary, summarize
 
-SCHEMA_VERSION = 1
 FORMAT_OF_ENDING: dict[str, TableFormat] = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -70,7 +67,7 @@ def write_table(
         _write_json(table, parameters, stream)
     elif table_format == "jsonl":
         for record in iterate_records(table):
-            stream.write(_dump(record) + "\n")
+            stream.write(encode_plain(record) + "\n")
     elif table_format in ("csv", "tsv"):
         delimiter = "," if table_format == "csv" else "\t"
         writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
@@ -81,21 +78,19 @@ def write_table(
         raise ParameterError(f"format {table_format} is for people, not for files")
 
 
-def _dump(value: Any) -> str:
-    return json.dumps(value, allow_nan=False)
-
-
 def _write_json(table: ErrorTable, parameters: Mapping[str, Any], stream: TextIO) -> None:
     """One strict object, its ``rois`` written one a line."""
     stream.write("{\n")
-    stream.write(f'"schema_version": {SCHEMA_VERSION},\n"version": {_dump(__version__)},\n')
-    stream.write(f'"parameters": {encode(parameters)},\n')
-    for key, value in summary_object(summarize(table)).items():
-        stream.write(f'"{key}": {_dump(value)},\n')
+    for key, value in {
+        **HEAD,
+        "parameters": parameters,
+        **summary_object(summarize(table)),
+    }.items():
+        stream.write(f'"{key}": {encode(value)},\n')
     stream.write('"rois": [')
     separator = "\n"
     for record in iterate_records(table):
-        stream.write(separator + _dump(record))
+        stream.write(separator + encode_plain(record))
         separator = ",\n"
     stream.write("\n]\n}\n")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.progress import no_progress
 from roicli.core.types import FloatArray, check_word
 from roicli.core.vocabulary import Compression, ResultDtype
 from roicli.error_table.columns import record_dtype
@@ -26,12 +27,14 @@ from roicli.pipeline.run import (
     build_verifier,
     check_sampling,
 )
-from roicli.pipeline.settings import (
-    ErrorsOptions,
-    RunOptions,
-)
 from roicli.pipeline.stream import run_operator
-from roicli.storage.output import RowSource, check_output, replace_atomically
+from roicli.storage.output import (
+    FileDraft,
+    RowSource,
+    as_output_errors,
+    check_output,
+    open_draft,
+)
 from roicli.storage.places import check_place
 from roicli.storage.result_file import (
     STDOUT,
@@ -66,7 +69,7 @@ class Result:
     verification: Verification | None = None
 
 
-def check_outputs(inputs: Inputs, output: str | None, options: ErrorsOptions) -> None:
+def check_outputs(inputs: Inputs, output: str | None, options: Mapping[str, Any]) -> None:
     """Refuse places that a result must not go to, before anything is computed."""
     force, files = options.get("force", False), list(inputs.files)
     if output not in (None, STDOUT):
@@ -79,28 +82,58 @@ def check_outputs(inputs: Inputs, output: str | None, options: ErrorsOptions) ->
         check_output(os.fspath(errors_out), files, force, tuple(FORMAT_OF_ENDING))
 
 
+class ErrorsFile:
+    """What ``errors_out`` names in the making; without a draft nobody asked for it."""
+
+    def __init__(self, path: str = "", draft: FileDraft | None = None) -> None:
+        self._path, self._draft = path, draft
+
+    def write(self, table: ErrorTable, parameters: Mapping[str, Any]) -> None:
+        """Write the table; as ``check``."""
+        if self._draft is None:
+            return
+        from roicli.error_table.writers import FORMAT_OF_ENDING, write_table
+
+        table_format = FORMAT_OF_ENDING[os.path.splitext(self._path)[1].lower()]
+        with (
+            as_output_errors(self._path),
+            open(self._draft.path, "w", encoding="utf-8", newline="") as stream,
+        ):
+            write_table(table, parameters, table_format, stream)
+        self.check()
+
+    def check(self) -> None:
+        """Raise OutputError where the file cannot have its name, so that no result gets its own."""
+        if self._draft is not None:
+            self._draft.check()
+
+
+@contextmanager
+def open_errors_file(options: Mapping[str, Any]) -> Iterator[ErrorsFile]:
+    """The file that ``errors_out`` names. It has its name when the block ends well, and a result
+    whose block is inside has its own before: nothing appears of a run that is refused.
+    """
+    if options.get("errors_out") is None:
+        yield ErrorsFile()
+        return
+    path = os.fspath(options["errors_out"])
+    with open_draft(path, bool(options.get("force"))) as draft:
+        yield ErrorsFile(path, draft)
+
+
 def write_errors(
     table: ErrorTable, parameters: Mapping[str, Any], options: Mapping[str, Any]
 ) -> None:
-    """Write the table to ``errors_out``, where that is given, in one piece or not at all."""
-    if options.get("errors_out") is None:
-        return
-    from roicli.error_table.writers import FORMAT_OF_ENDING, write_table
-
-    path = os.fspath(options["errors_out"])
-    table_format = FORMAT_OF_ENDING[os.path.splitext(path)[1].lower()]
-    with (
-        replace_atomically(path, options.get("force", False)) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as stream,
-    ):
-        write_table(table, parameters, table_format, stream)
+    """Write the table to ``errors_out`` where there is no result beside it."""
+    with open_errors_file(options) as errors_file:
+        errors_file.write(table, parameters)
 
 
 def run_and_write(
     run: Run,
     spec: OperatorSpec,
     output: str | None,
-    options: RunOptions,
+    options: Mapping[str, Any],
     label: PartLabel | None = None,
 ) -> Result:
     """Run, write to ``output`` or to memory, and give the result; the files are closed whatever
@@ -129,18 +162,18 @@ def run_into(
     run: Run,
     spec: OperatorSpec,
     output: str | None,
-    options: RunOptions,
+    options: Mapping[str, Any],
 ) -> Result:
     """As ``run_and_write``; ``open_sink`` is told the parameters and opens what takes the rows."""
     try:
         check_sampling(run, spec)
         check_outputs(run.inputs, output, options)
         measurers = build_value_measurers(run) if options.get("values") else None
-        verifier = build_verifier(run, spec, options.get("verify"))
+        verifier = build_verifier(run, spec, asked_verification(options))
         shape = run.result_shape(spec)
         parameters = provenance.describe_run(run, spec, result_dtype(run, options), shape)
         table = run.error_table()
-        with open_sink(parameters) as writer:
+        with open_errors_file(options) as errors_file, open_sink(parameters) as writer:
             run_operator(
                 run.pyramid, run.inputs.rois, run.inputs.map_of_roi, run.scaled(spec), run.engine,
                 writer, measurers, options.get("progress", no_progress),
@@ -149,7 +182,7 @@ def run_into(
             )  # fmt: skip
             run.inputs.check_unchanged()
             writer.finish(tables_beside(run, table), provenance.flatten(parameters))
-            write_errors(table, parameters, options)
+            errors_file.write(table, parameters)
         kept = writer.array if isinstance(writer, MemoryWriter) else None
         verification = verifier.summary() if verifier else None
         if verification:
@@ -159,21 +192,27 @@ def run_into(
         run.inputs.close()
 
 
-def result_dtype(run: Run, options: RunOptions) -> np.dtype[Any]:
+def asked_verification(options: Mapping[str, Any]) -> object:
+    """How many RoIs are to be verified, or whether any are."""
+    count = options.get("verify_rois")
+    return options.get("verify") if count is None else count
+
+
+def result_dtype(run: Run, options: Mapping[str, Any]) -> np.dtype[Any]:
     """The dtype asked for, else the one that the maps are computed in."""
     name, compression = options.get("dtype"), options.get("compression", "none")
     check_word("compression", compression, Compression)
     if name is None:
         return run.pyramid.compute_dtype
     check_word("dtype", name, ResultDtype)
-    return np.dtype(name)
+    return np.dtype(str(name))
 
 
 def _open_writer(
     run: Run,
     output: str | None,
     parameters: Mapping[str, Any],
-    options: RunOptions,
+    options: Mapping[str, Any],
     checksums: Mapping[str, FloatArray],
 ) -> AbstractContextManager[ResultWriter]:
     """A writer to memory, a file or stdout."""
@@ -199,7 +238,7 @@ def _plan_resumption(
     run: Run,
     output: str | None,
     parameters: Mapping[str, Any],
-    options: RunOptions,
+    options: Mapping[str, Any],
     checksums: Mapping[str, FloatArray],
 ) -> Resumption | None:
     """What a run that may be interrupted keeps and compares; None for one that keeps nothing."""
@@ -240,7 +279,3 @@ def stored_rois_dtype(run: Run) -> np.dtype[Any]:
 
 def no_work() -> None:
     """Nothing is left to do while the last rows are written."""
-
-
-def no_progress(done: int, total: int, size: int) -> None:
-    """Nobody watches."""

@@ -16,6 +16,7 @@ from roicli.core.types import Array, FloatArray, FloatType, check_spatial_scale
 from roicli.operators.levels import level_of_scale
 from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import Address, parse_address
+from roicli.storage.file_state import FileState
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
 from roicli.storage.stored_array import MemoryArray, StoredArray
@@ -115,6 +116,12 @@ class FeaturePyramid:
     def buffer_bytes(self) -> list[int]:
         """Bytes that one image takes in memory, of each level."""
         return [level.buffer_bytes(self.compute_dtype) for level in self.levels]
+
+    @property
+    def files(self) -> dict[str, FileState]:
+        """Every file that the levels are read from, with its state when it was first opened."""
+        levels = reversed(self.levels)
+        return {path: state for level in levels for path, state in level.stored.files.items()}
 
     def close(self) -> None:
         """Let go of the files."""

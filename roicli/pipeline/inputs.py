@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,12 +17,7 @@ from roicli.core.scales import parse_scale_option, single_scale
 from roicli.core.types import Array, IntArray, RoIs, Size, check_spatial_scale, check_word
 from roicli.core.vocabulary import LevelRule, RoiFormat
 from roicli.operators.levels import assign_levels, level_of_scale
-from roicli.pipeline.features import (
-    FeatureArgument,
-    FeaturePyramid,
-    open_pyramid,
-    resolve_addresses,
-)
+from roicli.pipeline.features import FeatureArgument, FeaturePyramid, open_pyramid
 from roicli.pipeline.validation import (
     COORDINATE_NAMES,
     check_image_size,
@@ -30,8 +25,8 @@ from roicli.pipeline.validation import (
     check_rois,
     describe_unusual,
 )
-from roicli.storage.address import Address, is_url, parse_address
-from roicli.storage.file_state import FileState, check_unchanged, read_state
+from roicli.storage.address import Address, parse_address
+from roicli.storage.file_state import FileState, check_unchanged
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
 from roicli.storage.permission import external_files
@@ -39,25 +34,6 @@ from roicli.storage.selected_rows import SelectedRows
 from roicli.storage.stored_array import MemoryArray, StoredArray
 
 logger = logging.getLogger("roicli")
-
-
-class InputOptions(TypedDict, total=False):
-    """How the inputs are to be read.
-
-    ``levels`` names one dataset per pyramid level, finest first; ``spatial_scale`` one number, or
-    one per level; ``level_from`` an address or array of K level numbers instead of ``level_rule``;
-    ``roi_format`` and ``normalized`` with ``image_size`` (height, width) say how RoIs are stored;
-    ``allow_external`` lets HDF5 files lead to others.
-    """
-
-    levels: str | Sequence[str] | None
-    spatial_scale: float | str | Sequence[float] | None
-    level_rule: LevelRule
-    level_from: FeatureArgument | None
-    roi_format: RoiFormat
-    normalized: bool
-    image_size: Size | None
-    allow_external: bool
 
 
 class Place(NamedTuple):
@@ -72,6 +48,7 @@ class Place(NamedTuple):
 class Inputs:
     """Checked inputs. ``map_of_roi`` (K,) indexes ``places`` and the pyramid's levels.
 
+    ``files`` is every file that they are read from, with its state when it was opened.
     ``row_numbers`` (K,) are the RoIs' rows in their file where they are a block of it, else None.
     """
 
@@ -88,8 +65,7 @@ class Inputs:
 
     def check_unchanged(self) -> None:
         """Raise InputError where a file is no longer what it was when it was opened."""
-        for path, state in self.files.items():
-            check_unchanged(path, state)
+        check_unchanged(self.files)
 
     def take(self, rows: IntArray) -> Inputs:
         """The same maps with the RoIs of ``rows`` (k,) alone."""
@@ -109,8 +85,8 @@ class Inputs:
 def open_inputs(
     features: FeatureArgument | Sequence[Array] | None,
     rois: FeatureArgument,
-    options: InputOptions,
-    map_size: Size | None = None,
+    options: Mapping[str, Any],
+    map_size: str | Size | None = None,
     rows: IntArray | None = None,
 ) -> Inputs:
     """Open and check everything, before anything is computed. Raises InputError, ParameterError.
@@ -124,17 +100,14 @@ def open_inputs(
 def _open(
     features: FeatureArgument | Sequence[Array] | None,
     rois: FeatureArgument,
-    options: InputOptions,
-    map_size: Size | None,
+    options: Mapping[str, Any],
+    map_size: str | Size | None,
     rows: IntArray | None,
 ) -> Inputs:
     check_one_stdin(features, rois)
     scales = parse_scale_option(options.get("spatial_scale"))
     names = options.get("levels") or ()
     names = parse_names(names) if isinstance(names, str) else tuple(names)
-    paths = _named_files(features, names) + _named_files(rois, ())
-    paths += _named_files(options.get("level_from"), ())
-    files = {path: read_state(path) for path in paths}
     if map_size is not None:
         map_size = as_size(map_size, "map size")
     if features is None:
@@ -143,13 +116,13 @@ def _open(
         scale = single_scale(scales)
         check_spatial_scale(scale)
         place = Place(scale, map_size, level_of_scale(scale))
-        return _finish(None, rois, (place,), files, options, rows)
+        return _finish(None, rois, (place,), options, rows)
     pyramid = open_pyramid(features, names, scales)
     try:
         places = tuple(
             Place(level.spatial_scale, level.shape[2:], level.level) for level in pyramid.levels
         )
-        return _finish(pyramid, rois, places, files, options, rows)
+        return _finish(pyramid, rois, places, options, rows)
     except BaseException:
         pyramid.close()
         raise
@@ -161,21 +134,11 @@ def check_one_stdin(features: Any, rois: Any) -> None:
         raise ParameterError("FEATURES and ROIS are both '-', but stdin can be read only once")
 
 
-def _named_files(argument: Any, names: Sequence[str]) -> list[str]:
-    """The files and URLs behind an argument, which the output must not overwrite."""
-    if not isinstance(argument, str | os.PathLike):
-        return []
-    addresses = resolve_addresses(argument, names)
-    paths = {address.path for address in addresses if not address.is_stdin}
-    return sorted(path for path in paths if is_url(path) or os.path.exists(path))
-
-
 def _finish(
     pyramid: FeaturePyramid | None,
     rois: FeatureArgument,
     places: tuple[Place, ...],
-    files: Mapping[str, FileState],
-    options: InputOptions,
+    options: Mapping[str, Any],
     rows: IntArray | None,
 ) -> Inputs:
     roi_format = options.get("roi_format", "xyxy")
@@ -195,7 +158,8 @@ def _finish(
         stored.close()
     for place in places:
         check_reach(checked, place.spatial_scale, stored.name)
-    map_of_roi = assign_maps(checked, places, options, stored.name, rows)
+    levels = open_levels(options.get("level_from"), rows)
+    map_of_roi = assign_maps(checked, places, options, stored.name, levels)
     _note_unusual(checked, places, map_of_roi, stored.name)
     return Inputs(
         pyramid,
@@ -206,7 +170,7 @@ def _finish(
         stored.shape,
         places,
         map_of_roi,
-        files,
+        {**stored.files, **(levels.files if levels else {}), **(pyramid.files if pyramid else {})},
         rows,
     )
 
@@ -231,23 +195,22 @@ def open_rois(
 def assign_maps(
     rois: RoIs,
     places: Sequence[Place],
-    options: InputOptions,
+    options: Mapping[str, Any],
     name: str,
-    rows: IntArray | None = None,
+    levels: StoredArray | None,
 ) -> IntArray:
-    """(K,) which map each RoI is on, by a dataset of level numbers (its ``rows``) or by area."""
-    level_from = options.get("level_from")
+    """(K,) which map each RoI is on, by the level numbers ``levels`` (K,) or by area."""
     numbers = [place.level for place in places]
     rule = options.get("level_rule", "torchvision")
     check_word("level rule", rule, LevelRule)
-    if level_from is None and len(places) == 1:
+    if levels is None and len(places) == 1:
         return np.zeros(len(rois), np.int64)
     first, last = numbers[0], numbers[-1]
     if first is None or last is None:
         raise ParameterError("levels are numbered by log2(stride), and the stride is no power of 2")
-    if level_from is None:
+    if levels is None:
         return assign_levels(rois.corners, rule, first, last) - first
-    given, source = _read_levels(level_from, rows)
+    given, source = _read_levels(levels), levels.name
     if given.shape != (len(rois),):
         raise InputError(
             f"{source}: shape {given.shape}, expected ({len(rois)},) as {name} has rows"
@@ -261,16 +224,23 @@ def assign_maps(
     return given.astype(np.int64) - first
 
 
-def _read_levels(level_from: FeatureArgument, rows: IntArray | None) -> tuple[Array, str]:
+def open_levels(
+    level_from: FeatureArgument | None, rows: IntArray | None = None
+) -> StoredArray | None:
+    """The array of level numbers, or its ``rows``; None without one."""
+    if level_from is None:
+        return None
     if not isinstance(level_from, str | os.PathLike):
-        stored: StoredArray = MemoryArray(np.asarray(level_from), "level_from")
-        return stored.read_all(), stored.name
-    stored = _select(open_array(parse_address(level_from), "vector"), rows)
+        return MemoryArray(np.asarray(level_from), "level_from")
+    return _select(open_array(parse_address(level_from), "vector"), rows)
+
+
+def _read_levels(levels: StoredArray) -> Array:
     try:
-        check_memory(stored.name, "the level numbers", math.prod(stored.shape) * 8)
-        return stored.read_all(), stored.name
+        check_memory(levels.name, "the level numbers", math.prod(levels.shape) * 8)
+        return levels.read_all()
     finally:
-        stored.close()
+        levels.close()
 
 
 def _note_unusual(rois: RoIs, places: Sequence[Place], map_of_roi: IntArray, name: str) -> None:

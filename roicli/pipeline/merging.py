@@ -10,12 +10,15 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
+from roicli.core.call_options import MergeOptions
+from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.types import IntArray, check_word
+from roicli.core.progress import Progress, no_progress
+from roicli.core.types import IntArray
 from roicli.core.vocabulary import Compression
 from roicli.pipeline.provenance import utc_now
 from roicli.storage.formats.hdf5.part import ResultPart, open_part, try_part
@@ -31,7 +34,6 @@ ROWS_NAMED = 5
 SHARDS_NAMED = 10
 NO_PART = "is no part of this result"
 
-Progress = Callable[[int, int, int], None]
 PartPath = str | os.PathLike[str]
 
 
@@ -58,13 +60,19 @@ class Whole:
     tables: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
 
 
+@record(MergeOptions)
+class MergeRequest:
+    """What was asked of ``merge``."""
+
+    compression: Compression
+    force: bool
+    progress: Progress
+
+
 def merge(
     parts: PartPath | Sequence[PartPath],
     output: PartPath,
-    *,
-    compression: Compression = "none",
-    force: bool = False,
-    progress: Progress = lambda done, total, size: None,
+    **options: Unpack[MergeOptions],
 ) -> Merged:
     """Join the parts that ``shard`` wrote, or the ones of a virtual result, into one file.
 
@@ -72,10 +80,24 @@ def merge(
     run of all RoIs writes. Raises RoicliError: where a RoI is missing or there twice, where the
     parts were made from other inputs or with other parameters, where one is damaged.
     """
+    check_known("merge", options, MergeOptions)
+    request = settle(MergeRequest, options)
+    compression, force = request.compression, request.force
     given = [parts] if isinstance(parts, str | os.PathLike) else list(parts)
-    check_word("compression", compression, Compression)
     path, paths = os.fspath(output), list_parts([os.fspath(part) for part in given])
     check_place(path, [*(os.fspath(part) for part in given), *paths], force)
+    return join(paths, path, compression, force, request.progress)
+
+
+def join(
+    paths: Sequence[str],
+    path: str,
+    compression: Compression,
+    force: bool,
+    progress: Progress = no_progress,
+    check: Callable[[], None] = lambda: None,
+) -> Merged:
+    """As ``merge``; ``check`` is called before the result gets its name, and may raise."""
     whole = check_parts(paths)
     beside = sum(
         dtype.itemsize * int(np.prod(shape, dtype=np.int64))
@@ -89,6 +111,7 @@ def merge(
         _copy(paths, whole, writer, tables, progress)
         sources: dict[str, RowSource] = {name: rows.read_rows for name, rows in tables.items()}
         writer.finish(sources, {**whole.attributes, "created_utc": utc_now()})
+        check()
     return Merged(path, len(paths), result.shape, whole.dtype.name)
 
 

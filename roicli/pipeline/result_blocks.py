@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from roicli.core.progress import StageTimes
 from roicli.core.types import Array, IntArray
-from roicli.pipeline.stage_times import StageTimes
 from roicli.runtime.devices import Device
 from roicli.runtime.host_memory import allocate_block
 from roicli.storage.result_file import ResultWriter

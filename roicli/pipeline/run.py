@@ -21,7 +21,6 @@ from roicli.error_table.table import ErrorTable, MapGeometry
 from roicli.operators.interface import OperatorSpec
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid
 from roicli.pipeline.inputs import (
-    InputOptions,
     Inputs,
     open_inputs,
 )
@@ -31,6 +30,8 @@ from roicli.pipeline.stream import Engine, ValueMeasurer
 from roicli.pipeline.validation import check_sampling_memory
 from roicli.runtime.devices import Device
 from roicli.runtime.providers import choose_provider
+from roicli.storage.address import check_regular_file, parse_address
+from roicli.storage.file_state import FileState, read_state
 
 if TYPE_CHECKING:
     from roicli.pipeline.model_nodes import RoiNode
@@ -58,6 +59,10 @@ class Run:
         """The maps; a run always has them."""
         assert self.inputs.pyramid is not None
         return self.inputs.pyramid
+
+    def close(self) -> None:
+        """Let go of the inputs' files."""
+        self.inputs.close()
 
     @property
     def spec(self) -> OperatorSpec:
@@ -110,6 +115,15 @@ def _read_node(options: Mapping[str, Any], operator: str) -> RoiNode | None:
     return read_roi_node(graph, cast("Operator", operator))
 
 
+def _state_of_model(options: Mapping[str, Any]) -> dict[str, FileState]:
+    """The file of the ``graph``, where it is given: an input like others."""
+    if options.get("graph") is None:
+        return {}
+    path = parse_address(options["graph"]).path
+    check_regular_file(path)
+    return {path: read_state(path)}
+
+
 def open_run(
     operator: str,
     features: FeatureArgument | Sequence[Array],
@@ -122,6 +136,7 @@ def open_run(
 
     With ``rows`` (k,), ascending, the run has these RoIs alone; ``choose`` finds the provider.
     """
+    model = _state_of_model(options)
     node = _read_node(options, operator)
     setting = resolve_setting(options, operator, node)
     asked: Provider = options.get("provider", "auto")
@@ -132,7 +147,8 @@ def open_run(
     reading = dict(options)
     if node is not None:
         reading["spatial_scale"] = node.spatial_scale
-    inputs = open_inputs(features, rois, cast("InputOptions", reading), rows=rows)
+    inputs = open_inputs(features, rois, reading, rows=rows)
+    inputs = replace(inputs, files={**model, **inputs.files})
     try:
         provider = choose(asked, options.get("device_id", 0))
         check_address_space(provider)
@@ -155,7 +171,7 @@ def _announce_compilation(
     dtype = inputs.pyramid.compute_dtype
     specs: list[OperatorSpec] = [setting.spec]
     if _measures_values(operator, options):
-        specs = [setting.align, setting.pool]
+        specs += [setting.align, setting.pool]
     if not all(native.is_compiled(spec, dtype) for spec in specs):
         logger.info("compiling the native kernels: some seconds, the first time only")
 

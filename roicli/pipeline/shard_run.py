@@ -15,13 +15,14 @@ from roicli.pipeline.execute import Result, result_dtype, run_and_write
 from roicli.pipeline.fingerprint import fingerprint
 from roicli.pipeline.parts import parse_shard, rows_of_shard
 from roicli.pipeline.run import Run, check_sampling
-from roicli.pipeline.settings import RunOptions
 from roicli.storage.address import is_url
 from roicli.storage.output import OUTPUT_FORMATS
 from roicli.storage.part_writer import PartLabel
 
 
-def run_shard(run: Run, spec: OperatorSpec, output: str | None, options: RunOptions) -> Result:
+def run_shard(
+    run: Run, spec: OperatorSpec, output: str | None, options: Mapping[str, Any]
+) -> Result:
     """Run the RoIs of one block alone; the result's table and features are the block's."""
     try:
         shard = parse_shard(str(options["shard"]))
@@ -52,14 +53,14 @@ def check_whole(run: Run, spec: OperatorSpec, options: Mapping[str, Any]) -> Non
         check_sampling(run, replace(run.setting.align, mode="max"))
 
 
-def describe_whole(run: Run, spec: OperatorSpec, options: RunOptions) -> dict[str, Any]:
+def describe_whole(run: Run, spec: OperatorSpec, options: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of the whole result, as one machine would write them."""
     dtype = result_dtype(run, options)
     return provenance.describe_run(run, spec, dtype, run.result_shape(spec))
 
 
 def describe_part(
-    run: Run, parameters: Mapping[str, Any], options: RunOptions, shard: str, rows: IntArray
+    run: Run, parameters: Mapping[str, Any], options: Mapping[str, Any], shard: str, rows: IntArray
 ) -> PartLabel:
     """What a part says of itself: which rows of which whole, made from what."""
     shared = fingerprint(run, {**parameters, "values": options.get("values", False)}, False)

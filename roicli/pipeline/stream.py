@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from roicli.core.progress import Progress, StageTimes, no_progress
 from roicli.core.types import FloatArray, IntArray, RoIs
 from roicli.error_table.values import measure_value_errors
 from roicli.operators.geometry import quantize_rois
@@ -26,7 +27,6 @@ from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline.features import FeaturePyramid
 from roicli.pipeline.order import plan_visits, skip_finished
 from roicli.pipeline.result_blocks import RowWriter, choose_blocks
-from roicli.pipeline.stage_times import StageTimes
 from roicli.pipeline.stretches import choose_stretch
 from roicli.pipeline.visited_maps import VisitedMaps
 from roicli.runtime.device_map import PlacedMap
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 WORK_A_BLOCK = 1 << 29
 
 # Told (RoIs done, RoIs in all, bytes written).
-Progress = Callable[[int, int, int], None]
 
 
 def run_operator(
@@ -52,7 +51,7 @@ def run_operator(
     engine: Engine,
     writer: ResultWriter,
     values: Sequence[ValueMeasurer] | None = None,
-    progress: Progress = lambda done, total, size: None,
+    progress: Progress = no_progress,
     times: StageTimes | None = None,
     verifier: Verifier | None = None,
     meanwhile: Callable[[], object] = lambda: None,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from roicli.core.progress import StageTimes
 from roicli.pipeline.features import FeaturePyramid, MapBuffer
 from roicli.pipeline.order import MapVisit
-from roicli.pipeline.stage_times import StageTimes
 from roicli.runtime.device_map import MapPlacer, PlacedMap
 
 

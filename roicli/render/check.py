@@ -6,12 +6,10 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from roicli.analysis.check.records import CheckReport, Finding
-from roicli.core.version import __version__
+from roicli.core.strict_json import write_object
 from roicli.core.vocabulary import Severity
 from roicli.render.folding import print_folding
-from roicli.render.json import write_document
 
-SCHEMA_VERSION = 1
 STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
 # GitHub calls a note a notice.
 GITHUB_COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "note": "notice"}
@@ -20,8 +18,6 @@ GITHUB_COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", 
 def findings_object(report: CheckReport) -> dict[str, Any]:
     """The report as plain values."""
     return {
-        "schema_version": SCHEMA_VERSION,
-        "version": __version__,
         "features": [dict(described) for described in report.features],
         "rois": dict(report.rois),
         "rules": list(report.rules),
@@ -35,7 +31,7 @@ def findings_object(report: CheckReport) -> dict[str, Any]:
 
 def write_findings_json(report: CheckReport, stream: TextIO) -> None:
     """One strict JSON object."""
-    write_document(findings_object(report), stream)
+    write_object(findings_object(report), stream)
 
 
 def write_annotations(report: CheckReport, stream: TextIO) -> None:

@@ -8,8 +8,8 @@ from typing import Any, TextIO
 from roicli.analysis.compare.difference import GroupDifference
 from roicli.analysis.compare.magnitudes import HistogramBin
 from roicli.analysis.compare.run import Comparison, ProvenanceDifference
-from roicli.error_table.formatting import write_columns
-from roicli.render.json import format_short, write_object
+from roicli.core.strict_json import write_object
+from roicli.error_table.formatting import format_short, write_columns
 
 BAR_WIDTH = 24
 MEASURES = (

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from roicli.analysis.diagnose.conventions import AlignConvention, Convention
-from roicli.analysis.diagnose.run import Diagnosis, Finding
-from roicli.render.json import format_short, write_object
+from roicli.analysis.diagnose.run import FAR, Diagnosis, PartialMatch, RoiGroup
+from roicli.analysis.diagnose.search import Finding
+from roicli.core.strict_json import write_object
+from roicli.error_table.formatting import format_short
 
 SYNONYMS_SHOWN = 8
+RUNS_SHOWN = 12
 
 
 def write_diagnosis_json(found: Diagnosis, stream: TextIO) -> None:
-    """One strict object; ``match`` is null where nothing is within the tolerance."""
+    """One strict object; ``match`` is null where nothing explains every RoI."""
     payload = {
-        "match": None if found.match is None else _finding_object(found.match),
-        "distance": found.nearest.distance,
+        "match": _finding_object(found.match),
+        "distance": found.distance,
         "synonyms": [convention_object(c) for c in found.synonyms] if found.match else [],
+        "partial": None if found.partial is None else _partial_object(found.partial),
         "nearest": _finding_object(found.nearest),
-        "runner_up": None if found.runner_up is None else _finding_object(found.runner_up),
+        "runner_up": _finding_object(found.runner_up),
+        "told_apart": found.told_apart,
         "tolerance": found.tolerance,
         "candidates": found.candidates,
+        "left_out": [_group_object(group) for group in found.left_out],
         "rois": found.rois,
         "rois_compared": found.rois_compared,
         "channels_compared": found.channels_compared,
@@ -48,7 +55,9 @@ def convention_object(convention: Convention) -> dict[str, Any]:
     }
 
 
-def _finding_object(finding: Finding) -> dict[str, Any]:
+def _finding_object(finding: Finding | None) -> dict[str, Any] | None:
+    if finding is None:
+        return None
     return {
         **convention_object(finding.convention),
         "distance": finding.distance,
@@ -56,39 +65,107 @@ def _finding_object(finding: Finding) -> dict[str, Any]:
     }
 
 
+def _partial_object(part: PartialMatch) -> dict[str, Any]:
+    return {
+        **convention_object(part.finding.convention),
+        "distance": part.finding.distance,
+        "max_difference": part.finding.max_difference,
+        "rows": list(part.rows),
+        "others": [_group_object(group) for group in part.others],
+    }
+
+
+def _group_object(group: RoiGroup) -> dict[str, Any]:
+    return {"reason": group.reason, "rows": list(group.rows)}
+
+
 def print_diagnosis(found: Diagnosis, stream: TextIO) -> None:
     """The match and what gives the same numbers, then the runner-up, with their distances."""
-    if found.match is None:
-        why = f"nothing is within {found.tolerance:g} of the result"
-        if found.nearest.distance <= found.tolerance:
-            why = "the result is 0 wherever it was looked at, and zeros come from anywhere"
-        _print_line(f"No match: {why}.", stream)
-    _print_finding("Nearest" if found.match is None else "Match", found.nearest, stream)
-    command = found.nearest.convention.command
-    if found.match is not None and command is not None:
-        _print_line(f"Same as: {command}", stream, indent=2)
-    if found.synonyms:
-        _print_line("The same numbers on this data:", stream, indent=2)
-        for convention in found.synonyms[:SYNONYMS_SHOWN]:
-            _print_line(convention.name, stream, indent=4)
-        if len(found.synonyms) > SYNONYMS_SHOWN:
-            more = len(found.synonyms) - SYNONYMS_SHOWN
-            _print_line(f"and {more} more, all of them with --format json", stream, indent=4)
-    if found.runner_up is None:
-        _print_line("Runner-up: none, all candidates give these numbers", stream)
+    if found.match is not None:
+        _print_finding("Match", found.match, stream)
+        if found.match.convention.command is not None:
+            _print_line(f"Same as: {found.match.convention.command}", stream, indent=2)
+        _print_synonyms(found.synonyms, stream)
     else:
+        _print_line(f"No match: {_describe_failure(found)}.", stream)
+        if found.partial is not None:
+            _print_partial(found.partial, stream)
+            _print_synonyms(found.synonyms, stream)
+        elif found.nearest is not None:
+            _print_finding("Nearest", found.nearest, stream)
+            _print_synonyms(found.synonyms, stream)
+    if found.runner_up is not None:
         _print_finding("Runner-up", found.runner_up, stream)
+    elif found.match is not None:
+        _print_line(f"Runner-up: none within a distance of {FAR:g}", stream)
+    for group in found.left_out:
+        _print_line(f"Left out: {_describe_group(group)}", stream)
     _print_line(
         f"{found.candidates} candidates, the nearest on {found.rois_compared} of {found.rois} RoIs "
-        f"and {found.channels_compared} channels; a match is within {found.tolerance:.2g}",
+        f"and {found.channels_compared} channels; a match is within {found.tolerance:.2g} "
+        "of how the result varies, on every RoI",
         stream,
     )
+
+
+def _describe_failure(found: Diagnosis) -> str:
+    if found.zeros:
+        return "the result is 0 wherever it was looked at, and zeros come from anywhere"
+    if not found.told_apart:
+        same = "" if found.distance <= found.tolerance else ", and the result has others"
+        return f"this data cannot tell conventions apart: they give the same numbers on it{same}"
+    if found.partial is not None:
+        return "nothing explains every RoI"
+    if found.nearest is None:
+        return f"nothing is within {FAR:g} of the result, too far for any name"
+    return f"nothing is within {found.tolerance:.2g} of the result"
+
+
+def _print_partial(part: PartialMatch, stream: TextIO) -> None:
+    others = sum(len(group.rows) for group in part.others)
+    _print_finding("Partial match", part.finding, stream)
+    _print_line(
+        f"on {len(part.rows)} of {len(part.rows) + others} RoIs: {format_rows(part.rows)}",
+        stream,
+        indent=2,
+    )
+    for group in part.others:
+        _print_line(f"not on {_describe_group(group)}", stream, indent=2)
+
+
+def _describe_group(group: RoiGroup) -> str:
+    count = len(group.rows)
+    rows = format_rows(group.rows)
+    return f"{count} RoI{'s' if count > 1 else ''} {group.reason}: {rows}"
+
+
+def format_rows(rows: Sequence[int]) -> str:
+    """Row numbers (rising) with runs of them joined, the first few: ``0-5, 7, 9-21, ...``."""
+    runs: list[list[int]] = []
+    for row in rows:
+        if runs and row == runs[-1][1] + 1:
+            runs[-1][1] = row
+        else:
+            runs.append([row, row])
+    shown = [str(a) if a == b else f"{a}-{b}" for a, b in runs[:RUNS_SHOWN]]
+    return ", ".join([*shown, "..."] if len(runs) > RUNS_SHOWN else shown)
+
+
+def _print_synonyms(synonyms: Sequence[Convention], stream: TextIO) -> None:
+    if not synonyms:
+        return
+    _print_line("The same numbers on this data:", stream, indent=2)
+    for convention in synonyms[:SYNONYMS_SHOWN]:
+        _print_line(convention.name, stream, indent=4)
+    if len(synonyms) > SYNONYMS_SHOWN:
+        more = len(synonyms) - SYNONYMS_SHOWN
+        _print_line(f"and {more} more, all of them with --format json", stream, indent=4)
 
 
 def _print_finding(title: str, finding: Finding, stream: TextIO) -> None:
     _print_line(f"{title}: {finding.convention.name}", stream)
     _print_line(
-        f"distance {format_short(finding.distance)} (relative L2), "
+        f"distance {format_short(finding.distance)} of how the result varies, "
         f"largest difference {format_short(finding.max_difference)}",
         stream,
         indent=2,

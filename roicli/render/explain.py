@@ -16,11 +16,9 @@ from roicli.analysis.explanation import (
     Sample,
     Span,
 )
-from roicli.core.version import __version__
-from roicli.render.json import write_document
+from roicli.core.strict_json import write_object
 from roicli.render.sections import Grid, Section, print_sections, write_markdown_sections
 
-SCHEMA_VERSION = 1
 # More samples or cells than these tell no more; the JSON has them all.
 SHOWN_SAMPLES = 16
 SHOWN_CELLS = 8
@@ -273,5 +271,4 @@ def write_json(explanation: Explanation, stream: TextIO) -> None:
                 for unit, factor in (("cells", 1.0), ("px", edge.stride))
             }
     record["align"]["value"] = explanation.align.value
-    document = {"schema_version": SCHEMA_VERSION, "version": __version__, "explanation": record}
-    write_document(document, stream)
+    write_object({"explanation": record}, stream)

@@ -7,7 +7,7 @@ style and hatching too, so that a black and white print says the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -57,9 +57,10 @@ def read_image(path: str) -> Any:
 
 
 def save_figure(
-    picture: Picture, path: str, file_format: str, panels: Sequence[str], image: Any, extent: Box
-) -> None:
-    """Draw to a file. ``panels`` (of "pool", "align"): one each, side by side; none: all in one.
+    picture: Picture, stream: BinaryIO, file_format: str, panels: Sequence[str], image: Any,
+    extent: Box,
+) -> None:  # fmt: skip
+    """Draw to a stream. ``panels`` (of "pool", "align"): one each, side by side; none: all in one.
 
     ``image`` is put under the map over ``extent`` x1, y1, x2, y2 in cells; None: no image.
     """
@@ -92,7 +93,7 @@ def save_figure(
         date = {"Date": None} if file_format == "svg" else {"CreationDate": None}
         metadata = {"png": {}, "svg": date, "pdf": date}[file_format]
         figure.savefig(
-            path, format=file_format, facecolor=PAPER, metadata=metadata, bbox_inches="tight",
+            stream, format=file_format, facecolor=PAPER, metadata=metadata, bbox_inches="tight",
             pad_inches=0.08,
         )  # fmt: skip
 

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from roicli.render.pipe_console import PipeConsole
 
 Cell = str | tuple[str, str]
 
 
 def print_folding(headers: Sequence[str], rows: Sequence[Sequence[Cell]], stream: TextIO) -> None:
     """Print rows; a cell is text, or (text, style). Words stay whole where the width allows."""
-    console = Console(file=stream, highlight=False)
+    console = PipeConsole(file=stream, highlight=False)
     grid = Table(
         box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False,
         show_header=any(headers),

@@ -9,11 +9,9 @@ from typing import Any, TextIO
 
 from roicli.analysis.inspect_file import ArrayReport, Choice, DatasetReport, ValueRange
 from roicli.analysis.inspect_model import ModelReport, NodeReport, ProviderSupport
-from roicli.core.version import __version__
+from roicli.core.strict_json import write_object
 from roicli.render.folding import Cell, print_folding
-from roicli.render.json import write_document
 
-SCHEMA_VERSION = 1
 STYLES = {"trap": "bold red", "note": "dim"}
 ANSWERS = {True: "yes", False: "no", None: "unknown"}
 Row = tuple[Cell, Cell]
@@ -26,7 +24,7 @@ def count_traps(report: ArrayReport | ModelReport) -> int:
 
 def inspection_object(report: ArrayReport | ModelReport) -> dict[str, Any]:
     """The report as plain values."""
-    head = {"schema_version": SCHEMA_VERSION, "version": __version__, "file": report.path}
+    head = {"file": report.path}
     if isinstance(report, ModelReport):
         found = asdict(report)
         del found["path"]
@@ -51,7 +49,7 @@ def _dataset_object(dataset: DatasetReport) -> dict[str, Any]:
 
 def write_inspection_json(report: ArrayReport | ModelReport, stream: TextIO) -> None:
     """One strict JSON object."""
-    write_document(_strict(inspection_object(report)), stream)
+    write_object(_strict(inspection_object(report)), stream)
 
 
 def _strict(value: Any) -> Any:

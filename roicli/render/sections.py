@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from roicli.error_table.writers import write_markdown
+from roicli.render.pipe_console import PipeConsole
 
 COLUMN_WIDTH = 78
 GAP = 3
@@ -43,7 +44,7 @@ def print_sections(
 
     The second column starts at section ``split``; from section ``last`` on it is one column again.
     """
-    console = Console(file=stream, highlight=False)
+    console = PipeConsole(file=stream, highlight=False)
     console.print(Text(title, style="bold"))
     if console.width >= 2 * COLUMN_WIDTH + GAP:
         columns = Table.grid(padding=(0, GAP, 0, 0))
@@ -56,7 +57,7 @@ def print_sections(
         return
     widest = INDENT + max(_grid(part).width or 0 for part in _grids(sections))
     if widest > console.width:
-        console = Console(file=stream, highlight=False, width=widest)
+        console = PipeConsole(file=stream, highlight=False, width=widest)
     console.print(_group(sections))
 
 

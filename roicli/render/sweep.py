@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import TextIO
 
 from roicli.analysis.sweep import Sweep, SweepRecord
-from roicli.error_table.formatting import GAP, measure_columns, write_columns
-from roicli.render.json import format_short, write_object
+from roicli.core.strict_json import write_object
+from roicli.error_table.formatting import GAP, format_short, measure_columns, write_columns
 
 # By how much they tell: the first that fit a terminal are shown.
 HEADERS = (

@@ -20,6 +20,7 @@ from roicli.analysis.picture import Box, Picture
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import FloatArray, IntArray
 from roicli.render.explain import describe_sample
+from roicli.render.pipe_console import PipeConsole
 from roicli.render.sections import Section, print_parts
 
 MOST_LINES, LABEL_WIDTH = 36, 7
@@ -115,7 +116,7 @@ def print_picture(picture: Picture, panels: Sequence[str], stream: TextIO) -> No
             f"the terminal's encoding is {encoding}, and a drawing needs UTF-8",
             "set PYTHONIOENCODING=utf-8, or give -o figure.png",
         )
-    console = Console(file=stream, highlight=False)
+    console = PipeConsole(file=stream, highlight=False)
     console.print(Text("\n".join(picture.describe()), style="bold"), soft_wrap=True)
     for kind in panels or ("both",):
         console.print(_render(picture, kind, console), soft_wrap=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 
-from roicli.core.exceptions import ProviderError
+from roicli.core.exceptions import ProviderError, first_line
 from roicli.core.types import check_word
 from roicli.core.vocabulary import Provider
 from roicli.runtime.devices import Device
@@ -38,7 +39,7 @@ def describe_providers() -> list[ProviderStatus]:
     from roicli.runtime.cuda_probe import probe_cuda
 
     cuda = probe_cuda()
-    native = find_spec("numba") is not None
+    problem = _why_no_numba()
     return [
         ProviderStatus("cpu", True, True, auto=not cuda.loads),
         ProviderStatus(
@@ -46,12 +47,23 @@ def describe_providers() -> list[ProviderStatus]:
         ),
         ProviderStatus(
             "native",
-            native,
-            native,
-            "" if native else "Numba is not installed",
-            "" if native else NATIVE_INSTALL,
+            find_spec("numba") is not None,
+            not problem,
+            problem,
+            NATIVE_INSTALL if problem else "",
         ),
     ]
+
+
+def _why_no_numba() -> str:
+    """Why Numba cannot compile; "" where it can be imported."""
+    if find_spec("numba") is None:
+        return "Numba is not installed"
+    try:
+        import_module("numba")
+    except Exception as error:
+        return f"Numba does not load: {first_line(error)}"
+    return ""
 
 
 def choose_provider(requested: Provider, device_id: int = 0) -> Provider:

@@ -52,6 +52,11 @@ def path_from_root(path: str) -> str:
     return path if is_url(path) else os.path.abspath(path)
 
 
+def parts_folder(path: str) -> str:
+    """Where the parts of a virtual result stand."""
+    return f"{path}.parts"
+
+
 @dataclass(frozen=True)
 class Address:
     """A file, folder or URL and, in HDF5 and Zarr, a dataset or group inside it.

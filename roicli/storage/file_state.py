@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from roicli.core.exceptions import InputError
-from roicli.storage.address import is_url, names_a_store
+from roicli.storage.address import is_url
 
 
 class FileState(NamedTuple):
@@ -18,13 +19,16 @@ class FileState(NamedTuple):
 
 
 def read_state(path: str) -> FileState:
-    """The state of a file or a Zarr store's folder now; a URL is not watched. Raises InputError."""
+    """The state of a file or a Zarr store's folder now; a URL is not watched. Raises InputError.
+
+    Of a link in a folder the state is its own: a file that it leads to has one beside it.
+    """
     if is_url(path):
         return FileState(0, 0)
     try:
         status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode) and names_a_store(path):
-            files = [os.stat(name) for name in _list_files(path)]
+        if stat.S_ISDIR(status.st_mode):
+            files = [os.lstat(name) for name in list_files(path)]
             newest = max((file.st_mtime_ns for file in files), default=status.st_mtime_ns)
             return FileState(sum(file.st_size for file in files), newest)
     except (OSError, ValueError) as error:
@@ -33,15 +37,30 @@ def read_state(path: str) -> FileState:
     return FileState(status.st_size, status.st_mtime_ns)
 
 
-def _list_files(folder: str) -> list[str]:
+def list_files(folder: str) -> list[str]:
     """Every file below a folder, sorted."""
     return sorted(
         os.path.join(place, name) for place, _, names in os.walk(folder) for name in names
     )
 
 
-def check_unchanged(path: str, before: FileState) -> None:
-    """Raise InputError where the file is no longer what it was."""
+def list_links(folder: str) -> list[str]:
+    """Every symbolic link below a folder, none of which is followed."""
+    return [
+        os.path.join(place, name)
+        for place, folders, names in os.walk(folder)
+        for name in (*folders, *names)
+        if os.path.islink(os.path.join(place, name))
+    ]
+
+
+def check_unchanged(files: Mapping[str, FileState]) -> None:
+    """Raise InputError where a file is no longer what it was when it was opened."""
+    for path, before in files.items():
+        _check_one(path, before)
+
+
+def _check_one(path: str, before: FileState) -> None:
     now = read_state(path)
     if now == before:
         return
@@ -63,7 +82,7 @@ def hash_file(path: str) -> str:
     if is_url(path):
         raise InputError(f"{path}: --verify-inputs reads files, not URLs", "drop --verify-inputs")
     if os.path.isdir(path):
-        listed = (f"{os.path.relpath(name, path)} {hash_file(name)}" for name in _list_files(path))
+        listed = (f"{os.path.relpath(name, path)} {hash_file(name)}" for name in list_files(path))
         return hashlib.sha256("\n".join(listed).encode()).hexdigest()
     try:
         with open(path, "rb") as stream:

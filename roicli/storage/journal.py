@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from roicli.storage.layout import Layout
+from roicli.storage.part_file import PartFile
 
 VERSION = 1
 
@@ -81,18 +82,18 @@ def _read_segments(lines: list[str]) -> Iterator[Segment]:
 
 
 class Journal:
-    """A journal open for writing."""
+    """The journal of a part, open for writing."""
 
-    def __init__(
-        self, path: str, scratch: str, header: JournalHeader, segments: list[Segment]
-    ) -> None:
-        self._stream = open(scratch, "w", encoding="utf-8")  # noqa: SIM115 - closed by close()
+    def __init__(self, part: PartFile, header: JournalHeader, segments: list[Segment]) -> None:
+        descriptor = part.open_companion("new-journal")
+        os.ftruncate(descriptor, 0)
+        self._stream = open(descriptor, "w", encoding="utf-8")  # noqa: SIM115 - closed by close()
         self._stream.write(header.to_json() + "\n")
         for segment in segments:
             self._write(segment)
         self._to_disk()
         # The journal of the run before is good until this one is whole.
-        os.replace(scratch, path)
+        os.replace(part.companion("new-journal"), part.companion("journal"))
 
     def add(self, segment: Segment) -> None:
         """Note a segment whose rows are on the disk."""

@@ -14,7 +14,7 @@ import numpy as np
 from roicli.core.types import FloatType
 from roicli.storage.direct_write import DirectWriter
 from roicli.storage.part_file import PartFile
-from roicli.storage.row_file import RowFile, create
+from roicli.storage.row_file import RowFile
 
 HEADER_BYTES_AT_MOST = 1 << 20
 
@@ -28,17 +28,15 @@ class Layout(NamedTuple):
     head: bytes = b""
     tail: bytes = b""
 
-    def path(self, part: PartFile) -> str:
-        """The file that holds the rows."""
-        return part.companion("rows") if self.beside else part.path
+    def _open(self, part: PartFile) -> int:
+        """A descriptor of the file that holds the rows."""
+        return part.open_companion("rows") if self.beside else os.open(part.path, os.O_RDWR)
 
     def open_rows(self, part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> RowFile:
         """The rows, with their room taken."""
-        path = self.path(part)
-        descriptor = create(path)
         # The scratch file of a compressed result is read again soon.
-        direct = None if self.beside else DirectWriter(path)
-        return RowFile(descriptor, len(self.head), shape, dtype, direct)
+        direct = None if self.beside else DirectWriter(part.path)
+        return RowFile(self._open(part), len(self.head), shape, dtype, direct)
 
     def size(self, shape: tuple[int, ...], dtype: FloatType) -> int:
         """Bytes of the file that holds the rows."""
@@ -47,7 +45,7 @@ class Layout(NamedTuple):
     def restore(self, part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> None:
         """Make the file what it was when the first row was written, but for the rows."""
         size = self.size(shape, dtype)
-        with open(self.path(part), "r+b") as stream:
+        with os.fdopen(self._open(part), "r+b") as stream:
             stream.truncate(size)
             stream.write(self.head)
             stream.seek(size - len(self.tail))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import BinaryIO, Literal
 
 from roicli.core.exceptions import InputError
 from roicli.core.system import available_bytes
 from roicli.storage.address import Address
+from roicli.storage.file_state import FileState, check_unchanged
 from roicli.storage.stored_array import StoredArray
 
 # What an .npy and an HDF5 file on standard input begin with.
 STREAMED = (b"\x93NUMPY", b"\x89HDF\r\n\x1a\n")
 PIECE_BYTES = 1 << 20
+
+# The files that are read inside the innermost ``inputs_unchanged`` block.
+_watched: ContextVar[dict[str, FileState] | None] = ContextVar("watched", default=None)
 
 Role = Literal["features", "rois", "vector", "result", "any"]
 DEFAULT_COORDINATES = ("x1", "y1", "x2", "y2")
@@ -40,10 +46,34 @@ def fits(role: Role, shape: tuple[int, ...]) -> bool:
     return role == "any" or len(shape) > 0
 
 
+@contextmanager
+def inputs_unchanged() -> Iterator[None]:
+    """A block that ends well ends so only if no file that was read in it has changed meanwhile.
+
+    All files that ``open_array`` gave count, and those that they led to. Raises InputError.
+    """
+    files: dict[str, FileState] = {}
+    token = _watched.set(files)
+    try:
+        yield
+    finally:
+        _watched.reset(token)
+    check_unchanged(files)
+
+
 def open_array(
     address: Address, role: Role, coordinate_names: Sequence[str] = DEFAULT_COORDINATES
 ) -> StoredArray:
     """Open the array at ``address`` that plays ``role``. Raises InputError."""
+    stored = _open(address, role, coordinate_names)
+    watched = _watched.get()
+    if watched is not None:
+        for path, state in stored.files.items():
+            watched.setdefault(path, state)
+    return stored
+
+
+def _open(address: Address, role: Role, coordinate_names: Sequence[str]) -> StoredArray:
     if address.is_stdin:
         return _open_stdin(address, role, coordinate_names)
     file_format = address.file_format()

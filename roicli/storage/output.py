@@ -11,6 +11,7 @@ from pathlib import Path
 from roicli.core.exceptions import OutputError
 from roicli.core.system import limit_of
 from roicli.core.types import Array
+from roicli.storage.address import is_url, parts_folder
 from roicli.storage.part_file import PartFile
 
 # Gives (start, stop) the rows of a table that goes beside the features.
@@ -24,6 +25,35 @@ def is_same_file(one: str, other: str) -> bool:
     if os.path.realpath(one) == os.path.realpath(other):
         return True
     return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+
+
+def check_inputs_stay(path: str, taken: Iterable[str]) -> None:
+    """Raise OutputError where writing ``path`` would replace one of the files ``taken``.
+
+    A run writes ``path``, files beside it whose hidden names begin with its name, and its parts.
+    """
+    for source in taken:
+        if _is_touched(source, path):
+            raise OutputError(
+                f"{path}: would overwrite {source}, which this run uses", "name another output"
+            )
+
+
+def _is_touched(source: str, path: str) -> bool:
+    """Whether an input is the output, lies in its folder, or is made of files among which it is."""
+    if is_url(source) or is_url(path):
+        here, there = (f"{name.rstrip('/')}/" for name in (source, path))
+        return here.startswith(there) or there.startswith(here)
+    if is_same_file(source, path):
+        return True
+    folder, name = os.path.split(path.rstrip("/"))
+    here, there = os.path.realpath(source), os.path.join(os.path.realpath(folder), name)
+    own = (
+        f"{there}{os.sep}",
+        f"{parts_folder(there)}{os.sep}",
+        os.path.join(os.path.dirname(there), f".{name}."),
+    )
+    return here.startswith(own) or there.startswith(f"{here}{os.sep}")
 
 
 def check_output(path: str, taken: Iterable[str], force: bool, endings: tuple[str, ...]) -> None:
@@ -42,11 +72,7 @@ def check_output(path: str, taken: Iterable[str], force: bool, endings: tuple[st
         raise OutputError(f"{path}: the folder {target.parent} does not exist")
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise OutputError(f"{path}: the folder {target.parent} cannot be written to")
-    for source in taken:
-        if is_same_file(source, path):
-            raise OutputError(
-                f"{path}: would overwrite {source}, which this run uses", "name another file"
-            )
+    check_inputs_stay(path, taken)
     if target.exists() and not target.is_file():
         raise OutputError(f"{path}: exists and is not a regular file")
     if os.path.lexists(path) and not force:
@@ -75,16 +101,40 @@ def check_disk(name: str, folder: str, needed: int, held: int = 0) -> None:
         raise OutputError(f"{name}: needs {needed:,} bytes, the disk has {free:,} free")
 
 
+class FileDraft:
+    """A file that is written to a temporary name ``path`` in the folder of its own."""
+
+    def __init__(self, part: PartFile, force: bool) -> None:
+        self._part, self._force, self.path = part, force, part.path
+
+    def check(self) -> None:
+        """Bring what was written to the disk. Raises OutputError where it cannot have its name."""
+        with as_output_errors(self._part.target):
+            self._part.flush()
+            self._part.check_name(self._force)
+
+
+@contextlib.contextmanager
+def open_draft(path: str, force: bool) -> Iterator[FileDraft]:
+    """A file that gets the name ``path`` when the block ends well.
+
+    On any error or interruption it is removed. File and folder are flushed to disk.
+    """
+    with as_output_errors(path):
+        part = PartFile(path)
+    with part:
+        with as_output_errors(path):
+            part.clear()
+        yield FileDraft(part, force)
+        with as_output_errors(path):
+            part.publish(force)
+
+
 @contextlib.contextmanager
 def replace_atomically(path: str, force: bool) -> Iterator[str]:
-    """Give a temporary name in the same folder; rename it to ``path`` when the block ends well.
-
-    On any error or interruption the temporary file is removed. File and folder are flushed to disk.
-    """
-    with as_output_errors(path), PartFile(path) as part:
-        part.clear()
-        yield part.path
-        part.publish(force)
+    """Give the temporary name of an ``open_draft``; what the system says of it is OutputError."""
+    with open_draft(path, force) as draft, as_output_errors(path):
+        yield draft.path
 
 
 @contextlib.contextmanager

@@ -18,15 +18,15 @@ from roicli.storage.shared_place import SharedPlace
 logger = logging.getLogger("roicli")
 
 PLAN = "plan.json"
-PLAN_VERSION = 2
+PLAN_VERSION = 3  # 2: parts without the token in their names
 
 
 class Plan:
     """Parts 1 to ``count`` of the result ``target``; ``begun`` is whether they are this run's, or
     those that it goes on with.
 
-    Plan and parts are keys below ``prefix`` in ``place``. ``token`` tells this run's plan from that
-    of another one which came to the same place later.
+    Plan and parts are keys below ``prefix`` in ``place``. ``token`` tells this run's plan and parts
+    from those of another one, which came to the same place before or later.
     """
 
     def __init__(
@@ -42,8 +42,9 @@ class Plan:
         return f"{self._prefix}{PLAN}"
 
     def part_name(self, number: int) -> str:
-        """The name of part ``number``, from 1; names sort as numbers do."""
-        return f"{number:0{max(4, len(str(self.count)))}d}{self._ending}"
+        """The name of part ``number``, from 1; no other run's. Names sort as numbers do."""
+        token = f"-{self.token}" if self.token else ""
+        return f"{number:0{max(4, len(str(self.count)))}d}{token}{self._ending}"
 
     def part_key(self, number: int) -> str:
         """Where part ``number`` stands."""
@@ -86,6 +87,10 @@ class Plan:
             "fingerprint": dict(fingerprint),
         }  # fmt: skip
         self.place.put(self.key, json.dumps(plan).encode())
+
+    def read_token(self) -> str:
+        """The token of the run that made the plan that is there; empty where there is none."""
+        return str((self._read() or {}).get("token", ""))
 
     def _read(self) -> dict[str, Any] | None:
         found = _parse(self.place.read(self.key))

@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -43,6 +42,7 @@ Finish = Callable[[Mapping[str, RowSource], Mapping[str, Any]], None]
 class ResultWriter(Protocol):
     """Takes rows while the run goes on, and the tables and attributes when it is over.
 
+    Whoever opened the writer gives the result its name afterwards, when nothing can fail any more.
     ``finished`` RoIs, the first ones in the run's order, were written by an earlier run.
     ``wants_order`` is whether rows in the result's order are written faster than others. Rows that
     are kept for a later run are not held back until their neighbours are there.
@@ -64,7 +64,9 @@ class ResultWriter(Protocol):
         """Write ``block`` (k, C, P_h, P_w) to ``rows`` (k,) of the result."""
 
     def finish(self, tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
-        """Everything is written; add what stands beside it, where the format can hold it."""
+        """Everything is written; add what stands beside it, where the format can hold it, and
+        bring all of it to the disk. Raises OutputError where it cannot have its name.
+        """
 
 
 class FileWriter:
@@ -161,7 +163,7 @@ def open_result(result: ResultFile) -> Iterator[ResultWriter]:
     with as_output_errors(result.path), PartFile(result.path) as part:
         layout, segments = _lay_out(part, result)
         with contextlib.closing(layout.open_rows(part, result.shape, result.dtype)) as rows:
-            finish = _finisher(part.path, result, rows)
+            finish = _finisher(part, result, rows)
             if result.resumption is None:
                 yield FileWriter(rows, finish, not result.is_npy)
             else:
@@ -190,13 +192,18 @@ def _lay_out(part: PartFile, result: ResultFile) -> tuple[Layout, list[Segment]]
     return lay_out_hdf5(part, result.shape, result.dtype), []
 
 
-def _finisher(path: str, result: ResultFile, rows: RowFile) -> Finish:
-    """What adds the tables and attributes to the part at ``path``."""
-    if result.is_npy:
-        return lambda tables, attributes: None
-    from roicli.storage.formats.hdf5.result import finish_hdf5
+def _finisher(part: PartFile, result: ResultFile, rows: RowFile) -> Finish:
+    """What adds the tables and attributes to the part."""
 
-    return partial(finish_hdf5, path, rows, result.compression)
+    def finish(tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
+        if not result.is_npy:
+            from roicli.storage.formats.hdf5.result import finish_hdf5
+
+            finish_hdf5(part.path, rows, result.compression, tables, attributes)
+        part.flush()
+        part.check_name(result.force)
+
+    return finish
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from roicli.core.types import Array, FloatArray, IntArray
 from roicli.storage.journal import Journal, JournalHeader, Segment, read_journal
 from roicli.storage.layout import Layout
 from roicli.storage.part_file import PartFile
-from roicli.storage.row_file import FLUSH_BYTES, RowFile, as_bytes, create, narrow
+from roicli.storage.row_file import FLUSH_BYTES, RowFile, as_bytes, narrow
 
 logger = logging.getLogger("roicli")
 
@@ -133,13 +133,11 @@ class ResumableRows:
         self._rows, self._order = rows, resumption.order
         self._columns = list(resumption.values.values())
         shape = (len(self._order), len(self._columns))
-        self._values = RowFile(create(part.companion("values")), 0, shape, np.dtype(np.float64))
+        self._values = RowFile(part.open_companion("values"), 0, shape, np.dtype(np.float64))
         good = self._check(segments)
         self.finished = good[-1].stop if good else 0
         self._tell(part, segments, resumption)
-        header = JournalHeader(resumption.fingerprint, layout)
-        names = part.companion("journal"), part.companion("new-journal")
-        self._journal = Journal(*names, header, good)
+        self._journal = Journal(part, JournalHeader(resumption.fingerprint, layout), good)
         self._start, self._reached, self._checksum = self.finished, self.finished, Checksum()
         self._pending_bytes, self._last = 0, time.monotonic()
 

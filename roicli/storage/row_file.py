@@ -64,11 +64,6 @@ def _runs(rows: IntArray) -> Iterator[tuple[int, int]]:
     return ((first, last) for first, last in pairwise(starts) if first < last)
 
 
-def create(path: str) -> int:
-    """A descriptor to read and write ``path``, which need not exist."""
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-
-
 class RowFile:
     """Rows of a fixed size at an offset in the file behind ``descriptor``, which it closes.
 

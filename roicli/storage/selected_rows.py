@@ -23,6 +23,7 @@ class SelectedRows:
         self.shape = (len(rows), *stored.shape[1:])
         self.dtype = stored.dtype
         self.precision = stored.precision
+        self.files = stored.files
         self.attributes: Mapping[str, Any] = stored.attributes
         self.file_attributes: Mapping[str, Any] = stored.file_attributes
 

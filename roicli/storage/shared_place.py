@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 from typing import Protocol
@@ -37,12 +38,12 @@ class SharedPlace(Protocol):
 
 
 class Folder:
-    """A folder of this machine or of storage that it shares."""
+    """A folder of this machine or of storage that it shares, made with ``mode``."""
 
     is_locked = True
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, mode: int = 0o777) -> None:
+        self.path, self._mode = path, mode
 
     def _at(self, key: str) -> str:
         return os.path.join(self.path, key)
@@ -90,12 +91,15 @@ class Folder:
     def make(self) -> None:
         """Make the folder, empty."""
         self.remove_all()
-        os.mkdir(self.path)
+        os.mkdir(self.path, self._mode)
 
     def remove_all(self, prefix: str = "") -> None:
-        """Remove the folder, or one in it. It is renamed first: nobody writes into half of it."""
+        """Remove the folder, or one in it. It is renamed first: nobody writes into half of it.
+
+        What runs that were killed in between have left goes too.
+        """
         path = self._at(prefix).rstrip("/")
-        away = f"{path}.{os.urandom(4).hex()}.gone"
         with contextlib.suppress(FileNotFoundError):
-            os.rename(path, away)
+            os.rename(path, f"{path}.{os.urandom(4).hex()}.gone")
+        for away in glob.glob(f"{glob.escape(path)}.*.gone"):
             shutil.rmtree(away, ignore_errors=True)

@@ -13,6 +13,7 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.system import read_at
 from roicli.core.types import Array
+from roicli.storage.file_state import FileState
 
 BFLOAT16_NAME = "bfloat16"
 
@@ -47,7 +48,11 @@ def precision_of(dtype: np.dtype[Any]) -> Precision:
 
 
 class StoredArray(Protocol):
-    """An array in a file, open for reading. ``name`` is FILE or FILE::DATASET."""
+    """An array in a file, open for reading. ``name`` is FILE or FILE::DATASET.
+
+    ``files`` is every file that reading opens, with its state when it was opened: the file itself
+    and all that it leads to. Nothing that comes through a pipe or from a URL is among them.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -55,6 +60,7 @@ class StoredArray(Protocol):
     precision: Precision
     attributes: Mapping[str, Any]
     file_attributes: Mapping[str, Any]
+    files: Mapping[str, FileState]
 
     def read_item_into(self, index: int, out: Array) -> None:
         """Item ``index`` along the first axis into ``out``, which has the stored dtype."""
@@ -72,8 +78,15 @@ class StoredArray(Protocol):
 class MemoryArray:
     """An array that is in memory already: from Python, from stdin, or parsed from text."""
 
-    def __init__(self, values: Array, name: str, precision: Precision | None = None) -> None:
+    def __init__(
+        self,
+        values: Array,
+        name: str,
+        precision: Precision | None = None,
+        files: Mapping[str, FileState] | None = None,
+    ) -> None:
         check_numeric(values.dtype, name)
+        self.files: Mapping[str, FileState] = files or {}
         self.name: str = foreign(name)
         self.shape = values.shape
         self.dtype = values.dtype.newbyteorder("=")
@@ -101,11 +114,12 @@ class MemoryArray:
 class NpyArray:
     """A C-ordered .npy file, read at offsets into the caller's buffer: nothing is mapped."""
 
-    def __init__(self, path: str, mapped: np.memmap[Any, Any], precision: Precision) -> None:
+    def __init__(self, path: str, mapped: np.memmap[Any, Any], state: FileState) -> None:
         self.name: str = foreign(path)
+        self.files: Mapping[str, FileState] = {path: state}
         self.shape = mapped.shape
         self.dtype = mapped.dtype.newbyteorder("=")
-        self.precision = precision
+        self.precision = precision_of(mapped.dtype)
         self.attributes: Mapping[str, Any] = {}
         self.file_attributes: Mapping[str, Any] = {}
         self._stored_dtype = mapped.dtype

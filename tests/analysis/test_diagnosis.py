@@ -182,22 +182,55 @@ def test_the_plainest_name_comes_first() -> None:
     assert "max-floored" in [getattr(c, "reduction", None) for c in found.synonyms]
 
 
-def test_everything_gives_the_same_on_a_constant_map(rois: Any) -> None:
-    features = np.ones((2, 2, 64, 64), np.float32)
+@pytest.mark.parametrize("value", [1.0, 0.1, -1e30, 1e-30])
+def test_a_constant_map_tells_nothing_apart(rois: Any, value: float) -> None:
+    features = np.full((2, 2, 64, 64), value, np.float32)
     boxes = rois[(rois[:, 1:] > 40).all(axis=1) & (rois[:, 1:] < 240).all(axis=1)][:6]
-    result = np.ones((len(boxes), 2, 3, 3), np.float32)
+    result = ort_roi_align(features, boxes, (3, 3), spatial_scale=SCALE, sampling_ratio=3)
     found = find(features, np.tile(boxes, (4, 1)), np.tile(result, (4, 1, 1, 1)))
-    assert found.match is not None
-    assert found.rois_compared < found.rois
-    assert found.match.convention.strangeness == 0
-    assert len(found.synonyms) > 200
+    assert found.match is found.partial is found.nearest is found.runner_up is None
+    assert not found.told_apart
+    assert found.rois_compared == found.rois
+
+
+@pytest.mark.parametrize(("offset", "spread_"), [(1000.0, 1.0), (1e6, 50.0), (-3e5, 100.0)])
+@pytest.mark.parametrize("operator", ["align", "noise", "constant"])
+def test_an_offset_does_not_make_a_match(
+    rois: Any, offset: float, spread_: float, operator: str
+) -> None:
+    """Distances are relative to how the values vary, and rounding is to their size."""
+    features = (normal_map((2, 4, 64, 64)) * spread_ + offset).astype(np.float32)
+    boxes = rois[(rois[:, 1:] > 40).all(axis=1) & (rois[:, 1:] < 240).all(axis=1)][:12]
+    result = ort_roi_align(features, boxes, (3, 3), spatial_scale=SCALE, sampling_ratio=3)
+    if operator == "noise":
+        result = (normal_map(result.shape, seed=4) * spread_ + offset).astype(np.float32)
+    if operator == "constant":
+        result = np.full_like(result, offset)
+    found = find(features, boxes, result)
+    assert found.told_apart
+    if operator == "align":
+        assert found.match is not None
+        assert found.match.convention == AlignConvention(
+            "avg", "half-pixel", 3, "quarters", NO_ODDITY
+        )
+    else:
+        assert found.match is found.partial is found.nearest is found.runner_up is None
+        assert found.distance > 0.3
+
+
+@pytest.mark.parametrize("size", [1e300, 1e-300, 1e38])
+def test_numbers_of_every_size(rois: Any, size: float) -> None:
+    features = normal_map((2, 3, 64, 64)).astype(np.float64) * size
+    boxes = rois[::3].astype(np.float64)
+    result = oracle.roi_align(features, boxes, spatial_scale=SCALE, sampling_ratio=2)
+    assert matched(find(features, boxes, result)).sampling_ratio == 2
 
 
 def test_half_precision_results_match_too(maps: Any, rois: Any) -> None:
     result = ort_roi_align(maps, rois, (7, 7), spatial_scale=SCALE, sampling_ratio=2)
     found = find(maps, rois, result.astype(np.float16))
     assert found.match is not None
-    assert found.tolerance == 2**-11
+    assert 2**-11 <= found.tolerance < 2**-10
     assert found.match.convention == AlignConvention("avg", "half-pixel", 2, "quarters", NO_ODDITY)
 
 
@@ -210,10 +243,15 @@ def test_nothing_matches(maps: Any, rois: Any, result: str) -> None:
         "scaled": values * np.float32(1.01),
     }[result]
     found = find(maps, rois, values)
-    assert found.match is None
-    assert found.nearest.distance > found.tolerance or result == "zeros"
-    assert found.runner_up is not None
-    assert found.runner_up.distance >= found.nearest.distance
+    assert found.match is found.partial is None
+    assert found.zeros is (result == "zeros")
+    if result == "scaled":
+        assert found.nearest is not None
+        assert found.runner_up is not None
+        assert found.runner_up.distance >= found.nearest.distance > found.tolerance
+    else:
+        assert found.nearest is found.runner_up is None
+        assert found.distance > 0.3 or found.zeros
 
 
 def test_a_pyramid() -> None:
@@ -229,17 +267,79 @@ def test_double_precision(maps: Any, rois: Any) -> None:
     assert matched(find(wide, rois[::4], result)).sampling_ratio == 2
 
 
-def test_what_cannot_be_told_is_left_out(maps: Any, rois: Any) -> None:
-    """NaN cells and rows, boxes without an inside, and boxes with too many samples."""
+def test_cells_that_are_not_finite_and_boxes_without_size_are_explained_too(
+    maps: Any, rois: Any
+) -> None:
+    """Only boxes of too many samples are left out, and named."""
     spoilt = maps.copy()
-    spoilt[0, :, :4, :4] = np.nan
-    boxes = np.concatenate([rois, [[0, 50, 50, 20, 20], [0, 0, 0, 90000, 90000]]], dtype=np.float32)
-    rest = ort_roi_align(spoilt, rois, (7, 7), spatial_scale=SCALE, sampling_ratio=2)
-    result = np.concatenate([rest, np.zeros((2, 8, 7, 7), np.float32)])
-    found = find(spoilt, boxes, result)
+    spoilt[0, :, 6:9, 6:9] = np.nan
+    odd = [[0, 50, 60, 20, 20], [0, 40, 40, 40, 40], [0, 70, 10, 70, 50], [0, 30, 30, 90, 90]]
+    boxes = np.concatenate([rois, odd, [[0, 0, 0, 90000, 90000]]], dtype=np.float32)
+    rest = ort_roi_align(spoilt, boxes[:-1], (7, 7), spatial_scale=SCALE, sampling_ratio=2)
+    assert np.isnan(rest[-1]).any()
+    result = np.concatenate([rest, np.zeros((1, 8, 7, 7), np.float32)])
+    found = find(spoilt, boxes, result, sample=None)
     assert matched(found).sampling_ratio == 2
-    assert found.rois_compared <= len(rois)
-    assert found.rois == len(boxes)
+    assert (found.rois_compared, found.rois) == (len(boxes) - 1, len(boxes))
+    assert [(group.reason, group.rows) for group in found.left_out] == [
+        ("over 65,536 cells", (len(boxes) - 1,))
+    ]
+
+
+@pytest.fixture(scope="module")
+def odd_case() -> tuple[Any, Any, Any]:
+    """A map, ordinary boxes with one without size and two past the map, and their result."""
+    features = normal_map((1, 3, 64, 64))
+    boxes = np.array(
+        [[0, 10 + 9 * n, 20 + 7 * n, 90 + 11 * n, 100 + 13 * n] for n in range(9)]
+        + [[0, 99, 99, 99, 99], [0, -60, 30, 80, 90], [0, 400, 300, 600, 500]],
+        np.float32,
+    )
+    result = ort_roi_align(features, boxes, (3, 3), spatial_scale=SCALE, sampling_ratio=0)
+    return features, boxes, result
+
+
+@pytest.mark.parametrize("fill", [np.nan, -np.inf, -np.finfo(np.float32).max, -1e4])
+def test_what_explains_a_part_is_partial(odd_case: Any, fill: float) -> None:
+    """Engines fill a box without size with what they like, or have a border of their own."""
+    features, boxes, plain = odd_case
+    assert matched(find(features, boxes, plain)).sampling_ratio == 0
+    for rows in ([9], [9, 10, 11]):
+        result = plain.copy()
+        result[rows] = fill
+        found = find(features, boxes, result)
+        assert found.match is None
+        assert found.partial is not None
+        expected = AlignConvention("avg", "half-pixel", 0, "quarters", NO_ODDITY)
+        assert found.partial.finding.convention == expected
+        assert found.partial.finding.distance < 1e-5
+        assert found.partial.rows == tuple(set(range(12)) - set(rows))
+        groups = {group.reason: group.rows for group in found.partial.others}
+        assert sorted(row for rows in groups.values() for row in rows) == rows
+        if np.isfinite(fill):
+            assert groups["without positive size"] == (9,)
+            assert groups.get("reaching past the map", (10, 11)) == (10, 11)
+        else:
+            assert groups == {"NaN or infinite in the result": tuple(rows)}
+
+
+def test_one_bin_that_is_not_finite_is_not_explained(odd_case: Any) -> None:
+    """A result of which some bins hold nothing is not one that a convention explains."""
+    features, boxes, plain = odd_case
+    result = plain.copy()
+    result[3, 1, 2, 2] = -np.inf
+    found = find(features, boxes, result)
+    assert found.match is None
+    assert found.partial is not None
+    assert [group.rows for group in found.partial.others] == [(3,)]
+
+
+def test_what_explains_less_than_half_is_not_named(odd_case: Any) -> None:
+    features, boxes, plain = odd_case
+    result = plain.copy()
+    result[3:] = normal_map(result[3:].shape, seed=8)
+    found = find(features, boxes, result)
+    assert found.match is found.partial is found.nearest is None
 
 
 def test_candidates_compute_what_the_operators_do(maps: Any, rois: Any) -> None:
@@ -333,9 +433,23 @@ def test_wrong_result_shape(maps: Any, rois: Any, shape: tuple[int, ...]) -> Non
         find(maps, rois, np.zeros(shape, np.float32))
 
 
+@pytest.mark.parametrize(
+    ("shape", "hinted"),
+    [((34, 2, 2, 2), True), ((34, 1, 4, 2), True), ((34, 2, 5, 7), True), ((34, 3, 2, 2), False),
+     ((33, 2, 2, 2), False), ((34, 16, 2, 2), False)],
+)  # fmt: skip
+def test_fewer_channels_may_be_position_sensitive(
+    maps: Any, rois: Any, shape: Any, hinted: bool
+) -> None:
+    """Of eight channels: four or eight groups, one a bin or a square of them."""
+    with pytest.raises(InputError) as caught:
+        find(maps, rois, np.zeros(shape, np.float32))
+    assert ("position-sensitive?" in str(caught.value.hint)) is hinted
+
+
 def test_no_usable_roi(maps: Any) -> None:
-    boxes = np.array([[0, 9, 9, 9, 9]], np.float32)
-    with pytest.raises(InputError, match="positive sides"):
+    boxes = np.array([[0, 9, 9, 90000, 90000]], np.float32)
+    with pytest.raises(InputError, match="65,536 cells"):
         find(maps, boxes, np.zeros((1, 8, 7, 7), np.float32))
     boxes = np.array([[0, 9, 9, 19, 19]], np.float32)
     with pytest.raises(InputError, match="NaN or infinity"):

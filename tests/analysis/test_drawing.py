@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import roicli
 from roicli.analysis.picture import frame, measure_area, subtract
-from roicli.render.looking import place_image
+from roicli.render.draw import place_image
 from roicli.render.terminal_picture import Canvas, print_picture
 from tests import oracle
 from tests.log import logged

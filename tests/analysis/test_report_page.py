@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import roicli
-from roicli.analysis import measured_page
 from roicli.analysis import page as report_page
 from roicli.analysis.page import shade_map
 from roicli.render.html.charts import round_ticks
@@ -179,7 +178,7 @@ def test_more_than_fits(tmp_path, monkeypatch):
     monkeypatch.setattr(report_page, "LISTED_ROWS", 20)
     monkeypatch.setattr(report_page, "DRAWN_NUMBERS", 500)
     monkeypatch.setattr(report_page, "CHARTED_POINTS", 7)
-    monkeypatch.setattr(measured_page, "SHADED_CELLS", 5000)
+    monkeypatch.setattr(report_page, "SHADED_CELLS", 5000)
     path = tmp_path / "report.html"
     roicli.write_report(f"{FPN}::p3", ROIS, path)
     data, text = read_data(path), path.read_text(encoding="utf-8")

@@ -58,6 +58,14 @@ def succeed(*args: str, stdin: bytes = b"", **environment: Any) -> Outcome:
     return outcome
 
 
+def heed_signals() -> None:
+    """A shell starts its background jobs with SIGINT ignored, nohup with SIGHUP; children inherit
+    that.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 ROICLI = ("-m", "roicli")
 # A block and a segment a RoI, each after a tenth of a second of sleep: whatever the machine, there
 # is time to stop it in the middle, and little to compute.
@@ -85,11 +93,10 @@ main()
 
 def start(*args: str, program: Any = ROICLI, **options: Any) -> "subprocess.Popen[bytes]":
     """A roicli process of its own, with pipes on stdout and stderr."""
-    # A shell starts its background jobs with SIGINT ignored, and children inherit that.
     settings = {
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
-        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        "preexec_fn": heed_signals,
         **options,
     }
     return subprocess.Popen([sys.executable, *program, *args], **settings)

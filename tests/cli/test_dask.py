@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import roicli
-from roicli.core.exceptions import ParameterError
+from roicli.core.exceptions import OutputError, ParameterError
 from roicli.pipeline.cluster import connection, scheduling
 from roicli.pipeline.cluster import result as whole_result
 from roicli.pipeline.cluster import run as cluster_run
@@ -168,6 +168,26 @@ def test_force_replaces_a_virtual_result_and_its_parts(
     os.unlink("o.h5")
     refuse(*arguments, words=("o.h5.parts", "exists already"))
     assert sorted(os.listdir(".")) == [FEATURES, "o.h5.parts", "one.h5", ROIS]
+
+
+@pytest.mark.parametrize("output", ["o.h5", "o.npy", "o.zarr"])
+@pytest.mark.parametrize("taken", ["result", "table"])
+def test_of_a_run_that_is_refused_nothing_appears(
+    dask: tuple[str, str], inputs: Arrays, output: str, taken: str
+) -> None:
+    """The one or the other name is taken while the run goes on."""
+    if output == "o.zarr":
+        pytest.importorskip("zarr", reason="the extra roicli[zarr] is not installed")
+    name = {"result": output, "table": "e.csv"}[taken]
+
+    def take(done: int, total: int, size: int) -> None:
+        Path(name).write_text("another program's")
+
+    options: Any = {"spatial_scale": 0.25, "errors_out": "e.csv", "dask": dask[1]}
+    with pytest.raises(OutputError, match=f"{name}: another run wrote it meanwhile"):
+        roicli.align(FEATURES, ROIS, output, **options, progress=take)
+    assert sorted(os.listdir(".")) == sorted([FEATURES, name, ROIS])
+    assert Path(name).read_text() == "another program's"
 
 
 def keep_parts(dask: tuple[str, str], monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:

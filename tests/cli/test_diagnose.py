@@ -49,15 +49,56 @@ def test_no_match() -> None:
     save("result.npy", np.random.default_rng(0).normal(size=(5, 3, 7, 7)))
     outcome = run(*DIAGNOSE)
     assert outcome.code == 1
+    lines = outcome.text.splitlines()
+    assert lines[0] == "No match: nothing is within 0.3 of the result, too far for any name."
+    assert "Nearest" not in outcome.text
+    assert "Runner-up" not in outcome.text
+    outcome = run(*DIAGNOSE, "--format", "json")
+    found = json.loads(outcome.text, parse_constant=pytest.fail)
+    assert outcome.code == 1
+    assert found["match"] is found["partial"] is found["nearest"] is found["runner_up"] is None
+    assert found["distance"] > 0.3
+    assert found["told_apart"] is True
+    save("result.npy", np.zeros((5, 3, 30, 30)))
+    assert run(*DIAGNOSE).code == 1
+
+
+@pytest.mark.usefixtures("result")
+def test_near_is_no_match() -> None:
+    save("result.npy", np.load("result.npy") * np.float32(1.01))
+    outcome = run(*DIAGNOSE)
+    assert outcome.code == 1
     assert outcome.text.startswith("No match: nothing is within 0.0001 of the result.\nNearest:")
+
+
+@pytest.mark.usefixtures("result")
+def test_a_part() -> None:
+    """A convention that explains all but one RoI is named with its rows, and is no match."""
+    values = np.load("result.npy")
+    values[2, 1, 3, 4] = np.nan
+    save("result.npy", values)
+    outcome = run(*DIAGNOSE)
+    assert outcome.code == 1
+    lines = outcome.text.splitlines()
+    assert lines[:2] == [
+        "No match: nothing explains every RoI.",
+        "Partial match: RoI Align, average, legacy, adaptive",
+    ]
+    assert "  on 4 of 5 RoIs: 0-1, 3-4" in lines
+    assert "  not on 1 RoI NaN or infinite in the result: 2" in lines
     outcome = run(*DIAGNOSE, "--format", "json")
     found = json.loads(outcome.text, parse_constant=pytest.fail)
     assert outcome.code == 1
     assert found["match"] is None
-    assert found["runner_up"]["distance"] >= found["distance"] > 0.1
-    assert found["nearest"]["name"]
-    save("result.npy", np.zeros((5, 3, 30, 30)))
-    assert run(*DIAGNOSE).code == 1
+    assert found["partial"]["coordinates"] == "legacy"
+    assert found["partial"]["rows"] == [0, 1, 3, 4]
+    assert found["partial"]["others"] == [{"reason": "NaN or infinite in the result", "rows": [2]}]
+
+
+def test_position_sensitive() -> None:
+    save(FEATURES, np.random.default_rng(0).normal(size=(2, 12, 12, 16)).astype(np.float32))
+    save("result.npy", np.zeros((5, 3, 2, 2), np.float32))
+    refuse(*DIAGNOSE, words=("expected (5, 12, P_h, P_w)", "position-sensitive?", "3 x 4"))
 
 
 def test_zeros_are_no_explanation() -> None:
@@ -67,11 +108,27 @@ def test_zeros_are_no_explanation() -> None:
     assert "zeros come from" in outcome.text
 
 
-def test_many_synonyms_are_cut_to_a_few() -> None:
+def test_a_constant_map_tells_nothing_apart() -> None:
     save(FEATURES, np.ones((2, 3, 12, 16), np.float32))
     save(ROIS, np.array([[0, 20, 18, 28, 26], [1, 24, 20, 34, 28]], np.float32))
     save("result.npy", np.ones((2, 3, 2, 2), np.float32))
+    outcome = run(*DIAGNOSE, "--sample", "all")
+    assert outcome.code == 1
+    assert "this data cannot tell conventions apart" in outcome.text
+    found = json.loads(run(*DIAGNOSE, "--format", "json").text, parse_constant=pytest.fail)
+    assert found["match"] is found["nearest"] is None
+    assert found["told_apart"] is False
+
+
+def test_many_synonyms_are_cut_to_a_few() -> None:
+    """Of a map that rises evenly, every sampling ratio gives the same mean."""
+    y, x = np.mgrid[:12, :16]
+    save(FEATURES, np.broadcast_to(x + 20.0 * y, (2, 3, 12, 16)).astype(np.float32))
+    rois = [[0, 12, 12, 28, 34], [1, 24, 16, 40, 28], [0, 20, 12, 30, 20], [1, 14, 20, 50, 36]]
+    save(ROIS, np.array(rois, np.float32))
+    succeed("align", *INPUTS, *SCALE, "-o", "result.npy", "-q", "--output-size", "2x2")
     outcome = succeed(*DIAGNOSE, "--sample", "all")
+    assert "The same numbers on this data:" in outcome.text
     assert "more, all of them with --format json" in outcome.text
 
 

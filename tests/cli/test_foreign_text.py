@@ -5,13 +5,14 @@ import os
 import re
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import onnx
 import pytest
 
-from tests.cli.running import run, run_process, succeed
+from tests.cli.running import Outcome, run, run_process, succeed
 
 # ESC and OSC with BEL, C1, a line break before a command, a bidirectional override, rich markup,
 # HTML, Markdown, mathematics, and a command in the middle.
@@ -217,19 +218,36 @@ def test_shown_addresses_open_what_they_name(files: dict[str, str]) -> None:
     assert len(roicli.align(found.datasets[0].stored.address, files["npy"]).errors) == 3
 
 
-@pytest.mark.parametrize("ending", ["h5", "npy", "zarr"])
-def test_names_that_are_not_utf8(files: dict[str, str], ending: str) -> None:
+MAPS, ROIS = os.fsdecode(b"f\xe9.h5"), os.fsdecode(b"r\xe9.npy")
+
+
+@pytest.fixture
+def bytes_files(files: dict[str, str]) -> None:
+    """MAPS and ROIS, whose names are not UTF-8, and a dataset that is not either."""
+    Path(files["npy"]).rename(ROIS)
+    Path("bytes.h5").rename(MAPS)
+
+
+def assert_runs_and_is_safe(*command: str, runner: Any = run) -> Outcome:
+    outcome = runner(*command)
+    assert outcome.code == 0, (command, outcome.err)
+    assert_safe(outcome.text)
+    assert_safe(outcome.err)
+    return outcome
+
+
+@pytest.mark.usefixtures("bytes_files")
+@pytest.mark.parametrize(
+    ("ending", "runner"),
+    [("h5", run_process), ("npy", run), ("zarr", run)],
+    ids=["h5", "npy", "zarr"],
+)
+def test_names_that_are_not_utf8(ending: str, runner: Any) -> None:
     """They are in the result's provenance, as escaped text; the run is not lost."""
-    rois = os.fsdecode(b"r\xe9.npy")
-    maps = os.fsdecode(b"f\xe9.h5")
-    Path(files["npy"]).rename(rois)
-    Path("bytes.h5").rename(maps)
     out = os.fsdecode(b"o\xe9.") + ending
-    args = ("align", f"{maps}::{os.fsdecode(BYTES)}", rois)
+    args = ("align", f"{MAPS}::{os.fsdecode(BYTES)}", ROIS)
     beside = ("--errors-out", os.fsdecode(b"e\xe9.json"), "--format", "json")
-    done = run_process(*args, "-o", out, *beside)
-    assert done.code == 0, done.err
-    assert_safe(done.err)
+    done = assert_runs_and_is_safe(*args, "-o", out, *beside, runner=runner)
     parameters = json.loads(done.text)["parameters"]
     assert parameters["rois_name"] == "r\\xe9.npy"
     assert parameters["features_dataset"] == ["/caf\\xe9\\x1b[2J"]
@@ -240,22 +258,26 @@ def test_names_that_are_not_utf8(files: dict[str, str], ending: str) -> None:
     if ending == "zarr":
         assert "r\\\\xe9.npy" in Path(out, "zarr.json").read_text()
     for shown in (
-        ("inspect", maps),
         ("inspect", out),
-        ("check", maps, rois),
         ("compare", out, out),
-        ("explain", maps, rois, "--roi", "0", "--result", out),
-        ("draw", maps, rois, "--roi", "0", "-o", os.fsdecode(b"d\xe9.svg")),
-        ("report", maps, rois, "-o", os.fsdecode(b"p\xe9.html")),
-        ("align", maps, rois, "--resume", "-o", os.fsdecode(b"again\xe9.") + ending),
-        ("align", maps, rois, "--shard", "1/1", "-o", os.fsdecode(b"part\xe9.h5")),
+        ("explain", MAPS, ROIS, "--roi", "0", "--result", out),
+        ("align", MAPS, ROIS, "--resume", "-o", os.fsdecode(b"again\xe9.") + ending),
+    ):
+        assert_runs_and_is_safe(*shown)
+
+
+@pytest.mark.usefixtures("bytes_files")
+def test_commands_on_names_that_are_not_utf8() -> None:
+    for shown in (
+        ("inspect", MAPS),
+        ("check", MAPS, ROIS),
+        ("draw", MAPS, ROIS, "--roi", "0", "-o", os.fsdecode(b"d\xe9.svg")),
+        ("report", MAPS, ROIS, "-o", os.fsdecode(b"p\xe9.html")),
+        ("align", MAPS, ROIS, "--shard", "1/1", "-o", os.fsdecode(b"part\xe9.h5")),
         ("merge", os.fsdecode(b"part\xe9.h5"), "-o", os.fsdecode(b"whole\xe9.h5")),
         ("export", "pool", os.fsdecode(b"g\xe9.onnx")),
     ):
-        done = run_process(*shown)
-        assert done.code == 0, (shown, done.err)
-        assert_safe(done.text)
-        assert_safe(done.err)
+        assert_runs_and_is_safe(*shown)
 
 
 def test_node_names_that_are_not_utf8(files: dict[str, str]) -> None:

@@ -1,7 +1,9 @@
 """Pipes, signals and full disks: what a shell sees, and what is left in the folder."""
 
+import contextlib
 import io
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -21,6 +23,8 @@ from tests.cli.running import (
     SCALE,
     TEXT_ROIS,
     assert_refused,
+    heed_signals,
+    run,
     run_process,
     save,
     snapshot,
@@ -118,7 +122,9 @@ def temporary_files() -> list[str]:
     return [name for name in os.listdir(".") if name.startswith(".")]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 def test_a_signal_in_the_middle_leaves_nothing(
     number: signal.Signals, code: int, compression: str
@@ -139,12 +145,51 @@ def test_a_signal_in_the_middle_leaves_nothing(
     assert os.listdir(".") == ["long.npy"]
 
 
+def test_a_hangup_that_is_ignored_at_the_start_stays_so(inputs: Arrays) -> None:
+    """As under nohup."""
+    ignored = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
+    command = ("align", FEATURES, "-", *SCALE, "-o", "o.npy", "-q")
+    process = start(*command, stdin=subprocess.PIPE, preexec_fn=ignored)
+    assert process.stdin is not None
+    rois = Path(ROIS).read_bytes()
+    process.stdin.write(rois[:100])
+    process.stdin.flush()
+    wait_for_a_pipe(process.pid)
+    process.send_signal(signal.SIGHUP)
+    out, err = process.communicate(rois[100:], timeout=20)
+    assert (process.returncode, out, err) == (0, b"", b"")
+    assert np.load("o.npy").shape == (5, 3, 7, 7)
+
+
+def test_a_terminal_that_hangs_up_ends_the_run_and_leaves_nothing() -> None:
+    """What the run would say goes to a terminal that is not there any more."""
+    save("long.npy", np.tile(np.load(TEXT_ROIS), (400, 1)))
+    options = ("--sampling-ratio", "12", "--threads", "1", "-o", "out.h5")
+    command = [sys.executable, "-m", "roicli", "align", f"{FPN}::p3", "long.npy", *options]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        heed_signals()
+        os.execv(command[0], command)
+    deadline = time.monotonic() + 20
+    while not temporary_files() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+    assert os.listdir(".") == ["long.npy"]
+
+
+def wait_for_a_pipe(pid: int) -> None:
+    """Wait until a process waits for its stdin."""
+    waits_in = Path(f"/proc/{pid}/wchan")
+    deadline = time.monotonic() + 20
+    while "pipe" not in waits_in.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_signal_while_it_waits_for_stdin() -> None:
     process = start("align", "-", TEXT_ROIS, stdin=subprocess.PIPE)
-    waits_in = Path(f"/proc/{process.pid}/wchan")
-    deadline = time.monotonic() + 20
-    while "pipe" not in waits_in.read_text() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for_a_pipe(process.pid)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (130, b"")
@@ -222,3 +267,148 @@ def test_stdout_that_knows_only_ascii(inputs: Arrays) -> None:
     assert outcome.code == 0, outcome.err
     outcome = run_process("align", "größe.npy", ROIS, **environment)
     assert_refused(outcome, "no such file")
+
+
+def closed_pipe() -> int:
+    """The end of a pipe that is written to, whose reader has gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+
+def run_into(stdout: int, *args: str, **options: Any) -> tuple[int, str]:
+    """Exit code and stderr of a command whose stdout is this descriptor."""
+    process = start(*args, stdout=stdout, **options)
+    os.close(stdout)
+    _, err = process.communicate(timeout=60)
+    return process.returncode, err.decode()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("compare", "a.npy", "b.npy"),
+        ("compare", "a.npy", "b.npy", "--format", "json"),
+        ("check", FEATURES, "bad.npy", *SCALE),
+        ("check", FEATURES, "bad.npy", *SCALE, "--format", "github"),
+        ("diagnose", FEATURES, ROIS, "b.npy", *SCALE, "--sample", "2"),
+        ("explain", FEATURES, ROIS, *SCALE, "--roi", "0", "--result", "b.npy"),
+        ("errors", ROIS, *SCALE, "--fail-over", "edge_error_max_px=0"),
+        ("errors", ROIS, *SCALE, "--fail-over", "edge_error_max_px=0", "--format", "csv"),
+    ],
+    ids=lambda args: " ".join(args[:1] + args[-1:]),
+)
+def test_a_closed_pipe_does_not_change_the_verdict(inputs: Arrays, args: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(1)
+    for name in ("a.npy", "b.npy"):
+        save(name, rng.normal(size=(5, 3, 7, 7)).astype(np.float32))
+    save("bad.npy", np.array([[7, 0, 0, 20, 20]], np.float32))
+    code, err = run_into(closed_pipe(), *args)
+    assert (code, "Traceback" in err) == (1, False), err
+    assert not [line for line in err.splitlines() if "error:" in line], err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--version",),
+        ("--help",),
+        ("align", "--help"),
+        ("presets",),
+        ("providers", "--format", "json"),
+        ("inspect", FEATURES),
+        ("draw", FEATURES, ROIS, *SCALE, "--roi", "0"),
+        ("compare", FEATURES, FEATURES),
+    ],
+    ids=lambda args: args[0],
+)
+def test_stdout_closed_and_full(inputs: Arrays, args: tuple[str, ...]) -> None:
+    """A reader that has gone is no error, a disk that is full is one."""
+    assert run_into(closed_pipe(), *args) == (0, "")
+    code, err = run_into(os.open("/dev/full", os.O_WRONLY), *args)
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert err.startswith("roicli: error: stdout: cannot be written: ")
+
+
+@pytest.mark.parametrize("closing", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("command", ["--nothing", "align no.npy no.npy", f"errors {ROIS} -q"])
+def test_a_stderr_that_takes_nothing_changes_no_code(
+    inputs: Arrays, command: str, closing: str
+) -> None:
+    expected = shell(f"{ROICLI} {command}").returncode
+    assert shell(f"{ROICLI} {command} {closing}").returncode == expected
+
+
+def test_a_result_needs_an_open_stdout(inputs: Arrays) -> None:
+    before = snapshot()
+    done = shell(f"{ROICLI} align {FEATURES} {ROIS} --spatial-scale 1/4 -o - >&-")
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"roicli: error: stdout: is closed")
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("draw", f"{FPN}::p3", TEXT_ROIS, "--roi", "3", "-o", "disk/o.pdf"),
+        ("draw", f"{FPN}::p3", TEXT_ROIS, "--roi", "3", "-o", "disk/o.svg"),
+        ("draw", f"{FPN}::p3", TEXT_ROIS, "--roi", "3", "-o", "disk/o.png"),
+        ("report", f"{FPN}::p3", TEXT_ROIS, "-o", "disk/o.html"),
+        ("export", "align", "disk/o.onnx"),
+        ("errors", TEXT_ROIS, "--spatial-scale", "1/8", "--errors-out", "disk/e.json"),
+        ("merge", "part.h5", "-o", "disk/o.h5", "--compression", "gzip"),
+    ],
+    ids=lambda args: args[-1],
+)
+def test_every_writer_on_a_full_disk(small_disk: Path, args: tuple[str, ...]) -> None:
+    if args[0] == "merge":
+        succeed("align", f"{FPN}::p3", TEXT_ROIS, "--shard", "1/1", "-o", "part.h5", "-q")
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError):
+        filler.write_bytes(bytes(1 << 20))
+    assert_refused(run_process(*args), args[-1] if "disk" in args[-1] else "disk/")
+    assert os.listdir(small_disk) == ["filler"]
+
+
+@pytest.mark.parametrize("room", [620, 700])
+def test_a_disk_that_fills_while_hdf5_compresses(tmp_path: Path, room: int) -> None:
+    """The rows fit, the compressed ones do not fit beside them; HDF5 must not end the process."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={room}k", "none", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not permitted here")
+    try:
+        outcome = run_process(
+            "align", f"{FPN}::p3", TEXT_ROIS, "-o", "disk/o.h5", "--compression", "gzip"
+        )
+        assert_refused(outcome, "disk/o.h5", "No space left")
+        assert os.listdir(place) == []
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("url", ["reference://x", "zip://x.zip", "zip://x.zip::p3", "nothing://x"])
+@pytest.mark.parametrize("command", ["inspect", "align"])
+def test_urls_that_cannot_be_opened(inputs: Arrays, command: str, url: str) -> None:
+    pytest.importorskip("zarr")
+    rest = () if command == "inspect" else (ROIS, "-o", "o.npy")
+    assert_refused(run_process(command, url, *rest), "cannot be opened")
+
+
+def test_a_numba_that_does_not_fit(inputs: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
+    from roicli.runtime.native import kernels
+
+    def refuse(name: str) -> None:
+        raise ImportError("Numba needs NumPy 2.3 or less. Got NumPy 9.0.")
+
+    monkeypatch.setattr(kernels, "find_code", lambda name: None)
+    monkeypatch.setattr(kernels, "import_module", refuse)
+    kernels.kernel.cache_clear()
+    try:
+        outcome = run("align", FEATURES, ROIS, *SCALE, "--provider", "native")
+    finally:
+        kernels.kernel.cache_clear()
+    assert outcome.code == 3
+    assert "Numba needs NumPy 2.3 or less" in outcome.errors[-1]
+    assert "--provider cpu" in outcome.errors[-1]

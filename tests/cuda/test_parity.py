@@ -3,6 +3,8 @@
 Every graph runs on the CPU provider too, where RoI Align has the same bits as well.
 """
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -10,14 +12,14 @@ from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.runners import build_runner
 from tests.cuda.devices import DEVICES
-from tests.strategies import RULES, awkward_corners, normal_map
+from tests.options import FLOAT_TYPES, every_align, every_pool, table_of_aligns, table_of_pools
+from tests.strategies import awkward_corners, normal_map
 
 pytestmark = pytest.mark.parametrize("device", DEVICES)
 
 SCALE = 1 / 16
 MAPS = [normal_map((5, 13, 17)), normal_map((3, 40, 9), seed=4) * 100]
 TOLERANCE = 1e-5  # of the map's range
-FLOAT_TYPES = [np.float32, np.float64]
 
 
 def compute(spec, feature_map, corners, dtype, device=None, scratch=32 << 20):
@@ -39,17 +41,21 @@ def compare(spec, device, dtype=np.float32, stored=None, **options):
         found = compute(spec, kept, corners, dtype, device, **options)
         assert np.ptp(expected) > 0
         if device.kind == "cpu" or isinstance(spec, PoolSpec):
-            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_array_equal(found, expected, err_msg=f"{spec} {dtype}")
         else:
             most = TOLERANCE * np.ptp(kept.astype(np.float64))
-            np.testing.assert_allclose(found, expected, rtol=0, atol=most)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=most, err_msg=str(spec))
 
 
-@pytest.mark.parametrize(("quantization", "partition"), RULES)
+def cases_for(device, of_the_table, every):
+    """The full product where there is CUDA; on the host it has run in ``test_every_option``."""
+    return of_the_table if device.kind == "cpu" else product(every, FLOAT_TYPES)
+
+
 @pytest.mark.parametrize("size", [(7, 7), (2, 5), (1, 1)])
-@pytest.mark.parametrize("dtype", FLOAT_TYPES)
-def test_pool_has_the_bits_of_the_cpu(device, quantization, partition, size, dtype):
-    compare(PoolSpec(size, SCALE, quantization, partition), device, dtype)
+def test_pool_has_the_bits_of_the_cpu(device, size):
+    for spec, dtype in cases_for(device, table_of_pools(size, SCALE), every_pool(size, SCALE)):
+        compare(spec, device, dtype)
 
 
 @pytest.mark.parametrize("scratch", [1, 3000, 100_000])
@@ -57,13 +63,11 @@ def test_pool_in_parts_has_the_bits_of_the_cpu(device, scratch):
     compare(PoolSpec((7, 7), SCALE), device, scratch=scratch)
 
 
-@pytest.mark.parametrize("aligned", [True, False])
-@pytest.mark.parametrize("mode", ["avg", "max"])
-@pytest.mark.parametrize("grid", ["quarters", "thirds"])
-@pytest.mark.parametrize("ratio", [0, 1, 2, 3])
-@pytest.mark.parametrize("dtype", FLOAT_TYPES)
-def test_align_is_the_cpus(device, aligned, mode, grid, ratio, dtype):
-    compare(AlignSpec((3, 5), SCALE, ratio, aligned, mode, grid), device, dtype)
+def test_align_is_the_cpus(device):
+    for spec, dtype in cases_for(
+        device, table_of_aligns((3, 5), SCALE), every_align((3, 5), SCALE)
+    ):
+        compare(spec, device, dtype)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 ``python -m tests.faults.interrupt [STOPS] [SEED]``: half of the runs replace an older result. After
 every stop the final name holds nothing, the old file or the whole new result; after a signal that
 the run can see nothing else is left, and what SIGKILL left is gone after the next run to the name.
-Then one long run with --resume is killed 20 times in a row and must end with the same bytes.
+Then each command that writes a file is killed when the file has its name, and the next run to that
+name must not write into it. Then one long run with --resume is killed 20 times in a row and must
+end with the same bytes.
 """
 
 import hashlib
@@ -24,10 +26,23 @@ import roicli
 PACKAGE = str(Path(roicli.__file__).parent)
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 MAP, ROIS = f"{SAMPLES}/text_fpn.h5::p3", f"{SAMPLES}/text_rois.npy"
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 KINDS = {"r.npy": (), "r.h5": (), "values.h5": ("--values",), "gzip.h5": ("--compression", "lzf")}
-COMMAND = (sys.executable, "-m", "roicli", "align", MAP, "long.npy", "--no-table", "--quiet",
-           "--threads", "1", "--provider", "cpu")  # fmt: skip
+ROICLI = (sys.executable, "-m", "roicli")
+COMMAND = (*ROICLI, "align", MAP, "long.npy", "--no-table", "--quiet", "--threads", "1",
+           "--provider", "cpu")  # fmt: skip
+# Every command that writes a file, by the file's name.
+WRITERS = {
+    "n.npy": ("align", MAP, ROIS, "-o", "n.npy", "-q"),
+    "n.h5": ("align", MAP, ROIS, "-o", "n.h5", "-q"),
+    "lzf.h5": ("align", MAP, ROIS, "-o", "lzf.h5", "-q", "--compression", "lzf"),
+    "kept.h5": ("align", MAP, ROIS, "-o", "kept.h5", "-q", "--resume"),
+    "merged.npy": ("merge", "part.h5", "-o", "merged.npy", "-q"),
+    "table.csv": ("errors", ROIS, "--spatial-scale", "1/8", "--errors-out", "table.csv", "-q"),
+    "graph.onnx": ("export", "align", "graph.onnx", "--spatial-scale", "1/8"),
+    "figure.png": ("draw", MAP, ROIS, "-o", "figure.png", "--roi", "1"),
+    "page.html": ("report", MAP, ROIS, "-o", "page.html", "-q"),
+}
 ENVIRONMENT = {**os.environ, "SOURCE_DATE_EPOCH": "0"}
 OLD = b"an older result"
 
@@ -107,6 +122,42 @@ def stop_many(count, chance):
           f"{leftovers} times, the next run cleared it", flush=True)  # fmt: skip
 
 
+def kill_when_named(name, chance):
+    """Kill a run at the moment its file has its name, and run again to that name; gives whether the
+    file was there.
+    """
+    command = (*ROICLI, *WRITERS[name])
+    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE)
+    while not os.path.lexists(name) and process.poll() is None:
+        pass
+    process.kill()
+    process.communicate()
+    if not os.path.exists(name):
+        assert process.returncode == -signal.SIGKILL
+        return False
+    with open(name, "rb") as published:
+        data = published.read()
+        following = subprocess.Popen((*command, "--force"), env=ENVIRONMENT, stderr=subprocess.PIPE)
+        try:
+            following.wait(chance.choice((chance.uniform(0, 1), 60)))
+        except subprocess.TimeoutExpired:
+            following.kill()
+        assert b"error" not in following.communicate()[1], name
+        published.seek(0)
+        assert published.read() == data, f"{name}: the next run wrote into it"
+    assert Path(name).read_bytes() == data, f"{name}: is another file"
+    os.unlink(name)
+    return True
+
+
+def kill_many_when_named(count, chance):
+    subprocess.run([*COMMAND[:5], ROIS, "-q", "--shard", "1/1", "-o", "part.h5"], check=True)
+    named = sum(kill_when_named(name, chance) for name in WRITERS for _ in range(count))
+    print(f"{count * len(WRITERS)} runs killed when their file had its name, {named} in time: the "
+          "next run wrote into none", flush=True)  # fmt: skip
+    os.unlink("part.h5")
+
+
 def resume_through(kills, name, chance):
     """Kill a --resume run again and again; its bytes must be those of an undisturbed one."""
     seconds, whole = measure(name)
@@ -137,6 +188,7 @@ def main(count=200, seed=0):
         rois = np.tile(np.load(ROIS), (300, 1))
         np.save("long.npy", rois[np.random.default_rng(seed).permutation(len(rois))])
         stop_many(count, chance)
+        kill_many_when_named(max(1, count // 20), chance)
         np.save("long.npy", np.tile(rois, (6, 1)))
         for name in ("r.npy", "r.h5"):
             resume_through(20, name, chance)

@@ -22,7 +22,7 @@ INPUTS = ["maps.npy", "rois.npy"]
 
 @pytest.fixture(scope="module")
 def processes():
-    with Processes(4) as found:
+    with Processes(2) as found:
         yield found
 
 

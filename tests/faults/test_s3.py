@@ -19,6 +19,7 @@ from tests.faults.kill_workers import make_arrays
 server = pytest.importorskip("moto.server", reason="moto is not installed: pip install .[faults]")
 s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: pip install .[faults]")
 zarr = pytest.importorskip("zarr", reason="the extra roicli[zarr] is not installed")
+pytestmark = pytest.mark.full
 BUCKET = "s3://roicli-test"
 COMMAND = ("align", f"{BUCKET}/maps.zarr::p3", f"{BUCKET}/maps.zarr::rois", "--spatial-scale",
            "1/4", "--sampling-ratio", "8", "--no-table", "--values")  # fmt: skip

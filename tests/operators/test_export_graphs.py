@@ -9,7 +9,8 @@ from roicli.operators.export import build_export_graph
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.runners import build_runner
-from tests.strategies import RULES, awkward_corners, normal_map, ort
+from tests.options import every_option, table_of_options
+from tests.strategies import awkward_corners, normal_map, ort
 
 SCALE = 1 / 16
 IMAGES = normal_map((3, 4, 13, 17), seed=3)
@@ -49,28 +50,29 @@ def check(spec, dtype, corners=CORNERS, batch=BATCH):
     np.testing.assert_array_equal(found, run_runners(spec, features, rois))
 
 
-@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
-@pytest.mark.parametrize(("quantization", "partition"), RULES)
-@pytest.mark.parametrize("scale", [SCALE, 0.1])
-def test_every_pooling_rule(dtype, quantization, partition, scale):
-    check(PoolSpec((3, 5), scale, quantization, partition), dtype)
+def fits_one_graph(spec):
+    return isinstance(spec, PoolSpec) or spec.sampling_ratio > 0 or spec.native_to_roi_align
 
 
-@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
-@pytest.mark.parametrize("aligned", [True, False])
-@pytest.mark.parametrize("mode", ["avg", "max"])
-@pytest.mark.parametrize("grid", ["quarters", "thirds"])
-@pytest.mark.parametrize("ratio", [1, 2, 3])
-def test_every_way_of_aligning_with_a_fixed_ratio(dtype, aligned, mode, grid, ratio):
-    check(AlignSpec((3, 5), SCALE, ratio, aligned, mode, grid), dtype)
-
-
-@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
-@pytest.mark.parametrize("aligned", [True, False])
-def test_adaptive_average(dtype, aligned):
+def check_each(cases):
     # a crossed box has no adaptive grid, and bare RoiAlign fails on it
     straight = np.all(CORNERS[:, 2:] > CORNERS[:, :2], axis=1)
-    check(AlignSpec((3, 5), SCALE, 0, aligned), dtype, CORNERS[straight], BATCH[straight])
+    for spec, dtype in cases:
+        if fits_one_graph(spec):
+            crossed = isinstance(spec, PoolSpec) or spec.sampling_ratio > 0
+            kept = slice(None) if crossed else straight
+            check(spec, np.dtype(dtype), CORNERS[kept], BATCH[kept])
+
+
+@pytest.mark.parametrize("scale", [SCALE, 0.1])
+def test_images_have_the_bits_of_the_runners(scale):
+    check_each(table_of_options((3, 5), scale))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("scale", [SCALE, 0.1])
+def test_images_have_the_bits_of_the_runners_with_every_option(scale):
+    check_each(every_option((3, 5), scale))
 
 
 @pytest.mark.parametrize(
@@ -97,29 +99,24 @@ def test_adaptive_max_and_thirds_do_not_fit_one_graph(options):
     assert caught.value.hint == "give --sampling-ratio"
 
 
-@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
-@pytest.mark.parametrize(
-    "spec",
-    [AlignSpec((2, 3), 0.1, mode=mode, sampling_grid=grid, aligned=aligned)
-     for mode in ("avg", "max") for grid in ("quarters", "thirds") for aligned in (True, False)]
-    + [PoolSpec((2, 3), 0.1, *rule) for rule in RULES],
-    ids=repr,
-)  # fmt: skip
-def test_onnx_accepts_it_in_full_and_keeps_the_metadata(spec, dtype):
-    graph = build_export_graph(spec, dtype, {"operator": spec.operator, "note": ""})
-    model = onnx.load_from_string(graph.model)
-    onnx.checker.check_model(model, full_check=True)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    assert metadata == {"operator": spec.operator, "note": ""}
-    assert {node.domain for node in model.graph.node} == {""}
-    modes = [
-        onnx.helper.get_attribute_value(attribute)
-        for node in model.graph.node
-        if node.op_type == "RoiAlign"
-        for attribute in node.attribute
-        if attribute.name == "mode"
-    ]
-    assert modes == [b"avg"] * len(modes)
+def test_onnx_accepts_it_in_full_and_keeps_the_metadata():
+    for spec, dtype in every_option((2, 3), 0.1):
+        if not fits_one_graph(spec):
+            continue
+        graph = build_export_graph(spec, np.dtype(dtype), {"operator": spec.operator, "note": ""})
+        model = onnx.load_from_string(graph.model)
+        onnx.checker.check_model(model, full_check=True)
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        assert metadata == {"operator": spec.operator, "note": ""}
+        assert {node.domain for node in model.graph.node} == {""}
+        modes = [
+            onnx.helper.get_attribute_value(attribute)
+            for node in model.graph.node
+            if node.op_type == "RoiAlign"
+            for attribute in node.attribute
+            if attribute.name == "mode"
+        ]
+        assert modes == [b"avg"] * len(modes)
 
 
 def test_a_batch_of_another_size_needs_no_new_graph():

@@ -11,19 +11,22 @@ from hypothesis import strategies as st
 from roicli.operators import reference
 from roicli.operators.reference import expect
 from roicli.operators.roi_align import AlignSpec
-from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime import runners as runtime
 from tests import oracle
-from tests.strategies import DOG_BOX, RULES, awkward_corners, boxes, normal_map, with_batch
+from tests.options import (
+    FLOAT_TYPES,
+    every_align,
+    every_pool,
+    some,
+    table_of_aligns,
+    table_of_pools,
+)
+from tests.strategies import DOG_BOX, awkward_corners, boxes, normal_map, with_batch
 
 SCALE = 1 / 16
 MAP = normal_map((5, 13, 17), seed=2)
 CORNERS = awkward_corners((13, 17), SCALE, 40, seed=1)
-FLOAT_TYPES = [np.float32, np.float64]
-ALIGNS = [AlignSpec((2, 3), SCALE, ratio, aligned, mode, grid) for ratio in (0, 1, 2, 3)
-          for aligned in (True, False) for mode in ("avg", "max")
-          for grid in ("quarters", "thirds")]  # fmt: skip
-POOLS = [PoolSpec((2, 3), SCALE, *rules) for rules in RULES]
+ALIGNS, POOLS = every_align((2, 3), SCALE), every_pool((2, 3), SCALE)
 
 
 def whole(feature_map, corners, spec, coordinate_ulp=0.0):
@@ -48,34 +51,13 @@ def run(spec, feature_map, corners, provider="cpu"):
 # --- the oracle -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", FLOAT_TYPES)
-@pytest.mark.parametrize("spec", POOLS, ids=repr)
-def test_pooling_is_exactly_the_oracles(spec, dtype):
-    expected = oracle.roi_pool(
-        MAP[None], with_batch(CORNERS), output_size=(2, 3), spatial_scale=SCALE,
-        quantization=spec.quantization, partition=spec.partition, coordinate_dtype=dtype,
-    )  # fmt: skip
-    for corners, value in zip(CORNERS, expected, strict=True):
-        values, magnitude, bound = whole(MAP.astype(dtype), corners, spec)
-        np.testing.assert_array_equal(values, value)
-        np.testing.assert_array_equal(magnitude, np.abs(value))
-        assert (bound == 0).all()
-
-
-@pytest.mark.parametrize("dtype", FLOAT_TYPES)
-@pytest.mark.parametrize("spec", ALIGNS, ids=repr)
-def test_aligning_is_the_oracles(spec, dtype):
-    # The fine grid of a maximum or of thirds rounds its own coordinates; the oracle has one rule.
-    tolerance = 1e-13 if spec.native_to_roi_align else 1e-9 if dtype == np.float64 else 2e-4
-    expected = oracle.roi_align(
-        MAP[None].astype(dtype), with_batch(CORNERS), output_size=(2, 3), spatial_scale=SCALE,
-        sampling_ratio=spec.sampling_ratio, aligned=spec.aligned, mode=spec.mode,
-        sampling_grid=spec.sampling_grid,
-    )  # fmt: skip
-    assert np.abs(expected).max() > 0.5
-    for corners, value in zip(CORNERS, expected, strict=True):
-        values = whole(MAP.astype(dtype), corners, spec)[0]
-        np.testing.assert_allclose(values, value, rtol=0, atol=tolerance)
+def test_a_maximum_of_cells_is_exact():
+    """The oracle's values of every option: ``test_every_option``."""
+    for spec, dtype in table_of_pools((2, 3), SCALE):
+        for corners in CORNERS:
+            values, magnitude, bound = whole(MAP.astype(dtype), corners, spec)
+            np.testing.assert_array_equal(magnitude, np.abs(values))
+            assert (bound == 0).all()
 
 
 def test_a_bin_by_exact_fractions():
@@ -170,7 +152,8 @@ def test_numbers_at_the_ends_of_single_precision(spec, exponent):
 # --- what cannot be compared ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spec", ALIGNS, ids=repr)
+@some("spec", [(spec,) for spec in ALIGNS],
+      *[(spec,) for spec, _ in table_of_aligns((2, 3), SCALE)])  # fmt: skip
 def test_bins_that_read_what_is_not_finite_are_left_out_where_points_are_uncertain(spec):
     """As on CUDA; ``test_not_finite`` holds the values where the points are certain."""
     feature_map = MAP.copy()

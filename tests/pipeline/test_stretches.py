@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import roicli
+from roicli.core.progress import StageTimes
 from roicli.core.types import RoIs
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
@@ -18,7 +19,6 @@ from roicli.pipeline import stretches
 from roicli.pipeline.features import FeatureLevel, open_pyramid
 from roicli.pipeline.order import plan_visits
 from roicli.pipeline.result_blocks import OrderedBlocks, RowWriter
-from roicli.pipeline.stage_times import StageTimes
 from roicli.pipeline.stream import run_operator
 from roicli.pipeline.stretches import choose_stretch
 from roicli.pipeline.visited_maps import VisitedMaps

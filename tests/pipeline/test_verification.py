@@ -1,6 +1,7 @@
 """A corrupted operator is caught while it runs, a right one is not accused."""
 
 from dataclasses import replace
+from itertools import cycle, product
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from roicli.pipeline.verify import sample_rows
 from roicli.runtime import engine
 from tests.cli.running import FPN, TEXT_ROIS
 from tests.log import logged
+from tests.options import some
 from tests.strategies import awkward_corners, boxes, normal_map
 
 IMAGES = normal_map((2, 21, 13, 17), seed=7)
@@ -130,8 +132,9 @@ def corrupt(monkeypatch, harm):
     monkeypatch.setattr(engine, "build_runner", lambda *given: Corrupted(real(*given), harm))
 
 
-@pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)
-@pytest.mark.parametrize("name", CALLS)
+# Each harm once, to each of the calls and providers in turn.
+@some("harm, name, provider", product(HARMS, CALLS, PROVIDERS),
+      *zip(HARMS, cycle(CALLS), cycle(PROVIDERS)), indirect=["provider"])  # fmt: skip
 def test_a_corrupted_operator_is_caught(name, provider, harm, monkeypatch, tmp_path):
     corrupt(monkeypatch, harm)
     # Blocks of a few RoIs, so that one of them can be stale.
@@ -298,7 +301,8 @@ def test_a_right_operator_is_not_accused(corners, name, kind, options, provider)
     assert found.values + found.left_out == len(rois) * 21 * size
 
 
-@pytest.mark.parametrize("name", CALLS)
+@some("name, provider", product(CALLS, PROVIDERS), *zip(CALLS, cycle(PROVIDERS)),
+      indirect=["provider"])  # fmt: skip
 def test_the_sample_data_over_a_pyramid(name, provider):
     operator, own = CALLS[name]
     large = [[0, 0, 0, 512, 512], [1, 3, 3, 500, 509], [0, 9, 9, 250, 260]]

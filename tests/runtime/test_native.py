@@ -27,6 +27,7 @@ from roicli.operators import geometry
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.native import run as native
+from tests.options import some
 
 numba = pytest.importorskip("numba")
 
@@ -215,56 +216,50 @@ def always_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("aligned", [True, False])
-@pytest.mark.parametrize("ratio", [0, 1, 2, 3])
-@pytest.mark.parametrize("number", range(len(LOADS)))
-def test_align_has_the_bits_of_onnx_runtime(
-    number: int, ratio: int, aligned: bool, dtype: str
-) -> None:
-    shape, count, size, scale = LOADS[number]
-    feature_map, corners = load(shape, count, scale, dtype, number)
-    spec = AlignSpec(size, scale, ratio, aligned)
-    expected = expected_align(feature_map, corners, spec)
-    assert np.array_equal(compiled(feature_map, corners, spec), expected)
+def test_align_has_the_bits_of_onnx_runtime(dtype: str) -> None:
+    for number, ratio, aligned in product(range(len(LOADS)), (0, 1, 2, 3), (True, False)):
+        shape, count, size, scale = LOADS[number]
+        feature_map, corners = load(shape, count, scale, dtype, number)
+        spec = AlignSpec(size, scale, ratio, aligned)
+        expected = expected_align(feature_map, corners, spec)
+        assert np.array_equal(compiled(feature_map, corners, spec), expected), (number, spec)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    ("mode", "grid"), [("max", "quarters"), ("max", "thirds"), ("avg", "thirds")]
-)
-@pytest.mark.parametrize("aligned", [True, False])
-@pytest.mark.parametrize("ratio", [0, 2, 3])
+FINE = list(product((0, 2, 3), (True, False), (("max", "quarters"), ("max", "thirds"),
+                                               ("avg", "thirds")), DTYPES))  # fmt: skip
+
+
+# Every fifth: each value of each option, and three ratios with both types.
+@some("ratio, aligned, way, dtype", FINE, *FINE[::5])
 def test_align_on_the_fine_grid_has_the_bits_of_single_samples(
-    ratio: int, aligned: bool, mode: Any, grid: Any, dtype: str
+    ratio: int, aligned: bool, way: Any, dtype: str
 ) -> None:
     for number, (shape, count, size, scale) in enumerate(LOADS):
         feature_map, corners = load(shape, min(count, 25), scale, dtype, number)
-        spec = AlignSpec(size, scale, ratio, aligned, mode, grid)
+        spec = AlignSpec(size, scale, ratio, aligned, *way)
         expected = expected_align(feature_map, corners, spec)
-        assert np.array_equal(compiled(feature_map, corners, spec), expected)
+        assert np.array_equal(compiled(feature_map, corners, spec), expected), number
 
 
-@pytest.mark.parametrize("number", range(len(LOADS)))
-def test_pool_has_the_bits_of_onnx_runtime(number: int) -> None:
-    shape, count, size, scale = LOADS[number]
-    feature_map, corners = load(shape, count, scale, "float32", number)
-    rois = np.column_stack([np.zeros(len(corners), np.float32), corners])
-    expected = run_node(
-        "MaxRoiPool", [feature_map[None], rois], pooled_shape=size, spatial_scale=scale
-    )
-    assert np.array_equal(compiled(feature_map, corners, PoolSpec(size, scale)), expected)
+def test_pool_has_the_bits_of_onnx_runtime() -> None:
+    for number, (shape, count, size, scale) in enumerate(LOADS):
+        feature_map, corners = load(shape, count, scale, "float32", number)
+        rois = np.column_stack([np.zeros(len(corners), np.float32), corners])
+        expected = run_node(
+            "MaxRoiPool", [feature_map[None], rois], pooled_shape=size, spatial_scale=scale
+        )
+        found = compiled(feature_map, corners, PoolSpec(size, scale))
+        assert np.array_equal(found, expected), number
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("quantization", "partition"), POOL_RULES)
-def test_pool_takes_the_maximum_of_the_bins_of_every_rule(
-    quantization: Any, partition: Any, dtype: str
-) -> None:
+def test_pool_takes_the_maximum_of_the_bins_of_every_rule(dtype: str) -> None:
     for number, (shape, count, size, scale) in enumerate(LOADS):
         feature_map, corners = load(shape, min(count, 30), scale, dtype, number)
-        spec = PoolSpec(size, scale, quantization, partition)
-        expected = expected_pool(feature_map, corners, spec)
-        assert np.array_equal(compiled(feature_map, corners, spec), expected)
+        for rule in POOL_RULES:
+            spec = PoolSpec(size, scale, *rule)
+            expected = expected_pool(feature_map, corners, spec)
+            assert np.array_equal(compiled(feature_map, corners, spec), expected), (number, rule)
 
 
 @pytest.mark.parametrize(("name", "corners", "scale", "size"), WORKED_EXAMPLES)
@@ -305,14 +300,15 @@ def test_worked_examples_by_eye() -> None:
         assert w16 == (expected or [32.25, 32.75])
 
 
-@pytest.mark.parametrize("threads", [2, 3, 16])
 @pytest.mark.usefixtures("always_threads")
-def test_threads_do_not_change_a_bit(threads: int) -> None:
+def test_threads_do_not_change_a_bit() -> None:
     for number, (shape, count, size, scale) in enumerate(LOADS):
         feature_map, corners = load(shape, count, scale, "float32", number)
         for spec in every_operator(size, scale):
             alone = compiled(feature_map, corners, spec)
-            assert np.array_equal(compiled(feature_map, corners, spec, threads), alone)
+            for threads in (2, 3, 16):
+                found = compiled(feature_map, corners, spec, threads)
+                assert np.array_equal(found, alone), (number, spec, threads)
 
 
 @pytest.mark.usefixtures("always_threads")
@@ -355,7 +351,7 @@ def test_a_prepared_kernel_is_compiled(spec: AlignSpec | PoolSpec) -> None:
 def code_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """The module, with one empty folder of this test's own to keep code in."""
     module = import_module("roicli.runtime.native.machine_code")
-    monkeypatch.setattr(module, "_folders", lambda: iter([tmp_path]))
+    monkeypatch.setattr(module, "_folders", lambda: iter([module.Folder(str(tmp_path), False)]))
     return module
 
 
@@ -390,7 +386,13 @@ def test_where_nothing_can_be_written_kernels_serve_this_run(
     )
     a_file = tmp_path / "file"
     a_file.touch()
-    monkeypatch.setattr(code_cache, "_folders", lambda: iter([a_file / "folder"]))
+    native.prepare(PoolSpec(), np.float32)
+    compiled_now = code_cache.find_code("pool_blocks_float32"), True
+    compiling = import_module("roicli.runtime.native.compile")
+    monkeypatch.setattr(compiling, "compile_function", lambda *given: compiled_now)
+    monkeypatch.setattr(
+        code_cache, "_folders", lambda: iter([code_cache.Folder(str(a_file / "folder"), False)])
+    )
     assert not native.is_compiled(PoolSpec(), np.float32)
     own = kernels.kernel.__wrapped__("pool_blocks", "float32")
     assert not native.is_compiled(PoolSpec(), np.float32)
@@ -400,11 +402,12 @@ def test_where_nothing_can_be_written_kernels_serve_this_run(
     assert np.array_equal(compiled(feature_map, corners, PoolSpec((7, 7), 0.25)), expected)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["plan_align", "align_blocks", "pool_blocks"])
-def test_compiled_code_needs_nothing_of_numba_or_python(name: str, dtype: str) -> None:
-    _, is_complete = import_module("roicli.runtime.native.compile").compile_function(name, dtype)
-    assert is_complete
+def test_compiled_code_needs_nothing_of_numba_or_python() -> None:
+    """Else it would not have been kept, and would be compiled in every process anew."""
+    kernels = import_module("roicli.runtime.native.kernels")
+    for name, dtype in product(["plan_align", "align_blocks", "pool_blocks"], DTYPES):
+        kernels.kernel(name, dtype)
+        assert kernels.is_kept(name, dtype)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,13 @@ import h5py
 import numpy as np
 import pytest
 
+import roicli
 from roicli.core.exceptions import DamagedFileError, InputError, ParameterError
 from roicli.storage.contents import BLOCK_BYTES
 from roicli.storage.formats.hdf5 import containment
-from roicli.storage.formats.hdf5.containment import ContainedReader, try_first
+from roicli.storage.formats.hdf5.child import limit_time, renew_time
+from roicli.storage.formats.hdf5.containment import ContainedReader, Readable, try_first
+from roicli.storage.formats.hdf5.outside import trace_sources
 
 
 def children() -> list[str]:
@@ -46,9 +49,85 @@ def test_an_endless_loop_is_ended() -> None:
             pass
 
     started = time.process_time()
-    with pytest.raises(DamagedFileError, match=r"x\.h5: .*did not come to an end"):
+    with pytest.raises(DamagedFileError, match=r"x\.h5: .*did not come to an end") as caught:
         try_first(run_on, "x.h5", 1)
+    assert "damaged" not in str(caught.value)
+    assert "ROICLI_CONTAIN_HDF5=0" in str(caught.value)
     assert time.process_time() - started < 1
+
+
+def burn(seconds: float) -> None:
+    """Compute for so long, by the process's own clock."""
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+
+
+def test_what_goes_on_has_all_the_time_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time counts from one finished thing to the next, not from the child's start."""
+    monkeypatch.setattr(containment, "SECONDS", 0.6)
+
+    def go_on() -> None:
+        for _ in range(8):
+            burn(0.2)
+            renew_time()
+
+    try_first(go_on, "x.h5", 1)
+
+    def go_on_for_new_limits() -> None:
+        for _ in range(8):
+            limit_time(0.6)
+            burn(0.2)
+
+    try_first(go_on_for_new_limits, "x.h5", 1)
+
+
+def test_the_time_for_a_piece_is_that_of_the_chunks_it_touches(file: Any) -> None:
+    images = file.create_dataset("a", (400, 16, 48, 48), "f4", chunks=(400, 1, 48, 48))
+    place = (slice(3, 4), slice(0, 16), slice(0, 48), slice(0, 48))
+    whole = 400 * 16 * 48 * 48 * 4
+    assert containment.decoded_bytes(Readable(images, 0), place) == whole
+    part = (slice(3, 4), slice(2, 5), slice(0, 48), slice(0, 48))
+    assert containment.decoded_bytes(Readable(images, 0), part) == whole * 3 // 16
+    plain = file.create_dataset("b", (400, 16, 48, 48), "f4")
+    assert containment.decoded_bytes(Readable(plain, 0), place) == whole // 400
+    assert containment.decoded_bytes(Readable(plain, 1000), place) == whole // 400 + 1000
+
+
+def test_the_rows_of_a_virtual_dataset_cost_what_their_sources_do(tmp_path: Path) -> None:
+    """Two halves of the channels in chunks of 40 images, and one more file with a row a chunk."""
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name in ("left", "right"):
+            file.create_dataset(name, (40, 3, 8, 8), "f4", chunks=(40, 1, 8, 8), fillvalue=1)
+        file.create_dataset("more", (5, 6, 8, 8), "f4", chunks=(1, 6, 8, 8), fillvalue=2)
+        layout = h5py.VirtualLayout((45, 6, 8, 8), "f4")
+        layout[:40, :3] = h5py.VirtualSource(file["left"])
+        layout[:40, 3:] = h5py.VirtualSource(file["right"])
+        layout[40:] = h5py.VirtualSource(file["more"])
+        file.create_virtual_dataset("all", layout)
+        path = str(tmp_path / "x.h5")
+        assert trace_sources(file["all"], path, {}) == 40 * 6 * 8 * 8 * 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_ends_a_child_from_outside_is_no_damage(number: int) -> None:
+    with pytest.raises(InputError, match=rf"x\.h5: .*{signal.Signals(number).name}") as caught:
+        try_first(lambda: os.kill(os.getpid(), number), "x.h5", 1)
+    assert "damage" not in str(caught.value)
+
+
+def test_deep_groups_are_listed(tmp_path: Path) -> None:
+    path, depth = tmp_path / "x.h5", 1500
+    with h5py.File(path, "w") as file:
+        group = file
+        for _ in range(depth):
+            group = group.create_group("g")
+            group["again"] = file["/g"]  # a group with many names is gone through once
+        group["maps"] = np.ones((1, 2, 3, 3), np.float32)
+    found = roicli.inspect(path)
+    assert [report.stored.address for report in found.datasets] == [f"{path}::{'/g' * depth}/maps"]
+    rois = np.array([[0, 0, 0, 2, 2]], np.float32)
+    assert roicli.align(path, rois, spatial_scale=1.0).roi_features.shape == (1, 2, 7, 7)
 
 
 def test_too_much_memory_is_named_and_not_taken() -> None:

@@ -18,7 +18,7 @@ def path(tmp_path):
 
 
 def test_the_same_file_is_unchanged(path):
-    check_unchanged(path, read_state(path))
+    check_unchanged({path: read_state(path)})
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_change_is_one_line(path, change, words):
     before = read_state(path)
     change(path)
     with pytest.raises(InputError, match=words) as caught:
-        check_unchanged(path, before)
+        check_unchanged({path: before})
     assert str(caught.value).startswith(path)
 
 

@@ -17,10 +17,14 @@ from roicli.core.exceptions import OutputError, ParameterError
 from roicli.storage import output, row_file
 from roicli.storage.output import check_output, replace_atomically
 from roicli.storage.result_file import MemoryWriter, NoWriter, ResultFile, open_result
-from roicli.storage.row_file import RowFile, create
+from roicli.storage.row_file import RowFile
 
 KINDS = [("r.npy", "none"), ("r.h5", "none"), ("r.h5", "gzip"), ("r.hdf5", "lzf")]
 ENDINGS = (".h5", ".npy")
+
+
+def open_new(path):
+    return os.open(path, os.O_RDWR | os.O_CREAT)
 
 
 def values_of(shape, dtype=np.float32, seed=0):
@@ -268,7 +272,7 @@ def test_memory_and_nowhere():
 
 def test_rows_of_a_file_are_read_back_past_its_header(tmp_path):
     values = values_of((6, 5))
-    rows = RowFile(create(str(tmp_path / "x")), 100, values.shape, values.dtype)
+    rows = RowFile(open_new(tmp_path / "x"), 100, values.shape, values.dtype)
     rows.write_rows(np.array([4, 5, 0]), values[[4, 5, 0]])
     rows.write_rows(np.array([1, 2, 3]), values[1:4])
     np.testing.assert_array_equal(rows.read_rows(1, 5), values[1:5])
@@ -311,7 +315,7 @@ def test_pages_let_go_of_while_writing_lose_nothing(tmp_path, monkeypatch, scatt
     monkeypatch.setattr(row_file, "FLUSH_BYTES", 1)
     values = np.random.default_rng(0).normal(size=(40, 333)).astype(np.float32)
     order = np.random.default_rng(1).permutation(40) if scattered else np.arange(40)
-    rows = RowFile(create(str(tmp_path / "rows")), 77, values.shape, values.dtype)
+    rows = RowFile(open_new(tmp_path / "rows"), 77, values.shape, values.dtype)
     for part in np.array_split(order, 9):
         rows.write_rows(np.sort(part), values[np.sort(part)])
     rows.close()
@@ -334,7 +338,7 @@ def test_flush_returns_when_the_rows_are_on_the_disk(tmp_path, monkeypatch):
     seen = []
     real = os.fdatasync
     monkeypatch.setattr(os, "fdatasync", lambda fd: (time.sleep(0.05), seen.append(fd), real(fd)))
-    rows = RowFile(create(str(tmp_path / "rows")), 0, (4, 2), np.dtype(np.float32))
+    rows = RowFile(open_new(tmp_path / "rows"), 0, (4, 2), np.dtype(np.float32))
     for row in range(4):
         rows.write_rows(np.array([row]), np.ones((1, 2), np.float32))
         rows.flush()

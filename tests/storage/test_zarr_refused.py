@@ -157,21 +157,21 @@ def test_a_change_of_a_store_is_noticed_in_size_time_or_contents(tmp_path):
     store(tmp_path / "x.zarr")
     path, chunk = str(tmp_path / "x.zarr"), tmp_path / "x.zarr/p3/c/1/0/0/0"
     state, digest = read_state(path), hash_file(path)
-    check_unchanged(path, state)
+    check_unchanged({path: state})
     data = chunk.read_bytes()
     chunk.write_bytes(b"x" + data[1:])
     os.utime(chunk, ns=(state.mtime_ns + 1, state.mtime_ns + 1))
     with pytest.raises(InputError, match="was changed while it was read: its time is another"):
-        check_unchanged(path, state)
+        check_unchanged({path: state})
     assert hash_file(path) != digest
     chunk.write_bytes(data)
     assert hash_file(path) == digest
     chunk.write_bytes(data + b"x")
     with pytest.raises(InputError, match=r"it had .* bytes and has"):
-        check_unchanged(path, state)
+        check_unchanged({path: state})
 
 
 def test_a_url_is_not_watched_and_cannot_be_hashed():
-    check_unchanged("memory://x.zarr", read_state("memory://x.zarr"))
+    check_unchanged({"memory://x.zarr": read_state("memory://x.zarr")})
     with pytest.raises(InputError, match="reads files, not URLs"):
         hash_file("memory://x.zarr")

@@ -29,7 +29,7 @@ from roicli.pipeline.cluster.outcome import as_outcome
 from roicli.pipeline.cluster.scheduling import run_tasks
 from roicli.pipeline.features import FeatureLevel, build_pyramid
 from roicli.storage.address import parse_address, path_from_root
-from roicli.storage.file_state import FileState, check_unchanged, read_state
+from roicli.storage.file_state import FileState, check_unchanged
 from roicli.storage.opening import open_array
 from roicli.storage.permission import external_files, external_is_allowed
 
@@ -57,8 +57,7 @@ def look_at_images(task: ImagesTask) -> Any:
 
 
 def _look(task: ImagesTask) -> ImageStatistics | list[bytes]:
-    for path, state in task.files.items():
-        check_unchanged(path, state)
+    check_unchanged(task.files)
     stored = open_array(parse_address(task.address), "features")
     with contextlib.closing(stored):
         level = build_pyramid([stored], [task.spatial_scale]).levels[0]
@@ -89,8 +88,9 @@ def _measure(cluster: Cluster, level: FeatureLevel) -> MapStatistics:
     """One map, in pieces of images that follow one another."""
     place = parse_address(level.stored.name)
     path = path_from_root(place.path)
+    files = {path_from_root(name): state for name, state in level.stored.files.items()}
     whole = ImagesTask(
-        str(replace(place, path=path)), level.spatial_scale, {path: read_state(path)},
+        str(replace(place, path=path)), level.spatial_scale, files,
         cluster.versions, allow_external=external_is_allowed(),
     )  # fmt: skip
     count = max(1, min(level.shape[0], TASKS_A_THREAD * cluster.threads()))

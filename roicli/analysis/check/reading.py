@@ -26,10 +26,10 @@ from roicli.pipeline.features import (
     open_maps,
 )
 from roicli.pipeline.inputs import (
-    InputOptions,
     Place,
     assign_maps,
     check_one_stdin,
+    open_levels,
     open_rois,
 )
 from roicli.pipeline.validation import (
@@ -267,7 +267,8 @@ def _place_rois(
     finite = np.where(table.finite[:, None], table.corners, 0.0)
     stand_in = RoIs(np.zeros(len(table), np.int64), finite, np.zeros(len(table)))
     with np.errstate(over="ignore", invalid="ignore"):
-        map_of_roi = assign_maps(stand_in, places, cast("InputOptions", options), table.name)
+        levels = open_levels(options.get("level_from"))
+        map_of_roi = assign_maps(stand_in, places, options, table.name, levels)
     scales = np.array([level.spatial_scale for level in pyramid.levels])
     sizes = np.array([level.shape[:1:-1] for level in pyramid.levels], np.float64)
     return map_of_roi, scales[map_of_roi], sizes[map_of_roi]

@@ -13,19 +13,21 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from roicli.analysis.compare.difference import Block, GroupDifference, Tolerance, Totals
 from roicli.analysis.compare.magnitudes import HistogramBin
 from roicli.analysis.compare.ulp import shared_float_type
+from roicli.core.call_options import CompareOptions
+from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.core.vocabulary import ComparedStatistic
 from roicli.storage.address import STDIN, parse_address
-from roicli.storage.opening import open_array
+from roicli.storage.opening import inputs_unchanged, open_array
 from roicli.storage.permission import external_files
 from roicli.storage.stored_array import MemoryArray, StoredArray
 
@@ -199,16 +201,23 @@ def open_stored_result(argument: ResultArgument, name: str) -> StoredArray:
     return open_array(parse_address(argument), "result")
 
 
+@record(CompareOptions)
+class CompareRequest:
+    """What was asked of ``compare``."""
+
+    atol: float
+    rtol: float
+    stat: ComparedStatistic
+    equal_nan: bool
+    worst: int | None
+    allow_external: bool
+
+
+@inputs_unchanged()
 def compare(
     a: ResultArgument,
     b: ResultArgument,
-    *,
-    atol: float = 1e-5,
-    rtol: float = 1e-5,
-    stat: ComparedStatistic = "elementwise",
-    equal_nan: bool = False,
-    worst: int | None = 10,
-    allow_external: bool = False,
+    **options: Unpack[CompareOptions],
 ) -> Comparison:
     """Compare two results, addresses (``file.h5``, ``file.h5::/dataset``, ``file.npy``) or arrays.
 
@@ -216,12 +225,14 @@ def compare(
     whether they agree under ``Tolerance``; ``allow_external`` lets HDF5 files lead to others.
     Raises RoicliError where one cannot be read or the shapes differ.
     """
-    tolerance = Tolerance(atol, rtol, stat, equal_nan)
+    check_known("compare", options, CompareOptions)
+    request = settle(CompareRequest, options)
+    tolerance = Tolerance(request.atol, request.rtol, request.stat, request.equal_nan)
     if isinstance(a, str) and isinstance(b, str) and a == b == STDIN:
         raise ParameterError("A and B are both '-', but stdin can be read only once")
-    with external_files(allow_external), ExitStack() as stack:
+    with external_files(request.allow_external), ExitStack() as stack:
         opened = []
         for argument, name in ((a, "a"), (b, "b")):
             opened.append(open_stored_result(argument, name))
             stack.callback(opened[-1].close)
-        return compare_stored(opened[0], opened[1], tolerance, worst)
+        return compare_stored(opened[0], opened[1], tolerance, request.worst)

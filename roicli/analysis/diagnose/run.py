@@ -1,8 +1,9 @@
-"""Which convention produced a stored result: every candidate on a few RoIs, the best on more.
+"""Which convention produced a stored result, on which RoIs, and what else gives its numbers.
 
-Distances are relative L2 over the sample, ``|result - candidate| / max(|result|, |candidate|)``, so
-they are 0 where all numbers agree and stay below 2. Candidates that give the same numbers on this
-data cannot be told apart: they are one match, named by the plainest of them.
+Every candidate is tried on a few RoIs, the best on more (``search``); distances are relative to how
+the result varies (``distance``). A match explains every RoI that was looked at. Candidates that
+give the same numbers on this data cannot be told apart: they are one match, named by the plainest
+of them, and where all do there is no match.
 """
 
 from __future__ import annotations
@@ -16,52 +17,77 @@ import numpy as np
 
 from roicli.analysis.compare.run import ResultArgument, open_stored_result
 from roicli.analysis.diagnose.conventions import Convention, all_conventions
-from roicli.analysis.diagnose.sample import Sample, norms_of, read_sample, varied_channels
-from roicli.analysis.diagnose.values import evaluate_conventions
-from roicli.analysis.roi_sample import spread
+from roicli.analysis.diagnose.sample import MAX_CELLS, Sample, find_too_large, read_sample
+from roicli.analysis.diagnose.search import (
+    Candidate,
+    Finding,
+    Ranking,
+    find_growth,
+    rank_conventions,
+)
+from roicli.core.call_options import DiagnoseOptions
+from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.types import Array, FloatArray
+from roicli.core.types import Array, IntArray
 from roicli.pipeline.features import FeatureArgument
-from roicli.pipeline.inputs import InputOptions, Inputs, open_inputs
-from roicli.pipeline.settings import check_known
+from roicli.pipeline.inputs import Inputs, open_inputs
+from roicli.storage.opening import inputs_unchanged
 from roicli.storage.permission import external_files
 from roicli.storage.stored_array import Precision, StoredArray
 
 SAMPLE = 256
-COARSE_ROIS, COARSE_CHANNELS, COARSE_BINS = 6, 4, 7
-# After the coarse stage: the nearest candidates, and all that may still match.
-KEPT, KEPT_MARGIN = 8, 10.0
-# RoIs times candidates of the last stage, where many candidates give the same numbers.
-FINAL_EVALUATIONS, FEWEST_ROIS = 1 << 12, 8
-# Single-precision coordinates computed in another order differ by this much.
-SAME_NUMBERS = 1e-5
 TOLERANCE = 1e-4
+# Past this distance any convention is as good a name as another.
+FAR = 0.3
+# What explains fewer of the RoIs that tell conventions apart is no explanation.
+PARTIAL_SHARE = 0.5
+# Roundings of the operator's own arithmetic, in units of the dtype that it computes in.
+ROUNDINGS = 4
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A convention, its distance from the result (relative L2) and the largest difference."""
+class RoiGroup:
+    """RoIs (row numbers) that are not explained, or were not looked at, for one reason."""
 
-    convention: Convention
-    distance: float
-    max_difference: float
+    reason: str
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PartialMatch:
+    """A convention that explains some RoIs, ``rows``, and not ``others``.
+
+    Its distance is over ``rows``.
+    """
+
+    finding: Finding
+    rows: tuple[int, ...]
+    others: tuple[RoiGroup, ...]
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The match (None if none is within ``tolerance``, or all is 0), and what else came near.
+    """The match, or what explains a part, or what comes nearest; at most one of the first two.
 
-    ``nearest`` is the match or, without one, the best there is; ``synonyms`` give the same numbers
-    as ``nearest`` on this data, ``runner_up`` is the best that does not (None if all do).
-    ``rois_compared`` of the ``rois`` and ``channels_compared`` decided.
+    ``match`` explains every RoI that was looked at, ``partial`` at least half. ``nearest`` is one
+    of these or the best there is, None past a distance of 0.3, as is ``runner_up``, the best with
+    other numbers. ``distance`` is that of the best on all RoIs with numbers. ``synonyms`` give the
+    numbers of the best on this data. ``told_apart`` is False where all conventions do: then there
+    is no match. ``left_out`` are RoIs that could not be looked at; ``rois_compared`` of the
+    ``rois`` and ``channels_compared`` decided.
     """
 
     match: Finding | None
-    nearest: Finding
+    partial: PartialMatch | None
+    nearest: Finding | None
+    distance: float
     synonyms: tuple[Convention, ...]
     runner_up: Finding | None
+    told_apart: bool
+    zeros: bool
     tolerance: float
     candidates: int
+    left_out: tuple[RoiGroup, ...]
     rois_compared: int
     rois: int
     channels_compared: int
@@ -72,135 +98,152 @@ def diagnose_result(
 ) -> Diagnosis:
     """Search the conventions for the one behind ``result`` (K, C, P_h, P_w). Raises InputError.
 
-    ``sample_size`` RoIs decide in the end, None for all; ``tolerance`` None is 1e-4, or half a step
-    of the dtype that the result is stored in, where that is more.
+    ``sample_size`` RoIs decide in the end, None for all; ``tolerance`` None is ``find_tolerance``.
     """
-    _check_result(inputs, result)
-    tolerance = default_tolerance(result.precision) if tolerance is None else tolerance
-    sample = read_sample(inputs, result, sample_size)
-    conventions = all_conventions()
-    survivors = _search_coarsely(conventions, sample, tolerance)
-    places = np.arange(len(sample.result))
-    count = max(FEWEST_ROIS, FINAL_EVALUATIONS // len(survivors))
-    if count < len(places):
-        sample = sample.take(
-            spread(norms_of(sample.result), count), np.arange(sample.result.shape[1])
-        )
-    findings = measure_conventions(survivors, sample)
-    nearest, synonyms = _plainest(findings, sample)
-    told = {nearest.convention, *synonyms}
-    others = [finding for finding in findings if finding.convention not in told]
-    runner_up = _plainest(others, sample)[0] if others else None
-    # Zeros come from anywhere; a rule with empty bins only would be no explanation.
-    within = nearest.distance <= tolerance and bool(np.any(sample.result))
-    match = nearest if within else None
-    return Diagnosis(
-        match, nearest, synonyms, runner_up, tolerance, len(conventions), len(sample.result),
-        len(inputs.rois), sample.result.shape[1],
-    )  # fmt: skip
-
-
-def default_tolerance(precision: Precision) -> float:
-    """1e-4, or what rounding the result to its dtype may have done to it."""
-    bits = precision.mantissa_bits
-    return TOLERANCE if bits is None else max(TOLERANCE, 0.5 ** (bits + 1))
-
-
-def _check_result(inputs: Inputs, result: StoredArray) -> None:
     assert inputs.pyramid is not None
-    expected = (len(inputs.rois), inputs.pyramid.channels)
-    if len(result.shape) != 4 or result.shape[:2] != expected or 0 in result.shape:
-        raise InputError(
-            f"{result.name}: shape is {result.shape}, expected ({expected[0]}, {expected[1]}, "
-            "P_h, P_w), RoIs and channels as in the inputs, none of them 0"
-        )
+    _check_result(inputs, result, inputs.pyramid.channels)
+    sample = read_sample(inputs, result, sample_size)
+    if tolerance is None:
+        tolerance = find_tolerance(sample, result.precision, inputs.pyramid.compute_dtype)
+    conventions = all_conventions()
+    ranking = rank_conventions(conventions, sample, tolerance)
+    best, zeros = ranking.best, not np.any(sample.result)
+    told_apart = bool(ranking.telling.any())
+    # Zeros come from anywhere; a rule with empty bins only would be no explanation.
+    may_match = told_apart and not zeros
+    is_match = may_match and bool(best.explained.all()) and best.finding.distance <= tolerance
+    nearest = best.finding if may_match and best.finding.distance <= FAR else None
+    return Diagnosis(
+        best.finding if is_match else None,
+        _describe_part(ranking, sample) if may_match and not is_match else None,
+        nearest,
+        best.finding.distance,
+        ranking.synonyms,
+        _find_runner_up(ranking) if may_match else None,
+        told_apart,
+        zeros,
+        tolerance,
+        len(conventions),
+        _left_out(inputs),
+        len(sample.result),
+        len(inputs.rois),
+        sample.result.shape[1],
+    )
 
 
-# The search -----------------------------------------------------------------------------------
+def find_tolerance(
+    sample: Sample, precision: Precision, compute_dtype: np.dtype[np.floating]
+) -> float:
+    """1e-4, or what rounding may have done to the result: in its dtype and on the way.
+
+    Rounding is relative to the numbers' size, a distance to how they vary.
+    """
+    rounding = ROUNDINGS * float(np.finfo(compute_dtype).eps) / 2
+    if precision.mantissa_bits is not None:
+        rounding = max(rounding, 0.5 ** (precision.mantissa_bits + 1))
+    return max(TOLERANCE, rounding * find_growth(sample))
 
 
-def measure_conventions(conventions: Sequence[Convention], sample: Sample) -> list[Finding]:
-    """Every convention with its distance from the result; infinite where it cannot be computed."""
-    return [
-        Finding(
-            convention,
-            relative_distance(sample.result, values),
-            float(np.nan_to_num(np.abs(values - sample.result), nan=np.inf).max()),
-        )
-        for convention, values in evaluate_conventions(conventions, sample.maps, sample.bins)
-    ]
+def _find_runner_up(ranking: Ranking) -> Finding | None:
+    found = ranking.runner_up
+    return found.finding if found is not None and found.finding.distance <= FAR else None
 
 
-def relative_distance(one: FloatArray, other: FloatArray) -> float:
-    """|one - other| over the larger of their norms; 0 where both are 0, infinite for NaN."""
-    # Sums of products and no matrix library: its threads cost more than arrays this small do.
-    squared, *norms = (float(np.sum(values * values)) for values in (one - other, one, other))
-    if math.isnan(squared):
-        return math.inf
-    return math.sqrt(squared / max(norms)) if max(norms) else 0.0
+def _describe_part(ranking: Ranking, sample: Sample) -> PartialMatch | None:
+    """The best candidate where it explains enough of the RoIs, with the reasons of the others."""
+    best: Candidate = ranking.best
+    explained = best.explained
+    if (explained & ranking.telling).sum() < PARTIAL_SHARE * ranking.telling.sum():
+        return None
+    if explained.all():
+        return None
+    others, groups = ~explained, []
+    reasons = {
+        "NaN or infinite in the result": ~np.isfinite(sample.result).all(axis=(1, 2, 3)),
+        "without positive size": sample.without_size,
+        "reaching past the map": sample.off_map,
+        "with other numbers": np.ones(len(explained), bool),
+    }
+    for reason, mask in reasons.items():
+        here = others & mask
+        others = others & ~here
+        if here.any():
+            groups.append(RoiGroup(reason, _numbers(sample.rows[here])))
+    finding = replace(best.finding, distance=best.own_distance)
+    return PartialMatch(finding, _numbers(sample.rows[explained]), tuple(groups))
 
 
-def _search_coarsely(
-    conventions: Sequence[Convention], sample: Sample, tolerance: float
-) -> list[Convention]:
-    """All candidates on a few RoIs; the nearest and whatever may match, in the grid's order."""
-    norms = norms_of(sample.result)
-    telling = np.flatnonzero(norms > 0)
-    telling = telling if len(telling) else np.arange(len(norms))
-    channels = varied_channels(sample.result, COARSE_CHANNELS)
-    few = sample.take(telling[spread(norms[telling], COARSE_ROIS)], channels, COARSE_BINS)
-    findings = measure_conventions(conventions, few)
-    order = np.argsort([finding.distance for finding in findings], kind="stable")
-    limit = max(tolerance, SAME_NUMBERS) * KEPT_MARGIN
-    possible = [i for i in order if findings[i].distance <= limit]
-    nearest = [i for i in order if findings[i].distance > limit][:KEPT]
-    return [conventions[i] for i in sorted([*possible, *nearest])]
+def _left_out(inputs: Inputs) -> tuple[RoiGroup, ...]:
+    rows = np.flatnonzero(find_too_large(inputs))
+    return (RoiGroup(f"over {MAX_CELLS:,} cells", _numbers(rows)),) if len(rows) else ()
 
 
-def _plainest(
-    findings: Sequence[Finding], sample: Sample
-) -> tuple[Finding, tuple[Convention, ...]]:
-    """The best finding under its plainest name, and the other names of the same numbers."""
-    best = min(findings, key=lambda finding: finding.distance)
-    near = [f for f in findings if f.distance <= best.distance + SAME_NUMBERS]
-    _, numbers = next(evaluate_conventions([best.convention], sample.maps, sample.bins))
-    same = [
-        convention
-        for convention, values in evaluate_conventions(
-            [f.convention for f in near], sample.maps, sample.bins
-        )
-        if relative_distance(values, numbers) <= SAME_NUMBERS
-    ]
-    names = sorted(same or [best.convention], key=lambda c: c.strangeness)
-    return replace(best, convention=names[0]), tuple(names[1:])
+def _numbers(rows: IntArray) -> tuple[int, ...]:
+    return tuple(sorted(int(row) for row in rows))
 
 
+def _check_result(inputs: Inputs, result: StoredArray, channels: int) -> None:
+    expected = (len(inputs.rois), channels)
+    shape = result.shape
+    if len(shape) == 4 and shape[:2] == expected and 0 not in shape:
+        return
+    raise InputError(
+        f"{result.name}: shape is {shape}, expected ({expected[0]}, {expected[1]}, "
+        "P_h, P_w), RoIs and channels as in the inputs, none of them 0",
+        _describe_groups(shape, channels) if len(shape) == 4 and shape[0] == expected[0] else None,
+    )
+
+
+def _describe_groups(shape: Sequence[int], channels: int) -> str | None:
+    """What to think of a result with fewer channels, where they may be position-sensitive."""
+    groups = channels // shape[1] if shape[1] else 0
+    side = math.isqrt(groups)
+    if groups * shape[1] != channels or groups < 2:
+        return None
+    if groups != shape[2] * shape[3] and side * side != groups:
+        return None
+    return (
+        f"position-sensitive? {channels} channels are {shape[1]} x {groups}, so that each bin may "
+        "read channels of its own; diagnose knows no such convention"
+    )
+
+
+@record(DiagnoseOptions)
+class DiagnoseRequest:
+    """What was asked of ``diagnose``."""
+
+    sample: int | None
+    tolerance: float | None
+    allow_external: bool
+
+    def __post_init__(self) -> None:
+        if self.sample is not None and self.sample < 1:
+            raise ParameterError(f"sample is {self.sample}, expected at least 1 RoI")
+        if self.tolerance is not None and not 0 < self.tolerance < math.inf:
+            raise ParameterError(f"tolerance is {self.tolerance:g}, expected a positive number")
+
+
+@inputs_unchanged()
 def diagnose(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     result: ResultArgument,
-    *,
-    sample: int | None = SAMPLE,
-    tolerance: float | None = None,
-    **options: Unpack[InputOptions],
+    **options: Unpack[DiagnoseOptions],
 ) -> Diagnosis:
     """Find the convention that produced ``result`` (K, C, P_h, P_w) from these maps and RoIs.
 
     Arguments are addresses or arrays as for ``align``; ``sample`` RoIs are looked at (None: all),
     on at most eight maps. ``Diagnosis.match`` is None where nothing is within ``tolerance``, a
-    relative L2. Raises RoicliError.
+    distance relative to how the result varies, on all of them. Raises RoicliError.
     """
-    check_known("diagnose", options, InputOptions)
-    if sample is not None and sample < 1:
-        raise ParameterError(f"sample is {sample}, expected at least 1 RoI")
-    if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
-        raise ParameterError(f"tolerance is {tolerance:g}, expected a positive number")
+    check_known("diagnose", options, DiagnoseOptions)
+    request = settle(DiagnoseRequest, options)
     inputs = open_inputs(features, rois, options)
     try:
-        with external_files(options.get("allow_external", False)):
+        with external_files(request.allow_external):
             stored = open_stored_result(result, "result")
         try:
-            return diagnose_result(inputs, stored, sample, tolerance)
+            return diagnose_result(inputs, stored, request.sample, request.tolerance)
         finally:
             stored.close()
     finally:

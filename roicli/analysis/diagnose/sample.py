@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from roicli.analysis.diagnose.values import Bins, SampledMap
-from roicli.analysis.roi_sample import areas, choose_visits, rows_of, spread
+from roicli.analysis.roi_sample import choose_visits, rows_of, spread
 from roicli.core.exceptions import InputError
+from roicli.core.norms import find_exponents
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.pipeline.features import MapBuffer
 from roicli.pipeline.inputs import Inputs
@@ -22,15 +23,24 @@ BINS = 14
 # Samples of one RoI at the densest candidate, and values of all its channels.
 MAX_SAMPLES, MAX_VALUES = 1 << 18, 1 << 22
 DENSEST = 4
+# Cells of a RoI at its own scale: the candidate at twice the scale samples each four times.
+MAX_CELLS = MAX_SAMPLES // 4
 
 
 @dataclass(frozen=True)
 class Sample:
-    """S RoIs on a few maps, and the result's values there, (S, C, r, c) float64."""
+    """S RoIs on a few maps, and the result's values there, (S, C, r, c) float64.
+
+    ``rows`` (S,) are the RoIs' numbers; ``without_size`` and ``off_map`` (S,) say which have no
+    positive sides, and which reach past their map.
+    """
 
     maps: tuple[SampledMap, ...]
     bins: Bins
     result: FloatArray
+    rows: IntArray
+    without_size: Array
+    off_map: Array
 
     def take(self, places: IntArray, channels: Array, bins: int = BINS) -> Sample:
         """Some of the RoIs (sorted places), of the channels, and so many bins an axis."""
@@ -43,42 +53,64 @@ class Sample:
                 maps.append(SampledMap(features, corners, one.spatial_scale))
         rows, columns = (spread(np.arange(n), bins) for n in self.result.shape[2:])
         kept = Bins(self.bins.output_size, self.bins.rows[rows], self.bins.columns[columns])
-        return Sample(tuple(maps), kept, self.result[np.ix_(places, channels, rows, columns)])
+        result = self.result[np.ix_(places, channels, rows, columns)]
+        flags = (part[places] for part in (self.rows, self.without_size, self.off_map))
+        return Sample(tuple(maps), kept, result, *flags)
+
+    def take_rois(self, places: IntArray) -> Sample:
+        """Some of the RoIs (sorted places), with everything else."""
+        return self.take(places, np.arange(self.result.shape[1]))
 
 
 def read_sample(inputs: Inputs, result: StoredArray, count: int | None) -> Sample:
-    """RoIs of all sizes whose result is finite, and the channels that vary most.
+    """RoIs of all sizes, and the channels that vary most. Raises InputError where there is none.
 
-    Raises InputError where no RoI is usable.
+    What is not finite in the maps or the result stays so.
     """
     pyramid = inputs.pyramid
     assert pyramid is not None
     output_size = result.shape[2], result.shape[3]
-    visits = choose_visits(inputs.rois, inputs.map_of_roi, _usable(inputs), count, MAPS)
+    visits = choose_visits(inputs.rois, inputs.map_of_roi, ~find_too_large(inputs), count, MAPS)
     if not visits:
         raise InputError(
-            f"{inputs.rois_name}: no RoI has positive sides and at most {MAX_SAMPLES} samples",
+            f"{inputs.rois_name}: every RoI covers more than {MAX_CELLS:,} cells, too many to try",
             "check the RoIs and the spatial scale",
         )
     bins = Bins(output_size, *(spread(np.arange(side), BINS) for side in output_size))
-    stored = _read_rows(result, rows_of(visits), bins)
-    finite: Array = np.all(np.isfinite(stored).reshape(len(stored), -1), axis=1)
-    if not finite.any():
-        raise InputError(f"{result.name}: holds NaN or infinity in every RoI that was looked at")
-    channels = varied_channels(stored[finite], _channel_limit(inputs, rows_of(visits), stored))
-    values = stored[finite][:, channels].astype(np.float64)
-    maps, start = [], 0
+    rows = rows_of(visits)
+    stored = _read_rows(result, rows, bins)
+    if not np.isfinite(stored).any():
+        raise InputError(f"{result.name}: holds NaN or infinity wherever it was looked at")
+    channels = varied_channels(stored, _channel_limit(inputs, rows, stored))
+    values = stored[:, channels].astype(np.float64)
+    maps, off_map = [], []
     buffer = MapBuffer(pyramid.compute_dtype)
     corners = inputs.rois.corners.astype(pyramid.compute_dtype)
     for visit in visits:
-        rows = visit.rows[finite[start : start + len(visit.rows)]]
-        start += len(visit.rows)
         level = pyramid.levels[visit.level]
-        whole = level.read_image(visit.image, buffer)[channels].astype(np.float64)
-        # A cell that is not finite is in no RoI whose result is.
-        feature_map = np.nan_to_num(whole, nan=0.0, posinf=0.0, neginf=0.0)
-        maps.append(SampledMap(feature_map, corners[rows], level.spatial_scale))
-    return Sample(tuple(maps), bins, values)
+        feature_map = level.read_image(visit.image, buffer)[channels].astype(np.float64)
+        maps.append(SampledMap(feature_map, corners[visit.rows], level.spatial_scale))
+        height, width = feature_map.shape[1:]
+        cells = inputs.rois.corners[visit.rows] * level.spatial_scale
+        off_map.append((cells < 0).any(axis=1) | (cells > [width, height] * 2).any(axis=1))
+    without_size = np.any(inputs.rois.corners[rows, 2:] <= inputs.rois.corners[rows, :2], axis=1)
+    sample = Sample(tuple(maps), bins, values, rows, without_size, np.concatenate(off_map))
+    return _in_ordinary_numbers(sample)
+
+
+def _in_ordinary_numbers(sample: Sample) -> Sample:
+    """Maps and result over one power of two, where squares of the maps' numbers fit no float64.
+
+    Every candidate gives as much less then.
+    """
+    finite = [np.where(np.isfinite(m.feature_map), m.feature_map, 0.0) for m in sample.maps]
+    exponent = max(int(find_exponents(values.reshape(1, -1))[0]) for values in finite)
+    if abs(exponent) > np.finfo(np.float64).maxexp or exponent == 0:
+        return sample
+    factor = 2.0**-exponent
+    maps = tuple(replace(m, feature_map=m.feature_map * factor) for m in sample.maps)
+    with np.errstate(over="ignore"):
+        return replace(sample, maps=maps, result=sample.result * factor)
 
 
 def _read_rows(result: StoredArray, rows: IntArray, bins: Bins) -> Array:
@@ -92,29 +124,36 @@ def _read_rows(result: StoredArray, rows: IntArray, bins: Bins) -> Array:
     return stored
 
 
-def _usable(inputs: Inputs) -> Array:
-    """(K,) RoIs that have an inside, and not too many samples at twice the scale."""
-    corners = inputs.rois.corners
-    scales = np.array([place.spatial_scale for place in inputs.places])[inputs.map_of_roi]
-    positive = np.all(corners[:, 2:] > corners[:, :2], axis=1)
-    usable: Array = positive & (areas(corners) * (2 * scales) ** 2 <= MAX_SAMPLES)
-    return usable
+def find_too_large(inputs: Inputs) -> Array:
+    """(K,) RoIs that would take too many samples at twice the scale."""
+    return _count_cells(inputs, np.arange(len(inputs.rois))) > MAX_CELLS
+
+
+def _count_cells(inputs: Inputs, rows: IntArray) -> FloatArray:
+    """(k,) cells that RoIs cover at their own scale, an axis at least one, for legacy RoIs do."""
+    scales = np.array([place.spatial_scale for place in inputs.places])[inputs.map_of_roi[rows]]
+    corners = inputs.rois.corners[rows]
+    with np.errstate(over="ignore"):
+        sides = np.abs(corners[:, 2:] - corners[:, :2]) * scales[:, None]
+        return np.asarray(np.maximum(sides, 1.0).prod(axis=1))
 
 
 def _channel_limit(inputs: Inputs, rows: IntArray, result: Array) -> int:
     """How many channels keep one RoI's samples in memory."""
-    scales = np.array([place.spatial_scale for place in inputs.places])[inputs.map_of_roi[rows]]
-    cells = areas(inputs.rois.corners[rows]) * (2 * scales) ** 2
+    cells = 4 * _count_cells(inputs, rows)
     samples = max(float(cells.max()), math.prod(result.shape[2:]) * DENSEST**2)
     return int(np.clip(MAX_VALUES // samples, 1, CHANNELS))
 
 
 def varied_channels(result: Array, count: int) -> IntArray:
     """The channels that tell most: those with the largest spread, in their order."""
-    spreads = result.astype(np.float64).std(axis=(0, 2, 3))
+    wide = result.astype(np.float64)
+    with np.errstate(over="ignore"):
+        spreads = np.where(np.isfinite(wide), wide, 0.0).std(axis=(0, 2, 3))
     return np.sort(np.argsort(-spreads, kind="stable")[:count])
 
 
 def norms_of(result: FloatArray) -> FloatArray:
-    """(S,) L2 norms of the RoIs of a result (S, C, r, c)."""
-    return np.asarray(np.sqrt(np.einsum("kcyx,kcyx->k", result, result)))
+    """(S,) L2 norms of the RoIs of a result (S, C, r, c); what is not finite counts as 0."""
+    finite = np.where(np.isfinite(result), result, 0.0)
+    return np.asarray(np.sqrt(np.einsum("kcyx,kcyx->k", finite, finite)))

@@ -48,7 +48,7 @@ def evaluate_conventions(
     """Each convention with its values (S, C, r, c) for the RoIs of all maps, one after another.
 
     Neighbours that differ in their reduction only share their samples. Values are NaN where a RoI
-    does not survive the convention's dtype.
+    does not survive the convention's dtype, and where a sample or a cell of the map is NaN.
     """
     for _, group in groupby(conventions, _sampling):
         alike = list(group)
@@ -75,6 +75,7 @@ def _sampling(convention: Convention) -> object:
 # RoI Align ------------------------------------------------------------------------------------
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _align(alike: Sequence[Convention], one: SampledMap, bins: Bins) -> list[FloatArray]:
     """(k, C, r, c) for each of several conventions with the same samples."""
     first = alike[0]
@@ -158,6 +159,7 @@ def _corner_max(feature_map: FloatArray, x: Neighbours, y: Neighbours) -> FloatA
 # RoI Pool -------------------------------------------------------------------------------------
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _pool(convention: PoolConvention, one: SampledMap, bins: Bins) -> FloatArray:
     """(k, C, r, c) of one convention."""
     corners = convention.corners(one.corners)

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Unpack
 
-import typer
-
-from roicli.cli import options as opt
-from roicli.core.vocabulary import ListFormat
-
-File = Annotated[
-    str,
-    typer.Argument(
-        metavar="FILE", help="An .h5 (or file.h5::/group), .zarr, .npy, .csv, .tsv or .onnx file."
-    ),
-]
-Stats = Annotated[
-    bool, typer.Option("--stats", help="Read the values too, for ranges; block by block.")
-]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 where a model holds a trap.")]
-FormatOption = Annotated[ListFormat, typer.Option("--format", help="table or json.")]
+from roicli.cli.reporting import leaving_with
+from roicli.core.call_options import InspectOptions
+from roicli.core.command_options import InspectCommand, InspectedFile
+from roicli.core.declaration import keywords
 
 
-def inspect(
-    file: File,
-    stats: Stats = False,
-    strict: Strict = False,
-    list_format: FormatOption = "table",
-    allow_external: opt.AllowExternal = False,
-) -> None:
+def inspect(file: InspectedFile, **options: Unpack[InspectCommand]) -> None:
     """Show what a file holds: datasets and their use, or a model's RoI nodes and their traps.
 
     Example: roicli inspect sample_data/text_fpn.h5 --stats
@@ -37,10 +19,8 @@ def inspect(
     from roicli.analysis.inspect_file import inspect as inspect_file
     from roicli.render import inspect as inspection
 
-    report = inspect_file(file, stats=stats, allow_external=allow_external)
-    if list_format == "json":
-        inspection.write_inspection_json(report, sys.stdout)
-    else:
-        inspection.print_inspection(report, sys.stdout)
-    if strict and inspection.count_traps(report):
-        raise typer.Exit(1)
+    report = inspect_file(file, **keywords(InspectOptions, options))
+    is_json = options["list_format"] == "json"
+    show = inspection.write_inspection_json if is_json else inspection.print_inspection
+    with leaving_with(int(options["strict"] and inspection.count_traps(report) > 0)):
+        show(report, sys.stdout)

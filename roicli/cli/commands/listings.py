@@ -5,26 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Any, Unpack
 
-import typer
+from roicli.core.command_options import ListOptions
 
 PROSE = ("source", "reason", "install", "missing")
 HEADER_WIDTH = 10
-
-ListFormat = Annotated[Literal["table", "json"], typer.Option("--format", help="table or json.")]
 
 
 def print_rows(rows: Sequence[dict[str, Any]]) -> None:
     """A rich table of the short cells, and under it a line for each longer text."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from roicli.error_table.formatting import wrap_name
+    from roicli.render.pipe_console import PipeConsole
 
-    console = Console(file=sys.stdout, highlight=False)
+    console = PipeConsole(file=sys.stdout, highlight=False)
     names = [name for name in rows[0] if name not in PROSE]
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in names:
@@ -50,22 +48,26 @@ def _word(value: Any) -> str:
 
 def print_json(key: str, rows: Sequence[dict[str, Any]]) -> None:
     """One object with the rows under ``key``."""
-    from roicli.render.json import write_object
+    from roicli.core.strict_json import write_object
 
     write_object({key: rows}, sys.stdout)
 
 
-def providers(list_format: ListFormat = "table") -> None:
+def providers(**options: Unpack[ListOptions]) -> None:
     """List the execution providers: which there are, why not, and which one auto would use."""
     from roicli.runtime.providers import describe_providers
 
     rows = [asdict(status) for status in describe_providers()]
-    print_json("providers", rows) if list_format == "json" else print_rows(rows)
+    _show("providers", rows, options)
 
 
-def presets(list_format: ListFormat = "table") -> None:
+def presets(**options: Unpack[ListOptions]) -> None:
     """List the presets: other libraries' defaults, with their sources."""
     from roicli.operators.libraries import PRESETS
 
     rows = [asdict(preset) for preset in PRESETS.values()]
-    print_json("presets", rows) if list_format == "json" else print_rows(rows)
+    _show("presets", rows, options)
+
+
+def _show(key: str, rows: Sequence[dict[str, Any]], options: ListOptions) -> None:
+    print_json(key, rows) if options["list_format"] == "json" else print_rows(rows)

@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Unpack
 
-import typer
-
-from roicli.cli import run_options as run_opt
 from roicli.cli.console import print_line
 from roicli.cli.reporting import ProgressBar
-
-Parts = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="PART...", help="Parts of --shard, or the one virtual result of a run with --dask."
-    ),
-]
-Output = Annotated[
-    str,
-    typer.Option(
-        "-o",
-        "--output",
-        metavar="FILE",
-        rich_help_panel=run_opt.WRITING,
-        help="The whole: .h5, .npy or .zarr.",
-    ),
-]
+from roicli.core.call_options import MergeOptions
+from roicli.core.command_options import MergeCommand, Parts
+from roicli.core.declaration import keywords
 
 
-def merge(
-    parts: Parts,
-    output: Output,
-    force: run_opt.Force = False,
-    compression: run_opt.CompressionOption = "none",
-    quiet: run_opt.Quiet = False,
-) -> None:
+def merge(parts: Parts, **options: Unpack[MergeCommand]) -> None:
     """Join the parts of a result, which must be made from the same and hold every RoI once.
 
     Example: roicli merge part-1.h5 part-2.h5 -o whole.h5
     """
     from roicli.pipeline.merging import merge as merge_parts
 
+    quiet, output = options["quiet"], options["output"]
     with ProgressBar(quiet) as progress:
-        merged = merge_parts(parts, output, compression=compression, force=force, progress=progress)
+        given = keywords(MergeOptions, options, progress=progress)
+        merged = merge_parts(parts, output, **given)
     if not quiet:
         plural = "s" if merged.parts != 1 else ""
         print_line(

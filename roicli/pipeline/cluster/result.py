@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from roicli.error_table.columns import record_dtype
 from roicli.operators.interface import OperatorSpec
 from roicli.pipeline.cluster.task import Destination
 from roicli.pipeline.execute import stored_rois_dtype, tables_beside
-from roicli.pipeline.merging import merge
+from roicli.pipeline.merging import join
 from roicli.pipeline.parts import cut_at_multiples, split_rows
 from roicli.pipeline.run import Run
 from roicli.pipeline.shard_run import describe_part, describe_whole
@@ -31,7 +31,7 @@ from roicli.storage.formats.zarr import draft
 from roicli.storage.formats.zarr.place import open_place
 from roicli.storage.formats.zarr.store_parts import open_store_plan, publish_store
 from roicli.storage.output import OUTPUT_FORMATS, check_disk, replace_atomically
-from roicli.storage.parts_folder import open_parts, publish_parts
+from roicli.storage.parts_folder import open_parts, publish_parts, remove_old_parts
 from roicli.storage.plan import Plan
 
 logger = logging.getLogger("roicli")
@@ -108,8 +108,8 @@ class WholeResult(Protocol):
     def destination(self) -> Destination:
         """Where the parts go."""
 
-    def publish(self, blocks: Sequence[IntArray]) -> None:
-        """Every part is there: give the result its name."""
+    def publish(self, blocks: Sequence[IntArray], check: Callable[[], None]) -> None:
+        """Every part is there: give the result its name, when ``check`` has not raised."""
 
 
 @contextmanager
@@ -120,8 +120,8 @@ def open_whole(
 
     Raises OutputError.
     """
-    parameters = describe_whole(run, spec, options)  # type: ignore[arg-type]
-    label = describe_part(run, parameters, options, "", np.empty(0, np.int64))  # type: ignore[arg-type]
+    parameters = describe_whole(run, spec, options)
+    label = describe_part(run, parameters, options, "", np.empty(0, np.int64))
     whole = Whole(run, options, parameters, label.attributes, label.fingerprint)
     if names_a_store(output):
         with open_store_plan(output, whole.keep, whole.force) as plan:
@@ -153,7 +153,7 @@ class PartsResult:
         plan = self._plan
         return Destination(os.path.abspath(plan.place.path), plan.key, plan.token)
 
-    def publish(self, blocks: Sequence[IntArray]) -> None:
+    def publish(self, blocks: Sequence[IntArray], check: Callable[[], None]) -> None:
         """Write the virtual file, or join the parts."""
         whole, plan = self._whole, self._plan
         is_hdf5 = OUTPUT_FORMATS[os.path.splitext(self.target)[1].lower()] == "hdf5"
@@ -161,7 +161,8 @@ class PartsResult:
             names = (plan.part_key(number) for number in range(1, len(blocks) + 1))
             paths = [os.path.join(plan.place.path, name) for name in names]
             compression = whole.options.get("compression", "none")
-            merge(paths, self.target, force=whole.force, compression=compression)
+            join(paths, self.target, compression, whole.force, check=check)
+            remove_old_parts(self.target)
             return
         count = whole.shape[0]
         datasets: dict[str, Any] = {
@@ -176,6 +177,7 @@ class PartsResult:
         ]
         with publish_parts(plan), replace_atomically(self.target, whole.force) as temporary:
             write_virtual(temporary, self.target, datasets, parts, whole.attributes)
+            check()
 
 
 def count_runs(blocks: Sequence[IntArray]) -> int:
@@ -226,8 +228,10 @@ class StoreResult:
         place = path if is_url(path) else os.path.abspath(path)
         return Destination(place, plan.key, plan.token, self._draft.metadata)
 
-    def publish(self, blocks: Sequence[IntArray]) -> None:
+    def publish(self, blocks: Sequence[IntArray], check: Callable[[], None]) -> None:
         """Write the tables, the attributes and at last the metadata."""
         assert self._draft is not None
         tables = tables_beside(self._whole.run, self._whole.run.error_table())
-        publish_store(self._plan, self._draft, tables, self._whole.attributes, self._whole.force)
+        publish_store(
+            self._plan, self._draft, tables, self._whole.attributes, self._whole.force, check
+        )

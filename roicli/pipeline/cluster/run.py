@@ -16,6 +16,7 @@ import numpy as np
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.parsing import parse_names
+from roicli.core.progress import no_progress
 from roicli.core.types import Array, IntArray
 from roicli.core.vocabulary import Provider
 from roicli.error_table.columns import VALUE_COLUMNS
@@ -24,7 +25,7 @@ from roicli.pipeline.cluster.connection import Cluster, connect, parse_local
 from roicli.pipeline.cluster.result import Whole, WholeResult, count_blocks, open_whole
 from roicli.pipeline.cluster.scheduling import run_tasks
 from roicli.pipeline.cluster.task import BlockDone, BlockTask, Job, run_block
-from roicli.pipeline.execute import Result, check_outputs, no_progress, write_errors
+from roicli.pipeline.execute import Result, check_outputs, open_errors_file, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.parts import split_rows
 from roicli.pipeline.run import Run, open_run
@@ -64,7 +65,7 @@ def run_on_cluster(
         run = open_run(operator, features, rois, options, choose=choose)
         stack.callback(run.inputs.close)
         assert cluster is not None
-        check_outputs(run.inputs, output, options)  # type: ignore[arg-type]
+        check_outputs(run.inputs, output, options)
         if operator == "errors":
             return _run_errors(cluster, run, features, rois, options)
         spec = run.spec
@@ -122,9 +123,10 @@ def _run_operator(
     ]
     verified = _run_tasks(cluster, run, tasks, blocks, whole.row_bytes, options)
     run.inputs.check_unchanged()
-    result.publish(blocks)
     table = run.error_table()
-    write_errors(table, whole.parameters, options)
+    with open_errors_file(options) as errors_file:
+        errors_file.write(table, whole.parameters)
+        result.publish(blocks, errors_file.check)
     verification = join_verifications(verified) if verified else None
     if verification:
         logger.info(str(verification))

@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 
 from roicli.core.exceptions import InputError, OutputError
+from roicli.core.progress import no_progress
 from roicli.core.types import FloatArray, IntArray
 from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.operators.interface import OperatorSpec
 from roicli.pipeline.cluster.outcome import Failure, Success, as_outcome
 from roicli.pipeline.cluster.worker import name_of_worker
-from roicli.pipeline.execute import no_progress, run_and_write, run_into
+from roicli.pipeline.execute import run_and_write, run_into
 from roicli.pipeline.run import Run, build_value_measurers, open_run
 from roicli.pipeline.stream import run_operator
 from roicli.pipeline.verify import Verification
+from roicli.storage.address import path_from_root
 from roicli.storage.file_state import FileState
 from roicli.storage.formats.hdf5.part import check_part, open_part
 from roicli.storage.formats.zarr.draft import join
@@ -159,8 +161,9 @@ def _run(task: BlockTask) -> BlockDone:
 
 def _check_files(run: Run, expected: Mapping[str, FileState]) -> None:
     """The files are still those that the run began with."""
+    found = {path_from_root(path): state for path, state in run.inputs.files.items()}
     for path, state in expected.items():
-        if run.inputs.files.get(path) != state:
+        if found.get(path) != state:
             raise InputError(
                 f"{path}: is not the file that the run began with, seen from {name_of_worker()}",
                 "give addresses on storage that every worker sees alike",

@@ -8,16 +8,29 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any, Unpack
 
-from roicli.analysis.page import Page
+from roicli.analysis.page import Page, measure_page
 from roicli.analysis.picture import Picture
+from roicli.core.call_options import ReportOptions
+from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ProviderError
-from roicli.error_table.columns import Column
+from roicli.core.progress import Progress
+from roicli.core.types import Array
+from roicli.error_table.columns import COLUMNS, Column, check_column
 from roicli.error_table.formatting import format_number
 from roicli.error_table.writers import plain_value
+from roicli.pipeline.execute import Result
+from roicli.pipeline.features import FeatureArgument
+from roicli.pipeline.run import open_run
 from roicli.render.html import charts
+from roicli.storage.opening import inputs_unchanged
+from roicli.storage.output import check_output, replace_atomically
+
+PAGE_ENDINGS = (".html", ".htm")
 
 # Characters that could end a script element or a line of script.
 UNSAFE = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"}
@@ -33,6 +46,48 @@ def import_jinja() -> Any:
             "pip install 'roicli[report]'",
         ) from error
     return jinja2
+
+
+@record(ReportOptions)
+class ReportRequest:
+    """What was asked of ``write_report``."""
+
+    sort: str
+    force: bool
+    progress: Progress
+
+
+def write_report(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    output: str | os.PathLike[str],
+    **options: Unpack[ReportOptions],
+) -> Result:
+    """One HTML page about all RoIs: summary, charts, the worst, a table, drawings, provenance.
+
+    ``output`` is an .html file, which needs nothing but itself; ``sort`` is the column that ranks
+    the worst. Both operators are run, as by ``errors``, for the value columns. Raises RoicliError.
+    """
+    import_jinja()
+    check_known("write_report", options, ReportOptions)
+    request = settle(ReportRequest, options)
+    sort, force = request.sort, request.force
+    path = os.fspath(output)
+    # "values" sizes the blocks for what measuring holds.
+    with (
+        inputs_unchanged(),
+        closing(open_run("align", features, rois, {**options, "values": True})) as run,
+    ):
+        check_output(path, run.inputs.files, force, PAGE_ENDINGS)
+        check_column(sort, COLUMNS)
+        page, table = measure_page(run, sort, request.progress)
+    text = render_page(page)
+    with (
+        replace_atomically(path, force) as temporary,
+        open(temporary, "w", encoding="utf-8") as stream,
+    ):
+        stream.write(text)
+    return Result("report", table, page.parameters, None, path)
 
 
 def render_page(page: Page) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from roicli.core.exceptions import ProviderError, first_line
 from roicli.runtime.native.machine_code import find_code, keep_code, load_code
 from roicli.runtime.native.signatures import SIGNATURES, slots_of
 
@@ -32,11 +33,25 @@ def kernel(name: str, dtype: str) -> Kernel:
     """The compiled function ``name`` for maps of ``dtype``; Numba is imported to compile it."""
     code = find_code(f"{name}_{dtype}")
     if code is None:
-        compiling = import_module("roicli.runtime.native.compile")
-        code, is_complete = compiling.compile_function(name, dtype)
+        code, is_complete = _compile(name, dtype)
         if is_complete:
             keep_code(f"{name}_{dtype}", code)
     return Kernel(name, dtype, code)
+
+
+def _compile(name: str, dtype: str) -> tuple[bytes, bool]:
+    """The code, and whether it needs nothing else. Raises ProviderError where Numba does not."""
+    try:
+        compiling = import_module("roicli.runtime.native.compile")
+        found: tuple[bytes, bool] = compiling.compile_function(name, dtype)
+    except MemoryError:
+        raise
+    except Exception as error:  # Numba refuses a NumPy that is too new, or has other insides
+        raise ProviderError(
+            f"the native provider needs Numba, and what is installed fails: {first_line(error)}",
+            "pip install --upgrade 'roicli[native]', or run with --provider cpu",
+        ) from error
+    return found
 
 
 def is_kept(name: str, dtype: str) -> bool:

@@ -2,7 +2,8 @@
 
 Importing Numba takes longer than all of a small run; LLVM's library alone takes a tenth of that.
 The code is kept beside the package's own compiled modules, or in the user's cache where those
-cannot be written. Its name says for which processor, LLVM and sources it is.
+cannot be written. Its name says for which processor, LLVM and sources it is. It is run, so it is
+taken only where nobody but the user, or root in the package, can have written it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite
 import llvmlite.binding as llvm
+
+from roicli.core.system import read_trusted, write_trusted
 
 CHECKSUM_BYTES = 4
 
@@ -43,7 +46,7 @@ def find_code(name: str) -> bytes | None:
     """The code kept under ``name``, whole; None where there is none."""
     for folder in _folders():
         with suppress(OSError):
-            data = (folder / _file_name(name)).read_bytes()
+            data = read_trusted(folder.path, _file_name(name), folder.is_shared)
             checksum, code = data[:CHECKSUM_BYTES], data[CHECKSUM_BYTES:]
             if checksum == _checksum(code):
                 return code
@@ -54,14 +57,8 @@ def keep_code(name: str, code: bytes) -> None:
     """Keep the code under ``name``, in one piece; where nothing can be written, do not."""
     for folder in _folders():
         with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary = folder / f"{_file_name(name)}.{os.getpid()}"
-            try:
-                temporary.write_bytes(_checksum(code) + code)
-                temporary.replace(folder / _file_name(name))
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+            data = _checksum(code) + code
+            write_trusted(folder.path, _file_name(name), data, folder.is_shared)
             return
 
 
@@ -74,12 +71,22 @@ def load_code(code: bytes, symbol: str) -> tuple[Callable[[int], None], Any]:
     return kind(engine.get_function_address(symbol)), engine
 
 
-def _folders() -> Iterator[Path]:
+class Folder(NamedTuple):
+    """Where code may lie; a shared folder is the package's, which all users of it read."""
+
+    path: str
+    is_shared: bool
+
+
+def _folders() -> Iterator[Folder]:
     """Where code may lie, the best place first."""
-    yield Path(__file__).parent / "__pycache__"
-    with suppress(RuntimeError):  # nobody's home
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        yield Path(home) / "roicli"
+    yield Folder(str(Path(__file__).parent / "__pycache__"), True)
+    with suppress(ImportError, RuntimeError):  # a Numba without the extra; nobody's home
+        import platformdirs
+
+        cache = platformdirs.user_cache_dir("roicli", appauthor=False)
+        if os.path.isabs(cache):  # else an older release took a relative XDG_CACHE_HOME
+            yield Folder(cache, False)
 
 
 def _file_name(name: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 
-from roicli.core.exceptions import ProviderError
+from roicli.core.exceptions import ProviderError, first_line
 from roicli.core.system import after_fork
 from roicli.core.types import FloatArray, IntArray
 from roicli.operators import geometry
@@ -83,9 +83,11 @@ def _kernels() -> Any:
     """The module of compiled functions; importing it imports Numba."""
     try:
         return import_module("roicli.runtime.native.kernels")
-    except ModuleNotFoundError as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a library that does not fit fails in many ways
         raise ProviderError(
-            f"the native provider needs Numba, and there is no module {error.name}",
+            f"the native provider needs Numba, which does not load: {first_line(error)}",
             "pip install 'roicli[native]'",
         ) from error
 

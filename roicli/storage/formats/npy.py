@@ -13,6 +13,7 @@ import numpy as np
 from roicli.core.exceptions import InputError
 from roicli.core.types import Array
 from roicli.storage.address import check_regular_file
+from roicli.storage.file_state import read_state
 from roicli.storage.limits import check_memory
 from roicli.storage.stored_array import (
     BFLOAT16,
@@ -21,7 +22,6 @@ from roicli.storage.stored_array import (
     Precision,
     StoredArray,
     check_numeric,
-    precision_of,
 )
 
 MAGIC = b"\x93NUMPY"
@@ -33,14 +33,16 @@ OPAQUE_BFLOAT16 = np.dtype("V2")
 
 def open_npy(path: str) -> StoredArray:
     """Open a .npy file. Raises InputError unless it is whole and holds numbers."""
+    check_regular_file(path)
+    state = read_state(path)
     mapped = map_npy(path)
     if mapped.dtype == OPAQUE_BFLOAT16:
         check_memory(path, "its bfloat16 values", 5 * mapped.nbytes)
-        return MemoryArray(widen_bfloat16(mapped), path, BFLOAT16)
+        return MemoryArray(widen_bfloat16(mapped), path, BFLOAT16, {path: state})
     check_numeric(mapped.dtype, path)
     if not isinstance(mapped, np.memmap) or mapped.ndim == 0 or not mapped.flags.c_contiguous:
-        return MemoryArray(mapped, path)
-    return NpyArray(path, mapped, precision_of(mapped.dtype))
+        return MemoryArray(mapped, path, files={path: state})
+    return NpyArray(path, mapped, state)
 
 
 def map_npy(path: str) -> Array:

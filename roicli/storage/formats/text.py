@@ -11,6 +11,7 @@ import numpy as np
 
 from roicli.core.exceptions import InputError
 from roicli.storage.address import check_regular_file
+from roicli.storage.file_state import read_state
 from roicli.storage.limits import check_memory
 from roicli.storage.stored_array import MemoryArray, StoredArray
 
@@ -25,6 +26,7 @@ def open_text(path: str, delimiter: str, coordinate_names: Sequence[str]) -> Sto
     a header may list them in any order, with or without a batch column, among others.
     """
     check_regular_file(path)
+    state = read_state(path)
     # Cells are held as text before they are numbers.
     check_memory(path, "its text", os.stat(path).st_size * BYTES_PER_CHARACTER)
     try:
@@ -32,7 +34,8 @@ def open_text(path: str, delimiter: str, coordinate_names: Sequence[str]) -> Sto
             text = stream.read()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text (byte {error.start})") from None
-    return MemoryArray(parse_text(text, path, delimiter, coordinate_names), path)
+    values = parse_text(text, path, delimiter, coordinate_names)
+    return MemoryArray(values, path, files={path: state})
 
 
 def parse_text(

@@ -14,6 +14,8 @@ from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.storage.address import Address
 from roicli.storage.choosing import Candidate, choose_only
+from roicli.storage.file_state import FileState
+from roicli.storage.formats.hdf5.child import renew_time
 from roicli.storage.formats.hdf5.containment import (
     ContainedReader,
     OpeningChild,
@@ -21,8 +23,8 @@ from roicli.storage.formats.hdf5.containment import (
     is_decoded,
 )
 from roicli.storage.formats.hdf5.filters import check_filters
-from roicli.storage.formats.hdf5.links import find_object, name_of
-from roicli.storage.formats.hdf5.outside import check_sources
+from roicli.storage.formats.hdf5.links import OtherFiles, find_object, name_of
+from roicli.storage.formats.hdf5.outside import trace_sources
 from roicli.storage.formats.hdf5.virtual_sources import check_parts_open
 from roicli.storage.limits import check_memory
 from roicli.storage.stored_array import Precision, check_numeric, precision_of
@@ -40,13 +42,19 @@ class Hdf5Array:
     """One dataset of an open HDF5 file, in any dtype, layout and compression.
 
     Chunks and virtual datasets are read by a child process.
-    ``reading_bytes`` is what reading holds besides what it is read into.
+    ``reading_bytes`` is what reading holds besides what it is read into; ``others`` are the files
+    that reading opens besides the one of the address, and ``row_bytes`` pass through their filters
+    for one row.
     """
 
-    def __init__(self, dataset: h5py.Dataset, address: Address) -> None:
+    def __init__(
+        self, dataset: h5py.Dataset, address: Address, others: OtherFiles, row_bytes: int
+    ) -> None:
         self.name = str(Address(address.path, name_of(dataset)))
         check_numeric(dataset.dtype, self.name)
-        check_readable(dataset, address.path, self.name)
+        check_decodable(dataset, self.name)
+        self.files: Mapping[str, FileState] = others
+        self.row_bytes = row_bytes
         self.shape: Shape = dataset.shape
         self.dtype = dataset.dtype.newbyteorder("=")
         self.precision = stored_precision(dataset)
@@ -59,14 +67,14 @@ class Hdf5Array:
     def read_by(self, child: OpeningChild) -> Hdf5Array:
         """Have the child that opened the dataset read what passes through filters and indices."""
         if is_decoded(self.dataset):
-            self._reader = ContainedReader(self.dataset, self.name, child)
+            self._reader = ContainedReader(self.dataset, self.name, self.row_bytes, child)
         else:
             child.close()
         return self
 
     def is_copied_from(self, path: str) -> bool:
         """Whether the values lie as they are in the file at ``path``, past no link to another."""
-        return self._reader is None and self.dataset.file.filename == path
+        return self._reader is None and set(self.files) == {path}
 
     def read_item_into(self, index: int, out: Array) -> None:
         """Item ``index`` along the first axis into ``out``."""
@@ -138,12 +146,16 @@ def pass_over(error: Exception) -> None:
 
 @contextmanager
 def naming_damage(name: str) -> Iterator[None]:
-    """What h5py raises inside the block becomes one InputError."""
+    """What h5py raises inside the block becomes one InputError.
+
+    A refusal does not show that the file is damaged: it may be a type that NumPy has not.
+    """
     try:
         yield
     except DAMAGE as error:
         raise InputError(
-            f"{name}: is damaged: {first_line(error)}", "make the file anew"
+            f"{name}: cannot be read as HDF5: {first_line(error)}",
+            "if the file is damaged, make it anew",
         ) from error
 
 
@@ -155,30 +167,40 @@ def choose_dataset(
     preferred: str | None,
 ) -> Hdf5Array:
     """The named dataset of an open file, or the only one that ``fits``; see ``open_hdf5``."""
+    others: OtherFiles = {}
     try:
         with naming_damage(str(Address(address.path))):
-            node = file if address.dataset is None else look_up(file, address)
+            node, path = file, address.path
+            if address.dataset is not None:
+                node, path = look_up(file, address, others)
             if preferred is not None and isinstance(node, h5py.Group) and preferred in node:
-                inner = look_up(file, Address(address.path, f"{name_of(node)}/{preferred}"))
-                node = inner if isinstance(inner, h5py.Dataset) else node
+                named = Address(address.path, f"{name_of(node)}/{preferred}")
+                inner, inner_path = look_up(file, named, others)
+                if isinstance(inner, h5py.Dataset):
+                    node, path = inner, inner_path
             if isinstance(node, h5py.Group):
                 node = _only_fitting(node, address, fits, wanted)
-            check_sources(node, address.path)
+            row_bytes = trace_sources(node, path, others)
             if node.is_virtual:
                 check_parts_open(node, address.path)
             if node.shape is None:
                 raise InputError(f"{address}: the dataset is empty (a null dataspace)")
-            return Hdf5Array(node, address)
+            return Hdf5Array(node, address, others, row_bytes)
     except BaseException:
         close_file(file)
         raise
 
 
-def look_up(file: h5py.File, address: Address) -> h5py.Group | h5py.Dataset:
-    """The group or dataset that the address names. Raises InputError."""
+def look_up(
+    file: h5py.File, address: Address, others: OtherFiles
+) -> tuple[h5py.Group | h5py.Dataset, str]:
+    """The group or dataset that the address names, and its file's path; as ``find_object``.
+
+    Raises InputError.
+    """
     name = address.dataset or "/"
     try:
-        node = find_object(file, name, str(Address(address.path)))
+        node, path = find_object(file, name, address.path, others)
     except DAMAGE as error:
         pass_over(error)
         found = ", ".join(foreign(path) for path, _ in list_datasets(file)) or "none"
@@ -187,19 +209,43 @@ def look_up(file: h5py.File, address: Address) -> h5py.Group | h5py.Dataset:
         ) from None
     if not isinstance(node, h5py.Group | h5py.Dataset):
         raise InputError(f"{address}: is a named datatype, expected a dataset")
-    return node
+    return node, path
 
 
 def list_datasets(group: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
-    """Every dataset below a group; neither soft links nor links outside the file are followed."""
-    found: list[tuple[str, h5py.Dataset]] = []
+    """Every dataset below a group; neither soft links nor links outside the file are followed.
 
-    def visit(_: str, node: Any) -> None:
+    Groups are gone through one by one, because HDF5's own visit finds each object by its whole
+    path: that takes time with the square of the depth.
+    """
+    found: list[tuple[str, h5py.Dataset]] = []
+    seen = {_place_of(group)}
+    waiting = [(group, name) for name in reversed(_hard_links(group))]
+    while waiting:
+        parent, name = waiting.pop()
+        node = parent[name]
+        place = _place_of(node)
+        if place in seen:
+            continue
+        seen.add(place)
+        renew_time()
         if isinstance(node, h5py.Dataset):
             found.append((name_of(node), node))
-
-    group.visititems(visit)
+        elif isinstance(node, h5py.Group):
+            waiting += [(node, inner) for inner in reversed(_hard_links(node))]
     return found
+
+
+def _hard_links(group: h5py.Group) -> list[bytes]:
+    """The names in a group that are objects of the same file, sorted."""
+    links = group.id.links
+    return [name for name in group.id if links.get_info(name).type == h5py.h5l.TYPE_HARD]
+
+
+def _place_of(node: h5py.Group | h5py.Dataset | h5py.Datatype) -> tuple[int, int]:
+    """Where an object stands: one that has several names is met once."""
+    information = h5py.h5o.get_info(node.id)
+    return information.fileno, information.addr
 
 
 def _only_fitting(
@@ -209,14 +255,13 @@ def _only_fitting(
     for _, node in datasets:
         # HDF5 opens the sources of a virtual dataset to say what shape it has.
         if node.is_virtual:
-            check_sources(node, address.path)
+            trace_sources(node, address.path, {})
     candidates = [Candidate(foreign(name), node.shape, node.dtype) for name, node in datasets]
     return datasets[choose_only(address, candidates, fits, wanted)][1]
 
 
-def check_readable(dataset: h5py.Dataset, path: str, name: str) -> None:
-    """Raise InputError where values lie outside, behind unknown filters or in giant chunks."""
-    check_sources(dataset, path)
+def check_decodable(dataset: h5py.Dataset, name: str) -> None:
+    """Raise InputError where values lie behind unknown filters or in giant chunks."""
     check_filters(dataset, name)
     check_memory(name, f"one chunk of shape {dataset.chunks}", 2 * chunk_bytes(dataset))
 

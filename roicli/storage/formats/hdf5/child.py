@@ -14,16 +14,30 @@ import signal
 import warnings
 from collections.abc import Callable
 
-from roicli.core.exceptions import InputError
+from roicli.core.exceptions import DamagedFileError, InputError
+
+# Off for programs that must not fork, like some under MPI.
+SWITCH = "ROICLI_CONTAIN_HDF5"
+# What a processor or the C library raises over a program's own fault; others come from outside.
+CRASHES = (
+    signal.SIGSEGV,
+    signal.SIGBUS,
+    signal.SIGABRT,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGTRAP,
+)
+# Seconds of processor time that a child has from one sign of progress to the next; None elsewhere.
+_allowance: float | None = None
 
 
 def start_child(
-    work: Callable[[], None], name: str, seconds: int, room: int, pipes: tuple[int, ...]
+    work: Callable[[], None], name: str, seconds: float, room: int, pipes: tuple[int, ...]
 ) -> int:
     """Run ``work`` in a child, and give its number.
 
-    It may compute for ``seconds`` and take ``room`` bytes beyond what this process has. Raises
-    InputError, with ``pipes`` closed, where the system has no process left.
+    It may compute for ``seconds`` without progress and take ``room`` bytes beyond what this process
+    has. Raises InputError, with ``pipes`` closed, where the system has no process left.
     """
     held_back = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     pid = None
@@ -53,7 +67,7 @@ def _fork() -> int:
         return os.fork()
 
 
-def _live(work: Callable[[], None], seconds: int, room: int) -> None:
+def _live(work: Callable[[], None], seconds: float, room: int) -> None:
     """The child's whole life. The terminal's Ctrl-C is the parent's to handle."""
     try:
         gc.disable()
@@ -73,10 +87,21 @@ def _live(work: Callable[[], None], seconds: int, room: int) -> None:
         os._exit(0)
 
 
-def limit_time(seconds: int) -> None:
-    """Give the process so many more seconds of processor time, then a signal."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _lower_limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + seconds)
+def limit_time(seconds: float) -> None:
+    """End this child after so many more seconds of processor time, unless it gets more before.
+
+    The timer counts from now on by its own clock. RLIMIT_CPU would need the time used so far, which
+    no other clock tells as it is counted there: they drift apart by a second in twenty.
+    """
+    global _allowance  # noqa: PLW0603 - a child is a process of its own
+    _allowance = seconds
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def renew_time() -> None:
+    """Something was finished: a child's time begins anew. Nothing happens outside a child."""
+    if _allowance is not None:
+        signal.setitimer(signal.ITIMER_PROF, _allowance)
 
 
 def _limit_memory(room: int) -> None:
@@ -103,11 +128,24 @@ def end_child(pid: int) -> int | None:
         return None
 
 
-def describe_death(status: int | None) -> str:
-    """What ended a child, after its wait status."""
+def describe_death(status: int | None, name: str) -> InputError:
+    """What ended a child, after its wait status; only a crash shows that the file is damaged."""
     if status is None or not os.WIFSIGNALED(status):
-        return "HDF5 ended without a word while it read the file"
+        return DamagedFileError(
+            f"{name}: cannot be read: the process that read it ended without a word", "try again"
+        )
     number = os.WTERMSIG(status)
-    if number == signal.SIGXCPU:
-        return "HDF5 did not come to an end reading it"
-    return f"HDF5 crashed reading it ({signal.Signals(number).name})"
+    if number == signal.SIGPROF:
+        return DamagedFileError(
+            f"{name}: HDF5 did not come to an end reading it in the time that it has for that",
+            f"if the file is sound, {SWITCH}=0 reads it without a limit",
+        )
+    if number in CRASHES:
+        return DamagedFileError(
+            f"{name}: is damaged: HDF5 crashed reading it ({signal.Signals(number).name})",
+            "make the file anew",
+        )
+    return DamagedFileError(
+        f"{name}: cannot be read: the process that read it was ended "
+        f"({signal.Signals(number).name}), as a system does that is short of memory"
+    )

@@ -14,22 +14,26 @@ import mmap
 import os
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
-from roicli.core.exceptions import DamagedFileError, InputError, RoicliError
+from roicli.core.exceptions import InputError, RoicliError
 from roicli.core.types import Array
 from roicli.storage.contents import BLOCK_BYTES, split_into_blocks
-from roicli.storage.formats.hdf5.child import describe_death, end_child, limit_time, start_child
+from roicli.storage.formats.hdf5.child import (
+    SWITCH,
+    describe_death,
+    end_child,
+    limit_time,
+    start_child,
+)
 
-# Off for programs that must not fork, like some under MPI.
-SWITCH = "ROICLI_CONTAIN_HDF5"
-# What a child may take beyond what this process has, and how long it may compute: a second or two,
-# and more for a large file, whose datasets may be many, or a large chunk.
+# What a child may take beyond what this process has, and how long it may compute from one finished
+# thing to the next: two seconds, and more for a large file or for many chunks to decode at once.
 ROOM_BYTES = 1 << 30
-SECONDS = 1
+SECONDS = 2
 OPENED_BYTES_PER_SECOND = 512 << 10
 READ_BYTES_PER_SECOND = 8 << 20
 DONE = b"+"
@@ -38,6 +42,13 @@ DONE = b"+"
 def is_contained() -> bool:
     """Whether HDF5 runs in children: yes, unless the environment says 0."""
     return os.environ.get(SWITCH, "1") != "0"
+
+
+class Readable(NamedTuple):
+    """A dataset to read, and the bytes that pass through its sources' filters for one row."""
+
+    dataset: h5py.Dataset
+    row_bytes: int
 
 
 class OpeningChild:
@@ -49,13 +60,14 @@ class OpeningChild:
 
     def __init__(
         self,
-        open_dataset: Callable[[], h5py.Dataset | None],
+        open_dataset: Callable[[], Readable | None],
         name: str,
         size: int,
         room: int = BLOCK_BYTES,
     ) -> None:
         self.shared = mmap.mmap(-1, room)
         self._name = name
+        self._death: InputError | None = None
         asked, self._ask = os.pipe()
         self._hear, answer = os.pipe()
         self._pid: int | None = start_child(
@@ -71,16 +83,14 @@ class OpeningChild:
             self.close()
             raise
 
-    def _live(
-        self, open_dataset: Callable[[], h5py.Dataset | None], asked: int, answer: int
-    ) -> None:
+    def _live(self, open_dataset: Callable[[], Readable | None], asked: int, answer: int) -> None:
         """The child's side."""
         os.close(self._ask)  # else it would not see that the parent is gone
         os.close(self._hear)
-        dataset, word = _attempt(open_dataset, self._name)
+        opened, word = _attempt(open_dataset, self._name)
         os.write(answer, word)
-        if dataset is not None and is_decoded(dataset):
-            serve(dataset, self.shared, asked, answer)
+        if opened is not None and is_decoded(opened.dataset):
+            serve(opened, self.shared, asked, answer)
 
     def _hear_opening(self) -> None:
         word = os.read(self._hear, 4096)
@@ -91,16 +101,17 @@ class OpeningChild:
         raise _as_error(word, self.close(), self._name)
 
     def ask(self, request: bytes) -> bytes:
-        """The answer to a request. Raises DamagedFileError where the child died or had died."""
-        if self._pid is None:
-            raise DamagedFileError(f"{self._name}: is damaged: it could not be read before")
+        """The answer to a request. Raises InputError where the child died or had died."""
+        if self._death is not None:
+            raise self._death
         try:
             os.write(self._ask, request)
             answer = os.read(self._hear, 4096)
         except BrokenPipeError:
             answer = b""
         if not answer:
-            raise DamagedFileError(f"{self._name}: is damaged: {describe_death(self.close())}")
+            self._death = describe_death(self.close(), self._name)
+            raise self._death
         return answer
 
     def close(self) -> int | None:
@@ -127,8 +138,8 @@ def try_first(action: Callable[[], object], name: str, size: int) -> None:
 
 
 def _attempt(
-    open_dataset: Callable[[], h5py.Dataset | None], name: str
-) -> tuple[h5py.Dataset | None, bytes]:
+    open_dataset: Callable[[], Readable | None], name: str
+) -> tuple[Readable | None, bytes]:
     """In the child: what was opened, and what came out in bytes."""
     try:
         return open_dataset(), DONE
@@ -145,7 +156,7 @@ def _as_error(answer: bytes, status: int | None, name: str) -> InputError:
     if answer:
         message, hint = json.loads(answer)
         return InputError(message, hint)
-    return DamagedFileError(f"{name}: is damaged: {describe_death(status)}", "make the file anew")
+    return describe_death(status, name)
 
 
 def chunk_bytes(dataset: h5py.Dataset) -> int:
@@ -153,20 +164,38 @@ def chunk_bytes(dataset: h5py.Dataset) -> int:
     return math.prod(dataset.chunks) * dataset.dtype.itemsize if dataset.chunks else 0
 
 
+def decoded_bytes(opened: Readable, place: Sequence[slice]) -> int:
+    """Bytes that pass through filters to give the values at ``place``: every chunk that it touches.
+
+    Of a virtual dataset the rows of its sources count.
+    """
+    dataset = opened.dataset
+    sides = [part.stop - part.start for part in place]
+    values = math.prod(sides) * dataset.dtype.itemsize
+    if not dataset.chunks:
+        return int(values + sides[0] * opened.row_bytes)
+    touched = (
+        -(-part.stop // side) - part.start // side
+        for part, side in zip(place, dataset.chunks, strict=True)
+    )
+    return int(max(values, math.prod(touched) * chunk_bytes(dataset)))
+
+
 def is_decoded(dataset: h5py.Dataset) -> bool:
     """Whether reading decodes anything; contiguous values are copied from their place."""
     return bool(dataset.shape) and bool(dataset.chunks or dataset.is_virtual)
 
 
-def serve(dataset: h5py.Dataset, shared: mmap.mmap, asked: int, answer: int) -> None:
+def serve(opened: Readable, shared: mmap.mmap, asked: int, answer: int) -> None:
     """In the child: a place comes, its values go into ``shared`` memory, then a word back."""
+    dataset = opened.dataset
     request = struct.Struct(f"{2 * len(dataset.shape)}q")
     dtype = dataset.dtype.newbyteorder("=")
     while len(data := os.read(asked, request.size)) == request.size:
         numbers = request.unpack(data)
         place = tuple(map(slice, numbers[0::2], numbers[1::2]))
         out = _view(shared, dtype, place)
-        limit_time(SECONDS + max(out.nbytes, chunk_bytes(dataset)) // READ_BYTES_PER_SECOND)
+        limit_time(SECONDS + decoded_bytes(opened, place) / READ_BYTES_PER_SECOND)
         try:
             dataset.read_direct(out, place)
             os.write(answer, DONE)
@@ -188,13 +217,19 @@ class ContainedReader:
     chunk, a child is started, which inherits the open file.
     """
 
-    def __init__(self, dataset: h5py.Dataset, name: str, child: OpeningChild | None = None) -> None:
+    def __init__(
+        self,
+        dataset: h5py.Dataset,
+        name: str,
+        row_bytes: int = 0,
+        child: OpeningChild | None = None,
+    ) -> None:
         self._chunks, self._dtype = dataset.chunks, dataset.dtype.newbyteorder("=")
         room = max(BLOCK_BYTES, chunk_bytes(dataset))
         if child is not None and len(child.shared) < room:
             child.close()
             child = None
-        self._child = child or OpeningChild(lambda: dataset, name, 0, room)
+        self._child = child or OpeningChild(lambda: Readable(dataset, row_bytes), name, 0, room)
 
     def read(self, place: Sequence[slice], out: Array) -> None:
         """The values at ``place``, one slice per axis, into ``out``. Raises OSError, InputError."""

@@ -19,7 +19,7 @@ from roicli.storage.contents import FileContents, StoredDataset, is_numeric
 from roicli.storage.formats.hdf5.array import (
     DAMAGE,
     LONGEST_ATTRIBUTE,
-    check_readable,
+    check_decodable,
     close_file,
     list_datasets,
     look_up,
@@ -36,7 +36,7 @@ from roicli.storage.formats.hdf5.containment import (
 )
 from roicli.storage.formats.hdf5.filters import list_filters
 from roicli.storage.formats.hdf5.links import name_of
-from roicli.storage.formats.hdf5.outside import leads_outside
+from roicli.storage.formats.hdf5.outside import leads_outside, trace_sources
 
 
 @contextmanager
@@ -50,7 +50,8 @@ def open_hdf5_contents(address: Address) -> Iterator[FileContents]:
         file = open_file(address.path, address.path)
         try:
             with naming_damage(address.path):
-                node = file if address.dataset is None else look_up(file, address)
+                named = address.dataset is not None
+                node = look_up(file, address, {})[0] if named else file
                 contents = _describe(node, address.path)
             yield contents
         finally:
@@ -101,11 +102,12 @@ class Hdf5Source:
         self._name = str(Address(path, name_of(dataset)))
 
     def __getitem__(self, place: tuple[slice, ...]) -> Array:
-        check_readable(self._dataset, self._path, self._name)
+        row_bytes = trace_sources(self._dataset, self._path, {})
+        check_decodable(self._dataset, self._name)
         if not (is_contained() and is_decoded(self._dataset)):
             return np.asarray(self._dataset[place])
         out = np.empty([part.stop - part.start for part in place], self.dtype)
-        with closing(ContainedReader(self._dataset, self._name)) as reader:
+        with closing(ContainedReader(self._dataset, self._name, row_bytes)) as reader:
             reader.read(place, out)
         return out
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from roicli.storage.address import Address, check_regular_file
+from roicli.storage.file_state import read_state
 from roicli.storage.formats.hdf5.array import Hdf5Array, Shape, choose_dataset, open_file
-from roicli.storage.formats.hdf5.containment import OpeningChild, is_contained
+from roicli.storage.formats.hdf5.containment import OpeningChild, Readable, is_contained
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 # What a child has opened and then this process, so that a program that opens a file again and again
@@ -26,12 +27,14 @@ def open_hdf5(
     ``wanted`` says in words what fits; of several, ``preferred`` is taken. Raises InputError.
     """
     check_regular_file(address.path)
-    status = os.stat(address.path)
+    state, status = read_state(address.path), os.stat(address.path)
     known = (*_identity(status), address, wanted, preferred)
 
     def choose() -> Hdf5Array:
         file = open_file(address.path, str(Address(address.path)))
-        return choose_dataset(file, address, fits, wanted, preferred)
+        array = choose_dataset(file, address, fits, wanted, preferred)
+        array.files = {address.path: state, **array.files}
+        return array
 
     if not is_contained() or known in _OPENED:
         return choose()
@@ -67,7 +70,12 @@ def _choose_in_child_first(
     choose: Callable[[], Hdf5Array], address: Address, size: int
 ) -> Hdf5Array:
     """What ``choose`` gives here, once a child has come through it; ``size`` is the file's."""
-    child = OpeningChild(lambda: choose().dataset, str(Address(address.path)), size)
+
+    def open_dataset() -> Readable:
+        array = choose()
+        return Readable(array.dataset, array.row_bytes)
+
+    child = OpeningChild(open_dataset, str(Address(address.path)), size)
     try:
         return choose().read_by(child)
     except BaseException:

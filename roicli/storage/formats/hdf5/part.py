@@ -19,7 +19,8 @@ from roicli.core.types import Array, IntArray
 from roicli.storage.address import check_regular_file
 from roicli.storage.formats.hdf5.array import DAMAGE, close_file, naming_damage, open_file
 from roicli.storage.formats.hdf5.containment import try_first
-from roicli.storage.formats.hdf5.outside import check_sources
+from roicli.storage.formats.hdf5.links import find_object
+from roicli.storage.formats.hdf5.outside import trace_sources
 from roicli.storage.formats.hdf5.result import ROI_FEATURES
 from roicli.storage.limits import check_memory
 from roicli.storage.part_writer import (
@@ -45,6 +46,10 @@ class ResultPart:
 
     def __init__(self, file: h5py.File, path: str) -> None:
         self.path, self._file = path, file
+        for name in file:
+            find_object(
+                file, name, path, {}
+            )  # refuses a link to another file before it is followed
         for name in (ROI_FEATURES, *PART_TABLES):
             if not isinstance(file.get(name), h5py.Dataset):
                 raise InputError(f"{path}: is no part of a result: it has no dataset /{name}")
@@ -57,7 +62,7 @@ class ResultPart:
         for name, dataset in file.items():
             if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual:
                 raise InputError(f"{path}: is no part of a result: /{name} holds no values")
-            check_sources(dataset, path)
+            trace_sources(dataset, path, {})
         self._features = features
         self.shape: tuple[int, ...] = self._features.shape
         self.dtype: np.dtype[Any] = self._features.dtype

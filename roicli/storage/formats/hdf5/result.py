@@ -8,32 +8,88 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import h5py
 
+from roicli.core.exceptions import first_line
 from roicli.core.types import FloatType
 from roicli.core.vocabulary import Compression
 from roicli.storage.output import RowSource
 from roicli.storage.row_file import RowFile
 
 ROI_FEATURES = "roi_features"
+# Files that HDF5 1.10 reads.
+VERSIONS = ("earliest", "v110")
 ROWS_A_CHUNK_BYTES = 1 << 20
 TABLE_ROWS_A_BLOCK = 1 << 16
 
 
+class _Disk(io.FileIO):
+    """The file that HDF5 writes to, which never fails it: ``error`` is the first failure.
+
+    HDF5 2.0 writes what it could not write again when it closes the file, and ends the process with
+    a segmentation fault when that fails too. The file is of no use then, so it may as well believe
+    that all went well.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of it, or keep the reason why not."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while self.error is None and left:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def readinto(self, buffer: Any) -> int:
+        """Read; what could not be written is zeros."""
+        view = memoryview(buffer).cast("B")
+        count = super().readinto(view)
+        if self.error is not None:
+            view[count:] = bytes(len(view) - count)
+            return len(view)
+        return count
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the file's length, or keep the reason why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+
 @contextlib.contextmanager
-def _open_to_write(path: str, mode: str) -> Iterator[h5py.File]:
-    """An HDF5 file; a disk that fills up is an OSError, which HDF5 does not always make it.
+def open_reserved(path: str, mode: str) -> Iterator[h5py.File]:
+    """An HDF5 file whose room on the disk is taken before; what fails all the same is an OSError.
 
     The part is locked already, which HDF5's own lock would run into.
     """
     try:
-        with h5py.File(path, mode, libver=("earliest", "v110"), locking=False) as file:
+        with h5py.File(path, mode, libver=VERSIONS, locking=False) as file:
             yield file
     except RuntimeError as error:
-        raise OSError(errno.EIO, str(error)) from error
+        raise OSError(errno.EIO, first_line(error)) from error
+
+
+@contextlib.contextmanager
+def open_growing(path: str) -> Iterator[h5py.File]:
+    """A new HDF5 file that takes as much room as it comes to need; a full disk is an OSError."""
+    with _Disk(path, "w+") as disk:
+        try:
+            with h5py.File(disk, "w", libver=VERSIONS) as file:
+                yield file
+        except RuntimeError as error:
+            raise disk.error or OSError(errno.EIO, first_line(error)) from error
+        if disk.error is not None:
+            raise disk.error
 
 
 def create_contiguous(path: str, shape: tuple[int, ...], dtype: FloatType) -> int:
@@ -43,7 +99,7 @@ def create_contiguous(path: str, shape: tuple[int, ...], dtype: FloatType) -> in
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     properties.set_obj_track_times(False)
-    with _open_to_write(path, "w") as file:
+    with open_reserved(path, "w") as file:
         dataset = h5py.h5d.create(
             file.id,
             ROI_FEATURES.encode(),
@@ -63,7 +119,8 @@ def finish_hdf5(
     attributes: Mapping[str, Any],
 ) -> None:
     """Add the tables and attributes; features that are to be compressed are written here."""
-    with _open_to_write(path, "r+" if compression == "none" else "w") as file:
+    opened = open_reserved(path, "r+") if compression == "none" else open_growing(path)
+    with opened as file:
         if compression != "none":
             _write_compressed(file, rows, compression)
         for name, source in tables.items():

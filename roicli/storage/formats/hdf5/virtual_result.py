@@ -15,11 +15,11 @@ import h5py
 import numpy as np
 
 from roicli.core.types import IntArray
-from roicli.storage.address import check_regular_file
+from roicli.storage.address import check_regular_file, parts_folder
 from roicli.storage.formats.hdf5.array import naming_damage, open_file
 from roicli.storage.formats.hdf5.containment import try_first
-from roicli.storage.formats.hdf5.result import ROI_FEATURES
-from roicli.storage.formats.hdf5.virtual_sources import find_parts, parts_folder
+from roicli.storage.formats.hdf5.result import ROI_FEATURES, open_growing
+from roicli.storage.formats.hdf5.virtual_sources import find_parts
 
 # HDF5 takes time with the square of the runs in one mapping to read it, and each mapping has some.
 RUNS_A_MAPPING = 256
@@ -45,7 +45,7 @@ def write_virtual(
     ``datasets`` are the shapes (K, ...) and dtypes by name.
     """
     folder = os.path.basename(parts_folder(target))
-    with h5py.File(path, "w", libver=("earliest", "v110"), locking=False) as file:
+    with open_growing(path) as file:
         for name, (shape, dtype) in datasets.items():
             layout = h5py.VirtualLayout(shape, dtype)
             for part in parts:

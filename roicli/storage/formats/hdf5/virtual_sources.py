@@ -12,14 +12,10 @@ import h5py
 
 from roicli.core.exceptions import InputError
 from roicli.core.system import allow_open_files
+from roicli.storage.address import parts_folder
 
 # Descriptors that a process has open besides.
 OTHER_FILES = 64
-
-
-def parts_folder(path: str) -> str:
-    """Where the parts of a virtual result stand."""
-    return f"{path}.parts"
 
 
 def name_sources(dataset: h5py.Dataset) -> list[str]:

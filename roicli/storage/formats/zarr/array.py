@@ -13,6 +13,7 @@ from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.storage.address import Address
 from roicli.storage.choosing import Candidate, choose_only
+from roicli.storage.file_state import FileState
 from roicli.storage.formats.npy import widen_bfloat16
 from roicli.storage.formats.zarr.bfloat16 import is_bfloat16
 from roicli.storage.formats.zarr.store import (
@@ -23,6 +24,7 @@ from roicli.storage.formats.zarr.store import (
     opening,
     read_root_attributes,
     reading,
+    states_of,
 )
 from roicli.storage.stored_array import BFLOAT16, check_numeric, precision_of
 
@@ -38,6 +40,7 @@ class ZarrArray:
 
     def __init__(self, array: Any, path: str) -> None:
         self.name = address_of(array, path)
+        self.files: Mapping[str, FileState] = states_of(path, array.path)
         self._bfloat16 = is_bfloat16(array)
         if not self._bfloat16:
             check_numeric(array.dtype, self.name)

@@ -58,7 +58,7 @@ def _describe_array(array: Any, path: str) -> StoredDataset:
 def _measure_chunks(folder: str) -> int:
     """Bytes of all that is stored of an array, without its metadata."""
     return sum(
-        os.path.getsize(os.path.join(place, name))
+        os.lstat(os.path.join(place, name)).st_size
         for place, _, names in os.walk(folder)
         for name in names
         if name not in METADATA_NAMES

@@ -7,9 +7,9 @@ an array or a group. A folder has its final name only then; a URL's store knows 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from roicli.core.exceptions import OutputError
 from roicli.storage.address import is_url
 from roicli.storage.formats.zarr.place import PARTS_PREFIX, Remote, StoreFolder, flush
 from roicli.storage.formats.zarr.store import ROOT_NAMES, import_zarr, is_store
-from roicli.storage.output import is_same_file
+from roicli.storage.output import check_inputs_stay
+from roicli.storage.renaming import exchange, rename_to_new
 
 ENDING = ".zarr"
 # What a result that is not finished holds.
@@ -33,25 +34,12 @@ def check_place(path: str, taken: Iterable[str], force: bool, endings: tuple[str
             f"{path}: unknown ending {Path(target).suffix!r}, expected one of: {' '.join(endings)}",
             f"a URL is written as a Zarr store, with a name that ends in {ENDING}",
         )
-    for source in taken:
-        if _lies_within(source, target):
-            raise OutputError(
-                f"{path}: would overwrite {source}, which this run uses", "name another store"
-            )
+    check_inputs_stay(target, taken)
     found = _list_url(path) if is_url(path) else _look_at(target)
     if found == "other":
         raise OutputError(f"{path}: exists and is no Zarr store", "name another store")
     if found and not force:
         raise OutputError(f"{path}: exists already", "add --force to replace it, or name another")
-
-
-def _lies_within(source: str, target: str) -> bool:
-    """Whether an input is the place itself, or a store inside it."""
-    if is_url(source) or is_url(target):
-        return f"{source.rstrip('/')}/".startswith(f"{target}/")
-    if is_same_file(source, target):
-        return True
-    return os.path.realpath(source).startswith(f"{os.path.realpath(target)}{os.sep}")
 
 
 def _list_url(url: str) -> str:
@@ -86,9 +74,10 @@ def open_folder(folder: str, target: str, force: bool) -> Iterator[StoreFolder]:
     """
     shutil.rmtree(folder, ignore_errors=True)
     bring_back(f"{folder}.old", target, force)
-    os.mkdir(folder)
     try:
-        place = StoreFolder(folder)
+        # What replaces a store is nobody else's to read before it has that store's mode.
+        place = StoreFolder(folder, 0o700 if os.path.lexists(target) else 0o777)
+        place.make()
         yield place
         name_store(place, target, force)
     finally:
@@ -113,15 +102,36 @@ def bring_back(old: str, target: str, force: bool) -> None:
 def name_store(place: StoreFolder, target: str, force: bool) -> None:
     """Give a whole store its final name, which lasts when this returns. Raises OutputError."""
     place.flush_folders()
-    _move(place.path, target, force)
+    check_name(target, force)
+    if force and os.path.lexists(target):
+        _replace(place.path, target)
+    else:
+        try:
+            rename_to_new(place.path, target)
+        except FileExistsError:
+            check_name(target, force)
+            raise
     flush(os.path.dirname(target) or ".")
 
 
-def _move(folder: str, target: str, force: bool) -> None:
-    """Rename the folder; a store that has the name is moved away before and removed after."""
-    if force and os.path.lexists(target):
-        if not is_store(target):
-            raise OutputError(f"{target}: exists and is no Zarr store", "name another store")
+def check_name(target: str, force: bool) -> None:
+    """Raise OutputError where a store cannot have its final name any more."""
+    if not os.path.lexists(target):
+        return
+    if not force:
+        raise OutputError(f"{target}: another run wrote it meanwhile", "add --force to replace it")
+    if not is_store(target):
+        raise OutputError(f"{target}: exists and is no Zarr store", "name another store")
+
+
+def _replace(folder: str, target: str) -> None:
+    """Give the folder the name and the mode of a store, and remove that store.
+
+    Where names cannot be exchanged at once, nothing has the name for a moment.
+    """
+    os.chmod(folder, stat.S_IMODE(os.stat(target).st_mode) & 0o777)
+    old = folder
+    if not exchange(folder, target):
         old = f"{folder}.old"
         os.rename(target, old)
         try:
@@ -129,19 +139,10 @@ def _move(folder: str, target: str, force: bool) -> None:
         except BaseException:
             os.rename(old, target)
             raise
-        if os.path.islink(old):
-            os.unlink(old)
-        else:
-            shutil.rmtree(old)
-        return
-    try:
-        os.rename(folder, target)
-    except OSError as error:
-        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise OutputError(
-                f"{target}: another run wrote it meanwhile", "add --force to replace it"
-            ) from None
-        raise
+    if os.path.islink(old):
+        os.unlink(old)
+    else:
+        shutil.rmtree(old)
 
 
 @contextlib.contextmanager

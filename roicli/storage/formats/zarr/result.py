@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from roicli.core.exceptions import OutputError
@@ -13,7 +13,7 @@ from roicli.core.types import FloatType
 from roicli.core.vocabulary import Compression
 from roicli.storage.address import is_url
 from roicli.storage.formats.zarr.draft import StoreDraft, begin
-from roicli.storage.formats.zarr.publishing import open_folder, open_remote
+from roicli.storage.formats.zarr.publishing import check_name, open_folder, open_remote
 from roicli.storage.formats.zarr.whole_chunks import WholeChunks
 from roicli.storage.journal import Segment
 from roicli.storage.layout import Layout, allocated_bytes
@@ -25,22 +25,27 @@ from roicli.storage.resumable import ResumableRows, Resumption, find_kept, keep_
 class ZarrWriter:
     """Rows on their way to a store: in chunks as they come, or kept for a run that may be resumed.
 
-    ``complete`` brings what still waits to the store.
+    ``complete`` brings what still waits to the store; ``check`` raises where it cannot be named.
     """
 
     def __init__(
-        self, store: StoreDraft, rows: WholeChunks | ResumableRows, complete: Callable[[], None]
+        self,
+        store: StoreDraft,
+        rows: WholeChunks | ResumableRows,
+        complete: Callable[[], None],
+        check: Callable[[], None],
     ) -> None:
         self.finished = rows.finished if isinstance(rows, ResumableRows) else 0
         self.wants_order = isinstance(rows, WholeChunks)
         self.takes_tables = True
         self.write_rows = rows.write_rows
-        self._store, self._complete = store, complete
+        self._store, self._complete, self._check = store, complete, check
 
     def finish(self, tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
-        """Everything is written; add what stands beside it."""
+        """Everything is written; add what stands beside it. Raises OutputError."""
         self._complete()
         self._store.finish(tables, attributes)
+        self._check()
 
 
 @contextlib.contextmanager
@@ -64,9 +69,8 @@ def open_zarr_result(
                 "name a folder that ends in .zarr",
             )
         with (
-            tempfile.TemporaryDirectory(prefix="roicli-") as folder,
             open_remote(path, force) as place,
-            _stream(begin(place, path, shape, dtype, compression), f"{folder}/rows") as made,
+            _stream(begin(place, path, shape, dtype, compression), path, no_check) as made,
         ):
             yield made
         return
@@ -78,14 +82,19 @@ def open_zarr_result(
             part.clear()
         with open_folder(f"{part.path}.store", target, force) as here:
             store = begin(here, path, shape, dtype, compression)
+            check = partial(check_name, target, force)
             rows = (
-                _stream(store, part.companion("rows"))
+                _stream(store, target, check)
                 if resumption is None
-                else _keep(store, part, layout or Layout(beside=True), segments, resumption)
+                else _keep(store, part, layout or Layout(beside=True), segments, resumption, check)
             )
             with rows as writer:
                 yield writer
         part.forget()
+
+
+def no_check() -> None:
+    """Nothing else can take the name of a store at a URL: its metadata is there."""
 
 
 def _check_disk(target: str, part: PartFile, needed: int, resumption: Resumption | None) -> None:
@@ -96,10 +105,10 @@ def _check_disk(target: str, part: PartFile, needed: int, resumption: Resumption
 
 
 @contextlib.contextmanager
-def _stream(store: StoreDraft, scratch: str) -> Iterator[ZarrWriter]:
+def _stream(store: StoreDraft, beside: str, check: Callable[[], None]) -> Iterator[ZarrWriter]:
     """Chunks go to the store as soon as they are whole."""
-    with WholeChunks(store.shape, store.dtype, store.chunk_rows, store.put, scratch) as chunks:
-        yield ZarrWriter(store, chunks, chunks.check_complete)
+    with WholeChunks(store.shape, store.dtype, store.chunk_rows, store.put, beside) as chunks:
+        yield ZarrWriter(store, chunks, chunks.check_complete, check)
 
 
 @contextlib.contextmanager
@@ -109,6 +118,7 @@ def _keep(
     layout: Layout,
     segments: list[Segment],
     resumption: Resumption,
+    check: Callable[[], None],
 ) -> Iterator[ZarrWriter]:
     """Rows go to a file that outlives an interruption, and from there to the store at the end."""
     if segments:
@@ -121,4 +131,4 @@ def _keep(
                 store.put(start, rows.read_rows(start, stop))
 
         with keep_rows(rows, part, layout, segments, resumption) as kept:
-            yield ZarrWriter(store, kept, complete)
+            yield ZarrWriter(store, kept, complete, check)

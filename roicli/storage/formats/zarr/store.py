@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import warnings
 from collections.abc import Iterator
+from functools import cache
+from itertools import accumulate
 from typing import Any
 
 from roicli.core.exceptions import InputError, ProviderError, first_line
 from roicli.core.foreign import foreign
 from roicli.storage.address import Address, is_url
+from roicli.storage.file_state import FileState, list_links, read_state
+from roicli.storage.permission import ALLOW_HINT, external_is_allowed
 
 METADATA_NAMES = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 # One of these makes a folder a store.
@@ -75,8 +80,11 @@ def open_url(url: str, read_only: bool) -> Any:
         raise ProviderError(
             f"{url}: {first_line(error)}", "install it beside roicli, as pip install NAME"
         ) from error
-    except ValueError as error:
-        raise InputError(f"{url}: cannot be opened: {first_line(error)}") from error
+    except Exception as error:  # each driver has errors of its own
+        raise InputError(
+            f"{url}: cannot be opened: {first_line(error)}",
+            "give the URL of a folder that holds a Zarr store",
+        ) from error
 
 
 def check_folder(path: str) -> None:
@@ -94,17 +102,90 @@ def is_store(path: str) -> bool:
     return any(os.path.exists(os.path.join(path, name)) for name in ROOT_NAMES)
 
 
+class Ways:
+    """The ways to the keys of a store in a folder: none leads out of it unnoticed.
+
+    A chunk may be a symbolic link to any file that the user may read, or a pipe, which would be
+    waited for.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        # Asked here: zarr reads in threads, which do not inherit the permission.
+        self._may_lead_out = external_is_allowed()
+        self._folders: set[str] = set()
+
+    def check(self, key: str) -> None:
+        """Raise InputError for a key that must not be read; one that is not there passes."""
+        place = self._root
+        for part in key.split("/"):
+            place = os.path.join(place, part)
+            if place in self._folders:
+                continue
+            try:
+                mode = os.lstat(place).st_mode
+                if stat.S_ISLNK(mode):
+                    self._refuse_link(place)
+                    mode = os.stat(place).st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            if stat.S_ISDIR(mode):
+                self._folders.add(place)
+            elif not stat.S_ISREG(mode):
+                raise InputError(f"{place}: is not a regular file, expected a part of a Zarr store")
+
+    def _refuse_link(self, place: str) -> None:
+        if not self._may_lead_out:
+            raise InputError(
+                f"{place}: is a symbolic link to {os.readlink(place)}, outside the store",
+                ALLOW_HINT,
+            )
+
+
+def states_of(path: str, inside: str) -> dict[str, FileState]:
+    """What reading the array ``inside`` the store at ``path`` opens, as it is now.
+
+    This is the array's folder, the metadata of the groups above it, and what symbolic links among
+    them lead to.
+    """
+    if is_url(path):
+        return {}
+    *groups, folder = accumulate((path, *filter(None, inside.split("/"))), os.path.join)
+    above = (os.path.join(group, name) for group in groups for name in METADATA_NAMES)
+    waiting = [folder, *filter(os.path.lexists, above)]
+    found: dict[str, FileState] = {}
+    root = f"{os.path.realpath(path)}{os.sep}"
+    while waiting:
+        place = waiting.pop()
+        if place in found:
+            continue
+        found[place] = read_state(place)
+        targets = map(os.path.realpath, (place, *list_links(place)))
+        waiting += [name for name in targets if not f"{name}{os.sep}".startswith(root)]
+    return found
+
+
 def open_store(path: str) -> Any:
     """The store at a folder or URL, read-only; a chunk that is not there is a LostChunkError.
 
     Zarr's rule is that a missing chunk reads as the fill value, so a lost one would read as zeros.
     """
-    zarr = import_zarr(path)
+    import_zarr(path)
     from roicli.storage.formats.zarr.bfloat16 import register_bfloat16
 
     register_bfloat16()
+    strict = _strict_store()
+    if is_url(path):
+        return strict(open_url(path, read_only=True))
+    check_folder(path)
+    return strict(_checked_folder()(path))
 
-    class StrictStore(zarr.storage.WrapperStore):  # type: ignore[misc, name-defined]
+
+@cache
+def _strict_store() -> Any:
+    from zarr.storage import WrapperStore
+
+    class StrictStore(WrapperStore):  # type: ignore[type-arg]
         """Knows which keys are chunks, and of ``blosc_arrays`` how long a chunk must be."""
 
         def __init__(self, store: Any) -> None:
@@ -131,10 +212,35 @@ def open_store(path: str) -> Any:
                         f"chunk {key} has {len(found):,} bytes, its header promises {promised:,}"
                     )
 
-    if is_url(path):
-        return StrictStore(open_url(path, read_only=True))
-    check_folder(path)
-    return StrictStore(zarr.storage.LocalStore(path, read_only=True))
+    return StrictStore
+
+
+@cache
+def _checked_folder() -> Any:
+    from zarr.storage import LocalStore
+
+    class CheckedFolder(LocalStore):
+        """Looks at the way to a file before it is opened."""
+
+        def __init__(self, path: str) -> None:
+            super().__init__(path, read_only=True)
+            self._ways = Ways(path)
+
+        async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
+            self._ways.check(key)
+            return await super().get(key, prototype, byte_range)
+
+        def get_sync(self, key: str, **given: Any) -> Any:
+            self._ways.check(key)
+            return super().get_sync(key, **given)
+
+        async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
+            asked = list(key_ranges)
+            for key, _ in asked:
+                self._ways.check(key)
+            return await super().get_partial_values(prototype, asked)
+
+    return CheckedFolder
 
 
 def open_node(address: Address) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import tempfile
 import zipfile
 import zlib
@@ -86,10 +87,9 @@ def open_store_part(
         draft.put(part.first + start, values)
 
     shape = (part.stop - part.first, *draft.shape[1:])
-    with (
-        tempfile.TemporaryDirectory(prefix="roicli-") as folder,
-        WholeChunks(shape, draft.dtype, draft.chunk_rows, put, f"{folder}/rows") as chunks,
-    ):
+    # On the machine's own disk: the store's may be far away.
+    beside = os.path.join(tempfile.gettempdir(), "rows")
+    with WholeChunks(shape, draft.dtype, draft.chunk_rows, put, beside) as chunks:
         yield StorePartWriter(draft, part, chunks, check)
 
 
@@ -143,7 +143,8 @@ def open_store_plan(target: str, keep: bool, force: bool) -> Iterator[Plan]:
     with locked_parts(target, force):
         folder = growing_folder(target)
         bring_back(f"{folder}.old", target, force)
-        with keep_parts(_plan_at(target, StoreFolder(folder)), keep) as plan:
+        place = StoreFolder(folder, 0o700 if os.path.lexists(target) else 0o777)
+        with keep_parts(_plan_at(target, place), keep) as plan:
             yield plan
 
 
@@ -157,14 +158,16 @@ def publish_store(
     tables: Mapping[str, RowSource],
     attributes: Mapping[str, Any],
     force: bool,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Every part is there: write what stands beside the features, and give the store its name.
 
-    Raises OutputError, also where a chunk is missing.
+    ``check`` is called before and may raise. Raises OutputError, also where a chunk is missing.
     """
     _check_chunks(draft)
     draft.finish(tables, attributes)
     place = plan.place
+    check()
     if isinstance(place, StoreFolder):
         name_store(place, plan.target, force)
         place = StoreFolder(plan.target)

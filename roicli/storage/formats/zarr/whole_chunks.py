@@ -7,16 +7,15 @@ so that no chunk is ever read back, changed and stored again.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import numpy as np
 
 from roicli.core.exceptions import OutputError
 from roicli.core.types import Array, FloatType, IntArray
-from roicli.storage.output import check_room
-from roicli.storage.row_file import RowFile, create, narrow
+from roicli.storage.row_file import RowFile, narrow
+from roicli.storage.scratch import open_scratch
 
 # What may wait in memory; RoIs in the images' order need one chunk at a time.
 WAITING_BYTES = 32 << 20
@@ -28,14 +27,14 @@ Emit = Callable[[int, Array], None]
 class WholeChunks:
     """Takes rows of ``shape`` (K, ...) and emits ``chunk_rows`` of them, or multiples, at a time.
 
-    ``scratch`` names a file that is made only where rows must wait on the disk, and is removed.
+    Rows that must wait on the disk do so in a scratch file in the folder of ``beside``.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], dtype: FloatType, chunk_rows: int, emit: Emit, scratch: str
+        self, shape: tuple[int, ...], dtype: FloatType, chunk_rows: int, emit: Emit, beside: str
     ) -> None:
         self._shape, self._dtype, self._chunk_rows, self._emit = shape, dtype, chunk_rows, emit
-        self._scratch_path = scratch
+        self._beside, self._scratch_files = beside, ExitStack()
         self._scratch: RowFile | None = None
         self._missing = [
             min(chunk_rows, shape[0] - start) for start in range(0, shape[0], chunk_rows)
@@ -48,10 +47,7 @@ class WholeChunks:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._scratch is not None:
-            self._scratch.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._scratch_path)
+        self._scratch_files.close()
 
     def check_complete(self) -> None:
         """Raise OutputError unless every row has come."""
@@ -113,7 +109,6 @@ class WholeChunks:
 
     def _open_scratch(self) -> RowFile:
         if self._scratch is None:
-            size = int(np.prod(self._shape, dtype=np.int64)) * self._dtype.itemsize
-            check_room(self._scratch_path, os.path.dirname(self._scratch_path), size)
-            self._scratch = RowFile(create(self._scratch_path), 0, self._shape, self._dtype)
+            scratch = open_scratch(self._beside, self._shape, self._dtype)
+            self._scratch = self._scratch_files.enter_context(scratch)
         return self._scratch

@@ -1,11 +1,18 @@
-"""How long the stages of a run were busy."""
+"""What a caller may watch of a run: how far it is, and how long its stages were busy."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+# Told (RoIs done, RoIs in all, bytes).
+Progress = Callable[[int, int, int], None]
+
+
+def no_progress(done: int, total: int, size: int) -> None:
+    """Nobody watches."""
 
 
 @dataclass

@@ -1,0 +1,104 @@
+"""How far a candidate is from a result, against how much the result varies.
+
+A distance is ``|result - candidate| / max(|result - m|, |candidate - m|)`` in L2 norms, with ``m``
+the median of the result in each channel: against the size of the values a map of 1000 plus or minus
+1 would match anything. It is 0 where all numbers agree, and at most 2. Medians, so that a few fill
+values of 1e38 do not decide what is usual.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from roicli.core.types import Array, FloatArray
+
+# Of values that do not vary.
+MOST_GROWTH = 2.0**60
+
+
+class RoiDistances(NamedTuple):
+    """Of each RoI (S,): the squared norms of a difference and of both sides, and the largest
+    difference. Infinite where one side is finite and the other is not.
+    """
+
+    squared: FloatArray
+    norm_one: FloatArray
+    norm_other: FloatArray
+    largest: FloatArray
+
+    def overall(self, rois: Array) -> float:
+        """The distance over some RoIs (a mask); infinite where no distance can be given."""
+        squared = self.squared[rois].sum()
+        norm = max(self.norm_one[rois].sum(), self.norm_other[rois].sum())
+        if not np.isfinite(squared) or not rois.any():
+            return float(np.inf)
+        return float(np.sqrt(squared / norm)) if norm else 0.0
+
+
+class Yardstick:
+    """How the values of a result (S, C, r, c) vary; not finite values have no part in that."""
+
+    def __init__(self, result: FloatArray) -> None:
+        self._known = np.isfinite(result)
+        middle = [_median(values) for values in result.swapaxes(0, 1)]
+        self._centre = np.array(middle)[:, None, None]
+        self._result = result
+        own = _squared(np.where(self._known, result - self._centre, 0.0))
+        self._usual = float(np.median(own)) if len(own) else 0.0
+
+    def measure(self, values: FloatArray) -> RoiDistances:
+        """The distances of a candidate's values, RoI by RoI."""
+        return self.between(self._result, values)
+
+    def between(self, one: FloatArray, other: FloatArray) -> RoiDistances:
+        """The distances between two sets of values, RoI by RoI."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            difference = np.abs(one - other)
+            moved = [side - self._centre for side in (one, other)]
+        known_one, known_other = np.isfinite(one), np.isfinite(other)
+        if known_one.all() and known_other.all():
+            squared, norm_one, norm_other = (_squared(part) for part in (difference, *moved))
+            return RoiDistances(squared, norm_one, norm_other, _largest(difference))
+        # NaN and infinity where the other side has them too are what the map has there.
+        difference[~known_one & ~known_other] = 0.0
+        difference[known_one != known_other] = np.inf
+        known = known_one & known_other
+        norm_one, norm_other = (_squared(np.where(known, side, 0.0)) for side in moved)
+        return RoiDistances(_squared(difference), norm_one, norm_other, _largest(difference))
+
+    def are_near(self, found: RoiDistances, limit: float) -> Array:
+        """(S,) whether each RoI is within a distance, against its own or the usual variation."""
+        norm = np.maximum(np.maximum(found.norm_one, found.norm_other), self._usual)
+        return np.asarray(found.squared <= limit**2 * norm)
+
+    def comparable(self, found: RoiDistances) -> Array:
+        """(S,) RoIs on which a candidate could be right: those whose result is all numbers, and
+        those that are not finite in the same places.
+        """
+        return np.asarray(self._known.all(axis=(1, 2, 3)) | np.isfinite(found.squared))
+
+    def growth(self, values: FloatArray) -> float:
+        """The norm of values over that of their variation, from 1 on: what rounding grows by."""
+        known = np.isfinite(values)
+        parts = (np.where(known, side, 0.0) for side in (values, values - self._centre))
+        size, variation = (float(np.sqrt(_squared(part).sum())) for part in parts)
+        return float(np.clip(size / variation, 1.0, MOST_GROWTH)) if variation else MOST_GROWTH
+
+
+def _squared(values: FloatArray) -> FloatArray:
+    """(S,) squared norms."""
+    # No matrix library: its threads cost more than arrays this small do.
+    with np.errstate(over="ignore"):
+        return np.asarray(np.einsum("kcyx,kcyx->k", values, values))
+
+
+def _median(values: FloatArray) -> float:
+    """Of what is finite; 0 where nothing is."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else 0.0
+
+
+def _largest(values: FloatArray) -> FloatArray:
+    return np.asarray(values.max(axis=(1, 2, 3), initial=0.0))

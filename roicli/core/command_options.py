@@ -1,0 +1,260 @@
+"""The parameters of every command: its call's keywords, and what only a command has."""
+
+# Annotations are read at run time, so they are no text here.
+from collections.abc import Sequence
+from typing import Annotated, Literal, Required, TypedDict
+
+from roicli.core.call_options import (
+    AlignOptions,
+    BenchOptions,
+    CheckOptions,
+    CompareOptions,
+    DiagnoseOptions,
+    DrawOptions,
+    ErrorsOptions,
+    ExplainOptions,
+    ExportOptions,
+    InspectOptions,
+    MergeOptions,
+    PoolOptions,
+    PrecisePoolOptions,
+    ReportOptions,
+    RunOptions,
+    SweepOptions,
+)
+from roicli.core.declaration import Arg, Opt
+from roicli.core.options import LOOKING, RULES, RUNNING, TABLE, WRITING
+from roicli.core.parsing import as_names, as_rows
+from roicli.core.vocabulary import FailOn, FindingFormat, ListFormat, Operator, TableFormat
+
+# Arguments
+
+Features = Annotated[
+    str,
+    Arg(
+        "FEATURES",
+        "Feature maps (N, C, H, W): file.npy, file.h5::/dataset, x.zarr, a URL of one, or -.",
+    ),
+]
+Rois = Annotated[
+    str,
+    Arg(
+        "ROIS",
+        "RoIs (K, 5) batch_index, x1, y1, x2, y2 in pixels: .npy, .h5, .zarr, .csv, .tsv, -.",
+    ),
+]
+FeaturesAndRois = Annotated[
+    list[str], Arg("[FEATURES] ROIS", "RoIs, and before them the features if any.")
+]
+OperatorName = Annotated[Operator, Arg("OPERATOR", "Which operator.")]
+Parts = Annotated[
+    list[str], Arg("PART...", "Parts of --shard, or the one virtual result of a run with --dask.")
+]
+OneResult = Annotated[
+    str,
+    Arg(
+        "A",
+        "The one, a result: file.npy, file.h5 or x.zarr (its /roi_features), file.h5::/dataset, "
+        "or -.",
+    ),
+]
+OtherResult = Annotated[str, Arg("B", "The other, the reference of --rtol.")]
+DiagnosedResult = Annotated[
+    str,
+    Arg("RESULT", "The RoI features (K, C, P_h, P_w): file.npy, file.h5, file.h5::/dataset, or -."),
+]
+InspectedFile = Annotated[
+    str, Arg("FILE", "An .h5 (or file.h5::/group), .zarr, .npy, .csv, .tsv or .onnx file.")
+]
+GraphFile = Annotated[str, Arg("OUT.onnx", "The file to write.")]
+
+
+class QuietOption(TypedDict, total=False):
+    """Whether only the result and errors are said."""
+
+    quiet: Annotated[bool, Opt("-q --quiet", RUNNING, "No notes, no table.", False)]
+
+
+class ListOptions(TypedDict, total=False):
+    """How a list is printed."""
+
+    list_format: Annotated[ListFormat, Opt("--format", None, "table or json.", "table")]
+
+
+class TableOptions(TypedDict, total=False):
+    """What is shown of the error table, and what fails the command."""
+
+    table_format: Annotated[TableFormat, Opt("--format", TABLE, "Of the table on stdout.", "table")]
+    rows: Annotated[
+        int | str | None,
+        Opt("--rows", TABLE, "Rows to show, the worst first.", 20, metavar="N|all", read=as_rows),
+    ]
+    sort: Annotated[
+        str, Opt("--sort", TABLE, "By which column.", "edge_error_max_px", metavar="COLUMN")
+    ]
+    columns: Annotated[
+        str | Sequence[str] | None,
+        Opt(
+            "--columns",
+            TABLE,
+            "Which columns to show.",
+            metavar="NAME,...",
+            shown="those that fit",
+            read=as_names,
+        ),
+    ]
+    fail_over: Annotated[
+        list[str] | None,
+        Opt(
+            "--fail-over",
+            TABLE,
+            "Exit 1 where a value is greater, like p95:edge_error_max_px=8. Repeatable.",
+            metavar="[STAT:]COLUMN=VALUE",
+        ),
+    ]
+    fail_under: Annotated[
+        list[str] | None,
+        Opt(
+            "--fail-under",
+            TABLE,
+            "Exit 1 where a value is less, like iou=0.5. Repeatable.",
+            metavar="[STAT:]COLUMN=VALUE",
+        ),
+    ]
+    no_table: Annotated[bool, Opt("--no-table", TABLE, "Show no table.", False)]
+
+
+class OutputOption(TypedDict, total=False):
+    """Where the features go."""
+
+    output: Annotated[
+        str | None,
+        Opt(
+            "-o --output",
+            WRITING,
+            ".h5, .npy, .zarr (a folder or URL), or - for an .npy on stdout.",
+            metavar="FILE",
+            shown="<features>.<command>.h5",
+        ),
+    ]
+
+
+class VerboseOption(TypedDict, total=False):
+    """Whether more than notes is said."""
+
+    verbose: Annotated[bool, Opt("-v --verbose", RUNNING, "More on stderr.", False)]
+
+
+class RunCommand(OutputOption, RunOptions, TableOptions, QuietOption, VerboseOption, total=False):
+    """The options that the operators' commands share."""
+
+
+class PoolCommand(OutputOption, PoolOptions, TableOptions, QuietOption, VerboseOption, total=False):
+    """The options of ``roicli pool``."""
+
+
+class AlignCommand(
+    OutputOption, AlignOptions, TableOptions, QuietOption, VerboseOption, total=False
+):
+    """The options of ``roicli align``."""
+
+
+class PrecisePoolCommand(
+    OutputOption, PrecisePoolOptions, TableOptions, QuietOption, VerboseOption, total=False
+):
+    """The options of ``roicli precise-pool``."""
+
+
+class ErrorsCommand(ErrorsOptions, TableOptions, QuietOption, total=False):
+    """The options of ``roicli errors``."""
+
+
+class WholeOption(TypedDict, total=False):
+    """Where the joined result goes."""
+
+    output: Required[
+        Annotated[
+            str, Opt("-o --output", WRITING, "The whole: .h5, .npy or .zarr.", metavar="FILE")
+        ]
+    ]
+
+
+class MergeCommand(WholeOption, MergeOptions, QuietOption, total=False):
+    """The options of ``roicli merge``."""
+
+
+class CheckCommand(CheckOptions, QuietOption, total=False):
+    """The options of ``roicli check``."""
+
+    fail_on: Annotated[FailOn, Opt("--fail-on", RULES, "Exit 1 from this severity on.", "error")]
+    finding_format: Annotated[
+        FindingFormat, Opt("--format", RULES, "github writes workflow annotations.", "table")
+    ]
+
+
+class ExplainCommand(ExplainOptions, QuietOption, total=False):
+    """The options of ``roicli explain``."""
+
+    explain_format: Annotated[
+        Literal["table", "json", "md"],
+        Opt("--format", LOOKING, "Of the example on stdout.", "table"),
+    ]
+
+
+class PictureOption(TypedDict, total=False):
+    """Where the picture goes."""
+
+    output: Annotated[
+        str | None,
+        Opt(
+            "-o --output",
+            WRITING,
+            ".svg, .png or .pdf (needs roicli[figures]).",
+            metavar="FILE",
+            shown="a drawing in the terminal",
+        ),
+    ]
+
+
+class DrawCommand(PictureOption, DrawOptions, QuietOption, total=False):
+    """The options of ``roicli draw``."""
+
+
+class PageOption(TypedDict, total=False):
+    """Where the page goes."""
+
+    output: Required[Annotated[str, Opt("-o --output", WRITING, "The page.", metavar="FILE.html")]]
+
+
+class ReportCommand(PageOption, ReportOptions, QuietOption, total=False):
+    """The options of ``roicli report``."""
+
+
+class CompareCommand(CompareOptions, ListOptions, total=False):
+    """The options of ``roicli compare``."""
+
+
+class DiagnoseCommand(DiagnoseOptions, ListOptions, QuietOption, total=False):
+    """The options of ``roicli diagnose``."""
+
+
+class SweepCommand(SweepOptions, ListOptions, QuietOption, total=False):
+    """The options of ``roicli sweep``."""
+
+
+class StrictOption(TypedDict, total=False):
+    """Whether a trap is an error."""
+
+    strict: Annotated[bool, Opt("--strict", None, "Exit 1 where a model holds a trap.", False)]
+
+
+class InspectCommand(InspectOptions, StrictOption, ListOptions, total=False):
+    """The options of ``roicli inspect``."""
+
+
+class ExportCommand(ExportOptions, QuietOption, total=False):
+    """The options of ``roicli export``."""
+
+
+class BenchCommand(BenchOptions, ListOptions, total=False):
+    """The options of ``roicli bench``."""

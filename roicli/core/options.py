@@ -1,0 +1,494 @@
+"""Every option, declared once: keyword of the library, parameter of a command, line of the help.
+
+Small TypedDicts hold what belongs together; a call's own TypedDict is made of them, and a command's
+of the call's and of what only a command has. ``PANELS`` is the order of the help.
+"""
+
+# Annotations are read at run time, so they are no text here.
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any, Protocol, TypedDict
+
+from roicli.core.declaration import Opt, PythonOnly
+from roicli.core.parsing import Size, as_bytes, as_names, as_path, as_scales, as_size
+from roicli.core.progress import Progress, StageTimes, no_progress
+from roicli.core.vocabulary import (
+    Border,
+    Compression,
+    LevelRule,
+    Mode,
+    Partition,
+    PixelModel,
+    PresetName,
+    Provider,
+    Quantization,
+    ResultDtype,
+    RoiFormat,
+    SamplingGrid,
+)
+
+LOOKING, RULES, TOLERATED = "What to look at", "Rules", "What is tolerated"
+WRITING, MACHINES = "Writing the result", "Several machines"
+OPERATOR, ROUNDING = "Operator", "Rounding rules"
+READING, RUNNING, TABLE = "Reading the inputs", "Running", "Error table"
+PANELS = (
+    None, LOOKING, RULES, TOLERATED, WRITING, MACHINES, OPERATOR, ROUNDING, READING, RUNNING, TABLE
+)  # fmt: skip
+
+Path = str | os.PathLike[str]
+
+
+class ArrayLike(Protocol):
+    """An array, as NumPy knows one."""
+
+    def __array__(self) -> Any:
+        """The array's values."""
+
+
+# What an operator computes
+
+
+class SizeOption(TypedDict, total=False):
+    """The bins of a RoI: one number, "HxW" or (height, width)."""
+
+    output_size: Annotated[
+        int | str | Size | None,
+        Opt(
+            "--output-size",
+            OPERATOR,
+            "Bins, height x width.",
+            7,
+            metavar="N|HxW",
+            yields=True,
+            read=as_size,
+        ),
+    ]
+
+
+class ScaleOption(TypedDict, total=False):
+    """Cells per image pixel: a number, "1/16", or one for each level."""
+
+    spatial_scale: Annotated[
+        float | str | Sequence[float] | None,
+        Opt(
+            "--spatial-scale",
+            OPERATOR,
+            "Cells per image pixel, like 1/16; one per level of a pyramid.",
+            metavar="S[,S...]",
+            shown="the dataset's attribute spatial_scale, else 1.0",
+            read=as_scales,
+        ),
+    ]
+
+
+class RatioOption(TypedDict, total=False):
+    """RoI Align's sampling ratio; 0 is adaptive."""
+
+    sampling_ratio: Annotated[
+        int | None,
+        Opt(
+            "--sampling-ratio",
+            OPERATOR,
+            "RoI Align: points per axis and bin; 0 is adaptive.",
+            2,
+            metavar="N",
+            yields=True,
+        ),
+    ]
+
+
+class SamplingOptions(TypedDict, total=False):
+    """Where RoI Align samples: half-pixel or legacy coordinates, and where in a bin."""
+
+    aligned: Annotated[
+        bool | None,
+        Opt(
+            "--aligned/--no-aligned",
+            OPERATOR,
+            "RoI Align: half-pixel, or legacy.",
+            True,
+            shown="aligned",
+            yields=True,
+        ),
+    ]
+    sampling_grid: Annotated[
+        SamplingGrid | None,
+        Opt(
+            "--sampling-grid",
+            ROUNDING,
+            "RoI Align: points at (i + 1/2)/n of a bin, or at (i + 1)/(n + 1).",
+            "quarters",
+            yields=True,
+        ),
+    ]
+
+
+class ModeOption(TypedDict, total=False):
+    """Mean, or the maximum of the interpolated samples."""
+
+    mode: Annotated[
+        Mode | None,
+        Opt(
+            "--mode",
+            OPERATOR,
+            "Mean, or maximum of the interpolated samples (not ONNX's own max).",
+            "avg",
+            yields=True,
+        ),
+    ]
+
+
+class RoundingOptions(TypedDict, total=False):
+    """How RoI Pool rounds."""
+
+    quantization: Annotated[
+        Quantization | None,
+        Opt("--quantization", ROUNDING, "RoI Pool: how the box is rounded.", "caffe", yields=True),
+    ]
+    partition: Annotated[
+        Partition | None,
+        Opt(
+            "--partition",
+            ROUNDING,
+            "RoI Pool: how the box is cut into bins.",
+            "overlap",
+            yields=True,
+        ),
+    ]
+
+
+class BorderOption(TypedDict, total=False):
+    """How Precise RoI Pooling continues the map outside."""
+
+    border: Annotated[
+        Border | None,
+        Opt(
+            "--border",
+            OPERATOR,
+            "How the map goes on outside: by its edge cells for one cell, or by zeros.",
+            "clamp",
+            yields=True,
+        ),
+    ]
+
+
+class PixelModelOption(TypedDict, total=False):
+    """Where the error table puts a cell's centre, over what ``aligned`` implies."""
+
+    pixel_model: Annotated[
+        PixelModel | None,
+        Opt(
+            "--pixel-model",
+            ROUNDING,
+            "Where the table puts a cell's centre: at i + 1/2, or at i.",
+            shown="what --aligned implies",
+        ),
+    ]
+
+
+class PresetOption(TypedDict, total=False):
+    """Another library's defaults, which other options override."""
+
+    preset: Annotated[
+        PresetName | None,
+        Opt(
+            "--preset",
+            ROUNDING,
+            "A library's defaults (see roicli presets); other options override them.",
+        ),
+    ]
+
+
+class GraphOption(TypedDict, total=False):
+    """A node of an ONNX model that has the operator's attributes."""
+
+    graph: Annotated[
+        Path | None,
+        Opt(
+            "--graph",
+            OPERATOR,
+            "Take operator and attributes from a RoiAlign or MaxRoiPool node of an ONNX model.",
+            metavar="MODEL[::NODE]",
+        ),
+    ]
+
+
+# How the inputs are read
+
+
+class ReadingOptions(TypedDict, total=False):
+    """How maps and RoIs are read.
+
+    ``levels`` names one dataset per pyramid level, finest first; ``level_from`` an address or array
+    of K level numbers instead of ``level_rule``; ``roi_format`` and ``normalized`` with
+    ``image_size`` (height, width) say how RoIs are stored.
+    """
+
+    levels: Annotated[
+        str | Sequence[str] | None,
+        Opt(
+            "--levels",
+            READING,
+            "Datasets of FEATURES that form a pyramid, finest first.",
+            metavar="NAME,...",
+            read=as_names,
+        ),
+    ]
+    level_rule: Annotated[
+        LevelRule, Opt("--level-rule", READING, "RoI area to level.", "torchvision")
+    ]
+    level_from: Annotated[
+        Path | ArrayLike | None,
+        Opt(
+            "--level-from",
+            READING,
+            "K level numbers, log2(stride), instead of the rule.",
+            metavar="ADDRESS",
+        ),
+    ]
+    roi_format: Annotated[
+        RoiFormat, Opt("--roi-format", READING, "What the four numbers are.", "xyxy")
+    ]
+    normalized: Annotated[
+        bool,
+        Opt("--normalized", READING, "Coordinates are from 0 to 1 of --image-size.", False),
+    ]
+    image_size: Annotated[
+        str | Size | None, Opt("--image-size", READING, "In pixels.", metavar="HxW", read=as_size)
+    ]
+
+
+class ExternalOption(TypedDict, total=False):
+    """Whether a file may lead to others."""
+
+    allow_external: Annotated[
+        bool,
+        Opt(
+            "--allow-external",
+            READING,
+            "Let HDF5 files lead to others: external links and storage, virtual datasets.",
+            False,
+        ),
+    ]
+
+
+class MapSizeOption(TypedDict, total=False):
+    """The map's (height, width) in cells where there are no features."""
+
+    map_size: Annotated[
+        str | Size | None,
+        Opt(
+            "--map-size",
+            READING,
+            "Without features: the map's size in cells, for clipped_fraction.",
+            metavar="HxW",
+            read=as_size,
+        ),
+    ]
+
+
+# Where and how it is computed
+
+
+class ProviderOption(TypedDict, total=False):
+    """What computes."""
+
+    provider: Annotated[
+        Provider,
+        Opt("--provider", RUNNING, "What computes; auto is cuda where it loads, else cpu.", "auto"),
+    ]
+
+
+class ResourceOptions(TypedDict, total=False):
+    """What a run may take: threads, and memory in bytes or like "512M"."""
+
+    threads: Annotated[
+        int | None,
+        Opt(
+            "--threads",
+            RUNNING,
+            "Threads of ONNX Runtime, and chunks of RoIs for its serial MaxRoiPool.",
+            metavar="N",
+            shown="the usable cores",
+        ),
+    ]
+    max_memory: Annotated[
+        int | str | None,
+        Opt(
+            "--max-memory",
+            RUNNING,
+            "Peak memory, like 512M or 2G.",
+            metavar="BYTES",
+            shown="a quarter of what is free",
+            read=as_bytes,
+        ),
+    ]
+
+
+class DeviceOptions(TypedDict, total=False):
+    """Which CUDA device, what may be taken of it, and whether nodes may run elsewhere."""
+
+    device_id: Annotated[
+        int, Opt("--device-id", RUNNING, "Which CUDA device, from 0.", 0, metavar="N")
+    ]
+    max_device_memory: Annotated[
+        int | str | None,
+        Opt(
+            "--max-device-memory",
+            RUNNING,
+            "Memory on the CUDA device, like 2G.",
+            metavar="BYTES",
+            shown="what there is",
+            read=as_bytes,
+        ),
+    ]
+    strict_provider: Annotated[
+        bool,
+        Opt(
+            "--strict-provider",
+            RUNNING,
+            "Fail if a node of the graph would run on another provider.",
+            False,
+        ),
+    ]
+
+
+class VerifyOptions(TypedDict, total=False):
+    """Whether RoIs are computed again in float64 while the run goes on: 64 of them, or as many."""
+
+    verify: Annotated[
+        bool | int | None,
+        Opt(
+            "--verify",
+            RUNNING,
+            "Compute 64 RoIs again in float64 while the run goes on; fail where they differ.",
+            False,
+        ),
+    ]
+    verify_rois: Annotated[
+        int | None,
+        Opt("--verify-rois", RUNNING, "--verify with as many RoIs.", metavar="N", shown="64"),
+    ]
+
+
+class WatchOptions(TypedDict, total=False):
+    """Who watches a run.
+
+    ``progress`` is told (RoIs done, RoIs in all, bytes); ``stage_times`` is filled.
+    """
+
+    progress: Annotated[Progress, PythonOnly(no_progress)]
+    stage_times: Annotated[StageTimes | None, PythonOnly()]
+
+
+# What is written
+
+
+class ForceOption(TypedDict, total=False):
+    """Whether a file that is there may be replaced."""
+
+    force: Annotated[bool, Opt("--force", WRITING, "Replace an existing file.", False)]
+
+
+class ResumeOptions(TypedDict, total=False):
+    """What an interrupted run keeps.
+
+    ``resume`` keeps what is finished, and goes on from what an interrupted run kept;
+    ``verify_inputs`` compares the inputs' contents then, not only their sizes and times.
+    """
+
+    resume: Annotated[
+        bool,
+        Opt(
+            "--resume",
+            WRITING,
+            "Keep what is finished when interrupted, and go on from what is kept.",
+            False,
+        ),
+    ]
+    verify_inputs: Annotated[
+        bool,
+        Opt(
+            "--verify-inputs",
+            WRITING,
+            "With --resume: compare the inputs' contents, not only sizes and times.",
+            False,
+        ),
+    ]
+
+
+class CompressionOption(TypedDict, total=False):
+    """How a result is compressed."""
+
+    compression: Annotated[
+        Compression,
+        Opt(
+            "--compression", WRITING, "Of an HDF5 (gzip, lzf) or Zarr (gzip, zstd) result.", "none"
+        ),
+    ]
+
+
+class ResultDtypeOption(TypedDict, total=False):
+    """The result's dtype."""
+
+    dtype: Annotated[
+        ResultDtype | None,
+        Opt("--dtype", WRITING, "Of the result.", shown="float32, or float64 for float64 features"),
+    ]
+
+
+class ShardOption(TypedDict, total=False):
+    """The I-th of N blocks of the RoIs, which is written as a part that ``merge`` joins."""
+
+    shard: Annotated[
+        str | None,
+        Opt(
+            "--shard",
+            MACHINES,
+            "Run the I-th of N blocks of the RoIs into a part, which roicli merge joins.",
+            metavar="I/N",
+        ),
+    ]
+
+
+class DaskOption(TypedDict, total=False):
+    """A scheduler's address, or "local:N", whose workers run the blocks."""
+
+    dask: Annotated[
+        str | None,
+        Opt(
+            "--dask",
+            MACHINES,
+            "Run on the workers of a Dask scheduler, or on N processes of this machine.",
+            metavar="ADDRESS|local[:N]",
+        ),
+    ]
+
+
+class ErrorsOutOption(TypedDict, total=False):
+    """A file for the whole error table."""
+
+    errors_out: Annotated[
+        Path | None,
+        Opt(
+            "--errors-out",
+            TABLE,
+            "The whole table to a file too: .csv, .tsv, .json, .jsonl.",
+            metavar="FILE",
+            read=as_path,
+        ),
+    ]
+
+
+class ValuesOption(TypedDict, total=False):
+    """Whether the value columns are measured too."""
+
+    values: Annotated[
+        bool,
+        Opt(
+            "--values",
+            TABLE,
+            "Measure value errors and their three shares too (runs pool, align and warp).",
+            False,
+        ),
+    ]

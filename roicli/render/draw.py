@@ -1,0 +1,110 @@
+"""``roicli.draw``: one RoI as a picture, and as a figure where a file is asked for."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from collections.abc import Sequence
+from typing import Unpack
+
+from roicli.analysis.one_roi import check_bin, check_index, open_roi
+from roicli.analysis.picture import Box, Picture, build_picture
+from roicli.core.call_options import DrawOptions
+from roicli.core.declaration import check_known, record, settle
+from roicli.core.exceptions import ParameterError
+from roicli.core.types import Array, Size, check_word
+from roicli.core.vocabulary import Operator
+from roicli.pipeline.features import FeatureArgument
+from roicli.storage.opening import inputs_unchanged
+from roicli.storage.output import check_output, replace_atomically
+
+logger = logging.getLogger("roicli")
+
+FIGURE_ENDINGS = (".svg", ".png", ".pdf")
+
+
+@record(DrawOptions)
+class DrawRequest:
+    """What was asked of ``draw``."""
+
+    roi: int
+    channel: int | None
+    bin_index: Size | None
+    compare: tuple[str, ...] | None
+    image: str | None
+    force: bool
+
+    def __post_init__(self) -> None:
+        for name in self.compare or ():
+            check_word("compare", name, Operator)
+
+
+def draw(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    output: str | os.PathLike[str] | None = None,
+    **options: Unpack[DrawOptions],
+) -> Picture:
+    """One RoI on its map as a picture: cells, real and rounded box, areas, bins, sampling points.
+
+    ``output`` is an .svg, .png or .pdf file (needs matplotlib); None draws nothing, and the
+    ``Picture`` is the result. ``channel`` None shows the mean over channels; ``bin_index`` (row,
+    column) adds a close-up of that bin's first sample; ``compare`` "pool,align" gives each a panel;
+    ``image`` lies under the map. Raises RoicliError.
+    """
+    check_known("draw", options, DrawOptions)
+    request = settle(DrawRequest, options)
+    roi, channel, bin_index = request.roi, request.channel, request.bin_index
+    if request.image is not None and output is None:
+        raise ParameterError("image is drawn in figures only", "add -o figure.png, .svg or .pdf")
+    with inputs_unchanged():
+        opened = open_roi(features, rois, roi, options)
+    if channel is not None:
+        check_index("channel", channel, len(opened.feature_map))
+    if bin_index is not None:
+        check_bin(bin_index, opened.align.output_size)
+    picture = build_picture(
+        roi, opened.rois, opened.feature_map, opened.align, opened.pool, opened.pixel_model,
+        opened.level, channel, bin_index,
+    )  # fmt: skip
+    if output is not None:
+        _save(picture, os.fspath(output), opened.files, request)
+    return picture
+
+
+def _save(picture: Picture, output: str, taken: list[str], request: DrawRequest) -> None:
+    """Draw to a temporary name, then rename."""
+    # matplotlib takes longer to import than all else here.
+    from roicli.render.figure import read_image, save_figure
+
+    named = [] if request.image is None else [request.image]
+    check_output(output, taken + named, request.force, FIGURE_ENDINGS)
+    photo = read_image(named[0]) if named else None
+    extent = (0.0, 0.0, 0.0, 0.0)
+    if photo is not None:
+        extent = place_image(photo.shape[:2], picture, named[0])
+    file_format = os.path.splitext(output)[1].lower().removeprefix(".")
+    # Drawn in memory: the PDF backend hides a full disk behind an error of its own.
+    drawn = io.BytesIO()
+    save_figure(picture, drawn, file_format, request.compare or (), photo, extent)
+    with replace_atomically(output, request.force) as temporary, open(temporary, "wb") as stream:
+        stream.write(drawn.getbuffer())
+
+
+def place_image(size: Size, picture: Picture, name: str) -> Box:
+    """Where an image (height, width) lies, x1, y1, x2, y2 in cells of the picture.
+
+    An image that ends within a cell of the map is placed pixel by pixel; another is stretched
+    over the map, which is noted where their aspects differ.
+    """
+    height, width = picture.map_size
+    stride = picture.stride
+    if abs(size[0] - height * stride) < stride and abs(size[1] - width * stride) < stride:
+        return 0.0, 0.0, size[1] / stride, size[0] / stride
+    if abs(size[1] / size[0] * height / width - 1) > 1 / min(height, width):
+        logger.info(
+            f"{name}: {size[1]} x {size[0]} px is of another aspect than the map, "
+            f"{width * stride:g} x {height * stride:g} px: the image is stretched over it"
+        )
+    return 0.0, 0.0, float(width), float(height)
