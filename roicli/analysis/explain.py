@@ -41,6 +41,7 @@ from roicli.operators.geometry import (
     AxisBins,
     Neighbours,
     align_boxes,
+    dropped_samples,
     find_neighbours,
     operator_points,
     quantize_rois,
@@ -203,7 +204,7 @@ def _mean(grid: FloatArray, spec: AlignSpec) -> float:
     RoiAlign adds one by one, row after row; a mean of thirds adds each row first (graphs).
     """
     total = grid.dtype.type(0)
-    for row in grid if spec.sampling_grid == "thirds" else grid.reshape(-1, 1):
+    for row in grid if dropped_samples(spec.sampling_grid) else grid.reshape(-1, 1):
         line = row[0] if len(row) else total
         for value in row[1:]:
             line = line + value

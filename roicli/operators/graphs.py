@@ -8,6 +8,7 @@ interpolated samples (microsoft/onnxruntime#6146); it is never emitted.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import assert_never
 
 import numpy as np
 
@@ -66,11 +67,17 @@ def add_roi_align(
         samples = sample("features", name)
     if counts is None:
         return samples
-    if spec.mode == "avg":
-        return _add_ordered_mean(builder, samples, counts, step, dtype)
-    if nan_safe:
-        return _add_nan_safe_maximum(builder, samples, counts, step)
-    return builder.add("MaxPool", samples, name="roi_features", kernel_shape=counts, strides=step)
+    match spec.mode:
+        case "avg":
+            return _add_ordered_mean(builder, samples, counts, step, dtype)
+        case "max":
+            if nan_safe:
+                return _add_nan_safe_maximum(builder, samples, counts, step)
+            return builder.add(
+                "MaxPool", samples, name="roi_features", kernel_shape=counts, strides=step
+            )
+        case _:
+            assert_never(spec.mode)
 
 
 def add_exact_samples(builder: GraphBuilder, samples: str, read: str, name: str) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -214,13 +214,17 @@ def _apply(rows: FloatArray, cells: FloatArray, columns: FloatArray) -> FloatArr
 def _reduce(cells: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignLike) -> FloatArray:
     """(C, P_h, P_w) mean or maximum of the samples of each bin."""
     (height, down, _), (width, across, _) = y.weights.shape, x.weights.shape
-    if spec.mode == "avg":
-        # The mean over a grid is a mean over its rows of means over its columns.
-        total = _apply(y.weights.sum(axis=1), cells, x.weights.sum(axis=1))
-        return np.asarray(total / (down * across))
-    flat_y, flat_x = (axis.weights.reshape(-1, len(axis.cells)) for axis in (y, x))
-    samples = _apply(flat_y, cells, flat_x).reshape(-1, height, down, width, across)
-    return np.asarray(samples.max(axis=(2, 4)))
+    match spec.mode:
+        case "avg":
+            # The mean over a grid is a mean over its rows of means over its columns.
+            total = _apply(y.weights.sum(axis=1), cells, x.weights.sum(axis=1))
+            return np.asarray(total / (down * across))
+        case "max":
+            flat_y, flat_x = (axis.weights.reshape(-1, len(axis.cells)) for axis in (y, x))
+            samples = _apply(flat_y, cells, flat_x).reshape(-1, height, down, width, across)
+            return np.asarray(samples.max(axis=(2, 4)))
+        case _:
+            assert_never(spec.mode)
 
 
 def _reduce_literally(cells: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignLike) -> Array:

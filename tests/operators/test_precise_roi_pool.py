@@ -192,5 +192,3 @@ def test_it_is_timed():
                           "sample_data/text_rois.npy", runs=1)  # fmt: skip
     assert row.operator == "precise-pool"
     assert row.rois_per_s > 0
-    with pytest.raises(ParameterError, match="precise-pool has no option mode"):
-        roicli.bench("precise-pool", "a.npy", "b.npy", mode="max")
