@@ -27,7 +27,7 @@ from roicli.runtime.devices import HOST, Device
 from roicli.runtime.engine import Engine
 from roicli.runtime.onnx_runtime import ort
 from roicli.runtime.runners import build_runner
-from roicli.storage.result_file import MemoryWriter
+from roicli.storage.result import MemoryWriter
 
 ALIGN_LIMIT = 1e-5  # of the map's range
 

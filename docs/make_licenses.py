@@ -144,7 +144,7 @@ def render(packages: dict[str, Package]) -> str:
         "A wheel may bundle libraries of others (hdf5plugin's filters, HDF5 in h5py), which its",
         "files or pages name. Tools that develop, test, fuzz and measure roicli are not listed.",
         "",
-        "| package | lower bound | licence | needed by | how |",
+        "| package | bound | licence | needed by | how |",
         "|---|---|---|---|---|",
     ]
     rows = {name: _render_row(package) for name, package in packages.items() if name not in OLDER}

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any, Unpack
 
 import numpy as np
 
 from roicli.core.call_options import (
-    RUNS,
     AlignOptions,
     ErrorsOptions,
     ExportOptions,
     PoolOptions,
     PrecisePoolOptions,
 )
-from roicli.core.declaration import check_known
+from roicli.core.declaration import check_known, settle
 from roicli.core.exceptions import ParameterError
-from roicli.core.progress import no_progress
 from roicli.core.types import Array
 from roicli.core.vocabulary import Operator
 from roicli.pipeline import provenance
 from roicli.pipeline.execute import Result, check_outputs, run_and_write, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.inputs import open_inputs
+from roicli.pipeline.request import ErrorsRequest, ExportRequest, RunRequest
 from roicli.pipeline.run import (
     build_error_table,
     build_value_measurers,
@@ -35,9 +34,9 @@ from roicli.pipeline.run import (
 from roicli.pipeline.settings import resolve_setting
 from roicli.pipeline.stream import run_operator
 from roicli.storage.address import as_local_path
+from roicli.storage.atomic import check_output, replace_atomically
 from roicli.storage.opening import inputs_unchanged
-from roicli.storage.output import check_output, replace_atomically
-from roicli.storage.result_file import (
+from roicli.storage.result import (
     NoWriter,
 )
 
@@ -61,7 +60,8 @@ def align(
     ``Result.roi_features``, float32 (float64 for float64 maps). Raises RoicliError. Source: He et
     al. 2017, section 3; ONNX RoiAlign-16.
     """
-    return run("align", features, rois, output, options)
+    check_known("align", options, AlignOptions)
+    return run_request("align", features, rois, output, settle(RunRequest, options))
 
 
 def pool(
@@ -75,7 +75,8 @@ def pool(
     Arguments and result as ``align``; ``quantization`` and ``partition`` choose the rounding.
     Raises RoicliError. Source: Girshick 2015, section 2.1; ONNX MaxRoiPool-1.
     """
-    return run("pool", features, rois, output, options)
+    check_known("pool", options, PoolOptions)
+    return run_request("pool", features, rois, output, settle(RunRequest, options))
 
 
 def precise_pool(
@@ -90,26 +91,27 @@ def precise_pool(
     ``border`` "clamp" continues the map by its edge cells, "zero" by zeros. The error table is RoI
     Pool's. Raises RoicliError. Source: Jiang et al. 2018 (IoU-Net), section 3.2.
     """
-    return run("precise-pool", features, rois, output, options)
+    check_known("precise_pool", options, PrecisePoolOptions)
+    return run_request("precise-pool", features, rois, output, settle(RunRequest, options))
 
 
-def run(
+def run_request(
     operator: Operator,
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None,
-    options: Mapping[str, Any],
+    request: RunRequest,
 ) -> Result:
-    """One operator by its name; ``options`` are those of its own call."""
-    check_known(operator.replace("-", "_"), options, RUNS[operator])
-    if options.get("dask") is not None:
-        return _run_on_cluster(operator, features, rois, output, options)
-    opened = open_run(operator, features, rois, options)
-    if options.get("shard") is None:
-        return run_and_write(opened, opened.spec, _as_text(output), options)
+    """One operator by its name: all RoIs here, on a cluster, or the block that ``shard`` names."""
+    if request.dask is not None:
+        return _run_on_cluster(operator, features, rois, output, request)
+    opened = open_run(operator, features, rois, request)
+    spec = opened.setting.spec
+    if request.shard is None:
+        return run_and_write(opened, spec, _as_text(output), request)
     from roicli.pipeline.shard_run import run_shard
 
-    return run_shard(opened, opened.spec, _as_text(output), options)
+    return run_shard(opened, spec, _as_text(output), request)
 
 
 def _run_on_cluster(
@@ -117,12 +119,12 @@ def _run_on_cluster(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None,
-    options: Mapping[str, Any],
+    request: RunRequest,
 ) -> Result:
     """The blocks of the RoIs on a cluster; its modules are imported only for that."""
     from roicli.pipeline.cluster.run import run_on_cluster
 
-    return run_on_cluster(operator, features, rois, _as_text(output), options)
+    return run_on_cluster(operator, features, rois, _as_text(output), request)
 
 
 def errors(
@@ -137,37 +139,38 @@ def errors(
     error.
     """
     check_known("errors", options, ErrorsOptions)
+    request = settle(ErrorsRequest, options)
     if features is None:
-        return _geometric_errors(rois, options)
-    if options.get("map_size") is not None:
+        return _geometric_errors(rois, request)
+    if request.map_size is not None:
         raise ParameterError("map size is the features' own where there are features")
-    if options.get("dask") is not None:
-        return _run_on_cluster("errors", features, rois, None, options)
-    with inputs_unchanged(), closing(open_run("errors", features, rois, options)) as run:
-        check_outputs(run.inputs, None, options)
+    if request.dask is not None:
+        return _run_on_cluster("errors", features, rois, None, request)
+    with inputs_unchanged(), closing(open_run("errors", features, rois, request)) as run:
+        check_outputs(run.inputs, None, request)
         measurers = build_value_measurers(run)
         # Nobody wants the features, so the operators run for their values only.
         run_operator(
             run.pyramid, run.inputs.rois, run.inputs.map_of_roi, None, run.engine, NoWriter(),
-            measurers, options.get("progress", no_progress),
+            measurers, request.progress,
         )  # fmt: skip
         parameters = provenance.describe_run(run, None, run.pyramid.compute_dtype)
     table = run.error_table()
-    write_errors(table, parameters, options)
+    write_errors(table, parameters, request)
     return Result("errors", table, parameters)
 
 
-def _geometric_errors(rois: FeatureArgument, options: ErrorsOptions) -> Result:
+def _geometric_errors(rois: FeatureArgument, request: ErrorsRequest) -> Result:
     """The error table of boxes alone."""
-    if options.get("dask") is not None:
+    if request.dask is not None:
         raise ParameterError("--dask shares the maps among workers, and there are no features")
-    setting = resolve_setting(options, "pool")
+    setting = resolve_setting(request, "pool")
     with inputs_unchanged():
-        inputs = open_inputs(None, rois, options, options.get("map_size"))
-        check_outputs(inputs, None, options)
+        inputs = open_inputs(None, rois, request, request.map_size)
+        check_outputs(inputs, None, request)
     table = build_error_table(inputs, setting)
     parameters = provenance.describe_geometry(inputs, setting)
-    write_errors(table, parameters, options)
+    write_errors(table, parameters, request)
     return Result("errors", table, parameters)
 
 
@@ -185,17 +188,17 @@ def export(
 
     from roicli.operators.export import build_export_graph
 
-    path = os.fspath(output)
-    graph_file = str(options.get("graph") or "").partition("::")[0]
-    check_output(path, [graph_file] if graph_file else [], options.get("force", False), (".onnx",))
-    spec = resolve_operator(operator, options)
-    dtype = np.dtype(options.get("dtype", "float32"))
+    request, path = settle(ExportRequest, options), os.fspath(output)
+    graph_file = (request.graph or "").partition("::")[0]
+    check_output(path, [graph_file] if graph_file else [], request.force, (".onnx",))
+    spec = resolve_operator(operator, request, request.spatial_scale)
+    dtype = np.dtype(request.dtype)
     parameters = provenance.describe_export(spec, dtype)
     metadata = {key: str(value) for key, value in parameters.items()}
     graph = build_export_graph(spec, dtype, metadata)
     onnx.checker.check_model(onnx.load_from_string(graph.model), full_check=True)
     with (
-        replace_atomically(path, options.get("force", False)) as temporary,
+        replace_atomically(path, request.force) as temporary,
         open(temporary, "wb") as stream,
     ):
         stream.write(graph.model)

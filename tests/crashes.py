@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from roicli.storage import renaming
+from roicli.core import system
 
 STEPS = ("rename", "replace", "link", "unlink", "mkdir", "rmdir")
 
@@ -46,8 +46,8 @@ def _live(action: Callable[[], object], last: int) -> None:
     try:
         for name in STEPS:
             setattr(os, name, counted(getattr(os, name)))
-        call = renaming._load_renameat2()
-        renaming._load_renameat2 = lambda: call and counted(call)
+        call = system._load_renameat2()
+        system._load_renameat2 = lambda: call and counted(call)
         action()
         code = 0
     finally:

@@ -72,6 +72,13 @@ def every_option(output_size, scale):
     return list(product(specs, FLOAT_TYPES))
 
 
+def of_options(output_size, scale):
+    """Parametrize ``cases``, each (spec, dtype): the table, and in test-all the full product."""
+    table, product_ = table_of_options(output_size, scale), every_option(output_size, scale)
+    marked = pytest.param(product_, id="product", marks=pytest.mark.full)
+    return pytest.mark.parametrize("cases", [pytest.param(table, id="table"), marked])
+
+
 def some(names, every, *quick, **options):
     """Parametrize ``names`` with the ``quick`` ones of the cases; the others are ``full``."""
     cases = list(every)

@@ -11,7 +11,7 @@ fsspec = pytest.importorskip("fsspec", reason="the extra roicli[zarr] is not ins
 from roicli.core.exceptions import InputError  # noqa: E402
 from roicli.storage.address import parse_address  # noqa: E402
 from roicli.storage.opening import open_array  # noqa: E402
-from roicli.storage.result_file import ResultFile, open_result  # noqa: E402
+from roicli.storage.result import ResultFile, open_result  # noqa: E402
 
 PROJECT = Path(__file__).parents[1]
 MAPS = np.random.default_rng(0).normal(size=(5, 3, 8, 6)).astype(np.float32)

@@ -7,20 +7,21 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Unpack
+from dataclasses import dataclass, replace
+from typing import Any, Unpack, cast
 
 import numpy as np
 
-from roicli import api
-from roicli.core.call_options import RUNS, BenchOptions
-from roicli.core.declaration import check_known, keywords, record, settle
+from roicli.api import run_request
+from roicli.core.call_options import BenchOptions
+from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
 from roicli.core.progress import StageTimes
 from roicli.core.types import check_word
 from roicli.core.vocabulary import Operator, Provider
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
+from roicli.pipeline.request import RunRequest
 from roicli.storage.stored_array import BFLOAT16_NAME
 
 Options = Mapping[str, Any]
@@ -49,7 +50,7 @@ class BenchRow:
 
 
 @record(BenchOptions)
-class BenchRequest:
+class BenchRequest(RunRequest):
     """What was asked of ``bench``."""
 
     providers: tuple[str, ...]
@@ -76,9 +77,8 @@ def bench(
     """
     check_known("bench", options, BenchOptions)
     request = settle(BenchRequest, options)
-    providers = request.providers
     check_word("operator", operator, Operator)
-    run_options: Mapping[str, Any] = keywords(RUNS[operator], options)
+    providers = request.providers
     if "-" in (features, rois):
         raise ParameterError("a benchmark reads its inputs again and again, so '-' cannot be one")
     seconds: dict[str, list[float]] = {provider: [] for provider in providers}
@@ -90,8 +90,10 @@ def bench(
             for provider in providers:
                 times = StageTimes() if turn == 0 else stages[provider]
                 started = time.perf_counter()
-                chosen = {**run_options, "provider": provider, "stage_times": times, "force": True}
-                result = api.run(operator, features, rois, target, chosen)
+                chosen = replace(
+                    request, provider=cast("Provider", provider), stage_times=times, force=True
+                )
+                result = run_request(operator, features, rois, target, chosen)
                 if turn:
                     seconds[provider].append(time.perf_counter() - started)
     assert result is not None

@@ -50,6 +50,7 @@ from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.operators.rounding import scale_to_cells
 from roicli.pipeline.features import FeatureArgument
+from roicli.pipeline.request import RunRequest
 from roicli.storage.opening import inputs_unchanged
 from roicli.storage.permission import external_files
 
@@ -58,14 +59,13 @@ MAX_LISTED = 1 << 16
 
 
 @record(ExplainOptions)
-class ExplainRequest:
+class ExplainRequest(RunRequest):
     """What was asked of ``explain``."""
 
     roi: int
     channel: int
     bin_index: Size
     result: str | os.PathLike[str] | Array | None
-    allow_external: bool
 
 
 @inputs_unchanged()
@@ -83,7 +83,7 @@ def explain(
     check_known("explain", options, ExplainOptions)
     request = settle(ExplainRequest, options)
     roi, channel, bin_index = request.roi, request.channel, request.bin_index
-    opened = open_roi(features, rois, roi, options)
+    opened = open_roi(features, rois, roi, request)
     check_index("channel", channel, len(opened.feature_map))
     check_bin(bin_index, opened.align.output_size)
     channel_map, corners = opened.feature_map[channel], opened.rois.corners[0]

@@ -22,7 +22,7 @@ from roicli.pipeline.features import MapBuffer
 from roicli.pipeline.order import plan_visits
 from roicli.pipeline.run import Run, build_value_measurers
 from roicli.pipeline.stream import run_operator
-from roicli.storage.result_file import NoWriter
+from roicli.storage.result import NoWriter
 
 # A page holds at most so many rows, and so many numbers for their drawings; the worst come first.
 LISTED_ROWS, DRAWN_NUMBERS = 50_000, 2_000_000

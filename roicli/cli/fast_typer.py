@@ -3,18 +3,23 @@
 Typer builds a Pydantic adapter for every parameter of a command, given or not, and imports Pydantic
 for it: a third of the time of a small run. Words and whole numbers need none. Everything else, and
 every value that is not what it should be, goes Typer's own way, with Typer's own message.
+
+The names are Typer's private ones. Where a release has others, commands start as Typer starts them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, get_args
 
-from typer._click.core import Command
-from typer._coercion import RuntimeParam, build_runtime_param
 from typer.core import TyperCommand
 
-from roicli.cli.garbage import importing
+try:
+    from typer._coercion import RuntimeParam, build_runtime_param
+except ImportError:  # not 0.29
+    RuntimeParam = object  # type: ignore[assignment, misc]
+    build_runtime_param = None  # type: ignore[assignment]
 
 
 class PlainRuntimeParam(RuntimeParam):
@@ -35,27 +40,28 @@ class PlainRuntimeParam(RuntimeParam):
 
 
 def skip_adapters(params: Iterable[Any]) -> None:
-    """Start every parameter plain."""
+    """Start every parameter plain, where Typer has what that needs."""
+    if not hasattr(RuntimeParam, "_coerce_value"):
+        return
     for param in params:
         descriptor = getattr(param, "type_descriptor", None)
-        if descriptor is not None:
+        if descriptor is None or not hasattr(param, "_runtime_param"):
+            continue
+        with suppress(AttributeError, TypeError):
             param._runtime_param = PlainRuntimeParam(
                 descriptor.parameter_info, descriptor.annotation
             )
 
 
-class StartsFast(Command):
-    """A command, or a group of them, whose parameters start plain."""
+class StartsFast:
+    """What makes a command, or a group of them, start its parameters plain."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments that are its own."""
-        skip_adapters(self.get_params(ctx))
-        return super().parse_args(ctx, args)
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help, for which Typer imports rich."""
-        with importing():
-            super().format_help(ctx, formatter)
+        command: Any = super()
+        skip_adapters(command.get_params(ctx))
+        parsed: list[str] = command.parse_args(ctx, args)
+        return parsed
 
 
 class FastCommand(StartsFast, TyperCommand):

@@ -14,7 +14,8 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 try:
     import fcntl
@@ -156,7 +157,7 @@ def allow_open_files(needed: int) -> int | None:
 # Where a system has no positioned reads and writes, the file's one position is shared.
 _position = threading.Lock()
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_NO_LINK, _NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 
 
 def read_at(descriptor: int, view: memoryview, offset: int) -> int:
@@ -179,12 +180,34 @@ def write_at(descriptor: int, data: memoryview, offset: int) -> int:
         return os.write(descriptor, data)
 
 
+def make_file(path: str, mode: int = 0o666) -> int:
+    """A descriptor to read and write a new file. Raises FileExistsError."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, mode)
+
+
 def open_to_write(path: str) -> int:
     """A descriptor to read and write ``path``, which need not exist.
 
-    A symbolic link that somebody put there is not followed: OSError.
+    A symbolic link that somebody put there is not followed: OSError. A pipe is not waited for.
     """
-    return os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK | _BINARY, 0o666)
+    return os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK | _NO_WAIT | _BINARY, 0o666)
+
+
+def set_mode(descriptor: int, mode: int) -> None:
+    """Give an open file a mode, where the system and the file system know of modes."""
+    if hasattr(os, "fchmod"):
+        with contextlib.suppress(OSError):
+            os.fchmod(descriptor, mode)
+
+
+def take_mode(descriptor: int, path: str) -> None:
+    """Give an open file the mode of another, and its group where that may be given."""
+    with contextlib.suppress(OSError):
+        like = os.stat(path)
+        if hasattr(os, "fchown") and like.st_gid != os.fstat(descriptor).st_gid:
+            with contextlib.suppress(OSError):
+                os.fchown(descriptor, -1, like.st_gid)
+        set_mode(descriptor, stat.S_IMODE(like.st_mode) & 0o777)
 
 
 def take_room(descriptor: int, offset: int, size: int) -> None:
@@ -256,6 +279,66 @@ def try_lock(descriptor: int) -> bool:
             return False
         raise
     return True
+
+
+# Linux has renames that are one step for everybody who looks; Python has no name for that call.
+_AT_FDCWD, _NOREPLACE, _EXCHANGE = -100, 1, 2
+# What says that the call, or the flag, is not known here; a sandbox says EPERM.
+_UNKNOWN_CALL = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
+
+
+def rename_to_new(source: str, target: str) -> None:
+    """Rename a file or a folder. Raises FileExistsError where something has the name ``target``.
+
+    The second best is a hard link, after which the file has two names for a moment; a folder takes
+    no name but that of an empty folder anyhow.
+    """
+    if _renameat2(source, target, _NOREPLACE):
+        return
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except (AttributeError, NotImplementedError, OSError):
+        # A folder, or a system or a file system without hard links.
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
+        os.rename(source, target)
+    else:
+        os.unlink(source)
+
+
+def exchange_names(one: str, other: str) -> bool:
+    """Give each of two files or folders the name of the other; False where that cannot be done."""
+    return _renameat2(one, other, _EXCHANGE)
+
+
+def _renameat2(source: str, target: str, flag: int) -> bool:
+    """Whether the system did it. Raises OSError where it can, and did not."""
+    call = _load_renameat2()
+    if call is None:
+        return False
+    import ctypes
+
+    if call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flag) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _UNKNOWN_CALL:
+        return False
+    raise OSError(number, os.strerror(number), source, None, target)
+
+
+@cache
+def _load_renameat2() -> Any:
+    """The C library's function; None where it has none."""
+    import ctypes
+
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # Windows has no library without a name
+        return None
+    call.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+    return call
 
 
 # --- files that are run ---------------------------------------------------------------------------

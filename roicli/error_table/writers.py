@@ -13,7 +13,6 @@ from roicli.core.strict_json import HEAD, encode, encode_plain
 from roicli.core.types import Array
 from roicli.core.vocabulary import TableFormat
 from roicli.error_table.columns import Column
-from roicli.error_table.formatting import format_cell
 from roicli.error_table.table import ErrorTable, Summary, summarize
 
 FORMAT_OF_ENDING: dict[str, TableFormat] = {
@@ -96,16 +95,3 @@ def _write_json(table: ErrorTable, parameters: Mapping[str, Any], stream: TextIO
         stream.write(separator + encode_plain(record))
         separator = ",\n"
     stream.write("\n]\n}\n")
-
-
-def write_markdown(headers: Sequence[str], rows: Sequence[Sequence[str]], stream: TextIO) -> None:
-    """A GitHub table, numbers to the right."""
-    stream.write("| " + " | ".join(headers) + " |\n")
-    stream.write("|" + "|".join(["---:"] * len(headers)) + "|\n")
-    for row in rows:
-        stream.write("| " + " | ".join(row) + " |\n")
-
-
-def format_records(block: Array, columns: Sequence[Column]) -> list[list[str]]:
-    """Rows of cells as people read them."""
-    return [[format_cell(plain_value(row[c.name], c), c) for c in columns] for row in block]

@@ -7,10 +7,8 @@ block. What is left over the budget's fixed part is divided among the blocks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from roicli.core.exceptions import ParameterError, ProviderError
-from roicli.core.parsing import parse_bytes
 from roicli.core.system import available_bytes, limit_of, resident_bytes
 from roicli.core.vocabulary import Provider
 from roicli.pipeline.features import FeaturePyramid
@@ -45,13 +43,6 @@ def default_budget() -> int:
     return available_bytes() // 4
 
 
-class MemoryPlan(NamedTuple):
-    """Bytes of one result block, and what is left for gathering rows before they are written."""
-
-    block_bytes: int
-    spare_bytes: int
-
-
 @dataclass(frozen=True)
 class Budget:
     """How many bytes a run may take; ``asked`` says that somebody set them."""
@@ -65,17 +56,15 @@ class Budget:
         return f"--max-memory is {self.size >> 20:,} MiB by itself, a quarter of the free"
 
 
-def budget_of(max_memory: int | str | None) -> Budget:
-    """The budget of the option ``max_memory``. Raises ParameterError for what is no size."""
-    if max_memory is None:
-        return Budget(default_budget(), False)
-    return Budget(parse_bytes(str(max_memory), "--max-memory"), True)
+def budget_of(max_memory: int | None) -> Budget:
+    """The budget of the option ``max_memory`` in bytes."""
+    return Budget(default_budget(), False) if max_memory is None else Budget(max_memory, True)
 
 
 def plan_memory(
     budget: Budget, pyramid: FeaturePyramid, rois: int, row_bytes: int, with_values: bool
-) -> MemoryPlan:
-    """What keeps the peak under ``budget``.
+) -> int:
+    """Bytes of one result block, which keep the peak under ``budget``.
 
     Raises ParameterError where not even one image and one RoI fit, saying what would.
     """
@@ -92,8 +81,7 @@ def plan_memory(
             f"{describe_largest(pyramid)} and one RoI need {needed >> 20:,} MiB, but {budget}",
             f"give --max-memory {(needed >> 20) + 1}M or more",
         )
-    block = min(most, max(LARGEST_BLOCK_BYTES, row_bytes))
-    return MemoryPlan(block, budget.size - fixed - parts * block)
+    return min(most, max(LARGEST_BLOCK_BYTES, row_bytes))
 
 
 def describe_largest(pyramid: FeaturePyramid) -> str:

@@ -21,13 +21,11 @@ from roicli.core.progress import Progress, no_progress
 from roicli.core.types import IntArray
 from roicli.core.vocabulary import Compression
 from roicli.pipeline.provenance import utc_now
+from roicli.storage.atomic import RowSource
 from roicli.storage.formats.hdf5.part import ResultPart, open_part, try_part
 from roicli.storage.formats.hdf5.virtual_result import find_sources
-from roicli.storage.output import RowSource
-from roicli.storage.places import check_place
-from roicli.storage.result_file import ResultFile, ResultWriter, open_result
-from roicli.storage.row_file import RowFile
-from roicli.storage.scratch import open_scratch
+from roicli.storage.result import ResultFile, ResultWriter, check_place, open_result
+from roicli.storage.row_file import RowFile, open_scratch
 
 TABLE_ROWS = 1 << 16
 ROWS_NAMED = 5

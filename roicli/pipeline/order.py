@@ -18,17 +18,10 @@ class MapVisit(NamedTuple):
     rows: IntArray
 
 
-def plan_visits(
-    rois: RoIs, map_of_roi: IntArray, stretch_rows: int | None = None
-) -> list[MapVisit]:
-    """Every map that has RoIs, image by image and level by level.
-
-    With ``stretch_rows`` that is so for every stretch of as many rows, one after another.
-    """
-    rows = np.arange(len(rois))
-    stretch = rows // stretch_rows if stretch_rows else np.zeros_like(rows)
-    order = np.lexsort((rows, map_of_roi, rois.batch_index, stretch))
-    keys = np.stack([stretch[order], rois.batch_index[order], map_of_roi[order]], axis=1)
+def plan_visits(rois: RoIs, map_of_roi: IntArray) -> list[MapVisit]:
+    """Every map that has RoIs, image by image and level by level."""
+    order = np.lexsort((np.arange(len(rois)), map_of_roi, rois.batch_index))
+    keys = np.stack([rois.batch_index[order], map_of_roi[order]], axis=1)
     cuts = np.flatnonzero(np.any(np.diff(keys, axis=0), axis=1)) + 1
     groups = np.split(order, cuts) if len(order) else []
     return [MapVisit(int(map_of_roi[g[0]]), int(rois.batch_index[g[0]]), g) for g in groups]

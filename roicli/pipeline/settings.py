@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from roicli.core.call_options import RUNS, OperatorOptions
+from roicli.core.declaration import declarations
 from roicli.core.exceptions import ParameterError
-from roicli.core.parsing import as_size, parse_scale
+from roicli.core.parsing import as_size
 from roicli.core.types import check_word
 from roicli.core.vocabulary import PixelModel, PresetName
 from roicli.operators.interface import OperatorSpec
@@ -17,12 +18,19 @@ from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.operators.rounding import BOX_RULES
 from roicli.operators.table import operator_type
+from roicli.pipeline.request import Operation
 
 if TYPE_CHECKING:
     from roicli.pipeline.model_nodes import RoiNode
 
 
 AnySpec = TypeVar("AnySpec", bound=OperatorSpec)
+# What holds where nothing is said, no preset and no node; the help shows the same.
+DEFAULTS = {
+    name: declaration.opt.default
+    for options in (OperatorOptions, *RUNS.values())
+    for name, declaration in declarations(options).items()
+}
 
 
 @dataclass(frozen=True)
@@ -44,35 +52,44 @@ class Setting:
 
 
 def resolve_setting(
-    options: Mapping[str, Any], operator: str, node: RoiNode | None = None
+    operation: Operation,
+    operator: str,
+    node: RoiNode | None = None,
+    scales: tuple[float, ...] | None = None,
+    levels: tuple[str, ...] | None = None,
 ) -> Setting:
-    """Options over a node's attributes or a preset, over the defaults of the operators' fields."""
-    name = options.get("preset")
-    preset = {} if name is None else _read_preset(name)
-    chosen = _without_conflicts(options, node) if node else options
+    """What was said over a node's attributes or a preset, over the declared defaults.
 
-    def pick(key: str, default: Any) -> Any:
-        for source in (chosen, preset):
+    ``scales`` and ``levels`` are those that were given beside a node.
+    """
+    name, said = operation.preset, vars(operation)
+    preset = {} if name is None else _read_preset(name)
+    if node is not None:
+        _check_conflicts(operation, node, scales, levels)
+        said = {**said, **node.options()}
+
+    def pick(key: str) -> Any:
+        for source in (said, preset, DEFAULTS):
             if source.get(key) is not None:
                 return source[key]
-        return default
+        return None
 
     # A rule that cuts the box its own way goes with no partition of a preset.
-    rule = BOX_RULES.get(chosen.get("quantization") or "caffe")
+    rule = BOX_RULES.get(said["quantization"] or DEFAULTS["quantization"])
     if rule and preset.get("partition") not in rule.partitions:
         preset = {**preset, "partition": rule.partitions[0]}
 
     def resolve(kind: type[AnySpec]) -> AnySpec:
-        picked = {name: pick(name, default) for name, default in kind.defaults().items()}
+        picked = {name: pick(name) for name in kind.defaults()}
         picked["output_size"] = as_size(picked["output_size"], "output size")
         return kind(**picked)
 
     align, pool = resolve(AlignSpec), resolve(PoolSpec)
     # `errors` runs both operators of its table, which is in RoI Align's model.
     spec = align if operator == "errors" else resolve(operator_type(operator))
-    if options.get("aligned") is not None:
+    if operation.aligned is not None:
         preset = {**preset, "pixel_model": None}
-    return Setting(spec, align, pool, pick("pixel_model", spec.pixel_model), name)
+    return Setting(spec, align, pool, pick("pixel_model") or spec.pixel_model, name)
 
 
 def _read_preset(name: str) -> dict[str, Any]:
@@ -83,24 +100,28 @@ def _read_preset(name: str) -> dict[str, Any]:
     return vars(PRESETS[name])
 
 
-def _without_conflicts(options: Mapping[str, Any], node: RoiNode) -> Mapping[str, Any]:
-    """The node's attributes as options; an option that says otherwise is an error."""
-    if options.get("preset"):
+def _check_conflicts(
+    operation: Operation,
+    node: RoiNode,
+    scales: tuple[float, ...] | None,
+    levels: tuple[str, ...] | None,
+) -> None:
+    """Raise ParameterError where an option says otherwise than the node."""
+    if operation.preset:
         raise ParameterError("--graph and --preset both set the operator", "give one of them")
-    if options.get("levels"):
+    if levels:
         raise ParameterError("--graph has one spatial scale, so it goes with one map, not --levels")
+    given = {
+        **vars(operation),
+        "spatial_scale": scales[0] if scales and len(scales) == 1 else scales,
+    }
     for key, value in node.options().items():
-        given = options.get(key)
-        if given is not None and key == "output_size":
-            given = as_size(given, "output size")
-        if isinstance(given, str) and key == "spatial_scale":
-            given = parse_scale(given)
-        same = given is None or (
-            np.float32(given) == np.float32(value) if key == "spatial_scale" else given == value
-        )
-        if not same:
+        said = given[key]
+        same = said == value
+        if key == "spatial_scale" and isinstance(said, float):
+            same = bool(np.float32(said) == np.float32(value))
+        if said is not None and not same:
             raise ParameterError(
-                f"{key.replace('_', ' ')} is {given!r}, but node {node.name} has {value!r}",
+                f"{key.replace('_', ' ')} is {said!r}, but node {node.name} has {value!r}",
                 "drop the option, or --graph",
             )
-    return {**options, **node.options()}

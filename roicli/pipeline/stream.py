@@ -1,16 +1,15 @@
 """Images one at a time: while one runs, the next is read and the last one written.
 
-RoIs are grouped by map (level and image), in all of the result or in one stretch of it after
-another; a map is read once. Rows go out in blocks, and the writer puts them in place. Reading,
-running and writing let go of the interpreter lock, so two helper threads are enough to overlap
-them.
+RoIs are grouped by map (level and image), so that each is read once. Rows go out in blocks, and the
+writer puts them in place. Reading, running and writing let go of the interpreter lock, so two
+helper threads are enough to overlap them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
@@ -18,29 +17,27 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from roicli.core.progress import Progress, StageTimes, no_progress
-from roicli.core.types import FloatArray, IntArray, RoIs
+from roicli.core.types import Array, FloatArray, IntArray, RoIs
 from roicli.error_table.values import measure_value_errors
 from roicli.operators.geometry import quantize_rois
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
-from roicli.pipeline.features import FeaturePyramid
-from roicli.pipeline.order import plan_visits, skip_finished
-from roicli.pipeline.result_blocks import RowWriter, choose_blocks
-from roicli.pipeline.stretches import choose_stretch
-from roicli.pipeline.visited_maps import VisitedMaps
-from roicli.runtime.device_map import PlacedMap
+from roicli.pipeline.features import FeaturePyramid, MapBuffer
+from roicli.pipeline.order import MapVisit, plan_visits, skip_finished
+from roicli.runtime.device_map import MapPlacer, PlacedMap
 from roicli.runtime.engine import Engine as Engine  # part of what a run is opened with
+from roicli.runtime.host_memory import allocate_block
 from roicli.runtime.runners import Runner
-from roicli.storage.result_file import ResultWriter
+from roicli.storage.result import ResultWriter
 
 if TYPE_CHECKING:
     from roicli.pipeline.verify import Verifier
 
 # Interpolated values of one block: about a second of ONNX Runtime on a core or two.
 WORK_A_BLOCK = 1 << 29
-
-# Told (RoIs done, RoIs in all, bytes written).
+# Deciding which RoIs make a block then takes little memory.
+MOST_ROWS_A_BLOCK = 1 << 16
 
 
 def run_operator(
@@ -70,25 +67,12 @@ def run_operator(
     computed = costly[0] if specs is None else specs[0]
     row_shape = (computed.output_channels(pyramid.channels), *computed.output_size)
     times = times or StageTimes()
-    stretch_rows = None
-    if writer.wants_order:
-        row_bytes = math.prod(row_shape) * dtype.itemsize
-        stretch_rows = choose_stretch(pyramid, rois, map_of_roi, row_bytes, engine.spare_bytes)
-    visits = skip_finished(plan_visits(rois, map_of_roi, stretch_rows), writer.finished)
+    visits = skip_finished(plan_visits(rois, map_of_roi), writer.finished)
     done = writer.finished
     progress(done, len(rois), 0)
-    with (
-        ThreadPoolExecutor(1) as reader,
-        ThreadPoolExecutor(1) as write_pool,
-        choose_blocks(
-            RowWriter(writer, row_shape, dtype, write_pool, times),
-            engine.device,
-            engine.block_bytes,
-            stretch_rows,
-            len(rois),
-        ) as blocks,
-    ):
-        maps = VisitedMaps(pyramid, visits, engine.build_placer(dtype), times, reader)
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as write_pool:
+        blocks = ResultBlocks(writer, engine, row_shape, dtype, write_pool, times)
+        maps = VisitedMaps(pyramid, visits, engine.build_placer(dtype), reader, times)
         for visit in visits[:1]:
             runner_of_level(visit.level)  # loaded or built while the first map is read
         for visit, feature_map in maps:
@@ -112,6 +96,97 @@ def run_operator(
                 progress(done, len(rois), (done - writer.finished) * block[0].nbytes)
         meanwhile()
         blocks.drain()
+
+
+class VisitedMaps:
+    """Each visit with its map on the device, while ``reader`` reads the next one and puts it there.
+
+    The first is begun at once. Two buffers take turns.
+    """
+
+    def __init__(
+        self,
+        pyramid: FeaturePyramid,
+        visits: Sequence[MapVisit],
+        placer: MapPlacer,
+        reader: ThreadPoolExecutor,
+        times: StageTimes,
+    ) -> None:
+        self._pyramid, self._visits, self._placer = pyramid, visits, placer
+        self._reader, self._times = reader, times
+        self._buffers = MapBuffer(pyramid.compute_dtype), MapBuffer(pyramid.compute_dtype)
+        self._ahead = self._begin(0)
+
+    def __iter__(self) -> Iterator[tuple[MapVisit, PlacedMap]]:
+        """The visits; a map given is valid until the next one is asked for."""
+        for number, visit in enumerate(self._visits):
+            assert self._ahead is not None
+            placed = self._ahead.result()
+            self._ahead = self._begin(number + 1)
+            yield visit, placed
+
+    def _begin(self, number: int) -> Future[PlacedMap] | None:
+        more = number < len(self._visits)
+        return self._reader.submit(self._read, number) if more else None
+
+    def _read(self, number: int) -> PlacedMap:
+        visit, buffer = self._visits[number], self._buffers[number % 2]
+        with self._times.measure("read"):
+            level = self._pyramid.levels[visit.level]
+            return self._placer.place(level.read_image(visit.image, buffer, self._placer.upcasts))
+
+
+class ResultBlocks:
+    """Two arrays of rows in turn: one is written, by the pool's one thread, while the other is
+    filled. ``most_rows`` make a block.
+    """
+
+    def __init__(
+        self,
+        writer: ResultWriter,
+        engine: Engine,
+        row_shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        pool: ThreadPoolExecutor,
+        times: StageTimes,
+    ) -> None:
+        self._writer, self._pool, self._times = writer, pool, times
+        self._device, self._row_shape, self._dtype = engine.device, row_shape, dtype
+        row_bytes = math.prod(row_shape) * dtype.itemsize
+        self.most_rows = max(1, min(engine.block_bytes // max(row_bytes, 1), MOST_ROWS_A_BLOCK))
+        self._arrays = [self._allocate(0), self._allocate(0)]
+        self._written: list[Future[None] | None] = [None, None]
+        self._turn = 0
+
+    def _allocate(self, count: int) -> Array:
+        return allocate_block(self._device, (count, *self._row_shape), self._dtype)
+
+    def next_block(self, count: int) -> Array:
+        """Room for ``count`` rows, when what was in it is written."""
+        self._turn = 1 - self._turn
+        self._wait(self._turn)
+        if len(self._arrays[self._turn]) < count:
+            self._arrays[self._turn] = self._allocate(count)
+        return self._arrays[self._turn][:count]
+
+    def write(self, rows: IntArray, block: Array) -> None:
+        """Have the block just computed written."""
+
+        def timed() -> None:
+            with self._times.measure("write"):
+                self._writer.write_rows(rows, block)
+
+        self._written[self._turn] = self._pool.submit(timed)
+
+    def _wait(self, turn: int) -> None:
+        pending, self._written[turn] = self._written[turn], None
+        if pending is not None:
+            pending.result()
+
+    def drain(self) -> None:
+        """Wait for all writes; raises what they raised."""
+        for turn in (1 - self._turn, self._turn):
+            self._wait(turn)
 
 
 def _cut(

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 from roicli.analysis.check.records import CheckReport, Finding
 from roicli.core.strict_json import write_object
 from roicli.core.vocabulary import Severity
-from roicli.render.folding import print_folding
+from roicli.render.tables import print_folded
 
 STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
 # GitHub calls a note a notice.
@@ -59,7 +59,7 @@ def print_findings(report: CheckReport, stream: TextIO) -> None:
     ]
     if rows:
         stream.write("\n")
-        print_folding(("rule", "severity", "finding"), rows, stream)
+        print_folded(("rule", "severity", "finding"), rows, stream)
         stream.write("\n")
     stream.write(f"{_describe_outcome(report)}\n")
 

@@ -9,7 +9,7 @@ from roicli.analysis.compare.difference import GroupDifference
 from roicli.analysis.compare.magnitudes import HistogramBin
 from roicli.analysis.compare.run import Comparison, ProvenanceDifference
 from roicli.core.strict_json import write_object
-from roicli.error_table.formatting import format_short, write_columns
+from roicli.render.tables import Table, format_short, write_table
 
 BAR_WIDTH = 24
 MEASURES = (
@@ -71,17 +71,17 @@ def print_comparison(found: Comparison, stream: TextIO) -> None:
     for difference in found.provenance or ():
         stream.write(f"{describe_provenance(difference)}\n")
     stream.write(f"\n{describe_verdict(found)}\n\n")
-    write_columns([["measure"], ["value"]], _measures(found), [True, False], stream)
+    write_table(Table([["measure"], ["value"]], _measures(found), [True, False]), stream)
     if found.elements:
         stream.write("\n")
         rows = _histogram(found.histogram, found.elements)
         headers = [["|a - b|"], ["elements"], ["share"], [""]]
-        write_columns(headers, rows, [True, False, False, True], stream)
+        write_table(Table(headers, rows, [True, False, False, True]), stream)
     for name, groups in (("RoI", found.worst_rois), ("channel", found.worst_channels)):
         if groups:
             stream.write("\n")
             headers = [["worst", name], *GROUP_HEADERS]
-            write_columns(headers, _group_rows(groups), [False] * 5, stream)
+            write_table(Table(headers, _group_rows(groups), [False] * 5), stream)
 
 
 def describe_provenance(difference: ProvenanceDifference) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -11,7 +10,7 @@ from roicli.analysis.diagnose.conventions import AlignConvention, Convention
 from roicli.analysis.diagnose.run import FAR, Diagnosis, PartialMatch, RoiGroup
 from roicli.analysis.diagnose.search import Finding
 from roicli.core.strict_json import write_object
-from roicli.error_table.formatting import format_short
+from roicli.render.tables import format_short, terminal_width
 
 SYNONYMS_SHOWN = 8
 RUNS_SHOWN = 12
@@ -174,7 +173,7 @@ def _print_finding(title: str, finding: Finding, stream: TextIO) -> None:
 
 def _print_line(text: str, stream: TextIO, indent: int = 0) -> None:
     """A line, folded between words where the terminal is narrower."""
-    width = shutil.get_terminal_size().columns
+    width = terminal_width()
     first = " " * indent
     lines = textwrap.wrap(
         text, width, initial_indent=first, subsequent_indent=f"{first}  ",

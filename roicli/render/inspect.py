@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from roicli.analysis.inspect_file import ArrayReport, Choice, DatasetReport, ValueRange
 from roicli.analysis.inspect_model import ModelReport, NodeReport, ProviderSupport
 from roicli.core.strict_json import write_object
-from roicli.render.folding import Cell, print_folding
+from roicli.render.tables import Cell, print_folded
 
 STYLES = {"trap": "bold red", "note": "dim"}
 ANSWERS = {True: "yes", False: "no", None: "unknown"}
@@ -79,10 +79,10 @@ def _print_arrays(report: ArrayReport, stream: TextIO) -> None:
     if report.attributes:
         lines = [f"{key} = {_short(value)}" for key, value in report.attributes.items()]
         rows.append((("attributes", "bold"), "\n".join(lines)))
-    print_folding(("dataset", "what it is"), rows, stream)
+    print_folded(("dataset", "what it is"), rows, stream)
     stream.write("\n")
     choices = [("as FEATURES", _choice(report.features)), ("as ROIS", _choice(report.rois))]
-    print_folding(("given alone", "roicli takes"), choices, stream)
+    print_folded(("given alone", "roicli takes"), choices, stream)
 
 
 def _dataset_lines(dataset: DatasetReport) -> Iterator[str]:
@@ -136,7 +136,7 @@ def _print_model(report: ModelReport, stream: TextIO) -> None:
         domain = f"{node.domain}::" if node.domain else ""
         version = "" if node.opset is None else f", opset {node.opset}"
         stream.write(f"{node.name}: {domain}{node.op_type}{version}\n")
-        print_folding(("", ""), list(_node_rows(node)), stream)
+        print_folded(("", ""), list(_node_rows(node)), stream)
     traps = report.traps
     count = len(report.nodes)
     stream.write(f"\n{count} RoI node{'s' * (count != 1)}, {traps} trap{'s' * (traps != 1)}\n")

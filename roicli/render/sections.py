@@ -1,4 +1,4 @@
-"""Titled lines and tables, printed alike by rich and as Markdown."""
+"""Titled lines and tables, printed to a terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -6,27 +6,31 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from rich import box
-from rich.console import Console, Group, JustifyMethod, RenderableType
-from rich.padding import Padding
+from rich.console import Console, Group, RenderableType
 from rich.rule import Rule
-from rich.table import Table
+from rich.table import Table as Layout
 from rich.text import Text
 
-from roicli.error_table.writers import write_markdown
 from roicli.render.pipe_console import PipeConsole
+from roicli.render.tables import Table, find_rule, write_markdown
 
 COLUMN_WIDTH = 78
-GAP = 3
+COLUMN_GAP = 3
 INDENT = 2
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of text."""
+    """A table of text, its first column words."""
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+    def print_lines(self, rule: str) -> list[str]:
+        """What is printed, indented."""
+        is_text = [i == 0 for i in range(len(self.headers))]
+        table = Table([[header] for header in self.headers], self.rows, is_text)
+        return [" " * INDENT + "".join(text for text, _ in line) for line in table.lines(rule)]
 
 
 @dataclass(frozen=True)
@@ -44,59 +48,48 @@ def print_sections(
 
     The second column starts at section ``split``; from section ``last`` on it is one column again.
     """
-    console = PipeConsole(file=stream, highlight=False)
+    console, rule = PipeConsole(file=stream, highlight=False), find_rule(stream)
     console.print(Text(title, style="bold"))
-    if console.width >= 2 * COLUMN_WIDTH + GAP:
-        columns = Table.grid(padding=(0, GAP, 0, 0))
-        left, right = sections[:split], sections[split:last]
-        columns.add_column(width=COLUMN_WIDTH)
-        columns.add_column(width=COLUMN_WIDTH)
-        columns.add_row(_group(left), _group(right))
+    sides = (sections[:split], sections[split:last])
+    widths = [max(COLUMN_WIDTH, _widest(side, rule)) for side in sides]
+    if console.width >= sum(widths) + COLUMN_GAP:
+        columns = Layout.grid(padding=(0, COLUMN_GAP, 0, 0))
+        for width in widths:
+            columns.add_column(width=width)
+        columns.add_row(*(_group(side, rule) for side in sides))
         console.print(columns)
-        console.print(_group(sections[last:]))
+        console.print(_group(sections[last:], rule))
         return
-    widest = INDENT + max(_grid(part).width or 0 for part in _grids(sections))
-    if widest > console.width:
+    if (widest := _widest(sections, rule)) > console.width:
         console = PipeConsole(file=stream, highlight=False, width=widest)
-    console.print(_group(sections))
+    console.print(_group(sections, rule))
 
 
-def print_parts(section: Section, console: Console) -> None:
-    """Print what a section holds, without its title."""
-    for part in section.parts:
-        shown = Padding(_grid(part), (0, 0, 0, INDENT)) if isinstance(part, Grid) else Text(part)
-        console.print(shown)
+def _widest(sections: Sequence[Section], rule: str) -> int:
+    """The longest line of the tables."""
+    grids = (part for section in sections for part in section.parts if isinstance(part, Grid))
+    return max((len(line) for grid in grids for line in grid.print_lines(rule)), default=0)
 
 
-def _grids(sections: Iterable[Section]) -> Iterable[Grid]:
-    return (part for section in sections for part in section.parts if isinstance(part, Grid))
+def print_parts(parts: Sequence[str | Grid], console: Console) -> None:
+    """Print lines and tables."""
+    rule = find_rule(console.file)
+    for part in parts:
+        console.print(_renderable(part, rule))
 
 
-def _group(sections: Iterable[Section]) -> Group:
+def _renderable(part: str | Grid, rule: str) -> Text:
+    if isinstance(part, Grid):
+        return Text("\n".join(part.print_lines(rule)), no_wrap=True)
+    return Text(part)
+
+
+def _group(sections: Iterable[Section], rule: str) -> Group:
     parts: list[RenderableType] = []
     for section in sections:
         parts += [Text(), Rule(Text(section.title, style="bold"), align="left", style="dim")]
-        parts += [
-            Padding(_grid(part), (0, 0, 0, INDENT)) if isinstance(part, Grid) else Text(part)
-            for part in section.parts
-        ]
+        parts += [_renderable(part, rule) for part in section.parts]
     return Group(*parts)
-
-
-def _grid(grid: Grid) -> Table:
-    """A table as wide as its text, numbers to the right."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    widths = [
-        max(len(header), *(len(row[i]) for row in grid.rows), 1) if grid.rows else len(header)
-        for i, header in enumerate(grid.headers)
-    ]
-    for i, (header, width) in enumerate(zip(grid.headers, widths, strict=True)):
-        justify: JustifyMethod = "left" if i == 0 else "right"
-        table.add_column(Text(header), justify=justify, no_wrap=True, min_width=width)
-    for row in grid.rows:
-        table.add_row(*(Text(cell) for cell in row))
-    table.width = sum(widths) + 2 * len(widths)
-    return table
 
 
 def write_markdown_sections(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from typing import TextIO
 
 from roicli.analysis.sweep import Sweep, SweepRecord
 from roicli.core.strict_json import write_object
-from roicli.error_table.formatting import GAP, format_short, measure_columns, write_columns
+from roicli.render.tables import Table, format_short, terminal_width, write_table
 
-# By how much they tell: the first that fit a terminal are shown.
+# By how much they tell: the first that fit a terminal are shown, and always the first three.
+FEWEST_COLUMNS = 3
 HEADERS = (
     ("size", "class"),
     ("sampling", "ratio"),
@@ -40,14 +40,10 @@ def print_sweep(found: Sweep, stream: TextIO) -> None:
         cells[0] = "" if record.size_class == previous else record.size_class
         previous = record.size_class
         rows.append(cells)
-    widths = measure_columns(HEADERS, rows)
-    limit, count = shutil.get_terminal_size().columns, 0
-    while count < len(widths) and sum(widths[: count + 1]) + GAP * count <= limit:
-        count += 1
-    count = max(count, 3)
-    is_text = [True] + [False] * (len(HEADERS) - 1)
+    table = Table(HEADERS, rows, [True] + [False] * (len(HEADERS) - 1))
+    count = max(table.fitting(terminal_width()), FEWEST_COLUMNS)
     stream.write("RoI Align against the exact mean over each bin (Precise RoI Pooling)\n")
-    write_columns(HEADERS[:count], [row[:count] for row in rows], is_text[:count], stream)
+    write_table(table.first(count), stream)
     stream.write(f"{found.rois_measured} of {found.rois} RoIs")
     stream.write(f", {found.left_out} of no use\n" if found.left_out else "\n")
     stream.write(

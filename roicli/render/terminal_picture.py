@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from roicli.analysis.picture import Box, Picture
+from roicli.analysis.picture import Box, Picture, round_ticks
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import FloatArray, IntArray
 from roicli.render.explain import describe_sample
 from roicli.render.pipe_console import PipeConsole
-from roicli.render.sections import Section, print_parts
+from roicli.render.sections import print_parts
 
 MOST_LINES, LABEL_WIDTH = 36, 7
 # The bit of each dot of a braille character, row by row (Unicode, Braille Patterns).
@@ -124,7 +124,7 @@ def print_picture(picture: Picture, panels: Sequence[str], stream: TextIO) -> No
     if picture.close_up is not None:
         samples = picture.close_up.samples
         parts = describe_sample(0, samples[0]) if samples else ["no sampling points"]
-        print_parts(Section("", tuple(parts)), console)
+        print_parts(parts, console)
 
 
 def _render(picture: Picture, kind: str, console: Console) -> Text:
@@ -194,19 +194,11 @@ def _heat(canvas: Canvas, picture: Picture) -> IntArray:
     return grey
 
 
-def _ticks(low: float, high: float, room: int) -> list[float]:
-    """Round numbers from low to high, at most ``room``."""
-    step = 10.0 ** math.floor(math.log10((high - low) / max(room, 1)))
-    while (high - low) / step > room:
-        step *= 2 if f"{step:e}"[0] in "15" else 2.5
-    return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
 def _scale_line(canvas: Canvas, factor: float, unit: str) -> Text:
     """The numbers of the horizontal axis."""
     line = [" "] * (canvas.width + 8)
     x1, _, x2, _ = canvas.window
-    for tick in _ticks(x1 * factor, x2 * factor, canvas.width // 8):
+    for tick in round_ticks(x1 * factor, x2 * factor, max(canvas.width // 8, 1)):
         place = math.floor(canvas.across(tick / factor, canvas.width))
         line[place : place + len(f"{tick:g}")] = f"{tick:g}"
     return Text(f"{unit:>{LABEL_WIDTH - 1}} " + "".join(line).rstrip(), style="dim")

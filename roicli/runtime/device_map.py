@@ -58,10 +58,6 @@ class PlacedMap:
         mark[..., 0, 0] = 1
         return {"features": features, "first_cells": first_cells, "first_cell_mark": mark}
 
-    def drop_tables(self) -> None:
-        """Forget what operators added; whoever needs it makes it again."""
-        self.cell_table = self.nan_table = None
-
     def on_host(self, dtype: FloatType) -> FloatArray:
         """The map (C, H, W) as it came, in ``dtype``."""
         assert self.given is not None

@@ -17,7 +17,7 @@ class Engine:
     """What runs the operators: a provider already chosen, its device, and how many threads.
 
     A result block takes ``block_bytes``; what the operators need beside it ``scratch_bytes``
-    (None: as much). What gathers rows before they are written may take ``spare_bytes``.
+    (None: as much).
     """
 
     provider: Provider
@@ -25,7 +25,6 @@ class Engine:
     block_bytes: int = 32 << 20
     scratch_bytes: int | None = None
     chosen_device: Device | None = None
-    spare_bytes: int = 0
 
     @property
     def device(self) -> Device:

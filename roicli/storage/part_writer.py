@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from roicli.core.types import Array, FloatArray, IntArray
-from roicli.storage.output import RowSource
-from roicli.storage.result_file import ResultWriter
+from roicli.storage.atomic import RowSource
+from roicli.storage.result import ResultWriter
 from roicli.storage.row_file import as_bytes, narrow
 
 ROWS, ROW_CRC32 = "rows", "row_crc32"
@@ -56,8 +56,7 @@ class PartWriter:
     ) -> None:
         self._writer, self._label, self._dtype = writer, label, dtype
         self._checksums = checksums
-        self.finished, self.wants_order = writer.finished, writer.wants_order
-        self.takes_tables = writer.takes_tables
+        self.finished, self.takes_tables = writer.finished, writer.takes_tables
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Write ``block`` (k, C, P_h, P_w) to ``rows`` (k,) of the part."""

@@ -14,10 +14,10 @@ import stat
 from collections.abc import Collection, Iterator
 
 from roicli.core.exceptions import InputError, OutputError
+from roicli.core.system import flush_path
 from roicli.storage.address import parts_folder
+from roicli.storage.atomic import PartFile, as_output_errors
 from roicli.storage.formats.hdf5.virtual_result import find_sources
-from roicli.storage.output import as_output_errors
-from roicli.storage.part_file import PartFile, flush_folder
 from roicli.storage.plan import Plan, keep_parts
 from roicli.storage.shared_place import Folder
 
@@ -83,7 +83,7 @@ def publish_parts(plan: Plan) -> Iterator[None]:
             _make_folder(final, plan.target)
         for name in sorted(names):
             os.rename(os.path.join(growing, name), os.path.join(final, name))
-        flush_folder(final)
+        flush_path(final)
         yield
     except BaseException:
         _take_parts_back(plan.target)

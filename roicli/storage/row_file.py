@@ -1,23 +1,28 @@
-"""Rows of a fixed size in a file, written in any order with positioned writes.
+"""Rows of a fixed size in a file: written in any order with positioned writes, and where they lie.
 
-RoIs in random order cost system calls, not memory.
+RoIs in random order cost system calls, not memory. A run that goes on with a part puts the bytes
+around the rows back as they were: an interruption may have come while the tables behind them were
+written.
 """
 
 from __future__ import annotations
 
-import errno
 import os
+import tempfile
 from array import array
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from roicli.core.exceptions import OutputError, ParameterError
-from roicli.core.types import Array, IntArray
-from roicli.storage.direct_write import DirectWriter
+from roicli.core.system import drop_pages, flush_data, read_at, take_room, write_at
+from roicli.core.types import Array, FloatType, IntArray
+from roicli.storage.address import is_url
+from roicli.storage.atomic import PartFile, check_room
 
 # What waits in the page cache until it is flushed, while as much again is on its way to the disk.
 FLUSH_BYTES = 128 << 20
@@ -42,21 +47,6 @@ def as_bytes(values: Array) -> memoryview:
     return memoryview(cast("Any", values.reshape(-1).view(np.uint8)))
 
 
-def _allocate(descriptor: int, offset: int, size: int) -> None:
-    """Take the room of ``size`` bytes on the disk, where that can be done.
-
-    A full disk is then found before the run, and writes into allocated room cost a half to a third.
-    """
-    try:
-        if size:
-            os.posix_fallocate(descriptor, offset, size)
-    except (AttributeError, OSError) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-            raise
-        if os.fstat(descriptor).st_size < offset + size:
-            os.ftruncate(descriptor, offset + size)
-
-
 def _runs(rows: IntArray) -> Iterator[tuple[int, int]]:
     """Where neighbours stand together in ``rows``: (first, last) places, last excluded."""
     cuts = np.flatnonzero(np.diff(rows) != 1) + 1
@@ -65,22 +55,12 @@ def _runs(rows: IntArray) -> Iterator[tuple[int, int]]:
 
 
 class RowFile:
-    """Rows of a fixed size at an offset in the file behind ``descriptor``, which it closes.
-
-    Large pieces go out by ``direct``, where that is given; they, too, are safe after a flush only.
-    """
+    """Rows of a fixed size at an offset in the file behind ``descriptor``, which it closes."""
 
     def __init__(
-        self,
-        descriptor: int,
-        offset: int,
-        shape: tuple[int, ...],
-        dtype: np.dtype[np.floating],
-        direct: DirectWriter | None = None,
+        self, descriptor: int, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.floating]
     ) -> None:
-        self._descriptor = descriptor
-        self._direct = direct
-        self._offset = offset
+        self._descriptor, self._offset = descriptor, offset
         self.shape, self.dtype = shape, dtype
         self._unflushed = 0
         self._offsets, self._sizes = array("q"), array("q")
@@ -88,7 +68,7 @@ class RowFile:
         self._flushing: Future[None] | None = None
         self.row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
         try:
-            _allocate(descriptor, offset, shape[0] * self.row_bytes)
+            take_room(descriptor, offset, shape[0] * self.row_bytes)
         except BaseException:
             self.close()
             raise
@@ -103,19 +83,11 @@ class RowFile:
             self._begin_flush()
 
     def _write_at(self, offset: int, data: memoryview) -> None:
-        """Write past the page cache what goes that way, and the rest through it."""
-        taken = self._direct.write(data, offset) if self._direct else range(0)
-        self._write_cached(offset, data[: taken.start])
-        self._write_cached(offset + taken.stop, data[taken.stop :])
-
-    def _write_cached(self, offset: int, data: memoryview) -> None:
-        if not data:
-            return
         self._offsets.append(offset)
         self._sizes.append(len(data))
         self._unflushed += len(data)
         while data:
-            count = os.pwrite(self._descriptor, data, offset)
+            count = write_at(self._descriptor, data, offset)
             data, offset = data[count:], offset + count
 
     def flush(self) -> None:
@@ -131,17 +103,15 @@ class RowFile:
         """
         pieces = self._offsets, self._sizes
         self._offsets, self._sizes, self._unflushed = array("q"), array("q"), 0
-        if not hasattr(os, "posix_fadvise"):
-            return
         self._end_flush()
         self._flusher = self._flusher or ThreadPoolExecutor(1)
         self._flushing = self._flusher.submit(self._flush_pieces, *pieces)
 
     def _flush_pieces(self, offsets: array[int], sizes: array[int]) -> None:
-        os.fdatasync(self._descriptor)
+        flush_data(self._descriptor)
         # Pages that a row shares with its neighbour are kept by the system: that may yet come.
         for offset, size in zip(offsets, sizes, strict=True):
-            os.posix_fadvise(self._descriptor, offset, size, os.POSIX_FADV_DONTNEED)
+            drop_pages(self._descriptor, offset, size)
 
     def _end_flush(self) -> None:
         """Wait for the other thread; raises what the disk said to it."""
@@ -166,7 +136,7 @@ class RowFile:
 
     def _read_at(self, offset: int, view: memoryview) -> None:
         while view:
-            count = os.preadv(self._descriptor, [view], offset)
+            count = read_at(self._descriptor, view, offset)
             if count == 0:
                 raise OutputError("the scratch file ended early")
             view, offset = view[count:], offset + count
@@ -178,6 +148,64 @@ class RowFile:
         finally:
             if self._flusher is not None:
                 self._flusher.shutdown()
-            if self._direct is not None:
-                self._direct.close()
             os.close(self._descriptor)
+
+
+class Layout(NamedTuple):
+    """``head`` and ``tail`` are the bytes before and behind the rows; ``beside`` is whether the
+    rows stand in a file of their own, as those of a compressed result do.
+    """
+
+    beside: bool = False
+    head: bytes = b""
+    tail: bytes = b""
+
+    def _open(self, part: PartFile) -> int:
+        """A descriptor of the file that holds the rows."""
+        return part.open_companion("rows") if self.beside else os.open(part.path, os.O_RDWR)
+
+    def open_rows(self, part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> RowFile:
+        """The rows, with their room taken."""
+        return RowFile(self._open(part), len(self.head), shape, dtype)
+
+    def size(self, shape: tuple[int, ...], dtype: FloatType) -> int:
+        """Bytes of the file that holds the rows."""
+        return len(self.head) + count_bytes(shape, dtype) + len(self.tail)
+
+    def restore(self, part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> None:
+        """Make the file what it was when the first row was written, but for the rows."""
+        size = self.size(shape, dtype)
+        with os.fdopen(self._open(part), "r+b") as stream:
+            stream.truncate(size)
+            stream.write(self.head)
+            stream.seek(size - len(self.tail))
+            stream.write(self.tail)
+
+
+def count_bytes(shape: tuple[int, ...], dtype: FloatType) -> int:
+    """Bytes of an array."""
+    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+
+
+def allocated_bytes(path: str) -> int:
+    """Room on the disk that a file has already; 0 where there is none."""
+    try:
+        return os.stat(path).st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+@contextmanager
+def open_scratch(beside: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[RowFile]:
+    """Room for rows of ``shape`` in the folder of ``beside``; OutputError where it has none.
+
+    Beside a URL there is no folder: then where the system keeps temporary files.
+    """
+    folder = tempfile.gettempdir() if is_url(beside) else os.path.dirname(beside) or "."
+    needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    check_room(f"the scratch file in {folder}", folder, needed)
+    with (
+        tempfile.TemporaryFile(dir=folder) as stream,
+        closing(RowFile(os.dup(stream.fileno()), 0, shape, dtype)) as rows,
+    ):
+        yield rows

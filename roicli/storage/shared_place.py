@@ -8,6 +8,8 @@ import os
 import shutil
 from typing import Protocol
 
+from roicli.core.system import flush_data
+
 
 class SharedPlace(Protocol):
     """Where the parts of a run grow. ``path`` names it; keys are names, or names below a name.
@@ -70,7 +72,7 @@ class Folder:
                 stream.write(data)
                 if lasting:
                     stream.flush()
-                    os.fsync(stream.fileno())
+                    flush_data(stream.fileno())
             os.replace(mine, self._at(key))
         except BaseException:
             with contextlib.suppress(OSError):

@@ -74,7 +74,7 @@ import time
 from roicli.__main__ import main
 from roicli.pipeline import stream
 from roicli.runtime.engine import Engine
-from roicli.storage import resumable
+from roicli.storage import resume
 
 class SlowRunner:
     def __init__(self, runner):
@@ -86,7 +86,7 @@ class SlowRunner:
 
 build_runner = Engine.build_runner
 Engine.build_runner = lambda *given: SlowRunner(build_runner(*given))
-stream.WORK_A_BLOCK, resumable.SECONDS_A_SEGMENT = 1, 0
+stream.WORK_A_BLOCK, resume.SECONDS_A_SEGMENT = 1, 0
 main()
 """
 

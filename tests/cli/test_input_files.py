@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 import roicli
+from roicli.core.declaration import settle
 from roicli.pipeline.inputs import open_inputs
+from roicli.pipeline.request import Reading, RunRequest
 from roicli.storage.stored_array import NpyArray
 from tests.cli.running import FEATURES, ROIS, SCALE, assert_refused, refuse, run, save, succeed
 
@@ -100,7 +102,9 @@ WAYS = [
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_opening_returns_every_file_that_is_read(maps: Any, way: Any) -> None:
     address, *others = way(maps)
-    inputs = open_inputs(address, ROIS, {"allow_external": True, "spatial_scale": 0.25})
+    inputs = open_inputs(
+        address, ROIS, settle(Reading, {"allow_external": True, "spatial_scale": 0.25})
+    )
     inputs.close()
     assert set(inputs.files) == {"x.h5", *others, ROIS}
     assert all(state.size == os.path.getsize(path) for path, state in inputs.files.items())
@@ -269,7 +273,7 @@ def test_a_change_behind_a_link_is_another_run(maps: Any) -> None:
 
     address, *others = by_nested_sources(maps)
     options = {"allow_external": True, "spatial_scale": 0.25}
-    opened = open_run("align", address, ROIS, options)
+    opened = open_run("align", address, ROIS, settle(RunRequest, options))
     opened.close()
     found = fingerprint(opened, {}, verify_inputs=True)
     for other in others:
@@ -303,7 +307,9 @@ def test_a_link_in_a_store_is_followed_with_leave_only(store: Path, what: str) -
     refuse("check", *given, words=("symbolic link", ALLOW))
     succeed("align", *given, ALLOW, "-o", "o.npy", "-q")
     assert Path("o.npy").read_bytes() == Path("expected.npy").read_bytes()
-    inputs = open_inputs("m.zarr", ROIS, {"allow_external": True, "spatial_scale": 0.25})
+    inputs = open_inputs(
+        "m.zarr", ROIS, settle(Reading, {"allow_external": True, "spatial_scale": 0.25})
+    )
     inputs.close()
     assert str(outside.resolve()) in inputs.files
 

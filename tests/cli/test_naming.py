@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import roicli
+from roicli.core import system
 from roicli.core.exceptions import OutputError
-from roicli.storage import renaming
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, ROIS, SCALE, succeed
 from tests.crashes import die_at_every_step
@@ -45,7 +45,7 @@ def test_wherever_a_run_is_killed_the_next_one_leaves_the_file_that_has_the_name
     inputs: Arrays, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the system does not rename to a new name in one step, there is more to be killed at."""
-    monkeypatch.setattr(renaming, "_load_renameat2", lambda: None)
+    monkeypatch.setattr(system, "_load_renameat2", lambda: None)
     command = prepare(name)
     before, seen = sorted(os.listdir()), set()
     for _ in die_at_every_step(lambda: succeed(*command)):

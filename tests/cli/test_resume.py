@@ -111,7 +111,7 @@ def kept(inputs: Arrays) -> list[str]:
 
 def interrupt_after_first_block(command: list[str]) -> None:
     """Stop a run in this process as Ctrl-C would, once its first map is done."""
-    from roicli.storage.resumable import ResumableRows
+    from roicli.storage.resume import ResumableRows
 
     real, written = ResumableRows.write_rows, []
 

@@ -10,8 +10,8 @@ import pytest
 import roicli
 from roicli.core.exceptions import ParameterError
 from roicli.error_table.columns import COLUMN_BY_NAME
-from roicli.error_table.formatting import format_number, wrap_name
 from roicli.error_table.writers import iterate_records, plain_value, write_table
+from roicli.render.tables import format_number, wrap_name
 from tests.strategies import normal_map
 
 ROIS = np.array([[0, 5.25, 6, 70, 80.5], [1, 1, 1, 1.2, 1.2], [0, 9, 9, 3, 3]], np.float32)

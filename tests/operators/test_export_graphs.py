@@ -1,5 +1,7 @@
 """Exported graphs, run by bare ONNX Runtime, have the bits of the runners."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -9,7 +11,7 @@ from roicli.operators.export import build_export_graph
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.runners import build_runner
-from tests.options import every_option, table_of_options
+from tests.options import every_option, of_options
 from tests.strategies import awkward_corners, normal_map, ort
 
 SCALE = 1 / 16
@@ -54,25 +56,17 @@ def fits_one_graph(spec):
     return isinstance(spec, PoolSpec) or spec.sampling_ratio > 0 or spec.native_to_roi_align
 
 
-def check_each(cases):
+@pytest.mark.parametrize("scale", [SCALE, 0.1])
+@of_options((3, 5), SCALE)
+def test_images_have_the_bits_of_the_runners(cases, scale):
     # a crossed box has no adaptive grid, and bare RoiAlign fails on it
     straight = np.all(CORNERS[:, 2:] > CORNERS[:, :2], axis=1)
     for spec, dtype in cases:
         if fits_one_graph(spec):
             crossed = isinstance(spec, PoolSpec) or spec.sampling_ratio > 0
             kept = slice(None) if crossed else straight
-            check(spec, np.dtype(dtype), CORNERS[kept], BATCH[kept])
-
-
-@pytest.mark.parametrize("scale", [SCALE, 0.1])
-def test_images_have_the_bits_of_the_runners(scale):
-    check_each(table_of_options((3, 5), scale))
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("scale", [SCALE, 0.1])
-def test_images_have_the_bits_of_the_runners_with_every_option(scale):
-    check_each(every_option((3, 5), scale))
+            one = replace(spec, spatial_scale=scale)
+            check(one, np.dtype(dtype), CORNERS[kept], BATCH[kept])
 
 
 @pytest.mark.parametrize(

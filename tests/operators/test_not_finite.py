@@ -18,7 +18,7 @@ from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.engine import Engine
 from tests import oracle
-from tests.options import every_option
+from tests.options import every_option, of_options
 from tests.strategies import awkward_corners, with_batch
 
 SHAPES = [(5, 13, 17), (3, 1, 9), (2, 7, 1), (19, 6, 5), (1, 1, 1)]
@@ -75,10 +75,11 @@ def same(found, expected):
     return np.isclose(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
+@of_options(SIZE, SCALE)
 @pytest.mark.parametrize("seed", range(len(SHAPES)))
-def test_cpu_native_oracle_and_reference_agree_on_every_option(seed):
+def test_cpu_native_oracle_and_reference_agree_on_every_option(seed, cases):
     shape, odd = SHAPES[seed], 0
-    for spec, dtype in every_option(SIZE, SCALE):
+    for spec, dtype in cases:
         feature_map = sprinkled(shape, seed, dtype)
         corners = corners_for(spec, shape, seed, dtype)
         cpu, native = (run(spec, feature_map, corners, p) for p in ("cpu", "native"))
@@ -95,7 +96,7 @@ def test_cpu_native_oracle_and_reference_agree_on_every_option(seed):
                 )
                 distance = np.abs(row[channels][finite] - wanted.values[finite])
                 assert (distance <= wanted.bound[finite]).all(), spec
-    assert odd > 1000
+    assert odd > 10 * len(cases)
 
 
 def test_what_is_no_cells_value_does_not_come_out():
@@ -113,8 +114,9 @@ def test_what_is_no_cells_value_does_not_come_out():
         assert (run(PoolSpec((1, 1), SCALE), low, box, provider) == -np.inf).all()
 
 
-def test_exported_graphs_follow_the_rule_but_for_bare_nodes():
-    for spec, dtype in every_option(SIZE, SCALE):
+@of_options(SIZE, SCALE)
+def test_exported_graphs_follow_the_rule_but_for_bare_nodes(cases):
+    for spec, dtype in cases:
         if isinstance(spec, AlignSpec) and spec.sampling_ratio == 0:
             continue
         if isinstance(spec, PoolSpec) and spec.native_to_max_roi_pool and dtype == np.float32:
@@ -134,11 +136,12 @@ def test_exported_graphs_follow_the_rule_but_for_bare_nodes():
         )
 
 
-def test_diagnoses_arithmetic_follows_the_rule():
+@of_options(SIZE, SCALE)
+def test_diagnoses_arithmetic_follows_the_rule(cases):
     shape = SHAPES[0]
     every = Bins(SIZE, np.arange(SIZE[0]), np.arange(SIZE[1]))
     compared = 0
-    for spec, _ in every_option(SIZE, SCALE):
+    for spec, _ in cases:
         feature_map, corners = (
             sprinkled(shape, 0, np.float64),
             corners_for(spec, shape, 0, np.float64),
@@ -154,13 +157,14 @@ def test_diagnoses_arithmetic_follows_the_rule():
         ((_, found),) = evaluate_conventions([convention], [sampled], every)
         assert same(found, by_oracle(spec, feature_map, corners)).all(), spec
         compared += 1
-    assert compared > 50
+    assert compared == len(cases)
 
 
-def test_explanations_follow_the_rule():
+@of_options(SIZE, SCALE)
+def test_explanations_follow_the_rule(cases):
     shape = SHAPES[0]
     odd = 0
-    for spec, dtype in every_option(SIZE, SCALE):
+    for spec, dtype in cases:
         feature_map = sprinkled(shape, 0, dtype)
         corners = corners_for(spec, shape, 0, dtype)
         found = run(spec, feature_map, corners, "cpu")
@@ -176,4 +180,4 @@ def test_explanations_follow_the_rule():
                 ran = found[(roi, 1, *bin_index)]
                 np.testing.assert_array_equal(explained, ran, err_msg=str(spec))
                 odd += not np.isfinite(ran)
-    assert odd > 20
+    assert odd > len(cases) / 2

@@ -19,7 +19,7 @@ from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline import stream as pipeline
 from roicli.pipeline.features import open_pyramid
 from roicli.runtime import runners as runtime
-from roicli.storage.result_file import MemoryWriter
+from roicli.storage.result import MemoryWriter
 from tests.cli.running import FPN, TEXT_ROIS
 from tests.options import FLOAT_TYPES, every_option, every_pool, some, table_of_options
 from tests.strategies import awkward_corners, examples, normal_map

@@ -102,3 +102,10 @@ def test_files_are_closed_when_the_pyramid_is_refused(tmp_path):
         open_maps(path, scales=(0.5, 0.25))
     with h5py.File(path, "r+"):  # a file still open for reading could not be opened for writing
         pass
+
+
+def test_maps_are_counted_in_the_type_that_they_are_computed_in():
+    """A float32 level beside a float64 one is upcast."""
+    maps = [np.zeros((1, 2, 8, 8), np.float32), np.zeros((1, 2, 4, 4), np.float64)]
+    assert open_pyramid(maps[:1], (), (1.0,)).buffer_bytes == [2 * 64 * 4]
+    assert open_pyramid(maps, (), (1.0, 0.5)).buffer_bytes == [2 * 64 * 12, 2 * 16 * 8]

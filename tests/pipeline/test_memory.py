@@ -24,9 +24,7 @@ def pyramid(shape=(2, 3, 100, 100), dtype=np.float32):
 
 
 def plan(budget, maps=None, rois=1000, row_bytes=ROW, with_values=False):
-    return plan_memory(
-        Budget(budget, True), maps or pyramid(), rois, row_bytes, with_values
-    ).block_bytes
+    return plan_memory(Budget(budget, True), maps or pyramid(), rois, row_bytes, with_values)
 
 
 def test_more_memory_gives_larger_blocks_up_to_a_limit():

@@ -1,6 +1,7 @@
 """Images one at a time: the same rows whatever their order, the blocks or the files."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,14 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.core.exceptions import InputError
+from roicli.core.progress import StageTimes
 from roicli.core.types import RoIs
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline import stream as pipeline
-from roicli.pipeline.features import open_pyramid
+from roicli.pipeline.features import FeatureLevel, open_pyramid
 from roicli.pipeline.order import plan_visits
-from roicli.pipeline.stream import Engine, run_operator
-from roicli.storage.result_file import MemoryWriter
+from roicli.pipeline.stream import Engine, VisitedMaps, run_operator
+from roicli.runtime.device_map import MapPlacer
+from roicli.storage.result import MemoryWriter
 from tests import oracle
 from tests.strategies import awkward_corners, normal_map, with_batch
 
@@ -197,3 +200,27 @@ def test_something_is_done_while_the_last_rows_are_written():
     run_operator(pyramid, rois, np.zeros(60, np.int64), [SPECS[0]], Engine("cpu", 2), writer,
                  meanwhile=meanwhile)  # fmt: skip
     assert called == [0]
+
+
+def test_every_map_is_read_once_while_the_one_before_runs(monkeypatch):
+    """Two buffers take turns, and what an operator adds to a map does not reach the next one."""
+    stored = normal_map((9, 2, 5, 6), 0)
+    pyramid = open_pyramid(stored, (), (1.0,))
+    images = np.random.default_rng(0).permutation(np.arange(40) % 9)
+    visits = plan_visits(RoIs(images, np.zeros((40, 4)), np.zeros(40)), np.zeros(40, int))
+    reads, buffers, real = [], set(), FeatureLevel.read_image
+
+    def read(self, index, buffer, keep):
+        reads.append(index)
+        buffers.add(buffer)
+        return real(self, index, buffer, keep)
+
+    monkeypatch.setattr(FeatureLevel, "read_image", read)
+    placer = MapPlacer(np.dtype(np.float32))
+    with ThreadPoolExecutor(1) as reader:
+        for visit, placed in VisitedMaps(pyramid, visits, placer, reader, StageTimes()):
+            np.testing.assert_array_equal(placed.host, stored[visit.image])
+            assert placed.cell_table is None
+            placed.cell_table = "what an operator adds"
+    assert reads == list(range(9))
+    assert len(buffers) == 2

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from roicli.core.exceptions import InputError, OutputError
+from roicli.storage.atomic import PartFile, replace_atomically
 from roicli.storage.formats.hdf5.virtual_result import VirtualPart, write_virtual
-from roicli.storage.output import replace_atomically
-from roicli.storage.part_file import PartFile
 from roicli.storage.parts_folder import open_parts, publish_parts, remove_old_parts
 from roicli.storage.plan import Plan, keep_parts
 from roicli.storage.shared_place import Folder
@@ -238,7 +237,7 @@ def test_an_interruption_behind_the_rename_leaves_the_result_and_its_parts(monke
     def stop(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("roicli.storage.part_file.flush_folder", stop)
+    monkeypatch.setattr("roicli.storage.atomic.flush_path", stop)
     with pytest.raises(KeyboardInterrupt):
         write_result(2)
     assert read_result() == 2

@@ -8,7 +8,7 @@ import pytest
 from roicli.core.exceptions import OutputError
 from roicli.storage.formats.zarr import place as zarr_place
 from roicli.storage.formats.zarr import publishing
-from roicli.storage.result_file import ResultFile, open_result
+from roicli.storage.result import ResultFile, open_result
 from tests.zarr_stores import MAPS, fsspec, opened, refused, store, write
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import roicli
 from roicli.core.exceptions import OutputError, ParameterError
 from roicli.storage.formats.zarr import draft, publishing
-from roicli.storage.result_file import ResultFile, open_result
+from roicli.storage.result import ResultFile, open_result
 from tests.zarr_stores import MAPS, opened, store, write, zarr
 
 

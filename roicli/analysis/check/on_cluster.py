@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from roicli.analysis.check.inputs import Measure
 from roicli.analysis.check.map_statistics import (
     ImageStatistics,
     MapStatistics,
@@ -22,7 +23,6 @@ from roicli.analysis.check.map_statistics import (
     join_statistics,
     measure_images,
 )
-from roicli.analysis.check.reading import Measure
 from roicli.core.exceptions import ParameterError
 from roicli.pipeline.cluster.connection import Cluster, connect, parse_local
 from roicli.pipeline.cluster.outcome import as_outcome

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from roicli.cli.garbage import importing
 from roicli.cli.reporting import ProgressBar, finish, table_options
 from roicli.core.call_options import ErrorsOptions
 from roicli.core.command_options import ErrorsCommand, FeaturesAndRois
@@ -16,9 +15,8 @@ def errors(inputs: FeaturesAndRois, **options: Unpack[ErrorsCommand]) -> None:
 
     Example: roicli errors sample_data/text_rois.npy --spatial-scale 1/16
     """
-    with importing():
-        from roicli import api
-        from roicli.core.exceptions import ParameterError
+    from roicli import api
+    from roicli.core.exceptions import ParameterError
 
     if len(inputs) > 2:
         raise ParameterError(f"{len(inputs)} inputs, expected ROIS or FEATURES ROIS")

@@ -14,28 +14,18 @@ HEADER_WIDTH = 10
 
 
 def print_rows(rows: Sequence[dict[str, Any]]) -> None:
-    """A rich table of the short cells, and under it a line for each longer text."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    """A table of the short cells, and under it a line for each longer text."""
+    from roicli.render.tables import Table, wrap_name, write_table
 
-    from roicli.error_table.formatting import wrap_name
-    from roicli.render.pipe_console import PipeConsole
-
-    console = PipeConsole(file=sys.stdout, highlight=False)
     names = [name for name in rows[0] if name not in PROSE]
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in names:
-        grid.add_column("\n".join(wrap_name(name, HEADER_WIDTH)), no_wrap=True)
-    for row in rows:
-        grid.add_row(*(Text(_word(row[name])) for name in names))
-    console.print(grid)
+    cells = [[_word(row[name]) for name in names] for row in rows]
+    headers = [wrap_name(name, HEADER_WIDTH) for name in names]
+    write_table(Table(headers, cells, [True] * len(names)), sys.stdout)
+    sys.stdout.write("\n")
     for row in rows:
         for name in PROSE:
             if row.get(name):
-                console.print(
-                    f"{row[names[0]]}, {name}: {_word(row[name])}", soft_wrap=True, markup=False
-                )
+                sys.stdout.write(f"{row[names[0]]}, {name}: {_word(row[name])}\n")
 
 
 def _word(value: Any) -> str:

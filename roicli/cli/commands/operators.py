@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from roicli.cli.console import check_stdout, print_line
-from roicli.cli.garbage import importing
 from roicli.cli.reporting import ProgressBar, finish, table_options
 from roicli.core.call_options import RUNS
 from roicli.core.command_options import (
@@ -19,6 +18,9 @@ from roicli.core.command_options import (
 )
 from roicli.core.declaration import keywords
 from roicli.core.vocabulary import Operator
+
+if TYPE_CHECKING:
+    from roicli.pipeline.execute import Result
 
 
 def align(features: Features, rois: Rois, **options: Unpack[AlignCommand]) -> None:
@@ -47,8 +49,7 @@ def precise_pool(features: Features, rois: Rois, **options: Unpack[PrecisePoolCo
 
 def _run(operator: Operator, features: str, rois: str, options: RunCommand) -> None:
     """One call of the library, and its result to the screen."""
-    with importing():
-        from roicli import api
+    from roicli import api
 
     table = table_options(options)
     thresholds = table.thresholds(options["values"])
@@ -58,7 +59,8 @@ def _run(operator: Operator, features: str, rois: str, options: RunCommand) -> N
         output = api.default_output(features, operator)
     with ProgressBar(options["quiet"], verbose) as progress:
         given: Mapping[str, Any] = keywords(RUNS[operator], options, progress=progress)
-        result = api.run(operator, features, rois, output, given)
+        call = getattr(api, operator.replace("-", "_"))
+        result: Result = call(features, rois, output, **given)
     if verbose:
         for key, value in result.parameters.items():
             print_line("run", f"{key}: {value}")

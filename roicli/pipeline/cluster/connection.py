@@ -10,7 +10,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from roicli.core.exceptions import ClusterError, ParameterError, ProviderError
 from roicli.core.system import signals_held_back, usable_cores
@@ -18,6 +18,10 @@ from roicli.core.vocabulary import Provider
 from roicli.pipeline.cluster.worker import describe_difference, probe_provider, read_versions
 
 INSTALL = "pip install 'roicli[dask]'"
+TLS = (
+    "set DASK_DISTRIBUTED__COMM__TLS__CA_FILE, DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT and "
+    "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY, or the same in Dask's configuration"
+)
 CONNECT_S = 10.0
 WORKERS_S = 60.0
 # A scheduler that went away is waited for so long, and a cluster without workers.
@@ -153,8 +157,11 @@ class Cluster:
 
 @contextlib.contextmanager
 def connect(address: str) -> Iterator[Cluster]:
-    """The cluster at ``address``: a scheduler's, or ``local[:N]`` for N processes on this machine.
+    """The cluster at ``address``: a scheduler's, or ``local[:N][,dashboard]`` for N processes on
+    this machine.
 
+    Whoever can connect to a scheduler can run code as its user. So a local one talks TLS with a
+    certificate that is made for it and thrown away; ``tls://`` takes Dask's own settings.
     Raises ParameterError, ClusterError.
     """
     try:
@@ -167,12 +174,13 @@ def connect(address: str) -> Iterator[Cluster]:
     theirs.setLevel(logging.CRITICAL)
     local = client = None
     try:
-        count = parse_local(address)
-        if count is not None:
-            local = _start_local(count)
+        wanted = parse_local(address)
+        if wanted is not None:
+            local = _start_local(wanted)
         client = _open_client(address if local is None else local)
         cluster = Cluster(address if local is None else local.scheduler_address, client, local)
-        _tell_dashboard(client)
+        if wanted is None or wanted.dashboard:
+            _tell_dashboard(client)
         try:
             yield cluster
         finally:
@@ -189,20 +197,27 @@ def _close(client: Any, local: Any) -> None:
                 closing.close(timeout=5)
 
 
-def parse_local(address: str) -> int | None:
-    """N of ``local:N``, the usable cores for ``local``, None for an address."""
+class Local(NamedTuple):
+    """A cluster on this machine: so many processes, and whether it shows itself to a browser."""
+
+    processes: int
+    dashboard: bool
+
+
+def parse_local(address: str) -> Local | None:
+    """``local[:N][,dashboard]``, by default the usable cores; None for a scheduler's address."""
     if not isinstance(address, str) or not address.strip():
         raise ParameterError(f"dask is {address!r}, expected a scheduler's address, or local:N")
-    found = re.fullmatch(r"local(?::([0-9]{1,4}))?", address)
+    found = re.fullmatch(r"local(?::([0-9]{1,4}))?(,dashboard)?", address)
     if found is None:
         return None
     count = int(found[1]) if found[1] else usable_cores()
     if count < 1:
         raise ParameterError(f"dask is {address!r}, expected at least one process")
-    return count
+    return Local(count, bool(found[2]))
 
 
-def _start_local(count: int) -> Any:
+def _start_local(wanted: Local) -> Any:
     """Processes on this machine, each with one thread.
 
     A terminal's Ctrl-C goes to all of them; only this one heeds it, and ends them. Threads and
@@ -211,14 +226,24 @@ def _start_local(count: int) -> Any:
     """
     from multiprocessing import resource_tracker
 
+    import dask
     from distributed import LocalCluster
+    from distributed.security import Security
 
+    try:
+        security = Security.temporary()
+    except ImportError as error:  # which Dask does not require
+        raise ParameterError("--dask local needs cryptography", INSTALL) from error
+    # Dask starts a server for HTTP in each process; these have no pages.
+    bare = ["worker"] if wanted.dashboard else ["worker", "scheduler"]
+    pages: dict[str, list[str]] = {f"distributed.{role}.http.routes": [] for role in bare}
     resource_tracker.ensure_running()
     try:
-        with signals_held_back(signal.SIGINT):
+        with signals_held_back(signal.SIGINT), dask.config.set(pages):
             return LocalCluster(
-                n_workers=count, threads_per_worker=1, processes=True, host="127.0.0.1",
-                dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
+                n_workers=wanted.processes, threads_per_worker=1, processes=True,
+                host="127.0.0.1", security=security, silence_logs=logging.CRITICAL,
+                dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": wanted.dashboard},
             )  # fmt: skip
     except Exception as error:
         raise ClusterError(f"no local cluster could be started: {error}") from error
@@ -233,13 +258,14 @@ def _open_client(address: Any) -> Any:
         if isinstance(address, str):
             # A client that fails halfway through its start complains when it is collected.
             get_address_host(normalize_address(address))
+            _check_settings(address)
         with warnings.catch_warnings():
             # Versions are compared here, worker by worker.
             warnings.simplefilter("ignore", VersionMismatchWarning)
             return Client(address, timeout=CONNECT_S, set_as_default=False, name="roicli")
     except ValueError as error:
         raise ParameterError(
-            f"dask is {address!r}: {error}", "give an address like tcp://host:8786, or local:N"
+            f"dask is {address!r}: {error}", "give an address like tls://host:8786, or local:N"
         ) from None
     except OSError as error:
         first = str(error).strip().splitlines() or [repr(error)]
@@ -247,6 +273,27 @@ def _open_client(address: Any) -> Any:
             f"{address}: no Dask scheduler answers there: {first[0]}",
             "start one with: dask scheduler",
         ) from None
+
+
+def _check_settings(address: str) -> None:
+    """Raise ParameterError where Dask's settings for TLS do not go with the address."""
+    from distributed.security import Security
+
+    security = Security()
+    if not address.startswith("tls://"):
+        if security.require_encryption:
+            raise ParameterError(
+                f"dask is {address!r}, and Dask's settings require encryption", "use tls://"
+            )
+        return
+    try:
+        context = security.get_connection_args("client").get("ssl_context")
+    except OSError as error:
+        raise ParameterError(
+            f"dask is {address!r}: a certificate cannot be read: {error}"
+        ) from None
+    if context is None:
+        raise ParameterError(f"dask is {address!r}, and Dask's settings name no certificates", TLS)
 
 
 def _tell_dashboard(client: Any) -> None:

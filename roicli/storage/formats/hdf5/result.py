@@ -17,7 +17,7 @@ import h5py
 from roicli.core.exceptions import first_line
 from roicli.core.types import FloatType
 from roicli.core.vocabulary import Compression
-from roicli.storage.output import RowSource
+from roicli.storage.atomic import RowSource
 from roicli.storage.row_file import RowFile
 
 ROI_FEATURES = "roi_features"

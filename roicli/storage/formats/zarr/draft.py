@@ -14,11 +14,11 @@ import numpy as np
 from roicli.core.exceptions import OutputError
 from roicli.core.types import Array, FloatType
 from roicli.core.vocabulary import SIZE_CLASSES, Compression
+from roicli.storage.atomic import RowSource
 from roicli.storage.formats.zarr.metadata import catch_chunks, hold_back_metadata
 from roicli.storage.formats.zarr.place import StorePlace, writing
 from roicli.storage.formats.zarr.store import import_zarr
 from roicli.storage.opening import PREFERRED
-from roicli.storage.output import RowSource
 from roicli.storage.row_file import FLUSH_BYTES
 
 ROI_FEATURES = PREFERRED["result"]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from roicli.core.exceptions import OutputError, RoicliError, first_line
+from roicli.core.system import drop_pages, flush_path
 from roicli.storage.address import is_url
 from roicli.storage.formats.zarr.store import ROOT_NAMES, import_zarr, open_url
 from roicli.storage.shared_place import Folder, SharedPlace
@@ -129,13 +130,13 @@ def file_system(url: str) -> tuple[Any, str]:
 
 def flush(path: str) -> None:
     """Bring a file or a folder's names to the disk; a file's pages go."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-        if hasattr(os, "posix_fadvise") and not os.path.isdir(path):
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
+    flush_path(path)
+    if not os.path.isdir(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            drop_pages(descriptor, 0, 0)
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from roicli.core.exceptions import OutputError
+from roicli.core.system import exchange_names, rename_to_new
 from roicli.storage.address import is_url
+from roicli.storage.atomic import check_inputs_stay
 from roicli.storage.formats.zarr.place import PARTS_PREFIX, Remote, StoreFolder, flush
 from roicli.storage.formats.zarr.store import ROOT_NAMES, import_zarr, is_store
-from roicli.storage.output import check_inputs_stay
-from roicli.storage.renaming import exchange, rename_to_new
 
 ENDING = ".zarr"
 # What a result that is not finished holds.
@@ -131,7 +131,7 @@ def _replace(folder: str, target: str) -> None:
     """
     os.chmod(folder, stat.S_IMODE(os.stat(target).st_mode) & 0o777)
     old = folder
-    if not exchange(folder, target):
+    if not exchange_names(folder, target):
         old = f"{folder}.old"
         os.rename(target, old)
         try:

@@ -12,14 +12,12 @@ from roicli.core.exceptions import OutputError
 from roicli.core.types import FloatType
 from roicli.core.vocabulary import Compression
 from roicli.storage.address import is_url
+from roicli.storage.atomic import PartFile, RowSource, as_output_errors, check_disk
 from roicli.storage.formats.zarr.draft import StoreDraft, begin
 from roicli.storage.formats.zarr.publishing import check_name, open_folder, open_remote
 from roicli.storage.formats.zarr.whole_chunks import WholeChunks
-from roicli.storage.journal import Segment
-from roicli.storage.layout import Layout, allocated_bytes
-from roicli.storage.output import RowSource, as_output_errors, check_disk
-from roicli.storage.part_file import PartFile
-from roicli.storage.resumable import ResumableRows, Resumption, find_kept, keep_rows
+from roicli.storage.resume import ResumableRows, Resumption, Segment, find_kept, keep_rows
+from roicli.storage.row_file import Layout, allocated_bytes
 
 
 class ZarrWriter:
@@ -36,7 +34,6 @@ class ZarrWriter:
         check: Callable[[], None],
     ) -> None:
         self.finished = rows.finished if isinstance(rows, ResumableRows) else 0
-        self.wants_order = isinstance(rows, WholeChunks)
         self.takes_tables = True
         self.write_rows = rows.write_rows
         self._store, self._complete, self._check = store, complete, check

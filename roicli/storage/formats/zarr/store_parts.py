@@ -23,11 +23,11 @@ import numpy as np
 from roicli.core.exceptions import InputError, OutputError
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.storage.address import is_url
+from roicli.storage.atomic import RowSource
 from roicli.storage.formats.zarr.draft import ROI_FEATURES, StoreDraft
 from roicli.storage.formats.zarr.place import PARTS_PREFIX, Remote, StoreFolder
 from roicli.storage.formats.zarr.publishing import bring_back, name_store
 from roicli.storage.formats.zarr.whole_chunks import WholeChunks
-from roicli.storage.output import RowSource
 from roicli.storage.parts_folder import growing_folder, locked_parts
 from roicli.storage.plan import Plan, keep_parts
 from roicli.storage.shared_place import SharedPlace
@@ -54,7 +54,7 @@ class StorePartWriter:
     """Takes the rows of a part, 0 its first, and puts each chunk when all of its rows are there."""
 
     finished = 0
-    wants_order, takes_tables = True, False
+    takes_tables = False
 
     def __init__(
         self, draft: StoreDraft, part: StorePart, chunks: WholeChunks, check: Callable[[], None]

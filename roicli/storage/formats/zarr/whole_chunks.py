@@ -14,8 +14,7 @@ import numpy as np
 
 from roicli.core.exceptions import OutputError
 from roicli.core.types import Array, FloatType, IntArray
-from roicli.storage.row_file import RowFile, narrow
-from roicli.storage.scratch import open_scratch
+from roicli.storage.row_file import RowFile, narrow, open_scratch
 
 # What may wait in memory; RoIs in the images' order need one chunk at a time.
 WAITING_BYTES = 32 << 20

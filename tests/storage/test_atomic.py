@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from roicli.core import system
 from roicli.core.exceptions import OutputError
-from roicli.storage import part_file, renaming
-from roicli.storage.output import replace_atomically
-from roicli.storage.part_file import PartFile
+from roicli.storage import atomic
+from roicli.storage.atomic import PartFile, replace_atomically
 from tests.crashes import die_at_every_step
 
 PART = ".r.npy.roicli-part"
 HOLD = """
 import sys, time
-from roicli.storage.part_file import PartFile
+from roicli.storage.atomic import PartFile
 part = PartFile("r.npy")
 open(part.path, "w").write("half")
 open(part.companion("rows"), "w").write("scratch")
@@ -78,7 +78,7 @@ def test_a_part_that_was_renamed_while_it_was_claimed_is_claimed_anew(monkeypatc
         real(descriptor, how)
 
     real = fcntl.flock
-    monkeypatch.setattr(part_file.fcntl, "flock", wait_for_the_first)
+    monkeypatch.setattr(system.fcntl, "flock", wait_for_the_first)
     with PartFile("r.npy") as second:
         Path(second.path).write_text("second")
         assert Path("r.npy").read_text() == "first"
@@ -91,7 +91,7 @@ def test_without_locks_every_run_has_a_name_of_its_own(monkeypatch):
     def no_locks(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(part_file.fcntl, "flock", no_locks)
+    monkeypatch.setattr(system.fcntl, "flock", no_locks)
     with PartFile("r.npy") as one, PartFile("r.npy") as other:
         assert one.path != other.path
         for part, text in ((one, "one"), (other, "other")):
@@ -124,25 +124,25 @@ def test_the_disk_has_the_data_before_the_name_and_the_name_before_the_end(monke
 
         return record
 
-    for name in ("fsync", "replace"):
+    for name in ("fsync", "fdatasync", "replace"):
         monkeypatch.setattr(os, name, recording(name))
     monkeypatch.setattr(
-        part_file, "rename_to_new", lambda *a: (seen.append(("new", a[0])), os.rename(*a))
+        atomic, "rename_to_new", lambda *a: (seen.append(("new", a[0])), os.rename(*a))
     )
     for force, rename in ((False, "new"), (True, "replace")):
         seen.clear()
         with replace_atomically("r.npy", force) as name:
             Path(name).write_text("x")
         folder = os.path.basename(os.getcwd())
-        assert seen == [("fsync", PART), (rename, PART), ("fsync", folder)]
+        assert seen == [("fdatasync", PART), (rename, PART), ("fsync", folder)]
 
 
 @pytest.fixture(params=[True, False], ids=["renameat2", "link"])
-def system(request, monkeypatch):
+def renames(request, monkeypatch):
     """A system that renames where nothing has the name, and one that cannot."""
     if not request.param:
-        monkeypatch.setattr(renaming, "_load_renameat2", lambda: None)
-    elif renaming._load_renameat2() is None:
+        monkeypatch.setattr(system, "_load_renameat2", lambda: None)
+    elif system._load_renameat2() is None:
         pytest.skip("this system has no renameat2")
 
 
@@ -152,7 +152,7 @@ def write(text, force=True):
 
 
 @pytest.mark.parametrize("force", [True, False])
-def test_wherever_a_run_is_killed_the_next_one_writes_into_no_file_that_has_a_name(system, force):
+def test_wherever_a_run_is_killed_the_next_one_writes_into_no_file_that_has_a_name(renames, force):
     for _ in die_at_every_step(lambda: write("first", force)):
         if os.path.exists("r.npy"):
             with open("r.npy") as published:
@@ -209,14 +209,14 @@ def test_what_stood_beside_a_part_that_has_its_name_is_for_nobody():
 def test_the_companions_of_a_run_that_begins_meanwhile_stay(monkeypatch):
     first, begun = PartFile("r.npy"), []
     Path(first.companion("journal")).write_text("the first run's")
-    real = part_file.flush_folder
+    real = atomic.flush_path
 
     def begin_another(folder):
         real(folder)
         begun.append(PartFile("r.npy"))
         Path(begun[0].companion("journal")).write_text("the second run's")
 
-    monkeypatch.setattr(part_file, "flush_folder", begin_another)
+    monkeypatch.setattr(atomic, "flush_path", begin_another)
     first.publish(False)
     first.__exit__()
     assert Path(f"{PART}.journal").read_text() == "the second run's"
@@ -227,7 +227,7 @@ def test_the_companions_of_a_run_that_begins_meanwhile_stay(monkeypatch):
     assert os.listdir() == ["r.npy"]
 
 
-def test_a_name_that_is_taken_meanwhile_is_not_replaced(system):
+def test_a_name_that_is_taken_meanwhile_is_not_replaced(renames):
     def race(appear):
         with replace_atomically("r.npy", False) as name:
             Path(name).write_text("mine")

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roicli.core.exceptions import OutputError, ParameterError
-from roicli.storage import output, row_file
-from roicli.storage.output import check_output, replace_atomically
-from roicli.storage.result_file import MemoryWriter, NoWriter, ResultFile, open_result
+from roicli.storage import atomic, row_file
+from roicli.storage.atomic import check_output, replace_atomically
+from roicli.storage.result import MemoryWriter, NoWriter, ResultFile, open_result
 from roicli.storage.row_file import RowFile
 
 KINDS = [("r.npy", "none"), ("r.h5", "none"), ("r.h5", "gzip"), ("r.hdf5", "lzf")]
@@ -201,7 +201,7 @@ def test_a_file_system_without_hard_links_still_gets_the_result(tmp_path, monkey
 
 def test_a_result_larger_than_the_disk_is_refused_before_it_is_begun(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(output.shutil, "disk_usage", lambda _: usage(0, 0, 100))
+    monkeypatch.setattr(atomic.shutil, "disk_usage", lambda _: usage(0, 0, 100))
     with pytest.raises(OutputError, match=r"needs 1,440 bytes, the disk has 100 free"):
         write(tmp_path / "r.npy", values_of((10, 4, 3, 3)))
     assert os.listdir(tmp_path) == []

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from roicli.core.exceptions import InputError, OutputError, ParameterError
-from roicli.storage import resumable
-from roicli.storage.result_file import ResultFile, open_result
-from roicli.storage.resumable import Resumption
+from roicli.storage import resume
+from roicli.storage.result import ResultFile, open_result
+from roicli.storage.resume import Resumption
 from tests.log import logged
 
 COUNT = 40
@@ -29,7 +29,7 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(resumable, "SECONDS_A_SEGMENT", 0.0)  # every block is a segment
+    monkeypatch.setattr(resume, "SECONDS_A_SEGMENT", 0.0)  # every block is a segment
 
 
 class Attempt:
@@ -191,8 +191,8 @@ def journal_lines(name="r.h5"):
 @pytest.mark.parametrize("checked", [1, 5, COUNT])
 def test_a_segment_of_several_blocks_is_kept(name, compression, checked, monkeypatch):
     # The rows are checked in other steps than they were written in.
-    monkeypatch.setattr(resumable, "SECONDS_A_SEGMENT", 1e9)
-    monkeypatch.setattr(resumable, "ROWS_A_CHECK_BYTES", checked * VALUES[0].nbytes)
+    monkeypatch.setattr(resume, "SECONDS_A_SEGMENT", 1e9)
+    monkeypatch.setattr(resume, "ROWS_A_CHECK_BYTES", checked * VALUES[0].nbytes)
     stop(name, compression, stop_at=20)
     assert len(journal_lines(name)) == 2  # the header and one segment of three blocks
     attempt = Attempt(name, compression).run()
@@ -273,17 +273,17 @@ def test_a_result_kept_without_value_columns():
 
 def test_a_signal_while_the_kept_rows_are_taken_up_again_keeps_them_and_says_so(monkeypatch):
     stop("r.npy", "none")
-    real = resumable.Journal
+    real = resume.Journal
 
     def journal_and_signal(*given):
         real(*given).close()
         raise Killed("signal")
 
     early = Attempt("r.npy", "none")
-    monkeypatch.setattr(resumable, "Journal", journal_and_signal)
+    monkeypatch.setattr(resume, "Journal", journal_and_signal)
     with pytest.raises(Killed):
         early.run()
-    monkeypatch.setattr(resumable, "Journal", real)
+    monkeypatch.setattr(resume, "Journal", real)
     assert "keeps 21 of 40 RoIs; the same command goes on from there" in early.notes[-1]
     last = Attempt("r.npy", "none").run()
     assert last.ran == COUNT - 21

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from roicli.error_table.columns import COLUMN_BY_NAME, Column
-from roicli.error_table.formatting import (
-    GAP,
-    format_number,
-    measure_columns,
-    wrap_name,
-    write_columns,
-)
+from roicli.error_table.columns import COLUMN_BY_NAME, Column, View
 from roicli.error_table.table import ErrorTable, GroupSummary, Summary, summarize
-from roicli.error_table.writers import format_records, write_markdown
-from roicli.render.view import View
+from roicli.render.tables import (
+    Table,
+    format_number,
+    format_records,
+    wrap_name,
+    write_markdown,
+    write_table,
+)
 
 SHOWN_FIRST = (
     "roi",
@@ -94,17 +93,6 @@ def _cells(table: ErrorTable, view: View) -> tuple[list[Column], list[list[str]]
     return columns, format_records(block, columns)
 
 
-def _fitting(widths: Sequence[int], limit: int) -> int:
-    """How many leading columns of these widths a line holds; at least one."""
-    total, count = 0, 0
-    for width in widths:
-        total += width + GAP
-        if total > limit:
-            break
-        count += 1
-    return max(count, 1)
-
-
 def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, stream: TextIO) -> None:
     """The worst rows, then the summary, as wide as the terminal allows."""
     from rich.text import Text
@@ -114,11 +102,10 @@ def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, strea
     console = PipeConsole(file=stream, highlight=False, soft_wrap=False)
     columns, rows = _cells(table, view)
     headers = [wrap_name(column.name, HEADER_WIDTH) for column in columns]
-    widths = measure_columns(headers, rows)
-    count = len(columns) if view.columns else _fitting(widths, console.width)
+    shown = Table(headers, rows, [column.kind == "text" for column in columns])
+    count = len(columns) if view.columns else shown.fitting(console.width)
     console.print(Text(describe_title(parameters), style="bold"))
-    words = [column.kind == "text" for column in columns]
-    write_columns(headers[:count], [row[:count] for row in rows], words, stream)
+    write_table(shown.first(count), stream)
     console.print(Text(_describe_rows(table, view, len(columns) - count), style="dim"))
     print_summary(summarize(table), stream)
 
@@ -153,7 +140,7 @@ def print_summary(summary: Summary, stream: TextIO) -> None:
     for row in rows:
         previous, row[0] = row[0], "" if row[0] == previous else row[0]
     stream.write("\n")
-    write_columns([[name] for name in SUMMARY_HEADER], rows, SUMMARY_IS_TEXT, stream)
+    write_table(Table([[name] for name in SUMMARY_HEADER], rows, SUMMARY_IS_TEXT), stream)
 
 
 def print_markdown(

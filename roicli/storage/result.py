@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -16,19 +16,22 @@ from roicli.core.exceptions import OutputError
 from roicli.core.types import Array, FloatType, IntArray
 from roicli.core.vocabulary import Compression
 from roicli.storage.address import names_a_store
-from roicli.storage.journal import Segment
-from roicli.storage.layout import (
-    Layout,
-    allocated_bytes,
-    count_bytes,
-    lay_out_hdf5,
-    lay_out_npy,
-    write_npy_header,
+from roicli.storage.atomic import (
+    OUTPUT_FORMATS,
+    PartFile,
+    RowSource,
+    as_output_errors,
+    check_output,
+    check_room,
 )
-from roicli.storage.output import OUTPUT_FORMATS, RowSource, as_output_errors, check_room
-from roicli.storage.part_file import PartFile
-from roicli.storage.resumable import ResumableRows, Resumption, find_kept, keep_rows
-from roicli.storage.row_file import RowFile, narrow
+from roicli.storage.resume import (
+    ResumableRows,
+    Resumption,
+    Segment,
+    find_kept,
+    keep_rows,
+)
+from roicli.storage.row_file import Layout, RowFile, allocated_bytes, count_bytes, narrow
 
 STDOUT = "-"
 COPY_BYTES = 1 << 24
@@ -44,17 +47,11 @@ class ResultWriter(Protocol):
 
     Whoever opened the writer gives the result its name afterwards, when nothing can fail any more.
     ``finished`` RoIs, the first ones in the run's order, were written by an earlier run.
-    ``wants_order`` is whether rows in the result's order are written faster than others. Rows that
-    are kept for a later run are not held back until their neighbours are there.
     """
 
     @property
     def finished(self) -> int:
         """How many RoIs need not be run."""
-
-    @property
-    def wants_order(self) -> bool:
-        """Whether a run should go to some length to write rows in order."""
 
     @property
     def takes_tables(self) -> bool:
@@ -80,7 +77,6 @@ class FileWriter:
     ) -> None:
         self.takes_tables = takes_tables
         self.finished = rows.finished if isinstance(rows, ResumableRows) else 0
-        self.wants_order = isinstance(rows, RowFile)
         self.write_rows = rows.write_rows
         self.finish = finish
 
@@ -89,7 +85,7 @@ class MemoryWriter:
     """The result as an array in memory, for Python."""
 
     finished = 0
-    wants_order = takes_tables = False
+    takes_tables = False
 
     def __init__(self, shape: tuple[int, ...], dtype: FloatType) -> None:
         self.array: Array = np.empty(shape, dtype)
@@ -106,7 +102,7 @@ class NoWriter:
     """A run whose features nobody keeps: only its errors are wanted."""
 
     finished = 0
-    wants_order = takes_tables = False
+    takes_tables = False
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Drop the rows."""
@@ -138,6 +134,19 @@ class ResultFile(NamedTuple):
         """What the result takes at least; how far compression goes is not known."""
         beside = 0 if self.is_npy else HDF5_OVERHEAD + self.shape[0] * self.row_beside_bytes
         return count_bytes(self.shape, self.dtype) + beside
+
+
+def check_place(path: str, taken: Iterable[str], force: bool) -> None:
+    """Raise OutputError unless a result may be written to ``path``: a file's or a store's rules.
+
+    ``taken`` are the files that it must not replace.
+    """
+    if not names_a_store(path):
+        check_output(path, taken, force, tuple(OUTPUT_FORMATS))
+        return
+    from roicli.storage.formats.zarr import publishing
+
+    publishing.check_place(path, taken, force, tuple(OUTPUT_FORMATS))
 
 
 @contextlib.contextmanager
@@ -186,10 +195,38 @@ def _lay_out(part: PartFile, result: ResultFile) -> tuple[Layout, list[Segment]]
         return layout, segments
     part.clear()
     if result.is_npy:
-        return lay_out_npy(part, result.shape, result.dtype), []
+        return _lay_out_npy(part, result.shape, result.dtype), []
     if result.compression != "none":
         return Layout(beside=True), []
-    return lay_out_hdf5(part, result.shape, result.dtype), []
+    return _lay_out_hdf5(part, result.shape, result.dtype), []
+
+
+def _lay_out_npy(part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> Layout:
+    """Write the header of an .npy file."""
+    with open(part.path, "wb") as stream:
+        _write_npy_header(stream, shape, dtype)
+        size = stream.tell()
+    with open(part.path, "rb") as stream:
+        return Layout(head=stream.read(size))
+
+
+def _write_npy_header(stream: object, shape: tuple[int, ...], dtype: FloatType) -> None:
+    """The header of an .npy file, at the stream's place."""
+    description = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": description, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
+
+
+def _lay_out_hdf5(part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> Layout:
+    """Write an HDF5 file whose features are allocated and not filled."""
+    from roicli.storage.formats.hdf5.result import create_contiguous
+
+    offset = create_contiguous(part.path, shape, dtype)
+    rows = count_bytes(shape, dtype)
+    with open(part.path, "rb") as stream:
+        head = stream.read(offset)
+        stream.seek(offset + rows)
+        return Layout(head=head, tail=stream.read())
 
 
 def _finisher(part: PartFile, result: ResultFile, rows: RowFile) -> Finish:
@@ -218,7 +255,7 @@ def _stdout_writer(shape: tuple[int, ...], dtype: FloatType) -> Iterator[ResultW
     check_room(f"the scratch file in {folder}", folder, count_bytes(shape, dtype))
     with tempfile.TemporaryFile(dir=folder) as stream:
         try:
-            write_npy_header(stream, shape, dtype)
+            _write_npy_header(stream, shape, dtype)
             stream.flush()
             with contextlib.closing(
                 RowFile(os.dup(stream.fileno()), stream.tell(), shape, dtype)

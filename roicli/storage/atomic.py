@@ -1,0 +1,335 @@
+"""Where a file may go, and the one way it gets there: never half, never over another run's.
+
+A file in the making stands beside its final name and is held by one run at a time. The lock (flock)
+ends with the process that holds it, however it ends. So what a killed run left is told from what
+another run is writing, and is cleared by the next run to the same name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from roicli.core.exceptions import OutputError
+from roicli.core.system import (
+    flush_data,
+    flush_path,
+    limit_of,
+    make_file,
+    open_to_write,
+    rename_to_new,
+    set_mode,
+    take_mode,
+    try_lock,
+)
+from roicli.core.types import Array
+from roicli.storage.address import is_url, parts_folder
+
+# Gives (start, stop) the rows of a table that goes beside the features.
+RowSource = Callable[[int, int], Array]
+
+OUTPUT_FORMATS: Final = {".npy": "npy", ".h5": "hdf5", ".hdf5": "hdf5", ".zarr": "zarr"}
+
+ENDING = ".roicli-part"
+# Files that stand beside a part: the rows of a compressed result, and what a resumable run keeps.
+COMPANIONS: Final = ("rows", "values", "journal", "new-journal")
+# What replaces a file is nobody else's to read before it has that file's mode.
+PRIVATE_MODE, USUAL_MODE = 0o600, 0o666
+
+
+def is_same_file(one: str, other: str) -> bool:
+    """Whether two names, of files that may not exist yet, are one place: by spelling or by link."""
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+
+
+def check_inputs_stay(path: str, taken: Iterable[str]) -> None:
+    """Raise OutputError where writing ``path`` would replace one of the files ``taken``.
+
+    A run writes ``path``, files beside it whose hidden names begin with its name, and its parts.
+    """
+    for source in taken:
+        if _is_touched(source, path):
+            raise OutputError(
+                f"{path}: would overwrite {source}, which this run uses", "name another output"
+            )
+
+
+def _is_touched(source: str, path: str) -> bool:
+    """Whether an input is the output, lies in its folder, or is made of files among which it is."""
+    if is_url(source) or is_url(path):
+        here, there = (f"{name.rstrip('/')}/" for name in (source, path))
+        return here.startswith(there) or there.startswith(here)
+    if is_same_file(source, path):
+        return True
+    folder, name = os.path.split(path.rstrip("/"))
+    here, there = os.path.realpath(source), os.path.join(os.path.realpath(folder), name)
+    own = (
+        f"{there}{os.sep}",
+        f"{parts_folder(there)}{os.sep}",
+        os.path.join(os.path.dirname(there), f".{name}."),
+    )
+    return here.startswith(own) or there.startswith(f"{here}{os.sep}")
+
+
+def check_output(path: str, taken: Iterable[str], force: bool, endings: tuple[str, ...]) -> None:
+    """Raise OutputError unless a result may be written to ``path``.
+
+    ``taken`` are the files that it must not replace: the inputs, and another output.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in endings:
+        raise OutputError(
+            f"{path}: unknown ending {target.suffix!r}, expected one of: {' '.join(endings)}"
+        )
+    if target.is_dir():
+        raise OutputError(f"{path}: is a folder, expected a file name")
+    if not target.parent.is_dir():
+        raise OutputError(f"{path}: the folder {target.parent} does not exist")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: the folder {target.parent} cannot be written to")
+    check_inputs_stay(path, taken)
+    if target.exists() and not target.is_file():
+        raise OutputError(f"{path}: exists and is not a regular file")
+    if os.path.lexists(path) and not force:
+        raise OutputError(f"{path}: exists already", "add --force to replace it, or name another")
+
+
+def check_room(name: str, folder: str, needed: int, held: int = 0) -> None:
+    """Raise OutputError where the file ``name`` of ``needed`` bytes does not fit in ``folder``.
+
+    ``held`` bytes are an earlier run's already. Some libraries die of a signal at the limit of the
+    shell (``ulimit -f``), so it is looked at before anything is written.
+    """
+    check_disk(name, folder, needed, held)
+    limit = limit_of("file size")
+    if limit is not None and needed > limit:
+        raise OutputError(
+            f"{name}: needs {needed:,} bytes, a file may have {limit:,} here",
+            "raise the limit with ulimit -f",
+        )
+
+
+def check_disk(name: str, folder: str, needed: int, held: int = 0) -> None:
+    """Raise OutputError where ``needed`` bytes, ``held`` of them there already, do not fit."""
+    free = shutil.disk_usage(folder or ".").free + held
+    if needed > free:
+        raise OutputError(f"{name}: needs {needed:,} bytes, the disk has {free:,} free")
+
+
+class PartFile:
+    """``.NAME.roicli-part`` for the result ``target``, locked until it is closed.
+
+    Raises OutputError where another run holds it. A file system without locks gets a name of its
+    own for every run.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        folder, name = os.path.split(target)
+        self.path = os.path.join(folder, f".{name}{ENDING}")
+        self._mode = PRIVATE_MODE if os.path.exists(target) else USUAL_MODE
+        self._is_locked = True
+        self._descriptor = self._claim()
+
+    def _claim(self) -> int:
+        """A descriptor of the part, locked: a new file, or one that is to be gone on with."""
+        while True:
+            descriptor, is_new = _open(self.path, self._mode)
+            try:
+                is_mine = try_lock(descriptor)
+            except OSError:
+                os.close(descriptor)
+                return self._claim_unlocked()
+            if not is_mine:
+                os.close(descriptor)
+                raise OutputError(
+                    f"{self.target}: another run is writing it",
+                    "wait for that run, or name another file",
+                )
+            # Whoever held it may have renamed or removed it between the two calls.
+            if _is_named(descriptor, self.path):
+                if is_new:
+                    self.forget()  # what stands there belonged to a part that is gone
+                    return descriptor
+                if self._may_go_on_with(descriptor):
+                    return descriptor
+                os.unlink(self.path)
+            os.close(descriptor)
+
+    def _may_go_on_with(self, descriptor: int) -> bool:
+        """Whether a part that an earlier run left is of use, and may be written into."""
+        return os.path.exists(self.companion("journal")) and _is_alone(descriptor, self._mode)
+
+    def _claim_unlocked(self) -> int:
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.getsize(self.path) == 0:
+                os.unlink(self.path)
+        folder, name = os.path.split(self.target)
+        self.path = os.path.join(folder, f".{name}.{os.urandom(4).hex()}{ENDING}")
+        self._is_locked = False
+        return _open(self.path, self._mode)[0]
+
+    def companion(self, kind: str) -> str:
+        """The name of a file that stands beside the part."""
+        assert kind in COMPANIONS
+        return f"{self.path}.{kind}"
+
+    def open_companion(self, kind: str) -> int:
+        """A descriptor to read and write such a file, made where it is not there."""
+        path = self.companion(kind)
+        while True:
+            descriptor, is_new = _open(path, self._mode)
+            if is_new or _is_alone(descriptor, self._mode):
+                return descriptor
+            os.close(descriptor)
+            os.unlink(path)
+
+    def clear(self) -> None:
+        """Begin with an empty part, whatever an earlier run left."""
+        os.ftruncate(self._descriptor, 0)
+        self.forget()
+
+    def flush(self) -> None:
+        """Bring the part to the disk."""
+        flush_data(self._descriptor)
+
+    def check_name(self, force: bool) -> None:
+        """Raise OutputError where the final name is taken, which it was not when the run began."""
+        if not force and os.path.lexists(self.target):
+            raise self._name_taken()
+
+    def publish(self, force: bool) -> None:
+        """Bring the part to the disk and give it its final name, which lasts when this returns.
+
+        What it replaces passes its mode on. Without ``force`` a file that appeared meanwhile is not
+        replaced: OutputError.
+        """
+        self.flush()
+        if force:
+            take_mode(self._descriptor, self.target)
+            os.replace(self.path, self.target)
+        else:
+            try:
+                rename_to_new(self.path, self.target)
+            except FileExistsError:
+                raise self._name_taken() from None
+        flush_path(os.path.dirname(self.target) or ".")
+        if any(os.path.lexists(self.companion(kind)) for kind in COMPANIONS):
+            self._clear_what_stayed()
+
+    def _name_taken(self) -> OutputError:
+        return OutputError(
+            f"{self.target}: another run wrote it meanwhile", "add --force to replace it"
+        )
+
+    def _clear_what_stayed(self) -> None:
+        """The part has its name, and what stands beside it is for nobody any more.
+
+        Another run may have begun, whose companions these are now: claiming the part tells.
+        """
+        if not self._is_locked:
+            self.forget()
+            return
+        with contextlib.suppress(OutputError):
+            published, self._descriptor = self._descriptor, self._claim()
+            os.close(published)
+
+    def forget(self) -> None:
+        """Remove what stands beside the part, so that nothing is kept."""
+        for kind in COMPANIONS:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.companion(kind))
+
+    def __enter__(self) -> PartFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go. What has a journal stays for a run that goes on with it."""
+        is_mine = _is_named(self._descriptor, self.path)
+        if is_mine and not os.path.exists(self.companion("journal")):
+            self.forget()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+        os.close(self._descriptor)
+
+
+def _open(path: str, mode: int) -> tuple[int, bool]:
+    """A descriptor to read and write, and whether the file was made now."""
+    try:
+        return make_file(path, mode), True
+    except FileExistsError:
+        return open_to_write(path), False
+
+
+def _is_alone(descriptor: int, mode: int) -> bool:
+    """Whether no other name leads to the file; one that is private is made so.
+
+    Others would find what is written into it: a published result whose run was killed between
+    giving it its name and taking the part's away, or somebody's copy by hard links.
+    """
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        return False
+    if mode == PRIVATE_MODE:
+        set_mode(descriptor, mode)
+    return True
+
+
+def _is_named(descriptor: int, path: str) -> bool:
+    """Whether the open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+class FileDraft:
+    """A file that is written to a temporary name ``path`` in the folder of its own."""
+
+    def __init__(self, part: PartFile, force: bool) -> None:
+        self._part, self._force, self.path = part, force, part.path
+
+    def check(self) -> None:
+        """Bring what was written to the disk. Raises OutputError where it cannot have its name."""
+        with as_output_errors(self._part.target):
+            self._part.flush()
+            self._part.check_name(self._force)
+
+
+@contextlib.contextmanager
+def open_draft(path: str, force: bool) -> Iterator[FileDraft]:
+    """A file that gets the name ``path`` when the block ends well.
+
+    On any error or interruption it is removed. File and folder are flushed to disk.
+    """
+    with as_output_errors(path):
+        part = PartFile(path)
+    with part:
+        with as_output_errors(path):
+            part.clear()
+        yield FileDraft(part, force)
+        with as_output_errors(path):
+            part.publish(force)
+
+
+@contextlib.contextmanager
+def replace_atomically(path: str, force: bool) -> Iterator[str]:
+    """Give the temporary name of an ``open_draft``; what the system says of it is OutputError."""
+    with open_draft(path, force) as draft, as_output_errors(path):
+        yield draft.path
+
+
+@contextlib.contextmanager
+def as_output_errors(path: str) -> Iterator[None]:
+    """What the system says while ``path`` is written, as an OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
