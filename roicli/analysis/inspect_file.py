@@ -13,7 +13,7 @@ from roicli.analysis.inspect_model import ModelReport, inspect_model
 from roicli.core.call_options import InspectOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError
-from roicli.core.types import Array
+from roicli.core.norms import deviation_rows, mean_of, no_sums, root_mean
 from roicli.operators.levels import level_of_scale
 from roicli.pipeline.features import SCALE_ATTRIBUTE
 from roicli.storage.address import CONTAINERS, parse_address
@@ -27,7 +27,10 @@ MODEL_ENDING = ".onnx"
 
 @dataclass(frozen=True)
 class ValueRange:
-    """Over all values of a dataset; the first four over the finite ones, None without any."""
+    """Over all values of a dataset; the first four over the finite ones, None without any.
+
+    The extremes of integers are integers.
+    """
 
     min: float | None
     max: float | None
@@ -169,36 +172,37 @@ def _choose_only(role: Role, dataset: StoredDataset, file_format: str) -> Choice
 
 
 def measure_values(dataset: StoredDataset) -> ValueRange:
-    """Extremes, mean, deviation and odd values, in one pass over the blocks, in float64.
+    """Extremes, mean, deviation and odd values, in one pass over the blocks.
 
-    Mean and squared deviations are merged block by block (Chan et al. 1983), which does not cancel.
+    Mean and squared deviations are merged block by block (Chan et al. 1983), which does not cancel,
+    and are right for numbers of every size.
     """
-    low, high = np.inf, -np.inf
-    count, mean, squares = 0, 0.0, 0.0
+    low: float = np.inf
+    high: float = -np.inf
+    count, mean, squares = 0, 0.0, no_sums(1)
     zeros = nan = infinite = 0
     for block in dataset.blocks():
         with np.errstate(invalid="ignore"):  # said of signalling NaNs
             values = block.astype(np.float64).reshape(-1)
+        known = np.isfinite(values)
         nan += int(np.count_nonzero(np.isnan(values)))
         infinite += int(np.count_nonzero(np.isinf(values)))
         zeros += int(np.count_nonzero(values == 0))
-        finite: Array = values[np.isfinite(values)]
-        if len(finite) == 0:
+        if not known.any():
             continue
-        low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-        with np.errstate(over="ignore", invalid="ignore"):
-            block_mean = float(finite.mean())
-            total, step = count + len(finite), block_mean - mean
-            squares += float(np.square(finite - block_mean).sum())
-            squares += step * step * count * len(finite) / total
-        mean += step * len(finite) / total
+        stored, finite = block.reshape(-1)[known], values[known]
+        # An integer past 2^53 is itself, not the nearest float64.
+        low, high = min(low, stored.min().item()), max(high, stored.max().item())
+        block_mean, total = mean_of(finite), count + len(finite)
+        deviations = deviation_rows(finite[None], block_mean)
+        squares.add(slice(None), deviations.dot(deviations))
+        between = deviation_rows(np.array([[block_mean]]), mean)
+        weight = count * len(finite) / total
+        squares.add(slice(None), between.dot(between).times(weight))
+        # In halves, for the two means may be further apart than float64 reaches.
+        step = (block_mean / 2 - mean / 2) * (len(finite) / total)
+        mean = mean + step + step
         count = total
     if count == 0:
         return ValueRange(None, None, None, None, zeros, nan, infinite)
-    std = float(np.sqrt(squares / count))
-    return ValueRange(low, high, _finite(mean), _finite(std), zeros, nan, infinite)
-
-
-def _finite(value: float) -> float | None:
-    """None where the sum of very large values overflowed."""
-    return value if np.isfinite(value) else None
+    return ValueRange(low, high, mean, float(root_mean(squares, count)[0]), zeros, nan, infinite)

@@ -186,8 +186,24 @@ def test_odd_values_are_counted_apart(tmp_path):
     assert inspect(tmp_path / "v.npy").datasets[0].values is None
     np.save(tmp_path / "v.npy", values[:2])
     assert inspect(tmp_path / "v.npy", stats=True).datasets[0].values.mean is None
-    np.save(tmp_path / "v.npy", np.full(4, 1.7e308))
-    assert inspect(tmp_path / "v.npy", stats=True).datasets[0].values.mean is None
+
+
+@pytest.mark.parametrize("size", [1.7e308, 1e200, 1e-200, 1e-320])
+def test_numbers_of_every_size(tmp_path, size):
+    """Sums, differences and squares of which fit no float64; two blocks of opposite signs."""
+    values = np.concatenate([np.full((300, 4096), size), np.full((300, 4096), -size)])
+    np.save(tmp_path / "v.npy", values)
+    found = inspect(tmp_path / "v.npy", stats=True).datasets[0].values
+    assert (found.min, found.max) == (-size, size)
+    assert abs(found.mean) <= 1e-9 * size
+    assert found.std == pytest.approx(size, rel=1e-3)
+
+
+@pytest.mark.parametrize("values", [[2**53 + 1, 5], [2**64 - 1, 2**64 - 2], [-(2**63), 3]])
+def test_integers_are_themselves(tmp_path, values):
+    np.save(tmp_path / "v.npy", np.array(values, np.uint64 if max(values) > 2**63 else np.int64))
+    found = inspect(tmp_path / "v.npy", stats=True).datasets[0].values
+    assert (found.min, found.max) == (min(values), max(values))
 
 
 def test_a_large_mean_does_not_cancel(tmp_path):

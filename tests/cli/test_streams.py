@@ -295,6 +295,7 @@ def run_into(stdout: int, *args: str, **options: Any) -> tuple[int, str]:
         ("explain", FEATURES, ROIS, *SCALE, "--roi", "0", "--result", "b.npy"),
         ("errors", ROIS, *SCALE, "--fail-over", "edge_error_max_px=0"),
         ("errors", ROIS, *SCALE, "--fail-over", "edge_error_max_px=0", "--format", "csv"),
+        ("pool", FEATURES, ROIS, *SCALE, "--fail-over", "edge_error_max_px=0", "-o", "-"),
     ],
     ids=lambda args: " ".join(args[:1] + args[-1:]),
 )
@@ -306,6 +307,12 @@ def test_a_closed_pipe_does_not_change_the_verdict(inputs: Arrays, args: tuple[s
     code, err = run_into(closed_pipe(), *args)
     assert (code, "Traceback" in err) == (1, False), err
     assert not [line for line in err.splitlines() if "error:" in line], err
+
+
+def test_a_closed_pipe_does_not_cost_the_table(inputs: Arrays) -> None:
+    command = ("align", FEATURES, ROIS, *SCALE, "-o", "-", "--errors-out", "e.csv", "-q")
+    assert run_into(closed_pipe(), *command) == (0, "")
+    assert len(Path("e.csv").read_text().splitlines()) == 6
 
 
 @pytest.mark.parametrize(
