@@ -22,7 +22,7 @@ from roicli.core.vocabulary import Operator, Provider
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import RunRequest
-from roicli.storage.stored_array import BFLOAT16_NAME
+from roicli.storage.array import named_dtype
 
 Options = Mapping[str, Any]
 
@@ -114,7 +114,7 @@ def _bytes_moved(parameters: Options) -> int:
 
 
 def _itemsize(dtype_name: str) -> int:
-    return 2 if dtype_name == BFLOAT16_NAME else np.dtype(dtype_name).itemsize
+    return named_dtype(dtype_name).itemsize
 
 
 def _summarize(

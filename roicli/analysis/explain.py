@@ -51,8 +51,8 @@ from roicli.operators.roi_pool import PoolSpec
 from roicli.operators.rounding import scale_to_cells
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import RunRequest
+from roicli.storage.limits import external_files
 from roicli.storage.opening import inputs_unchanged
-from roicli.storage.permission import external_files
 
 # Sampling points or cells of one bin that are listed: those of the largest fixed ratio, 256 x 256.
 MAX_LISTED = 1 << 16

@@ -14,8 +14,8 @@ from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import RoiFormat
 from roicli.operators.interface import OperatorSpec
+from roicli.storage.array import StoredArray
 from roicli.storage.limits import check_memory
-from roicli.storage.stored_array import StoredArray
 
 COORDINATE_NAMES: dict[RoiFormat, tuple[str, str, str, str]] = {
     "xyxy": ("x1", "y1", "x2", "y2"),
