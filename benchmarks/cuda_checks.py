@@ -12,7 +12,10 @@ from typing import get_args
 import numpy as np
 from cuda_loads import Loads
 
-from roicli.core.types import AlignSpec, Array, OperatorSpec, PoolSpec
+from roicli.core.types import Array
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.interface import OperatorSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.core.vocabulary import Partition, Quantization
 from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.operators import graphs

@@ -11,7 +11,10 @@ from importlib.util import find_spec
 import numpy as np
 from loads import SCALE, Load
 
-from roicli.core.types import AlignSpec, Array, OperatorSpec, PoolSpec
+from roicli.core.types import Array
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.interface import OperatorSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.operators import graphs
 from roicli.operators.pool_windows import find_windows, group_windows
 from roicli.runtime.device_map import MapPlacer

@@ -10,7 +10,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from roicli.core.types import AlignSpec, PoolSpec
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from tests.strategies import RULES
 
 FLOAT_TYPES = (np.float32, np.float64)

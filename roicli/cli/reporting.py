@@ -13,7 +13,7 @@ import typer
 
 from roicli.cli.console import drop_stdout, print_line
 from roicli.cli.signals import check_signals
-from roicli.core.command_options import AlignCommand, ErrorsCommand, PoolCommand
+from roicli.core.command_options import ErrorsCommand, RunCommand
 from roicli.core.vocabulary import TableFormat
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class ShownTable:
         ]
 
 
-def table_options(options: ErrorsCommand | PoolCommand | AlignCommand) -> ShownTable:
+def table_options(options: ErrorsCommand | RunCommand) -> ShownTable:
     """The options of the table, out of a command's."""
     return ShownTable(
         options["table_format"],

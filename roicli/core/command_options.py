@@ -17,7 +17,9 @@ from roicli.core.call_options import (
     InspectOptions,
     MergeOptions,
     PoolOptions,
+    PrecisePoolOptions,
     ReportOptions,
+    RunOptions,
     SweepOptions,
 )
 from roicli.core.declaration import Arg, Opt
@@ -45,7 +47,7 @@ Rois = Annotated[
 FeaturesAndRois = Annotated[
     list[str], Arg("[FEATURES] ROIS", "RoIs, and before them the features if any.")
 ]
-OperatorName = Annotated[Operator, Arg("align|pool", "Which operator.")]
+OperatorName = Annotated[Operator, Arg("OPERATOR", "Which operator.")]
 Parts = Annotated[
     list[str], Arg("PART...", "Parts of --shard, or the one virtual result of a run with --dask.")
 ]
@@ -148,6 +150,10 @@ class VerboseOption(TypedDict, total=False):
     verbose: Annotated[bool, Opt("-v --verbose", RUNNING, "More on stderr.", False)]
 
 
+class RunCommand(OutputOption, RunOptions, TableOptions, QuietOption, VerboseOption, total=False):
+    """The options that the operators' commands share."""
+
+
 class PoolCommand(OutputOption, PoolOptions, TableOptions, QuietOption, VerboseOption, total=False):
     """The options of ``roicli pool``."""
 
@@ -156,6 +162,12 @@ class AlignCommand(
     OutputOption, AlignOptions, TableOptions, QuietOption, VerboseOption, total=False
 ):
     """The options of ``roicli align``."""
+
+
+class PrecisePoolCommand(
+    OutputOption, PrecisePoolOptions, TableOptions, QuietOption, VerboseOption, total=False
+):
+    """The options of ``roicli precise-pool``."""
 
 
 class ErrorsCommand(ErrorsOptions, TableOptions, QuietOption, total=False):

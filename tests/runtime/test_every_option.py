@@ -5,9 +5,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from roicli.core.types import PoolSpec
 from roicli.operators.export import build_export_graph
 from roicli.operators.reference import expect
+from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.runners import build_runner
 from tests import oracle
 from tests.cuda.devices import LIKE_CUDA
