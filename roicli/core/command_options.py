@@ -68,7 +68,8 @@ InspectedFile = Annotated[
     str,
     Arg(
         "FILE",
-        "A file of arrays (.npy, .npz, .safetensors, .h5, .zarr, .csv, .tsv), file::/group, or .onnx.",
+        "A file of arrays (.npy, .npz, .safetensors, .h5, .zarr, .csv, .tsv), file.h5::/group, or "
+        "an .onnx model.",
     ),
 ]
 GraphFile = Annotated[str, Arg("OUT.onnx", "The file to write.")]
