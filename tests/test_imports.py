@@ -140,7 +140,8 @@ def test_only_the_graph_modules_spell_onnx():
             speakers.add(name)
     assert speakers == {"operators.graphs", "pipeline.model_nodes"}
     assert {n for n in FILES if "operators.onnx_protobuf" in EDGES[n]} <= {
-        "operators.graphs", "operators.export", "pipeline.provenance",
+        "operators.onnx_graph", "operators.graphs", "operators.export",
+        "operators.precise_roi_pool", "pipeline.provenance",
     }  # fmt: skip
 
 
