@@ -41,7 +41,7 @@ def inspection_object(report: ArrayReport | ModelReport) -> dict[str, Any]:
 
 def _dataset_object(dataset: DatasetReport) -> dict[str, Any]:
     found = asdict(dataset.stored)
-    for internal in ("source", "is_numeric"):
+    for internal in ("open", "is_numeric"):
         del found[internal]
     values = None if dataset.values is None else asdict(dataset.values)
     return {**found, "usable_as": dataset.usable_as, "why": dataset.why, "values": values}

@@ -8,9 +8,8 @@ import roicli
 from roicli.analysis.inspect_file import inspect
 from roicli.core.exceptions import InputError
 from roicli.storage.address import parse_address
-from roicli.storage.contents import BLOCK_BYTES, split_into_blocks
-from roicli.storage.listing import open_contents
-from roicli.storage.opening import open_array
+from roicli.storage.array import BLOCK_BYTES, split_into_blocks
+from roicli.storage.opening import open_array, read_contents
 
 VALUES = np.random.default_rng(0).normal(3, 2, size=(2, 3, 8, 6)).astype(np.float32)
 ROIS = np.array([[0, 1, 2, 3, 4], [1, 2, 3, 4, 5]], np.float32)
@@ -238,10 +237,10 @@ def test_blocks_cover_everything_once_and_are_bounded(shape, chunks):
 
 
 def test_blocks_put_together_are_the_array(tmp_path, monkeypatch):
-    monkeypatch.setattr("roicli.storage.contents.BLOCK_BYTES", 100)
+    monkeypatch.setattr("roicli.storage.array.BLOCK_BYTES", 100)
     np.save(tmp_path / "f.npy", VALUES)
-    with open_contents(parse_address(str(tmp_path / "f.npy"))) as contents:
-        blocks = list(contents.datasets[0].blocks())
+    contents = read_contents(parse_address(str(tmp_path / "f.npy")))
+    blocks = list(contents.datasets[0].blocks())
     assert len(blocks) > 10
     joined = np.concatenate([block.reshape(-1) for block in blocks])
     assert np.array_equal(joined, VALUES.reshape(-1))

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 import roicli
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.types import AlignSpec, RoIs
+from roicli.core.types import RoIs
+from roicli.operators.roi_align import AlignSpec
 from roicli.pipeline.validation import (
     check_feature_shape,
     check_image_size,
@@ -16,7 +17,7 @@ from roicli.pipeline.validation import (
     check_sampling_memory,
     describe_unusual,
 )
-from roicli.storage.stored_array import MemoryArray
+from roicli.storage.array import MemoryArray
 from tests.options import table_of_options
 from tests.strategies import normal_map
 

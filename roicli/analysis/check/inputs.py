@@ -13,8 +13,9 @@ import numpy as np
 from roicli.analysis.check.map_statistics import MapStatistics, measure_map
 from roicli.analysis.check.records import Draft
 from roicli.core.exceptions import DamagedFileError, InputError
-from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, RoIs, Size
+from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import RoiFormat
+from roicli.operators.roi_align import AlignSpec
 from roicli.pipeline.features import (
     FeatureArgument,
     FeatureLevel,
@@ -38,10 +39,12 @@ from roicli.pipeline.validation import (
     reaches_too_far,
     to_corners,
 )
-from roicli.storage.address import CONTAINERS, Address
+from roicli.storage.address import Address
+from roicli.storage.array import StoredArray
+from roicli.storage.choosing import Role
+from roicli.storage.formats import recognize
 from roicli.storage.limits import check_memory
-from roicli.storage.opening import Role, open_array
-from roicli.storage.stored_array import StoredArray
+from roicli.storage.opening import open_array
 
 Measure = Callable[[FeatureLevel], MapStatistics]
 SHAPE_ADVICE = "save features as (N, C, H, W) and RoIs as (K, 5): batch_index, x1, y1, x2, y2"
@@ -164,7 +167,7 @@ def _open_any_shape(
         return open_array(address, role, names)
     except InputError as error:
         again = not isinstance(error, DamagedFileError) and not address.is_stdin
-        if not again or address.file_format() not in CONTAINERS:
+        if not again or recognize(address).holds != "several":
             raise
         with contextlib.suppress(InputError):
             return open_array(address, "any", names)
