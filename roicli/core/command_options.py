@@ -33,14 +33,15 @@ Features = Annotated[
     str,
     Arg(
         "FEATURES",
-        "Feature maps (N, C, H, W): file.npy, file.h5::/dataset, x.zarr, a URL of one, or -.",
+        "Feature maps (N, C, H, W): file.npy, file.h5::/dataset (.npz, .safetensors, .mat, .nc "
+        "too), x.zarr, a URL of one, or -.",
     ),
 ]
 Rois = Annotated[
     str,
     Arg(
         "ROIS",
-        "RoIs (K, 5) batch_index, x1, y1, x2, y2 in pixels: .npy, .h5, .zarr, .csv, .tsv, -.",
+        "RoIs (K, 5) batch_index, x1, y1, x2, y2 in pixels: the same, .csv, .tsv, or -.",
     ),
 ]
 FeaturesAndRois = Annotated[
@@ -64,7 +65,12 @@ DiagnosedResult = Annotated[
     Arg("RESULT", "The RoI features (K, C, P_h, P_w): file.npy, file.h5, file.h5::/dataset, or -."),
 ]
 InspectedFile = Annotated[
-    str, Arg("FILE", "An .h5 (or file.h5::/group), .zarr, .npy, .csv, .tsv or .onnx file.")
+    str,
+    Arg(
+        "FILE",
+        "A file of arrays (.npy, .npz, .safetensors, .h5, .zarr, .csv, .tsv), file.h5::/group, or "
+        "an .onnx model.",
+    ),
 ]
 GraphFile = Annotated[str, Arg("OUT.onnx", "The file to write.")]
 
