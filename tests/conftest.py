@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from roicli.core.types import AlignSpec, PoolSpec
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.native import run as native
 
 settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True)
@@ -39,6 +40,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             list(processes.map(native.prepare, *zip(*missing, strict=True)))
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests run in one process, and so do all tests on the cluster, before the others."""
     groups = {item: _group(item) for item in items}
@@ -48,4 +50,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _group(item: pytest.Item) -> str:
-    return CLUSTER if "dask" in getattr(item, "fixturenames", ()) else str(item.path)
+    return (
+        CLUSTER if "dask" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
+    )

@@ -22,7 +22,7 @@ from roicli.core.vocabulary import Operator, Provider
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import RunRequest
-from roicli.storage.stored_array import BFLOAT16_NAME
+from roicli.storage.array import named_dtype
 
 Options = Mapping[str, Any]
 
@@ -72,11 +72,12 @@ def bench(
 ) -> list[BenchRow]:
     """Time whole runs, inputs read and the result written to a temporary file in ``folder``.
 
-    Providers take turns, after one run each that is not counted. ``options`` are those of ``align``
-    or ``pool``. Raises RoicliError.
+    Providers take turns, after one run each that is not counted. ``options`` are those of the
+    operator's own call. Raises RoicliError.
     """
     check_known("bench", options, BenchOptions)
     request = settle(BenchRequest, options)
+    check_word("operator", operator, Operator)
     providers = request.providers
     if "-" in (features, rois):
         raise ParameterError("a benchmark reads its inputs again and again, so '-' cannot be one")
@@ -113,7 +114,7 @@ def _bytes_moved(parameters: Options) -> int:
 
 
 def _itemsize(dtype_name: str) -> int:
-    return 2 if dtype_name == BFLOAT16_NAME else np.dtype(dtype_name).itemsize
+    return named_dtype(dtype_name).itemsize
 
 
 def _summarize(

@@ -28,12 +28,10 @@ from roicli.pipeline.roi_table import (
 from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
 from roicli.pipeline.validation import check_image_size, check_roi_shape, check_yolo
 from roicli.storage.address import Address, parse_address
+from roicli.storage.array import MemoryArray, SelectedRows, StoredArray
 from roicli.storage.file_state import FileState, check_unchanged
-from roicli.storage.limits import check_memory
+from roicli.storage.limits import check_memory, external_files
 from roicli.storage.opening import open_array
-from roicli.storage.permission import external_files
-from roicli.storage.selected_rows import SelectedRows
-from roicli.storage.stored_array import MemoryArray, StoredArray
 
 logger = logging.getLogger("roicli")
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import numpy as np
 
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import RoiFormat
+from roicli.storage.array import Precision, StoredArray
 from roicli.storage.limits import check_memory
-from roicli.storage.stored_array import Precision, StoredArray
 
 COORDINATE_NAMES: dict[RoiFormat, tuple[str, str, str, str]] = {
     "xyxy": ("x1", "y1", "x2", "y2"),
@@ -120,15 +120,19 @@ def to_corners(
         height, width = normalized_to
         scale = np.array([width, height, width, height], np.float64)
         values, error = values * scale, error * scale
-    if roi_format == "xyxy":
-        return values, error
     first, size = values[:, :2], values[:, 2:]
     first_error, size_error = error[:, :2], error[:, 2:]
-    if roi_format == "xywh":
-        corners = np.concatenate([first, first + size], axis=1)
-        return corners, np.concatenate([first_error, first_error + size_error], axis=1)
-    corners = np.concatenate([first - size / 2, first + size / 2], axis=1)
-    return corners, np.tile(first_error + size_error / 2, 2)
+    match roi_format:
+        case "xyxy":
+            return values, error
+        case "xywh":
+            corners = np.concatenate([first, first + size], axis=1)
+            return corners, np.concatenate([first_error, first_error + size_error], axis=1)
+        case "cxcywh":
+            corners = np.concatenate([first - size / 2, first + size / 2], axis=1)
+            return corners, np.tile(first_error + size_error / 2, 2)
+        case _:
+            assert_never(roi_format)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.parsing import parse_scale
 from roicli.core.types import check_spatial_scale
 from roicli.pipeline.roi_table import NO_SCALE
-from roicli.storage.stored_array import StoredArray
+from roicli.storage.array import StoredArray
 
 logger = logging.getLogger("roicli")
 

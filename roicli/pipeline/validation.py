@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.types import AlignSpec, FloatArray, IntArray, RoIs, Size
+from roicli.core.types import IntArray, RoIs, Size
 from roicli.core.vocabulary import RoiFormat
-from roicli.operators.geometry import align_boxes, sampling_counts
-from roicli.storage.stored_array import StoredArray
+from roicli.operators.interface import OperatorSpec
+from roicli.storage.array import StoredArray
 
-# What RoiAlign keeps for one sampling point: four positions and four weights.
-SAMPLE_BYTES = 48
 MAX_SAMPLES_BYTES = 256 << 20
 
 
@@ -82,44 +80,25 @@ def check_yolo(
         )
 
 
-def estimate_sampling_bytes(
-    corners: FloatArray, spec: AlignSpec, channels: int, dtype: np.dtype[np.floating]
-) -> tuple[FloatArray, IntArray]:
-    """Bytes (K,) that the sampling points of each RoI take, and its points a bin (K, 2) as (x, y).
-
-    ``corners`` (K, 4) in image pixels. Source: SEMANTICS, what ONNX Runtime has.
-    """
-    _, extent = align_boxes(corners.astype(dtype), spec)
-    counts = sampling_counts(extent, spec)
-    per_sample = SAMPLE_BYTES
-    if not spec.native_to_roi_align:
-        per_sample += 2 * channels * dtype.itemsize
-    bins = spec.output_size[0] * spec.output_size[1]
-    return np.prod(counts + 0.0, axis=1) * (bins * per_sample), counts
-
-
 def check_sampling_memory(
     rois: RoIs,
     rows: IntArray,
-    spec: AlignSpec,
+    spec: OperatorSpec,
     channels: int,
     dtype: np.dtype[np.floating],
     name: str,
 ) -> None:
     """Raise InputError where one RoI of ``rows`` takes more than 256 MiB of sampling points."""
-    needed, counts = estimate_sampling_bytes(rois.corners[rows], spec, channels, dtype)
+    needed, counts, kind = spec.sampling(rois.corners[rows], channels, dtype)
     if len(needed) and needed.max() > MAX_SAMPLES_BYTES:
         worst = int(np.argmax(needed))
-        message, advice = describe_huge_grid(int(rows[worst]), needed[worst], counts[worst], spec)
+        message, advice = describe_huge_grid(int(rows[worst]), needed[worst], counts[worst], kind)
         raise InputError(f"{name}: {message}", advice)
 
 
-def describe_huge_grid(
-    row: int, needed: float, counts: IntArray, spec: AlignSpec
-) -> tuple[str, str]:
+def describe_huge_grid(row: int, needed: float, counts: IntArray, kind: str) -> tuple[str, str]:
     """R16: what is wrong with a RoI of so many bytes and points a bin (x, y), and what to do."""
     across, down = counts
-    kind = "sampling" if spec.sampling_ratio else "adaptive sampling"
     message = (
         f"row {row}: {kind} takes {down} x {across} points a bin, {needed / 2**20:,.0f} MiB for "
         f"this one RoI, expected at most {MAX_SAMPLES_BYTES >> 20} MiB"

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
-from typing import Protocol
+from typing import Protocol, assert_never, cast
 
 import numpy as np
 
 from roicli.core.exceptions import DeviceMemoryError
-from roicli.core.types import (
-    AlignSpec,
-    FloatArray,
-    FloatType,
-    IntArray,
-    OperatorSpec,
-    PoolSpec,
-)
+from roicli.core.types import Array, FloatArray, FloatType, IntArray
 from roicli.core.vocabulary import Provider
 from roicli.operators import graphs
 from roicli.operators.geometry import align_boxes, fine_grid_rois, sampling_counts
+from roicli.operators.interface import OperatorSpec, join_odd
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.device_map import NO_MAP, MapPlacer, PlacedMap, too_small
 from roicli.runtime.devices import HOST, Device, device_of
-from roicli.runtime.session import Session
+from roicli.runtime.session import Feed, Session
 
 SCRATCH_BYTES = 32 << 20
+# The feeds of an exact or a plain graph of RoI Align that have a channel axis.
+BY_CHANNEL = ("features", "first_cells")
 
 
 class Runner(Protocol):
@@ -109,7 +108,8 @@ class FineGridRunner:
     """RoI Align from a fine grid of single samples: true maximum, thirds, or both.
 
     RoIs are grouped by their grid, one session a grid; a RoI without a grid is zeros. The samples
-    of one run take ``scratch_bytes`` at most, or one RoI's.
+    of one run take ``scratch_bytes`` at most, or one channel's of one RoI (on a device all of its
+    channels').
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class FineGridRunner:
             graph = graphs.build_align_graph(spec, dtype, counts, exact)
             return Session(graph, device, threads, keeps_memory=False)
 
-        self._session, self._dtype = session, dtype
+        self._session, self._dtype, self._resident = session, dtype, device.resident
         self._placer = MapPlacer(dtype, device, threads)
         self._map = NO_MAP
         self._exact_feeds: Mapping[str, FloatArray] = {}
@@ -157,21 +157,39 @@ class FineGridRunner:
             }
             in_place = len(rows) == rows[-1] - rows[0] + 1 and bool(np.all(np.diff(rows) == 1))
             found = out[rows[0] : rows[-1] + 1] if in_place else np.empty_like(out[: len(rows)])
-            exact = bool(self._exact_feeds)
-            self._session((down, across), exact).run_into(feeds, found)
-            if exact:
+            self._run_channels((down, across), feeds, found)
+            if self._exact_feeds:
                 _same_nans(found)
             if not in_place:
                 out[rows] = found
+
+    def _run_channels(
+        self, counts: tuple[int, int], feeds: dict[str, Feed], found: FloatArray
+    ) -> None:
+        """Run some RoIs, the channels in pieces where one RoI's samples are too many for all."""
+        session = self._session(counts, bool(self._exact_feeds))
+        channels = found.shape[1]
+        piece = max(1, self._samples // self._samples_of(counts))
+        if len(found) > 1 or piece >= channels or self._resident:
+            session.run_into(feeds, found)
+            return
+        for first in range(0, channels, piece):
+            part = slice(first, first + piece)
+            own = {name: value[:, part] for name, value in feeds.items() if name in BY_CHANNEL}
+            session.run_into({**feeds, **own}, found[:, part])
+
+    def _samples_of(self, counts: tuple[int, int]) -> int:
+        """The samples of one channel of a RoI with so many (rows, columns) a bin."""
+        steps = graphs.fine_grid_steps(self._spec, counts)
+        return max(math.prod(steps) * math.prod(self._spec.output_size), 1)
 
     def _groups(self, counts: IntArray, channels: int) -> Iterator[IntArray]:
         """Rows of one grid each, few enough that their samples fit the scratch."""
         order = np.lexsort(counts.T)
         cuts = np.flatnonzero(np.any(np.diff(counts[order], axis=0), axis=1)) + 1
         for rows in np.split(order, cuts) if len(order) else []:
-            steps = graphs.fine_grid_steps(self._spec, tuple(counts[rows[0]]))
-            samples = int(np.prod(steps)) * int(np.prod(self._spec.output_size)) * channels
-            block = max(1, self._samples // max(samples, 1))
+            across, down = map(int, counts[rows[0]])
+            block = max(1, self._samples // (self._samples_of((down, across)) * channels))
             for start in range(0, len(rows), block):
                 yield rows[start : start + block]
 
@@ -220,6 +238,54 @@ class MaxRoiPoolRunner:
 
         for done in self._pool.map(run_chunk, range(0, len(rois), chunk)):
             assert done is None
+
+
+class OneByOneRunner:
+    """Any operator whose graph takes one RoI at a time (``OperatorSpec.graph`` and ``feeds``).
+
+    The operator weighs cells, with weights that are not negative: on a map with NaN or infinities
+    it runs on the finite cells, and on marks of the others to see which bins read them.
+    """
+
+    def __init__(
+        self, spec: OperatorSpec, dtype: FloatType, device: Device = HOST, threads: int = 1
+    ) -> None:
+        self._spec, self._dtype = spec, dtype
+        self._session = Session(spec.graph(dtype), device, threads)
+        self._placer = MapPlacer(dtype, device, threads)
+        self._map = NO_MAP
+        self._parts: list[Feed] = []
+
+    def load(self, feature_map: FloatArray | PlacedMap) -> None:
+        """Take the map (C, H, W) that the next RoIs are on."""
+        self._map = self._placer.place(feature_map)
+        self._parts = [self._map.value]
+        if not self._map.is_finite:
+            cells = self._map.on_host(self._dtype)[None]
+            marks = (np.isnan(cells), cells == np.inf, cells == -np.inf)
+            clean = np.where(np.isfinite(cells), cells, 0)
+            self._parts = [clean, *(mark.astype(self._dtype) for mark in marks)]
+
+    def run(self, corners: FloatArray, out: FloatArray) -> None:
+        """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
+        for row, box in enumerate(corners):
+            feeds = self._spec.feeds(box, self._map.shape[1:], self._dtype)
+            if feeds is None:
+                out[row] = 0
+                continue
+            target = out[row : row + 1]
+            self._session.run_into({"features": self._parts[0], **feeds}, target)
+            if len(self._parts) > 1:
+                target[...] = self._join(target, feeds)
+
+    def _join(self, mean: FloatArray, feeds: Mapping[str, Array]) -> FloatArray:
+        """The mean of the finite cells with what the others make of it."""
+        found = []
+        for marks in self._parts[1:]:
+            weight = np.empty_like(mean)
+            self._session.run_into({"features": marks, **feeds}, weight)
+            found.append(weight > 0)
+        return join_odd(mean, *found)
 
 
 class HalvingRunner:
@@ -277,12 +343,21 @@ def build_runner(
 def _build_session_runner(
     spec: OperatorSpec, dtype: FloatType, device: Device, threads: int, scratch_bytes: int
 ) -> Runner:
-    if isinstance(spec, PoolSpec):
-        if spec.native_to_max_roi_pool and dtype == np.float32 and not device.resident:
-            return MaxRoiPoolRunner(spec, threads, device)
-        from roicli.runtime.pool_runner import WindowMaxRunner
+    """The runner for the way that the operator's graph is run."""
+    way = spec.graph_way(dtype, device.resident)
+    match way:
+        case "one node":
+            return RoiAlignRunner(cast("AlignSpec", spec), dtype, device, threads)
+        case "fine grid":
+            return FineGridRunner(cast("AlignSpec", spec), dtype, device, threads, scratch_bytes)
+        case "max roi pool node":
+            return MaxRoiPoolRunner(cast("PoolSpec", spec), threads, device)
+        case "index windows":
+            from roicli.runtime.pool_runner import WindowMaxRunner
 
-        return WindowMaxRunner(spec, dtype, device, threads, scratch_bytes)
-    if spec.native_to_roi_align:
-        return RoiAlignRunner(spec, dtype, device, threads)
-    return FineGridRunner(spec, dtype, device, threads, scratch_bytes)
+            windows = cast("PoolSpec", spec)
+            return WindowMaxRunner(windows, dtype, device, threads, scratch_bytes)
+        case "one by one":
+            return OneByOneRunner(spec, dtype, device, threads)
+        case _:
+            assert_never(way)

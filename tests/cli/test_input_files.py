@@ -16,7 +16,7 @@ import roicli
 from roicli.core.declaration import settle
 from roicli.pipeline.inputs import open_inputs
 from roicli.pipeline.request import Reading, RunRequest
-from roicli.storage.stored_array import NpyArray
+from roicli.storage.array import RawArray
 from tests.cli.running import FEATURES, ROIS, SCALE, assert_refused, refuse, run, save, succeed
 
 ALLOW = "--allow-external"
@@ -216,8 +216,7 @@ def changing(inputs: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         return change_and_read
 
     changed = [FEATURES]
-    for method in ("read_item_into", "read_rows_into", "read_all"):
-        monkeypatch.setattr(NpyArray, method, change(getattr(NpyArray, method)))
+    monkeypatch.setattr(RawArray, "read", change(RawArray.read))
     return changed
 
 
@@ -251,15 +250,15 @@ def test_a_change_of_a_result_is_noticed(changing: Any, command: str) -> None:
 
 
 def test_a_change_behind_a_link_is_noticed(maps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from roicli.storage.formats.hdf5.array import Hdf5Array
+    from roicli.storage.formats.hdf5.read import Hdf5Array
 
-    read = Hdf5Array.read_item_into
+    read = Hdf5Array.read
 
     def change_and_read(self: Any, *given: Any) -> None:
         read(self, *given)
         os.utime("raw.h5", ns=(1, 1))
 
-    monkeypatch.setattr(Hdf5Array, "read_item_into", change_and_read)
+    monkeypatch.setattr(Hdf5Array, "read", change_and_read)
     address, *_ = by_storage(maps)
     outcome = run("align", address, ROIS, *SCALE, ALLOW, "-o", "o.npy")
     assert_refused(outcome, "raw.h5", "was changed while it was read")

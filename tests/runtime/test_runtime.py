@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.core.exceptions import ProviderError
-from roicli.core.types import AlignSpec, PoolSpec
-from roicli.operators import graphs
+from roicli.operators import graphs, onnx_graph
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime import runners as runtime
 from roicli.runtime import session as sessions
 from roicli.runtime.devices import HOST
@@ -220,7 +221,7 @@ def test_little_room_takes_more_parts_and_gives_the_same_bits(spec, scratch_byte
 
 
 def test_a_graph_that_onnxruntime_refuses_is_a_provider_error():
-    broken = graphs.Graph(b"not a model", ("x",), "y")
+    broken = onnx_graph.Graph(b"not a model", ("x",), "y")
     with pytest.raises(ProviderError, match="refused the graph on the CPU"):
         sessions.Session(broken, HOST, 1)
 
@@ -246,3 +247,19 @@ def test_every_pair_of_options_has_a_runner():
     for rule in RULES:
         runner = runtime.build_runner(PoolSpec((7, 7), 1.0, *rule), np.dtype(np.float32), "cpu", 1)
         assert isinstance(runner, runtime.MaxRoiPoolRunner) == (rule == ("caffe", "overlap"))
+
+
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.parametrize(
+    "spec",
+    [AlignSpec((9, 9), SCALE, 4, mode="max"), AlignSpec((9, 9), SCALE, 3, sampling_grid="thirds")],
+    ids=repr,
+)
+def test_the_channels_of_a_large_roi_go_in_pieces_with_the_same_bits(spec, odd):
+    feature_map = normal_map((7, 13, 17))
+    if odd:
+        feature_map[2, 0, 0], feature_map[4, 5:8] = np.nan, -np.inf
+    whole = runtime.FineGridRunner(spec, np.dtype(np.float32))
+    pieces = runtime.FineGridRunner(spec, np.dtype(np.float32), scratch_bytes=13_000)
+    expected = run_with(whole, spec, feature_map, CORNERS)
+    assert run_with(pieces, spec, feature_map, CORNERS).tobytes() == expected.tobytes()

@@ -19,7 +19,6 @@ from roicli.pipeline.rules import covered
 from roicli.pipeline.validation import (
     MAX_SAMPLES_BYTES,
     describe_huge_grid,
-    estimate_sampling_bytes,
 )
 
 # Fewer RoIs than this on the fullest image say nothing about how they are spread.
@@ -83,13 +82,14 @@ def find_huge_grid(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
     for index, level in enumerate(inputs.pyramid.levels):
         here = np.flatnonzero((rois.map_of_roi == index) & rois.is_usable)
         spec = replace(inputs.spec, spatial_scale=level.spatial_scale)
-        needed[here], counts[here] = estimate_sampling_bytes(
-            rois.table.corners[here], spec, level.shape[1], inputs.pyramid.compute_dtype
+        dtype = inputs.pyramid.compute_dtype
+        needed[here], counts[here], kind = spec.sampling(
+            rois.table.corners[here], level.shape[1], dtype
         )
     rows = np.flatnonzero(needed > MAX_SAMPLES_BYTES)
     if len(rows):
         worst = int(np.argmax(needed))
-        words = describe_huge_grid(worst, needed[worst], counts[worst], inputs.spec)
+        words = describe_huge_grid(worst, needed[worst], counts[worst], kind)
         yield _draft(rois, rows, *words)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from roicli.analysis.check.map_statistics import MapStatistics, measure_map
 from roicli.core.exceptions import DamagedFileError, InputError
-from roicli.core.types import AlignSpec, Array
+from roicli.core.types import Array
+from roicli.operators.roi_align import AlignSpec
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.features import (
     FeatureArgument,
@@ -34,10 +35,12 @@ from roicli.pipeline.roi_table import (
     read_roi_table,
 )
 from roicli.pipeline.validation import check_feature_shape, check_image_size, describe_roi_shape
-from roicli.storage.address import CONTAINERS, Address
+from roicli.storage.address import Address
+from roicli.storage.array import StoredArray
+from roicli.storage.choosing import Role
+from roicli.storage.formats import recognize
 from roicli.storage.limits import check_memory
-from roicli.storage.opening import Role, open_array
-from roicli.storage.stored_array import StoredArray
+from roicli.storage.opening import open_array
 
 Measure = Callable[[FeatureLevel], MapStatistics]
 SHAPE_ADVICE = "save features as (N, C, H, W)"
@@ -97,7 +100,7 @@ def _open_any_shape(
         return open_array(address, role, names)
     except InputError as error:
         again = not isinstance(error, DamagedFileError) and not address.is_stdin
-        if not again or address.file_format() not in CONTAINERS:
+        if not again or recognize(address).holds != "several":
             raise
         with contextlib.suppress(InputError):
             return open_array(address, "any", names)

@@ -30,8 +30,8 @@ from roicli.pipeline.cluster.scheduling import run_tasks
 from roicli.pipeline.features import FeatureLevel, build_pyramid
 from roicli.storage.address import parse_address, path_from_root
 from roicli.storage.file_state import FileState, check_unchanged
+from roicli.storage.limits import external_files, external_is_allowed
 from roicli.storage.opening import open_array
-from roicli.storage.permission import external_files, external_is_allowed
 
 TASKS_A_THREAD = 4
 

@@ -18,8 +18,8 @@ from roicli.pipeline.draft import Draft
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import Operation, Reading
 from roicli.pipeline.settings import resolve_setting
+from roicli.storage.limits import external_files
 from roicli.storage.opening import inputs_unchanged
-from roicli.storage.permission import external_files
 
 
 @record(CheckOptions)

@@ -12,9 +12,12 @@ from typing import Literal
 
 import numpy as np
 
-from roicli.analysis.compare.ulp import round_to_bfloat16
-from roicli.core.types import AlignSpec, FloatArray, PoolSpec, Size
+from roicli.core.types import FloatArray, Size
 from roicli.core.vocabulary import Operator, Partition, Quantization, SamplingGrid
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
+from roicli.operators.rounding import BOX_RULES
+from roicli.storage.array import narrow_float
 
 Reduction = Literal["avg", "max", "max-weighted-corners", "max-floored"]
 Coordinates = Literal["half-pixel", "legacy", "openvino-half-pixel"]
@@ -55,7 +58,8 @@ class Oddity:
             with np.errstate(over="ignore"):
                 return moved.astype(np.float16).astype(corners.dtype)
         if self.roi_dtype == "bfloat16":
-            return round_to_bfloat16(moved.astype(np.float32)).astype(corners.dtype)
+            # Once, from single precision, as a framework that holds them so would.
+            return moved.astype(np.float32).astype(narrow_float("bfloat16")).astype(corners.dtype)
         return moved
 
 
@@ -194,13 +198,6 @@ ALIGN_GRID: tuple[tuple[SamplingGrid, tuple[int, ...], tuple[Reduction, ...]], .
     ("thirds", (2, 0, 3, 4), ("avg", "max")),
 )
 COORDINATES: tuple[Coordinates, ...] = ("half-pixel", "legacy", "openvino-half-pixel")
-RULES: tuple[tuple[Quantization, tuple[Partition, ...]], ...] = (
-    ("caffe", ("overlap", "disjoint", "floor-size")),
-    ("floor", ("overlap", "disjoint", "floor-size")),
-    ("round", ("overlap", "disjoint", "floor-size")),
-    ("hull", ("overlap", "disjoint", "floor-size")),
-    ("mmcv", ("overlap",)),
-)
 
 
 def all_conventions() -> list[Convention]:
@@ -216,7 +213,7 @@ def all_conventions() -> list[Convention]:
     found += [
         PoolConvention(quantization, partition, oddity)
         for oddity in ODDITIES
-        for quantization, partitions in RULES
-        for partition in partitions
+        for quantization, rule in BOX_RULES.items()
+        for partition in rule.partitions
     ]
     return found

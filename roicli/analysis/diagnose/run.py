@@ -32,9 +32,9 @@ from roicli.core.types import Array, IntArray
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import Inputs, open_inputs
 from roicli.pipeline.request import Reading
+from roicli.storage.array import Precision, StoredArray
+from roicli.storage.limits import external_files
 from roicli.storage.opening import inputs_unchanged
-from roicli.storage.permission import external_files
-from roicli.storage.stored_array import Precision, StoredArray
 
 SAMPLE = 256
 TOLERANCE = 1e-4

@@ -12,8 +12,9 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, OutputError
 from roicli.core.progress import no_progress
-from roicli.core.types import FloatArray, IntArray, OperatorSpec
+from roicli.core.types import FloatArray, IntArray
 from roicli.error_table.columns import VALUE_COLUMNS
+from roicli.operators.interface import OperatorSpec
 from roicli.pipeline.cluster.outcome import Failure, Success, as_outcome
 from roicli.pipeline.cluster.worker import name_of_worker
 from roicli.pipeline.execute import run_and_write, run_into
@@ -209,7 +210,7 @@ def _describe_chunks(task: BlockTask, values: Mapping[str, FloatArray]) -> Store
 
 
 def _spec(run: Run, task: BlockTask) -> OperatorSpec:
-    return run.setting.pool if task.job.operator == "pool" else run.setting.align
+    return run.spec
 
 
 def _request(task: BlockTask, where: Destination) -> RunRequest:

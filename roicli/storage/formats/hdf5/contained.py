@@ -12,6 +12,7 @@ import json
 import math
 import mmap
 import os
+import signal
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -19,17 +20,22 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from roicli.core.exceptions import InputError, RoicliError
-from roicli.core.types import Array
-from roicli.storage.contents import BLOCK_BYTES, split_into_blocks
-from roicli.storage.formats.hdf5.child import (
-    SWITCH,
-    describe_death,
+from roicli.core.exceptions import DamagedFileError, InputError, RoicliError
+from roicli.core.system import (
+    CAN_FORK,
+    OUT_OF_TIME,
     end_child,
+    ending_signal,
     limit_time,
     start_child,
 )
+from roicli.core.types import Array
+from roicli.storage.array import BLOCK_BYTES, split_into_blocks
 
+# Off for programs that must not fork, like some under MPI.
+SWITCH = "ROICLI_CONTAIN_HDF5"
+# What a processor or the C library raises over a program's own fault; others come from outside.
+CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGTRAP")
 # What a child may take beyond what this process has, and how long it may compute from one finished
 # thing to the next: two seconds, and more for a large file or for many chunks to decode at once.
 ROOM_BYTES = 1 << 30
@@ -39,9 +45,57 @@ READ_BYTES_PER_SECOND = 8 << 20
 DONE = b"+"
 
 
+# --- a child and its end --------------------------------------------------------------------------
+
+
+def begin_child(
+    work: Callable[[], None], name: str, seconds: float, room: int, pipes: tuple[int, ...]
+) -> int:
+    """Run ``work`` in a child, and give its number.
+
+    It may compute for ``seconds`` without progress and take ``room`` bytes beyond what this process
+    has. Raises InputError, with ``pipes`` closed, where the system has no process left.
+    """
+    try:
+        return start_child(work, seconds, room)
+    except BaseException as error:
+        for end in pipes:
+            os.close(end)
+        if isinstance(error, OSError):
+            reason = f"{name}: no process to open it in: {error.strerror}"
+            raise InputError(reason) from error
+        raise
+
+
+def describe_death(status: int | None, name: str) -> InputError:
+    """What ended a child, after its wait status; only a crash shows that the file is damaged."""
+    number = ending_signal(status)
+    if number is None:
+        return DamagedFileError(
+            f"{name}: cannot be read: the process that read it ended without a word", "try again"
+        )
+    if number == OUT_OF_TIME:
+        return DamagedFileError(
+            f"{name}: HDF5 did not come to an end reading it in the time that it has for that",
+            f"if the file is sound, {SWITCH}=0 reads it without a limit",
+        )
+    if signal.Signals(number).name in CRASHES:
+        return DamagedFileError(
+            f"{name}: is damaged: HDF5 crashed reading it ({signal.Signals(number).name})",
+            "make the file anew",
+        )
+    return DamagedFileError(
+        f"{name}: cannot be read: the process that read it was ended "
+        f"({signal.Signals(number).name}), as a system does that is short of memory"
+    )
+
+
+# --- reading in a child ---------------------------------------------------------------------------
+
+
 def is_contained() -> bool:
-    """Whether HDF5 runs in children: yes, unless the environment says 0."""
-    return os.environ.get(SWITCH, "1") != "0"
+    """Whether HDF5 runs in children: where processes fork, unless the environment says 0."""
+    return CAN_FORK and os.environ.get(SWITCH, "1") != "0"
 
 
 class Readable(NamedTuple):
@@ -70,7 +124,7 @@ class OpeningChild:
         self._death: InputError | None = None
         asked, self._ask = os.pipe()
         self._hear, answer = os.pipe()
-        self._pid: int | None = start_child(
+        self._pid: int | None = begin_child(
             lambda: self._live(open_dataset, asked, answer), name,
             SECONDS + size // OPENED_BYTES_PER_SECOND, ROOM_BYTES + 4 * room,
             (asked, self._ask, self._hear, answer),
