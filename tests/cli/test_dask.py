@@ -11,7 +11,7 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import OutputError, ParameterError
-from roicli.pipeline.cluster import connection, scheduling
+from roicli.pipeline.cluster import connection, tasks
 from roicli.pipeline.cluster import result as whole_result
 from roicli.pipeline.cluster import run as cluster_run
 from roicli.pipeline.cluster.connection import parse_local
@@ -193,7 +193,7 @@ def test_of_a_run_that_is_refused_nothing_appears(
 def keep_parts(dask: tuple[str, str], monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     """A resumable run that is interrupted with some of its parts there."""
     monkeypatch.setattr(whole_result, "BLOCKS_A_THREAD", 3)
-    monkeypatch.setattr(scheduling, "WAITING_A_THREAD", 1)
+    monkeypatch.setattr(tasks, "POLL_S", 0.001)
 
     def stop(done: int, total: int, size: int) -> None:
         if done:
@@ -268,8 +268,7 @@ def test_a_part_that_is_missing_is_named(dask: tuple[str, str], inputs: Arrays) 
 def test_storage_that_stays_away(
     dask: tuple[str, str], inputs: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduling, "ATTEMPTS", 2)
-    monkeypatch.setattr(scheduling, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(tasks, "ATTEMPTS", 2)
     make_tasks = cluster_run.make_tasks
 
     def take_away(*arguments: Any) -> Any:

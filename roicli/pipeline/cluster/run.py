@@ -23,8 +23,8 @@ from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.pipeline import provenance
 from roicli.pipeline.cluster.connection import Cluster, connect, parse_local
 from roicli.pipeline.cluster.result import Whole, WholeResult, count_blocks, open_whole
-from roicli.pipeline.cluster.scheduling import run_tasks
 from roicli.pipeline.cluster.task import BlockDone, BlockTask, Job, run_block
+from roicli.pipeline.cluster.tasks import run_tasks
 from roicli.pipeline.execute import Result, check_outputs, open_errors_file, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.parts import split_rows

@@ -14,8 +14,8 @@ from roicli.core.exceptions import InputError, OutputError
 from roicli.core.progress import no_progress
 from roicli.core.types import FloatArray, IntArray, OperatorSpec
 from roicli.error_table.columns import VALUE_COLUMNS
-from roicli.pipeline.cluster.outcome import Failure, Success, as_outcome
-from roicli.pipeline.cluster.worker import name_of_worker
+from roicli.pipeline.cluster.connection import name_of_worker
+from roicli.pipeline.cluster.tasks import Failure, Success, as_outcome
 from roicli.pipeline.execute import run_and_write, run_into
 from roicli.pipeline.run import Run, build_value_measurers, open_run
 from roicli.pipeline.stream import run_operator
