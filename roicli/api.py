@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any, Unpack
 
 import numpy as np
 
 from roicli.core.call_options import AlignOptions, ErrorsOptions, ExportOptions, PoolOptions
-from roicli.core.declaration import check_known
+from roicli.core.declaration import check_known, settle
 from roicli.core.exceptions import ParameterError
-from roicli.core.progress import no_progress
-from roicli.core.types import Array, OperatorSpec
+from roicli.core.types import Array
 from roicli.core.vocabulary import Operator
 from roicli.pipeline import provenance
 from roicli.pipeline.execute import Result, check_outputs, run_and_write, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.inputs import open_inputs
+from roicli.pipeline.request import ErrorsRequest, ExportRequest, RunRequest
 from roicli.pipeline.run import (
-    Run,
     build_error_table,
     build_value_measurers,
     open_run,
@@ -56,10 +55,7 @@ def align(
     al. 2017, section 3; ONNX RoiAlign-16.
     """
     check_known("align", options, AlignOptions)
-    if options.get("dask") is not None:
-        return _run_on_cluster("align", features, rois, output, options)
-    run = open_run("align", features, rois, options)
-    return _run(run, run.setting.align, _as_text(output), options)
+    return run_request("align", features, rois, output, settle(RunRequest, options))
 
 
 def pool(
@@ -74,19 +70,26 @@ def pool(
     Raises RoicliError. Source: Girshick 2015, section 2.1; ONNX MaxRoiPool-1.
     """
     check_known("pool", options, PoolOptions)
-    if options.get("dask") is not None:
-        return _run_on_cluster("pool", features, rois, output, options)
-    run = open_run("pool", features, rois, options)
-    return _run(run, run.setting.pool, _as_text(output), options)
+    return run_request("pool", features, rois, output, settle(RunRequest, options))
 
 
-def _run(run: Run, spec: OperatorSpec, output: str | None, options: Mapping[str, Any]) -> Result:
-    """All RoIs, or the block of them that ``shard`` names."""
-    if options.get("shard") is None:
-        return run_and_write(run, spec, output, options)
+def run_request(
+    operator: Operator,
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    output: str | os.PathLike[str] | None,
+    request: RunRequest,
+) -> Result:
+    """One operator by its name: all RoIs here, on a cluster, or the block that ``shard`` names."""
+    if request.dask is not None:
+        return _run_on_cluster(operator, features, rois, output, request)
+    opened = open_run(operator, features, rois, request)
+    spec = opened.setting.pool if operator == "pool" else opened.setting.align
+    if request.shard is None:
+        return run_and_write(opened, spec, _as_text(output), request)
     from roicli.pipeline.shard_run import run_shard
 
-    return run_shard(run, spec, output, options)
+    return run_shard(opened, spec, _as_text(output), request)
 
 
 def _run_on_cluster(
@@ -94,12 +97,12 @@ def _run_on_cluster(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None,
-    options: Mapping[str, Any],
+    request: RunRequest,
 ) -> Result:
     """The blocks of the RoIs on a cluster; its modules are imported only for that."""
     from roicli.pipeline.cluster.run import run_on_cluster
 
-    return run_on_cluster(operator, features, rois, _as_text(output), options)
+    return run_on_cluster(operator, features, rois, _as_text(output), request)
 
 
 def errors(
@@ -114,37 +117,38 @@ def errors(
     error.
     """
     check_known("errors", options, ErrorsOptions)
+    request = settle(ErrorsRequest, options)
     if features is None:
-        return _geometric_errors(rois, options)
-    if options.get("map_size") is not None:
+        return _geometric_errors(rois, request)
+    if request.map_size is not None:
         raise ParameterError("map size is the features' own where there are features")
-    if options.get("dask") is not None:
-        return _run_on_cluster("errors", features, rois, None, options)
-    with inputs_unchanged(), closing(open_run("errors", features, rois, options)) as run:
-        check_outputs(run.inputs, None, options)
+    if request.dask is not None:
+        return _run_on_cluster("errors", features, rois, None, request)
+    with inputs_unchanged(), closing(open_run("errors", features, rois, request)) as run:
+        check_outputs(run.inputs, None, request)
         measurers = build_value_measurers(run)
         # Nobody wants the features, so the operators run for their values only.
         run_operator(
             run.pyramid, run.inputs.rois, run.inputs.map_of_roi, None, run.engine, NoWriter(),
-            measurers, options.get("progress", no_progress),
+            measurers, request.progress,
         )  # fmt: skip
         parameters = provenance.describe_run(run, None, run.pyramid.compute_dtype)
     table = run.error_table()
-    write_errors(table, parameters, options)
+    write_errors(table, parameters, request)
     return Result("errors", table, parameters)
 
 
-def _geometric_errors(rois: FeatureArgument, options: ErrorsOptions) -> Result:
+def _geometric_errors(rois: FeatureArgument, request: ErrorsRequest) -> Result:
     """The error table of boxes alone."""
-    if options.get("dask") is not None:
+    if request.dask is not None:
         raise ParameterError("--dask shares the maps among workers, and there are no features")
-    setting = resolve_setting(options, "pool")
+    setting = resolve_setting(request, "pool")
     with inputs_unchanged():
-        inputs = open_inputs(None, rois, options, options.get("map_size"))
-        check_outputs(inputs, None, options)
+        inputs = open_inputs(None, rois, request, request.map_size)
+        check_outputs(inputs, None, request)
     table = build_error_table(inputs, setting)
     parameters = provenance.describe_geometry(inputs, setting)
-    write_errors(table, parameters, options)
+    write_errors(table, parameters, request)
     return Result("errors", table, parameters)
 
 
@@ -162,17 +166,17 @@ def export(
 
     from roicli.operators.export import build_export_graph
 
-    path = os.fspath(output)
-    graph_file = str(options.get("graph") or "").partition("::")[0]
-    check_output(path, [graph_file] if graph_file else [], options.get("force", False), (".onnx",))
-    spec = resolve_operator(operator, options)
-    dtype = np.dtype(options.get("dtype", "float32"))
+    request, path = settle(ExportRequest, options), os.fspath(output)
+    graph_file = (request.graph or "").partition("::")[0]
+    check_output(path, [graph_file] if graph_file else [], request.force, (".onnx",))
+    spec = resolve_operator(operator, request, request.spatial_scale)
+    dtype = np.dtype(request.dtype)
     parameters = provenance.describe_export(spec, dtype)
     metadata = {key: str(value) for key, value in parameters.items()}
     graph = build_export_graph(spec, dtype, metadata)
     onnx.checker.check_model(onnx.load_from_string(graph.model), full_check=True)
     with (
-        replace_atomically(path, options.get("force", False)) as temporary,
+        replace_atomically(path, request.force) as temporary,
         open(temporary, "wb") as stream,
     ):
         stream.write(graph.model)

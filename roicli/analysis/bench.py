@@ -7,21 +7,22 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack, cast
 
 import numpy as np
 
-from roicli import api
-from roicli.core.call_options import AlignOptions, BenchOptions, PoolOptions
-from roicli.core.declaration import check_known, keywords, record, settle
+from roicli.api import run_request
+from roicli.core.call_options import BenchOptions
+from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
 from roicli.core.progress import StageTimes
 from roicli.core.types import check_word
 from roicli.core.vocabulary import Operator, Provider
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
-from roicli.storage.stored_array import BFLOAT16_NAME
+from roicli.pipeline.request import RunRequest
+from roicli.storage.array import named_dtype
 
 Options = Mapping[str, Any]
 
@@ -49,7 +50,7 @@ class BenchRow:
 
 
 @record(BenchOptions)
-class BenchRequest:
+class BenchRequest(RunRequest):
     """What was asked of ``bench``."""
 
     providers: tuple[str, ...]
@@ -77,7 +78,6 @@ def bench(
     check_known("bench", options, BenchOptions)
     request = settle(BenchRequest, options)
     providers = request.providers
-    run_options = keywords(AlignOptions if operator == "align" else PoolOptions, options)
     if "-" in (features, rois):
         raise ParameterError("a benchmark reads its inputs again and again, so '-' cannot be one")
     seconds: dict[str, list[float]] = {provider: [] for provider in providers}
@@ -89,8 +89,10 @@ def bench(
             for provider in providers:
                 times = StageTimes() if turn == 0 else stages[provider]
                 started = time.perf_counter()
-                chosen = {**run_options, "provider": provider, "stage_times": times, "force": True}
-                result = _run(operator, features, rois, target, chosen)
+                chosen = replace(
+                    request, provider=cast("Provider", provider), stage_times=times, force=True
+                )
+                result = run_request(operator, features, rois, target, chosen)
                 if turn:
                     seconds[provider].append(time.perf_counter() - started)
     assert result is not None
@@ -103,18 +105,6 @@ def bench(
     ]
 
 
-def _run(
-    operator: Operator,
-    features: FeatureArgument,
-    rois: FeatureArgument,
-    target: str,
-    options: Options,
-) -> Result:
-    if operator == "align":
-        return api.align(features, rois, target, **cast("AlignOptions", options))
-    return api.pool(features, rois, target, **cast("PoolOptions", options))
-
-
 def _bytes_moved(parameters: Options) -> int:
     """Maps read as they are stored, and the result written."""
     shapes = zip(parameters["features_shape"], parameters["features_dtype"], strict=True)
@@ -123,7 +113,7 @@ def _bytes_moved(parameters: Options) -> int:
 
 
 def _itemsize(dtype_name: str) -> int:
-    return 2 if dtype_name == BFLOAT16_NAME else np.dtype(dtype_name).itemsize
+    return named_dtype(dtype_name).itemsize
 
 
 def _summarize(

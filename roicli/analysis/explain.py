@@ -47,22 +47,22 @@ from roicli.operators.geometry import (
     scale_to_cells,
 )
 from roicli.pipeline.features import FeatureArgument
+from roicli.pipeline.request import RunRequest
+from roicli.storage.limits import external_files
 from roicli.storage.opening import inputs_unchanged
-from roicli.storage.permission import external_files
 
 # Sampling points or cells of one bin that are listed: those of the largest fixed ratio, 256 x 256.
 MAX_LISTED = 1 << 16
 
 
 @record(ExplainOptions)
-class ExplainRequest:
+class ExplainRequest(RunRequest):
     """What was asked of ``explain``."""
 
     roi: int
     channel: int
     bin_index: Size
     result: str | os.PathLike[str] | Array | None
-    allow_external: bool
 
 
 @inputs_unchanged()
@@ -80,7 +80,7 @@ def explain(
     check_known("explain", options, ExplainOptions)
     request = settle(ExplainRequest, options)
     roi, channel, bin_index = request.roi, request.channel, request.bin_index
-    opened = open_roi(features, rois, roi, options)
+    opened = open_roi(features, rois, roi, request)
     check_index("channel", channel, len(opened.feature_map))
     check_bin(bin_index, opened.align.output_size)
     channel_map, corners = opened.feature_map[channel], opened.rois.corners[0]

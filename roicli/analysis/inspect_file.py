@@ -13,21 +13,24 @@ from roicli.analysis.inspect_model import ModelReport, inspect_model
 from roicli.core.call_options import InspectOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError
-from roicli.core.types import Array
+from roicli.core.norms import deviation_rows, mean_of, no_sums, root_mean
 from roicli.operators.levels import level_of_scale
 from roicli.pipeline.features import SCALE_ATTRIBUTE
-from roicli.storage.address import CONTAINERS, parse_address
-from roicli.storage.contents import FileContents, StoredDataset
-from roicli.storage.listing import open_contents
-from roicli.storage.opening import WANTED, Role, fits
-from roicli.storage.permission import external_files
+from roicli.storage.address import parse_address
+from roicli.storage.array import FileContents, StoredDataset
+from roicli.storage.choosing import Role, Wanted
+from roicli.storage.limits import external_files
+from roicli.storage.opening import read_contents
 
 MODEL_ENDING = ".onnx"
 
 
 @dataclass(frozen=True)
 class ValueRange:
-    """Over all values of a dataset; the first four over the finite ones, None without any."""
+    """Over all values of a dataset; the first four over the finite ones, None without any.
+
+    The extremes of integers are integers.
+    """
 
     min: float | None
     max: float | None
@@ -93,12 +96,12 @@ def inspect(
         return inspect_model(address.path)
     if address.is_stdin:
         raise InputError("stdin: inspect reads files", "save it, and give the file's name")
-    with external_files(request.allow_external), open_contents(address) as contents:
-        return inspect_arrays(contents, request.stats)
+    with external_files(request.allow_external):
+        return inspect_arrays(read_contents(address), request.stats)
 
 
 def inspect_arrays(contents: FileContents, stats: bool) -> ArrayReport:
-    """The report on open contents; the datasets in it are let go of."""
+    """The report on what a file holds; with ``stats`` its datasets are opened, one by one."""
     reports = [_report(dataset, stats) for dataset in contents.datasets]
     return ArrayReport(
         contents.path, contents.file_format, contents.attributes, tuple(reports),
@@ -109,7 +112,7 @@ def inspect_arrays(contents: FileContents, stats: bool) -> ArrayReport:
 def _report(dataset: StoredDataset, stats: bool) -> DatasetReport:
     usable_as, why = describe_use(dataset)
     values = measure_values(dataset) if stats and dataset.is_numeric and dataset.shape else None
-    return DatasetReport(replace(dataset, source=None), usable_as, why, values)
+    return DatasetReport(replace(dataset, open=None), usable_as, why, values)
 
 
 def describe_use(dataset: StoredDataset) -> tuple[str | None, str]:
@@ -143,10 +146,10 @@ def _describe_scale(dataset: StoredDataset, shape: Sequence[int]) -> str:
 
 def _choose(role: Role, contents: FileContents) -> Choice:
     """The file alone as an input: the rule of ``storage.opening``, in words."""
-    wanted = WANTED[role]
-    if contents.file_format not in CONTAINERS:
-        return _choose_only(role, contents.datasets[0], contents.file_format)
-    fitting = [d for d in contents.datasets if d.shape and d.is_numeric and fits(role, d.shape)]
+    wanted = Wanted(role)
+    if len(contents.datasets) == 1 and contents.datasets[0].address == contents.path:
+        return _choose_only(wanted, contents.datasets[0])
+    fitting = [d for d in contents.datasets if d.shape and d.is_numeric and wanted.fits(d.shape)]
     if len(fitting) == 1:
         return Choice(fitting[0].address, f"the only dataset that is {wanted}")
     if not fitting:
@@ -158,47 +161,48 @@ def _choose(role: Role, contents: FileContents) -> Choice:
     return Choice(None, why)
 
 
-def _choose_only(role: Role, dataset: StoredDataset, file_format: str) -> Choice:
+def _choose_only(wanted: Wanted, dataset: StoredDataset) -> Choice:
     """A file with one array is taken for what its shape allows."""
     usable_as, why = describe_use(dataset)
-    if role == "features" and file_format != "npy":
-        return Choice(None, "features are read from .npy, .h5 and .zarr, not from text")
-    if usable_as == role:
+    if wanted.role == "features" and dataset.layout == "text":
+        return Choice(None, "features are read from files of arrays, not from text")
+    if usable_as == wanted.role:
         return Choice(dataset.address, why)
-    return Choice(None, f"the array is {dataset.shape} {dataset.dtype}, not {WANTED[role]}")
+    return Choice(None, f"the array is {dataset.shape} {dataset.dtype}, not {wanted}")
 
 
 def measure_values(dataset: StoredDataset) -> ValueRange:
-    """Extremes, mean, deviation and odd values, in one pass over the blocks, in float64.
+    """Extremes, mean, deviation and odd values, in one pass over the blocks.
 
-    Mean and squared deviations are merged block by block (Chan et al. 1983), which does not cancel.
+    Mean and squared deviations are merged block by block (Chan et al. 1983), which does not cancel,
+    and are right for numbers of every size.
     """
-    low, high = np.inf, -np.inf
-    count, mean, squares = 0, 0.0, 0.0
+    low: float = np.inf
+    high: float = -np.inf
+    count, mean, squares = 0, 0.0, no_sums(1)
     zeros = nan = infinite = 0
     for block in dataset.blocks():
         with np.errstate(invalid="ignore"):  # said of signalling NaNs
             values = block.astype(np.float64).reshape(-1)
+        known = np.isfinite(values)
         nan += int(np.count_nonzero(np.isnan(values)))
         infinite += int(np.count_nonzero(np.isinf(values)))
         zeros += int(np.count_nonzero(values == 0))
-        finite: Array = values[np.isfinite(values)]
-        if len(finite) == 0:
+        if not known.any():
             continue
-        low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-        with np.errstate(over="ignore", invalid="ignore"):
-            block_mean = float(finite.mean())
-            total, step = count + len(finite), block_mean - mean
-            squares += float(np.square(finite - block_mean).sum())
-            squares += step * step * count * len(finite) / total
-        mean += step * len(finite) / total
+        stored, finite = block.reshape(-1)[known], values[known]
+        # An integer past 2^53 is itself, not the nearest float64.
+        low, high = min(low, stored.min().item()), max(high, stored.max().item())
+        block_mean, total = mean_of(finite), count + len(finite)
+        deviations = deviation_rows(finite[None], block_mean)
+        squares.add(slice(None), deviations.dot(deviations))
+        between = deviation_rows(np.array([[block_mean]]), mean)
+        weight = count * len(finite) / total
+        squares.add(slice(None), between.dot(between).times(weight))
+        # In halves, for the two means may be further apart than float64 reaches.
+        step = (block_mean / 2 - mean / 2) * (len(finite) / total)
+        mean = mean + step + step
         count = total
     if count == 0:
         return ValueRange(None, None, None, None, zeros, nan, infinite)
-    std = float(np.sqrt(squares / count))
-    return ValueRange(low, high, _finite(mean), _finite(std), zeros, nan, infinite)
-
-
-def _finite(value: float) -> float | None:
-    """None where the sum of very large values overflowed."""
-    return value if np.isfinite(value) else None
+    return ValueRange(low, high, mean, float(root_mean(squares, count)[0]), zeros, nan, infinite)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import AlignSpec, Array, FloatArray, OperatorSpec, PoolSpec, RoIs, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.pipeline.features import FeatureArgument, MapBuffer
+from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run, open_run
 from roicli.pipeline.stream import Engine
 from roicli.pipeline.validation import check_sampling_memory
@@ -50,13 +50,13 @@ def open_roi(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     index: int,
-    options: Mapping[str, Any],
+    request: RunRequest,
 ) -> RoiOnMap:
     """Open a run, take RoI ``index`` and its map, close the files. Raises RoicliError.
 
     The pixel model is that of ``aligned``, as for ``align``.
     """
-    run = open_run("align", features, rois, options)
+    run = open_run("align", features, rois, request)
     try:
         check_index("roi", index, len(run.inputs.rois))
         return _take(run, index)

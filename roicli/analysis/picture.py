@@ -6,6 +6,7 @@ centred at i), so a position times the stride is in image pixels. Every one come
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -222,3 +223,14 @@ def _align_edges(
         for axis, count in enumerate(spec.output_size[::-1])
     )
     return x_edges, y_edges
+
+
+def round_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers from ``low`` to ``high``, at most about ``most``."""
+    if not high > low:
+        return [low]
+    raw = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]

@@ -27,6 +27,7 @@ from roicli.operators.geometry import align_boxes, sampling_counts
 from roicli.operators.precise_roi_pool import pool_precisely
 from roicli.pipeline.features import FeatureArgument, MapBuffer
 from roicli.pipeline.order import MapVisit
+from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run, open_run
 from roicli.pipeline.validation import MAX_SAMPLES_BYTES, SAMPLE_BYTES
 from roicli.runtime.device_map import PlacedMap
@@ -246,7 +247,7 @@ def _recommend(records: Sequence[SweepRecord], name: str, tolerance: float) -> i
 
 
 @record(SweepOptions)
-class SweepRequest:
+class SweepRequest(RunRequest):
     """What was asked of ``sweep``."""
 
     tolerance: float
@@ -273,7 +274,7 @@ def sweep(
     """
     request = settle(SweepRequest, options)
     check_known("sweep", options, SweepOptions)
-    run = open_run("align", features, rois, options)
+    run = open_run("align", features, rois, request)
     try:
         bins = math.prod(run.setting.align.output_size)
         if bins * FINE_GRID**2 * SAMPLE_BYTES > MAX_SAMPLES_BYTES:

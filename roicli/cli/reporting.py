@@ -17,9 +17,9 @@ from roicli.core.command_options import AlignCommand, ErrorsCommand, PoolCommand
 from roicli.core.vocabulary import TableFormat
 
 if TYPE_CHECKING:
+    from roicli.error_table.columns import View
     from roicli.error_table.thresholds import Crossing, Threshold
     from roicli.pipeline.execute import Result
-    from roicli.render.view import View
 
 SHOWN_CULPRITS = 10
 QUIET_SECONDS = 1.0
@@ -40,7 +40,7 @@ class ShownTable:
     def view(self) -> View:
         """Rows, sorting and columns, checked."""
         from roicli.core.parsing import as_names, parse_rows
-        from roicli.render.view import View
+        from roicli.error_table.columns import View
 
         rows = parse_rows(self.rows)
         return View(rows, self.sort, as_names(self.columns, "columns") if self.columns else ())
@@ -82,11 +82,11 @@ def show_table(result: Result, options: ShownTable, to_stderr: bool) -> None:
     stream: TextIO = sys.stderr if to_stderr else sys.stdout
     parameters = dict(result.parameters)
     if options.format == "table":
-        from roicli.render.terminal import print_table
+        from roicli.render.error_table import print_table
 
         print_table(result.errors, parameters, options.view(), stream)
     elif options.format == "md":
-        from roicli.render.terminal import print_markdown
+        from roicli.render.error_table import print_markdown
 
         print_markdown(result.errors, parameters, options.view(), stream)
     else:

@@ -119,15 +119,15 @@ def keywords(call: type[Options], given: Mapping[str, Any], **more: Any) -> Opti
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def record(options: type) -> Callable[[type[Record]], type[Record]]:
-    """Make a class the frozen record of a TypedDict's options, besides those of its bases.
+def record(*options: type) -> Callable[[type[Record]], type[Record]]:
+    """Make a class the frozen record of some TypedDicts' options, besides those of its bases.
 
     Every option is a field. The class spells the types that ``read`` gives for those that the code
     reads; the checker knows no others.
     """
 
     def make(cls: type[Record]) -> type[Record]:
-        declared = declarations(options)
+        declared = {name: d for one in options for name, d in declarations(one).items()}
         spelled = inspect.get_annotations(cls)
         assert spelled.keys() <= declared.keys(), f"{cls.__name__} has fields that are no option"
         inherited = _fields_of(cls)

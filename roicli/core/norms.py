@@ -85,6 +85,10 @@ class Sums(NamedTuple):
         self.values[groups] = _shift(here, exponents) + _shift(other, exponents)
         self.exponents[groups] = exponents
 
+    def times(self, factor: float) -> Sums:
+        """Each sum times an ordinary number."""
+        return Sums(self.values * factor, self.exponents)
+
     def total(self, axis: int) -> Sums:
         """Added along an axis."""
         exponents = self.exponents.max(axis=axis, initial=OF_ZERO)
@@ -168,6 +172,12 @@ def difference_rows(one: Widened, other: Widened, distance: FloatArray) -> Rows:
     return Rows(measure_distance(*smaller), exponents)
 
 
+def deviation_rows(rows: FloatArray, centre: float) -> Rows:
+    """Rows (..., n) of |row - centre| for sums."""
+    one, other = Widened(rows), Widened(np.full_like(rows, centre))
+    return difference_rows(one, other, measure_distance(one, other))
+
+
 def _scale_both(numbers: Widened, exponents: IntArray) -> Widened:
     low = None if numbers.low is None else scale_down(numbers.low, exponents)
     return Widened(scale_down(numbers.high, exponents), low)
@@ -184,6 +194,11 @@ def find_cosine(dot: Sums, squared: Sums, other_squared: Sums) -> FloatArray:
     norms = np.sqrt(squared.values) * np.sqrt(other_squared.values)
     exponents = dot.exponents - (squared.exponents + other_squared.exponents) // 2
     return Sums(divide_where_positive(dot.values, norms), exponents).to_float64()
+
+
+def root_mean(squared: Sums, count: float) -> FloatArray:
+    """Roots of sums of squares over a count."""
+    return Sums(np.sqrt(squared.values / count), squared.exponents // 2).to_float64()
 
 
 def divide_sums(numerator: Sums, denominator: Sums) -> FloatArray:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Protocol, TypedDict
 
 from roicli.core.declaration import Opt, PythonOnly
-from roicli.core.parsing import Size, as_bytes, as_names, as_path, as_scales, as_size
+from roicli.core.parsing import Size, as_bytes, as_count, as_names, as_path, as_scales, as_size
 from roicli.core.progress import Progress, StageTimes, no_progress
 from roicli.core.vocabulary import (
     Compression,
@@ -193,6 +193,7 @@ class GraphOption(TypedDict, total=False):
             OPERATOR,
             "Take operator and attributes from a RoiAlign or MaxRoiPool node of an ONNX model.",
             metavar="MODEL[::NODE]",
+            read=as_path,
         ),
     ]
 
@@ -294,6 +295,7 @@ class ResourceOptions(TypedDict, total=False):
             "Threads of ONNX Runtime, and chunks of RoIs for its serial MaxRoiPool.",
             metavar="N",
             shown="the usable cores",
+            read=as_count,
         ),
     ]
     max_memory: Annotated[

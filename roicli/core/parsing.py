@@ -84,7 +84,14 @@ def as_names(value: Any, name: str) -> tuple[str, ...]:
 
 def as_bytes(value: Any, name: str) -> int:
     """A number of bytes, or text like ``512M``."""
-    return parse_bytes(str(value))
+    return parse_bytes(str(value), f"--{name.replace(' ', '-')}")
+
+
+def as_count(value: Any, name: str) -> int:
+    """A whole number of at least 1."""
+    if not isinstance(value, int) or value < 1:
+        raise ParameterError(f"{name} is {value!r}, expected a whole number of at least 1")
+    return value
 
 
 def as_bin(value: Any, name: str) -> Size:

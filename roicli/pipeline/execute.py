@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.progress import no_progress
-from roicli.core.types import AlignSpec, FloatArray, OperatorSpec, check_word
-from roicli.core.vocabulary import Compression, ResultDtype
+from roicli.core.types import AlignSpec, FloatArray, OperatorSpec
 from roicli.error_table.columns import record_dtype
 from roicli.error_table.table import ErrorTable
 from roicli.pipeline import provenance
 from roicli.pipeline.inputs import Inputs
 from roicli.pipeline.order import visiting_order
+from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import (
     Run,
     build_value_measurers,
@@ -68,17 +67,16 @@ class Result:
     verification: Verification | None = None
 
 
-def check_outputs(inputs: Inputs, output: str | None, options: Mapping[str, Any]) -> None:
+def check_outputs(inputs: Inputs, output: str | None, request: RunRequest) -> None:
     """Refuse places that a result must not go to, before anything is computed."""
-    force, files = options.get("force", False), list(inputs.files)
+    force, files = request.force, list(inputs.files)
     if output not in (None, STDOUT):
         check_place(str(output), files, force)
         files.append(str(output))
-    errors_out = options.get("errors_out")
-    if errors_out is not None:
+    if request.errors_out is not None:
         from roicli.error_table.writers import FORMAT_OF_ENDING
 
-        check_output(os.fspath(errors_out), files, force, tuple(FORMAT_OF_ENDING))
+        check_output(request.errors_out, files, force, tuple(FORMAT_OF_ENDING))
 
 
 class ErrorsFile:
@@ -108,23 +106,20 @@ class ErrorsFile:
 
 
 @contextmanager
-def open_errors_file(options: Mapping[str, Any]) -> Iterator[ErrorsFile]:
+def open_errors_file(request: RunRequest) -> Iterator[ErrorsFile]:
     """The file that ``errors_out`` names. It has its name when the block ends well, and a result
     whose block is inside has its own before: nothing appears of a run that is refused.
     """
-    if options.get("errors_out") is None:
+    if request.errors_out is None:
         yield ErrorsFile()
         return
-    path = os.fspath(options["errors_out"])
-    with open_draft(path, bool(options.get("force"))) as draft:
-        yield ErrorsFile(path, draft)
+    with open_draft(request.errors_out, request.force) as draft:
+        yield ErrorsFile(request.errors_out, draft)
 
 
-def write_errors(
-    table: ErrorTable, parameters: Mapping[str, Any], options: Mapping[str, Any]
-) -> None:
+def write_errors(table: ErrorTable, parameters: Mapping[str, Any], request: RunRequest) -> None:
     """Write the table to ``errors_out`` where there is no result beside it."""
-    with open_errors_file(options) as errors_file:
+    with open_errors_file(request) as errors_file:
         errors_file.write(table, parameters)
 
 
@@ -132,7 +127,7 @@ def run_and_write(
     run: Run,
     spec: OperatorSpec,
     output: str | None,
-    options: Mapping[str, Any],
+    request: RunRequest,
     label: PartLabel | None = None,
 ) -> Result:
     """Run, write to ``output`` or to memory, and give the result; the files are closed whatever
@@ -145,7 +140,7 @@ def run_and_write(
     def open_sink(parameters: Mapping[str, Any]) -> Iterator[ResultWriter]:
         checksums = {"row_crc32": np.zeros(len(run.inputs.rois))} if label else {}
         dtype = np.dtype(parameters["dtype"])
-        with _open_writer(run, output, parameters, options, checksums) as opened:
+        with _open_writer(run, output, parameters, request, checksums) as opened:
             if label is None:
                 yield opened
             else:
@@ -153,7 +148,7 @@ def run_and_write(
 
                 yield PartWriter(opened, label, dtype, checksums["row_crc32"])
 
-    return run_into(open_sink, run, spec, output, options)
+    return run_into(open_sink, run, spec, output, request)
 
 
 def run_into(
@@ -161,23 +156,22 @@ def run_into(
     run: Run,
     spec: OperatorSpec,
     output: str | None,
-    options: Mapping[str, Any],
+    request: RunRequest,
 ) -> Result:
     """As ``run_and_write``; ``open_sink`` is told the parameters and opens what takes the rows."""
     try:
         if isinstance(spec, AlignSpec):
             check_align_memory(run, spec)
-        check_outputs(run.inputs, output, options)
-        measurers = build_value_measurers(run) if options.get("values") else None
-        verifier = build_verifier(run, spec, asked_verification(options))
+        check_outputs(run.inputs, output, request)
+        measurers = build_value_measurers(run) if request.values else None
+        verifier = build_verifier(run, spec, request.verified)
         shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
-        parameters = provenance.describe_run(run, spec, result_dtype(run, options), shape)
+        parameters = provenance.describe_run(run, spec, result_dtype(run, request), shape)
         table = run.error_table()
-        with open_errors_file(options) as errors_file, open_sink(parameters) as writer:
+        with open_errors_file(request) as errors_file, open_sink(parameters) as writer:
             run_operator(
                 run.pyramid, run.inputs.rois, run.inputs.map_of_roi, run.scaled(spec), run.engine,
-                writer, measurers, options.get("progress", no_progress),
-                options.get("stage_times"), verifier,
+                writer, measurers, request.progress, request.stage_times, verifier,
                 table.prepare if writer.takes_tables else no_work,
             )  # fmt: skip
             run.inputs.check_unchanged()
@@ -192,27 +186,16 @@ def run_into(
         run.inputs.close()
 
 
-def asked_verification(options: Mapping[str, Any]) -> object:
-    """How many RoIs are to be verified, or whether any are."""
-    count = options.get("verify_rois")
-    return options.get("verify") if count is None else count
-
-
-def result_dtype(run: Run, options: Mapping[str, Any]) -> np.dtype[Any]:
+def result_dtype(run: Run, request: RunRequest) -> np.dtype[Any]:
     """The dtype asked for, else the one that the maps are computed in."""
-    name, compression = options.get("dtype"), options.get("compression", "none")
-    check_word("compression", compression, Compression)
-    if name is None:
-        return run.pyramid.compute_dtype
-    check_word("dtype", name, ResultDtype)
-    return np.dtype(str(name))
+    return run.pyramid.compute_dtype if request.dtype is None else np.dtype(request.dtype)
 
 
 def _open_writer(
     run: Run,
     output: str | None,
     parameters: Mapping[str, Any],
-    options: Mapping[str, Any],
+    request: RunRequest,
     checksums: Mapping[str, FloatArray],
 ) -> AbstractContextManager[ResultWriter]:
     """A writer to memory, a file or stdout."""
@@ -226,10 +209,10 @@ def _open_writer(
             output,
             shape,
             dtype,
-            options.get("compression", "none"),
-            options.get("force", False),
+            request.compression,
+            request.force,
             beside,
-            _plan_resumption(run, output, parameters, options, checksums),
+            _plan_resumption(run, output, parameters, request, checksums),
         )
     )
 
@@ -238,26 +221,21 @@ def _plan_resumption(
     run: Run,
     output: str | None,
     parameters: Mapping[str, Any],
-    options: Mapping[str, Any],
+    request: RunRequest,
     checksums: Mapping[str, FloatArray],
 ) -> Resumption | None:
     """What a run that may be interrupted keeps and compares; None for one that keeps nothing."""
-    verify_inputs = options.get("verify_inputs", False)
-    if not options.get("resume", False):
-        if verify_inputs:
+    if not request.resume:
+        if request.verify_inputs:
             raise ParameterError("--verify-inputs goes with --resume")
         return None
     if output in (None, STDOUT):
         raise ParameterError("--resume keeps what is finished beside a file", "give -o a file")
     from roicli.pipeline.fingerprint import fingerprint
 
-    chosen = {
-        **parameters,
-        "compression": options.get("compression", "none"),
-        "values": options.get("values", False),
-    }
+    chosen = {**parameters, "compression": request.compression, "values": request.values}
     return Resumption(
-        fingerprint(run, chosen, verify_inputs),
+        fingerprint(run, chosen, request.verify_inputs),
         visiting_order(run.inputs.rois, run.inputs.map_of_roi),
         {**run.value_columns, **checksums},
     )

@@ -16,10 +16,10 @@ from roicli.core.types import Array, FloatArray, FloatType, check_spatial_scale
 from roicli.operators.levels import level_of_scale
 from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import Address, parse_address
+from roicli.storage.array import MemoryArray, StoredArray
 from roicli.storage.file_state import FileState
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
-from roicli.storage.stored_array import MemoryArray, StoredArray
 
 logger = logging.getLogger("roicli")
 
@@ -49,8 +49,8 @@ class FeatureLevel(NamedTuple):
         """Bytes of one image as stored and, where that is not ``dtype``, upcast."""
         values = math.prod(self.shape[1:])
         stored = values * self.stored.dtype.itemsize
-        # What decoding a chunk takes besides; formats without chunks have no such attribute.
-        stored += getattr(self.stored, "reading_bytes", 0)
+        # What decoding takes besides, and chunks that are kept for the images after this one.
+        stored += self.stored.reading_bytes + self.stored.kept_bytes
         return stored + (0 if self.stored.dtype == dtype else values * dtype.itemsize)
 
     def read_image(self, index: int, buffer: MapBuffer, keep_float16: bool = False) -> FloatArray:

@@ -12,9 +12,9 @@ import numpy as np
 from roicli.core.foreign import foreign
 from roicli.core.types import Array, RoIs
 from roicli.pipeline.run import Run
+from roicli.storage.array import MemoryArray
 from roicli.storage.file_state import hash_file
 from roicli.storage.row_file import as_bytes
-from roicli.storage.stored_array import MemoryArray
 
 
 def fingerprint(run: Run, parameters: Mapping[str, Any], verify_inputs: bool) -> dict[str, str]:

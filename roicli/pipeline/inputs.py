@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.parsing import as_size, parse_names
-from roicli.core.scales import parse_scale_option, single_scale
-from roicli.core.types import Array, IntArray, RoIs, Size, check_spatial_scale, check_word
+from roicli.core.types import Array, IntArray, RoIs, Size, check_spatial_scale
 from roicli.core.vocabulary import LevelRule, RoiFormat
 from roicli.operators.levels import assign_levels, level_of_scale
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid, open_pyramid
+from roicli.pipeline.request import Reading
 from roicli.pipeline.validation import (
     COORDINATE_NAMES,
     check_image_size,
@@ -26,12 +25,10 @@ from roicli.pipeline.validation import (
     describe_unusual,
 )
 from roicli.storage.address import Address, parse_address
+from roicli.storage.array import MemoryArray, SelectedRows, StoredArray
 from roicli.storage.file_state import FileState, check_unchanged
-from roicli.storage.limits import check_memory
+from roicli.storage.limits import check_memory, external_files
 from roicli.storage.opening import open_array
-from roicli.storage.permission import external_files
-from roicli.storage.selected_rows import SelectedRows
-from roicli.storage.stored_array import MemoryArray, StoredArray
 
 logger = logging.getLogger("roicli")
 
@@ -85,47 +82,53 @@ class Inputs:
 def open_inputs(
     features: FeatureArgument | Sequence[Array] | None,
     rois: FeatureArgument,
-    options: Mapping[str, Any],
-    map_size: str | Size | None = None,
+    reading: Reading,
+    map_size: Size | None = None,
     rows: IntArray | None = None,
 ) -> Inputs:
     """Open and check everything, before anything is computed. Raises InputError, ParameterError.
 
     With ``rows`` (k,), ascending, only these RoIs are read.
     """
-    with external_files(options.get("allow_external", False)):
-        return _open(features, rois, options, map_size, rows)
+    with external_files(reading.allow_external):
+        return _open(features, rois, reading, map_size, rows)
 
 
 def _open(
     features: FeatureArgument | Sequence[Array] | None,
     rois: FeatureArgument,
-    options: Mapping[str, Any],
-    map_size: str | Size | None,
+    reading: Reading,
+    map_size: Size | None,
     rows: IntArray | None,
 ) -> Inputs:
     check_one_stdin(features, rois)
-    scales = parse_scale_option(options.get("spatial_scale"))
-    names = options.get("levels") or ()
-    names = parse_names(names) if isinstance(names, str) else tuple(names)
-    if map_size is not None:
-        map_size = as_size(map_size, "map size")
+    scales, names = reading.spatial_scale, reading.levels or ()
     if features is None:
         if names:
             raise ParameterError("levels name datasets of the features, and there are none")
         scale = single_scale(scales)
         check_spatial_scale(scale)
         place = Place(scale, map_size, level_of_scale(scale))
-        return _finish(None, rois, (place,), options, rows)
+        return _finish(None, rois, (place,), reading, rows)
     pyramid = open_pyramid(features, names, scales)
     try:
         places = tuple(
             Place(level.spatial_scale, level.shape[2:], level.level) for level in pyramid.levels
         )
-        return _finish(pyramid, rois, places, options, rows)
+        return _finish(pyramid, rois, places, reading, rows)
     except BaseException:
         pyramid.close()
         raise
+
+
+def single_scale(scales: tuple[float, ...] | None) -> float:
+    """The one scale of a run without features; 1.0 where none was given, which is noted."""
+    if scales is None:
+        logger.info("no --spatial-scale, taking 1.0: errors in pixels are errors in cells")
+        return 1.0
+    if len(scales) != 1:
+        raise ParameterError(f"{len(scales)} spatial scales without features, expected one")
+    return scales[0]
 
 
 def check_one_stdin(features: Any, rois: Any) -> None:
@@ -138,28 +141,23 @@ def _finish(
     pyramid: FeaturePyramid | None,
     rois: FeatureArgument,
     places: tuple[Place, ...],
-    options: Mapping[str, Any],
+    reading: Reading,
     rows: IntArray | None,
 ) -> Inputs:
-    roi_format = options.get("roi_format", "xyxy")
-    check_word("RoI format", roi_format, RoiFormat)
-    image_size = options.get("image_size")
-    if image_size is not None:
-        image_size = as_size(image_size, "image size")
-    stored = _select(open_rois(rois, roi_format), rows)
+    stored = _select(open_rois(rois, reading.roi_format), rows)
     try:
         checked = check_rois(
             stored,
             pyramid.images if pyramid else None,
-            roi_format,
-            check_image_size(options.get("normalized", False), image_size),
+            reading.roi_format,
+            check_image_size(reading.normalized, reading.image_size),
         )
     finally:
         stored.close()
     for place in places:
         check_reach(checked, place.spatial_scale, stored.name)
-    levels = open_levels(options.get("level_from"), rows)
-    map_of_roi = assign_maps(checked, places, options, stored.name, levels)
+    levels = open_levels(reading.level_from, rows)
+    map_of_roi = assign_maps(checked, places, reading.level_rule, stored.name, levels)
     _note_unusual(checked, places, map_of_roi, stored.name)
     return Inputs(
         pyramid,
@@ -195,14 +193,12 @@ def open_rois(
 def assign_maps(
     rois: RoIs,
     places: Sequence[Place],
-    options: Mapping[str, Any],
+    rule: LevelRule,
     name: str,
     levels: StoredArray | None,
 ) -> IntArray:
     """(K,) which map each RoI is on, by the level numbers ``levels`` (K,) or by area."""
     numbers = [place.level for place in places]
-    rule = options.get("level_rule", "torchvision")
-    check_word("level rule", rule, LevelRule)
     if levels is None and len(places) == 1:
         return np.zeros(len(rois), np.int64)
     first, last = numbers[0], numbers[-1]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from roicli.core.exceptions import ParameterError, ProviderError
-from roicli.core.parsing import parse_bytes
 from roicli.core.system import available_bytes, limit_of, resident_bytes
 from roicli.core.vocabulary import Provider
 from roicli.pipeline.features import FeaturePyramid
@@ -57,11 +56,9 @@ class Budget:
         return f"--max-memory is {self.size >> 20:,} MiB by itself, a quarter of the free"
 
 
-def budget_of(max_memory: int | str | None) -> Budget:
-    """The budget of the option ``max_memory``. Raises ParameterError for what is no size."""
-    if max_memory is None:
-        return Budget(default_budget(), False)
-    return Budget(parse_bytes(str(max_memory), "--max-memory"), True)
+def budget_of(max_memory: int | None) -> Budget:
+    """The budget of the option ``max_memory`` in bytes."""
+    return Budget(default_budget(), False) if max_memory is None else Budget(max_memory, True)
 
 
 def plan_memory(

@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from roicli.core.exceptions import ParameterError
-from roicli.core.parsing import parse_bytes
-from roicli.core.scales import parse_scale_option, single_scale
 from roicli.core.system import usable_cores
 from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, OperatorSpec
 from roicli.core.vocabulary import Operator, Provider
@@ -22,8 +19,10 @@ from roicli.pipeline.features import FeatureArgument, FeaturePyramid
 from roicli.pipeline.inputs import (
     Inputs,
     open_inputs,
+    single_scale,
 )
 from roicli.pipeline.memory import budget_of, check_address_space, plan_memory
+from roicli.pipeline.request import Operation, Reading, RunRequest
 from roicli.pipeline.settings import Setting, resolve_setting
 from roicli.pipeline.stream import Engine, ValueMeasurer
 from roicli.pipeline.validation import check_sampling_memory
@@ -85,18 +84,18 @@ def build_error_table(
     )
 
 
-def resolve_operator(operator: Operator, options: Mapping[str, Any]) -> OperatorSpec:
-    """One operator at one scale, from options alone."""
-    node = _read_node(options, operator)
-    setting = resolve_setting(options, operator, node)
-    scale = node.spatial_scale if node else options.get("spatial_scale")
+def resolve_operator(
+    operator: Operator, operation: Operation, scales: tuple[float, ...] | None
+) -> OperatorSpec:
+    """One operator at one scale, from what is said of it alone."""
+    node = _read_node(operation.graph, operator)
+    setting = resolve_setting(operation, operator, node, scales)
     spec = setting.pool if operator == "pool" else setting.align
-    return replace(spec, spatial_scale=single_scale(parse_scale_option(scale)))
+    return replace(spec, spatial_scale=node.spatial_scale if node else single_scale(scales))
 
 
-def _read_node(options: Mapping[str, Any], operator: Operator) -> RoiNode | None:
+def _read_node(graph: str | None, operator: Operator) -> RoiNode | None:
     """The node that ``graph`` names, where it is given."""
-    graph = options.get("graph")
     if graph is None:
         return None
     from roicli.pipeline.model_nodes import read_roi_node
@@ -104,11 +103,11 @@ def _read_node(options: Mapping[str, Any], operator: Operator) -> RoiNode | None
     return read_roi_node(graph, operator)
 
 
-def _state_of_model(options: Mapping[str, Any]) -> dict[str, FileState]:
+def _state_of_model(graph: str | None) -> dict[str, FileState]:
     """The file of the ``graph``, where it is given: an input like others."""
-    if options.get("graph") is None:
+    if graph is None:
         return {}
-    path = parse_address(options["graph"]).path
+    path = parse_address(graph).path
     check_regular_file(path)
     return {path: read_state(path)}
 
@@ -117,7 +116,7 @@ def open_run(
     operator: str,
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
-    options: Mapping[str, Any],
+    request: RunRequest,
     rows: IntArray | None = None,
     choose: Callable[[Provider, int], Provider] = choose_provider,
 ) -> Run:
@@ -126,33 +125,28 @@ def open_run(
     With ``rows`` (k,), ascending, the run has these RoIs alone; ``choose`` finds the provider.
     """
     kind: Operator = "pool" if operator == "pool" else "align"
-    model = _state_of_model(options)
-    node = _read_node(options, kind)
-    setting = resolve_setting(options, operator, node)
-    asked: Provider = options.get("provider", "auto")
-    threads = options.get("threads")
-    threads = usable_cores() if threads is None else threads
-    if not isinstance(threads, int) or threads < 1:
-        raise ParameterError(f"threads is {threads!r}, expected a whole number of at least 1")
-    reading = dict(options)
+    model = _state_of_model(request.graph)
+    node = _read_node(request.graph, kind)
+    setting = resolve_setting(request, operator, node, request.spatial_scale, request.levels)
+    reading: Reading = request
     if node is not None:
-        reading["spatial_scale"] = node.spatial_scale
+        reading = replace(request, spatial_scale=(node.spatial_scale,))
     inputs = open_inputs(features, rois, reading, rows=rows)
     inputs = replace(inputs, files={**model, **inputs.files})
     try:
-        provider = choose(asked, options.get("device_id", 0))
+        provider = choose(request.provider, request.device_id)
         check_address_space(provider)
         if provider == "native":
-            _announce_compilation(operator, setting, inputs, options)
-        engine = _open_engine(provider, threads, operator, inputs, setting, options)
-        return Run(operator, inputs, setting, engine, asked)
+            _announce_compilation(operator, setting, inputs, request)
+        engine = _open_engine(provider, operator, inputs, setting, request)
+        return Run(operator, inputs, setting, engine, request.provider)
     except BaseException:
         inputs.close()
         raise
 
 
 def _announce_compilation(
-    operator: str, setting: Setting, inputs: Inputs, options: Mapping[str, Any]
+    operator: str, setting: Setting, inputs: Inputs, request: RunRequest
 ) -> None:
     """Say that the first run with these operators and dtype takes seconds, before it does."""
     from roicli.runtime.native import run as native
@@ -160,36 +154,31 @@ def _announce_compilation(
     assert inputs.pyramid is not None
     dtype = inputs.pyramid.compute_dtype
     specs: list[OperatorSpec] = [setting.pool if operator == "pool" else setting.align]
-    if _measures_values(operator, options):
+    if _measures_values(operator, request):
         specs = [setting.align, setting.pool]
     if not all(native.is_compiled(spec, dtype) for spec in specs):
         logger.info("compiling the native kernels: some seconds, the first time only")
 
 
-def _measures_values(operator: str, options: Mapping[str, Any]) -> bool:
+def _measures_values(operator: str, request: RunRequest) -> bool:
     """Whether RoI Pool and RoI Align run both, for the value columns."""
-    return operator == "errors" or bool(options.get("values"))
+    return operator == "errors" or request.values
 
 
 def _open_engine(
-    provider: Provider,
-    threads: int,
-    operator: str,
-    inputs: Inputs,
-    setting: Setting,
-    options: Mapping[str, Any],
+    provider: Provider, operator: str, inputs: Inputs, setting: Setting, request: RunRequest
 ) -> Engine:
     """The provider on its device, with blocks that the host's and the device's memory allow."""
-    limit, strict = options.get("max_device_memory"), bool(options.get("strict_provider"))
-    limit = None if limit is None else parse_bytes(str(limit), "--max-device-memory")
-    block_bytes = _plan_block(operator, inputs, setting, options)
+    limit, strict = request.max_device_memory, request.strict_provider
+    threads = usable_cores() if request.threads is None else request.threads
+    block_bytes = _plan_block(operator, inputs, setting, request)
     if provider != "cuda":
         return Engine(provider, threads, block_bytes, chosen_device=Device(strict=strict))
     from roicli.pipeline.device_memory import plan_device
 
     assert inputs.pyramid is not None
     plan = plan_device(limit, inputs.pyramid, _row_bytes(inputs, setting))
-    device = Device("cuda", options.get("device_id", 0), limit, strict, resident=True)
+    device = Device("cuda", request.device_id, limit, strict, resident=True)
     block_bytes = min(block_bytes, plan.block_bytes)
     return Engine(provider, threads, block_bytes, plan.scratch_bytes, device)
 
@@ -201,9 +190,9 @@ def _row_bytes(inputs: Inputs, setting: Setting) -> int:
     return values * inputs.pyramid.compute_dtype.itemsize
 
 
-def _plan_block(operator: str, inputs: Inputs, setting: Setting, options: Mapping[str, Any]) -> int:
+def _plan_block(operator: str, inputs: Inputs, setting: Setting, request: RunRequest) -> int:
     """Bytes of a result block that the memory budget allows."""
-    budget = budget_of(options.get("max_memory"))
+    budget = budget_of(request.max_memory)
     if not budget.asked:
         logger.debug(f"max memory is {budget.size >> 20:,} MiB, a quarter of the free")
     pyramid = inputs.pyramid
@@ -213,7 +202,7 @@ def _plan_block(operator: str, inputs: Inputs, setting: Setting, options: Mappin
         pyramid,
         len(inputs.rois),
         _row_bytes(inputs, setting),
-        _measures_values(operator, options),
+        _measures_values(operator, request),
     )
 
 

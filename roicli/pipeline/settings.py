@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from roicli.core.call_options import OperatorOptions
+from roicli.core.declaration import declarations
 from roicli.core.exceptions import ParameterError
-from roicli.core.parsing import as_size, parse_scale
+from roicli.core.options import ModeOption
+from roicli.core.parsing import as_size
 from roicli.core.types import AlignSpec, PoolSpec, check_word
 from roicli.core.vocabulary import PixelModel, PresetName
+from roicli.pipeline.request import Operation
 
 if TYPE_CHECKING:
     from roicli.pipeline.model_nodes import RoiNode
+
+
+# What holds where nothing is said, no preset and no node; the help shows the same.
+DEFAULTS = {
+    name: declaration.opt.default for name, declaration in declarations(OperatorOptions).items()
+} | {name: declaration.opt.default for name, declaration in declarations(ModeOption).items()}
 
 
 @dataclass(frozen=True)
@@ -31,37 +40,46 @@ class Setting:
 
 
 def resolve_setting(
-    options: Mapping[str, Any], operator: str, node: RoiNode | None = None
+    operation: Operation,
+    operator: str,
+    node: RoiNode | None = None,
+    scales: tuple[float, ...] | None = None,
+    levels: tuple[str, ...] | None = None,
 ) -> Setting:
-    """Options over a node's attributes or a preset, over defaults (aligned, ratio 2, caffe)."""
-    name = options.get("preset")
-    preset = {} if name is None else _read_preset(name)
-    chosen = _without_conflicts(options, node) if node else options
+    """What was said over a node's attributes or a preset, over the declared defaults.
 
-    def pick(key: str, default: Any) -> Any:
-        for source in (chosen, preset):
+    ``scales`` and ``levels`` are those that were given beside a node.
+    """
+    name, said = operation.preset, vars(operation)
+    preset = {} if name is None else _read_preset(name)
+    if node is not None:
+        _check_conflicts(operation, node, scales, levels)
+        said = {**said, **node.options()}
+
+    def pick(key: str) -> Any:
+        for source in (said, preset, DEFAULTS):
             if source.get(key) is not None:
                 return source[key]
-        return default
+        return None
 
-    output_size = as_size(pick("output_size", 7), "output size")
+    output_size = as_size(pick("output_size"), "output size")
     align = AlignSpec(
         output_size,
         1.0,
-        pick("sampling_ratio", 2),
-        pick("aligned", True),
-        pick("mode", "avg"),
-        pick("sampling_grid", "quarters"),
+        pick("sampling_ratio"),
+        pick("aligned"),
+        pick("mode"),
+        pick("sampling_grid"),
     )
     # A rule that cuts the box its own way goes with no partition of a preset.
-    if chosen.get("quantization") == "mmcv" and chosen.get("partition") is None:
+    if said["quantization"] == "mmcv" and said["partition"] is None:
         preset = {**preset, "partition": "overlap"}
-    pool = PoolSpec(output_size, 1.0, pick("quantization", "caffe"), pick("partition", "overlap"))
+    pool = PoolSpec(output_size, 1.0, pick("quantization"), pick("partition"))
     # `errors` with features runs both operators; its table is in RoI Align's model.
     implied = pool.pixel_model if operator == "pool" else align.pixel_model
-    if options.get("aligned") is not None:
+    if operation.aligned is not None:
         preset = {**preset, "pixel_model": None}
-    return Setting(align, pool, pick("pixel_model", implied), name)
+    return Setting(align, pool, pick("pixel_model") or implied, name)
 
 
 def _read_preset(name: str) -> dict[str, Any]:
@@ -72,24 +90,28 @@ def _read_preset(name: str) -> dict[str, Any]:
     return vars(PRESETS[name])
 
 
-def _without_conflicts(options: Mapping[str, Any], node: RoiNode) -> Mapping[str, Any]:
-    """The node's attributes as options; an option that says otherwise is an error."""
-    if options.get("preset"):
+def _check_conflicts(
+    operation: Operation,
+    node: RoiNode,
+    scales: tuple[float, ...] | None,
+    levels: tuple[str, ...] | None,
+) -> None:
+    """Raise ParameterError where an option says otherwise than the node."""
+    if operation.preset:
         raise ParameterError("--graph and --preset both set the operator", "give one of them")
-    if options.get("levels"):
+    if levels:
         raise ParameterError("--graph has one spatial scale, so it goes with one map, not --levels")
+    given = {
+        **vars(operation),
+        "spatial_scale": scales[0] if scales and len(scales) == 1 else scales,
+    }
     for key, value in node.options().items():
-        given = options.get(key)
-        if given is not None and key == "output_size":
-            given = as_size(given, "output size")
-        if isinstance(given, str) and key == "spatial_scale":
-            given = parse_scale(given)
-        same = given is None or (
-            np.float32(given) == np.float32(value) if key == "spatial_scale" else given == value
-        )
-        if not same:
+        said = given[key]
+        same = said == value
+        if key == "spatial_scale" and isinstance(said, float):
+            same = bool(np.float32(said) == np.float32(value))
+        if said is not None and not same:
             raise ParameterError(
-                f"{key.replace('_', ' ')} is {given!r}, but node {node.name} has {value!r}",
+                f"{key.replace('_', ' ')} is {said!r}, but node {node.name} has {value!r}",
                 "drop the option, or --graph",
             )
-    return {**options, **node.options()}

@@ -13,27 +13,26 @@ from roicli.pipeline import provenance
 from roicli.pipeline.execute import Result, result_dtype, run_and_write
 from roicli.pipeline.fingerprint import fingerprint
 from roicli.pipeline.parts import parse_shard, rows_of_shard
+from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run, check_align_memory
 from roicli.storage.address import is_url
 from roicli.storage.atomic import OUTPUT_FORMATS
 from roicli.storage.part_writer import PartLabel
 
 
-def run_shard(
-    run: Run, spec: OperatorSpec, output: str | None, options: Mapping[str, Any]
-) -> Result:
+def run_shard(run: Run, spec: OperatorSpec, output: str | None, request: RunRequest) -> Result:
     """Run the RoIs of one block alone; the result's table and features are the block's."""
     try:
-        shard = parse_shard(str(options["shard"]))
+        shard = parse_shard(str(request.shard))
         _check_part_output(output)
-        check_whole(run, spec, options)
+        check_whole(run, spec, request.values)
         rows = rows_of_shard(run.inputs.rois.batch_index, shard)
-        label = describe_part(run, describe_whole(run, spec, options), options, str(shard), rows)
+        label = describe_part(run, describe_whole(run, spec, request), request, str(shard), rows)
         block = replace(run, inputs=run.inputs.take(rows))
     except BaseException:
         run.inputs.close()
         raise
-    return run_and_write(block, spec, output, options, label)
+    return run_and_write(block, spec, output, request, label)
 
 
 def _check_part_output(output: str | None) -> None:
@@ -45,23 +44,23 @@ def _check_part_output(output: str | None) -> None:
         )
 
 
-def check_whole(run: Run, spec: OperatorSpec, options: Mapping[str, Any]) -> None:
+def check_whole(run: Run, spec: OperatorSpec, with_values: bool) -> None:
     """Refuse what does not fit in memory with the rows' numbers in the whole."""
     if isinstance(spec, AlignSpec):
         check_align_memory(run, spec)
-    if options.get("values"):
+    if with_values:
         check_align_memory(run, replace(run.setting.align, mode="max"))
 
 
-def describe_whole(run: Run, spec: OperatorSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+def describe_whole(run: Run, spec: OperatorSpec, request: RunRequest) -> dict[str, Any]:
     """The parameters of the whole result, as one machine would write them."""
     shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
-    return provenance.describe_run(run, spec, result_dtype(run, options), shape)
+    return provenance.describe_run(run, spec, result_dtype(run, request), shape)
 
 
 def describe_part(
-    run: Run, parameters: Mapping[str, Any], options: Mapping[str, Any], shard: str, rows: IntArray
+    run: Run, parameters: Mapping[str, Any], request: RunRequest, shard: str, rows: IntArray
 ) -> PartLabel:
     """What a part says of itself: which rows of which whole, made from what."""
-    shared = fingerprint(run, {**parameters, "values": options.get("values", False)}, False)
+    shared = fingerprint(run, {**parameters, "values": request.values}, False)
     return PartLabel(shard, rows, provenance.flatten(parameters), shared)

@@ -13,8 +13,8 @@ from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import RoiFormat
 from roicli.operators.geometry import align_boxes, sampling_counts
+from roicli.storage.array import StoredArray
 from roicli.storage.limits import check_memory
-from roicli.storage.stored_array import StoredArray
 
 COORDINATE_NAMES: dict[RoiFormat, tuple[str, str, str, str]] = {
     "xyxy": ("x1", "y1", "x2", "y2"),

@@ -16,6 +16,7 @@ from roicli.core.exceptions import ParameterError
 from roicli.core.types import Array, Size, check_word
 from roicli.core.vocabulary import Operator
 from roicli.pipeline.features import FeatureArgument
+from roicli.pipeline.request import RunRequest
 from roicli.storage.atomic import check_output, replace_atomically
 from roicli.storage.opening import inputs_unchanged
 
@@ -25,7 +26,7 @@ FIGURE_ENDINGS = (".svg", ".png", ".pdf")
 
 
 @record(DrawOptions)
-class DrawRequest:
+class DrawRequest(RunRequest):
     """What was asked of ``draw``."""
 
     roi: int
@@ -33,7 +34,6 @@ class DrawRequest:
     bin_index: Size | None
     compare: tuple[str, ...] | None
     image: str | None
-    force: bool
 
     def __post_init__(self) -> None:
         for name in self.compare or ():
@@ -59,7 +59,7 @@ def draw(
     if request.image is not None and output is None:
         raise ParameterError("image is drawn in figures only", "add -o figure.png, .svg or .pdf")
     with inputs_unchanged():
-        opened = open_roi(features, rois, roi, options)
+        opened = open_roi(features, rois, roi, request)
     if channel is not None:
         check_index("channel", channel, len(opened.feature_map))
     if bin_index is not None:

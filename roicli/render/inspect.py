@@ -41,7 +41,7 @@ def inspection_object(report: ArrayReport | ModelReport) -> dict[str, Any]:
 
 def _dataset_object(dataset: DatasetReport) -> dict[str, Any]:
     found = asdict(dataset.stored)
-    for internal in ("source", "is_numeric"):
+    for internal in ("open", "is_numeric"):
         del found[internal]
     values = None if dataset.values is None else asdict(dataset.values)
     return {**found, "usable_as": dataset.usable_as, "why": dataset.why, "values": values}
@@ -105,7 +105,7 @@ def _describe_values(values: ValueRange) -> str:
     parts = []
     if values.min is not None:
         numbers = (values.min, values.max, values.mean, values.std)
-        low, high, mean, std = ("-" if n is None else f"{n:.6g}" for n in numbers)
+        low, high, mean, std = (_short(n, 6) for n in numbers)
         parts.append(f"from {low} to {high}, mean {mean}, std {std}")
     parts.append(f"{values.zeros:,} zeros")
     parts += [f"{values.nan:,} NaN"] if values.nan else []
@@ -117,11 +117,11 @@ def _choice(choice: Choice) -> str:
     return f"{choice.address or 'nothing'}: {choice.why}"
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, digits: int = 9) -> str:
     """An attribute in a line; a stride says more than a scale of many digits."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_short, value))}]"
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def _print_model(report: ModelReport, stream: TextIO) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from roicli.analysis.picture import Box, Picture
+from roicli.analysis.picture import Box, Picture, round_ticks
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import FloatArray, IntArray
 from roicli.render.explain import describe_sample
@@ -194,19 +194,11 @@ def _heat(canvas: Canvas, picture: Picture) -> IntArray:
     return grey
 
 
-def _ticks(low: float, high: float, room: int) -> list[float]:
-    """Round numbers from low to high, at most ``room``."""
-    step = 10.0 ** math.floor(math.log10((high - low) / max(room, 1)))
-    while (high - low) / step > room:
-        step *= 2 if f"{step:e}"[0] in "15" else 2.5
-    return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
 def _scale_line(canvas: Canvas, factor: float, unit: str) -> Text:
     """The numbers of the horizontal axis."""
     line = [" "] * (canvas.width + 8)
     x1, _, x2, _ = canvas.window
-    for tick in _ticks(x1 * factor, x2 * factor, canvas.width // 8):
+    for tick in round_ticks(x1 * factor, x2 * factor, max(canvas.width // 8, 1)):
         place = math.floor(canvas.across(tick / factor, canvas.width))
         line[place : place + len(f"{tick:g}")] = f"{tick:g}"
     return Text(f"{unit:>{LABEL_WIDTH - 1}} " + "".join(line).rstrip(), style="dim")

@@ -10,23 +10,10 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import ForeignText, foreign, raw_text
 
-FileFormat = Literal["npy", "hdf5", "zarr", "csv", "tsv"]
-
-FORMAT_OF_ENDING: dict[str, FileFormat] = {
-    ".npy": "npy",
-    ".h5": "hdf5",
-    ".hdf5": "hdf5",
-    ".zarr": "zarr",
-    ".csv": "csv",
-    ".tsv": "tsv",
-}
-# Formats that hold several arrays, each with a name and attributes.
-CONTAINERS = ("hdf5", "zarr")
 STDIN = "-"
 SEPARATOR = "::"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -39,7 +26,7 @@ def is_url(path: str) -> bool:
 
 def names_a_store(path: str) -> bool:
     """Whether ``path`` names a Zarr store: a URL, or a name that ends in .zarr."""
-    return is_url(path) or FORMAT_OF_ENDING.get(Path(path).suffix.lower()) == "zarr"
+    return is_url(path) or Path(path).suffix.lower() == ".zarr"
 
 
 def as_local_path(path: str) -> str:
@@ -85,22 +72,6 @@ class Address:
         """The dataset ``name`` inside this file or group."""
         base = (self.dataset or "").rstrip("/")
         return Address(self.path, f"{base}/{name}" if base else name)
-
-    def file_format(self) -> FileFormat:
-        """The format that the ending promises. Raises InputError for an unknown one."""
-        ending = Path(self.path).suffix.lower()
-        if is_url(self.path):
-            # Where in the store the URL points is the store's own matter: s3://bucket/x.zarr/p3.
-            if FORMAT_OF_ENDING.get(ending, "zarr") != "zarr":
-                raise InputError(
-                    f"{self.path}: a URL is read as a Zarr store, not as {ending}",
-                    "copy the file here first",
-                )
-            return "zarr"
-        if ending not in FORMAT_OF_ENDING:
-            known = " ".join(FORMAT_OF_ENDING)
-            raise InputError(f"{self.path}: unknown ending {ending!r}, expected one of: {known}")
-        return FORMAT_OF_ENDING[ending]
 
 
 def parse_address(text: str | os.PathLike[str]) -> Address:

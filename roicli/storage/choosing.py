@@ -1,49 +1,102 @@
-"""Of a file's arrays the only one that fits, where an address names none."""
+"""What an array is wanted for, and of a file's arrays the one that is taken for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, NamedTuple, assert_never
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
+from roicli.core.foreign import foreign
 from roicli.storage.address import Address
+from roicli.storage.array import Shape, as_stored, is_numeric, name_of_dtype
+
+Role = Literal["features", "rois", "vector", "result", "any"]
+DEFAULT_COORDINATES = ("x1", "y1", "x2", "y2")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an array is to be read as; text files of RoIs name their coordinates in a header."""
+
+    role: Role
+    coordinate_names: Sequence[str] = DEFAULT_COORDINATES
+
+    def __str__(self) -> str:
+        """What fits, in words."""
+        return {
+            "features": "numeric and 4-D (N, C, H, W)",
+            "rois": "numeric and 2-D with 5 columns",
+            "vector": "numeric and 1-D",
+            "result": "numeric",
+            "any": "numeric",
+        }[self.role]
+
+    def fits(self, shape: Shape) -> bool:
+        """Whether an array of this shape is taken where none is named."""
+        match self.role:
+            case "features":
+                return len(shape) == 4
+            case "rois":
+                return len(shape) == 2 and shape[1] == 5
+            case "vector":
+                return len(shape) == 1
+            case "result":
+                return len(shape) > 0
+            case "any":
+                return True
+            case _:
+                assert_never(self.role)
+
+    @property
+    def preferred(self) -> str | None:
+        """Of several arrays that fit, the one that roicli's own results have."""
+        return "roi_features" if self.role == "result" else None
 
 
 class Candidate(NamedTuple):
     """An array of a file: its name from the root, its shape (None: without values), its dtype."""
 
     name: str
-    shape: tuple[int, ...] | None
+    shape: Shape | None
     dtype: np.dtype[Any]
 
     def __str__(self) -> str:
-        return f"{self.name} {self.shape} {self.dtype}"
+        return f"{self.name} {self.shape} {name_of_dtype(as_stored(self.dtype))}"
 
 
-def choose_only(
-    address: Address,
-    found: Sequence[Candidate],
-    fits: Callable[[tuple[int, ...]], bool],
-    wanted: str,
-) -> int:
-    """The index of the only array that holds numbers and ``fits``; ``wanted`` says so in words.
+# A file may have any number of arrays; a message names some.
+NAMES_SHOWN = 20
+
+
+def list_names(names: Collection[str]) -> str:
+    """Some names of a file's arrays, for a message."""
+    more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(map(foreign, islice(names, NAMES_SHOWN))) + more or "none"
+
+
+def choose_only(address: Address, found: Sequence[Candidate], wanted: Wanted) -> int:
+    """The index of the only array that holds numbers and fits.
 
     Raises InputError where there is none, or more than one.
     """
     fitting = [
         index
         for index, candidate in enumerate(found)
-        if candidate.shape is not None and candidate.dtype.kind in "iuf" and fits(candidate.shape)
+        if candidate.shape is not None
+        and is_numeric(as_stored(candidate.dtype))
+        and wanted.fits(candidate.shape)
     ]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        shown = ", ".join(str(found[index]) for index in fitting)
+        shown = list_names([str(found[index]) for index in fitting])
         raise InputError(
             f"{address}: {len(fitting)} datasets fit ({wanted}): {shown}",
             f"name one: {Address(address.path)}::{found[fitting[0]].name}",
         )
-    shown = ", ".join(map(str, found)) or "none"
+    shown = list_names(list(map(str, found)))
     raise InputError(f"{address}: no dataset is {wanted}; found: {shown}")

@@ -264,5 +264,7 @@ def _stdout_writer(shape: tuple[int, ...], dtype: FloatType) -> Iterator[ResultW
         except OSError as error:
             raise OutputError(f"{folder}: the scratch file failed: {error.strerror}") from error
         stream.seek(0)
-        shutil.copyfileobj(stream, sys.stdout.buffer, COPY_BYTES)
-        sys.stdout.buffer.flush()
+        # Whoever closes the pipe has what they wanted; the table and the exit code are still due.
+        with contextlib.suppress(BrokenPipeError):
+            shutil.copyfileobj(stream, sys.stdout.buffer, COPY_BYTES)
+            sys.stdout.buffer.flush()

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 import roicli
 from roicli.analysis.check.rules import RULES
+from roicli.core.declaration import settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.pipeline.inputs import open_inputs
+from roicli.pipeline.request import Reading
 
 RNG = np.random.default_rng(7)
 MAPS = RNG.normal(size=(2, 3, 24, 32)).astype(np.float32)  # stride 4: an image of 128 x 96 px
@@ -227,7 +229,7 @@ def test_maps_are_read_only_for_the_rules_that_need_them(monkeypatch):
     def refuse(level):
         raise AssertionError(level)
 
-    monkeypatch.setattr("roicli.analysis.check.reading.measure_map", refuse)
+    monkeypatch.setattr("roicli.analysis.check.inputs.measure_map", refuse)
     assert check(ignore="R14,R15").findings == ()
     with pytest.raises(AssertionError):
         check(select="R15")
@@ -257,7 +259,7 @@ def test_errors_are_exactly_what_align_refuses(rows, form, images):
     with np.errstate(over="ignore", invalid="ignore"):
         report = roicli.check(MAPS[:images], rois, select="R01,R02,R03", **options)
         try:
-            open_inputs(MAPS[:images], rois, options)
+            open_inputs(MAPS[:images], rois, settle(Reading, options))
             refused = False
         except InputError:
             refused = True

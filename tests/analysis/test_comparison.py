@@ -12,7 +12,7 @@ import roicli
 from roicli.analysis.compare.difference import Tolerance
 from roicli.analysis.compare.run import Comparison, compare, compare_provenance, compare_stored
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.storage.stored_array import MemoryArray
+from roicli.storage.array import MemoryArray
 from tests.strategies import normal_map
 
 SHAPE = (6, 3, 2, 2)

@@ -16,6 +16,7 @@ from roicli.render.draw import place_image
 from roicli.render.terminal_picture import Canvas, print_picture
 from tests import oracle
 from tests.log import logged
+from tests.options import some
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 FPN, ROIS = f"{SAMPLES}/text_fpn.h5::p3", SAMPLES / "text_rois.npy"
@@ -131,11 +132,13 @@ def matplotlib():
 
 
 @pytest.mark.usefixtures("matplotlib")
-@pytest.mark.parametrize("options", [
-    {}, {"compare": "pool,align"}, {"bin_index": (2, 3)}, {"image": SAMPLES / "image1.jpg"},
-    {"roi": 96, "compare": ("align",), "bin_index": (6, 6)}, {"aligned": False, "roi": 3},
-    {"output_size": 64, "sampling_ratio": 0},
-], ids=str)  # fmt: skip
+@some("options", [
+    ({},), ({"compare": "pool,align"},), ({"bin_index": (2, 3)},),
+    ({"image": SAMPLES / "image1.jpg"},),
+    ({"roi": 96, "compare": ("align",), "bin_index": (6, 6)},), ({"aligned": False, "roi": 3},),
+    ({"output_size": 64, "sampling_ratio": 0},),
+], ({"compare": "pool,align"},), ({"image": SAMPLES / "image1.jpg"},),
+    ({"roi": 96, "compare": ("align",), "bin_index": (6, 6)},))  # fmt: skip
 def test_figures_are_drawn(tmp_path, options):
     path = tmp_path / "figure.png"
     draw(output=path, **options)
@@ -269,7 +272,7 @@ def test_constant_and_missing_maps():
 
 
 @pytest.mark.usefixtures("matplotlib")
-@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+@some("value", [(0.0,), (np.nan,), (np.inf,)], (np.nan,))
 def test_a_figure_of_a_map_without_numbers(tmp_path, value):
     features = np.full((1, 1, 8, 8), value, np.float32)
     features[0, 0, 2, 2] = 1.0

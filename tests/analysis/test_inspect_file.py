@@ -8,9 +8,8 @@ import roicli
 from roicli.analysis.inspect_file import inspect
 from roicli.core.exceptions import InputError
 from roicli.storage.address import parse_address
-from roicli.storage.contents import BLOCK_BYTES, split_into_blocks
-from roicli.storage.listing import open_contents
-from roicli.storage.opening import open_array
+from roicli.storage.array import BLOCK_BYTES, split_into_blocks
+from roicli.storage.opening import open_array, read_contents
 
 VALUES = np.random.default_rng(0).normal(3, 2, size=(2, 3, 8, 6)).astype(np.float32)
 ROIS = np.array([[0, 1, 2, 3, 4], [1, 2, 3, 4, 5]], np.float32)
@@ -186,8 +185,24 @@ def test_odd_values_are_counted_apart(tmp_path):
     assert inspect(tmp_path / "v.npy").datasets[0].values is None
     np.save(tmp_path / "v.npy", values[:2])
     assert inspect(tmp_path / "v.npy", stats=True).datasets[0].values.mean is None
-    np.save(tmp_path / "v.npy", np.full(4, 1.7e308))
-    assert inspect(tmp_path / "v.npy", stats=True).datasets[0].values.mean is None
+
+
+@pytest.mark.parametrize("size", [1.7e308, 1e200, 1e-200, 1e-320])
+def test_numbers_of_every_size(tmp_path, size):
+    """Sums, differences and squares of which fit no float64; two blocks of opposite signs."""
+    values = np.concatenate([np.full((300, 4096), size), np.full((300, 4096), -size)])
+    np.save(tmp_path / "v.npy", values)
+    found = inspect(tmp_path / "v.npy", stats=True).datasets[0].values
+    assert (found.min, found.max) == (-size, size)
+    assert abs(found.mean) <= 1e-9 * size
+    assert found.std == pytest.approx(size, rel=1e-3)
+
+
+@pytest.mark.parametrize("values", [[2**53 + 1, 5], [2**64 - 1, 2**64 - 2], [-(2**63), 3]])
+def test_integers_are_themselves(tmp_path, values):
+    np.save(tmp_path / "v.npy", np.array(values, np.uint64 if max(values) > 2**63 else np.int64))
+    found = inspect(tmp_path / "v.npy", stats=True).datasets[0].values
+    assert (found.min, found.max) == (min(values), max(values))
 
 
 def test_a_large_mean_does_not_cancel(tmp_path):
@@ -222,10 +237,10 @@ def test_blocks_cover_everything_once_and_are_bounded(shape, chunks):
 
 
 def test_blocks_put_together_are_the_array(tmp_path, monkeypatch):
-    monkeypatch.setattr("roicli.storage.contents.BLOCK_BYTES", 100)
+    monkeypatch.setattr("roicli.storage.array.BLOCK_BYTES", 100)
     np.save(tmp_path / "f.npy", VALUES)
-    with open_contents(parse_address(str(tmp_path / "f.npy"))) as contents:
-        blocks = list(contents.datasets[0].blocks())
+    contents = read_contents(parse_address(str(tmp_path / "f.npy")))
+    blocks = list(contents.datasets[0].blocks())
     assert len(blocks) > 10
     joined = np.concatenate([block.reshape(-1) for block in blocks])
     assert np.array_equal(joined, VALUES.reshape(-1))

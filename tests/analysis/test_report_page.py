@@ -13,7 +13,7 @@ import pytest
 import roicli
 from roicli.analysis import page as report_page
 from roicli.analysis.page import shade_map
-from roicli.render.html.charts import round_ticks
+from roicli.analysis.picture import round_ticks
 
 pytest.importorskip("jinja2")
 

@@ -52,10 +52,10 @@ def test_folder(name: str) -> None:
     refuse_either(name, name, "is a folder", "expected a file")
 
 
-@pytest.mark.parametrize("name", ["f.txt", "f", "f.npz", "f.pt", ".npy"])
+@pytest.mark.parametrize("name", ["f.txt", "f", "f.pt", ".npy"])
 def test_unknown_ending(name: str) -> None:
-    Path(name).write_bytes(Path(FEATURES).read_bytes())
-    refuse_either(name, name, "ending", ".npy", ".h5")
+    Path(name).write_text("0,1,2,3,4\n" * 100)
+    refuse_either(name, name, "ending", ".npy", ".h5", "first bytes")
 
 
 @pytest.mark.parametrize("name", ["f.npy", "f.h5"])
@@ -185,7 +185,7 @@ def test_hdf5_addresses() -> None:
     refuse("align", "many.h5::boxes", ROIS, *SCALE, words=("many.h5::/boxes", "(1, 5)"))
     refuse("align", FEATURES, "many.h5::a", *SCALE, words=("many.h5::/a", "(2, 3, 12, 16)"))
     refuse("align", FEATURES, "many.h5::line", *SCALE, words=("many.h5::/line", "(4,)"))
-    refuse("align", f"{FEATURES}::x", ROIS, *SCALE, words=(FEATURES, "HDF5"))
+    refuse("align", f"{FEATURES}::x", ROIS, *SCALE, words=(FEATURES, "hdf5"))
     refuse("align", "::x", ROIS, *SCALE, words=("::x", "no file"))
     refuse("align", "", ROIS, *SCALE, words=("''", "no file"))
 

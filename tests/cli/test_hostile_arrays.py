@@ -57,7 +57,7 @@ def test_no_pickle_is_loaded_whatever_it_hides_in(role: str) -> None:
     words = {
         "object": "pickle",
         "record": "pickle",
-        "zip": "PK",
+        "zip": "pickle",
         "inner": "pickle",
         "bare": "not a",
     }
@@ -112,8 +112,8 @@ def test_holes_of_terabytes() -> None:
     refuse("check", FEATURES, rois, *SCALE, words=("r0.npy", "RoIs", "are free"))
     maps = grow(write_npy("f0.npy", describe(f"(1, 1, 4, {TIB // 16 - 100})")), TIB)
     refuse("align", maps, ROIS, *SCALE, words=("f0.npy", "one image", "are free"))
-    half = grow(write_npy("h0.npy", describe(f"({TIB // 8 - 100}, 1, 2, 2)", "|V2")), TIB)
-    refuse("align", half, ROIS, *SCALE, words=("h0.npy", "bfloat16", "are free"))
+    half = grow(write_npy("h0.npy", describe(f"(1, 1, 2, {TIB // 8 - 100})", "|V2")), TIB)
+    refuse("align", half, ROIS, *SCALE, words=("h0.npy", "one image", "are free"))
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv"])
@@ -167,7 +167,7 @@ def test_a_pipe_without_an_end(data: bytes, monkeypatch: pytest.MonkeyPatch) -> 
             return len(out)
 
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Endless())))
-    with pytest.raises(opening.InputError, match=r"stdin: (is neither|does not end)"):
+    with pytest.raises(opening.InputError, match=r"stdin: (is none of|does not end)"):
         opening.open_array(opening.Address("-"), "features")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + (1 << 17)
 
@@ -177,7 +177,7 @@ def test_dev_zero_on_stdin_ends_at_once() -> None:
         process = start("align", "-", ROIS, *SCALE, stdin=zeros)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (2, b"")
-    assert b"neither .npy nor HDF5" in err
+    assert b"stdin: is none of .npy" in err
 
 
 def test_signalling_nans_leave_no_warning() -> None:

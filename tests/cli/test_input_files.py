@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 import roicli
+from roicli.core.declaration import settle
 from roicli.pipeline.inputs import open_inputs
-from roicli.storage.stored_array import NpyArray
+from roicli.pipeline.request import Reading, RunRequest
+from roicli.storage.array import RawArray
 from tests.cli.running import FEATURES, ROIS, SCALE, assert_refused, refuse, run, save, succeed
 
 ALLOW = "--allow-external"
@@ -100,7 +102,9 @@ WAYS = [
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_opening_returns_every_file_that_is_read(maps: Any, way: Any) -> None:
     address, *others = way(maps)
-    inputs = open_inputs(address, ROIS, {"allow_external": True, "spatial_scale": 0.25})
+    inputs = open_inputs(
+        address, ROIS, settle(Reading, {"allow_external": True, "spatial_scale": 0.25})
+    )
     inputs.close()
     assert set(inputs.files) == {"x.h5", *others, ROIS}
     assert all(state.size == os.path.getsize(path) for path, state in inputs.files.items())
@@ -212,8 +216,7 @@ def changing(inputs: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         return change_and_read
 
     changed = [FEATURES]
-    for method in ("read_item_into", "read_rows_into", "read_all"):
-        monkeypatch.setattr(NpyArray, method, change(getattr(NpyArray, method)))
+    monkeypatch.setattr(RawArray, "read", change(RawArray.read))
     return changed
 
 
@@ -247,15 +250,15 @@ def test_a_change_of_a_result_is_noticed(changing: Any, command: str) -> None:
 
 
 def test_a_change_behind_a_link_is_noticed(maps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from roicli.storage.formats.hdf5.array import Hdf5Array
+    from roicli.storage.formats.hdf5.read import Hdf5Array
 
-    read = Hdf5Array.read_item_into
+    read = Hdf5Array.read
 
     def change_and_read(self: Any, *given: Any) -> None:
         read(self, *given)
         os.utime("raw.h5", ns=(1, 1))
 
-    monkeypatch.setattr(Hdf5Array, "read_item_into", change_and_read)
+    monkeypatch.setattr(Hdf5Array, "read", change_and_read)
     address, *_ = by_storage(maps)
     outcome = run("align", address, ROIS, *SCALE, ALLOW, "-o", "o.npy")
     assert_refused(outcome, "raw.h5", "was changed while it was read")
@@ -269,7 +272,7 @@ def test_a_change_behind_a_link_is_another_run(maps: Any) -> None:
 
     address, *others = by_nested_sources(maps)
     options = {"allow_external": True, "spatial_scale": 0.25}
-    opened = open_run("align", address, ROIS, options)
+    opened = open_run("align", address, ROIS, settle(RunRequest, options))
     opened.close()
     found = fingerprint(opened, {}, verify_inputs=True)
     for other in others:
@@ -303,7 +306,9 @@ def test_a_link_in_a_store_is_followed_with_leave_only(store: Path, what: str) -
     refuse("check", *given, words=("symbolic link", ALLOW))
     succeed("align", *given, ALLOW, "-o", "o.npy", "-q")
     assert Path("o.npy").read_bytes() == Path("expected.npy").read_bytes()
-    inputs = open_inputs("m.zarr", ROIS, {"allow_external": True, "spatial_scale": 0.25})
+    inputs = open_inputs(
+        "m.zarr", ROIS, settle(Reading, {"allow_external": True, "spatial_scale": 0.25})
+    )
     inputs.close()
     assert str(outside.resolve()) in inputs.files
 

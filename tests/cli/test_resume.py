@@ -212,17 +212,17 @@ def test_features_from_a_pipe_count_by_their_contents(inputs: Arrays) -> None:
 def test_an_input_that_changes_while_it_is_read_is_noticed(
     inputs: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from roicli.storage.stored_array import NpyArray
+    from roicli.storage.array import RawArray
 
-    real = NpyArray.read_item_into
+    real = RawArray.read
 
-    def change_and_read(self: Any, index: int, out: Any) -> None:
-        real(self, index, out)
-        if index == 1:
+    def change_and_read(self: Any, place: Any, out: Any) -> None:
+        real(self, place, out)
+        if place[0].start == 1:
             with Path(FEATURES).open("ab") as stream:
                 stream.write(b"more")
 
-    monkeypatch.setattr(NpyArray, "read_item_into", change_and_read)
+    monkeypatch.setattr(RawArray, "read", change_and_read)
     for options in ((), ("--resume",)):
         outcome = run("align", FEATURES, ROIS, *SCALE, "-o", "r.h5", *options)
         assert_refused(outcome, FEATURES, "was changed while it was read", "bytes and has")

@@ -1,6 +1,7 @@
 """What differs between systems: with all of Linux, and with what others lack taken away."""
 
 import builtins
+import errno
 import fcntl
 import os
 import resource
@@ -212,3 +213,92 @@ def test_signals_wait(lacking):
 
 def test_what_is_called_after_a_fork(lacking):
     system.after_fork(int)  # which a test process may keep
+
+
+# --- names and modes -----------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["one step", "links", "neither"])
+def renames(request, monkeypatch):
+    """A system that renames to a new name at once, one with hard links, and one without."""
+    if request.param == "one step":
+        if system._load_renameat2() is None:
+            pytest.skip("this system has no renameat2")
+        return
+    monkeypatch.setattr(system, "_load_renameat2", lambda: None)
+    if request.param == "neither":
+        monkeypatch.delattr(os, "link")
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_rename_to_a_new_name_replaces_nothing(renames, tmp_path, monkeypatch, is_folder):
+    monkeypatch.chdir(tmp_path)
+    make = os.mkdir if is_folder else lambda name: (tmp_path / name).write_text(name)
+    make("one")
+    system.rename_to_new("one", "two")
+    assert os.listdir() == ["two"]
+    assert is_folder or os.stat("two").st_nlink == 1
+    make("one")
+    for taken in ("two", "link"):
+        if taken == "link":
+            os.symlink("nowhere", "link")
+        with pytest.raises(FileExistsError):
+            system.rename_to_new("one", taken)
+    assert sorted(os.listdir()) == ["link", "one", "two"]
+    with pytest.raises(FileNotFoundError):
+        system.rename_to_new("gone", "three")
+
+
+def test_two_names_are_exchanged_or_nothing_is_done(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.makedirs("one/mine")
+    os.makedirs("two/yours")
+    if system._load_renameat2() is not None:
+        assert system.exchange_names("one", "two")
+        assert (os.listdir("one"), os.listdir("two")) == (["yours"], ["mine"])
+        with pytest.raises(FileNotFoundError):
+            system.exchange_names("one", "gone")
+    monkeypatch.setattr(system, "_load_renameat2", lambda: None)
+    before = os.listdir("one")
+    assert not system.exchange_names("one", "two")
+    assert os.listdir("one") == before
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EPERM])
+def test_a_file_system_that_does_not_know_the_call_is_the_second_best(
+    tmp_path, monkeypatch, number
+):
+    import ctypes
+
+    def refuse(*_):
+        ctypes.set_errno(number)
+        return -1
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(system, "_load_renameat2", lambda: refuse)
+    (tmp_path / "one").write_text("one")
+    system.rename_to_new("one", "two")
+    assert os.listdir() == ["two"]
+    assert not system.exchange_names("two", "two")
+
+
+def test_a_new_file_is_new_and_a_pipe_is_not_waited_for(tmp_path):
+    path = str(tmp_path / "file")
+    os.close(system.make_file(path, 0o600))
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    with pytest.raises(FileExistsError):
+        system.make_file(path)
+    os.mkfifo(tmp_path / "pipe")
+    os.close(system.open_to_write(str(tmp_path / "pipe")))
+
+
+def test_a_system_without_modes_keeps_what_it_has(tmp_path, descriptor, monkeypatch):
+    (tmp_path / "like").write_text("x")
+    os.chmod(tmp_path / "like", 0o4640)
+    system.take_mode(descriptor, str(tmp_path / "like"))
+    assert os.fstat(descriptor).st_mode & 0o7777 == 0o640
+    for name in ("fchmod", "fchown"):
+        monkeypatch.delattr(os, name)
+    system.set_mode(descriptor, 0o600)
+    system.take_mode(descriptor, str(tmp_path / "gone"))
+    assert os.fstat(descriptor).st_mode & 0o777 == 0o640

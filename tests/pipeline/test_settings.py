@@ -4,11 +4,13 @@ from typing import get_args
 
 import pytest
 
+from roicli.core.declaration import settle
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import AlignSpec, PoolSpec
 from roicli.core.vocabulary import PresetName
 from roicli.operators.libraries import PRESETS
 from roicli.pipeline.model_nodes import RoiNode
+from roicli.pipeline.request import RunRequest
 from roicli.pipeline.settings import resolve_setting
 
 OPERATORS = ["align", "pool", "errors"]
@@ -16,9 +18,14 @@ ALIGN_NODE = RoiNode("roi", "align", 16, (3, 5), 0.1, 0, False)
 POOL_NODE = RoiNode("roi", "pool", 16, (3, 5), 0.1)
 
 
+def resolve(options, operator, node=None):
+    request = settle(RunRequest, options)
+    return resolve_setting(request, operator, node, request.spatial_scale, request.levels)
+
+
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_the_defaults_are_those_of_the_records(operator):
-    setting = resolve_setting({}, operator)
+    setting = resolve({}, operator)
     assert (setting.align, setting.pool) == (AlignSpec(), PoolSpec())
     assert setting.pixel_model == "half-pixel"
     assert setting.preset is None
@@ -27,7 +34,7 @@ def test_the_defaults_are_those_of_the_records(operator):
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("name", get_args(PresetName))
 def test_every_preset_resolves(operator, name):
-    setting, preset = resolve_setting({"preset": name}, operator), PRESETS[name]
+    setting, preset = resolve({"preset": name}, operator), PRESETS[name]
     assert setting.preset == name
     assert setting.align.aligned == preset.aligned
     assert setting.pool.quantization == preset.quantization
@@ -46,7 +53,7 @@ def test_every_preset_resolves(operator, name):
     ],
 )  # fmt: skip
 def test_the_libraries_defaults_differ_in_aligned(name, aligned):
-    assert resolve_setting({"preset": name}, "align").align.aligned == aligned
+    assert resolve({"preset": name}, "align").align.aligned == aligned
 
 
 @pytest.mark.parametrize("name", get_args(PresetName))
@@ -55,7 +62,7 @@ def test_an_option_overrides_a_preset(name):
         "preset": name, "sampling_ratio": 3, "quantization": "hull", "partition": "disjoint",
         "pixel_model": "legacy", "output_size": (2, 3), "sampling_grid": "thirds", "mode": "max",
     }  # fmt: skip
-    setting = resolve_setting(options, "align")
+    setting = resolve(options, "align")
     aligned = PRESETS[name].aligned
     assert setting.align == AlignSpec((2, 3), 1.0, 3, aligned, "max", "thirds")
     assert setting.pool == PoolSpec((2, 3), 1.0, "hull", "disjoint")
@@ -63,49 +70,47 @@ def test_an_option_overrides_a_preset(name):
 
 
 def test_an_explicit_zero_or_false_overrides_a_preset_too():
-    setting = resolve_setting(
-        {"preset": "detectron2", "aligned": False, "sampling_ratio": 0}, "align"
-    )
+    setting = resolve({"preset": "detectron2", "aligned": False, "sampling_ratio": 0}, "align")
     assert (setting.align.aligned, setting.align.sampling_ratio) == (False, 0)
 
 
 @pytest.mark.parametrize(("aligned", "model"), [(True, "half-pixel"), (False, "legacy")])
 def test_align_takes_the_pixel_model_of_aligned_before_the_presets(aligned, model):
     for options in ({}, {"preset": "torchvision"}, {"preset": "onnx16"}):
-        setting = resolve_setting({**options, "aligned": aligned}, "align")
+        setting = resolve({**options, "aligned": aligned}, "align")
         assert setting.pixel_model == model
 
 
 def test_pool_takes_half_pixel_without_a_preset():
-    assert resolve_setting({"aligned": False}, "pool").pixel_model == "half-pixel"
+    assert resolve({"aligned": False}, "pool").pixel_model == "half-pixel"
 
 
 def test_mmcv_asked_for_over_a_preset_drops_no_partition_that_was_given():
-    assert resolve_setting({"preset": "caffe", "quantization": "mmcv"}, "pool").pool == PoolSpec(
+    assert resolve({"preset": "caffe", "quantization": "mmcv"}, "pool").pool == PoolSpec(
         quantization="mmcv"
     )
     with pytest.raises(ParameterError, match="mmcv has bins of its own"):
-        resolve_setting({"preset": "mmcv", "partition": "disjoint"}, "pool")
+        resolve({"preset": "mmcv", "partition": "disjoint"}, "pool")
 
 
 def test_an_unknown_preset_lists_the_known_ones():
     with pytest.raises(ParameterError, match="preset is 'keras', expected one of: caffe, torch"):
-        resolve_setting({"preset": "keras"}, "align")
+        resolve({"preset": "keras"}, "align")
 
 
 @pytest.mark.parametrize("size", [7, "7", (7, 7), [7, 7], "7x7"])
 def test_output_size_in_every_spelling(size):
-    assert resolve_setting({"output_size": size}, "pool").pool.output_size == (7, 7)
+    assert resolve({"output_size": size}, "pool").pool.output_size == (7, 7)
 
 
 # --- a node of the user's model ---------------------------------------------------------------
 
 
 def test_a_node_gives_all_parameters_of_its_operator():
-    setting = resolve_setting({}, "align", ALIGN_NODE)
+    setting = resolve({}, "align", ALIGN_NODE)
     assert setting.align == AlignSpec((3, 5), 1.0, 0, False)
     assert setting.pixel_model == "legacy"
-    assert resolve_setting({}, "pool", POOL_NODE).pool == PoolSpec((3, 5))
+    assert resolve({}, "pool", POOL_NODE).pool == PoolSpec((3, 5))
 
 
 @pytest.mark.parametrize(
@@ -117,8 +122,8 @@ def test_a_node_gives_all_parameters_of_its_operator():
     ],
 )  # fmt: skip
 def test_an_option_equal_to_the_nodes_is_fine(options):
-    node_alone = resolve_setting({}, "align", ALIGN_NODE)
-    assert resolve_setting(options, "align", ALIGN_NODE) == node_alone
+    node_alone = resolve({}, "align", ALIGN_NODE)
+    assert resolve(options, "align", ALIGN_NODE) == node_alone
 
 
 @pytest.mark.parametrize(
@@ -134,7 +139,7 @@ def test_an_option_equal_to_the_nodes_is_fine(options):
 def test_an_option_that_says_otherwise_is_an_error(options, node):
     (name,) = options
     with pytest.raises(ParameterError, match=name.replace("_", " ") + " is .*but node roi has"):
-        resolve_setting(options, node.operator, node)
+        resolve(options, node.operator, node)
 
 
 @pytest.mark.parametrize(
@@ -143,9 +148,9 @@ def test_an_option_that_says_otherwise_is_an_error(options, node):
 )
 def test_a_node_goes_with_no_preset_and_no_pyramid(options, message):
     with pytest.raises(ParameterError, match=message):
-        resolve_setting(options, "align", ALIGN_NODE)
+        resolve(options, "align", ALIGN_NODE)
 
 
 def test_pooling_options_stay_beside_an_align_node():
-    setting = resolve_setting({"quantization": "round"}, "align", ALIGN_NODE)
+    setting = resolve({"quantization": "round"}, "align", ALIGN_NODE)
     assert setting.pool == PoolSpec((3, 5), 1.0, "round")

@@ -4,8 +4,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from roicli.core.declaration import settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.pipeline.model_nodes import find_roi_nodes, read_roi_node
+from roicli.pipeline.request import RunRequest
 from roicli.pipeline.settings import resolve_setting
 from tests.log import logged
 
@@ -59,7 +61,7 @@ def test_the_defaults_are_those_of_the_opset(save, opset, aligned):
 def test_max_roi_pool_is_read(save):
     node, _ = read(save([pool_node(spatial_scale=0.5)]), "pool")
     assert (node.operator, node.output_size, node.spatial_scale) == ("pool", (6, 4), 0.5)
-    assert resolve_setting({}, "pool", node).pool.output_size == (6, 4)
+    assert resolve_setting(settle(RunRequest, {}), "pool", node).pool.output_size == (6, 4)
 
 
 def test_opset_22_is_run_as_18_and_says_so(save):
@@ -163,4 +165,4 @@ def test_a_pooled_shape_that_is_missing_is_named(save):
 def test_attributes_that_no_operator_allows_are_refused_when_resolved(save, ratio):
     node, _ = read(save([align_node(sampling_ratio=ratio)]))
     with pytest.raises(ParameterError, match=f"sampling ratio is {ratio}"):
-        resolve_setting({}, "align", node)
+        resolve_setting(settle(RunRequest, {}), "align", node)

@@ -16,7 +16,7 @@ from roicli.pipeline.validation import (
     check_sampling_memory,
     describe_unusual,
 )
-from roicli.storage.stored_array import MemoryArray
+from roicli.storage.array import MemoryArray
 from tests.options import table_of_options
 from tests.strategies import normal_map
 

@@ -16,11 +16,16 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import DamagedFileError, InputError, ParameterError
-from roicli.storage.contents import BLOCK_BYTES
-from roicli.storage.formats.hdf5 import containment
-from roicli.storage.formats.hdf5.child import limit_time, renew_time
-from roicli.storage.formats.hdf5.containment import ContainedReader, Readable, try_first
-from roicli.storage.formats.hdf5.outside import trace_sources
+from roicli.storage.array import BLOCK_BYTES
+from roicli.storage.formats.hdf5 import contained
+from roicli.storage.formats.hdf5.contained import (
+    ContainedReader,
+    Readable,
+    limit_time,
+    renew_time,
+    try_first,
+)
+from roicli.storage.formats.hdf5.links import trace_sources
 
 
 def children() -> list[str]:
@@ -66,7 +71,7 @@ def burn(seconds: float) -> None:
 
 def test_what_goes_on_has_all_the_time_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time counts from one finished thing to the next, not from the child's start."""
-    monkeypatch.setattr(containment, "SECONDS", 0.6)
+    monkeypatch.setattr(contained, "SECONDS", 0.6)
 
     def go_on() -> None:
         for _ in range(5):
@@ -87,12 +92,12 @@ def test_the_time_for_a_piece_is_that_of_the_chunks_it_touches(file: Any) -> Non
     images = file.create_dataset("a", (400, 16, 48, 48), "f4", chunks=(400, 1, 48, 48))
     place = (slice(3, 4), slice(0, 16), slice(0, 48), slice(0, 48))
     whole = 400 * 16 * 48 * 48 * 4
-    assert containment.decoded_bytes(Readable(images, 0), place) == whole
+    assert contained.decoded_bytes(Readable(images, 0), place) == whole
     part = (slice(3, 4), slice(2, 5), slice(0, 48), slice(0, 48))
-    assert containment.decoded_bytes(Readable(images, 0), part) == whole * 3 // 16
+    assert contained.decoded_bytes(Readable(images, 0), part) == whole * 3 // 16
     plain = file.create_dataset("b", (400, 16, 48, 48), "f4")
-    assert containment.decoded_bytes(Readable(plain, 0), place) == whole // 400
-    assert containment.decoded_bytes(Readable(plain, 1000), place) == whole // 400 + 1000
+    assert contained.decoded_bytes(Readable(plain, 0), place) == whole // 400
+    assert contained.decoded_bytes(Readable(plain, 1000), place) == whole // 400 + 1000
 
 
 def test_the_rows_of_a_virtual_dataset_cost_what_their_sources_do(tmp_path: Path) -> None:
@@ -163,7 +168,7 @@ def test_nothing_of_the_child_reaches_the_parent() -> None:
 
 def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    monkeypatch.setenv(containment.SWITCH, "0")
+    monkeypatch.setenv(contained.SWITCH, "0")
     try_first(lambda: seen.append(os.getpid()), "x.h5", 1)
     assert seen == []  # not run twice in one process
 
@@ -208,7 +213,7 @@ def test_the_values_are_the_files(file: Any, shape: Any, chunks: Any, dtype: str
 def test_a_piece_is_no_larger_than_what_is_shared(file: Any) -> None:
     chunk = (1, 3, 1500, 1500)  # more than a block
     dataset = file.create_dataset("a", (2, 6, 1500, 1500), "f4", chunks=chunk, fillvalue=3)
-    assert containment.chunk_bytes(dataset) > BLOCK_BYTES
+    assert contained.chunk_bytes(dataset) > BLOCK_BYTES
     out = np.empty((1, 6, 1500, 1500), np.float32)
     reader = ContainedReader(dataset, "a")
     reader.read((slice(1, 2), slice(0, 6), slice(0, 1500), slice(0, 1500)), out)

@@ -8,9 +8,9 @@ import pytest
 
 from roicli.core.exceptions import InputError
 from roicli.storage.address import parse_address
-from roicli.storage.formats.hdf5 import opening
+from roicli.storage.formats.hdf5 import read as opening
+from roicli.storage.limits import external_files
 from roicli.storage.opening import open_array
-from roicli.storage.permission import external_files
 
 VALUES = np.random.default_rng(0).normal(scale=9, size=(3, 2, 5, 4))
 

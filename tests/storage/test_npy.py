@@ -74,6 +74,7 @@ def test_ml_dtypes_bfloat16_is_widened_and_remembered(tmp_path):
         assert stored.precision.name == "bfloat16"
         assert stored.dtype == np.float32
         np.testing.assert_array_equal(stored.read_all(), values.astype(np.float32))
+        stored.close()
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roicli.storage import selected_rows
+from roicli.storage import array as stored_arrays
 from roicli.storage.address import parse_address
+from roicli.storage.array import MemoryArray, SelectedRows
 from roicli.storage.opening import open_array
-from roicli.storage.selected_rows import SelectedRows
-from roicli.storage.stored_array import MemoryArray
 
 
 @given(
@@ -20,8 +19,8 @@ from roicli.storage.stored_array import MemoryArray
 )
 def test_rows_are_those_of_the_array(rows, span, columns):
     values = np.random.default_rng(0).normal(size=(200, *columns))
-    before = selected_rows.SPAN_BYTES
-    selected_rows.SPAN_BYTES = span
+    before = stored_arrays.SPAN_BYTES
+    stored_arrays.SPAN_BYTES = span
     try:
         selected = SelectedRows(MemoryArray(values, "x"), np.array(rows, np.int64))
         found = selected.read_all()
@@ -32,7 +31,7 @@ def test_rows_are_those_of_the_array(rows, span, columns):
             selected.read_item_into(len(rows) - 1, out)
             np.testing.assert_array_equal(out, values[rows[-1]])
     finally:
-        selected_rows.SPAN_BYTES = before
+        stored_arrays.SPAN_BYTES = before
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.h5"])

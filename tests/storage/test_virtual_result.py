@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from roicli.core.exceptions import InputError
 from roicli.storage.address import parse_address
-from roicli.storage.formats.hdf5 import virtual_result, virtual_sources
+from roicli.storage.formats.hdf5 import links, virtual_result
+from roicli.storage.formats.hdf5.links import check_parts_open
 from roicli.storage.formats.hdf5.virtual_result import VirtualPart, find_sources, write_virtual
-from roicli.storage.formats.hdf5.virtual_sources import check_parts_open
 from roicli.storage.opening import open_array
 
 TABLE = np.dtype([("roi", "<i8"), ("iou", "<f8")])
@@ -89,13 +89,13 @@ def test_a_missing_part_reads_as_nan(tmp_path):
 def test_more_parts_than_files_may_be_open(tmp_path, monkeypatch):
     path = make(tmp_path, [np.arange(3), np.arange(3, 5)], 5)
     asked = []
-    monkeypatch.setattr(virtual_sources, "allow_open_files", asked.append)
+    monkeypatch.setattr(links, "allow_open_files", asked.append)
     with h5py.File(path) as file:
         check_parts_open(file["roi_features"], path)
-        monkeypatch.setattr(virtual_sources, "allow_open_files", lambda _: 65)
+        monkeypatch.setattr(links, "allow_open_files", lambda _: 65)
         with pytest.raises(InputError, match="may open 65 files"):
             check_parts_open(file["roi_features"], path)
-    assert asked == [2 + virtual_sources.OTHER_FILES]
+    assert asked == [2 + links.OTHER_FILES]
 
 
 def test_reading_by_roicli_does_not_take_nan_for_a_missing_part(tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from roicli.analysis.check.reading import CheckedInputs, RoiTable
+from roicli.analysis.check.inputs import CheckedInputs, RoiTable
 from roicli.analysis.check.records import Draft, Limits
 from roicli.core.types import Array, FloatArray
 from roicli.pipeline.validation import (

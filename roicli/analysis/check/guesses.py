@@ -12,7 +12,7 @@ from typing import get_args
 import numpy as np
 
 from roicli.analysis.check.facts import images_of, is_crossed, is_image_number
-from roicli.analysis.check.reading import CheckedInputs, RoiTable
+from roicli.analysis.check.inputs import CheckedInputs, RoiTable
 from roicli.analysis.check.records import Draft, Limits
 from roicli.core.types import Array, FloatArray
 from roicli.core.vocabulary import RoiFormat

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from roicli.analysis.check.guesses import fits_inside, has_centre_outside
+from roicli.analysis.check.inputs import CheckedInputs
 from roicli.analysis.check.map_statistics import MapStatistics
-from roicli.analysis.check.reading import CheckedInputs
 from roicli.analysis.check.records import Draft, Limits
 from roicli.core.types import Array, FloatArray
 from roicli.pipeline.features import FeatureLevel

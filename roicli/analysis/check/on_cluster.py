@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from roicli.analysis.check.inputs import Measure
 from roicli.analysis.check.map_statistics import (
     ImageStatistics,
     MapStatistics,
@@ -22,15 +23,14 @@ from roicli.analysis.check.map_statistics import (
     join_statistics,
     measure_images,
 )
-from roicli.analysis.check.reading import Measure
 from roicli.core.exceptions import ParameterError
 from roicli.pipeline.cluster.connection import Cluster, connect, parse_local
 from roicli.pipeline.cluster.tasks import as_outcome, run_tasks
 from roicli.pipeline.features import FeatureLevel, build_pyramid
 from roicli.storage.address import parse_address, path_from_root
 from roicli.storage.file_state import FileState, check_unchanged
+from roicli.storage.limits import external_files, external_is_allowed
 from roicli.storage.opening import open_array
-from roicli.storage.permission import external_files, external_is_allowed
 
 TASKS_A_THREAD = 4
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from roicli.analysis.check import facts, guesses, maps
-from roicli.analysis.check.reading import CheckedInputs
+from roicli.analysis.check.inputs import CheckedInputs
 from roicli.analysis.check.records import Draft, Limits
 from roicli.core.exceptions import ParameterError
 from roicli.core.vocabulary import Severity

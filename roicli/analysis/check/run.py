@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Unpack
 
-from roicli.analysis.check.reading import CheckedInputs, read_checked_inputs
+from roicli.analysis.check.inputs import CheckedInputs, read_checked_inputs
 from roicli.analysis.check.records import CheckReport, Draft, Finding, Limits
 from roicli.analysis.check.rules import Rule, choose_rules
 from roicli.core.call_options import CheckOptions
@@ -15,19 +15,19 @@ from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import Array
 from roicli.pipeline.features import FeatureArgument
+from roicli.pipeline.request import Operation, Reading
 from roicli.pipeline.settings import resolve_setting
+from roicli.storage.limits import external_files
 from roicli.storage.opening import inputs_unchanged
-from roicli.storage.permission import external_files
 
 
 @record(CheckOptions)
-class CheckRequest:
+class CheckRequest(Reading, Operation):
     """What was asked of ``check``."""
 
     select: tuple[str, ...] | None
     ignore: tuple[str, ...] | None
     rows: int
-    allow_external: bool
     dask: str | None
 
     def __post_init__(self) -> None:
@@ -51,16 +51,14 @@ def check(
     request = settle(CheckRequest, options)
     rules = choose_rules(_upper(request.select), _upper(request.ignore))
     limits = Limits(**{f.name: getattr(request, f.name) for f in fields(Limits)})
-    spec = resolve_setting(options, "align").align
+    spec = resolve_setting(request, "align").align
     with external_files(request.allow_external), contextlib.ExitStack() as stack:
         measure = None
         if request.dask is not None:
             from roicli.analysis.check.on_cluster import plan_measuring
 
             measure = plan_measuring(features, request.dask, stack)
-        inputs, maps, table = read_checked_inputs(
-            features, rois, vars(request), spec, stack, measure
-        )
+        inputs, maps, table = read_checked_inputs(features, rois, request, spec, stack, measure)
         findings: list[Finding] = []
         skipped: dict[str, str] = {}
         for rule in rules:

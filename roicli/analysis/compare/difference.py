@@ -27,7 +27,7 @@ from roicli.core.norms import (
 )
 from roicli.core.types import Array, FloatArray, check_word
 from roicli.core.vocabulary import ComparedStatistic
-from roicli.storage.stored_array import Precision
+from roicli.storage.array import Precision
 
 SUMMED = ("total", "squared", "dot", "norm_a", "norm_b")
 

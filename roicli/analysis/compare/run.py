@@ -27,9 +27,9 @@ from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.core.vocabulary import ComparedStatistic
 from roicli.storage.address import STDIN, parse_address
+from roicli.storage.array import MemoryArray, StoredArray
+from roicli.storage.limits import external_files
 from roicli.storage.opening import inputs_unchanged, open_array
-from roicli.storage.permission import external_files
-from roicli.storage.stored_array import MemoryArray, StoredArray
 
 ResultArgument = str | os.PathLike[str] | Array
 # Stored bytes of one block; its float64 differences and what is summed of them take 30 times that.

@@ -1,25 +1,13 @@
-"""Distances in units in the last place, and rounding to bfloat16, which NumPy does not have."""
+"""Distances in units in the last place."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from roicli.core.types import Array, FloatArray, IntArray
-from roicli.storage.stored_array import Precision
+from roicli.storage.array import Precision
 
 DOUBLE_BITS, DOUBLE_BIAS = 52, 1023
-
-
-def round_to_bfloat16(values: FloatArray) -> FloatArray:
-    """Finite float32 values rounded to bfloat16, to nearest even, kept as float32."""
-    return (_bfloat16_bits(values).astype(np.uint32) << 16).view(np.float32)
-
-
-def _bfloat16_bits(values: FloatArray) -> IntArray:
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    # Half a step, and a hair less where the last kept bit is even.
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return (rounded >> np.uint32(16)).astype(np.uint16)
 
 
 def shared_float_type(one: Precision, other: Precision) -> Precision | None:

@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from roicli.analysis.compare.ulp import round_to_bfloat16
 from roicli.core.types import AlignSpec, FloatArray, PoolSpec, Size
 from roicli.core.vocabulary import Operator, Partition, Quantization, SamplingGrid
+from roicli.storage.array import narrow_float
 
 Reduction = Literal["avg", "max", "max-weighted-corners", "max-floored"]
 Coordinates = Literal["half-pixel", "legacy", "openvino-half-pixel"]
@@ -55,7 +55,8 @@ class Oddity:
             with np.errstate(over="ignore"):
                 return moved.astype(np.float16).astype(corners.dtype)
         if self.roi_dtype == "bfloat16":
-            return round_to_bfloat16(moved.astype(np.float32)).astype(corners.dtype)
+            # Once, from single precision, as a framework that holds them so would.
+            return moved.astype(np.float32).astype(narrow_float("bfloat16")).astype(corners.dtype)
         return moved
 
 

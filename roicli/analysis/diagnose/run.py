@@ -31,9 +31,10 @@ from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, IntArray
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import Inputs, open_inputs
+from roicli.pipeline.request import Reading
+from roicli.storage.array import Precision, StoredArray
+from roicli.storage.limits import external_files
 from roicli.storage.opening import inputs_unchanged
-from roicli.storage.permission import external_files
-from roicli.storage.stored_array import Precision, StoredArray
 
 SAMPLE = 256
 TOLERANCE = 1e-4
@@ -209,12 +210,11 @@ def _describe_groups(shape: Sequence[int], channels: int) -> str | None:
 
 
 @record(DiagnoseOptions)
-class DiagnoseRequest:
+class DiagnoseRequest(Reading):
     """What was asked of ``diagnose``."""
 
     sample: int | None
     tolerance: float | None
-    allow_external: bool
 
     def __post_init__(self) -> None:
         if self.sample is not None and self.sample < 1:
@@ -238,7 +238,7 @@ def diagnose(
     """
     check_known("diagnose", options, DiagnoseOptions)
     request = settle(DiagnoseRequest, options)
-    inputs = open_inputs(features, rois, options)
+    inputs = open_inputs(features, rois, request)
     try:
         with external_files(request.allow_external):
             stored = open_stored_result(result, "result")

@@ -14,7 +14,7 @@ from roicli.core.norms import find_exponents
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.pipeline.features import MapBuffer
 from roicli.pipeline.inputs import Inputs
-from roicli.storage.stored_array import StoredArray
+from roicli.storage.array import StoredArray
 
 MAPS = 8
 CHANNELS = 32

@@ -22,6 +22,7 @@ from roicli.pipeline.cluster.task import Destination
 from roicli.pipeline.execute import stored_rois_dtype, tables_beside
 from roicli.pipeline.merging import join
 from roicli.pipeline.parts import cut_at_multiples, split_rows
+from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run
 from roicli.pipeline.shard_run import describe_part, describe_whole
 from roicli.storage.address import is_url, names_a_store
@@ -44,12 +45,12 @@ MOST_RUNS = 2_000_000
 
 @dataclass(frozen=True)
 class Whole:
-    """What the result is of: the opened run and its options, the parameters of all of it, the
+    """What the result is of: the opened run and its request, the parameters of all of it, the
     attributes that it has, and the fingerprint that its parts share.
     """
 
     run: Run
-    options: Mapping[str, Any]
+    request: RunRequest
     parameters: dict[str, Any]
     attributes: Mapping[str, Any]
     fingerprint: Mapping[str, str]
@@ -72,12 +73,12 @@ class Whole:
     @property
     def force(self) -> bool:
         """Whether what is there may be replaced."""
-        return bool(self.options.get("force"))
+        return self.request.force
 
     @property
     def keep(self) -> bool:
         """Whether an interruption keeps what is finished."""
-        return bool(self.options.get("resume"))
+        return self.request.resume
 
     def count_blocks(self, threads: int) -> int:
         """Several for every thread, and none whose part is larger than it should be."""
@@ -113,15 +114,15 @@ class WholeResult(Protocol):
 
 @contextmanager
 def open_whole(
-    run: Run, spec: OperatorSpec, output: str, options: Mapping[str, Any]
+    run: Run, spec: OperatorSpec, output: str, request: RunRequest
 ) -> Iterator[tuple[Whole, WholeResult]]:
     """The result at ``output``, this run's alone; where the block fails the parts go, or are kept.
 
     Raises OutputError.
     """
-    parameters = describe_whole(run, spec, options)
-    label = describe_part(run, parameters, options, "", np.empty(0, np.int64))
-    whole = Whole(run, options, parameters, label.attributes, label.fingerprint)
+    parameters = describe_whole(run, spec, request)
+    label = describe_part(run, parameters, request, "", np.empty(0, np.int64))
+    whole = Whole(run, request, parameters, label.attributes, label.fingerprint)
     if names_a_store(output):
         with open_store_plan(output, whole.keep, whole.force) as plan:
             yield whole, StoreResult(whole, plan)
@@ -159,7 +160,7 @@ class PartsResult:
         if not is_hdf5 or whole.shape[0] == 0 or count_runs(blocks) > MOST_RUNS:
             names = (plan.part_key(number) for number in range(1, len(blocks) + 1))
             paths = [os.path.join(plan.place.path, name) for name in names]
-            compression = whole.options.get("compression", "none")
+            compression = whole.request.compression
             join(paths, self.target, compression, whole.force, check=check)
             remove_old_parts(self.target)
             return
@@ -195,7 +196,7 @@ class StoreResult:
     def begin(self, threads: int) -> list[IntArray]:
         """Blocks of whole chunks, which follow the RoIs' order: no two write one chunk."""
         whole, plan = self._whole, self._plan
-        compression = whole.options.get("compression", "none")
+        compression = whole.request.compression
         if not is_url(self.target):
             check_disk(self.target, os.path.dirname(self.target), whole.shape[0] * whole.row_bytes)
         made_from = {**whole.fingerprint, "compression": compression}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.parsing import parse_names
 from roicli.core.progress import no_progress
 from roicli.core.types import Array, IntArray
 from roicli.core.vocabulary import Provider
@@ -28,6 +27,7 @@ from roicli.pipeline.cluster.tasks import run_tasks
 from roicli.pipeline.execute import Result, check_outputs, open_errors_file, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.parts import split_rows
+from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run, open_run
 from roicli.pipeline.shard_run import check_whole
 from roicli.pipeline.verify import Verification, join_verifications
@@ -36,59 +36,53 @@ from roicli.storage.result import STDOUT, check_place
 
 logger = logging.getLogger("roicli")
 
-# Options that are settled here, or that a task has its own of.
-SETTLED = (
-    "dask", "shard", "resume", "verify_inputs", "force", "progress", "stage_times",
-    "errors_out", "levels", "graph",
-)  # fmt: skip
-
 
 def run_on_cluster(
     operator: str,
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
     output: str | None,
-    options: Mapping[str, Any],
+    request: RunRequest,
 ) -> Result:
     """As ``align``, ``pool`` or ``errors``, with the blocks of the RoIs run on a cluster."""
-    _check_arguments(operator, features, rois, output, options)
+    _check_arguments(operator, features, rois, output, request)
     with ExitStack() as stack:
         cluster: Cluster | None = None
 
         def choose(asked: Provider, device_id: int) -> Provider:
             """The inputs are fine: now ask the workers what they have."""
             nonlocal cluster
-            cluster = stack.enter_context(connect(str(options["dask"])))
+            cluster = stack.enter_context(connect(str(request.dask)))
             return cluster.choose_provider(asked, device_id)
 
-        run = open_run(operator, features, rois, options, choose=choose)
+        run = open_run(operator, features, rois, request, choose=choose)
         stack.callback(run.inputs.close)
         assert cluster is not None
-        check_outputs(run.inputs, output, options)
+        check_outputs(run.inputs, output, request)
         if operator == "errors":
-            return _run_errors(cluster, run, features, rois, options)
+            return _run_errors(cluster, run, features, rois, request)
         spec = run.setting.pool if operator == "pool" else run.setting.align
-        check_whole(run, spec, options)
+        check_whole(run, spec, request.values)
         assert output is not None
-        whole, result = stack.enter_context(open_whole(run, spec, output, options))
-        return _run_operator(cluster, run, result, whole, (features, rois), options)
+        whole, result = stack.enter_context(open_whole(run, spec, output, request))
+        return _run_operator(cluster, run, result, whole, (features, rois), request)
 
 
 def _check_arguments(
-    operator: str, features: Any, rois: Any, output: str | None, options: Mapping[str, Any]
+    operator: str, features: Any, rois: Any, output: str | None, request: RunRequest
 ) -> None:
     """Refuse what a cluster cannot do, before it is asked."""
-    parse_local(options["dask"])
-    for name, value in (("features", features), ("rois", rois), ("level_from",
-                        options.get("level_from"))):  # fmt: skip
+    parse_local(str(request.dask))
+    addresses = {"features": features, "rois": rois, "level_from": request.level_from}
+    for name, value in addresses.items():
         if value is not None and not isinstance(value, str | os.PathLike):
             raise ParameterError(f"--dask: {name} are an array, expected an address", "save it")
         if value is not None and os.fspath(value) == STDOUT:
             raise ParameterError(f"--dask: {name} come from stdin, which workers cannot read",
                                  "give a file")  # fmt: skip
-    if options.get("shard") is not None:
+    if request.shard is not None:
         raise ParameterError("--shard and --dask both share the work", "give one of them")
-    if options.get("verify_inputs"):
+    if request.verify_inputs:
         raise ParameterError("--verify-inputs does not go with --dask")
     if operator == "errors":
         return
@@ -97,7 +91,7 @@ def _check_arguments(
             f"--dask writes to shared storage, found output {output!r}",
             "give -o a file, or the URL of a Zarr store",
         )
-    check_place(str(output), [], bool(options.get("force")))
+    check_place(str(output), [], request.force)
 
 
 def _run_operator(
@@ -106,12 +100,12 @@ def _run_operator(
     result: WholeResult,
     whole: Whole,
     inputs: tuple[Any, Any],
-    options: Mapping[str, Any],
+    request: RunRequest,
 ) -> Result:
     """Every block to a part, then the parts to the result."""
     blocks = result.begin(cluster.threads())
     job = replace(
-        _make_job(cluster, run, *inputs, options),
+        _make_job(cluster, run, *inputs, request),
         attributes=whole.attributes,
         fingerprint=whole.fingerprint,
         destination=result.destination(),
@@ -120,10 +114,10 @@ def _run_operator(
         replace(task, part=result.part_key(number))
         for number, task in enumerate(make_tasks(job, blocks), 1)
     ]
-    verified = _run_tasks(cluster, run, tasks, blocks, whole.row_bytes, options)
+    verified = _run_tasks(cluster, run, tasks, blocks, whole.row_bytes, request)
     run.inputs.check_unchanged()
     table = run.error_table()
-    with open_errors_file(options) as errors_file:
+    with open_errors_file(request) as errors_file:
         errors_file.write(table, whole.parameters)
         result.publish(blocks, errors_file.check)
     verification = join_verifications(verified) if verified else None
@@ -137,18 +131,18 @@ def _run_errors(
     run: Run,
     features: Any,
     rois: Any,
-    options: Mapping[str, Any],
+    request: RunRequest,
 ) -> Result:
     """The value columns of every block, gathered here."""
-    check_whole(run, run.setting.align, {"values": True})
-    job = _make_job(cluster, run, features, rois, options)
+    check_whole(run, run.setting.align, with_values=True)
+    job = _make_job(cluster, run, features, rois, request)
     batch_index = run.inputs.rois.batch_index
     blocks = split_rows(batch_index, count_blocks(len(batch_index), cluster.threads()))
-    _run_tasks(cluster, run, make_tasks(job, blocks), blocks, 0, {**options, "values": True})
+    _run_tasks(cluster, run, make_tasks(job, blocks), blocks, 0, replace(request, values=True))
     run.inputs.check_unchanged()
     parameters = provenance.describe_run(run, None, run.pyramid.compute_dtype)
     table = run.error_table()
-    write_errors(table, parameters, options)
+    write_errors(table, parameters, request)
     return Result("errors", table, parameters)
 
 
@@ -162,25 +156,38 @@ def make_tasks(job: Job, blocks: Sequence[IntArray]) -> list[BlockTask]:
     return tasks
 
 
-def _make_job(
-    cluster: Cluster, run: Run, features: Any, rois: Any, options: Mapping[str, Any]
-) -> Job:
+def _make_job(cluster: Cluster, run: Run, features: Any, rois: Any, request: RunRequest) -> Job:
     """What tasks share; addresses from the root, because workers stand somewhere else."""
-    given = {k: v for k, v in options.items() if k not in SETTLED and v is not None}
-    names = options.get("levels") or ()
-    names = parse_names(names) if isinstance(names, str) else tuple(names)
-    given["spatial_scale"] = [level.spatial_scale for level in run.pyramid.levels]
-    given["provider"] = run.engine.provider
-    given.setdefault("threads", cluster.threads_a_task())
-    if options.get("level_from") is not None:
-        given["level_from"] = _from_root(parse_address(options["level_from"]))
-    if options.get("graph") is not None:
-        path, separator, node = os.fspath(options["graph"]).partition("::")
-        given["graph"] = f"{os.path.abspath(path)}{separator}{node}"
-    addresses = [_from_root(address) for address in resolve_addresses(features, names)]
+    level_from, graph = request.level_from, request.graph
+    if isinstance(level_from, str | os.PathLike):
+        level_from = _from_root(parse_address(level_from))
+    if graph is not None:
+        path, separator, node = graph.partition("::")
+        graph = f"{os.path.abspath(path)}{separator}{node}"
+    addresses = [
+        _from_root(address) for address in resolve_addresses(features, request.levels or ())
+    ]
+    of_a_block = replace(
+        request,
+        levels=None,  # they are in the addresses
+        level_from=level_from,
+        graph=graph,
+        spatial_scale=tuple(level.spatial_scale for level in run.pyramid.levels),
+        provider=run.engine.provider,
+        threads=request.threads or cluster.threads_a_task(),
+        # What is settled here, or what a task has its own of.
+        dask=None,
+        shard=None,
+        resume=False,
+        verify_inputs=False,
+        force=False,
+        errors_out=None,
+        progress=no_progress,
+        stage_times=None,
+    )
     files = {path_from_root(path): state for path, state in run.inputs.files.items()}
     return Job(
-        run.operator, ",".join(addresses), _from_root(parse_address(rois)), given, files,
+        run.operator, ",".join(addresses), _from_root(parse_address(rois)), of_a_block, files,
         cluster.versions,
     )  # fmt: skip
 
@@ -195,13 +202,13 @@ def _run_tasks(
     tasks: Sequence[BlockTask],
     blocks: Sequence[IntArray],
     row_bytes: int,
-    options: Mapping[str, Any],
+    request: RunRequest,
 ) -> list[Verification]:
     """Run every block, keep what it measured, tell how far it is; gives what was verified."""
-    progress, total = options.get("progress", no_progress), len(run.inputs.rois)
+    progress, total = request.progress, len(run.inputs.rois)
     done = size = kept = 0
     verified = []
-    if options.get("values"):
+    if request.values:
         run.value_columns = {c.name: np.full(total, np.nan) for c in VALUE_COLUMNS}
 
     def receive(number: int, found: BlockDone) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.pipeline.cluster.connection import name_of_worker
 from roicli.pipeline.cluster.tasks import Failure, Success, as_outcome
 from roicli.pipeline.execute import run_and_write, run_into
+from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run, build_value_measurers, open_run
 from roicli.pipeline.stream import run_operator
 from roicli.pipeline.verify import Verification
@@ -62,15 +63,15 @@ class Destination:
 class Job:
     """What all blocks of a run share: where the inputs are, and how they are run.
 
-    ``features`` and ``rois`` are addresses from the root of the file system; ``options`` are those
-    of the library's call; ``attributes`` and ``fingerprint`` those of every part. Without a
+    ``features`` and ``rois`` are addresses from the root of the file system; ``request`` is
+    what every block is asked; ``attributes`` and ``fingerprint`` those of every part. Without a
     ``destination`` nothing is written.
     """
 
     operator: str
     features: str
     rois: str
-    options: Mapping[str, Any]
+    request: RunRequest
     files: Mapping[str, FileState]
     versions: dict[str, str]
     attributes: Mapping[str, Any] = field(default_factory=dict)
@@ -142,7 +143,7 @@ def _run(task: BlockTask) -> BlockDone:
     job, rows, where = task.job, task.rows, task.job.destination
     if where is not None:
         where.check_waited_for()
-    run = open_run(job.operator, job.features, job.rois, job.options, rows)
+    run = open_run(job.operator, job.features, job.rois, job.request, rows)
     try:
         _check_files(run, job.files)
     except BaseException:
@@ -185,7 +186,7 @@ def _write_file(run: Run, task: BlockTask, where: Destination) -> Verification |
     mine = os.path.join(where.place, f".{os.urandom(6).hex()}.{task.part}")
     label = PartLabel(task.shard, task.rows, task.job.attributes, task.job.fingerprint)
     with _removed_on_failure(mine):
-        result = run_and_write(run, _spec(run, task), mine, _options(task, where), label)
+        result = run_and_write(run, _spec(run, task), mine, _request(task, where), label)
         os.replace(mine, os.path.join(where.place, task.part))
     return result.verification
 
@@ -200,7 +201,7 @@ def _write_chunks(run: Run, task: BlockTask, where: Destination) -> Verification
         part = _describe_chunks(task, run.value_columns)
         return open_store_part(draft, part, where.check_waited_for)
 
-    return run_into(open_sink, run, _spec(run, task), None, _options(task, where)).verification
+    return run_into(open_sink, run, _spec(run, task), None, _request(task, where)).verification
 
 
 def _describe_chunks(task: BlockTask, values: Mapping[str, FloatArray]) -> StorePart:
@@ -211,11 +212,11 @@ def _spec(run: Run, task: BlockTask) -> OperatorSpec:
     return run.setting.pool if task.job.operator == "pool" else run.setting.align
 
 
-def _options(task: BlockTask, where: Destination) -> Any:
+def _request(task: BlockTask, where: Destination) -> RunRequest:
     def progress(done: int, total: int, size: int) -> None:
         where.check_waited_for()
 
-    return {**task.job.options, "progress": progress}
+    return replace(task.job.request, progress=progress)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from html import escape
 import numpy as np
 
 from roicli.analysis.page import Cloud, Group, Page, share_names
+from roicli.analysis.picture import round_ticks
 from roicli.core.types import FloatArray
 
 WIDTH, ROW, LEFT, GAP = 640, 54, 92, 28
@@ -34,17 +35,6 @@ def _text(x: float, y: float, words: str, anchor: str = "start", kind: str = "")
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
-
-
-def round_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers from ``low`` to ``high``, at most about ``most``."""
-    if not high > low:
-        return [low]
-    raw = (high - low) / most
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def draw_histograms(page: Page) -> str:

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, Unpack
 
 from roicli.analysis.page import Page, measure_page
@@ -18,12 +19,12 @@ from roicli.analysis.picture import Picture
 from roicli.core.call_options import ReportOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ProviderError
-from roicli.core.progress import Progress
 from roicli.core.types import Array
 from roicli.error_table.columns import COLUMNS, Column, check_column
 from roicli.error_table.writers import plain_value
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
+from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import open_run
 from roicli.render.html import charts
 from roicli.render.tables import format_number
@@ -49,12 +50,10 @@ def import_jinja() -> Any:
 
 
 @record(ReportOptions)
-class ReportRequest:
+class ReportRequest(RunRequest):
     """What was asked of ``write_report``."""
 
     sort: str
-    force: bool
-    progress: Progress
 
 
 def write_report(
@@ -76,7 +75,7 @@ def write_report(
     # "values" sizes the blocks for what measuring holds.
     with (
         inputs_unchanged(),
-        closing(open_run("align", features, rois, {**options, "values": True})) as run,
+        closing(open_run("align", features, rois, replace(request, values=True))) as run,
     ):
         check_output(path, run.inputs.files, force, PAGE_ENDINGS)
         check_column(sort, COLUMNS)

@@ -1,1 +1,151 @@
-"""How arrays stand in files: a file or a package for each format."""
+"""How arrays stand in files: a file or a package for each format, and a line in the table here."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, cast
+
+from roicli.core.exceptions import InputError
+from roicli.storage.address import Address, is_url
+
+if TYPE_CHECKING:  # NumPy, which --help does not wait for
+    from roicli.storage.array import FileContents, StoredArray
+    from roicli.storage.choosing import Wanted
+
+
+class Reader(Protocol):
+    """What the module of a format has."""
+
+    def open_array(self, address: Address, wanted: Wanted) -> StoredArray:
+        """The array at an address, or the file's only one that is ``wanted``. Raises InputError."""
+
+    def contents(self, address: Address) -> FileContents:
+        """What the file holds, or its group or array that the address names. Raises InputError."""
+
+
+class StreamReader(Protocol):
+    """What the module of a format has besides, if files of it may come through a pipe."""
+
+    def parse(self, data: bytes, address: Address, wanted: Wanted) -> StoredArray:
+        """The array in the bytes of a file, as ``open_array``. Raises InputError."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format. The ``module`` that reads it is named as the format, unless it says else.
+
+    A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``. It ``holds``
+    several arrays with names, or "one" without, or "text". Files with an ending in ``written`` can
+    be results. ``streams``: it may come through a pipe.
+    """
+
+    name: str
+    endings: tuple[str, ...]
+    magic: bytes = b""
+    offsets: tuple[int, ...] = (0,)
+    holds: Literal["several", "one", "text"] = "several"
+    written: tuple[str, ...] = ()
+    streams: bool = False
+    module: str = ""
+
+    @property
+    def reader(self) -> Reader:
+        """The module, imported when the first file of the format is met."""
+        return cast("Reader", importlib.import_module(f"{__name__}.{self.module or self.name}"))
+
+    def begins(self, read_at: Callable[[int, int], bytes]) -> bool:
+        """Whether the magic bytes are there; ``read_at`` gives so many bytes from an offset on."""
+        size = len(self.magic)
+        return bool(size) and any(read_at(at, size) == self.magic for at in self.offsets)
+
+
+# An HDF5 file may have a block of another's before it, of 512 bytes or twice that, and so on.
+_HDF5_OFFSETS = (0, *(512 << n for n in range(12)))
+
+FORMATS = (
+    Format("npy", (".npy",), b"\x93NUMPY", holds="one", written=(".npy",), streams=True),
+    Format("npz", (".npz",), b"PK\x03\x04", streams=True),
+    Format("safetensors", (".safetensors",), b"\0\0\0{", (5,), streams=True),
+    Format(
+        "hdf5", (".h5", ".hdf5", ".hf5", ".hdf", ".he5", ".nc", ".mat"), b"\x89HDF\r\n\x1a\n",
+        _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, module="hdf5.read",
+    ),
+    Format("zarr", (".zarr",), written=(".zarr",), module="zarr.read"),
+    Format("text", (".csv", ".tsv"), holds="text"),
+)  # fmt: skip
+ZARR = next(one for one in FORMATS if one.name == "zarr")
+FORMAT_OF_ENDING = {ending: one for one in FORMATS for ending in one.endings}
+# One of these makes a folder a Zarr store.
+STORE_NAMES = ("zarr.json", ".zgroup", ".zarray")
+# What is often met and not read, by its first bytes: what it is, and what to do.
+OTHERS = {
+    b"MATLAB 5.0 MAT-file": ("a MAT-file of version 5", "save it in MATLAB with -v7.3"),
+    b"CDF\x01": ("a netCDF file of the classic format", "convert it: nccopy -k nc4 OLD NEW"),
+    b"CDF\x02": ("a netCDF file of the classic format", "convert it: nccopy -k nc4 OLD NEW"),
+    b"CDF\x05": ("a netCDF file of the classic format", "convert it: nccopy -k nc4 OLD NEW"),
+    b"\x0e\x03\x13\x01": ("an HDF4 file", "convert it to HDF5"),
+}
+
+
+def recognize(address: Address) -> Format:
+    """The format of a file by its first bytes, or where they say nothing by its ending.
+
+    Raises InputError where neither is known.
+    """
+    path = address.path
+    ending = Path(path).suffix.lower()
+    if is_url(path):
+        # Where in the store the URL points is the store's own matter: s3://bucket/x.zarr/p3.
+        if FORMAT_OF_ENDING.get(ending, ZARR) is not ZARR:
+            raise InputError(
+                f"{path}: a URL is read as a Zarr store, not as {ending}",
+                "copy the file here first",
+            )
+        return ZARR
+    if os.path.isdir(path):
+        known = any(os.path.exists(os.path.join(path, name)) for name in STORE_NAMES)
+        found = ZARR if known else FORMAT_OF_ENDING.get(ending)
+        if found is None:
+            raise InputError(f"{path}: is a folder, expected a file or a Zarr store")
+        return found
+    found = _by_bytes(path) or FORMAT_OF_ENDING.get(ending)
+    if found is None:
+        endings = " ".join(FORMAT_OF_ENDING)
+        raise InputError(
+            f"{path}: unknown ending {ending!r}, expected one of: {endings}; its first bytes are "
+            "of none of these either"
+        )
+    return found
+
+
+def _by_bytes(path: str) -> Format | None:
+    """The format whose magic bytes a file has; None without any, or where it cannot be read."""
+    try:
+        # Opening a pipe would wait for a writer.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None
+        with open(path, "rb", buffering=0) as stream:
+            return recognize_bytes(lambda at, size: _read_at(stream, at, size), path)
+    except (OSError, ValueError):
+        return None
+
+
+def _read_at(stream: BinaryIO, at: int, size: int) -> bytes:
+    stream.seek(at)
+    return stream.read(size)
+
+
+def recognize_bytes(read_at: Callable[[int, int], bytes], name: str) -> Format | None:
+    """The format whose magic bytes there are. Raises InputError for a format that is not read."""
+    for found in FORMATS:
+        if found.begins(read_at):
+            return found
+    for magic, (what, hint) in OTHERS.items():
+        if read_at(0, len(magic)) == magic:
+            raise InputError(f"{name}: is {what}, which is not read", hint)
+    return None

@@ -2,125 +2,187 @@
 
 from __future__ import annotations
 
-import io
+import ast
 import math
 import os
-import warnings
-from typing import Any, BinaryIO, Literal
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
+from roicli.core.foreign import foreign
 from roicli.core.types import Array
-from roicli.storage.address import check_regular_file
-from roicli.storage.file_state import read_state
-from roicli.storage.limits import check_memory
-from roicli.storage.stored_array import (
-    BFLOAT16,
+from roicli.storage.address import Address, check_regular_file
+from roicli.storage.array import (
+    FileContents,
     MemoryArray,
-    NpyArray,
-    Precision,
+    RawArray,
+    RawLayout,
     StoredArray,
+    StoredDataset,
+    as_stored,
     check_numeric,
+    is_numeric,
+    name_of_dtype,
+    narrow_float,
 )
+from roicli.storage.choosing import Wanted
+from roicli.storage.file_state import FileState, read_state
 
 MAGIC = b"\x93NUMPY"
-# NumPy's own limit.
+# The lengths of a header stand in two bytes, since version 2 in four. NumPy takes so long a header.
+LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
 LONGEST_HEADER = 10_000
-# NumPy has no bfloat16: ml_dtypes' arrays are saved as two opaque bytes an element.
-OPAQUE_BFLOAT16 = np.dtype("V2")
+# Python 2 wrote sides as long integers, like 3L.
+_LONG = re.compile(r"(?<=\d)L\b")
+# What ml_dtypes' float8_e5m2 is saved as, which NumPy does not read back.
+_FLOAT8_E5M2 = re.compile(r"[<>|=]?f1")
+
+
+class Header(NamedTuple):
+    """What an NPY header says; the values begin at byte ``offset``."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    is_fortran: bool
+    offset: int
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the values lie in C order."""
+        # Of fewer than two axes, or with one long axis, both orders are the same.
+        return not self.is_fortran or sum(side > 1 for side in self.shape) < 2
+
+
+def open_array(address: Address, wanted: Wanted) -> StoredArray:
+    """Open a .npy file. Raises InputError unless it is whole and holds numbers."""
+    return open_npy(address.path)
 
 
 def open_npy(path: str) -> StoredArray:
-    """Open a .npy file. Raises InputError unless it is whole and holds numbers."""
-    check_regular_file(path)
-    state = read_state(path)
-    mapped = map_npy(path)
-    if mapped.dtype == OPAQUE_BFLOAT16:
-        check_memory(path, "its bfloat16 values", 5 * mapped.nbytes)
-        return MemoryArray(widen_bfloat16(mapped), path, BFLOAT16, {path: state})
-    check_numeric(mapped.dtype, path)
-    if not isinstance(mapped, np.memmap) or mapped.ndim == 0 or not mapped.flags.c_contiguous:
-        return MemoryArray(mapped, path, files={path: state})
-    return NpyArray(path, mapped, state)
+    """As ``open_array``, of the file's path."""
+    header, state = _look_at(path)
+    return array_in_file(path, header, path, state)
 
 
-def map_npy(path: str) -> Array:
-    """The array of a .npy file, mapped where NumPy can, whatever its dtype. Raises InputError."""
-    check_regular_file(path)
-    with open(path, "rb") as stream:
-        _check_header(stream, path, os.fstat(stream.fileno()).st_size)
-    return load_checked(path, path, mmap_mode="r")
+def contents(address: Address) -> FileContents:
+    """The one array of a .npy file."""
+    path = address.path
+    header, _ = _look_at(path)
+    dataset = describe(header, foreign(path), partial(open_npy, path))
+    return FileContents(foreign(path), "npy", {}, (dataset,))
+
+
+def parse(data: bytes, address: Address, wanted: Wanted) -> StoredArray:
+    """A .npy file that was read from a pipe."""
+    return parse_npy(data, str(address))
 
 
 def parse_npy(data: bytes, name: str) -> StoredArray:
-    """A .npy file that was read from a pipe."""
-    stream = io.BytesIO(data)
-    _check_header(stream, name, len(data))
-    stream.seek(0)
-    values = load_checked(stream, name)
-    precision: Precision | None = None
-    if values.dtype == OPAQUE_BFLOAT16:
-        values, precision = widen_bfloat16(values), BFLOAT16
-    return MemoryArray(values, name, precision)
+    """As ``parse``, of the bytes alone."""
+    header = read_header(lambda at, size: data[at : at + size], name, len(data))
+    check_numeric(header.dtype, name)
+    count = math.prod(header.shape)
+    values = np.frombuffer(data, header.dtype, count, header.offset)
+    order = "F" if header.is_fortran else "C"
+    return MemoryArray(values.reshape(header.shape, order=order), name)  # type: ignore[call-overload]
 
 
-def load_checked(source: str | BinaryIO, name: str, mmap_mode: Literal["r"] | None = None) -> Array:
-    """``np.load`` of a file whose header was looked at; what NumPy still refuses is named."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on headers of old NumPy, which are read all the same
-            loaded: Array = np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
-            return loaded
-    except (ValueError, OSError, OverflowError, MemoryError) as error:
-        raise InputError(f"{name}: cannot be read: {error}") from error
+def describe(header: Header, address: str, opener: Callable[[], StoredArray]) -> StoredDataset:
+    """An array as its header says it is stored."""
+    return StoredDataset(
+        address,
+        header.shape,
+        name_of_dtype(header.dtype),
+        is_numeric(header.dtype),
+        "C order" if header.is_plain else "Fortran order",
+        stored_bytes=math.prod(header.shape) * header.dtype.itemsize,
+        open=opener,
+    )
 
 
-def widen_bfloat16(opaque: Array) -> Array:
-    """bfloat16 bits to float32: the upper half of the word."""
-    return (np.ascontiguousarray(opaque).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+def array_in_file(path: str, header: Header, name: str, state: FileState) -> StoredArray:
+    """The array whose values lie in a file, at ``header.offset``."""
+    if header.is_plain:
+        layout = RawLayout(header.offset, header.shape, header.dtype)
+        return RawArray(path, layout, name, state)
+    check_numeric(header.dtype, name)
+    values: Array = np.empty(header.shape, header.dtype)
+    if values.size:
+        values = np.memmap(path, header.dtype, "r", header.offset, header.shape, "F")
+    return MemoryArray(values, name, {path: state})
 
 
-def _parse_header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype; ``stream`` is left at the first value. Raises ValueError and others."""
-    version = np.lib.format.read_magic(stream)
-    read, size = np.lib.format.read_array_header_1_0, 2
-    if version != (1, 0):  # 2.0 is for headers past 64 KiB, 3.0 for names past latin1
-        read, size = np.lib.format.read_array_header_2_0, 4
-    start = stream.tell()
-    length = int.from_bytes(stream.read(size), "little")
-    # NumPy would read all of it before it finds it too long.
-    if length > LONGEST_HEADER:
-        raise ValueError(f"it has {length:,} bytes, expected at most {LONGEST_HEADER:,}")
-    stream.seek(start)
-    shape, _, dtype = read(stream)
-    return shape, dtype
+def _look_at(path: str) -> tuple[Header, FileState]:
+    check_regular_file(path)
+    state = read_state(path)
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        return read_header(partial(_read_at, stream), path, size), state
 
 
-def _check_header(stream: BinaryIO, name: str, size: int) -> None:
-    """Raise InputError unless NumPy can load the ``size`` bytes of ``stream`` without surprises.
+def _read_at(stream: BinaryIO, at: int, size: int) -> bytes:
+    stream.seek(at)
+    return stream.read(size)
 
-    A header is believed only as far as the file goes: NumPy would allocate what it promises.
+
+def read_header(read_at: Callable[[int, int], bytes], name: str, size: int) -> Header:
+    """The header of an array in ``size`` bytes; ``read_at`` gives so many bytes from an offset on.
+
+    A header is believed only as far as the file goes. Raises InputError.
     """
-    magic = stream.read(len(MAGIC))
+    magic = read_at(0, len(MAGIC))
     if magic != MAGIC:
         raise InputError(f"{name}: is not a .npy file, its first bytes are {magic!r}")
-    stream.seek(0)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on what stands in the header, which is refused below
-            shape, dtype = _parse_header(stream)
+        header = _parse_header(read_at)
     except Exception as error:
         raise InputError(f"{name}: the .npy header cannot be read: {error}") from error
-    if dtype.hasobject:
+    if header.dtype.hasobject:
         raise InputError(
             f"{name}: holds pickled Python objects, expected numbers; a pickle is never loaded"
         )
-    if any(side < 0 for side in shape):
-        raise InputError(f"{name}: the .npy header has shape {shape}, expected no negative side")
-    held, promised = size - stream.tell(), math.prod(shape) * dtype.itemsize
+    if any(side < 0 for side in header.shape):
+        raise InputError(
+            f"{name}: the .npy header has shape {header.shape}, expected no negative side"
+        )
+    held, promised = size - header.offset, math.prod(header.shape) * header.dtype.itemsize
     if promised > held:
         raise InputError(
             f"{name}: is cut short: its header promises {promised:,} bytes of data "
-            f"({shape} {dtype}), found {held:,}"
+            f"({header.shape} {header.dtype}), found {held:,}"
         )
+    return header
+
+
+def _parse_header(read_at: Callable[[int, int], bytes]) -> Header:
+    """The header, whatever it says. Raises ValueError and others."""
+    major, minor = read_at(len(MAGIC), 2)
+    if major not in LENGTH_BYTES or minor != 0:
+        raise ValueError(f"version is {major}.{minor}, expected 1.0, 2.0 or 3.0")
+    start = len(MAGIC) + 2 + LENGTH_BYTES[major]
+    length = int.from_bytes(read_at(len(MAGIC) + 2, LENGTH_BYTES[major]), "little")
+    if length > LONGEST_HEADER:
+        raise ValueError(f"it has {length:,} bytes, expected at most {LONGEST_HEADER:,}")
+    data = read_at(start, length)
+    if len(data) < length:
+        raise ValueError(f"it has {length:,} bytes, found {len(data):,}")
+    text = data.decode("utf-8" if major >= 3 else "latin1")
+    found = ast.literal_eval(_LONG.sub("", text).strip())
+    if not isinstance(found, dict) or set(found) != {"descr", "fortran_order", "shape"}:
+        raise ValueError(f"it is {text.strip()!r:.100}, expected descr, fortran_order and shape")
+    shape, order = found["shape"], found["fortran_order"]
+    if type(shape) is not tuple or any(type(side) is not int for side in shape):
+        raise ValueError(f"shape is {shape!r:.100}, expected whole numbers")
+    if order not in (False, True):
+        raise ValueError(f"fortran_order is {order!r:.100}, expected True or False")
+    return Header(shape, _parse_dtype(found["descr"]), order, start + length)
+
+
+def _parse_dtype(description: Any) -> np.dtype[Any]:
+    if isinstance(description, str) and _FLOAT8_E5M2.fullmatch(description):
+        return narrow_float("float8_e5m2")
+    return as_stored(np.lib.format.descr_to_dtype(description))

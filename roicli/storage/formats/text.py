@@ -10,13 +10,35 @@ from collections.abc import Sequence
 import numpy as np
 
 from roicli.core.exceptions import InputError
-from roicli.storage.address import check_regular_file
+from roicli.core.foreign import foreign
+from roicli.storage.address import Address, check_regular_file
+from roicli.storage.array import FileContents, MemoryArray, StoredArray, StoredDataset
+from roicli.storage.choosing import DEFAULT_COORDINATES, Wanted
 from roicli.storage.file_state import read_state
 from roicli.storage.limits import check_memory
-from roicli.storage.stored_array import MemoryArray, StoredArray
 
 BYTES_PER_CHARACTER = 48
 BATCH_NAMES = ("batch_index", "batch", "image", "batch_id")
+
+
+def open_array(address: Address, wanted: Wanted) -> StoredArray:
+    """RoIs in a text file, as ``open_text``, after its ending."""
+    return open_text(address.path, _delimiter(address.path), wanted.coordinate_names)
+
+
+def contents(address: Address) -> FileContents:
+    """The one array of a text file."""
+    path = address.path
+    stored = open_text(path, _delimiter(path), DEFAULT_COORDINATES)
+    dataset = StoredDataset(
+        foreign(path), stored.shape, stored.precision.name, True, "text", open=lambda: stored
+    )
+    ending = os.path.splitext(path)[1].lower().removeprefix(".")
+    return FileContents(foreign(path), ending, {}, (dataset,))
+
+
+def _delimiter(path: str) -> str:
+    return "," if path.lower().endswith(".csv") else "\t"
 
 
 def open_text(path: str, delimiter: str, coordinate_names: Sequence[str]) -> StoredArray:

@@ -17,10 +17,9 @@ import numpy as np
 from roicli.core.exceptions import InputError, first_line
 from roicli.core.types import Array, IntArray
 from roicli.storage.address import check_regular_file
-from roicli.storage.formats.hdf5.array import DAMAGE, close_file, naming_damage, open_file
-from roicli.storage.formats.hdf5.containment import try_first
-from roicli.storage.formats.hdf5.links import find_object
-from roicli.storage.formats.hdf5.outside import trace_sources
+from roicli.storage.formats.hdf5.contained import try_first
+from roicli.storage.formats.hdf5.links import find_object, trace_sources
+from roicli.storage.formats.hdf5.read import DAMAGE, close_file, naming_damage, open_file
 from roicli.storage.formats.hdf5.result import ROI_FEATURES
 from roicli.storage.limits import check_memory
 from roicli.storage.part_writer import (

@@ -16,10 +16,10 @@ import numpy as np
 
 from roicli.core.types import IntArray
 from roicli.storage.address import check_regular_file, parts_folder
-from roicli.storage.formats.hdf5.array import naming_damage, open_file
-from roicli.storage.formats.hdf5.containment import try_first
+from roicli.storage.formats.hdf5.contained import try_first
+from roicli.storage.formats.hdf5.links import find_parts
+from roicli.storage.formats.hdf5.read import naming_damage, open_file
 from roicli.storage.formats.hdf5.result import ROI_FEATURES, open_growing
-from roicli.storage.formats.hdf5.virtual_sources import find_parts
 
 # HDF5 takes time with the square of the runs in one mapping to read it, and each mapping has some.
 RUNS_A_MAPPING = 256

@@ -17,11 +17,10 @@ from roicli.core.vocabulary import SIZE_CLASSES, Compression
 from roicli.storage.atomic import RowSource
 from roicli.storage.formats.zarr.metadata import catch_chunks, hold_back_metadata
 from roicli.storage.formats.zarr.place import StorePlace, writing
-from roicli.storage.formats.zarr.store import import_zarr
-from roicli.storage.opening import PREFERRED
+from roicli.storage.formats.zarr.read import import_zarr
 from roicli.storage.row_file import FLUSH_BYTES
 
-ROI_FEATURES = PREFERRED["result"]
+ROI_FEATURES = "roi_features"
 # Small enough to read a few RoIs, large enough for a request over a network.
 CHUNK_BYTES = 4 << 20
 AXES = {

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from roicli.storage.formats.zarr.store import METADATA_NAMES, import_zarr
+from roicli.storage.formats.zarr.read import METADATA_NAMES, import_zarr
 
 
 def hold_back_metadata(store: Any) -> Any:

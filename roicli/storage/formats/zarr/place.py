@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from roicli.core.exceptions import OutputError, RoicliError, first_line
 from roicli.core.system import drop_pages, flush_path
 from roicli.storage.address import is_url
-from roicli.storage.formats.zarr.store import ROOT_NAMES, import_zarr, open_url
+from roicli.storage.formats import STORE_NAMES
+from roicli.storage.formats.zarr.read import import_zarr, open_url
 from roicli.storage.shared_place import Folder, SharedPlace
 
 # Below it stand the plan and the records of a store that many machines fill, until it is whole.
@@ -107,7 +108,7 @@ class Remote:
         """Remove what is there, or below a prefix. The root's metadata goes first: what is left for
         a moment must not look whole.
         """
-        for name in () if prefix else ROOT_NAMES:
+        for name in () if prefix else STORE_NAMES:
             self.remove(name)
         with writing(self.path), contextlib.suppress(FileNotFoundError):
             self._system.invalidate_cache()

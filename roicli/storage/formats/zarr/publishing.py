@@ -17,8 +17,9 @@ from roicli.core.exceptions import OutputError
 from roicli.core.system import exchange_names, rename_to_new
 from roicli.storage.address import is_url
 from roicli.storage.atomic import check_inputs_stay
+from roicli.storage.formats import STORE_NAMES
 from roicli.storage.formats.zarr.place import PARTS_PREFIX, Remote, StoreFolder, flush
-from roicli.storage.formats.zarr.store import ROOT_NAMES, import_zarr, is_store
+from roicli.storage.formats.zarr.read import import_zarr, is_store
 
 ENDING = ".zarr"
 # What a result that is not finished holds.
@@ -49,7 +50,7 @@ def _list_url(url: str) -> str:
     may go is decided where the store is opened.
     """
     held = Remote(url).list_keys("")
-    if held & set(ROOT_NAMES):
+    if held & set(STORE_NAMES):
         return "store"
     return "" if held <= NODES else "other"
 

@@ -1,4 +1,4 @@
-"""Zarr stores, versions 2 and 3, open for reading: a folder, or any URL that fsspec knows.
+"""Reading Zarr stores, versions 2 and 3: a folder, or any URL that fsspec knows.
 
 The library is imported when the first store is opened: it takes longer than a small run.
 """
@@ -6,26 +6,53 @@ The library is imported when the first store is opened: it takes longer than a s
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import stat
 import warnings
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from roicli.core.exceptions import InputError, ProviderError, first_line
 from roicli.core.foreign import foreign
+from roicli.core.types import Array
 from roicli.storage.address import Address, is_url
+from roicli.storage.array import (
+    FileContents,
+    Place,
+    StoredArray,
+    StoredDataset,
+    as_read,
+    as_stored,
+    check_numeric,
+    is_narrow_float,
+    is_numeric,
+    name_of_dtype,
+    narrow_float,
+    plain_attributes,
+    precision_of,
+)
+from roicli.storage.choosing import Candidate, Wanted, choose_only
 from roicli.storage.file_state import FileState, list_links, read_state
-from roicli.storage.permission import ALLOW_HINT, external_is_allowed
+from roicli.storage.formats import STORE_NAMES
+from roicli.storage.limits import ALLOW_HINT, external_is_allowed
 
-METADATA_NAMES = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
-# One of these makes a folder a store.
-ROOT_NAMES = ("zarr.json", ".zgroup", ".zarray")
-
+METADATA_NAMES = (*STORE_NAMES, ".zattrs", ".zmetadata")
+# A chunk is decoded whole, whatever is read of it, and metadata may promise any size.
+MAX_CHUNK_BYTES = 2 << 30
 # Its last four bytes are the length of all, little-endian. Source: c-blosc, README_CHUNK_FORMAT.
 BLOSC_HEADER_BYTES = 16
+# Floats of Zarr 3 that zarr-python has not and others write. Source: zarr-extensions, data-types.
+NARROW_FLOATS = (
+    "bfloat16", "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fnuz",
+    "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu",
+)  # fmt: skip
+
+# --- stores ---------------------------------------------------------------------------------------
 
 
 class LostChunkError(Exception):
@@ -94,12 +121,12 @@ def check_folder(path: str) -> None:
     if not os.path.isdir(path):
         raise InputError(f"{path}: is a file, expected the folder of a Zarr store")
     if not is_store(path):
-        raise InputError(f"{path}: is no Zarr store, it has none of {', '.join(ROOT_NAMES)}")
+        raise InputError(f"{path}: is no Zarr store, it has none of {', '.join(STORE_NAMES)}")
 
 
 def is_store(path: str) -> bool:
     """Whether the folder holds the metadata of a Zarr group or array."""
-    return any(os.path.exists(os.path.join(path, name)) for name in ROOT_NAMES)
+    return any(os.path.exists(os.path.join(path, name)) for name in STORE_NAMES)
 
 
 class Ways:
@@ -171,9 +198,7 @@ def open_store(path: str) -> Any:
     Zarr's rule is that a missing chunk reads as the fill value, so a lost one would read as zeros.
     """
     import_zarr(path)
-    from roicli.storage.formats.zarr.bfloat16 import register_bfloat16
-
-    register_bfloat16()
+    register_narrow_floats()
     strict = _strict_store()
     if is_url(path):
         return strict(open_url(path, read_only=True))
@@ -254,7 +279,9 @@ def open_node(address: Address) -> Any:
         except FileNotFoundError:
             pass
         if not inside:
-            raise InputError(f"{address}: is no Zarr store, it has none of {', '.join(ROOT_NAMES)}")
+            raise InputError(
+                f"{address}: is no Zarr store, it has none of {', '.join(STORE_NAMES)}"
+            )
         root = zarr.open(store=store, mode="r")
         arrays = list_arrays(root, address) if isinstance(root, zarr.Group) else [root]
         found = ", ".join(foreign(array.name) for array in arrays) or "none"
@@ -293,3 +320,162 @@ def list_arrays(group: Any, address: Address) -> list[Any]:
             f"{address}: no array is listed there", f"name one, as {address.path}::/name"
         )
     return sorted(arrays, key=lambda array: str(array.name))
+
+
+# --- arrays ---------------------------------------------------------------------------------------
+
+
+@cache
+def register_narrow_floats() -> None:
+    """Let zarr open arrays of floats that NumPy has not, as their bits, where it knows them not."""
+    from zarr.dtype import data_type_registry
+
+    for name in NARROW_FLOATS:
+        if name not in data_type_registry.contents:
+            data_type_registry.register(name, _bits_of(name))
+
+
+def _bits_of(name: str) -> Any:
+    from zarr.dtype import DataTypeValidationError, UInt8, UInt16
+
+    base: Any = UInt16 if narrow_float(name).itemsize == 2 else UInt8
+
+    class Bits(base):  # type: ignore[misc]
+        """The bits of such floats; no NumPy dtype is written as this."""
+
+        _zarr_v3_name: ClassVar[Any] = name
+        _zarr_v2_names: ClassVar[Any] = ()
+
+        @classmethod
+        def from_native_dtype(cls, dtype: Any) -> Any:
+            raise DataTypeValidationError(f"{dtype} is not stored as {name}")
+
+        @classmethod
+        def _from_json_v2(cls, data: Any) -> Any:
+            raise DataTypeValidationError(f"Zarr 2 has no {name}: {data}")
+
+        @classmethod
+        def _from_json_v3(cls, data: Any) -> Any:
+            if data == name:
+                return cls()
+            raise DataTypeValidationError(f"{data} is not {name}")
+
+        def from_json_scalar(self, data: Any, *, zarr_format: Any) -> Any:
+            # The fill value is never read: a chunk that is not stored is an error.
+            return self.default_scalar()
+
+    return Bits
+
+
+def stored_dtype(array: Any) -> np.dtype[Any]:
+    """The dtype that a zarr.Array means: by name, or as opaque bytes, as ml_dtypes saves."""
+    named = getattr(getattr(array.metadata, "data_type", None), "_zarr_v3_name", None)
+    return narrow_float(named) if named in NARROW_FLOATS else as_stored(array.dtype)
+
+
+class ZarrArray(StoredArray):
+    """One array of a Zarr store, in any dtype, chunking and compression."""
+
+    def __init__(self, array: Any, path: str) -> None:
+        self.name = address_of(array, path)
+        self.files = states_of(path, array.path)
+        stored = stored_dtype(array)
+        check_numeric(stored, self.name)
+        _check_chunks(array, self.name)
+        self.shape = tuple(array.shape)
+        self.dtype = as_read(stored)
+        self.precision = precision_of(stored)
+        self.attributes = dict(array.attrs)
+        self.file_attributes = read_root_attributes(array)
+        self.chunk_rows = array.chunks[0] if self.shape else 1
+        if array.compressors and name_codec(array.compressors[-1])[0].endswith("blosc"):
+            array.store.blosc_arrays.add(array.path)
+        self._array = array
+        self._bits_of = stored if is_narrow_float(stored) else None
+
+    def read(self, place: Place, out: Array) -> None:
+        """The values at ``place`` into ``out``."""
+        if out.size == 0:
+            return
+        with reading(self.name, "its values "):
+            if self._bits_of is not None:
+                out[...] = np.ascontiguousarray(self._array[place]).view(self._bits_of)
+                return
+            from zarr.buffer.cpu import NDBuffer
+
+            self._array.get_basic_selection(place, out=NDBuffer.from_numpy_array(out))
+
+
+def address_of(array: Any, path: str) -> str:
+    """The address of an array in the store at ``path``: the store alone where it is the array."""
+    return str(Address(path, array.name if array.path else None))
+
+
+def _check_chunks(array: Any, name: str) -> None:
+    size = math.prod(array.chunks) * array.dtype.itemsize
+    if size > MAX_CHUNK_BYTES:
+        raise InputError(
+            f"{name}: a chunk of shape {tuple(array.chunks)} takes {size:,} bytes, "
+            f"expected at most {MAX_CHUNK_BYTES:,}"
+        )
+
+
+def open_array(address: Address, wanted: Wanted) -> ZarrArray:
+    """The named array, or the store's (or group's) only one that is wanted. Raises InputError."""
+    zarr = import_zarr(address.path)
+    node = open_node(address)
+    if isinstance(node, zarr.Group) and wanted.preferred is not None:
+        with opening(str(address)):
+            found = node.get(wanted.preferred)
+        node = found if isinstance(found, zarr.Array) else node
+    if isinstance(node, zarr.Group):
+        arrays = list_arrays(node, address)
+        candidates = [Candidate(foreign(a.name), tuple(a.shape), stored_dtype(a)) for a in arrays]
+        node = arrays[choose_only(address, candidates, wanted)]
+    return ZarrArray(node, address.path)
+
+
+def contents(address: Address) -> FileContents:
+    """The arrays below the store's root or the group that the address names, or the one array."""
+    path = address.path
+    zarr = import_zarr(path)
+    node = open_node(address)
+    if isinstance(node, zarr.Array):
+        return FileContents(foreign(path), "zarr", {}, (_describe_array(node, path),))
+    datasets = tuple(_describe_array(a, path) for a in list_arrays(node, address))
+    return FileContents(foreign(path), "zarr", plain_attributes(dict(node.attrs)), datasets)
+
+
+def _describe_array(array: Any, path: str) -> StoredDataset:
+    stored = stored_dtype(array)
+    return StoredDataset(
+        address_of(array, path),
+        tuple(array.shape),
+        name_of_dtype(stored),
+        is_numeric(stored),
+        "chunked" if array.shards is None else "sharded",
+        tuple(array.chunks),
+        ", ".join(map(_describe_codec, (*array.filters, *array.compressors))) or None,
+        # Over a network the size of every chunk would be a request of its own.
+        None if is_url(path) else _measure_chunks(os.path.join(path, array.path)),
+        plain_attributes(dict(array.attrs)),
+        # What is odd about its chunks matters only to who reads them.
+        partial(ZarrArray, array, path),
+    )
+
+
+def _measure_chunks(folder: str) -> int:
+    """Bytes of all that is stored of an array, without its metadata."""
+    return sum(
+        os.lstat(os.path.join(place, name)).st_size
+        for place, _, names in os.walk(folder)
+        for name in names
+        if name not in METADATA_NAMES
+    )
+
+
+def _describe_codec(codec: Any) -> str:
+    """A codec and what it is set to, like ``gzip 5`` or ``blosc zstd 5 shuffle``."""
+    name, settings = name_codec(codec)
+    shown = [settings.get(key) for key in ("cname", "level", "clevel", "shuffle")]
+    return " ".join([name, *(str(setting) for setting in shown if setting is not None)])

@@ -1,9 +1,15 @@
-"""Datasets of HDF5 files: finding the one that fits, and reading it image by image."""
+"""Reading HDF5 files: finding the dataset that is wanted, its values, and what a file holds.
+
+A file is opened in a child process first, and only what came through there in this one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import io
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import h5py
@@ -12,22 +18,43 @@ import numpy as np
 from roicli.core.exceptions import InputError, first_line
 from roicli.core.foreign import foreign
 from roicli.core.types import Array
-from roicli.storage.address import Address
-from roicli.storage.choosing import Candidate, choose_only
-from roicli.storage.file_state import FileState
-from roicli.storage.formats.hdf5.child import renew_time
-from roicli.storage.formats.hdf5.containment import (
+from roicli.storage.address import Address, check_regular_file
+from roicli.storage.array import (
+    FileContents,
+    Place,
+    Precision,
+    StoredArray,
+    StoredDataset,
+    as_read,
+    as_stored,
+    check_numeric,
+    is_narrow_float,
+    is_numeric,
+    plain_attributes,
+    precision_of,
+)
+from roicli.storage.choosing import Candidate, Wanted, choose_only
+from roicli.storage.file_state import read_state
+from roicli.storage.formats.hdf5.contained import (
     ContainedReader,
     OpeningChild,
+    Readable,
     chunk_bytes,
+    is_contained,
     is_decoded,
+    renew_time,
+    try_first,
 )
-from roicli.storage.formats.hdf5.filters import check_filters
-from roicli.storage.formats.hdf5.links import OtherFiles, find_object, name_of
-from roicli.storage.formats.hdf5.outside import trace_sources
-from roicli.storage.formats.hdf5.virtual_sources import check_parts_open
+from roicli.storage.formats.hdf5.filters import check_filters, list_filters
+from roicli.storage.formats.hdf5.links import (
+    OtherFiles,
+    check_parts_open,
+    find_object,
+    leads_outside,
+    name_of,
+    trace_sources,
+)
 from roicli.storage.limits import check_memory
-from roicli.storage.stored_array import Precision, check_numeric, precision_of
 
 # What h5py raises for a damaged file, wherever in it; its own words are kept.
 DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
@@ -35,33 +62,98 @@ NO_MEMORY = "memory allocation failed"
 # A longer attribute is none that roicli reads or writes.
 LONGEST_ATTRIBUTE = 1 << 20
 LOCKED, WRITING = "unable to lock file", "already open for write"
-Shape = tuple[int, ...]
+# What a child has opened and then this process, so that a program that opens a file again and again
+# forks once. What is decoded is read by a child every time.
+_OPENED: set[tuple[Any, ...]] = set()
+MOST_OPENED = 1 << 12
+
+# --- opening --------------------------------------------------------------------------------------
 
 
-class Hdf5Array:
+def open_array(address: Address, wanted: Wanted) -> Hdf5Array:
+    """The named dataset, or the file's (or group's) only one that is wanted. Raises InputError."""
+    check_regular_file(address.path)
+    state, status = read_state(address.path), os.stat(address.path)
+    known = (*_identity(status), address, wanted.role)
+
+    def choose() -> Hdf5Array:
+        file = open_file(address.path, str(Address(address.path)))
+        array = choose_dataset(file, address, wanted)
+        array.files = {address.path: state, **array.files}
+        return array
+
+    if not is_contained() or known in _OPENED:
+        return choose()
+    array = _choose_in_child_first(choose, address, status.st_size)
+    if array.is_copied_from(address.path) and len(_OPENED) < MOST_OPENED:
+        _OPENED.add(known)
+    return array
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file is written or replaced, even where its time is set back."""
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return (status.st_dev, status.st_ino, status.st_size, *times)
+
+
+def parse(data: bytes, address: Address, wanted: Wanted) -> Hdf5Array:
+    """An HDF5 file that was read from a pipe; as ``open_array``."""
+
+    def choose() -> Hdf5Array:
+        file = open_file(io.BytesIO(data), str(Address(address.path)))
+        return choose_dataset(file, address, wanted)
+
+    return _choose_in_child_first(choose, address, len(data)) if is_contained() else choose()
+
+
+def _choose_in_child_first(
+    choose: Callable[[], Hdf5Array], address: Address, size: int
+) -> Hdf5Array:
+    """What ``choose`` gives here, once a child has come through it; ``size`` is the file's."""
+
+    def open_dataset() -> Readable:
+        array = choose()
+        return Readable(array.dataset, array.row_bytes)
+
+    child = OpeningChild(open_dataset, str(Address(address.path)), size)
+    try:
+        return choose().read_by(child)
+    except BaseException:
+        child.close()
+        raise
+
+
+class Hdf5Array(StoredArray):
     """One dataset of an open HDF5 file, in any dtype, layout and compression.
 
-    Chunks and virtual datasets are read by a child process.
-    ``reading_bytes`` is what reading holds besides what it is read into; ``others`` are the files
-    that reading opens besides the one of the address, and ``row_bytes`` pass through their filters
-    for one row.
+    Chunks and virtual datasets are read by a child process. ``others`` are the files that reading
+    opens besides the one of the address, and ``row_bytes`` pass through their filters for one row.
     """
 
     def __init__(
-        self, dataset: h5py.Dataset, address: Address, others: OtherFiles, row_bytes: int
+        self,
+        file: h5py.File,
+        dataset: h5py.Dataset,
+        address: Address,
+        others: OtherFiles,
+        row_bytes: int,
     ) -> None:
         self.name = str(Address(address.path, name_of(dataset)))
-        check_numeric(dataset.dtype, self.name)
+        stored = as_stored(dataset.dtype)
+        check_numeric(stored, self.name)
         check_decodable(dataset, self.name)
-        self.files: Mapping[str, FileState] = others
+        self.files = others
         self.row_bytes = row_bytes
-        self.shape: Shape = dataset.shape
-        self.dtype = dataset.dtype.newbyteorder("=")
+        self.shape = dataset.shape
+        self.dtype = as_read(stored)
         self.precision = stored_precision(dataset)
-        self.attributes: Mapping[str, Any] = read_attributes(dataset.attrs)
-        self.file_attributes: Mapping[str, Any] = read_attributes(dataset.file.attrs)
+        self.attributes = read_attributes(dataset.attrs)
+        self.file_attributes = read_attributes(dataset.file.attrs)
         self.reading_bytes = 2 * chunk_bytes(dataset)
+        self.chunk_rows = dataset.chunks[0] if dataset.chunks and self.shape else 1
         self.dataset = dataset
+        self._file = file
+        self._opaque = stored if is_narrow_float(stored) else None
         self._reader: ContainedReader | None = None
 
     def read_by(self, child: OpeningChild) -> Hdf5Array:
@@ -76,35 +168,29 @@ class Hdf5Array:
         """Whether the values lie as they are in the file at ``path``, past no link to another."""
         return self._reader is None and set(self.files) == {path}
 
-    def read_item_into(self, index: int, out: Array) -> None:
-        """Item ``index`` along the first axis into ``out``."""
-        self._read(slice(index, index + 1), out[None], f"item {index} ")
-
-    def read_rows_into(self, first: int, out: Array) -> None:
-        """As many items as ``out`` has, from ``first`` on."""
-        self._read(slice(first, first + len(out)), out, f"item {first} ")
-
-    def read_all(self) -> Array:
-        """The whole array, C-contiguous, in native byte order."""
-        out = np.empty(self.shape, self.dtype)
-        self._read(slice(0, len(out)) if self.shape else None, out, "")
-        return out
-
-    def _read(self, items: slice | None, out: Array, what: str) -> None:
-        place = () if items is None else (items, *(slice(0, side) for side in self.shape[1:]))
+    def read(self, place: Place, out: Array) -> None:
+        """The values at ``place`` into ``out``."""
+        if out.size == 0:
+            return
+        raw = out if self._opaque is None else np.empty(out.shape, self.dataset.dtype)
         try:
-            if out.size and self._reader is not None:
-                self._reader.read(place, out)
-            elif out.size:
-                self.dataset.read_direct(out, place)
+            if self._reader is not None:
+                self._reader.read(place, raw)
+            else:
+                self.dataset.read_direct(raw, place)
         except (OSError, RuntimeError, ValueError) as error:
+            what = f"item {place[0].start} " if place and len(out) < self.shape[0] else ""
             raise InputError(f"{self.name}: {what}cannot be read: {first_line(error)}") from error
+        if self._opaque is not None:
+            out[...] = raw.view(self._opaque)
 
     def close(self) -> None:
         """Let go of the file."""
+        super().close()
         if self._reader is not None:
             self._reader.close()
-        close_file(self.dataset.file)
+        for file in (self.dataset.file, self._file):
+            close_file(file)
 
 
 def open_file(source: Any, name: str) -> h5py.File:
@@ -159,14 +245,9 @@ def naming_damage(name: str) -> Iterator[None]:
         ) from error
 
 
-def choose_dataset(
-    file: h5py.File,
-    address: Address,
-    fits: Callable[[Shape], bool],
-    wanted: str,
-    preferred: str | None,
-) -> Hdf5Array:
-    """The named dataset of an open file, or the only one that ``fits``; see ``open_hdf5``."""
+def choose_dataset(file: h5py.File, address: Address, wanted: Wanted) -> Hdf5Array:
+    """The named dataset of an open file, or the only one that is wanted, as ``open_array``."""
+    preferred = wanted.preferred
     others: OtherFiles = {}
     try:
         with naming_damage(str(Address(address.path))):
@@ -179,13 +260,13 @@ def choose_dataset(
                 if isinstance(inner, h5py.Dataset):
                     node, path = inner, inner_path
             if isinstance(node, h5py.Group):
-                node = _only_fitting(node, address, fits, wanted)
+                node = _only_fitting(node, address, wanted)
             row_bytes = trace_sources(node, path, others)
             if node.is_virtual:
                 check_parts_open(node, address.path)
             if node.shape is None:
                 raise InputError(f"{address}: the dataset is empty (a null dataspace)")
-            return Hdf5Array(node, address, others, row_bytes)
+            return Hdf5Array(file, node, address, others, row_bytes)
     except BaseException:
         close_file(file)
         raise
@@ -248,16 +329,14 @@ def _place_of(node: h5py.Group | h5py.Dataset | h5py.Datatype) -> tuple[int, int
     return information.fileno, information.addr
 
 
-def _only_fitting(
-    group: h5py.Group, address: Address, fits: Callable[[Shape], bool], wanted: str
-) -> h5py.Dataset:
+def _only_fitting(group: h5py.Group, address: Address, wanted: Wanted) -> h5py.Dataset:
     datasets = list_datasets(group)
     for _, node in datasets:
         # HDF5 opens the sources of a virtual dataset to say what shape it has.
         if node.is_virtual:
             trace_sources(node, address.path, {})
     candidates = [Candidate(foreign(name), node.shape, node.dtype) for name, node in datasets]
-    return datasets[choose_only(address, candidates, fits, wanted)][1]
+    return datasets[choose_only(address, candidates, wanted)][1]
 
 
 def check_decodable(dataset: h5py.Dataset, name: str) -> None:
@@ -282,9 +361,87 @@ def stored_precision(dataset: h5py.Dataset) -> Precision:
     """From the stored type itself: h5py shows bfloat16 as float32, which would hide the loss."""
     stored = dataset.id.get_type()
     if not isinstance(stored, h5py.h5t.TypeFloatID):
-        return precision_of(dataset.dtype)
+        return precision_of(as_stored(dataset.dtype))
     *_, mantissa_bits = stored.get_fields()
     exponent_bits = stored.get_fields()[2]
     is_bfloat16 = (mantissa_bits, exponent_bits) == (7, 8)
     name = "bfloat16" if is_bfloat16 else dataset.dtype.newbyteorder("=").name
     return Precision(name, mantissa_bits, 1 - stored.get_ebias())
+
+
+# --- what a file holds ----------------------------------------------------------------------------
+
+
+def contents(address: Address) -> FileContents:
+    """What the file, or its group or dataset that the address names, holds. Raises InputError."""
+    path = address.path
+    check_regular_file(path)
+
+    def describe() -> FileContents:
+        file = open_file(path, path)
+        try:
+            with naming_damage(path):
+                named = address.dataset is not None
+                node = look_up(file, address, {})[0] if named else file
+                return _describe(node, path)
+        finally:
+            close_file(file)
+
+    try_first(describe, path, os.stat(path).st_size)
+    return describe()
+
+
+def _describe(node: h5py.Group | h5py.Dataset, path: str) -> FileContents:
+    """The datasets below a group, or the one dataset."""
+    if isinstance(node, h5py.Dataset):
+        return FileContents(foreign(path), "hdf5", {}, (_describe_dataset(node, path),))
+    datasets = tuple(_describe_dataset(dataset, path) for _, dataset in list_datasets(node))
+    return FileContents(foreign(path), "hdf5", plain_attributes(_Readable(node.attrs)), datasets)
+
+
+def _describe_dataset(dataset: h5py.Dataset, path: str) -> StoredDataset:
+    numeric = is_numeric(as_stored(dataset.dtype))
+    address = Address(path, name_of(dataset))
+    # HDF5 opens the sources of a virtual dataset to say what shape it has.
+    outside = leads_outside(dataset, path)
+    shape = dataset.virtual_sources()[0].vspace.shape if outside else dataset.shape
+    return StoredDataset(
+        str(address),
+        shape,
+        stored_precision(dataset).name if numeric else str(dataset.dtype),
+        numeric,
+        _layout(dataset),
+        dataset.chunks,
+        ", ".join(text for _, text in list_filters(dataset)) or None,
+        None if dataset.is_virtual else dataset.id.get_storage_size(),
+        plain_attributes(_Readable(dataset.attrs)),
+        partial(open_array, address, Wanted("any")),
+    )
+
+
+def _layout(dataset: h5py.Dataset) -> str:
+    if dataset.is_virtual:
+        return "virtual"
+    if dataset.chunks is not None:
+        return "chunked"
+    compact = dataset.id.get_create_plist().get_layout() == h5py.h5d.COMPACT
+    return "compact" if compact else "contiguous"
+
+
+class _Readable:
+    """Attributes that say why one is not read."""
+
+    def __init__(self, attributes: Any) -> None:
+        self._attributes = attributes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._attributes)
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            if self._attributes.get_id(name).get_storage_size() <= LONGEST_ATTRIBUTE:
+                return self._attributes[name]
+        except DAMAGE as error:
+            pass_over(error)
+            raise ValueError(first_line(error)) from error
+        raise ValueError(f"longer than {LONGEST_ATTRIBUTE:,} bytes")

@@ -6,16 +6,14 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from roicli.analysis.check.map_statistics import MapStatistics, measure_map
 from roicli.analysis.check.records import Draft
 from roicli.core.exceptions import DamagedFileError, InputError
-from roicli.core.parsing import parse_names
-from roicli.core.scales import parse_scale_option
-from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, RoIs, Size, check_word
+from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import RoiFormat
 from roicli.pipeline.features import (
     FeatureArgument,
@@ -31,6 +29,7 @@ from roicli.pipeline.inputs import (
     open_levels,
     open_rois,
 )
+from roicli.pipeline.request import Reading
 from roicli.pipeline.validation import (
     COORDINATE_NAMES,
     ROI_BYTES,
@@ -39,10 +38,12 @@ from roicli.pipeline.validation import (
     reaches_too_far,
     to_corners,
 )
-from roicli.storage.address import CONTAINERS, Address
+from roicli.storage.address import Address
+from roicli.storage.array import StoredArray
+from roicli.storage.choosing import Role
+from roicli.storage.formats import recognize
 from roicli.storage.limits import check_memory
-from roicli.storage.opening import Role, open_array
-from roicli.storage.stored_array import StoredArray
+from roicli.storage.opening import open_array
 
 Measure = Callable[[FeatureLevel], MapStatistics]
 SHAPE_ADVICE = "save features as (N, C, H, W) and RoIs as (K, 5): batch_index, x1, y1, x2, y2"
@@ -129,7 +130,7 @@ class CheckedInputs:
 def read_checked_inputs(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
-    options: Mapping[str, Any],
+    reading: Reading,
     spec: AlignSpec,
     stack: contextlib.ExitStack,
     measure: Measure | None = None,
@@ -140,19 +141,19 @@ def read_checked_inputs(
     where something cannot be read, ParameterError for an option; a wrong shape is a finding.
     """
     check_one_stdin(features, rois)
-    names = options.get("levels") or ()
-    names = parse_names(names) if isinstance(names, str) else tuple(names)
-    maps = open_maps(features, names, lambda address: _open_any_shape(address, "features"))
+    maps = open_maps(
+        features, reading.levels or (), lambda address: _open_any_shape(address, "features")
+    )
     for stored in maps:
         stack.callback(stored.close)
     problems = _find_feature_problems(maps)
     pyramid = None
     if not problems:
-        pyramid = build_pyramid(maps, parse_scale_option(options.get("spatial_scale")))
-    table, described = _read_rois(rois, options, pyramid, problems)
+        pyramid = build_pyramid(maps, reading.spatial_scale)
+    table, described = _read_rois(rois, reading, pyramid, problems)
     placing: tuple[Any, Any, Any] = (None, None, None)
     if pyramid is not None and table is not None:
-        placing = _place_rois(table, pyramid, options)
+        placing = _place_rois(table, pyramid, reading)
     inputs = CheckedInputs(tuple(problems), pyramid, table, spec, *placing, measure)
     return inputs, _describe_maps(maps, pyramid), described
 
@@ -165,7 +166,7 @@ def _open_any_shape(
         return open_array(address, role, names)
     except InputError as error:
         again = not isinstance(error, DamagedFileError) and not address.is_stdin
-        if not again or address.file_format() not in CONTAINERS:
+        if not again or recognize(address).holds != "several":
             raise
         with contextlib.suppress(InputError):
             return open_array(address, "any", names)
@@ -199,14 +200,13 @@ def _without_name(error: InputError, stored: StoredArray) -> str:
 
 def _read_rois(
     rois: FeatureArgument,
-    options: Mapping[str, Any],
+    reading: Reading,
     pyramid: FeaturePyramid | None,
     problems: list[Draft],
 ) -> tuple[RoiTable | None, Mapping[str, Any]]:
     """The RoIs, or None and one more problem where they have no four corners."""
-    roi_format = cast("RoiFormat", options.get("roi_format", "xyxy"))
-    check_word("RoI format", roi_format, RoiFormat)
-    normalized_to = check_image_size(options.get("normalized", False), options.get("image_size"))
+    roi_format = reading.roi_format
+    normalized_to = check_image_size(reading.normalized, reading.image_size)
     names = COORDINATE_NAMES[roi_format]
     stored = open_rois(rois, roi_format, lambda address: _open_any_shape(address, "rois", names))
     try:
@@ -259,15 +259,15 @@ def _make_table(stored: StoredArray, roi_format: RoiFormat, normalized_to: Size 
 
 
 def _place_rois(
-    table: RoiTable, pyramid: FeaturePyramid, options: Mapping[str, Any]
+    table: RoiTable, pyramid: FeaturePyramid, reading: Reading
 ) -> tuple[IntArray, FloatArray, FloatArray]:
     """Which map each RoI is on, its scale and its size; a RoI that is no number is on some map."""
     places = [Place(level.spatial_scale, level.shape[2:], level.level) for level in pyramid.levels]
     finite = np.where(table.finite[:, None], table.corners, 0.0)
     stand_in = RoIs(np.zeros(len(table), np.int64), finite, np.zeros(len(table)))
     with np.errstate(over="ignore", invalid="ignore"):
-        levels = open_levels(options.get("level_from"))
-        map_of_roi = assign_maps(stand_in, places, options, table.name, levels)
+        levels = open_levels(reading.level_from)
+        map_of_roi = assign_maps(stand_in, places, reading.level_rule, table.name, levels)
     scales = np.array([level.spatial_scale for level in pyramid.levels])
     sizes = np.array([level.shape[:1:-1] for level in pyramid.levels], np.float64)
     return map_of_roi, scales[map_of_roi], sizes[map_of_roi]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from roicli.error_table.columns import COLUMN_BY_NAME, Column
+from roicli.error_table.columns import COLUMN_BY_NAME, Column, View
 from roicli.error_table.table import ErrorTable, GroupSummary, Summary, summarize
 from roicli.render.tables import (
     Table,
@@ -15,7 +15,6 @@ from roicli.render.tables import (
     write_markdown,
     write_table,
 )
-from roicli.render.view import View
 
 SHOWN_FIRST = (
     "roi",

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from roicli.core.exceptions import InputError
-from roicli.storage.stored_array import BFLOAT16, MemoryArray, check_numeric, precision_of
+from roicli.storage.array import MemoryArray, check_numeric, narrow_float, precision_of
+
+BFLOAT16 = precision_of(narrow_float("bfloat16"))
 
 FLOATS = [np.float16, np.float32, np.float64]
 
