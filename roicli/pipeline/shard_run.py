@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import AlignSpec, IntArray, OperatorSpec
+from roicli.core.types import AlignSpec, OperatorSpec
 from roicli.pipeline import provenance
 from roicli.pipeline.execute import Result, result_dtype, run_and_write
 from roicli.pipeline.fingerprint import fingerprint
@@ -17,7 +17,6 @@ from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run, check_align_memory
 from roicli.storage.address import is_url
 from roicli.storage.atomic import OUTPUT_FORMATS
-from roicli.storage.part_writer import PartLabel
 
 
 def run_shard(run: Run, spec: OperatorSpec, output: str | None, request: RunRequest) -> Result:
@@ -27,12 +26,17 @@ def run_shard(run: Run, spec: OperatorSpec, output: str | None, request: RunRequ
         _check_part_output(output)
         check_whole(run, spec, request.values)
         rows = rows_of_shard(run.inputs.rois.batch_index, shard)
-        label = describe_part(run, describe_whole(run, spec, request), request, str(shard), rows)
+        parameters = describe_whole(run, spec, request)
+        shard = replace(
+            shard.of_rows(rows),
+            attributes=provenance.flatten(parameters),
+            fingerprint=shared_fingerprint(run, parameters, request),
+        )
         block = replace(run, inputs=run.inputs.take(rows))
     except BaseException:
         run.inputs.close()
         raise
-    return run_and_write(block, spec, output, request, label)
+    return run_and_write(block, spec, output, request, shard)
 
 
 def _check_part_output(output: str | None) -> None:
@@ -58,9 +62,8 @@ def describe_whole(run: Run, spec: OperatorSpec, request: RunRequest) -> dict[st
     return provenance.describe_run(run, spec, result_dtype(run, request), shape)
 
 
-def describe_part(
-    run: Run, parameters: Mapping[str, Any], request: RunRequest, shard: str, rows: IntArray
-) -> PartLabel:
-    """What a part says of itself: which rows of which whole, made from what."""
-    shared = fingerprint(run, {**parameters, "values": request.values}, False)
-    return PartLabel(shard, rows, provenance.flatten(parameters), shared)
+def shared_fingerprint(
+    run: Run, parameters: Mapping[str, Any], request: RunRequest
+) -> dict[str, str]:
+    """What all shards of a result are made from."""
+    return fingerprint(run, {**parameters, "values": request.values}, False)
