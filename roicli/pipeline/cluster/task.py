@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from roicli.core.exceptions import InputError, OutputError
 from roicli.core.progress import no_progress
@@ -74,7 +74,8 @@ class Job:
     destination: Destination | None = None
 
 
-class BlockTask(NamedTuple):
+@dataclass(frozen=True)
+class BlockTask:
     """One shard of a job."""
 
     job: Job
