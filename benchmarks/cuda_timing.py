@@ -11,9 +11,12 @@ from importlib.util import find_spec
 import numpy as np
 from loads import SCALE, Load
 
-from roicli.core.types import AlignSpec, Array, OperatorSpec, PoolSpec
+from roicli.core.types import Array
 from roicli.operators import graphs
+from roicli.operators.interface import OperatorSpec
 from roicli.operators.pool_windows import find_windows, group_windows
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.device_map import MapPlacer
 from roicli.runtime.devices import Device
 from roicli.runtime.host_memory import allocate_block

@@ -8,7 +8,9 @@ import onnx
 import onnxruntime as ort
 from loads import SCALE, Load
 
-from roicli.core.types import AlignSpec, OperatorSpec, PoolSpec
+from roicli.operators.interface import OperatorSpec
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.runners import build_runner
 
 Compute = Callable[[], object]

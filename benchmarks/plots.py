@@ -8,7 +8,9 @@ import matplotlib as mpl
 from kernels import plain_onnxruntime, roicli_runner
 from loads import SCALE, Load, make_map, make_rois
 
-from roicli.core.types import AlignSpec, OperatorSpec, PoolSpec
+from roicli.operators.interface import OperatorSpec
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 
 mpl.use("svg")
 from matplotlib import pyplot as plt

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from roicli.analysis.inspect_file import inspect
     from roicli.analysis.picture import Picture
     from roicli.analysis.sweep import Sweep, sweep
-    from roicli.api import align, errors, export, pool
+    from roicli.api import align, errors, export, pool, precise_pool
     from roicli.core.exceptions import (
         InputError,
         OutputError,
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
         RoicliError,
         VerificationError,
     )
-    from roicli.core.types import AlignSpec, PoolSpec
     from roicli.error_table.table import ErrorTable, summarize
     from roicli.operators.libraries import PRESETS
+    from roicli.operators.precise_roi_pool import PrecisePoolSpec
+    from roicli.operators.roi_align import AlignSpec
+    from roicli.operators.roi_pool import PoolSpec
     from roicli.pipeline.execute import Result
     from roicli.pipeline.merging import Merged, merge
     from roicli.pipeline.verify import Verification
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 _HOME = {
     "align": "api",
     "pool": "api",
+    "precise_pool": "api",
     "errors": "api",
     "export": "api",
     "bench": "analysis.bench",
@@ -64,8 +67,9 @@ _HOME = {
     "Picture": "analysis.picture",
     "write_report": "render.html.page",
     "Result": "pipeline.execute",
-    "AlignSpec": "core.types",
-    "PoolSpec": "core.types",
+    "AlignSpec": "operators.roi_align",
+    "PoolSpec": "operators.roi_pool",
+    "PrecisePoolSpec": "operators.precise_roi_pool",
     "ErrorTable": "error_table.table",
     "summarize": "error_table.table",
     "describe_providers": "runtime.providers",
@@ -93,6 +97,7 @@ __all__ = [
     "ParameterError",
     "Picture",
     "PoolSpec",
+    "PrecisePoolSpec",
     "ProviderError",
     "Result",
     "RoicliError",
@@ -113,6 +118,7 @@ __all__ = [
     "inspect",
     "merge",
     "pool",
+    "precise_pool",
     "summarize",
     "sweep",
     "write_report",

@@ -9,7 +9,13 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from roicli.core.call_options import AlignOptions, ErrorsOptions, ExportOptions, PoolOptions
+from roicli.core.call_options import (
+    AlignOptions,
+    ErrorsOptions,
+    ExportOptions,
+    PoolOptions,
+    PrecisePoolOptions,
+)
 from roicli.core.declaration import check_known, settle
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import Array
@@ -73,6 +79,22 @@ def pool(
     return run_request("pool", features, rois, output, settle(RunRequest, options))
 
 
+def precise_pool(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    output: str | os.PathLike[str] | None = None,
+    **options: Unpack[PrecisePoolOptions],
+) -> Result:
+    """Precise RoI Pooling of stored or in-memory maps (N, C, H, W) at RoIs (K, 5).
+
+    The exact mean of the interpolated map over each bin. Arguments and result as ``align``;
+    ``border`` "clamp" continues the map by its edge cells, "zero" by zeros. The error table is RoI
+    Pool's. Raises RoicliError. Source: Jiang et al. 2018 (IoU-Net), section 3.2.
+    """
+    check_known("precise_pool", options, PrecisePoolOptions)
+    return run_request("precise-pool", features, rois, output, settle(RunRequest, options))
+
+
 def run_request(
     operator: Operator,
     features: FeatureArgument | Sequence[Array],
@@ -84,7 +106,7 @@ def run_request(
     if request.dask is not None:
         return _run_on_cluster(operator, features, rois, output, request)
     opened = open_run(operator, features, rois, request)
-    spec = opened.setting.pool if operator == "pool" else opened.setting.align
+    spec = opened.setting.spec
     if request.shard is None:
         return run_and_write(opened, spec, _as_text(output), request)
     from roicli.pipeline.shard_run import run_shard

@@ -1,8 +1,8 @@
 """Every way to compute: the full product of options, and a short table that covers it.
 
-The product runs once, against the oracle (``test_runtime``). Elsewhere the table stands for it: in
-it every pair of RoI Align's options meets (an orthogonal array of eight rows), and every rule word
-of RoI Pool is there. The full product of those tests is marked ``full``: ``make test-all``.
+The product runs once, against the oracle (``test_every_option``). Elsewhere the table stands for
+it: in it every pair of RoI Align's options meets (an orthogonal array of eight rows), and every
+rule word of RoI Pool is there. Where a test has the full product it is marked ``full``.
 """
 
 from itertools import product
@@ -10,7 +10,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from roicli.core.types import AlignSpec, PoolSpec
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from tests.strategies import RULES
 
 FLOAT_TYPES = (np.float32, np.float64)

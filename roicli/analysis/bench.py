@@ -72,11 +72,12 @@ def bench(
 ) -> list[BenchRow]:
     """Time whole runs, inputs read and the result written to a temporary file in ``folder``.
 
-    Providers take turns, after one run each that is not counted. ``options`` are those of ``align``
-    or ``pool``. Raises RoicliError.
+    Providers take turns, after one run each that is not counted. ``options`` are those of the
+    operator's own call. Raises RoicliError.
     """
     check_known("bench", options, BenchOptions)
     request = settle(BenchRequest, options)
+    check_word("operator", operator, Operator)
     providers = request.providers
     if "-" in (features, rois):
         raise ParameterError("a benchmark reads its inputs again and again, so '-' cannot be one")

@@ -34,18 +34,21 @@ from roicli.analysis.one_roi import (
 from roicli.core.call_options import ExplainOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import AlignSpec, Array, FloatArray, PoolSpec, RoIs, Size
+from roicli.core.types import Array, FloatArray, RoIs, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.error_table.geometric import MODEL_OFFSET, quantize_errors
 from roicli.operators.geometry import (
     AxisBins,
     Neighbours,
     align_boxes,
+    dropped_samples,
     find_neighbours,
     operator_points,
     quantize_rois,
-    scale_to_cells,
 )
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
+from roicli.operators.rounding import scale_to_cells
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import RunRequest
 from roicli.storage.limits import external_files
@@ -201,7 +204,7 @@ def _mean(grid: FloatArray, spec: AlignSpec) -> float:
     RoiAlign adds one by one, row after row; a mean of thirds adds each row first (graphs).
     """
     total = grid.dtype.type(0)
-    for row in grid if spec.sampling_grid == "thirds" else grid.reshape(-1, 1):
+    for row in grid if dropped_samples(spec.sampling_grid) else grid.reshape(-1, 1):
         line = row[0] if len(row) else total
         for value in row[1:]:
             line = line + value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isnan
+from typing import assert_never
 
 from roicli.core.vocabulary import Mode, Operator, Partition, PixelModel, Quantization, SamplingGrid
 
@@ -68,7 +69,13 @@ class AlignedBin:
     @property
     def value(self) -> float:
         """What the operator gives."""
-        return self.mean if self.mode == "avg" else self.maximum
+        match self.mode:
+            case "avg":
+                return self.mean
+            case "max":
+                return self.maximum
+            case _:
+                assert_never(self.mode)
 
 
 @dataclass(frozen=True)

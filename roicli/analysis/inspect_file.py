@@ -82,7 +82,7 @@ class InspectRequest:
 def inspect(
     path: str | os.PathLike[str], **options: Unpack[InspectOptions]
 ) -> ArrayReport | ModelReport:
-    """What an HDF5, Zarr, NPY, CSV, TSV or ONNX file holds.
+    """What a file of arrays, in any format that is read, or an ONNX file holds.
 
     ``path`` may name a group or dataset of HDF5 or Zarr, as ``file.h5::/group``. ``stats`` reads
     the values, block by block, for their ranges; ``allow_external`` lets HDF5 files lead to others.

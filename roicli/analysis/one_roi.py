@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.types import AlignSpec, Array, FloatArray, OperatorSpec, PoolSpec, RoIs, Size
+from roicli.core.types import Array, FloatArray, RoIs, Size
 from roicli.core.vocabulary import PixelModel
+from roicli.operators.interface import OperatorSpec
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline.features import FeatureArgument, MapBuffer
 from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run, open_run
@@ -68,7 +71,7 @@ def _take(run: Run, index: int) -> RoiOnMap:
     """The one RoI of an open run, and its map."""
     place = int(run.inputs.map_of_roi[index])
     level, one = run.pyramid.levels[place], run.inputs.rois.take(slice(index, index + 1))
-    align, pool = (run.scaled(spec)[place] for spec in (run.setting.align, run.setting.pool))
+    align, pool = run.scaled(run.setting.align)[place], run.scaled(run.setting.pool)[place]
     check_sampling_memory(
         run.inputs.rois, np.array([index]), align, run.pyramid.channels,
         run.pyramid.compute_dtype, run.inputs.rois_name,

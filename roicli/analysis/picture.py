@@ -13,10 +13,12 @@ import numpy as np
 
 from roicli.analysis.explain import explain_align
 from roicli.analysis.explanation import AlignedBin
-from roicli.core.types import AlignSpec, FloatArray, PoolSpec, RoIs, Size
+from roicli.core.types import FloatArray, RoIs, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.error_table.geometric import MODEL_OFFSET
 from roicli.operators.geometry import AxisBins, align_boxes, operator_points, quantize_rois
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 
 # x1, y1, x2, y2
 Box = tuple[float, float, float, float]

@@ -19,17 +19,18 @@ from roicli.core.call_options import SweepOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.norms import Rows, Widened, difference_rows, divide_norms, measure_distance
-from roicli.core.types import AlignSpec, Array, FloatArray, FloatType, IntArray
+from roicli.core.types import Array, FloatArray, FloatType, IntArray
 from roicli.core.vocabulary import SIZE_CLASSES
 from roicli.error_table.geometric import size_classes
 from roicli.error_table.table import measure_statistics
 from roicli.operators.geometry import align_boxes, sampling_counts
-from roicli.operators.precise_roi_pool import pool_precisely
+from roicli.operators.precise_roi_pool import weigh_box
+from roicli.operators.roi_align import SAMPLE_BYTES, AlignSpec
 from roicli.pipeline.features import FeatureArgument, MapBuffer
 from roicli.pipeline.order import MapVisit
 from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run, open_run
-from roicli.pipeline.validation import MAX_SAMPLES_BYTES, SAMPLE_BYTES
+from roicli.pipeline.validation import MAX_SAMPLES_BYTES
 from roicli.runtime.device_map import PlacedMap
 from roicli.runtime.runners import Runner
 from roicli.storage.opening import inputs_unchanged
@@ -100,14 +101,20 @@ class Measures:
 
 
 def _errors(values: FloatArray, reference: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(k,) relative L2 (NaN where the reference is 0) and largest absolute difference."""
+    """(k,) relative L2 (NaN where the reference is 0) and largest absolute difference; both are NaN
+    for a RoI that reads NaN or infinity.
+    """
     one, other = (
         Widened(part.astype(np.float64).reshape(len(part), -1)) for part in (values, reference)
     )
-    difference, rows_reference = measure_distance(one, other), Rows(other.high)
+    difference = measure_distance(one, other)
+    odd = ~(np.isfinite(one.high) & np.isfinite(other.high)).all(axis=1)
+    difference[odd], one.high[odd], other.high[odd] = 0, 0, 0
+    rows_reference = Rows(other.high)
     rows = difference_rows(one, other, difference)
     relative = divide_norms(rows.dot(rows), rows_reference.dot(rows_reference))
-    return relative, difference.max(axis=1, initial=0.0)
+    largest = difference.max(axis=1, initial=0.0)
+    return relative, np.where(odd, np.nan, largest)
 
 
 def sweep_run(run: Run, sample: int | None, tolerance: float) -> Sweep:
@@ -195,6 +202,21 @@ def _measure_visit(
                 found.compare(places[here], values, exact, fine)
                 found.seconds[name] += seconds
                 found.samples[places[here]] = _samples(block, replace(spec, sampling_ratio=ratio))
+
+
+def pool_precisely(feature_map: FloatArray, corners: FloatArray, spec: AlignSpec) -> FloatArray:
+    """(k, C, P_h, P_w) float64: the exact mean over the bins that RoI Align samples.
+
+    ``feature_map`` (C, H, W); ``corners`` (k, 4) in image pixels, in the operator's dtype, so that
+    bins start where the operator's do. Of ``spec`` only output size, scale and ``aligned`` matter.
+    """
+    start, extent = (table.astype(np.float64) for table in align_boxes(corners, spec))
+    out = np.zeros((len(corners), len(feature_map), *spec.output_size))
+    map_size = feature_map.shape[1], feature_map.shape[2]
+    for row in range(len(corners)):
+        box = weigh_box(start[row], extent[row], spec.output_size, map_size, "clamp")
+        out[row] = box.mean(feature_map)
+    return out
 
 
 def _load(run: Run, spec: AlignSpec, ratio: int, dtype: FloatType, placed: PlacedMap) -> Runner:

@@ -20,6 +20,7 @@ from roicli.core.version import __version__
 COMMANDS = {
     "align": "operators",
     "pool": "operators",
+    "precise-pool": "operators",
     "errors": "errors",
     "merge": "merge",
     "check": "check",
@@ -53,7 +54,7 @@ def _describe(
 
 def _function(name: str) -> Callable[..., None]:
     found: Callable[..., None] = getattr(
-        import_module(f"roicli.cli.commands.{COMMANDS[name]}"), name
+        import_module(f"roicli.cli.commands.{COMMANDS[name]}"), name.replace("-", "_")
     )
     return found
 

@@ -12,6 +12,7 @@ from roicli.core.options import (
     TOLERATED,
     WRITING,
     ArrayLike,
+    BorderOption,
     CompressionOption,
     DaskOption,
     DeviceOptions,
@@ -41,7 +42,7 @@ from roicli.core.options import (
 )
 from roicli.core.parsing import Size, as_bin, as_names, as_path, as_rows
 from roicli.core.progress import Progress, no_progress
-from roicli.core.vocabulary import ComparedStatistic, GraphDtype
+from roicli.core.vocabulary import ComparedStatistic, GraphDtype, Operator
 
 
 class OperatorOptions(
@@ -85,6 +86,18 @@ class PoolOptions(RunOptions, GraphOption, total=False):
 
 class AlignOptions(RunOptions, ModeOption, GraphOption, total=False):
     """The keywords of ``align``."""
+
+
+class PrecisePoolOptions(RunOptions, BorderOption, total=False):
+    """The keywords of ``precise_pool``."""
+
+
+# The keywords of each operator's call.
+RUNS: dict[Operator, type] = {
+    "align": AlignOptions,
+    "pool": PoolOptions,
+    "precise-pool": PrecisePoolOptions,
+}
 
 
 class ErrorsOptions(
@@ -387,6 +400,7 @@ class CheckOptions(
 
 class BenchOptions(
     OperatorOptions,
+    BorderOption,
     ModeOption,
     GraphOption,
     ReadingOptions,

@@ -17,7 +17,9 @@ from roicli.core.call_options import (
     InspectOptions,
     MergeOptions,
     PoolOptions,
+    PrecisePoolOptions,
     ReportOptions,
+    RunOptions,
     SweepOptions,
 )
 from roicli.core.declaration import Arg, Opt
@@ -31,20 +33,21 @@ Features = Annotated[
     str,
     Arg(
         "FEATURES",
-        "Feature maps (N, C, H, W): file.npy, file.h5::/dataset, x.zarr, a URL of one, or -.",
+        "Feature maps (N, C, H, W): file.npy, file.h5::/dataset (.npz, .safetensors, .mat, .nc "
+        "too), x.zarr, a URL of one, or -.",
     ),
 ]
 Rois = Annotated[
     str,
     Arg(
         "ROIS",
-        "RoIs (K, 5) batch_index, x1, y1, x2, y2 in pixels: .npy, .h5, .zarr, .csv, .tsv, -.",
+        "RoIs (K, 5) batch_index, x1, y1, x2, y2 in pixels: the same, .csv, .tsv, or -.",
     ),
 ]
 FeaturesAndRois = Annotated[
     list[str], Arg("[FEATURES] ROIS", "RoIs, and before them the features if any.")
 ]
-OperatorName = Annotated[Operator, Arg("align|pool", "Which operator.")]
+OperatorName = Annotated[Operator, Arg("OPERATOR", "Which operator.")]
 Parts = Annotated[
     list[str], Arg("PART...", "Parts of --shard, or the one virtual result of a run with --dask.")
 ]
@@ -62,7 +65,12 @@ DiagnosedResult = Annotated[
     Arg("RESULT", "The RoI features (K, C, P_h, P_w): file.npy, file.h5, file.h5::/dataset, or -."),
 ]
 InspectedFile = Annotated[
-    str, Arg("FILE", "An .h5 (or file.h5::/group), .zarr, .npy, .csv, .tsv or .onnx file.")
+    str,
+    Arg(
+        "FILE",
+        "A file of arrays (.npy, .npz, .safetensors, .h5, .zarr, .csv, .tsv), file.h5::/group, or "
+        "an .onnx model.",
+    ),
 ]
 GraphFile = Annotated[str, Arg("OUT.onnx", "The file to write.")]
 
@@ -143,6 +151,10 @@ class VerboseOption(TypedDict, total=False):
     verbose: Annotated[bool, Opt("-v --verbose", RUNNING, "More on stderr.", False)]
 
 
+class RunCommand(OutputOption, RunOptions, TableOptions, QuietOption, VerboseOption, total=False):
+    """The options that the operators' commands share."""
+
+
 class PoolCommand(OutputOption, PoolOptions, TableOptions, QuietOption, VerboseOption, total=False):
     """The options of ``roicli pool``."""
 
@@ -151,6 +163,12 @@ class AlignCommand(
     OutputOption, AlignOptions, TableOptions, QuietOption, VerboseOption, total=False
 ):
     """The options of ``roicli align``."""
+
+
+class PrecisePoolCommand(
+    OutputOption, PrecisePoolOptions, TableOptions, QuietOption, VerboseOption, total=False
+):
+    """The options of ``roicli precise-pool``."""
 
 
 class ErrorsCommand(ErrorsOptions, TableOptions, QuietOption, total=False):

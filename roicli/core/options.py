@@ -13,6 +13,7 @@ from roicli.core.declaration import Opt, PythonOnly
 from roicli.core.parsing import Size, as_bytes, as_count, as_names, as_path, as_scales, as_size
 from roicli.core.progress import Progress, StageTimes, no_progress
 from roicli.core.vocabulary import (
+    Border,
     Compression,
     LevelRule,
     Mode,
@@ -151,6 +152,21 @@ class RoundingOptions(TypedDict, total=False):
             ROUNDING,
             "RoI Pool: how the box is cut into bins.",
             "overlap",
+            yields=True,
+        ),
+    ]
+
+
+class BorderOption(TypedDict, total=False):
+    """How Precise RoI Pooling continues the map outside."""
+
+    border: Annotated[
+        Border | None,
+        Opt(
+            "--border",
+            OPERATOR,
+            "How the map goes on outside: by its edge cells for one cell, or by zeros.",
+            "clamp",
             yields=True,
         ),
     ]

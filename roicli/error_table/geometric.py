@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from roicli.core.norms import divide_where_positive
-from roicli.core.types import Array, FloatArray, PoolSpec, RoIs, Size
+from roicli.core.types import Array, FloatArray, RoIs, Size
 from roicli.core.vocabulary import SIZE_CLASSES, PixelModel
 from roicli.operators.geometry import AxisBins, quantize_rois
+from roicli.operators.roi_pool import PoolSpec
 
 SMALL_AREA_PX, MEDIUM_AREA_PX = 32.0**2, 96.0**2
 # Cell i is [i, i + 1) in half-pixel coordinates; its centre is at i in legacy ones.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from roicli.core.norms import mean_of
-from roicli.core.types import Array, FloatArray, IntArray, PoolSpec, RoIs, Size
+from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import SIZE_CLASSES, PixelModel
 from roicli.error_table.columns import (
     COLUMN_BY_NAME,
@@ -26,6 +26,7 @@ from roicli.error_table.columns import (
     record_dtype,
 )
 from roicli.error_table.geometric import quantize_errors
+from roicli.operators.roi_pool import PoolSpec
 
 BLOCK_ROWS = 1 << 15
 KEPT_ROWS = 1 << 17

@@ -58,6 +58,9 @@ def summary_object(summary: Summary) -> dict[str, Any]:
     return found
 
 
+DELIMITERS: dict[TableFormat, str] = {"csv": ",", "tsv": "\t"}
+
+
 def write_table(
     table: ErrorTable, parameters: Mapping[str, Any], table_format: TableFormat, stream: TextIO
 ) -> None:
@@ -67,8 +70,8 @@ def write_table(
     elif table_format == "jsonl":
         for record in iterate_records(table):
             stream.write(encode_plain(record) + "\n")
-    elif table_format in ("csv", "tsv"):
-        delimiter = "," if table_format == "csv" else "\t"
+    elif table_format in DELIMITERS:
+        delimiter = DELIMITERS[table_format]
         writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
         writer.writerow([column.name for column in table.columns])
         for record in iterate_records(table):

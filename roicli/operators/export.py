@@ -11,65 +11,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import AlignSpec, FloatType, OperatorSpec, PoolSpec
-from roicli.operators.graphs import (
-    Graph,
-    GraphBuilder,
-    add_cell_table,
-    add_max_roi_pool,
-    add_roi_align,
-    finish_graph,
-)
+from roicli.core.types import FloatType
+from roicli.operators.geometry import AlignLike, PoolLike, dropped_samples
+from roicli.operators.graphs import add_cell_table, add_max_roi_pool, add_roi_align
+from roicli.operators.interface import OperatorSpec
+from roicli.operators.onnx_graph import Arithmetic, Graph, GraphBuilder, finish_graph
 from roicli.operators.onnx_protobuf import Dimension
-
-
-class Arithmetic:
-    """Elementwise formulas over a builder, in the tensors' float type."""
-
-    def __init__(self, builder: GraphBuilder, dtype: FloatType) -> None:
-        self.builder, self.dtype = builder, dtype
-
-    def number(self, value: float) -> str:
-        """A scalar of the tensors' float type."""
-        return self.builder.constant(np.array(value, self.dtype))
-
-    def column(self, rois: str, first: int, last: int) -> str:
-        """Columns ``first:last`` of the RoIs."""
-        bounds = [self.builder.integers(value) for value in (first, last, 1)]
-        return self.builder.add("Slice", rois, *bounds)
-
-    def whole(self, value: str) -> str:
-        """Whole float numbers to int64."""
-        return self.builder.add("Cast", value, to=7)
-
-    def real(self, value: str) -> str:
-        """int64 or bool to the tensors' float type."""
-        return self.builder.add("Cast", value, to=1 if self.dtype == np.float32 else 11)
-
-    def scaled(self, value: str, spec: OperatorSpec) -> str:
-        """``geometry.scale_to_cells``."""
-        scale = float(np.float32(spec.spatial_scale))
-        return self.builder.add("Mul", value, self.number(scale))
-
-    def round_half_away(self, value: str) -> str:
-        """``geometry.round_half_away``: by the exact distance to the truncated value."""
-        add = self.builder.add
-        magnitude = add("Abs", value)
-        whole = add("Floor", magnitude)
-        up = add("GreaterOrEqual", add("Sub", magnitude, whole), self.number(0.5))
-        rounded = add("Add", whole, add("CastLike", up, whole))
-        return add("Mul", rounded, add("Sign", value))
+from roicli.operators.rounding import BOX_RULES, PARTITIONS, hull_bins_onnx
 
 
 def build_export_graph(spec: OperatorSpec, dtype: FloatType, metadata: dict[str, str]) -> Graph:
     """One graph that needs ONNX Runtime alone. Raises ParameterError where no graph can say it."""
     builder = GraphBuilder()
-    if isinstance(spec, AlignSpec):
-        output = _add_align(builder, spec, dtype)
-    elif spec.native_to_max_roi_pool and dtype == np.float32:
-        output = add_max_roi_pool(builder, spec)
-    else:
-        output = _add_pool_windows(builder, spec, dtype)
+    output = spec.add_export(builder, dtype)
     inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
         "features": (dtype, ("N", "C", "H", "W")),
         "rois": (dtype, ("K", 5)),
@@ -78,7 +32,8 @@ def build_export_graph(spec: OperatorSpec, dtype: FloatType, metadata: dict[str,
     return finish_graph(builder, inputs, output, dtype, shape, metadata)
 
 
-def _add_align(builder: GraphBuilder, spec: AlignSpec, dtype: FloatType) -> str:
+def add_align(builder: GraphBuilder, spec: AlignLike, dtype: FloatType) -> str:
+    """RoI Align: one node, or a fine grid that is pooled."""
     if spec.sampling_ratio == 0 and not spec.native_to_roi_align:
         raise ParameterError(
             "an adaptive grid with mode max or thirds does not fit in one graph: its size depends "
@@ -92,15 +47,22 @@ def _add_align(builder: GraphBuilder, spec: AlignSpec, dtype: FloatType) -> str:
     if spec.native_to_roi_align:
         return add_roi_align(builder, spec, corners, batch, dtype)
     counts = (spec.sampling_ratio, spec.sampling_ratio)
-    if spec.sampling_grid == "thirds":
+    if dropped_samples(spec.sampling_grid):
         corners = _add_thirds_shift(math, corners, spec)
     return add_roi_align(builder, spec, corners, batch, dtype, counts, nan_safe=True)
 
 
-def _add_thirds_shift(math: Arithmetic, corners: str, spec: AlignSpec) -> str:
+def add_pool(builder: GraphBuilder, spec: PoolLike, dtype: FloatType) -> str:
+    """RoI Pool: one node, or index windows."""
+    if spec.native_to_max_roi_pool and dtype == np.float32:
+        return add_max_roi_pool(builder, spec)
+    return _add_pool_windows(builder, spec, dtype)
+
+
+def _add_thirds_shift(math: Arithmetic, corners: str, spec: AlignLike) -> str:
     """``geometry.fine_grid_rois``: the box moved by half a sub-bin."""
     add = math.builder.add
-    scaled = math.scaled(corners, spec)
+    scaled = math.scaled(corners, spec.spatial_scale)
     if spec.aligned:
         scaled = add("Sub", scaled, math.number(0.5))
     first, last = math.column(scaled, 0, 2), math.column(scaled, 2, 4)
@@ -108,57 +70,25 @@ def _add_thirds_shift(math: Arithmetic, corners: str, spec: AlignSpec) -> str:
     if not spec.aligned:
         extent = add("Max", extent, math.number(1))
     height, width = spec.output_size
-    sub_bins = np.array([[width, height]], np.float64) * (spec.sampling_ratio + 1) * 2
+    sub_bins = (
+        np.array([[width, height]], np.float64)
+        * (spec.sampling_ratio + dropped_samples(spec.sampling_grid))
+        * 2
+    )
     shift = add("Div", extent, math.builder.constant(sub_bins.astype(math.dtype)))
     shift = add("Div", shift, math.number(float(np.float32(spec.spatial_scale))))
     return add("Add", corners, add("Concat", shift, shift, axis=1))
 
 
-def _add_box(math: Arithmetic, low: str, high: str, spec: PoolSpec) -> tuple[str, str]:
-    """``geometry.quantize_box``: (start, size), each (K, 1) int64."""
-    add, one = math.builder.add, math.builder.integers(1)
-    if spec.quantization == "floor":
-        start = math.whole(add("Floor", math.scaled(low, spec)))
-        size = math.whole(add("Floor", math.scaled(add("Sub", high, low), spec)))
-        return start, add("Max", size, one)
-    if spec.quantization == "hull":
-        start = math.whole(add("Floor", math.scaled(low, spec)))
-        end = math.whole(add("Ceil", math.scaled(high, spec)))
-    else:
-        start = math.whole(math.round_half_away(math.scaled(low, spec)))
-        end = math.whole(math.round_half_away(math.scaled(high, spec)))
-    size = add("Sub", end, start)
-    if spec.quantization == "caffe":
-        size = add("Add", size, one)
-    return start, add("Max", size, one)
-
-
-def _add_bins(math: Arithmetic, low: str, high: str, bins: int, spec: PoolSpec) -> tuple[str, str]:
-    """``geometry.partition_box``: (first, last), each (K, bins) int64, before clipping."""
-    add, builder = math.builder.add, math.builder
-    index = np.arange(bins)
-    parts = [index[None], index[None] + 1]
-    if spec.quantization == "mmcv":
-        start = math.scaled(low, spec)
-        end = math.scaled(add("Add", high, math.number(1)), spec)
-        step = add("Div", add("Sub", end, start), math.number(bins))
-        edges = [
-            add("Add", add("Mul", builder.constant(p.astype(math.dtype)), step), start)
-            for p in parts
-        ]
-        return math.whole(add("Floor", edges[0])), math.whole(add("Ceil", edges[1]))
-    start, size = _add_box(math, low, high, spec)
-    if spec.partition == "overlap":
-        step = add("Div", math.real(size), math.number(bins))
-        edges = [add("Mul", builder.constant(p.astype(math.dtype)), step) for p in parts]
-        edges = [math.whole(add("Floor", edges[0])), math.whole(add("Ceil", edges[1]))]
-    elif spec.partition == "disjoint":
-        count = builder.integers(bins)
-        edges = [add("Div", add("Mul", builder.constant(p), size), count) for p in parts]
-    else:
-        bin_size = add("Div", size, builder.integers(bins))
-        edges = [add("Mul", builder.constant(p), bin_size) for p in parts]
-    return add("Add", start, edges[0]), add("Add", start, edges[1])
+def _add_bins(math: Arithmetic, low: str, high: str, bins: int, spec: PoolLike) -> tuple[str, str]:
+    """``geometry.quantize_rois`` of one axis: (first, last), each (K, bins), before clipping."""
+    rule, add = BOX_RULES[spec.quantization], math.builder.add
+    start, size = rule.onnx(math, low, high, spec.spatial_scale)
+    if rule.real_edges:
+        return hull_bins_onnx(math, start, size, bins)
+    size = add("Max", size, math.builder.integers(1))
+    first, last = PARTITIONS[spec.partition].onnx(math, size, bins)
+    return add("Add", start, first), add("Add", start, last)
 
 
 def _add_axis_windows(math: Arithmetic, first: str, last: str, cells: str) -> tuple[str, str]:
@@ -181,7 +111,7 @@ def _add_axis_windows(math: Arithmetic, first: str, last: str, cells: str) -> tu
     return add("Max", window, zero), add("LessOrEqual", last, first)
 
 
-def _add_pool_windows(builder: GraphBuilder, spec: PoolSpec, dtype: FloatType) -> str:
+def _add_pool_windows(builder: GraphBuilder, spec: PoolLike, dtype: FloatType) -> str:
     """Index windows for every bin, looked up in the cell table, and their maximum."""
     math, add, integers = Arithmetic(builder, dtype), builder.add, builder.integers
     height, width = spec.output_size
@@ -200,7 +130,7 @@ def _add_pool_windows(builder: GraphBuilder, spec: PoolSpec, dtype: FloatType) -
     empty = add(
         "Or", add("Unsqueeze", y_empty, integers(2)), add("Unsqueeze", x_empty, integers(1))
     )
-    if spec.quantization == "mmcv":
+    if BOX_RULES[spec.quantization].real_edges:
         empty = add("Or", empty, _add_no_size(math, (x1, y1, x2, y2), spec))
     filled = add("Where", add("Unsqueeze", empty, integers(3)), math.number(0), maxima)
     return add("Transpose", filled, name="roi_features", perm=(0, 3, 1, 2))
@@ -218,10 +148,9 @@ def _add_nan_safe_maximum(math: Arithmetic, values: str) -> str:
     return add("Where", marked, math.number(np.nan), maxima)
 
 
-def _add_no_size(math: Arithmetic, corners: tuple[str, str, str, str], spec: PoolSpec) -> str:
-    """mmcv: boxes without positive size, (K, 1, 1)."""
-    add, one = math.builder.add, math.number(1)
-    x1, y1 = (math.scaled(value, spec) for value in corners[:2])
-    x2, y2 = (math.scaled(add("Add", value, one), spec) for value in corners[2:])
-    none = add("Or", add("LessOrEqual", x2, x1), add("LessOrEqual", y2, y1))
+def _add_no_size(math: Arithmetic, corners: tuple[str, str, str, str], spec: PoolLike) -> str:
+    """Real boxes without positive size, (K, 1, 1)."""
+    add, rule, (x1, y1, x2, y2) = math.builder.add, BOX_RULES[spec.quantization], corners
+    sides = [rule.onnx(math, *pair, spec.spatial_scale) for pair in ((x1, x2), (y1, y2))]
+    none = add("Or", *(add("LessOrEqual", end, start) for start, end in sides))
     return add("Unsqueeze", none, math.builder.integers(2))

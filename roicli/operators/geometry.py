@@ -11,32 +11,47 @@ of 7 bins over 57 cells is ceil(7 * (57 / 7)) = 58, and the operators do read th
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.core.types import AlignSpec, FloatArray, IntArray, PoolSpec
-from roicli.core.vocabulary import Partition, Quantization
-
-
-def round_half_away(values: FloatArray) -> FloatArray:
-    """Round to whole numbers, halves away from zero, as C's ``round`` (numpy.round: to even).
-
-    ``floor(x + 0.5)`` is wrong for the largest number below one half, whose sum rounds up to 1;
-    the distance to the truncated value is exact.
-    """
-    whole = np.trunc(values)
-    away = np.abs(values - whole) >= 0.5
-    return np.where(away, whole + np.copysign(1, values), whole).astype(values.dtype)
-
-
-def scale_to_cells(coordinates: FloatArray, spatial_scale: float) -> FloatArray:
-    """Image pixels to cells, in the coordinates' dtype, with the scale as its float32 attribute."""
-    return coordinates * coordinates.dtype.type(np.float32(spatial_scale))
-
+from roicli.core.types import FloatArray, IntArray, Size
+from roicli.core.vocabulary import Mode, Partition, Quantization, SamplingGrid
+from roicli.operators.rounding import (
+    BOX_RULES,
+    as_cells,
+    hull_bins,
+    partition_box,
+    quantize_box,
+    scale_to_cells,
+)
 
 # RoI Pool -------------------------------------------------------------------------------------
+
+
+class PoolLike(Protocol):
+    """What the geometry of RoI Pool reads of its spec (``roi_pool.PoolSpec``)."""
+
+    @property
+    def output_size(self) -> Size:
+        """(height, width) in bins."""
+
+    @property
+    def spatial_scale(self) -> float:
+        """Cells per image pixel."""
+
+    @property
+    def quantization(self) -> Quantization:
+        """The rounding of the box."""
+
+    @property
+    def partition(self) -> Partition:
+        """The rounding of the bins."""
+
+    @property
+    def native_to_max_roi_pool(self) -> bool:
+        """Whether one MaxRoiPool node computes it."""
 
 
 class AxisBins(NamedTuple):
@@ -67,73 +82,7 @@ class AxisBins(NamedTuple):
         return np.clip(self.start, 0, cells), np.clip(self.end, 0, cells)
 
 
-def quantize_box(
-    low: FloatArray, high: FloatArray, spatial_scale: float, quantization: Quantization
-) -> tuple[IntArray, IntArray]:
-    """Quantization 1: image coordinates of one axis (K,) to B, (start, size) in whole cells.
-
-    caffe: Girshick 2015 (Fast R-CNN), roi_pooling_layer, the end cell inclusive; floor, round,
-    hull: SEMANTICS, RoI Pool. A box is at least one cell long.
-    """
-    start, end = scale_to_cells(low, spatial_scale), scale_to_cells(high, spatial_scale)
-    if quantization == "floor":
-        extent = scale_to_cells(high - low, spatial_scale)
-        return _as_cells(np.floor(start)), np.maximum(_as_cells(np.floor(extent)), 1)
-    if quantization == "hull":
-        first, last = _as_cells(np.floor(start)), _as_cells(np.ceil(end))
-    else:
-        first, last = _as_cells(round_half_away(start)), _as_cells(round_half_away(end))
-    inclusive = 1 if quantization == "caffe" else 0
-    return first, np.maximum(last - first + inclusive, 1)
-
-
-def partition_box(
-    start: IntArray, size: IntArray, bins: int, partition: Partition, dtype: np.dtype[Any]
-) -> tuple[IntArray, IntArray]:
-    """Quantization 2: a box of ``size`` cells (K,) to its bins: (start, end), each (K, bins).
-
-    ``overlap`` is the operators' own floating arithmetic, in ``dtype``. No library computes
-    ``disjoint`` or ``floor-size`` in floating point, and a partition must neither drop nor repeat a
-    cell, so these are whole-number arithmetic.
-    """
-    index = np.arange(bins + 1)
-    base, cells = start[:, None], size[:, None]
-    if partition == "overlap":
-        edges = index.astype(dtype) * (cells.astype(dtype) / dtype.type(bins))
-        return base + _as_cells(np.floor(edges[:, :-1])), base + _as_cells(np.ceil(edges[:, 1:]))
-    edges_in_cells = index * cells // bins if partition == "disjoint" else index * (cells // bins)
-    return base + edges_in_cells[:, :-1], base + edges_in_cells[:, 1:]
-
-
-def real_box(
-    low: FloatArray, high: FloatArray, spatial_scale: float
-) -> tuple[FloatArray, FloatArray]:
-    """The box of mmcv's RoI Pool (mmcv ops, roi_pool): real edges, the end pixel inclusive."""
-    one = low.dtype.type(1)
-    return scale_to_cells(low, spatial_scale), scale_to_cells(high + one, spatial_scale)
-
-
-def hull_bins(
-    start: FloatArray, end: FloatArray, bins: int, empty: NDArray[np.bool_]
-) -> tuple[IntArray, IntArray]:
-    """Bins of mmcv: the whole cells that each of ``bins`` equal parts of a real box touches.
-
-    RoIs of the mask ``empty`` (without positive size on some axis) get bins without a cell.
-    """
-    step = ((end - start) / start.dtype.type(bins))[:, None]
-    edges = np.arange(bins + 1).astype(start.dtype) * step + start[:, None]
-    first, last = _as_cells(np.floor(edges[:, :-1])), _as_cells(np.ceil(edges[:, 1:]))
-    first[empty] = first[empty, :1]
-    last[empty] = first[empty]
-    return first, last
-
-
-def _as_cells(values: FloatArray) -> IntArray:
-    """Whole numbers to int64."""
-    return values.astype(np.int64)
-
-
-def quantize_rois(corners: FloatArray, spec: PoolSpec) -> tuple[AxisBins, AxisBins]:
+def quantize_rois(corners: FloatArray, spec: PoolLike) -> tuple[AxisBins, AxisBins]:
     """Both quantizations of K RoIs.
 
     ``corners`` (K, 4): x1, y1, x2, y2 in image pixels, in the dtype that the operator computes in.
@@ -141,10 +90,14 @@ def quantize_rois(corners: FloatArray, spec: PoolSpec) -> tuple[AxisBins, AxisBi
     """
     sides = [(corners[:, axis], corners[:, axis + 2]) for axis in (0, 1)]
     counts = spec.output_size[::-1]
-    if spec.quantization == "mmcv":
-        boxes = [real_box(low, high, spec.spatial_scale) for low, high in sides]
+    rule = BOX_RULES[spec.quantization]
+    if rule.real_edges:
+        boxes = [rule.numpy(low, high, spec.spatial_scale) for low, high in sides]
+        bins = [hull_bins(*box, count) for box, count in zip(boxes, counts, strict=True)]
         empty = (boxes[0][1] <= boxes[0][0]) | (boxes[1][1] <= boxes[1][0])
-        bins = [hull_bins(*box, count, empty) for box, count in zip(boxes, counts, strict=True)]
+        for first, last in bins:  # a box without positive size has no cell
+            first[empty] = first[empty, :1]
+            last[empty] = first[empty]
     else:
         boxes, bins = [], []
         for (low, high), count in zip(sides, counts, strict=True):
@@ -161,7 +114,41 @@ def quantize_rois(corners: FloatArray, spec: PoolSpec) -> tuple[AxisBins, AxisBi
 # RoI Align ------------------------------------------------------------------------------------
 
 
-def align_boxes(corners: FloatArray, spec: AlignSpec) -> tuple[FloatArray, FloatArray]:
+class AlignLike(Protocol):
+    """What the geometry, the graphs and the reference of RoI Align read of its spec
+    (``roi_align.AlignSpec``).
+    """
+
+    @property
+    def output_size(self) -> Size:
+        """(height, width) in bins."""
+
+    @property
+    def spatial_scale(self) -> float:
+        """Cells per image pixel."""
+
+    @property
+    def sampling_ratio(self) -> int:
+        """Points per axis and bin; 0 is adaptive."""
+
+    @property
+    def aligned(self) -> bool:
+        """Half-pixel, or legacy."""
+
+    @property
+    def mode(self) -> Mode:
+        """Mean or maximum."""
+
+    @property
+    def sampling_grid(self) -> SamplingGrid:
+        """Where in a bin the points lie."""
+
+    @property
+    def native_to_roi_align(self) -> bool:
+        """Whether one RoiAlign node computes it."""
+
+
+def align_boxes(corners: FloatArray, spec: AlignLike) -> tuple[FloatArray, FloatArray]:
     """Where RoI Align starts and how far it reaches (He et al. 2017, section 3; ONNX RoiAlign).
 
     ``corners`` (K, 4) in image pixels. Returns ``start`` (K, 2) and ``extent`` (K, 2), both as
@@ -176,7 +163,7 @@ def align_boxes(corners: FloatArray, spec: AlignSpec) -> tuple[FloatArray, Float
     return start, extent if spec.aligned else np.maximum(extent, kind(1))
 
 
-def sampling_counts(extent: FloatArray, spec: AlignSpec) -> IntArray:
+def sampling_counts(extent: FloatArray, spec: AlignLike) -> IntArray:
     """(K, 2) sampling points per bin and axis (x, y); adaptive is ceil(extent / bins), maybe 0."""
     if spec.sampling_ratio:
         return np.full(extent.shape, spec.sampling_ratio, np.int64)
@@ -186,7 +173,7 @@ def sampling_counts(extent: FloatArray, spec: AlignSpec) -> IntArray:
 
 
 def sampling_points(
-    start: float, extent: float, bins: int, count: int, spec: AlignSpec
+    start: float, extent: float, bins: int, count: int, spec: AlignLike
 ) -> FloatArray:
     """(bins, count) coordinates in cells where one axis of one RoI is interpolated, in float64.
 
@@ -195,30 +182,46 @@ def sampling_points(
     """
     step = extent / bins
     index = np.arange(count)
-    inside = (
-        (index + 0.5) / count if spec.sampling_grid == "quarters" else (index + 1) / (count + 1)
-    )
+    match spec.sampling_grid:
+        case "quarters":
+            inside = (index + 0.5) / count
+        case "thirds":
+            inside = (index + 1) / (count + 1)
+        case _:
+            assert_never(spec.sampling_grid)
     return start + step * (np.arange(bins)[:, None] + inside[None, :])
 
 
-def fine_grid_rois(corners: FloatArray, counts: IntArray, spec: AlignSpec) -> FloatArray:
+def dropped_samples(grid: SamplingGrid) -> int:
+    """How many of a bin's single samples a fine grid drops on each axis."""
+    match grid:
+        case "quarters":
+            return 0
+        case "thirds":
+            return 1
+        case _:
+            assert_never(grid)
+
+
+def fine_grid_rois(corners: FloatArray, counts: IntArray, spec: AlignLike) -> FloatArray:
     """The RoIs (K, 4) whose grid of ``bins * step`` single samples holds the sampling points.
 
     Quarters: the RoI itself with ``count`` sub-bins a bin, whose centres are the points. Thirds:
     ``count + 1`` sub-bins a bin and the box moved by half a sub-bin; every (count + 1)-th point is
     to be dropped. ``counts`` (K, 2) as (x, y).
     """
-    if spec.sampling_grid == "quarters":
+    dropped = dropped_samples(spec.sampling_grid)
+    if not dropped:
         return corners
     kind = corners.dtype.type
     height, width = spec.output_size
     _, extent = align_boxes(corners, spec)
-    sub_bins = (np.array([width, height]) * (counts + 1) * 2).astype(corners.dtype)
+    sub_bins = (np.array([width, height]) * (counts + dropped) * 2).astype(corners.dtype)
     shift = extent / sub_bins / kind(np.float32(spec.spatial_scale))
     return corners + np.tile(shift, 2)
 
 
-def operator_points(corners: FloatArray, spec: AlignSpec) -> tuple[FloatArray, FloatArray]:
+def operator_points(corners: FloatArray, spec: AlignLike) -> tuple[FloatArray, FloatArray]:
     """The sampling points of one RoI as the operator itself rounds them, step by step.
 
     ``corners`` (4,) in image pixels; computes in their dtype, where ``sampling_points`` is the
@@ -227,7 +230,7 @@ def operator_points(corners: FloatArray, spec: AlignSpec) -> tuple[FloatArray, F
     corners, (height, width) = corners[None], spec.output_size
     counts = sampling_counts(align_boxes(corners, spec)[1], spec)
     counts[counts.prod(axis=1) == 0] = 0
-    pieces = counts + (spec.sampling_grid == "thirds")
+    pieces = counts + dropped_samples(spec.sampling_grid)
     if not spec.native_to_roi_align:
         corners = fine_grid_rois(corners, counts, spec)
     start, extent = align_boxes(corners, spec)
@@ -261,6 +264,6 @@ def find_neighbours(points: FloatArray, cells: int) -> Neighbours:
     """The neighbours of points (n,) on an axis of ``cells``, clamped as RoiAlign-16 clamps them."""
     on_map = (points >= -1) & (points <= cells)
     clamped = np.clip(points, 0, cells)
-    low = np.minimum(_as_cells(clamped), cells - 1)
+    low = np.minimum(as_cells(clamped), cells - 1)
     share = np.where(low < cells - 1, clamped - low.astype(points.dtype), points.dtype.type(0))
     return Neighbours(low, np.minimum(low + 1, cells - 1), share, on_map)

@@ -8,100 +8,25 @@ interpolated samples (microsoft/onnxruntime#6146); it is never emitted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import assert_never
 
 import numpy as np
 
-from roicli.core.types import AlignSpec, Array, FloatType, PoolSpec, Size
-from roicli.operators.onnx_protobuf import (
-    ELEMENT_TYPES,
-    Attribute,
-    Dimension,
-    encode_model,
-    encode_node,
-    encode_tensor,
-    encode_value,
-)
-
-INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
-TO_THE_END = np.iinfo(np.int64).max
+from roicli.core.types import FloatType, Size
+from roicli.operators.geometry import AlignLike, PoolLike, dropped_samples
+from roicli.operators.onnx_graph import INT32, INT64, Graph, GraphBuilder, finish_graph
+from roicli.operators.onnx_protobuf import ELEMENT_TYPES, Dimension
 
 
-class Graph(NamedTuple):
-    """A serialized model, and the names of its inputs and its one output."""
-
-    model: bytes
-    inputs: tuple[str, ...]
-    output: str
-
-
-@dataclass
-class GraphBuilder:
-    """Collects nodes and constants; every call returns the name of the value it made."""
-
-    nodes: list[bytes] = field(default_factory=list)
-    constants: list[bytes] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, op_type: str, *inputs: str, name: str = "", **attributes: Attribute) -> str:
-        """Append a node with one output."""
-        self.count += 1
-        output = name or f"v{self.count}"
-        self.nodes.append(encode_node(op_type, inputs, [output], **attributes))
-        return output
-
-    def constant(self, values: Array) -> str:
-        """Append an initializer."""
-        self.count += 1
-        self.constants.append(encode_tensor(f"c{self.count}", values))
-        return f"c{self.count}"
-
-    def integers(self, *values: int) -> str:
-        """Append a 1-D int64 initializer."""
-        return self.constant(np.array(values, np.int64))
-
-    def split(self, value: str, sizes: str, parts: int, axis: int) -> list[str]:
-        """``value`` cut along ``axis`` into ``parts``, whose sides are the 1-D tensor ``sizes``."""
-        self.count += 1
-        names = [f"v{self.count}_{part}" for part in range(parts)]
-        self.nodes.append(encode_node("Split", [value, sizes], names, axis=axis))
-        return names
-
-    def strided(self, value: str, axis: int, start: int, step: int) -> str:
-        """``value[start::step]`` along ``axis``."""
-        bounds = [self.integers(number) for number in (start, TO_THE_END, axis, step)]
-        return self.add("Slice", value, *bounds)
-
-
-def finish_graph(
-    builder: GraphBuilder,
-    inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]],
-    output: str,
-    dtype: FloatType,
-    shape: Sequence[Dimension],
-    metadata: dict[str, str] | None = None,
-) -> Graph:
-    """Close the builder over its inputs and its output."""
-    model = encode_model(
-        builder.nodes,
-        [encode_value(name, kind, sides) for name, (kind, sides) in inputs.items()],
-        [encode_value(output, dtype, shape)],
-        builder.constants,
-        metadata,
-    )
-    return Graph(model, tuple(inputs), output)
-
-
-def fine_grid_steps(spec: AlignSpec, counts: Size) -> Size:
+def fine_grid_steps(spec: AlignLike, counts: Size) -> Size:
     """Sub-bins a bin (height, width) of the grid of single samples; thirds drop the last one."""
-    extra = 0 if spec.sampling_grid == "quarters" else 1
+    extra = dropped_samples(spec.sampling_grid)
     return counts[0] + extra, counts[1] + extra
 
 
 def add_roi_align(
     builder: GraphBuilder,
-    spec: AlignSpec,
+    spec: AlignLike,
     corners: str,
     batch: str,
     dtype: FloatType,
@@ -142,11 +67,17 @@ def add_roi_align(
         samples = sample("features", name)
     if counts is None:
         return samples
-    if spec.mode == "avg":
-        return _add_ordered_mean(builder, samples, counts, step, dtype)
-    if nan_safe:
-        return _add_nan_safe_maximum(builder, samples, counts, step)
-    return builder.add("MaxPool", samples, name="roi_features", kernel_shape=counts, strides=step)
+    match spec.mode:
+        case "avg":
+            return _add_ordered_mean(builder, samples, counts, step, dtype)
+        case "max":
+            if nan_safe:
+                return _add_nan_safe_maximum(builder, samples, counts, step)
+            return builder.add(
+                "MaxPool", samples, name="roi_features", kernel_shape=counts, strides=step
+            )
+        case _:
+            assert_never(spec.mode)
 
 
 def add_exact_samples(builder: GraphBuilder, samples: str, read: str, name: str) -> str:
@@ -199,7 +130,7 @@ def _add_ordered_mean(
 
 
 def build_align_graph(
-    spec: AlignSpec, dtype: FloatType, counts: Size | None = None, exact: bool = False
+    spec: AlignLike, dtype: FloatType, counts: Size | None = None, exact: bool = False
 ) -> Graph:
     """RoI Align: ``features`` (N, C, H, W), ``corners`` (k, 4), ``batch_index`` (k,) int64.
 
@@ -222,7 +153,7 @@ def build_align_graph(
     return finish_graph(builder, inputs, output, dtype, ("K", "C", *spec.output_size))
 
 
-def build_max_roi_pool_graph(spec: PoolSpec) -> Graph:
+def build_max_roi_pool_graph(spec: PoolLike) -> Graph:
     """RoI Pool by the default rule: ``features`` (N, C, H, W) and ``rois`` (k, 5), float32."""
     single = np.dtype(np.float32)
     builder = GraphBuilder()
@@ -234,7 +165,7 @@ def build_max_roi_pool_graph(spec: PoolSpec) -> Graph:
     return finish_graph(builder, inputs, output, single, ("K", "C", *spec.output_size))
 
 
-def add_max_roi_pool(builder: GraphBuilder, spec: PoolSpec) -> str:
+def add_max_roi_pool(builder: GraphBuilder, spec: PoolLike) -> str:
     """One MaxRoiPool node over ``features`` and ``rois``."""
     return builder.add(
         "MaxRoiPool",

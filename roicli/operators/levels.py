@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import assert_never
 
 import numpy as np
 
@@ -31,9 +32,12 @@ def assign_levels(corners: FloatArray, rule: LevelRule, finest: int, coarsest: i
     area = (single[:, 2] - single[:, 0]) * (single[:, 3] - single[:, 1])
     quotient = np.sqrt(np.maximum(area, 0)) / np.float32(CANONICAL_SIZE_PX)
     with np.errstate(divide="ignore"):
-        if rule == "torchvision":
-            level = np.float32(CANONICAL_LEVEL) + np.log2(quotient) + np.float32(1e-6)
-        else:
-            level = np.float32(CANONICAL_LEVEL) + np.log2(quotient + np.float32(1e-8))
+        match rule:
+            case "torchvision":
+                level = np.float32(CANONICAL_LEVEL) + np.log2(quotient) + np.float32(1e-6)
+            case "detectron2":
+                level = np.float32(CANONICAL_LEVEL) + np.log2(quotient + np.float32(1e-8))
+            case _:
+                assert_never(rule)
     numbers: IntArray = np.clip(np.floor(level), finest, coarsest).astype(np.int64)
     return numbers

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from roicli.core.types import FloatArray, IntArray, PoolSpec, Size
-from roicli.operators.geometry import quantize_rois
+from roicli.core.types import FloatArray, IntArray, Size
+from roicli.operators.geometry import PoolLike, quantize_rois
 
 # A window of n cells joins a group of length L where L / n is less than 5 / 4.
 PADDED, NEEDED = 5, 4
@@ -42,7 +42,7 @@ class Windows:
         return Windows(first, width, cells, self.map_width)
 
 
-def find_windows(corners: FloatArray, spec: PoolSpec, map_size: Size) -> Windows:
+def find_windows(corners: FloatArray, spec: PoolLike, map_size: Size) -> Windows:
     """The windows of RoIs (K, 4) in image pixels, clipped to a map of ``map_size`` (H, W)."""
     height, width = map_size
     x_bins, y_bins = quantize_rois(corners, spec)

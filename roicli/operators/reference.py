@@ -16,13 +16,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, OperatorSpec, PoolSpec
-from roicli.operators.geometry import align_boxes, operator_points, quantize_rois, sampling_counts
+from roicli.core.types import Array, FloatArray, IntArray
+from roicli.operators.geometry import (
+    AlignLike,
+    PoolLike,
+    align_boxes,
+    operator_points,
+    quantize_rois,
+    sampling_counts,
+)
+from roicli.operators.interface import OperatorSpec
 
 # Values of one step; a RoI's channels are taken so many at a time.
 STEP_VALUES = 1 << 16
@@ -57,13 +65,10 @@ def expect(
     operator computes in. ``coordinate_ulp`` is how far, in units in the last place, the operator's
     own sampling points may be from ``geometry``'s: 0 where their arithmetic is the same.
     """
-    if isinstance(spec, PoolSpec):
-        yield from _expect_pool(feature_map, corners, spec)
-    else:
-        yield from _expect_align(feature_map, corners, spec, coordinate_ulp)
+    return spec.expect(feature_map, corners, coordinate_ulp)
 
 
-def _channel_steps(channels: int, values: int) -> Iterator[slice]:
+def channel_steps(channels: int, values: int) -> Iterator[slice]:
     """Runs of channels that take about STEP_VALUES, each of ``values``."""
     step = max(1, STEP_VALUES // max(values, 1))
     for first in range(0, channels, step):
@@ -73,8 +78,8 @@ def _channel_steps(channels: int, values: int) -> Iterator[slice]:
 # RoI Pool -------------------------------------------------------------------------------------
 
 
-def _expect_pool(
-    feature_map: FloatArray, corners: FloatArray, spec: PoolSpec
+def expect_pool(
+    feature_map: FloatArray, corners: FloatArray, spec: PoolLike
 ) -> Iterator[tuple[slice, Expected]]:
     """The maxima of one RoI's bins; an empty bin is 0. A maximum rounds nothing: the bound is 0."""
     height, width = feature_map.shape[1:]
@@ -83,7 +88,7 @@ def _expect_pool(
     columns = list(zip(*(edge[0].tolist() for edge in x_axis.clipped(width)), strict=True))
     left, right = min(start for start, _ in columns), max(end for _, end in columns)
     tallest = max(end - start for start, end in rows)
-    for channels in _channel_steps(len(feature_map), max(right - left, 0) * max(tallest, 1)):
+    for channels in channel_steps(len(feature_map), max(right - left, 0) * max(tallest, 1)):
         values = np.zeros((channels.stop - channels.start, *spec.output_size))
         for number_y, (top, bottom) in enumerate(rows):
             if bottom <= top or right <= left:
@@ -151,8 +156,8 @@ def _weigh_axis(points: FloatArray, size: int, coordinate_ulp: float) -> AxisWei
     return AxisWeights(cells, weights, touched, sides, on_map, unsure, slack)
 
 
-def _expect_align(
-    feature_map: FloatArray, corners: FloatArray, spec: AlignSpec, coordinate_ulp: float
+def expect_align(
+    feature_map: FloatArray, corners: FloatArray, spec: AlignLike, coordinate_ulp: float
 ) -> Iterator[tuple[slice, Expected]]:
     """The mean or the maximum of one RoI's interpolated samples; a bin without samples is 0."""
     x_points, y_points = operator_points(corners, spec)
@@ -166,12 +171,12 @@ def _expect_align(
     if not _surely_counted(corners, spec, coordinate_ulp):
         y.unsure[:] = True
     samples = y_points.size * x_points.size if spec.mode == "max" else 0
-    for channels in _channel_steps(len(feature_map), max(len(y.cells) * len(x.cells), samples)):
+    for channels in channel_steps(len(feature_map), max(len(y.cells) * len(x.cells), samples)):
         read = feature_map[channels, y.cells[:, None], x.cells]
         yield channels, _expect_means(read, y, x, spec)
 
 
-def _surely_counted(corners: FloatArray, spec: AlignSpec, coordinate_ulp: float) -> bool:
+def _surely_counted(corners: FloatArray, spec: AlignLike, coordinate_ulp: float) -> bool:
     """Whether the operator divides a bin into as many samples as ``geometry`` does."""
     _, extent = align_boxes(corners[None], spec)
     slack = corners.dtype.type(coordinate_ulp) * np.spacing(np.abs(corners).max(initial=1))
@@ -179,8 +184,8 @@ def _surely_counted(corners: FloatArray, spec: AlignSpec, coordinate_ulp: float)
     return bool((less == more).all())
 
 
-def _expect_means(read: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignSpec) -> Expected:
-    """``_expect_align`` of some channels, of which ``read`` (C, R_y, R_x) holds the cells."""
+def _expect_means(read: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignLike) -> Expected:
+    """``expect_align`` of some channels, of which ``read`` (C, R_y, R_x) holds the cells."""
     known = np.isfinite(read)
     all_known = bool(known.all())
     cells = (read if all_known else np.where(known, read, 0)).astype(np.float64)
@@ -206,19 +211,23 @@ def _apply(rows: FloatArray, cells: FloatArray, columns: FloatArray) -> FloatArr
     return np.asarray(rows @ cells @ columns.T)
 
 
-def _reduce(cells: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignSpec) -> FloatArray:
+def _reduce(cells: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignLike) -> FloatArray:
     """(C, P_h, P_w) mean or maximum of the samples of each bin."""
     (height, down, _), (width, across, _) = y.weights.shape, x.weights.shape
-    if spec.mode == "avg":
-        # The mean over a grid is a mean over its rows of means over its columns.
-        total = _apply(y.weights.sum(axis=1), cells, x.weights.sum(axis=1))
-        return np.asarray(total / (down * across))
-    flat_y, flat_x = (axis.weights.reshape(-1, len(axis.cells)) for axis in (y, x))
-    samples = _apply(flat_y, cells, flat_x).reshape(-1, height, down, width, across)
-    return np.asarray(samples.max(axis=(2, 4)))
+    match spec.mode:
+        case "avg":
+            # The mean over a grid is a mean over its rows of means over its columns.
+            total = _apply(y.weights.sum(axis=1), cells, x.weights.sum(axis=1))
+            return np.asarray(total / (down * across))
+        case "max":
+            flat_y, flat_x = (axis.weights.reshape(-1, len(axis.cells)) for axis in (y, x))
+            samples = _apply(flat_y, cells, flat_x).reshape(-1, height, down, width, across)
+            return np.asarray(samples.max(axis=(2, 4)))
+        case _:
+            assert_never(spec.mode)
 
 
-def _reduce_literally(cells: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignSpec) -> Array:
+def _reduce_literally(cells: FloatArray, y: AxisWeights, x: AxisWeights, spec: AlignLike) -> Array:
     """(P_h, P_w) of one channel (R_y, R_x), product by product: what NaN and infinities become.
 
     A product is NaN where the cell is, and where an infinite cell has the weight 0.
@@ -234,7 +243,7 @@ def _reduce_literally(cells: FloatArray, y: AxisWeights, x: AxisWeights, spec: A
         return np.asarray(samples.mean(axis=(1, 3)) if spec.mode == "avg" else samples.max((1, 3)))
 
 
-def _gamma(roundings: int, unit: float) -> float:
+def rounding_gamma(roundings: int, unit: float) -> float:
     """Higham's gamma_k; infinite where so many roundings can give anything."""
     product = roundings * unit
     return product / (1 - product) if product < 1 else np.inf
@@ -245,7 +254,7 @@ def _rounding_bound(
     cells: FloatArray,
     y: AxisWeights,
     x: AxisWeights,
-    spec: AlignSpec,
+    spec: AlignLike,
     kind: Any,
 ) -> FloatArray:
     """How far from the exact values the operator's can be, with this reference's own rounding.
@@ -257,7 +266,9 @@ def _rounding_bound(
     down, across = y.weights.shape[1], x.weights.shape[1]
     added = down * across if spec.mode == "avg" else 1
     own = 3 * (down + across) + 1 if spec.mode == "avg" else SAMPLE_ROUNDINGS
-    gamma = _gamma(SAMPLE_ROUNDINGS + added, kind.eps / 2) + _gamma(own, np.finfo(float).eps / 2)
+    gamma = rounding_gamma(SAMPLE_ROUNDINGS + added, kind.eps / 2) + rounding_gamma(
+        own, np.finfo(float).eps / 2
+    )
     largest = np.abs(cells).max(axis=(1, 2))[:, None, None]
     bound = gamma * magnitude + 9 * float(kind.smallest_normal) * (1 + largest)
     if y.slack or x.slack:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import AlignSpec, FloatArray, OperatorSpec
+from roicli.core.types import FloatArray
 from roicli.error_table.columns import record_dtype
 from roicli.error_table.table import ErrorTable
+from roicli.operators.interface import OperatorSpec
 from roicli.pipeline import provenance
 from roicli.pipeline.inputs import Inputs
 from roicli.pipeline.order import visiting_order
@@ -23,7 +24,7 @@ from roicli.pipeline.run import (
     Run,
     build_value_measurers,
     build_verifier,
-    check_align_memory,
+    check_sampling,
 )
 from roicli.pipeline.stream import run_operator
 from roicli.storage.atomic import (
@@ -160,12 +161,11 @@ def run_into(
 ) -> Result:
     """As ``run_and_write``; ``open_sink`` is told the parameters and opens what takes the rows."""
     try:
-        if isinstance(spec, AlignSpec):
-            check_align_memory(run, spec)
+        check_sampling(run, spec)
         check_outputs(run.inputs, output, request)
         measurers = build_value_measurers(run) if request.values else None
         verifier = build_verifier(run, spec, request.verified)
-        shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
+        shape = run.result_shape(spec)
         parameters = provenance.describe_run(run, spec, result_dtype(run, request), shape)
         table = run.error_table()
         with open_errors_file(request) as errors_file, open_sink(parameters) as writer:

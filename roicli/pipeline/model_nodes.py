@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import ForeignText, foreign
@@ -18,7 +18,7 @@ from roicli.storage.limits import check_memory
 
 Number = TypeVar("Number", int, float)
 
-OPERATOR_OF_NODE: dict[str, Operator] = {"RoiAlign": "align", "MaxRoiPool": "pool"}
+OPERATOR_OF_NODE: dict[str, Literal["align", "pool"]] = {"RoiAlign": "align", "MaxRoiPool": "pool"}
 logger = logging.getLogger("roicli")
 
 NOT_IMPLEMENTED_FROM = 22

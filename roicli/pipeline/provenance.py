@@ -12,9 +12,9 @@ import numpy as np
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.foreign import stored_text
-from roicli.core.types import AlignSpec, OperatorSpec, PoolSpec
 from roicli.core.version import __version__
 from roicli.core.vocabulary import Provider
+from roicli.operators.interface import OperatorSpec
 from roicli.operators.onnx_protobuf import OPSET
 from roicli.pipeline.inputs import Inputs
 from roicli.pipeline.run import Run
@@ -34,20 +34,6 @@ def utc_now() -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _describe_align(spec: AlignSpec) -> dict[str, Any]:
-    return {
-        "output_size": list(spec.output_size),
-        "sampling_ratio": spec.sampling_ratio,
-        "aligned": spec.aligned,
-        "mode": spec.mode,
-        "sampling_grid": spec.sampling_grid,
-    }
-
-
-def _describe_rounding(spec: PoolSpec) -> dict[str, Any]:
-    return {"quantization": spec.quantization, "partition": spec.partition}
-
-
 def _describe_rois(inputs: Inputs) -> dict[str, Any]:
     name, dataset = split_name(inputs.rois_name)
     return {
@@ -63,8 +49,7 @@ def describe_geometry(inputs: Inputs, setting: Setting) -> dict[str, Any]:
     return {
         "operator": "errors",
         "roicli_version": __version__,
-        "output_size": list(setting.pool.output_size),
-        **_describe_rounding(setting.pool),
+        **setting.pool.describe(),
         "spatial_scale": [place.spatial_scale for place in inputs.places],
         "pixel_model": setting.pixel_model,
         "preset": setting.preset,
@@ -79,8 +64,7 @@ def describe_run(
     """The parameters of a run; ``spec`` None where the values were only measured."""
     levels = run.pyramid.levels
     parameters = describe_geometry(run.inputs, run.setting)
-    if not isinstance(spec, PoolSpec):
-        parameters |= _describe_align(run.setting.align)
+    parameters |= (run.setting.align if spec is None else spec).describe()
     names = [split_name(level.stored.name) for level in levels]
     return parameters | {
         "operator": run.operator,
@@ -109,13 +93,11 @@ def _onnxruntime_version(provider: Provider) -> str | None:
 
 def describe_export(spec: OperatorSpec, dtype: np.dtype[Any]) -> dict[str, Any]:
     """The metadata of an exported graph, with its inputs in words."""
-    chosen = _describe_align(spec) if isinstance(spec, AlignSpec) else _describe_rounding(spec)
     return {
         "roicli_version": __version__,
         "operator": spec.operator,
-        "output_size": list(spec.output_size),
         "spatial_scale": spec.spatial_scale,
-        **chosen,
+        **spec.describe(),
         "opset": OPSET,
         "dtype": dtype.name,
         "input_features": "(N, C, H, W) feature maps",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from roicli.core.call_options import AlignOptions, ErrorsOptions, ExportOptions
 from roicli.core.declaration import record
 from roicli.core.options import (
+    BorderOption,
     ExternalOption,
     GraphOption,
     ModeOption,
@@ -23,6 +24,7 @@ from roicli.core.options import (
 from roicli.core.progress import Progress, StageTimes
 from roicli.core.types import Size
 from roicli.core.vocabulary import (
+    Border,
     Compression,
     GraphDtype,
     LevelRule,
@@ -62,6 +64,7 @@ class Reading:
     PixelModelOption,
     PresetOption,
     GraphOption,
+    BorderOption,
 )
 class Operation:
     """What is said of the operator; None leaves it to a node, a preset or the default."""
@@ -73,6 +76,7 @@ class Operation:
     mode: Mode | None
     quantization: Quantization | None
     partition: Partition | None
+    border: Border | None
     pixel_model: PixelModel | None
     preset: PresetName | None
     graph: str | None

@@ -6,15 +6,16 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
 from roicli.core.system import usable_cores
-from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, OperatorSpec
+from roicli.core.types import Array, FloatArray, IntArray
 from roicli.core.vocabulary import Operator, Provider
 from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.error_table.table import ErrorTable, MapGeometry
+from roicli.operators.interface import OperatorSpec
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid
 from roicli.pipeline.inputs import (
     Inputs,
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("roicli")
 
 
+AnySpec = TypeVar("AnySpec", bound=OperatorSpec)
+
+
 @dataclass
 class Run:
     """One opened run: inputs, setting and engine; closes its files."""
@@ -59,9 +63,19 @@ class Run:
         """Let go of the inputs' files."""
         self.inputs.close()
 
-    def scaled(self, spec: OperatorSpec) -> list[Any]:
+    @property
+    def spec(self) -> OperatorSpec:
+        """The operator that is asked for."""
+        return self.setting.spec
+
+    def scaled(self, spec: AnySpec) -> list[AnySpec]:
         """The spec on every level of the pyramid."""
-        return [replace(spec, spatial_scale=level.spatial_scale) for level in self.pyramid.levels]
+        return [spec.at_scale(level.spatial_scale) for level in self.pyramid.levels]
+
+    def result_shape(self, spec: OperatorSpec) -> tuple[int, ...]:
+        """(K, C, P_h, P_w) of its result."""
+        channels = spec.output_channels(self.pyramid.channels)
+        return (len(self.inputs.rois), channels, *spec.output_size)
 
     def error_table(self) -> ErrorTable:
         """The error table of this run's RoIs, with the value columns measured so far."""
@@ -73,9 +87,7 @@ def build_error_table(
 ) -> ErrorTable:
     """The table of the inputs' RoIs, on each level's map."""
     maps = [
-        MapGeometry(
-            replace(setting.pool, spatial_scale=place.spatial_scale), place.map_size, place.level
-        )
+        MapGeometry(setting.pool.at_scale(place.spatial_scale), place.map_size, place.level)
         for place in inputs.places
     ]
     dtype = np.float32 if inputs.pyramid is None else inputs.pyramid.compute_dtype
@@ -90,17 +102,16 @@ def resolve_operator(
     """One operator at one scale, from what is said of it alone."""
     node = _read_node(operation.graph, operator)
     setting = resolve_setting(operation, operator, node, scales)
-    spec = setting.pool if operator == "pool" else setting.align
-    return replace(spec, spatial_scale=node.spatial_scale if node else single_scale(scales))
+    return setting.spec.at_scale(node.spatial_scale if node else single_scale(scales))
 
 
-def _read_node(graph: str | None, operator: Operator) -> RoiNode | None:
+def _read_node(graph: str | None, operator: str) -> RoiNode | None:
     """The node that ``graph`` names, where it is given."""
     if graph is None:
         return None
     from roicli.pipeline.model_nodes import read_roi_node
 
-    return read_roi_node(graph, operator)
+    return read_roi_node(graph, cast("Operator", operator))
 
 
 def _state_of_model(graph: str | None) -> dict[str, FileState]:
@@ -124,9 +135,8 @@ def open_run(
 
     With ``rows`` (k,), ascending, the run has these RoIs alone; ``choose`` finds the provider.
     """
-    kind: Operator = "pool" if operator == "pool" else "align"
     model = _state_of_model(request.graph)
-    node = _read_node(request.graph, kind)
+    node = _read_node(request.graph, operator)
     setting = resolve_setting(request, operator, node, request.spatial_scale, request.levels)
     reading: Reading = request
     if node is not None:
@@ -153,9 +163,9 @@ def _announce_compilation(
 
     assert inputs.pyramid is not None
     dtype = inputs.pyramid.compute_dtype
-    specs: list[OperatorSpec] = [setting.pool if operator == "pool" else setting.align]
+    specs: list[OperatorSpec] = [setting.spec]
     if _measures_values(operator, request):
-        specs = [setting.align, setting.pool]
+        specs += [setting.align, setting.pool]
     if not all(native.is_compiled(spec, dtype) for spec in specs):
         logger.info("compiling the native kernels: some seconds, the first time only")
 
@@ -186,7 +196,8 @@ def _open_engine(
 def _row_bytes(inputs: Inputs, setting: Setting) -> int:
     """The result of one RoI."""
     assert inputs.pyramid is not None
-    values = inputs.pyramid.channels * math.prod(setting.pool.output_size)
+    channels = setting.spec.output_channels(inputs.pyramid.channels)
+    values = channels * math.prod(setting.spec.output_size)
     return values * inputs.pyramid.compute_dtype.itemsize
 
 
@@ -206,7 +217,7 @@ def _plan_block(operator: str, inputs: Inputs, setting: Setting, request: RunReq
     )
 
 
-def check_align_memory(run: Run, spec: AlignSpec) -> None:
+def check_sampling(run: Run, spec: OperatorSpec) -> None:
     """Refuse a sampling grid that would not fit, level by level."""
     for index, level_spec in enumerate(run.scaled(spec)):
         rows = np.flatnonzero(run.inputs.map_of_roi == index)
@@ -230,7 +241,7 @@ def build_verifier(run: Run, spec: OperatorSpec, verify: object) -> Verifier | N
 
 def build_value_measurers(run: Run) -> list[ValueMeasurer]:
     """One measurer per level, filling ``run.value_columns``."""
-    check_align_memory(run, replace(run.setting.align, mode="max"))
+    check_sampling(run, replace(run.setting.align, mode="max"))
     count = len(run.inputs.rois)
     run.value_columns = {column.name: np.full(count, np.nan) for column in VALUE_COLUMNS}
     pairs = zip(run.scaled(run.setting.pool), run.scaled(run.setting.align), strict=True)

@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from roicli.core.call_options import OperatorOptions
+from roicli.core.call_options import RUNS, OperatorOptions
 from roicli.core.declaration import declarations
 from roicli.core.exceptions import ParameterError
-from roicli.core.options import ModeOption
 from roicli.core.parsing import as_size
-from roicli.core.types import AlignSpec, PoolSpec, check_word
+from roicli.core.types import check_word
 from roicli.core.vocabulary import PixelModel, PresetName
+from roicli.operators.interface import OperatorSpec
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
+from roicli.operators.rounding import BOX_RULES
+from roicli.operators.table import operator_type
 from roicli.pipeline.request import Operation
 
 if TYPE_CHECKING:
     from roicli.pipeline.model_nodes import RoiNode
 
 
+AnySpec = TypeVar("AnySpec", bound=OperatorSpec)
 # What holds where nothing is said, no preset and no node; the help shows the same.
 DEFAULTS = {
-    name: declaration.opt.default for name, declaration in declarations(OperatorOptions).items()
-} | {name: declaration.opt.default for name, declaration in declarations(ModeOption).items()}
+    name: declaration.opt.default
+    for options in (OperatorOptions, *RUNS.values())
+    for name, declaration in declarations(options).items()
+}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Every operator parameter, resolved from options, preset and defaults."""
+    """Every operator parameter, resolved from options, preset and defaults.
 
+    ``spec`` is the operator that is asked for; ``pool`` and ``align`` are the two that the error
+    table compares.
+    """
+
+    spec: OperatorSpec
     align: AlignSpec
     pool: PoolSpec
     pixel_model: PixelModel
@@ -62,24 +74,22 @@ def resolve_setting(
                 return source[key]
         return None
 
-    output_size = as_size(pick("output_size"), "output size")
-    align = AlignSpec(
-        output_size,
-        1.0,
-        pick("sampling_ratio"),
-        pick("aligned"),
-        pick("mode"),
-        pick("sampling_grid"),
-    )
     # A rule that cuts the box its own way goes with no partition of a preset.
-    if said["quantization"] == "mmcv" and said["partition"] is None:
-        preset = {**preset, "partition": "overlap"}
-    pool = PoolSpec(output_size, 1.0, pick("quantization"), pick("partition"))
-    # `errors` with features runs both operators; its table is in RoI Align's model.
-    implied = pool.pixel_model if operator == "pool" else align.pixel_model
+    rule = BOX_RULES.get(said["quantization"] or DEFAULTS["quantization"])
+    if rule and preset.get("partition") not in rule.partitions:
+        preset = {**preset, "partition": rule.partitions[0]}
+
+    def resolve(kind: type[AnySpec]) -> AnySpec:
+        picked = {name: pick(name) for name in kind.defaults()}
+        picked["output_size"] = as_size(picked["output_size"], "output size")
+        return kind(**picked)
+
+    align, pool = resolve(AlignSpec), resolve(PoolSpec)
+    # `errors` runs both operators of its table, which is in RoI Align's model.
+    spec = align if operator == "errors" else resolve(operator_type(operator))
     if operation.aligned is not None:
         preset = {**preset, "pixel_model": None}
-    return Setting(align, pool, pick("pixel_model") or implied, name)
+    return Setting(spec, align, pool, pick("pixel_model") or spec.pixel_model, name)
 
 
 def _read_preset(name: str) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import AlignSpec, OperatorSpec
+from roicli.operators.interface import OperatorSpec
 from roicli.pipeline import provenance
 from roicli.pipeline.execute import Result, result_dtype, run_and_write
 from roicli.pipeline.fingerprint import fingerprint
 from roicli.pipeline.parts import parse_shard, rows_of_shard
 from roicli.pipeline.request import RunRequest
-from roicli.pipeline.run import Run, check_align_memory
+from roicli.pipeline.run import Run, check_sampling
 from roicli.storage.address import is_url
 from roicli.storage.atomic import OUTPUT_FORMATS
 
@@ -50,16 +50,15 @@ def _check_part_output(output: str | None) -> None:
 
 def check_whole(run: Run, spec: OperatorSpec, with_values: bool) -> None:
     """Refuse what does not fit in memory with the rows' numbers in the whole."""
-    if isinstance(spec, AlignSpec):
-        check_align_memory(run, spec)
+    check_sampling(run, spec)
     if with_values:
-        check_align_memory(run, replace(run.setting.align, mode="max"))
+        check_sampling(run, replace(run.setting.align, mode="max"))
 
 
 def describe_whole(run: Run, spec: OperatorSpec, request: RunRequest) -> dict[str, Any]:
     """The parameters of the whole result, as one machine would write them."""
-    shape = (len(run.inputs.rois), run.pyramid.channels, *spec.output_size)
-    return provenance.describe_run(run, spec, result_dtype(run, request), shape)
+    dtype = result_dtype(run, request)
+    return provenance.describe_run(run, spec, dtype, run.result_shape(spec))
 
 
 def shared_fingerprint(

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from roicli.core.progress import Progress, StageTimes, no_progress
-from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, OperatorSpec, PoolSpec, RoIs
+from roicli.core.types import Array, FloatArray, IntArray, RoIs
 from roicli.error_table.values import measure_value_errors
-from roicli.operators.geometry import align_boxes, quantize_rois, sampling_counts
+from roicli.operators.geometry import quantize_rois
+from roicli.operators.interface import OperatorSpec
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline.features import FeaturePyramid, MapBuffer
 from roicli.pipeline.order import MapVisit, plan_visits, skip_finished
 from roicli.runtime.device_map import MapPlacer, PlacedMap
@@ -61,7 +64,8 @@ def run_operator(
     # Measuring costs what four operators cost, one of which samples.
     costly: Sequence[OperatorSpec]
     costly = [v.align for v in values] if values else cast("Sequence[OperatorSpec]", specs)
-    row_shape = (pyramid.channels, *costly[0].output_size)
+    computed = costly[0] if specs is None else specs[0]
+    row_shape = (computed.output_channels(pyramid.channels), *computed.output_size)
     times = times or StageTimes()
     visits = skip_finished(plan_visits(rois, map_of_roi), writer.finished)
     done = writer.finished
@@ -202,13 +206,9 @@ def _cut(
 def _rows_of_work(spec: OperatorSpec, corners: FloatArray, channels: int) -> int:
     """How many of the next RoIs (k, 4) take about a second, so that an interruption is heeded soon.
 
-    At least one. A bin without a sampling point, and one of RoI Pool, counts as one value.
+    At least one.
     """
-    samples = np.ones(len(corners))
-    if isinstance(spec, AlignSpec):
-        counts = sampling_counts(align_boxes(corners, spec)[1], spec)
-        samples = np.maximum(counts.prod(axis=1, dtype=np.float64), 1)
-    work = np.cumsum(samples) * (math.prod(spec.output_size) * channels)
+    work = np.cumsum(spec.work(corners)) * (math.prod(spec.output_size) * channels)
     return max(1, int(np.searchsorted(work, WORK_A_BLOCK, side="right")))
 
 

@@ -6,13 +6,14 @@ After this nothing is checked again downstream.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import assert_never
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, RoIs, Size
+from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import RoiFormat
-from roicli.operators.geometry import align_boxes, sampling_counts
+from roicli.operators.interface import OperatorSpec
 from roicli.storage.array import StoredArray
 from roicli.storage.limits import check_memory
 
@@ -25,8 +26,6 @@ COORDINATE_NAMES: dict[RoiFormat, tuple[str, str, str, str]] = {
 MAX_CELL = float(1 << 30)
 # In float32 a sum or a difference of two such coordinates is finite.
 MAX_PIXEL = 1e38
-# What RoiAlign keeps for one sampling point: four positions and four weights.
-SAMPLE_BYTES = 48
 MAX_SAMPLES_BYTES = 256 << 20
 # What one RoI takes while it is checked: as stored, its corners, what each can be off by.
 ROI_BYTES = 120
@@ -127,15 +126,19 @@ def to_corners(
         height, width = normalized_to
         scale = np.array([width, height, width, height], np.float64)
         values, error = values * scale, error * scale
-    if roi_format == "xyxy":
-        return values, error
     first, size = values[:, :2], values[:, 2:]
     first_error, size_error = error[:, :2], error[:, 2:]
-    if roi_format == "xywh":
-        corners = np.concatenate([first, first + size], axis=1)
-        return corners, np.concatenate([first_error, first_error + size_error], axis=1)
-    corners = np.concatenate([first - size / 2, first + size / 2], axis=1)
-    return corners, np.tile(first_error + size_error / 2, 2)
+    match roi_format:
+        case "xyxy":
+            return values, error
+        case "xywh":
+            corners = np.concatenate([first, first + size], axis=1)
+            return corners, np.concatenate([first_error, first_error + size_error], axis=1)
+        case "cxcywh":
+            corners = np.concatenate([first - size / 2, first + size / 2], axis=1)
+            return corners, np.tile(first_error + size_error / 2, 2)
+        case _:
+            assert_never(roi_format)
 
 
 def reaches_too_far(corners: FloatArray, spatial_scale: float | FloatArray) -> Array:
@@ -165,36 +168,19 @@ def check_reach(rois: RoIs, spatial_scale: float, name: str) -> None:
         )
 
 
-def estimate_sampling_bytes(
-    corners: FloatArray, spec: AlignSpec, channels: int, dtype: np.dtype[np.floating]
-) -> tuple[FloatArray, IntArray]:
-    """Bytes (K,) that the sampling points of each RoI take, and its points a bin (K, 2) as (x, y).
-
-    ``corners`` (K, 4) in image pixels. Source: SEMANTICS, what ONNX Runtime has.
-    """
-    _, extent = align_boxes(corners.astype(dtype), spec)
-    counts = sampling_counts(extent, spec)
-    per_sample = SAMPLE_BYTES
-    if not spec.native_to_roi_align:
-        per_sample += 2 * channels * dtype.itemsize
-    bins = spec.output_size[0] * spec.output_size[1]
-    return np.prod(counts + 0.0, axis=1) * (bins * per_sample), counts
-
-
 def check_sampling_memory(
     rois: RoIs,
     rows: IntArray,
-    spec: AlignSpec,
+    spec: OperatorSpec,
     channels: int,
     dtype: np.dtype[np.floating],
     name: str,
 ) -> None:
     """Raise InputError where one RoI of ``rows`` takes more than 256 MiB of sampling points."""
-    needed, counts = estimate_sampling_bytes(rois.corners[rows], spec, channels, dtype)
+    needed, counts, kind = spec.sampling(rois.corners[rows], channels, dtype)
     if len(needed) and needed.max() > MAX_SAMPLES_BYTES:
         worst = int(np.argmax(needed))
         across, down = counts[worst]
-        kind = "sampling" if spec.sampling_ratio else "adaptive sampling"
         raise InputError(
             f"{name}: row {rows[worst]}: {kind} takes {down} x {across} points a bin, "
             f"{needed[worst] / 2**20:,.0f} MiB for this one RoI, expected at most "

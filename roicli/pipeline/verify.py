@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from roicli.core.exceptions import ParameterError, VerificationError
-from roicli.core.types import Array, FloatArray, FloatType, IntArray, OperatorSpec, RoIs
+from roicli.core.types import Array, FloatArray, FloatType, IntArray, RoIs
 from roicli.core.vocabulary import Provider
+from roicli.operators.interface import OperatorSpec
 from roicli.operators.reference import Expected, expect
 
 DEFAULT_ROIS = 64

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from roicli.core.exceptions import ProviderError
-from roicli.core.types import AlignSpec
 from roicli.operators import graphs
+from roicli.operators.roi_align import AlignSpec
 from roicli.runtime.cuda_libraries import CUDNN, DRIVER, check_offered, load_libraries
 from roicli.runtime.devices import Device
 from roicli.runtime.session import Session

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.vocabulary import Provider
@@ -69,5 +69,13 @@ HOST = Device()
 
 
 def device_of(provider: Provider) -> Device:
-    """The device of a provider already chosen, without limits."""
-    return Device("cuda", resident=True) if provider == "cuda" else HOST
+    """The device of a provider already chosen, without limits. Raises ParameterError for auto."""
+    match provider:
+        case "cuda":
+            return Device("cuda", resident=True)
+        case "cpu" | "native":
+            return HOST
+        case "auto":
+            raise ParameterError("provider auto is no device: one is to be chosen first")
+        case _:
+            assert_never(provider)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from roicli.core.types import FloatType, OperatorSpec
+from roicli.core.types import FloatType
 from roicli.core.vocabulary import Provider
+from roicli.operators.interface import OperatorSpec
 from roicli.runtime.device_map import MapPlacer
 from roicli.runtime.devices import Device, device_of
 from roicli.runtime.runners import Runner, build_runner

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from roicli.core.types import AlignSpec, FloatArray, FloatType, OperatorSpec
+from roicli.core.types import FloatArray, FloatType
+from roicli.operators.interface import OperatorSpec
 from roicli.runtime.device_map import MapPlacer, PlacedMap
 from roicli.runtime.native import run as native
 
 
 class NativeRunner:
-    """RoI Align or RoI Pool by the compiled kernels, with ONNX Runtime's bits.
+    """An operator by its compiled kernel, with ONNX Runtime's bits.
 
-    Loads them, or compiles what is not on disk yet.
+    Loads it, or compiles what is not on disk yet. Raises ProviderError where there is none.
     """
 
     def __init__(self, spec: OperatorSpec, dtype: FloatType, threads: int) -> None:
         native.prepare(spec, dtype)
-        self._spec = spec
+        self._spec, self._call = spec, getattr(native, native.compiled_of(spec).call)
         self._threads = threads
         self._placer = MapPlacer(np.dtype(np.float32))
         self._map: FloatArray | None = None
@@ -29,7 +30,4 @@ class NativeRunner:
     def run(self, corners: FloatArray, out: FloatArray) -> None:
         """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
         assert self._map is not None
-        if isinstance(self._spec, AlignSpec):
-            native.run_roi_align(self._map, corners, self._spec, out, self._threads)
-        else:
-            native.run_roi_pool(self._map, corners, self._spec, out, self._threads)
+        self._call(self._map, corners, self._spec, out, self._threads)

@@ -6,9 +6,10 @@ from functools import cache
 
 import numpy as np
 
-from roicli.core.types import FloatArray, FloatType, IntArray, PoolSpec
+from roicli.core.types import FloatArray, FloatType, IntArray
 from roicli.operators import graphs
 from roicli.operators.pool_windows import Windows, find_windows, group_windows, split_by_cells
+from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.device_map import NO_MAP, MapPlacer, PlacedMap
 from roicli.runtime.devices import HOST, Device
 from roicli.runtime.session import Feed, Session

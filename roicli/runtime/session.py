@@ -14,7 +14,7 @@ import numpy as np
 
 from roicli.core.exceptions import DeviceMemoryError, ProviderError
 from roicli.core.types import Array
-from roicli.operators import graphs
+from roicli.operators.onnx_graph import Graph
 from roicli.runtime.devices import Device
 
 # What ONNX Runtime, its arena, CUDA, cuDNN and cuBLAS say when memory is short.
@@ -39,7 +39,7 @@ class Session:
     """
 
     def __init__(
-        self, graph: graphs.Graph, device: Device, threads: int, keeps_memory: bool = True
+        self, graph: Graph, device: Device, threads: int, keeps_memory: bool = True
     ) -> None:
         # Here, for the compiled kernels make no session and do not wait for the library.
         from roicli.runtime.onnx_runtime import SEVERITY_FATAL, ort

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import AlignSpec, PoolSpec, RoIs
+from roicli.core.types import RoIs
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 
 BOTH = [AlignSpec, PoolSpec]
 

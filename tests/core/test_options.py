@@ -30,7 +30,11 @@ from roicli.core.parsing import as_size
 
 CALLS = {
     "report": "write_report",
-    **{name: name for name in COMMANDS if name not in ("report", "presets", "providers")},
+    **{
+        name: name.replace("-", "_")
+        for name in COMMANDS
+        if name not in ("report", "presets", "providers")
+    },
 }
 # Where a command takes as an option what is an argument of the call.
 ARGUMENTS = {"output"}

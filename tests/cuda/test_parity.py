@@ -8,7 +8,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from roicli.core.types import AlignSpec, PoolSpec
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.runners import build_runner
 from tests.cuda.devices import DEVICES
 from tests.options import FLOAT_TYPES, every_align, every_pool, table_of_aligns, table_of_pools

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import PoolSpec, RoIs
+from roicli.core.types import RoIs
 from roicli.error_table import table as error_table
 from roicli.error_table.columns import GEOMETRIC_COLUMNS, SUMMARY_COLUMNS, VALUE_COLUMNS
 from roicli.error_table.table import ErrorTable, MapGeometry, measure_statistics, summarize
+from roicli.operators.roi_pool import PoolSpec
 from tests import oracle
 
 COUNT = 300

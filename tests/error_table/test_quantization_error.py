@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roicli.core.types import PoolSpec, RoIs
+from roicli.core.types import RoIs
 from roicli.error_table.columns import GEOMETRIC_COLUMNS
 from roicli.error_table.geometric import quantize_errors, size_classes
+from roicli.operators.roi_pool import PoolSpec
 from tests import oracle
 from tests.strategies import DOG_BOX, LONG_BOX, RULES, SCALES, boxes, examples, with_batch
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import PoolSpec, RoIs
+from roicli.core.types import RoIs
 from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.error_table.table import ErrorTable, MapGeometry
 from roicli.error_table.thresholds import Threshold, check_thresholds, parse_threshold
+from roicli.operators.roi_pool import PoolSpec
 
 
 def table_of(values, name="value_error_max"):

@@ -7,8 +7,9 @@ import onnx
 import pytest
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import AlignSpec, PoolSpec
 from roicli.operators.export import build_export_graph
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.runners import build_runner
 from tests.options import every_option, of_options
 from tests.strategies import awkward_corners, normal_map, ort

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roicli.core.types import AlignSpec, PoolSpec
-from roicli.operators import geometry
+from roicli.operators import geometry, rounding
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from tests import oracle
 from tests.strategies import DOG_BOX, LONG_BOX, RULES, SCALES, boxes, examples, with_batch
 
@@ -30,31 +31,31 @@ def edges(axis):
 
 def test_halves_round_away_from_zero():
     values = np.array([0.5, 1.5, 2.5, -0.5, -1.5, 0.2, -0.2, 4.0, 0.0])
-    assert geometry.round_half_away(values).tolist() == [1, 2, 3, -1, -2, 0, 0, 4, 0]
+    assert rounding.round_half_away(values).tolist() == [1, 2, 3, -1, -2, 0, 0, 4, 0]
 
 
 @pytest.mark.parametrize("dtype", FLOAT_TYPES)
 def test_the_largest_float_below_a_half_rounds_to_zero(dtype):
     below = np.nextafter(dtype(0.5), dtype(0))
-    rounded = geometry.round_half_away(np.array([below, -below]))
+    rounded = rounding.round_half_away(np.array([below, -below]))
     assert rounded.dtype == dtype
     assert rounded.tolist() == [0, 0]
 
 
 @given(st.floats(-(2.0**52), 2.0**52))
 def test_rounding_is_exact_for_every_double(value):
-    assert geometry.round_half_away(np.array([value]))[0] == oracle.round_half_away(value)
+    assert rounding.round_half_away(np.array([value]))[0] == oracle.round_half_away(value)
 
 
 @pytest.mark.parametrize("value", [8388609.0, 16777216.0, 2.0**30])
 def test_whole_numbers_too_big_for_a_fraction_stay(value):
     single = np.array([value, -value], np.float32)
-    np.testing.assert_array_equal(geometry.round_half_away(single), single)
+    np.testing.assert_array_equal(rounding.round_half_away(single), single)
 
 
 @pytest.mark.parametrize("dtype", FLOAT_TYPES)
 def test_scaling_uses_the_float32_attribute_in_the_type_of_the_coordinates(dtype):
-    scaled = geometry.scale_to_cells(np.array([3.0], dtype), 0.1)
+    scaled = rounding.scale_to_cells(np.array([3.0], dtype), 0.1)
     assert scaled.dtype == dtype
     assert scaled[0] == dtype(3.0) * dtype(np.float32(0.1))
 
@@ -127,7 +128,7 @@ def test_disjoint_bins_neither_drop_nor_repeat_a_cell():
     size = np.arange(1, 301)
     start = np.zeros_like(size)
     for bins in range(1, 15):
-        low, high = geometry.partition_box(start, size, bins, "disjoint", np.dtype(np.float32))
+        low, high = rounding.partition_box(start, size, bins, "disjoint", np.dtype(np.float32))
         assert (low[:, 0] == 0).all()
         assert (high[:, -1] == size).all()
         np.testing.assert_array_equal(high[:, :-1], low[:, 1:])
@@ -138,7 +139,7 @@ def test_floor_size_bins_are_equal_and_side_by_side():
     size = np.arange(1, 301)
     start = np.zeros_like(size)
     for bins in range(1, 15):
-        low, high = geometry.partition_box(start, size, bins, "floor-size", np.dtype(np.float32))
+        low, high = rounding.partition_box(start, size, bins, "floor-size", np.dtype(np.float32))
         assert ((high - low) == (size // bins)[:, None]).all()
         np.testing.assert_array_equal(high[:, :-1], low[:, 1:])
 

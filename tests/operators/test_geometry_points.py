@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roicli.core.types import AlignSpec
 from roicli.operators.geometry import find_neighbours, operator_points
+from roicli.operators.roi_align import AlignSpec
 from tests import oracle
 from tests.strategies import DOG_BOX, LONG_BOX, SCALES, boxes, with_batch
 

@@ -5,8 +5,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from roicli.core.types import AlignSpec, PoolSpec
-from roicli.operators import graphs
+from roicli.operators import graphs, onnx_graph
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 
 FLOAT_TYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 SINGLE = FLOAT_TYPES[0]
@@ -96,7 +97,7 @@ def test_max_roi_pool_is_one_node():
 
 
 def test_builder_names_are_unique_and_its_constants_are_read_back():
-    builder = graphs.GraphBuilder()
+    builder = onnx_graph.GraphBuilder()
     name = builder.integers(3, -1, 2**62)
     other = builder.add("Identity", name)
     again = builder.add("Identity", other)

@@ -11,9 +11,11 @@ from roicli.analysis.diagnose.conventions import (
 )
 from roicli.analysis.diagnose.values import Bins, SampledMap, evaluate_conventions
 from roicli.analysis.explain import explain_align, explain_pool
-from roicli.core.types import AlignSpec, PoolSpec, RoIs
+from roicli.core.types import RoIs
 from roicli.operators.export import build_export_graph
 from roicli.operators.reference import expect
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.engine import Engine
 from tests import oracle
 from tests.options import every_option, of_options

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roicli.core.types import AlignSpec
-from roicli.operators.precise_roi_pool import bin_weights, pool_precisely
+from roicli.analysis.sweep import pool_precisely
+from roicli.operators.precise_roi_pool import bin_weights
+from roicli.operators.roi_align import AlignSpec
 from tests import oracle
 from tests.strategies import awkward_corners, normal_map, with_batch
 

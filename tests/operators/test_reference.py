@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roicli.core.types import AlignSpec
 from roicli.operators import reference
 from roicli.operators.reference import expect
+from roicli.operators.roi_align import AlignSpec
 from roicli.runtime import runners as runtime
 from tests import oracle
 from tests.options import (

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roicli.core.types import PoolSpec
 from roicli.operators.pool_windows import find_windows, group_windows, split_by_cells
+from roicli.operators.roi_pool import PoolSpec
 from tests import oracle
 from tests.strategies import RULES, awkward_corners, boxes, with_batch
 

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 import roicli
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import AlignSpec, PoolSpec, RoIs
+from roicli.core.types import RoIs
 from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.error_table.values import measure_value_errors
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline import stream as pipeline
 from roicli.pipeline.features import open_pyramid
 from roicli.runtime import runners as runtime

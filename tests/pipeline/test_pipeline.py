@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from roicli.core.exceptions import InputError
 from roicli.core.progress import StageTimes
-from roicli.core.types import AlignSpec, PoolSpec, RoIs
+from roicli.core.types import RoIs
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline import stream as pipeline
 from roicli.pipeline.features import FeatureLevel, open_pyramid
 from roicli.pipeline.order import plan_visits

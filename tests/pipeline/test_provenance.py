@@ -8,7 +8,8 @@ import onnxruntime
 import pytest
 
 import roicli
-from roicli.core.types import AlignSpec, PoolSpec
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline.provenance import describe_export, flatten, utc_now
 from tests.strategies import normal_map
 

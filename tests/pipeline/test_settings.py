@@ -6,9 +6,10 @@ import pytest
 
 from roicli.core.declaration import settle
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import AlignSpec, PoolSpec
 from roicli.core.vocabulary import PresetName
 from roicli.operators.libraries import PRESETS
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline.model_nodes import RoiNode
 from roicli.pipeline.request import RunRequest
 from roicli.pipeline.settings import resolve_setting

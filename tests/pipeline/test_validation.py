@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 import roicli
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.types import AlignSpec, RoIs
+from roicli.core.types import RoIs
+from roicli.operators.roi_align import AlignSpec
 from roicli.pipeline.validation import (
     check_feature_shape,
     check_image_size,

@@ -13,8 +13,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, shape_inference
 
-from roicli.core.types import AlignSpec, PoolSpec
 from roicli.operators import graphs
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 
 FLOAT, DOUBLE, HALF = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16
 WHOLE = {TensorProto.INT32, TensorProto.INT64}

@@ -22,8 +22,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from roicli.core.exceptions import ProviderError
-from roicli.core.types import AlignSpec, FloatArray, IntArray, PoolSpec
+from roicli.core.types import FloatArray, IntArray
 from roicli.operators import geometry
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.native import run as native
 from tests.options import some
 
@@ -431,7 +433,7 @@ import sys
 sys.modules["numba"] = None
 import numpy as np
 from roicli.runtime.native import run as native
-from roicli.core.types import PoolSpec
+from roicli.operators.roi_pool import PoolSpec
 out = np.empty((1, 1, 2, 2), np.float32)
 ramp = (1 + np.arange(64, dtype=np.float32)).reshape(1, 8, 8)
 corners = np.array([[0.5, 0.5, 2.5, 2.5]], np.float32)

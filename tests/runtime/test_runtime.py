@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.core.exceptions import ProviderError
-from roicli.core.types import AlignSpec, PoolSpec
-from roicli.operators import graphs
+from roicli.operators import graphs, onnx_graph
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime import runners as runtime
 from roicli.runtime import session as sessions
 from roicli.runtime.devices import HOST
@@ -220,7 +221,7 @@ def test_little_room_takes_more_parts_and_gives_the_same_bits(spec, scratch_byte
 
 
 def test_a_graph_that_onnxruntime_refuses_is_a_provider_error():
-    broken = graphs.Graph(b"not a model", ("x",), "y")
+    broken = onnx_graph.Graph(b"not a model", ("x",), "y")
     with pytest.raises(ProviderError, match="refused the graph on the CPU"):
         sessions.Session(broken, HOST, 1)
 

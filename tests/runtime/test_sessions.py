@@ -9,8 +9,9 @@ import onnxruntime as ort
 import pytest
 
 from roicli.core.exceptions import DeviceMemoryError, ParameterError, ProviderError
-from roicli.core.types import AlignSpec, PoolSpec
 from roicli.operators import graphs
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline.device_memory import plan_device
 from roicli.runtime import cuda_libraries
 from roicli.runtime.device_map import MapPlacer
@@ -211,7 +212,7 @@ REAL = """
 import numpy as np, onnxruntime as ort
 from roicli.runtime import runners as runtime
 from roicli.runtime import session as sessions
-from roicli.core.types import AlignSpec
+from roicli.operators.roi_align import AlignSpec
 from roicli.runtime.devices import Device
 from roicli.core.exceptions import DeviceMemoryError
 

@@ -13,7 +13,6 @@ from roicli.core.types import Array, FloatArray
 from roicli.pipeline.validation import (
     COORDINATE_NAMES,
     MAX_SAMPLES_BYTES,
-    estimate_sampling_bytes,
     find_outside,
 )
 
@@ -144,9 +143,8 @@ def find_huge_grid(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
     for index, level in enumerate(inputs.pyramid.levels):
         here = np.flatnonzero((inputs.map_of_roi == index) & inputs.usable)
         spec = replace(inputs.spec, spatial_scale=level.spatial_scale)
-        needed[here], _ = estimate_sampling_bytes(
-            rois.corners[here], spec, level.shape[1], inputs.pyramid.compute_dtype
-        )
+        dtype = inputs.pyramid.compute_dtype
+        needed[here] = spec.sampling(rois.corners[here], level.shape[1], dtype).size
     rows = np.flatnonzero(needed > MAX_SAMPLES_BYTES)
     if len(rows) == 0:
         return

@@ -13,8 +13,9 @@ import numpy as np
 from roicli.analysis.check.map_statistics import MapStatistics, measure_map
 from roicli.analysis.check.records import Draft
 from roicli.core.exceptions import DamagedFileError, InputError
-from roicli.core.types import AlignSpec, Array, FloatArray, IntArray, RoIs, Size
+from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import RoiFormat
+from roicli.operators.roi_align import AlignSpec
 from roicli.pipeline.features import (
     FeatureArgument,
     FeatureLevel,

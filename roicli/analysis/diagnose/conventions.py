@@ -12,8 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from roicli.core.types import AlignSpec, FloatArray, PoolSpec, Size
+from roicli.core.types import FloatArray, Size
 from roicli.core.vocabulary import Operator, Partition, Quantization, SamplingGrid
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
+from roicli.operators.rounding import BOX_RULES
 from roicli.storage.array import narrow_float
 
 Reduction = Literal["avg", "max", "max-weighted-corners", "max-floored"]
@@ -195,13 +198,6 @@ ALIGN_GRID: tuple[tuple[SamplingGrid, tuple[int, ...], tuple[Reduction, ...]], .
     ("thirds", (2, 0, 3, 4), ("avg", "max")),
 )
 COORDINATES: tuple[Coordinates, ...] = ("half-pixel", "legacy", "openvino-half-pixel")
-RULES: tuple[tuple[Quantization, tuple[Partition, ...]], ...] = (
-    ("caffe", ("overlap", "disjoint", "floor-size")),
-    ("floor", ("overlap", "disjoint", "floor-size")),
-    ("round", ("overlap", "disjoint", "floor-size")),
-    ("hull", ("overlap", "disjoint", "floor-size")),
-    ("mmcv", ("overlap",)),
-)
 
 
 def all_conventions() -> list[Convention]:
@@ -217,7 +213,7 @@ def all_conventions() -> list[Convention]:
     found += [
         PoolConvention(quantization, partition, oddity)
         for oddity in ODDITIES
-        for quantization, partitions in RULES
-        for partition in partitions
+        for quantization, rule in BOX_RULES.items()
+        for partition in rule.partitions
     ]
     return found

@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from roicli.core.types import IntArray, OperatorSpec
+from roicli.core.types import IntArray
 from roicli.error_table.columns import record_dtype
+from roicli.operators.interface import OperatorSpec
 from roicli.pipeline import provenance
 from roicli.pipeline.cluster.task import Destination
 from roicli.pipeline.execute import stored_rois_dtype, tables_beside

@@ -62,7 +62,7 @@ def run_on_cluster(
         check_outputs(run.inputs, output, request)
         if operator == "errors":
             return _run_errors(cluster, run, features, rois, request)
-        spec = run.setting.pool if operator == "pool" else run.setting.align
+        spec = run.spec
         check_whole(run, spec, request.values)
         assert output is not None
         whole, result = stack.enter_context(open_whole(run, spec, output, request))

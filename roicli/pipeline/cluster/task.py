@@ -10,8 +10,9 @@ from typing import Any
 
 from roicli.core.exceptions import InputError, OutputError
 from roicli.core.progress import no_progress
-from roicli.core.types import FloatArray, OperatorSpec
+from roicli.core.types import FloatArray
 from roicli.error_table.columns import VALUE_COLUMNS
+from roicli.operators.interface import OperatorSpec
 from roicli.pipeline.cluster.connection import name_of_worker
 from roicli.pipeline.cluster.tasks import Failure, Success, as_outcome
 from roicli.pipeline.execute import run_and_write, run_into
@@ -184,7 +185,7 @@ def _write_chunks(run: Run, task: BlockTask, where: Destination) -> Verification
 
 
 def _spec(run: Run, task: BlockTask) -> OperatorSpec:
-    return run.setting.pool if task.job.operator == "pool" else run.setting.align
+    return run.spec
 
 
 def _request(task: BlockTask, where: Destination) -> RunRequest:

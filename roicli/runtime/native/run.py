@@ -12,14 +12,17 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 
 from roicli.core.exceptions import ProviderError, first_line
 from roicli.core.system import after_fork
-from roicli.core.types import AlignSpec, FloatArray, IntArray, OperatorSpec, PoolSpec
+from roicli.core.types import FloatArray, IntArray
 from roicli.operators import geometry
+from roicli.operators.interface import Compiled, OperatorSpec
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.native.signatures import (
     LANES,
     MAXIMUM,
@@ -39,8 +42,6 @@ MOST_HELPERS = 1 << 12
 # Sampling points of one axis that are held at once, 24 bytes each (32 for float64).
 POINTS_AT_ONCE = 1 << 21
 
-KERNELS = {"align": ("plan_align", "align_blocks"), "pool": ("pool_blocks",)}
-
 
 class Job(NamedTuple):
     """The channels from ``first`` to ``end`` for one ``part`` of the RoIs."""
@@ -56,7 +57,8 @@ def is_compiled(spec: OperatorSpec, dtype: Any) -> bool:
     If not, the first run (or ``prepare``) takes seconds. Raises ProviderError without Numba.
     """
     is_kept = _kernels().is_kept
-    return all(is_kept(name, np.dtype(dtype).name) for name in KERNELS[spec.operator])
+    functions = compiled_of(spec).functions
+    return all(is_kept(name, np.dtype(dtype).name) for name in functions)
 
 
 def prepare(spec: OperatorSpec, dtype: Any) -> None:
@@ -64,8 +66,17 @@ def prepare(spec: OperatorSpec, dtype: Any) -> None:
 
     Raises ProviderError without Numba.
     """
-    for name in KERNELS[spec.operator]:
+    for name in compiled_of(spec).functions:
         _kernels().kernel(name, np.dtype(dtype).name)
+
+
+def compiled_of(spec: OperatorSpec) -> Compiled:
+    """What is compiled for an operator. Raises ProviderError where nothing is."""
+    if spec.compiled is None:
+        raise ProviderError(
+            f"provider native has no compiled kernel for {spec.title}", "give --provider cpu"
+        )
+    return spec.compiled
 
 
 def _kernels() -> Any:
@@ -142,9 +153,13 @@ def _align_rows(
 
 def _reduction(spec: AlignSpec) -> int:
     """How the samples of a bin become one value, as native.align names it."""
-    if spec.mode == "max":
-        return MAXIMUM
-    return RUNNING_SUM if spec.native_to_roi_align else ROW_SUMS
+    match spec.mode:
+        case "max":
+            return MAXIMUM
+        case "avg":
+            return RUNNING_SUM if spec.native_to_roi_align else ROW_SUMS
+        case _:
+            assert_never(spec.mode)
 
 
 def _axis_boxes(
@@ -154,7 +169,7 @@ def _axis_boxes(
     sub_bins = np.zeros_like(counts)
     if not spec.native_to_roi_align:
         corners = geometry.fine_grid_rois(corners, counts, spec)
-        sub_bins = counts + (spec.sampling_grid == "thirds")
+        sub_bins = counts + geometry.dropped_samples(spec.sampling_grid)
     start, extent = geometry.align_boxes(corners, spec)
 
     def along(axis: int, cell_stride: int) -> AxisBoxes:

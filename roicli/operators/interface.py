@@ -1,0 +1,139 @@
+"""What an operator is: a frozen dataclass whose fields are its options, in a file of its own.
+
+Everything that runs, checks, describes or shares out an operator asks it through ``OperatorSpec``,
+and names none. ``OPERATORS`` in ``roicli.operators.table`` lists the files.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+
+from roicli.core.exceptions import ParameterError
+from roicli.core.types import (
+    Array,
+    FloatArray,
+    FloatType,
+    IntArray,
+    Size,
+    check_output_size,
+    check_spatial_scale,
+)
+from roicli.core.vocabulary import Operator, PixelModel
+from roicli.operators.onnx_graph import Graph, GraphBuilder
+
+# The ways that graphs are run in, each with a runner of its own (roicli.runtime.runners). A new
+# operator takes "one by one", which asks for nothing but ``graph`` and ``feeds``.
+GraphWay = Literal["one node", "fine grid", "max roi pool node", "index windows", "one by one"]
+
+
+class Compiled(NamedTuple):
+    """An operator's compiled kernel: what of ``runtime.native.run`` calls it, and its functions."""
+
+    call: str
+    functions: tuple[str, ...]
+
+
+class Sampling(NamedTuple):
+    """What the sampling points of K RoIs take: ``size`` (K,) bytes, ``counts`` (K, 2) points a bin
+    as (x, y), and what it is called.
+    """
+
+    size: FloatArray
+    counts: IntArray
+    name: str
+
+
+@dataclass(frozen=True)
+class OperatorSpec(ABC):
+    """An operator with its options, at one scale.
+
+    ``output_size`` (height, width) in bins, ``spatial_scale`` in cells per image pixel. Raises
+    ParameterError.
+    """
+
+    operator: ClassVar[Operator]
+    title: ClassVar[str]
+    # What the numbers of a RoI are, after its image's index.
+    roi_columns: ClassVar[tuple[str, ...]] = ("x1", "y1", "x2", "y2")
+    # None where nothing is compiled for it; then the provider native cannot run it.
+    compiled: ClassVar[Compiled | None] = None
+
+    output_size: Size = (7, 7)
+    spatial_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_output_size(self.output_size)
+        check_spatial_scale(self.spatial_scale)
+
+    @property
+    @abstractmethod
+    def pixel_model(self) -> PixelModel:
+        """Where its cell i lies."""
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The options by name, each with its default."""
+        options = {field.name: field.default for field in fields(cls)}
+        del options["spatial_scale"]
+        return options
+
+    def at_scale(self, spatial_scale: float) -> Self:
+        """The same operator on a map of another scale."""
+        return replace(self, spatial_scale=spatial_scale)
+
+    def output_channels(self, channels: int) -> int:
+        """How many channels its result has, of ``channels`` of the map."""
+        return channels
+
+    def describe(self) -> dict[str, Any]:
+        """Its options by name, as plain values; the scale is the map's."""
+        options = {name: getattr(self, name) for name in self.defaults()}
+        return options | {"output_size": list(self.output_size)}
+
+    def work(self, corners: FloatArray) -> FloatArray:
+        """(k,) how many values each bin of the RoIs (k, 4) is computed from."""
+        return np.ones(len(corners))
+
+    def sampling(self, corners: FloatArray, channels: int, dtype: FloatType) -> Sampling:
+        """What the sampling points of RoIs (K, 4) take at once, each alone."""
+        return Sampling(np.zeros(len(corners)), np.zeros((len(corners), 2), np.int64), "sampling")
+
+    @abstractmethod
+    def expect(
+        self, feature_map: FloatArray, corners: FloatArray, coordinate_ulp: float
+    ) -> Iterator[tuple[slice, Any]]:
+        """The float64 reference of one RoI: ``reference.expect`` without its dispatch."""
+
+    @abstractmethod
+    def graph_way(self, dtype: FloatType, resident: bool) -> GraphWay:
+        """How its graph is run on maps of ``dtype``; ``resident`` is a device with own memory."""
+
+    def graph(self, dtype: FloatType) -> Graph:
+        """For "one by one": ``features`` (1, C, H, W) and ``feeds`` to (1, C, P_h, P_w)."""
+        raise NotImplementedError
+
+    def feeds(
+        self, corners: FloatArray, map_size: Size, dtype: FloatType
+    ) -> dict[str, Array] | None:
+        """For "one by one": what the graph needs of a RoI (4,); None where its result is zeros."""
+        raise NotImplementedError
+
+    def add_export(self, builder: GraphBuilder, dtype: FloatType) -> str:
+        """Add nodes from ``features`` and ``rois`` to an exported graph; the result's name.
+
+        Raises ParameterError where no graph can say it.
+        """
+        raise ParameterError(f"{self.title} cannot be exported as a graph")
+
+
+def join_odd(mean: FloatArray, nan: Array, above: Array, below: Array) -> FloatArray:
+    """A weighted mean of the finite cells, with what the NaN, the +infinities and the -infinities
+    that it reads make of it.
+    """
+    mean = np.where(above, np.inf, np.where(below, -np.inf, mean)).astype(mean.dtype)
+    return np.where(nan | (above & below), mean.dtype.type(np.nan), mean)

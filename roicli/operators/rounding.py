@@ -1,0 +1,260 @@
+"""RoI Pool's rounding rules, as data: NumPy and ONNX side by side.
+
+A rule is one entry. ``BOX_RULES`` round the box (``--quantization``), ``PARTITIONS`` cut it into
+bins (``--partition``). Runs, the error table, the reference and the compiled kernels take their
+bins from the NumPy half; an exported graph from the other, operation by operation the same. An
+entry cannot be written without both, and a test holds them against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from roicli.core.types import FloatArray, IntArray
+from roicli.core.vocabulary import Partition, Quantization
+from roicli.operators.onnx_graph import Arithmetic
+
+
+def round_half_away(values: FloatArray) -> FloatArray:
+    """Round to whole numbers, halves away from zero, as C's ``round`` (numpy.round: to even).
+
+    ``floor(x + 0.5)`` is wrong for the largest number below one half, whose sum rounds up to 1;
+    the distance to the truncated value is exact.
+    """
+    whole = np.trunc(values)
+    away = np.abs(values - whole) >= 0.5
+    return np.where(away, whole + np.copysign(1, values), whole).astype(values.dtype)
+
+
+def scale_to_cells(coordinates: FloatArray, spatial_scale: float) -> FloatArray:
+    """Image pixels to cells, in the coordinates' dtype, with the scale as its float32 attribute."""
+    return coordinates * coordinates.dtype.type(np.float32(spatial_scale))
+
+
+def as_cells(values: FloatArray) -> IntArray:
+    """Whole numbers to int64."""
+    return values.astype(np.int64)
+
+
+# The rounding of the box ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BoxRule:
+    """How one axis of a box is rounded.
+
+    ``numpy(low, high, scale)`` takes image coordinates (K,) to (start, size) in whole cells,
+    before a size is made at least 1; ``onnx`` gives the same as names of values (K, 1) int64. A
+    rule with ``real_edges`` rounds nothing: both give the real (start, end) in cells, and the bins
+    are ``hull_bins``. ``partitions`` are those that go with it.
+    """
+
+    meaning: str
+    source: str
+    numpy: Callable[[FloatArray, FloatArray, float], tuple[Any, Any]]
+    onnx: Callable[[Arithmetic, str, str, float], tuple[str, str]]
+    partitions: tuple[Partition, ...] = ("overlap", "disjoint", "floor-size")
+    real_edges: bool = False
+
+
+def _caffe(low: FloatArray, high: FloatArray, scale: float) -> tuple[IntArray, IntArray]:
+    start, size = _round(low, high, scale)
+    return start, size + 1
+
+
+def _caffe_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[str, str]:
+    start, size = _round_onnx(math, low, high, scale)
+    return start, math.builder.add("Add", size, math.builder.integers(1))
+
+
+def _round(low: FloatArray, high: FloatArray, scale: float) -> tuple[IntArray, IntArray]:
+    start, end = (as_cells(round_half_away(scale_to_cells(edge, scale))) for edge in (low, high))
+    return start, end - start
+
+
+def _round_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[str, str]:
+    start, end = (
+        math.whole(math.round_half_away(math.scaled(edge, scale))) for edge in (low, high)
+    )
+    return start, math.builder.add("Sub", end, start)
+
+
+def _floor(low: FloatArray, high: FloatArray, scale: float) -> tuple[IntArray, IntArray]:
+    start, size = (as_cells(np.floor(scale_to_cells(v, scale))) for v in (low, high - low))
+    return start, size
+
+
+def _floor_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[str, str]:
+    add = math.builder.add
+    start, size = (
+        math.whole(add("Floor", math.scaled(v, scale))) for v in (low, add("Sub", high, low))
+    )
+    return start, size
+
+
+def _hull(low: FloatArray, high: FloatArray, scale: float) -> tuple[IntArray, IntArray]:
+    start = as_cells(np.floor(scale_to_cells(low, scale)))
+    return start, as_cells(np.ceil(scale_to_cells(high, scale))) - start
+
+
+def _hull_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[str, str]:
+    add = math.builder.add
+    start = math.whole(add("Floor", math.scaled(low, scale)))
+    return start, add("Sub", math.whole(add("Ceil", math.scaled(high, scale))), start)
+
+
+def _mmcv(low: FloatArray, high: FloatArray, scale: float) -> tuple[FloatArray, FloatArray]:
+    one = low.dtype.type(1)
+    return scale_to_cells(low, scale), scale_to_cells(high + one, scale)
+
+
+def _mmcv_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[str, str]:
+    above = math.builder.add("Add", high, math.number(1))
+    return math.scaled(low, scale), math.scaled(above, scale)
+
+
+BOX_RULES: dict[Quantization, BoxRule] = {
+    "caffe": BoxRule(
+        "both edges rounded, the end cell inclusive",
+        "Girshick 2015 (Fast R-CNN), roi_pooling_layer; ONNX MaxRoiPool-1",
+        _caffe, _caffe_onnx,
+    ),
+    "floor": BoxRule(
+        "the start and the size rounded down", "docs/semantics.md, RoI Pool", _floor, _floor_onnx
+    ),
+    "round": BoxRule(
+        "both edges rounded, the end cell exclusive",
+        "docs/semantics.md, RoI Pool",
+        _round, _round_onnx,
+    ),
+    "hull": BoxRule(
+        "every cell that the box touches", "docs/semantics.md, RoI Pool", _hull, _hull_onnx
+    ),
+    "mmcv": BoxRule(
+        "no rounding of the box, a pixel added at its end",
+        "mmcv ops, roi_pool",
+        _mmcv, _mmcv_onnx, ("overlap",), real_edges=True,
+    ),
+}  # fmt: skip
+
+
+def quantize_box(
+    low: FloatArray, high: FloatArray, spatial_scale: float, quantization: Quantization
+) -> tuple[IntArray, IntArray]:
+    """Quantization 1: image coordinates of one axis (K,) to B, (start, size) in whole cells.
+
+    A box is at least one cell long. Not for a rule with ``real_edges``.
+    """
+    start, size = BOX_RULES[quantization].numpy(low, high, spatial_scale)
+    return start, np.maximum(size, 1)
+
+
+# The rounding of the bins ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PartitionRule:
+    """How a box of whole cells is cut into bins.
+
+    ``numpy(size, bins, dtype)`` takes sizes (K, 1) int64 to the (first, last) edges of the bins,
+    (K, bins) int64, half-open, counted from the box's start; ``onnx`` gives the same as names.
+    """
+
+    meaning: str
+    numpy: Callable[[IntArray, int, np.dtype[Any]], tuple[IntArray, IntArray]]
+    onnx: Callable[[Arithmetic, str, int], tuple[str, str]]
+
+
+def _overlap(size: IntArray, bins: int, dtype: np.dtype[Any]) -> tuple[IntArray, IntArray]:
+    """The operators' own floating arithmetic, in ``dtype``."""
+    edges = np.arange(bins + 1).astype(dtype) * (size.astype(dtype) / dtype.type(bins))
+    return as_cells(np.floor(edges[:, :-1])), as_cells(np.ceil(edges[:, 1:]))
+
+
+def _overlap_onnx(math: Arithmetic, size: str, bins: int) -> tuple[str, str]:
+    add = math.builder.add
+    step = add("Div", math.real(size), math.number(bins))
+    first, last = (add("Mul", math.numbers(part), step) for part in _edge_numbers(bins))
+    return math.whole(add("Floor", first)), math.whole(add("Ceil", last))
+
+
+# No library computes these two in floating point, and a partition must neither drop nor repeat a
+# cell, so they are whole-number arithmetic.
+
+
+def _disjoint(size: IntArray, bins: int, dtype: np.dtype[Any]) -> tuple[IntArray, IntArray]:
+    edges = np.arange(bins + 1) * size // bins
+    return edges[:, :-1], edges[:, 1:]
+
+
+def _disjoint_onnx(math: Arithmetic, size: str, bins: int) -> tuple[str, str]:
+    add, builder = math.builder.add, math.builder
+    count = builder.integers(bins)
+    first, last = (
+        add("Div", add("Mul", builder.constant(part), size), count) for part in _edge_numbers(bins)
+    )
+    return first, last
+
+
+def _floor_size(size: IntArray, bins: int, dtype: np.dtype[Any]) -> tuple[IntArray, IntArray]:
+    edges = np.arange(bins + 1) * (size // bins)
+    return edges[:, :-1], edges[:, 1:]
+
+
+def _floor_size_onnx(math: Arithmetic, size: str, bins: int) -> tuple[str, str]:
+    add, builder = math.builder.add, math.builder
+    bin_size = add("Div", size, builder.integers(bins))
+    first, last = (add("Mul", builder.constant(part), bin_size) for part in _edge_numbers(bins))
+    return first, last
+
+
+def _edge_numbers(bins: int) -> tuple[IntArray, IntArray]:
+    """0, 1, ... and 1, 2, ..., each (1, bins)."""
+    index = np.arange(bins)[None]
+    return index, index + 1
+
+
+PARTITIONS: dict[Partition, PartitionRule] = {
+    "overlap": PartitionRule(
+        "from floor(p n / P) to ceil((p + 1) n / P): neighbours may share a cell",
+        _overlap, _overlap_onnx,
+    ),
+    "disjoint": PartitionRule(
+        "from floor(p n / P) to floor((p + 1) n / P)", _disjoint, _disjoint_onnx
+    ),
+    "floor-size": PartitionRule(
+        "floor(n / P) cells each, the tail dropped", _floor_size, _floor_size_onnx
+    ),
+}  # fmt: skip
+
+
+def partition_box(
+    start: IntArray, size: IntArray, bins: int, partition: Partition, dtype: np.dtype[Any]
+) -> tuple[IntArray, IntArray]:
+    """Quantization 2: a box of ``size`` cells (K,) to its bins: (start, end), each (K, bins)."""
+    first, last = PARTITIONS[partition].numpy(size[:, None], bins, dtype)
+    return start[:, None] + first, start[:, None] + last
+
+
+# Real boxes -----------------------------------------------------------------------------------
+
+
+def hull_bins(start: FloatArray, end: FloatArray, bins: int) -> tuple[IntArray, IntArray]:
+    """The whole cells that each of ``bins`` equal parts of a real box (K,) touches (mmcv)."""
+    step = ((end - start) / start.dtype.type(bins))[:, None]
+    edges = np.arange(bins + 1).astype(start.dtype) * step + start[:, None]
+    return as_cells(np.floor(edges[:, :-1])), as_cells(np.ceil(edges[:, 1:]))
+
+
+def hull_bins_onnx(math: Arithmetic, start: str, end: str, bins: int) -> tuple[str, str]:
+    """``hull_bins`` in a graph."""
+    add = math.builder.add
+    step = add("Div", add("Sub", end, start), math.number(bins))
+    first, last = (
+        add("Add", add("Mul", math.numbers(part), step), start) for part in _edge_numbers(bins)
+    )
+    return math.whole(add("Floor", first)), math.whole(add("Ceil", last))
