@@ -139,7 +139,7 @@ def run_and_write(
 
     @contextmanager
     def open_sink(parameters: Mapping[str, Any]) -> Iterator[ResultWriter]:
-        checksums = {"row_crc32": np.zeros(len(run.inputs.rois))} if shard else {}
+        checksums = {"row_crc32": np.zeros(len(run.inputs.rois))} if shard is not None else {}
         dtype = np.dtype(parameters["dtype"])
         with _open_writer(run, output, parameters, request, checksums) as opened:
             if shard is None:
