@@ -22,11 +22,10 @@ from roicli.operators.interface import OperatorSpec
 from roicli.pipeline import provenance
 from roicli.pipeline.cluster.task import Destination
 from roicli.pipeline.execute import stored_rois_dtype, tables_beside
-from roicli.pipeline.merging import join
 from roicli.pipeline.parts import cut_at_multiples, split_rows
 from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run
-from roicli.pipeline.shard_run import describe_whole, shared_fingerprint
+from roicli.pipeline.shards import describe_whole, join, shared_fingerprint
 from roicli.storage.address import is_url, names_a_store
 from roicli.storage.atomic import OUTPUT_FORMATS, check_disk, replace_atomically
 from roicli.storage.formats.hdf5.virtual_result import write_virtual

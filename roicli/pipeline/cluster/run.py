@@ -29,7 +29,7 @@ from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.parts import split_rows
 from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run, open_run
-from roicli.pipeline.shard_run import check_whole
+from roicli.pipeline.shards import check_whole
 from roicli.pipeline.verify import Verification, join_verifications
 from roicli.storage.address import Address, parse_address, path_from_root
 from roicli.storage.result import STDOUT, check_place
