@@ -1,6 +1,6 @@
 """Measure the house: files, lines, functions, comments, rooms at the root, the longest import chain.
 
-    python docs/measure_house.py PACKAGE_FOLDER
+python docs/measure_house.py PACKAGE_FOLDER
 """
 
 import ast
