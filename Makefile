@@ -32,8 +32,8 @@ demo: install  ## run align and pool on the sample data and show the tables
 	$(BIN)/roicli pool sample_data/text_fpn.h5::p3 sample_data/text_rois.npy \
 		--output $(DEMO)/text_fpn.pool.h5 --force --rows 10
 
-# Groups are files, or what shares a cluster (tests/conftest.py), in the order given there.
-PYTEST := python -m pytest --quiet --numprocesses auto --dist loadgroup --no-loadscope-reorder
+# tests/conftest.py says which tests run in one process, and which come first.
+PYTEST := python -m pytest --quiet --numprocesses auto --no-loadscope-reorder
 
 test: .venv/.developing  ## prove everything once, in three minutes on two cores
 	$(BIN)/$(PYTEST) -m 'not full'

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 from itertools import product
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,16 +41,23 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             list(processes.map(native.prepare, *zip(*missing, strict=True)))
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests run in one process, and so do all tests on the cluster, before the others."""
-    groups = {item: _group(item) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: groups[item] != CLUSTER)
+    """The tests on the cluster, which wait most, come first."""
+    items.sort(key=lambda item: _group(item.nodeid) != CLUSTER)
 
 
-def _group(item: pytest.Item) -> str:
-    return (
-        CLUSTER if "dask" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
-    )
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests run in one process, and so do all tests on the cluster."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return Groups(config, log)
+
+
+def _group(nodeid: str) -> str:
+    file = nodeid.partition("::")[0]
+    return CLUSTER if "/test_dask" in file else file

@@ -201,7 +201,7 @@ def test_the_measurement_sees_an_import():
 
 @pytest.mark.parametrize("command", ["align", "pool", "errors"])
 def test_a_run_builds_no_adapters(command, tmp_path, monkeypatch):
-    """Typer would import Pydantic for one parameter whose default is no word: see cli/startup."""
+    """Typer would import Pydantic for one parameter whose default is no word (cli/fast_typer)."""
     monkeypatch.chdir(tmp_path)
     samples = PACKAGE.parent / "sample_data"
     rois = str(samples / "text_rois.npy")

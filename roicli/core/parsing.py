@@ -1,4 +1,7 @@
-"""Text from the command line to checked values: sizes, scales, thresholds, bytes."""
+"""What is given for an option, as text or as a Python value, to the checked value.
+
+Every function takes the option's name, which its message says, and raises ParameterError.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,23 @@ from typing import Any
 from roicli.core.exceptions import ParameterError
 
 Size = tuple[int, int]
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def parse_size(text: str, name: str = "output size") -> Size:
-    """``7`` or ``7x5`` (height x width) to (height, width)."""
+def as_size(value: Any, name: str) -> Size:
+    """One number, text like ``7x5``, or (height, width) to (height, width), sides of at least 1."""
+    if isinstance(value, str):
+        return _parse_size(value, name)
+    try:
+        sides = [index(side) for side in (value if isinstance(value, Sequence) else (value, value))]
+    except TypeError:
+        sides = []
+    if len(sides) != 2 or min(sides) < 1:
+        raise ParameterError(f"{name} is {value!r}, expected height x width of at least 1 each")
+    return sides[0], sides[1]
+
+
+def _parse_size(text: str, name: str) -> Size:
     match = re.fullmatch(r"\s*(\d{1,9})\s*(?:[xX]\s*(\d{1,9})\s*)?", text)
     if match is None:
         raise ParameterError(
@@ -27,17 +43,16 @@ def parse_size(text: str, name: str = "output size") -> Size:
     return int(height), int(width)
 
 
-def as_size(value: Any, name: str) -> Size:
-    """One number, ``HxW`` text, or (height, width) to (height, width), sides of at least 1."""
+def as_scales(value: Any, name: str) -> tuple[float, ...]:
+    """Text like ``1/4,1/8``, a number or several numbers to one scale per level."""
     if isinstance(value, str):
-        return parse_size(value, name)
+        return tuple(parse_scale(part, name) for part in value.split(","))
+    # NumPy's arrays of no axis have __iter__ too.
+    is_one = not hasattr(value, "__iter__") or getattr(value, "ndim", 1) == 0
     try:
-        sides = [index(side) for side in (value if isinstance(value, Sequence) else (value, value))]
-    except TypeError:
-        sides = []
-    if len(sides) != 2 or min(sides) < 1:
-        raise ParameterError(f"{name} is {value!r}, expected height x width of at least 1 each")
-    return sides[0], sides[1]
+        return tuple(float(number) for number in ((value,) if is_one else value))
+    except (TypeError, ValueError):
+        raise ParameterError(f"{name} is {value!r}, expected numbers") from None
 
 
 def parse_scale(text: str, name: str = "spatial scale") -> float:
@@ -54,88 +69,61 @@ def parse_scale(text: str, name: str = "spatial scale") -> float:
     return scale
 
 
-def parse_scales(text: str) -> tuple[float, ...]:
-    """``1/4,1/8`` to one scale per level."""
-    return tuple(parse_scale(part) for part in text.split(","))
-
-
-def as_scales(value: Any, name: str) -> tuple[float, ...]:
-    """Text, a number or several numbers to one scale per level."""
-    if isinstance(value, str):
-        return parse_scales(value)
-    try:
-        numbers = (
-            value if hasattr(value, "__iter__") and getattr(value, "ndim", 1) != 0 else (value,)
-        )
-        return tuple(float(number) for number in numbers)
-    except (TypeError, ValueError):
-        raise ParameterError(f"{name} is {value!r}, expected numbers") from None
-
-
 def as_rows(value: Any, name: str) -> int | None:
-    """A number, its text, ``all`` or None (all) to how many."""
-    return parse_rows(value, name) if isinstance(value, str) else value
-
-
-def as_names(value: Any, name: str) -> tuple[str, ...]:
-    """``p2,p3`` or several names to names, none of them empty."""
-    return parse_names(value) if isinstance(value, str) else tuple(value)
-
-
-def as_bytes(value: Any, name: str) -> int:
-    """A number of bytes, or text like ``512M``."""
-    return parse_bytes(str(value), f"--{name.replace(' ', '-')}")
+    """A number or its text to how many; ``all`` and None to None, which is all."""
+    if value is None or value == "all":
+        return None
+    if isinstance(value, str) and value.isdigit() and value.isascii():
+        return int(value)
+    if isinstance(value, str) or not hasattr(value, "__index__"):
+        raise ParameterError(f"{name} is {value!r}, expected a number or all")
+    return index(value)
 
 
 def as_count(value: Any, name: str) -> int:
     """A whole number of at least 1."""
-    if not isinstance(value, int) or value < 1:
+    if not hasattr(value, "__index__") or index(value) < 1:
         raise ParameterError(f"{name} is {value!r}, expected a whole number of at least 1")
-    return value
+    return index(value)
+
+
+def as_names(value: Any, name: str) -> tuple[str, ...]:
+    """Text like ``p2,p3`` or several names to names, none of them empty."""
+    if not isinstance(value, str):
+        return tuple(value)
+    names = tuple(part.strip() for part in value.split(","))
+    if not all(names):
+        raise ParameterError(f"{name} is {value!r}, expected names separated by single commas")
+    return names
+
+
+def as_bytes(value: Any, name: str) -> int:
+    """A number of bytes, or text like ``512M``; units K, M, G, T are powers of 1024."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", str(value), re.IGNORECASE)
+    if match is None:
+        # A message about memory names the option: the run has more than one budget.
+        flag = f"--{name.replace(' ', '-')}"
+        raise ParameterError(
+            f"{flag} is {str(value)!r}, expected a number of bytes, like 512M or 2G"
+        )
+    return int(float(match.group(1)) * UNITS[match.group(2).upper()])
 
 
 def as_bin(value: Any, name: str) -> Size:
-    """``0,3`` or (row, column) to a bin."""
-    if isinstance(value, str):
-        return parse_bin(value)
-    row, column = value
-    return row, column
+    """Text like ``0,3`` or (row, column) to a bin."""
+    numbers: Sequence[Any] = ()
+    if not isinstance(value, str):
+        numbers = value if isinstance(value, Sequence) else ()
+    elif match := re.fullmatch(r"\s*(\d{1,9})\s*,\s*(\d{1,9})\s*", value):
+        numbers = [int(part) for part in match.groups()]
+    if len(numbers) != 2:
+        raise ParameterError(f"{name} is {value!r}, expected its row and column, like 0,3")
+    return numbers[0], numbers[1]
 
 
 def as_path(value: Any, name: str) -> str:
     """A path as text."""
-    return str(os.fspath(value))
-
-
-def parse_rows(text: str, name: str = "rows") -> int | None:
-    """``20`` to 20, ``all`` to None."""
-    if text != "all" and not (text.isdigit() and text.isascii()):
-        raise ParameterError(f"{name} is {text!r}, expected a number or all")
-    return None if text == "all" else int(text)
-
-
-def parse_names(text: str) -> tuple[str, ...]:
-    """``p2,p3`` to names, none of them empty."""
-    names = tuple(part.strip() for part in text.split(","))
-    if not all(names):
-        raise ParameterError(f"names are {text!r}, expected them separated by single commas")
-    return names
-
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-def parse_bytes(text: str, name: str = "memory") -> int:
-    """``512M`` to bytes; units K, M, G, T are powers of 1024, with or without ``iB`` or ``B``."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
-    if match is None:
-        raise ParameterError(f"{name} is {text!r}, expected a number of bytes, like 512M or 2G")
-    return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
-
-
-def parse_bin(text: str) -> tuple[int, int]:
-    """``0,3`` to a bin (row, column)."""
-    match = re.fullmatch(r"\s*(\d{1,9})\s*,\s*(\d{1,9})\s*", text)
-    if match is None:
-        raise ParameterError(f"bin is {text!r}, expected its row and column, like 0,3")
-    return int(match.group(1)), int(match.group(2))
+    try:
+        return str(os.fspath(value))
+    except TypeError:
+        raise ParameterError(f"{name} is {value!r}, expected a path") from None

@@ -92,11 +92,9 @@ def resolve_setting(
     return Setting(spec, align, pool, pick("pixel_model") or spec.pixel_model, name)
 
 
-def _read_preset(name: str) -> dict[str, Any]:
-    from roicli.operators.libraries import PRESETS
+def _read_preset(name: PresetName) -> dict[str, Any]:
+    from roicli.operators.libraries import PRESETS  # which most runs do without
 
-    if name not in PRESETS:
-        raise ParameterError(f"preset is {name!r}, expected one of: {', '.join(PRESETS)}")
     return vars(PRESETS[name])
 
 

@@ -12,7 +12,7 @@ from roicli.core.exceptions import DeviceMemoryError, ParameterError, ProviderEr
 from roicli.operators import graphs
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
-from roicli.pipeline.device_memory import plan_device
+from roicli.pipeline.memory import plan_device
 from roicli.runtime import cuda_libraries
 from roicli.runtime.device_map import MapPlacer
 from roicli.runtime.devices import CPU, CUDA, HOST, Device
@@ -99,7 +99,7 @@ def test_a_device_id_is_a_whole_number(index):
 
 def test_what_a_cuda_session_is_told():
     assert Device("cuda", 2).providers[0][1] == {
-        "device_id": "2", "arena_extend_strategy": "kSameAsRequested",
+        "device_id": "2", "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0",
     }  # fmt: skip
     limited = Device("cuda", 1, memory=3 * MIB)
     assert limited.providers[0][1]["gpu_mem_limit"] == str(3 * MIB)
