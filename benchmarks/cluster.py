@@ -14,8 +14,7 @@ import numpy as np
 
 import roicli
 from roicli.pipeline.cluster.connection import connect
-from roicli.pipeline.cluster.outcome import Success
-from roicli.pipeline.cluster.scheduling import run_tasks
+from roicli.pipeline.cluster.tasks import Success, run_tasks
 from tests.faults.cluster import Processes
 from tests.faults.kill_workers import make_inputs
 
@@ -75,7 +74,7 @@ def measure_efficiency(folder: Path) -> None:
 
 
 def measure_tasks(count: int) -> None:
-    """Empty tasks: handed in a few at a time, as runs do, and all at once."""
+    """Empty tasks, as runs have them, and by Dask's ``map`` and ``gather`` alone."""
     with Processes(2) as processes, connect(processes.address) as cluster:
         before = peak_mib(processes.scheduler.pid)
         began = time.perf_counter()
@@ -83,7 +82,7 @@ def measure_tasks(count: int) -> None:
         seconds = time.perf_counter() - began
         after = peak_mib(processes.scheduler.pid)
         print(
-            f"{count:,} empty tasks, a few at a time: {seconds:.1f} s, {seconds / count * 1e3:.2f} "
+            f"{count:,} empty tasks, in a run: {seconds:.1f} s, {seconds / count * 1e3:.2f} "
             f"ms each, scheduler's peak {before:.0f} to {after:.0f} MiB",
             flush=True,
         )
@@ -94,7 +93,7 @@ def measure_tasks(count: int) -> None:
         seconds = time.perf_counter() - began
         after = peak_mib(processes.scheduler.pid)
         print(
-            f"{count:,} empty tasks, all at once: {seconds:.1f} s, {seconds / count * 1e3:.2f} ms "
+            f"{count:,} empty tasks, Dask alone: {seconds:.1f} s, {seconds / count * 1e3:.2f} ms "
             f"each, scheduler's peak {before:.0f} to {after:.0f} MiB",
             flush=True,
         )

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from roicli.operators.roi_align import AlignSpec
     from roicli.operators.roi_pool import PoolSpec
     from roicli.pipeline.execute import Result
-    from roicli.pipeline.merging import Merged, merge
+    from roicli.pipeline.shards import Merged, merge
     from roicli.pipeline.verify import Verification
     from roicli.render.draw import draw
     from roicli.render.html.page import write_report
@@ -59,8 +59,8 @@ _HOME = {
     "sweep": "analysis.sweep",
     "Sweep": "analysis.sweep",
     "inspect": "analysis.inspect_file",
-    "merge": "pipeline.merging",
-    "Merged": "pipeline.merging",
+    "merge": "pipeline.shards",
+    "Merged": "pipeline.shards",
     "explain": "analysis.explain",
     "Explanation": "analysis.explanation",
     "draw": "render.draw",

@@ -109,7 +109,7 @@ def run_request(
     spec = opened.setting.spec
     if request.shard is None:
         return run_and_write(opened, spec, _as_text(output), request)
-    from roicli.pipeline.shard_run import run_shard
+    from roicli.pipeline.shards import run_shard
 
     return run_shard(opened, spec, _as_text(output), request)
 

@@ -184,14 +184,10 @@ def _weigh(
     channel_map: FloatArray, rows: Neighbours, i: int, columns: Neighbours, j: int
 ) -> tuple[tuple[Corner, ...], float]:
     """The four corners of one sample, and their weighted sum in the operator's order."""
-    one = channel_map.dtype.type(1)
     value: Any = None
     corners: list[Corner] = []
-    for y, height in ((rows.low[i], one - rows.share[i]), (rows.high[i], rows.share[i])):
-        for x, width in (
-            (columns.low[j], one - columns.share[j]),
-            (columns.high[j], columns.share[j]),
-        ):
+    for y, height in ((cells[i], weights[i]) for cells, weights in rows.sides):
+        for x, width in ((cells[j], weights[j]) for cells, weights in columns.sides):
             weight, cell = height * width, channel_map[y, x]
             value = weight * cell if value is None else value + weight * cell
             corners.append(Corner(int(y), int(x), *map(float, (cell, height, width, weight))))

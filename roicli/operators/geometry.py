@@ -259,6 +259,41 @@ class Neighbours(NamedTuple):
     share: FloatArray
     on_map: NDArray[np.bool_]
 
+    @property
+    def sides(self) -> tuple[tuple[IntArray, FloatArray], tuple[IntArray, FloatArray]]:
+        """Both neighbours with their weights, in the float type of the points, as operators do."""
+        return (self.low, self.share.dtype.type(1) - self.share), (self.high, self.share)
+
+    @property
+    def exact_sides(self) -> tuple[tuple[IntArray, FloatArray], tuple[IntArray, FloatArray]]:
+        """Both neighbours with their weights in float64, 0 off the map."""
+        share = self.share.astype(np.float64)
+        return (self.low, (1 - share) * self.on_map), (self.high, share * self.on_map)
+
+    def matrix(self, cells: int) -> FloatArray:
+        """(n, cells) float64: the weight of each cell of the axis at each point."""
+        weights, rows = np.zeros((len(self.low), cells)), np.arange(len(self.low))
+        for places, weight in self.exact_sides:
+            weights[rows, places] += weight
+        return weights
+
+    def interpolate(self, feature_map: FloatArray, columns: Neighbours) -> FloatArray:
+        """(C, n_y, n_x) float64 of a map (C, H, W), at the points of its rows (self) and columns.
+
+        0 times infinity is NaN, but a point off the map reads nothing.
+        """
+        if np.isfinite(feature_map).all():
+            (top, above), (bottom, below) = self.exact_sides
+            (left, before), (right, after) = columns.exact_sides
+            rows = feature_map[:, top] * above[:, None] + feature_map[:, bottom] * below[:, None]
+            return np.asarray(rows[:, :, left] * before + rows[:, :, right] * after)
+        samples = np.zeros((len(feature_map), len(self.low), len(columns.low)))
+        with np.errstate(invalid="ignore"):
+            for y, height in self.exact_sides:
+                for x, width in columns.exact_sides:
+                    samples += feature_map[:, y[:, None], x] * (height[:, None] * width)
+        return np.where(self.on_map[:, None] & columns.on_map, samples, 0.0)
+
 
 def find_neighbours(points: FloatArray, cells: int) -> Neighbours:
     """The neighbours of points (n,) on an axis of ``cells``, clamped as RoiAlign-16 clamps them."""

@@ -65,16 +65,7 @@ def bin_weights(
         total += np.maximum(right - left, 0.0) * (1 - slope * middle)
     size = (high - low)[:, None]
     mean = np.divide(total, size, out=np.zeros_like(total), where=size > 0)
-    return np.where(size > 0, mean, point_weights(low, cells))
-
-
-def point_weights(points: FloatArray, cells: int) -> FloatArray:
-    """(n, cells): the weight of each cell at points (n,) of one axis; 0 off the map."""
-    found, rows = find_neighbours(points, cells), np.arange(len(points))
-    weights = np.zeros((len(points), cells))
-    np.add.at(weights, (rows, found.low), (1 - found.share) * found.on_map)
-    np.add.at(weights, (rows, found.high), found.share * found.on_map)
-    return weights
+    return np.where(size > 0, mean, find_neighbours(low, cells).matrix(cells))
 
 
 @dataclass(frozen=True)

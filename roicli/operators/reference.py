@@ -26,6 +26,7 @@ from roicli.operators.geometry import (
     AlignLike,
     PoolLike,
     align_boxes,
+    find_neighbours,
     operator_points,
     quantize_rois,
     sampling_counts,
@@ -130,11 +131,10 @@ def _weigh_axis(points: FloatArray, size: int, coordinate_ulp: float) -> AxisWei
     A point below -1 or above ``size`` counts 0 and reads nothing; others are moved to the first or
     the last cell.
     """
-    exact = points.astype(np.float64)
-    on_map = (exact >= -1) & (exact <= size)
-    clamped = np.where(on_map, np.clip(exact, 0, size - 1), 0.0)
-    low = np.floor(clamped).astype(np.int64)
-    high, share = np.minimum(low + 1, size - 1), clamped - low
+    found = find_neighbours(points.reshape(-1), size)
+    on_map = found.on_map.reshape(points.shape)
+    # A point off the map reads nothing: any cell does for its place.
+    low, high = (np.where(found.on_map, side, 0).reshape(points.shape) for side in found[:2])
     read = [low, high]
     if coordinate_ulp:
         # A point that is a hair away may be between the next two cells.
@@ -144,12 +144,13 @@ def _weigh_axis(points: FloatArray, size: int, coordinate_ulp: float) -> AxisWei
     bins, number = np.arange(len(points))[:, None], np.arange(points.shape[1])
     weights = np.zeros((*points.shape, len(cells)))
     touched = np.zeros(weights.shape, bool)
-    for side, weight in ((0, 1 - share), (1, share)):
-        weights[bins, number, index[side]] += weight * on_map
+    for side, (_, weight) in zip(index, found.exact_sides, strict=False):
+        weights[bins, number, side] += weight.reshape(points.shape)
     for places in index:
         touched[bins, number, places] |= on_map
-    one, own = points.dtype.type(1), share.astype(points.dtype)
-    sides = (index[0], one - own), (index[1], own)
+    own = (weight.reshape(points.shape) for _, weight in found.sides)
+    sides = (index[0], next(own)), (index[1], next(own))
+    exact = points.astype(np.float64)
     slack = coordinate_ulp * float(np.spacing(np.abs(points).max(initial=1)))
     near_end = np.minimum(np.abs(exact + 1), np.abs(exact - size)) <= slack
     unsure = np.asarray((near_end & (slack > 0)).any(axis=1))

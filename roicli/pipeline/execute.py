@@ -46,7 +46,7 @@ from roicli.storage.resume import Resumption
 
 if TYPE_CHECKING:
     from roicli.pipeline.verify import Verification
-    from roicli.storage.part_writer import PartLabel
+    from roicli.storage.shard import Shard
 
 logger = logging.getLogger("roicli")
 
@@ -129,25 +129,25 @@ def run_and_write(
     spec: OperatorSpec,
     output: str | None,
     request: RunRequest,
-    label: PartLabel | None = None,
+    shard: Shard | None = None,
 ) -> Result:
     """Run, write to ``output`` or to memory, and give the result; the files are closed whatever
     happens.
 
-    With ``label`` the run's RoIs are a block, and what is written is a part of the whole result.
+    With ``shard`` the run's RoIs are a block, and what is written is a part of the whole result.
     """
 
     @contextmanager
     def open_sink(parameters: Mapping[str, Any]) -> Iterator[ResultWriter]:
-        checksums = {"row_crc32": np.zeros(len(run.inputs.rois))} if label else {}
+        checksums = {"row_crc32": np.zeros(len(run.inputs.rois))} if shard is not None else {}
         dtype = np.dtype(parameters["dtype"])
         with _open_writer(run, output, parameters, request, checksums) as opened:
-            if label is None:
+            if shard is None:
                 yield opened
             else:
                 from roicli.storage.part_writer import PartWriter
 
-                yield PartWriter(opened, label, dtype, checksums["row_crc32"])
+                yield PartWriter(opened, shard, dtype, checksums["row_crc32"])
 
     return run_into(open_sink, run, spec, output, request)
 

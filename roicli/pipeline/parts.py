@@ -10,31 +10,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
 
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import IntArray
-
-MOST_SHARDS = 1_000_000
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Block ``number`` of ``count``, from 1. Raises ParameterError."""
-
-    number: int
-    count: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.count <= MOST_SHARDS or not 1 <= self.number <= self.count:
-            raise ParameterError(
-                f"shard is {self}, expected I/N with I from 1 to N and N up to {MOST_SHARDS:,}"
-            )
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
+from roicli.storage.shard import Shard
 
 
 def parse_shard(text: str) -> Shard:

@@ -49,7 +49,12 @@ class Device:
         if self.kind == "cpu":
             return [(CPU, {})]
         # An arena that grows by what is asked for, so that the limit is not met by rounding up.
-        options = {"device_id": str(self.index), "arena_extend_strategy": "kSameAsRequested"}
+        # TF32, the default for a product of matrices, keeps 10 bits of a float32's 23.
+        options = {
+            "device_id": str(self.index),
+            "arena_extend_strategy": "kSameAsRequested",
+            "use_tf32": "0",
+        }
         if self.memory is not None:
             options["gpu_mem_limit"] = str(self.memory)
         return [(CUDA, options), (CPU, {})]

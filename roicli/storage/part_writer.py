@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,25 +18,13 @@ from roicli.core.types import Array, FloatArray, IntArray
 from roicli.storage.atomic import RowSource
 from roicli.storage.result import ResultWriter
 from roicli.storage.row_file import as_bytes, narrow
+from roicli.storage.shard import Shard
 
 ROWS, ROW_CRC32 = "rows", "row_crc32"
 SHARD, FINGERPRINT, TABLES_CRC32 = "shard", "part_fingerprint", "part_tables_crc32"
 PART_TABLES = (ROWS, ROW_CRC32)
 PART_ATTRIBUTES = (SHARD, FINGERPRINT, TABLES_CRC32)
 BLOCK_ROWS = 1 << 16
-
-
-@dataclass(frozen=True)
-class PartLabel:
-    """Which part of which whole: ``shard`` like 2/8, the ``rows`` (k,) in the whole, ascending.
-
-    ``attributes`` are those of the whole result; ``fingerprint`` is what all its parts share.
-    """
-
-    shard: str
-    rows: IntArray
-    attributes: Mapping[str, Any]
-    fingerprint: Mapping[str, str]
 
 
 class PartWriter:
@@ -50,11 +37,11 @@ class PartWriter:
     def __init__(
         self,
         writer: ResultWriter,
-        label: PartLabel,
+        shard: Shard,
         dtype: np.dtype[np.floating],
         checksums: FloatArray,
     ) -> None:
-        self._writer, self._label, self._dtype = writer, label, dtype
+        self._writer, self._shard, self._dtype = writer, shard, dtype
         self._checksums = checksums
         self.finished, self.takes_tables = writer.finished, writer.takes_tables
 
@@ -66,10 +53,10 @@ class PartWriter:
 
     def finish(self, tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
         """Add the tables, and the attributes of the whole in place of the part's."""
-        checksums = self._checksums.astype(np.uint32)
+        checksums, rows = self._checksums.astype(np.uint32), self._shard.rows
         beside: dict[str, RowSource] = {
             **tables,
-            ROWS: lambda start, stop: self._label.rows[start:stop],
+            ROWS: lambda start, stop: rows[start:stop],
             ROW_CRC32: lambda start, stop: checksums[start:stop],
         }
         count = len(checksums)
@@ -77,9 +64,9 @@ class PartWriter:
         self._writer.finish(
             beside,
             {
-                **self._label.attributes,
-                SHARD: self._label.shard,
-                FINGERPRINT: json.dumps(dict(self._label.fingerprint)),
+                **self._shard.attributes,
+                SHARD: str(self._shard),
+                FINGERPRINT: json.dumps(dict(self._shard.fingerprint)),
                 TABLES_CRC32: json.dumps(found),
             },
         )

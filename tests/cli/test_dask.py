@@ -11,7 +11,7 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import OutputError, ParameterError
-from roicli.pipeline.cluster import connection, scheduling
+from roicli.pipeline.cluster import connection, tasks
 from roicli.pipeline.cluster import result as whole_result
 from roicli.pipeline.cluster import run as cluster_run
 from roicli.pipeline.cluster.connection import parse_local
@@ -193,7 +193,7 @@ def test_of_a_run_that_is_refused_nothing_appears(
 def keep_parts(dask: tuple[str, str], monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     """A resumable run that is interrupted with some of its parts there."""
     monkeypatch.setattr(whole_result, "BLOCKS_A_THREAD", 3)
-    monkeypatch.setattr(scheduling, "WAITING_A_THREAD", 1)
+    monkeypatch.setattr(tasks, "POLL_S", 0.001)
 
     def stop(done: int, total: int, size: int) -> None:
         if done:
@@ -268,8 +268,7 @@ def test_a_part_that_is_missing_is_named(dask: tuple[str, str], inputs: Arrays) 
 def test_storage_that_stays_away(
     dask: tuple[str, str], inputs: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduling, "ATTEMPTS", 2)
-    monkeypatch.setattr(scheduling, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(tasks, "ATTEMPTS", 2)
     make_tasks = cluster_run.make_tasks
 
     def take_away(*arguments: Any) -> Any:
@@ -287,15 +286,15 @@ def test_storage_that_stays_away(
 def test_other_versions_are_an_error_that_names_the_worker(
     dask: tuple[str, str], inputs: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = {**connection.read_versions(), "numpy": "0.1", "roicli": "9"}
-    monkeypatch.setattr(connection, "read_versions", lambda: ours)
-    monkeypatch.setattr(
-        connection.Cluster, "_ask",
-        lambda self, function, *given: self.client.run(
-            real if function is connection.read_versions else function, *given, on_error="return"
-        ),
-    )  # fmt: skip
-    words = ("tcp://127.0.0.1:", "numpy", "(here 0.1)", "roicli", "(here 9)")
+    ask = connection.Cluster._ask
+
+    def older(self: connection.Cluster, function: Any, *given: Any) -> dict[str, Any]:
+        found = ask(self, function, *given)
+        return {worker: {**versions, "numpy": "0.1", "roicli": "9"} for worker, versions in
+                found.items()}  # fmt: skip
+
+    monkeypatch.setattr(connection.Cluster, "_ask", older)
+    words = ("tcp://127.0.0.1:", "numpy 0.1 (here ", "roicli 9 (here ")
     refuse("align", FEATURES, ROIS, *SCALE, "-o", "o.h5", *dask, words=words, code=3)
 
 
@@ -351,6 +350,3 @@ def test_local_counts() -> None:
     assert parse_local("local:3") == (3, False)
     assert parse_local("local") == (connection.usable_cores(), False)
     assert parse_local("tcp://host:8786") is None
-
-
-real = connection.read_versions

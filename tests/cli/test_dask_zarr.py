@@ -10,7 +10,7 @@ import pytest
 
 import roicli
 from roicli.pipeline.cluster import result as whole_result
-from roicli.pipeline.cluster import scheduling
+from roicli.pipeline.cluster import tasks
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run, save, succeed
 from tests.faults.cluster import wait_until_idle
@@ -120,7 +120,7 @@ def interrupt(
     """A run that is interrupted when some of its parts are there."""
     small_chunks(monkeypatch)
     monkeypatch.setattr(whole_result, "BLOCKS_A_THREAD", 3)
-    monkeypatch.setattr(scheduling, "WAITING_A_THREAD", 1)
+    monkeypatch.setattr(tasks, "POLL_S", 0.001)
 
     def stop(done: int, total: int, size: int) -> None:
         if done:

@@ -70,12 +70,17 @@ def test_three_workers_killed(processes, work):
 
 @pytest.mark.full
 def test_the_scheduler_restarted(processes, work):
+    """The run ends with one line, and the same command goes on with what was finished."""
     folder, command, _ = work
-    running = start_roicli(*command, "-o", "o.h5", "--dask", processes.address, cwd=folder)
+    words = [*command, "-o", "o.h5", "--resume", "--dask", processes.address]
+    running = start_roicli(*words, cwd=folder)
     wait_until(lambda: parts_in(folder) or running.poll() is not None)
     processes.restart_scheduler()
     _, err = running.communicate(timeout=120)
-    assert running.returncode == 0, err
+    assert running.returncode == 3, err
+    assert "the scheduler went away; run the same command again" in err.splitlines()[-1]
+    err = run_roicli(*words, cwd=folder)
+    assert "parts were there and whole" in err
     finish(work)
 
 

@@ -72,3 +72,21 @@ def test_neighbours_are_the_oracles(points, cells):
             for _, column, weight in expected:
                 wanted[column] += weight
             np.testing.assert_allclose(interpolated, wanted, atol=1e-12)
+
+
+@given(st.lists(st.floats(-3, 9, width=32), min_size=1, max_size=6), st.integers(1, 6))
+def test_one_interpolation_three_ways(points: list[float], cells: int) -> None:
+    """Sides, matrix and samples say the same; a point off the map reads no cell."""
+    found = find_neighbours(np.array(points, np.float32), cells)
+    values = np.random.default_rng(cells).normal(size=(2, cells, cells))
+    matrix = found.matrix(cells)
+    np.testing.assert_allclose(matrix.sum(axis=1), found.on_map)
+    samples = found.interpolate(values, found)
+    np.testing.assert_allclose(samples, matrix @ values @ matrix.T, atol=1e-12)
+    for (places, own), (_, exact) in zip(found.sides, found.exact_sides, strict=True):
+        assert own.dtype == np.float32
+        assert ((places >= 0) & (places < cells)).all()
+        np.testing.assert_allclose(np.where(found.on_map, own, 0), exact, atol=1e-7)
+    odd = found.interpolate(np.full((1, cells, cells), np.nan), found)
+    on_map = found.on_map[:, None] & found.on_map
+    assert np.array_equal(np.isnan(odd[0]), on_map)

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.core.exceptions import ParameterError
-from roicli.pipeline.parts import Shard, cut_at_multiples, parse_shard, rows_of_shard, split_rows
+from roicli.pipeline.parts import cut_at_multiples, parse_shard, rows_of_shard, split_rows
+from roicli.storage.shard import Shard
 
 IMAGES = st.lists(st.integers(0, 12), max_size=200).map(lambda found: np.array(found, np.int64))
 COUNTS = st.integers(1, 40)
@@ -94,3 +95,12 @@ def test_blocks_of_whole_steps_are_as_even_as_steps_allow(total, count, step):
     assert all(start % step == 0 or start == total for start, _ in cuts)
     steps = [-(-(stop - start) // step) for start, stop in cuts]
     assert max(steps) - min(steps) <= 1
+
+
+def test_neighbouring_rows_travel_as_two_numbers():
+    shard = Shard(2, 8).of_rows(np.arange(3, 7))
+    assert (shard.first, shard.stop, shard.scattered, len(shard)) == (3, 7, None, 4)
+    assert shard.rows.tolist() == [3, 4, 5, 6]
+    shard = Shard(2, 8).of_rows(np.array([1, 5]))
+    assert (len(shard), shard.rows.tolist()) == (2, [1, 5])
+    assert len(Shard(2, 8).of_rows(np.arange(0))) == 0

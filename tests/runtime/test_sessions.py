@@ -99,7 +99,7 @@ def test_a_device_id_is_a_whole_number(index):
 
 def test_what_a_cuda_session_is_told():
     assert Device("cuda", 2).providers[0][1] == {
-        "device_id": "2", "arena_extend_strategy": "kSameAsRequested",
+        "device_id": "2", "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0",
     }  # fmt: skip
     limited = Device("cuda", 1, memory=3 * MIB)
     assert limited.providers[0][1]["gpu_mem_limit"] == str(3 * MIB)

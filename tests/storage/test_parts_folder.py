@@ -9,9 +9,10 @@ import pytest
 
 from roicli.core.exceptions import InputError, OutputError
 from roicli.storage.atomic import PartFile, replace_atomically
-from roicli.storage.formats.hdf5.virtual_result import VirtualPart, write_virtual
+from roicli.storage.formats.hdf5.virtual_result import write_virtual
 from roicli.storage.parts_folder import open_parts, publish_parts, remove_old_parts
 from roicli.storage.plan import Plan, keep_parts
+from roicli.storage.shard import Shard
 from roicli.storage.shared_place import Folder
 from tests.crashes import die_at_every_step
 from tests.log import logged
@@ -168,7 +169,9 @@ def write_result(value, force=True, keep=False):
         for number in {1, 2} - set(plan.finished()):
             with h5py.File(at(plan, number), "w") as file:
                 file["roi_features"] = np.full((2, 1, 1, 1), value, dtype)
-        parts = [VirtualPart(plan.part_name(n), rows) for n, rows in enumerate(blocks, 1)]
+        parts = [
+            Shard(n, 2, key=plan.part_name(n)).of_rows(rows) for n, rows in enumerate(blocks, 1)
+        ]
         with publish_parts(plan), replace_atomically("o.h5", force) as temporary:
             datasets = {"roi_features": (shape, dtype)}
             write_virtual(temporary, "o.h5", datasets, parts, {"value": value})

@@ -11,13 +11,13 @@ from roicli.core.exceptions import InputError, OutputError
 from roicli.storage.formats.zarr import draft as drafts
 from roicli.storage.formats.zarr.place import PARTS_PREFIX, Remote, StoreFolder, open_place
 from roicli.storage.formats.zarr.store_parts import (
-    StorePart,
     check_store_part,
     open_store_part,
     open_store_plan,
     publish_store,
 )
 from roicli.storage.plan import Plan, is_waited_for
+from roicli.storage.shard import Shard
 from roicli.storage.shared_place import Folder
 from tests.log import logged
 from tests.zarr_stores import fsspec, opened, zarr
@@ -25,7 +25,7 @@ from tests.zarr_stores import fsspec, opened, zarr
 SAME = {"operator": "align"}
 ROWS = np.arange(10, dtype=np.float32).repeat(4).reshape(10, 1, 2, 2)
 VALUES = {"value_error_max": np.arange(4.0)}
-PART = StorePart(f"{PARTS_PREFIX}0001.npz", 4, 8, SAME, VALUES)
+PART = Shard(2, 3, 4, 8, key=f"{PARTS_PREFIX}0001.npz", fingerprint=SAME)
 
 
 @pytest.fixture(params=["folder", "url"])
@@ -53,7 +53,7 @@ def begin(place, compression="none"):
 def write_part(place, metadata, part=PART, check=lambda: None, order=(3, 0, 2, 1)):
     """As a worker does: join the store, write the part's rows in some order."""
     draft = drafts.join(open_place(place.path), metadata)
-    with open_store_part(draft, part, check) as writer:
+    with open_store_part(draft, part, VALUES, check) as writer:
         for row in order:
             writer.write_rows(np.array([row]), ROWS[[part.first + row]])
         writer.finish({}, {})
@@ -168,7 +168,7 @@ def fill(plan, parts=((0, 4), (4, 8), (8, 10))):
     """Every part of the store, by workers; gives the draft."""
     draft = drafts.begin(open_place(plan.place.path), plan.target, ROWS.shape, ROWS.dtype, "none")
     for number, (first, stop) in enumerate(parts, 1):
-        part = StorePart(plan.part_key(number), first, stop, SAME)
+        part = Shard(number, 3, first, stop, key=plan.part_key(number), fingerprint=SAME)
         write_part(plan.place, draft.metadata, part, order=range(stop - first))
     return draft
 

@@ -13,8 +13,9 @@ from roicli.core.exceptions import InputError
 from roicli.storage.address import parse_address
 from roicli.storage.formats.hdf5 import links, virtual_result
 from roicli.storage.formats.hdf5.links import check_parts_open
-from roicli.storage.formats.hdf5.virtual_result import VirtualPart, find_sources, write_virtual
+from roicli.storage.formats.hdf5.virtual_result import find_sources, write_virtual
 from roicli.storage.opening import open_array
+from roicli.storage.shard import Shard
 
 TABLE = np.dtype([("roi", "<i8"), ("iou", "<f8")])
 
@@ -26,7 +27,8 @@ def make(folder, rows_of_parts, total):
     os.mkdir(f"{path}.parts")
     parts = []
     for number, rows in enumerate(rows_of_parts):
-        parts.append(VirtualPart(f"{number:04d}.h5", rows))
+        shard = Shard(number + 1, len(rows_of_parts), key=f"{number:04d}.h5")
+        parts.append(shard.of_rows(rows))
         with h5py.File(f"{path}.parts/{number:04d}.h5", "w") as file:
             file["roi_features"] = np.broadcast_to(
                 rows[:, None, None, None].astype(np.float32), (len(rows), 2, 3, 1)

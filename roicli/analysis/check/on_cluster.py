@@ -25,8 +25,7 @@ from roicli.analysis.check.map_statistics import (
 )
 from roicli.core.exceptions import ParameterError
 from roicli.pipeline.cluster.connection import Cluster, connect, parse_local
-from roicli.pipeline.cluster.outcome import as_outcome
-from roicli.pipeline.cluster.scheduling import run_tasks
+from roicli.pipeline.cluster.tasks import as_outcome, run_tasks
 from roicli.pipeline.features import FeatureLevel, build_pyramid
 from roicli.storage.address import parse_address, path_from_root
 from roicli.storage.file_state import FileState, check_unchanged

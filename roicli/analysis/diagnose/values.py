@@ -107,9 +107,9 @@ def _reduce_roi(
     y = find_neighbours(y_points.reshape(-1), feature_map.shape[1])
     first, last = int(x.low.min()), int(x.high.max()) + 1
     here = feature_map[:, :, first:last]
-    x = Neighbours(x.low - first, x.high - first, x.share, x.on_map)
+    x = x._replace(low=x.low - first, high=x.high - first)
     grid = (*y_points.shape, *x_points.shape)
-    samples = _interpolate(here, y, x)
+    samples = y.interpolate(here, x)
     bins = samples.reshape(-1, *grid)
     reduced: dict[Reduction, FloatArray] = {"max": bins.max(axis=(2, 4))}
     reduced["max-floored"] = np.maximum(reduced["max"], 0.0)
@@ -123,33 +123,12 @@ def _reduce_roi(
     return [reduced[name] for name in wanted]
 
 
-def _interpolate(here: FloatArray, y: Neighbours, x: Neighbours) -> FloatArray:
-    """Samples (C, n_y, n_x): 0 times infinity is NaN, but a point off the map reads nothing."""
-    (y_low, y_high), (x_low, x_high) = _weights(y), _weights(x)
-    if np.isfinite(here).all():
-        rows = here[:, y.low] * y_low[:, None] + here[:, y.high] * y_high[:, None]
-        return np.asarray(rows[:, :, x.low] * x_low + rows[:, :, x.high] * x_high)
-    samples = np.zeros((len(here), len(y.low), len(x.low)))
-    with np.errstate(invalid="ignore"):
-        for cells_y, weights_y in ((y.low, y_low), (y.high, y_high)):
-            for cells_x, weights_x in ((x.low, x_low), (x.high, x_high)):
-                read = here[:, cells_y[:, None], cells_x]
-                samples += read * (weights_y[:, None] * weights_x)
-    return np.where(y.on_map[:, None] & x.on_map, samples, 0.0)
-
-
-def _weights(axis: Neighbours) -> tuple[FloatArray, FloatArray]:
-    """Weights (n,) of the lower and upper neighbour, both 0 off the map."""
-    share = axis.share.astype(np.float64)
-    return (1 - share) * axis.on_map, share * axis.on_map
-
-
 def _corner_max(feature_map: FloatArray, x: Neighbours, y: Neighbours) -> FloatArray:
     """The largest of a sample's four weighted corners, what ONNX takes the maximum of."""
     largest: FloatArray | None = None
-    for y_cells, y_weight in zip((y.low, y.high), _weights(y), strict=True):
+    for y_cells, y_weight in y.exact_sides:
         rows = feature_map[:, y_cells] * y_weight[:, None]
-        for x_cells, x_weight in zip((x.low, x.high), _weights(x), strict=True):
+        for x_cells, x_weight in x.exact_sides:
             corner = rows[:, :, x_cells] * x_weight
             largest = corner if largest is None else np.maximum(largest, corner)
     assert largest is not None

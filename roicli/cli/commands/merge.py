@@ -16,7 +16,7 @@ def merge(parts: Parts, **options: Unpack[MergeCommand]) -> None:
 
     Example: roicli merge part-1.h5 part-2.h5 -o whole.h5
     """
-    from roicli.pipeline.merging import merge as merge_parts
+    from roicli.pipeline.shards import merge as merge_parts
 
     quiet, output = options["quiet"], options["output"]
     with ProgressBar(quiet) as progress:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import signal
+import sys
+import threading
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from typing import Any, NamedTuple, cast
 
-from roicli.core.exceptions import ClusterError, ParameterError, ProviderError
+import numpy as np
+
+from roicli.core.exceptions import ClusterError, ParameterError, ProviderError, RoicliError
 from roicli.core.system import signals_held_back, usable_cores
+from roicli.core.version import __version__
 from roicli.core.vocabulary import Provider
-from roicli.pipeline.cluster.worker import describe_difference, probe_provider, read_versions
+from roicli.runtime.providers import resolve_provider
 
 INSTALL = "pip install 'roicli[dask]'"
 TLS = (
@@ -24,8 +31,8 @@ TLS = (
 )
 CONNECT_S = 10.0
 WORKERS_S = 60.0
-# A scheduler that went away is waited for so long, and a cluster without workers.
-RECONNECT_S = 60.0
+# A cluster without workers is given up after so long; it is asked now and then.
+LOST_S, ASKED_EVERY_S = 120.0, 2.0
 POLL_S = 0.25
 ASKED_AT_MOST = 20
 
@@ -35,10 +42,11 @@ logger = logging.getLogger("roicli")
 class Cluster:
     """A cluster that answers, with at least one worker; every worker has our versions."""
 
-    def __init__(self, address: str, client: Any, local: Any = None) -> None:
-        self.address, self.client, self._local = address, client, local
+    def __init__(self, address: str, client: Any) -> None:
+        self.address, self.client = address, client
         self.versions = read_versions()
         self._wait_for_workers()
+        self._asked = self._seen = time.monotonic()
         self._compare_versions()
 
     def threads(self) -> int:
@@ -126,33 +134,16 @@ class Cluster:
         cores = [found for found in self._ask(usable_cores).values() if isinstance(found, int)]
         return max(1, min(cores, default=1) // self.threads_a_host())
 
-    @property
-    def lost(self) -> bool:
-        """Whether the client gave the scheduler up."""
-        return str(self.client.status) in ("closed", "closing")
-
-    def reconnect(self) -> None:
-        """Find the scheduler again. Raises ClusterError where it does not come back in time."""
-        deadline = time.monotonic() + RECONNECT_S
-        while True:
-            try:
-                self.client = _open_client(self.address)
-                break
-            except ClusterError:
-                if self._local is not None or time.monotonic() > deadline:
-                    raise ClusterError(
-                        f"{self.address}: the scheduler went away and did not come back within "
-                        f"{RECONNECT_S:g} s"
-                    ) from None
-                time.sleep(POLL_S)
-
-    def close(self) -> None:
-        """Let go of the scheduler; a local cluster ends."""
-        with contextlib.suppress(Exception):
-            self.client.close(timeout=2)
-        if self._local is not None:
-            with contextlib.suppress(Exception):
-                self._local.close(timeout=5)
+    def check_workers(self) -> None:
+        """Raise ClusterError where no worker has been there for a while."""
+        now = time.monotonic()
+        if now - self._asked < ASKED_EVERY_S:
+            return
+        self._asked = now
+        if self.threads():
+            self._seen = now
+        elif now - self._seen > LOST_S:
+            raise ClusterError(f"{self.address}: no worker was seen for {now - self._seen:.0f} s")
 
 
 @contextlib.contextmanager
@@ -178,16 +169,13 @@ def connect(address: str) -> Iterator[Cluster]:
         if wanted is not None:
             local = _start_local(wanted)
         client = _open_client(address if local is None else local)
-        cluster = Cluster(address if local is None else local.scheduler_address, client, local)
+        cluster = Cluster(address if local is None else local.scheduler_address, client)
         if wanted is None or wanted.dashboard:
             _tell_dashboard(client)
-        try:
-            yield cluster
-        finally:
-            client = cluster.client
+        yield cluster
     finally:
         _close(client, local)
-        logger.setLevel(level)
+        theirs.setLevel(level)
 
 
 def _close(client: Any, local: Any) -> None:
@@ -302,3 +290,50 @@ def _tell_dashboard(client: Any) -> None:
         link = client.dashboard_link
         if link:
             logger.info(f"dashboard: {link}")
+
+
+# What workers are asked before they are given work, and what a task asks of its own worker.
+
+_importing = threading.Lock()
+
+
+def read_versions() -> dict[str, str]:
+    """Versions by name of what runs here and decides the numbers; Python's without its patch."""
+    # Tasks of one worker ask at the same time, and a module that is half imported has no version.
+    with _importing:
+        from roicli.runtime.onnx_runtime import ort
+    return {
+        "roicli": __version__,
+        "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+        "numpy": np.__version__,
+        "onnxruntime": str(ort.__version__),
+        "distributed": version("distributed"),
+    }
+
+
+def describe_difference(ours: dict[str, str], theirs: dict[str, str]) -> str | None:
+    """The versions that differ, in words, or None."""
+    different = [
+        f"{name} {theirs.get(name, 'missing')} (here {version})"
+        for name, version in ours.items()
+        if theirs.get(name) != version
+    ]
+    return ", ".join(different) or None
+
+
+def probe_provider(asked: Provider, device_id: int) -> tuple[str | None, str]:
+    """(provider, reason): what ``asked`` comes to on this worker; None with a problem."""
+    try:
+        return resolve_provider(asked, device_id)
+    except RoicliError as error:
+        return None, str(error)
+
+
+def name_of_worker() -> str:
+    """The address of the worker that runs this task; the process number outside of one."""
+    from distributed import get_worker
+
+    try:
+        return str(get_worker().address)
+    except ValueError:
+        return f"process {os.getpid()}"

@@ -19,21 +19,22 @@ import numpy as np
 from roicli.core.types import IntArray
 from roicli.error_table.columns import record_dtype
 from roicli.operators.interface import OperatorSpec
+from roicli.pipeline import provenance
 from roicli.pipeline.cluster.task import Destination
 from roicli.pipeline.execute import stored_rois_dtype, tables_beside
-from roicli.pipeline.merging import join
 from roicli.pipeline.parts import cut_at_multiples, split_rows
 from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run
-from roicli.pipeline.shard_run import describe_part, describe_whole
+from roicli.pipeline.shards import describe_whole, join, shared_fingerprint
 from roicli.storage.address import is_url, names_a_store
 from roicli.storage.atomic import OUTPUT_FORMATS, check_disk, replace_atomically
-from roicli.storage.formats.hdf5.virtual_result import VirtualPart, write_virtual
+from roicli.storage.formats.hdf5.virtual_result import write_virtual
 from roicli.storage.formats.zarr import draft
 from roicli.storage.formats.zarr.place import open_place
 from roicli.storage.formats.zarr.store_parts import open_store_plan, publish_store
 from roicli.storage.parts_folder import open_parts, publish_parts, remove_old_parts
 from roicli.storage.plan import Plan
+from roicli.storage.shard import Shard
 
 logger = logging.getLogger("roicli")
 
@@ -86,6 +87,17 @@ class Whole:
         total = self.shape[0] * self.row_bytes
         return count_blocks(self.shape[0], threads, math.ceil(total / LARGEST_PART_BYTES))
 
+    def make_shards(self, blocks: Sequence[IntArray], plan: Plan) -> list[Shard]:
+        """The shards of the blocks' rows."""
+        count = len(blocks)
+        return [
+            Shard(
+                number, count, key=plan.part_key(number), attributes=self.attributes,
+                fingerprint=self.fingerprint,
+            ).of_rows(rows)
+            for number, rows in enumerate(blocks, 1)
+        ]  # fmt: skip
+
 
 def count_blocks(rois: int, threads: int, least: int = 1) -> int:
     """Several blocks for every thread, at least so many, and none without a RoI."""
@@ -97,19 +109,16 @@ class WholeResult(Protocol):
 
     target: str
 
-    def begin(self, threads: int) -> list[IntArray]:
-        """Make room for the parts, or take up what is kept; gives the rows of every block.
+    def begin(self, threads: int) -> list[Shard]:
+        """Make room for the parts, or take up what is kept; gives every shard.
 
-        Blocks without a RoI stay, so that numbers do not move. Raises OutputError.
+        Those without a RoI stay, so that numbers do not move. Raises OutputError.
         """
-
-    def part_key(self, number: int) -> str:
-        """Where the part of block ``number``, from 1, stands at the destination."""
 
     def destination(self) -> Destination:
         """Where the parts go."""
 
-    def publish(self, blocks: Sequence[IntArray], check: Callable[[], None]) -> None:
+    def publish(self, shards: Sequence[Shard], check: Callable[[], None]) -> None:
         """Every part is there: give the result its name, when ``check`` has not raised."""
 
 
@@ -122,8 +131,9 @@ def open_whole(
     Raises OutputError.
     """
     parameters = describe_whole(run, spec, request)
-    label = describe_part(run, parameters, request, "", np.empty(0, np.int64))
-    whole = Whole(run, request, parameters, label.attributes, label.fingerprint)
+    attributes = provenance.flatten(parameters)
+    shared = shared_fingerprint(run, parameters, request)
+    whole = Whole(run, request, parameters, attributes, shared)
     if names_a_store(output):
         with open_store_plan(output, whole.keep, whole.force) as plan:
             yield whole, StoreResult(whole, plan)
@@ -141,26 +151,29 @@ class PartsResult:
 
     def __init__(self, whole: Whole, plan: Plan) -> None:
         self._whole, self._plan, self.target = whole, plan, plan.target
-        self.part_key = plan.part_key
 
-    def begin(self, threads: int) -> list[IntArray]:
+    def begin(self, threads: int) -> list[Shard]:
         """Blocks by image, whatever the RoIs' order is."""
         whole = self._whole
         self._plan.begin(whole.count_blocks(threads), whole.fingerprint, whole.keep, whole.force)
-        return split_rows(whole.run.inputs.rois.batch_index, self._plan.count)
+        blocks = split_rows(whole.run.inputs.rois.batch_index, self._plan.count)
+        return whole.make_shards(blocks, self._plan)
 
     def destination(self) -> Destination:
         """The folder of parts."""
         plan = self._plan
         return Destination(os.path.abspath(plan.place.path), plan.key, plan.token)
 
-    def publish(self, blocks: Sequence[IntArray], check: Callable[[], None]) -> None:
+    def publish(self, shards: Sequence[Shard], check: Callable[[], None]) -> None:
         """Write the virtual file, or join the parts."""
         whole, plan = self._whole, self._plan
         is_hdf5 = OUTPUT_FORMATS[os.path.splitext(self.target)[1].lower()] == "hdf5"
-        if not is_hdf5 or whole.shape[0] == 0 or count_runs(blocks) > MOST_RUNS:
-            names = (plan.part_key(number) for number in range(1, len(blocks) + 1))
-            paths = [os.path.join(plan.place.path, name) for name in names]
+        if (
+            not is_hdf5
+            or whole.shape[0] == 0
+            or count_runs([shard.rows for shard in shards]) > MOST_RUNS
+        ):
+            paths = [os.path.join(plan.place.path, shard.key) for shard in shards]
             compression = whole.request.compression
             join(paths, self.target, compression, whole.force, check=check)
             remove_old_parts(self.target)
@@ -171,13 +184,9 @@ class PartsResult:
             "rois": ((count, 5), stored_rois_dtype(whole.run)),
             "quantization_error": ((count,), record_dtype(whole.run.error_table().columns)),
         }
-        parts = [
-            VirtualPart(plan.part_name(number), rows)
-            for number, rows in enumerate(blocks, 1)
-            if len(rows)
-        ]
+        filled = [shard for shard in shards if len(shard)]
         with publish_parts(plan), replace_atomically(self.target, whole.force) as temporary:
-            write_virtual(temporary, self.target, datasets, parts, whole.attributes)
+            write_virtual(temporary, self.target, datasets, filled, whole.attributes)
             check()
 
 
@@ -191,10 +200,9 @@ class StoreResult:
 
     def __init__(self, whole: Whole, plan: Plan) -> None:
         self._whole, self._plan, self.target = whole, plan, plan.target
-        self.part_key = plan.part_key
         self._draft: draft.StoreDraft | None = None
 
-    def begin(self, threads: int) -> list[IntArray]:
+    def begin(self, threads: int) -> list[Shard]:
         """Blocks of whole chunks, which follow the RoIs' order: no two write one chunk."""
         whole, plan = self._whole, self._plan
         compression = whole.request.compression
@@ -207,7 +215,7 @@ class StoreResult:
         )
         cuts = cut_at_multiples(whole.shape[0], plan.count, self._draft.chunk_rows)
         self._warn_of_images_read_again(cuts)
-        return [np.arange(start, stop) for start, stop in cuts]
+        return whole.make_shards([np.arange(start, stop) for start, stop in cuts], plan)
 
     def _warn_of_images_read_again(self, cuts: Sequence[tuple[int, int]]) -> None:
         """A block reads the images of its rows, and where RoIs are in no order these are many."""
@@ -229,7 +237,7 @@ class StoreResult:
         place = path if is_url(path) else os.path.abspath(path)
         return Destination(place, plan.key, plan.token, self._draft.metadata)
 
-    def publish(self, blocks: Sequence[IntArray], check: Callable[[], None]) -> None:
+    def publish(self, shards: Sequence[Shard], check: Callable[[], None]) -> None:
         """Write the tables, the attributes and at last the metadata."""
         assert self._draft is not None
         tables = tables_beside(self._whole.run, self._whole.run.error_table())

@@ -16,23 +16,24 @@ import numpy as np
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.progress import no_progress
-from roicli.core.types import Array, IntArray
+from roicli.core.types import Array
 from roicli.core.vocabulary import Provider
 from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.pipeline import provenance
 from roicli.pipeline.cluster.connection import Cluster, connect, parse_local
 from roicli.pipeline.cluster.result import Whole, WholeResult, count_blocks, open_whole
-from roicli.pipeline.cluster.scheduling import run_tasks
 from roicli.pipeline.cluster.task import BlockDone, BlockTask, Job, run_block
+from roicli.pipeline.cluster.tasks import run_tasks
 from roicli.pipeline.execute import Result, check_outputs, open_errors_file, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.parts import split_rows
 from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run, open_run
-from roicli.pipeline.shard_run import check_whole
+from roicli.pipeline.shards import check_whole
 from roicli.pipeline.verify import Verification, join_verifications
 from roicli.storage.address import Address, parse_address, path_from_root
 from roicli.storage.result import STDOUT, check_place
+from roicli.storage.shard import Shard
 
 logger = logging.getLogger("roicli")
 
@@ -103,23 +104,15 @@ def _run_operator(
     request: RunRequest,
 ) -> Result:
     """Every block to a part, then the parts to the result."""
-    blocks = result.begin(cluster.threads())
-    job = replace(
-        _make_job(cluster, run, *inputs, request),
-        attributes=whole.attributes,
-        fingerprint=whole.fingerprint,
-        destination=result.destination(),
-    )
-    tasks = [
-        replace(task, part=result.part_key(number))
-        for number, task in enumerate(make_tasks(job, blocks), 1)
-    ]
-    verified = _run_tasks(cluster, run, tasks, blocks, whole.row_bytes, request)
+    shards = result.begin(cluster.threads())
+    job = _make_job(cluster, run, *inputs, request)
+    tasks = make_tasks(replace(job, destination=result.destination()), shards)
+    verified = _run_tasks(cluster, run, tasks, whole.row_bytes, request)
     run.inputs.check_unchanged()
     table = run.error_table()
     with open_errors_file(request) as errors_file:
         errors_file.write(table, whole.parameters)
-        result.publish(blocks, errors_file.check)
+        result.publish(shards, errors_file.check)
     verification = join_verifications(verified) if verified else None
     if verification:
         logger.info(str(verification))
@@ -138,7 +131,8 @@ def _run_errors(
     job = _make_job(cluster, run, features, rois, request)
     batch_index = run.inputs.rois.batch_index
     blocks = split_rows(batch_index, count_blocks(len(batch_index), cluster.threads()))
-    _run_tasks(cluster, run, make_tasks(job, blocks), blocks, 0, replace(request, values=True))
+    shards = [Shard(n, len(blocks)).of_rows(rows) for n, rows in enumerate(blocks, 1)]
+    _run_tasks(cluster, run, make_tasks(job, shards), 0, replace(request, values=True))
     run.inputs.check_unchanged()
     parameters = provenance.describe_run(run, None, run.pyramid.compute_dtype)
     table = run.error_table()
@@ -146,14 +140,9 @@ def _run_errors(
     return Result("errors", table, parameters)
 
 
-def make_tasks(job: Job, blocks: Sequence[IntArray]) -> list[BlockTask]:
-    """One task for each block; rows that stand together travel as two numbers."""
-    tasks = []
-    for number, rows in enumerate(blocks, 1):
-        first, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
-        scattered = rows if stop - first != len(rows) else None
-        tasks.append(BlockTask(job, f"{number}/{len(blocks)}", first, stop, scattered))
-    return tasks
+def make_tasks(job: Job, shards: Sequence[Shard]) -> list[BlockTask]:
+    """A task for each shard."""
+    return [BlockTask(job, shard) for shard in shards]
 
 
 def _make_job(cluster: Cluster, run: Run, features: Any, rois: Any, request: RunRequest) -> Job:
@@ -200,7 +189,6 @@ def _run_tasks(
     cluster: Cluster,
     run: Run,
     tasks: Sequence[BlockTask],
-    blocks: Sequence[IntArray],
     row_bytes: int,
     request: RunRequest,
 ) -> list[Verification]:
@@ -213,7 +201,7 @@ def _run_tasks(
 
     def receive(number: int, found: BlockDone) -> None:
         nonlocal done, size, kept
-        rows = blocks[number]
+        rows = tasks[number].shard.rows
         for name, column in run.value_columns.items():
             column[rows] = found.values[name]
         done += len(rows)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from roicli.core.exceptions import InputError, OutputError
 from roicli.core.progress import no_progress
-from roicli.core.types import FloatArray, IntArray
+from roicli.core.types import FloatArray
 from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.operators.interface import OperatorSpec
-from roicli.pipeline.cluster.outcome import Failure, Success, as_outcome
-from roicli.pipeline.cluster.worker import name_of_worker
+from roicli.pipeline.cluster.connection import name_of_worker
+from roicli.pipeline.cluster.tasks import Failure, Success, as_outcome
 from roicli.pipeline.execute import run_and_write, run_into
 from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run, build_value_measurers, open_run
@@ -27,10 +25,10 @@ from roicli.storage.file_state import FileState
 from roicli.storage.formats.hdf5.part import check_part, open_part
 from roicli.storage.formats.zarr.draft import join
 from roicli.storage.formats.zarr.place import open_place
-from roicli.storage.formats.zarr.store_parts import StorePart, check_store_part, open_store_part
-from roicli.storage.part_writer import PartLabel
+from roicli.storage.formats.zarr.store_parts import check_store_part, open_store_part
 from roicli.storage.plan import is_waited_for
 from roicli.storage.result import NoWriter, ResultWriter
+from roicli.storage.shard import Shard
 from roicli.storage.shared_place import Folder, SharedPlace
 
 
@@ -65,8 +63,7 @@ class Job:
     """What all blocks of a run share: where the inputs are, and how they are run.
 
     ``features`` and ``rois`` are addresses from the root of the file system; ``request`` is
-    what every block is asked; ``attributes`` and ``fingerprint`` those of every part. Without a
-    ``destination`` nothing is written.
+    what every block is asked. Without a ``destination`` nothing is written.
     """
 
     operator: str
@@ -75,31 +72,15 @@ class Job:
     request: RunRequest
     files: Mapping[str, FileState]
     versions: dict[str, str]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    fingerprint: Mapping[str, str] = field(default_factory=dict)
     destination: Destination | None = None
 
 
 @dataclass(frozen=True)
 class BlockTask:
-    """Rows of one block: ``first`` to ``stop``, or ``scattered`` (k,) where they are not together.
-
-    ``part`` is its key at the destination.
-    """
+    """One shard of a job."""
 
     job: Job
-    shard: str
-    first: int
-    stop: int
-    scattered: IntArray | None = None
-    part: str = ""
-
-    @property
-    def rows(self) -> IntArray:
-        """(k,) row numbers, ascending."""
-        if self.scattered is not None:
-            return self.scattered
-        return np.arange(self.first, self.stop, dtype=np.int64)
+    shard: Shard
 
 
 @dataclass(frozen=True)
@@ -126,14 +107,14 @@ def _find_kept(task: BlockTask) -> BlockDone | None:
     try:
         if where.metadata is None:
             return BlockDone(_check_file(task, where), kept=True)
-        return BlockDone(check_store_part(where.open(), _describe_chunks(task, {})), kept=True)
+        return BlockDone(check_store_part(where.open(), task.shard), kept=True)
     except InputError:
         return None
 
 
 def _check_file(task: BlockTask, where: Destination) -> Mapping[str, FloatArray]:
-    path = os.path.join(where.place, task.part)
-    check_part(path, task.rows, task.job.fingerprint)
+    path = os.path.join(where.place, task.shard.key)
+    check_part(path, task.shard)
     with open_part(path) as part:
         table = part.read_table("quantization_error", 0, len(part))
     names = table.dtype.names or ()
@@ -141,7 +122,7 @@ def _check_file(task: BlockTask, where: Destination) -> Mapping[str, FloatArray]
 
 
 def _run(task: BlockTask) -> BlockDone:
-    job, rows, where = task.job, task.rows, task.job.destination
+    job, rows, where = task.job, task.shard.rows, task.job.destination
     if where is not None:
         where.check_waited_for()
     run = open_run(job.operator, job.features, job.rois, job.request, rows)
@@ -184,11 +165,10 @@ def _measure(run: Run) -> None:
 
 def _write_file(run: Run, task: BlockTask, where: Destination) -> Verification | None:
     """Write under a name of this attempt's own, then rename: two attempts never meet."""
-    mine = os.path.join(where.place, f".{os.urandom(6).hex()}.{task.part}")
-    label = PartLabel(task.shard, task.rows, task.job.attributes, task.job.fingerprint)
+    mine = os.path.join(where.place, f".{os.urandom(6).hex()}.{task.shard.key}")
     with _removed_on_failure(mine):
-        result = run_and_write(run, _spec(run, task), mine, _request(task, where), label)
-        os.replace(mine, os.path.join(where.place, task.part))
+        result = run_and_write(run, _spec(run, task), mine, _request(task, where), task.shard)
+        os.replace(mine, os.path.join(where.place, task.shard.key))
     return result.verification
 
 
@@ -199,14 +179,9 @@ def _write_chunks(run: Run, task: BlockTask, where: Destination) -> Verification
 
     def open_sink(parameters: Mapping[str, Any]) -> AbstractContextManager[ResultWriter]:
         # The columns are there, and filled until the record is written.
-        part = _describe_chunks(task, run.value_columns)
-        return open_store_part(draft, part, where.check_waited_for)
+        return open_store_part(draft, task.shard, run.value_columns, where.check_waited_for)
 
     return run_into(open_sink, run, _spec(run, task), None, _request(task, where)).verification
-
-
-def _describe_chunks(task: BlockTask, values: Mapping[str, FloatArray]) -> StorePart:
-    return StorePart(task.part, task.first, task.stop, task.job.fingerprint, values)
 
 
 def _spec(run: Run, task: BlockTask) -> OperatorSpec:

@@ -34,6 +34,7 @@ from roicli.storage.part_writer import (
     crc32_of_table,
 )
 from roicli.storage.row_file import as_bytes
+from roicli.storage.shard import Shard
 
 BLOCK_BYTES = 16 << 20
 
@@ -185,13 +186,13 @@ def try_part(path: str) -> None:
     try_first(read, path, os.path.getsize(path))
 
 
-def check_part(path: str, rows: IntArray, fingerprint: Mapping[str, str]) -> None:
-    """Raise InputError unless the file is a whole part with these rows, made from the same."""
+def check_part(path: str, shard: Shard) -> None:
+    """Raise InputError unless the file is the whole shard."""
     try_part(path)
     with open_part(path) as part:
-        if dict(part.fingerprint) != dict(fingerprint):
+        if dict(part.fingerprint) != dict(shard.fingerprint):
             raise InputError(f"{path}: was made from other inputs or with other parameters")
-        if not np.array_equal(part.read_rows(), rows):
+        if not np.array_equal(part.read_rows(), shard.rows):
             raise InputError(f"{path}: holds other rows")
         part.check_tables()
         for _ in part.read_features():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import h5py
@@ -20,36 +19,30 @@ from roicli.storage.formats.hdf5.contained import try_first
 from roicli.storage.formats.hdf5.links import find_parts
 from roicli.storage.formats.hdf5.read import naming_damage, open_file
 from roicli.storage.formats.hdf5.result import ROI_FEATURES, open_growing
+from roicli.storage.shard import Shard
 
 # HDF5 takes time with the square of the runs in one mapping to read it, and each mapping has some.
 RUNS_A_MAPPING = 256
-
-
-@dataclass(frozen=True)
-class VirtualPart:
-    """A part's file name in the folder, and its rows (k,) in the whole, ascending."""
-
-    name: str
-    rows: IntArray
 
 
 def write_virtual(
     path: str,
     target: str,
     datasets: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
-    parts: Sequence[VirtualPart],
+    shards: Sequence[Shard],
     attributes: Mapping[str, Any],
 ) -> None:
     """Write the virtual result ``target`` to ``path``, a name in the same folder.
 
-    ``datasets`` are the shapes (K, ...) and dtypes by name.
+    ``datasets`` are the shapes (K, ...) and dtypes by name; a shard's key is a file's name in the
+    folder of parts.
     """
     folder = os.path.basename(parts_folder(target))
     with open_growing(path) as file:
         for name, (shape, dtype) in datasets.items():
             layout = h5py.VirtualLayout(shape, dtype)
-            for part in parts:
-                _map_part(layout, f"{folder}/{part.name}", name, part.rows)
+            for shard in shards:
+                _map_part(layout, f"{folder}/{shard.key}", name, shard.rows)
             fill = np.nan if dtype.kind == "f" else None
             file.create_virtual_dataset(name, layout, fillvalue=fill)
         for key, value in attributes.items():

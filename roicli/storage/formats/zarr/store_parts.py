@@ -15,7 +15,6 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,24 +29,11 @@ from roicli.storage.formats.zarr.publishing import bring_back, name_store
 from roicli.storage.formats.zarr.whole_chunks import WholeChunks
 from roicli.storage.parts_folder import growing_folder, locked_parts
 from roicli.storage.plan import Plan, keep_parts
+from roicli.storage.shard import Shard
 from roicli.storage.shared_place import SharedPlace
 
 RECORD_ENDING = ".npz"
 VALUE_PREFIX = "value_"
-
-
-@dataclass(frozen=True)
-class StorePart:
-    """Rows ``first`` to ``stop`` of a store; ``key`` is where their record stands.
-
-    ``fingerprint`` is what the rows are made from; ``values`` are the columns (k,) measured.
-    """
-
-    key: str
-    first: int
-    stop: int
-    fingerprint: Mapping[str, str]
-    values: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 class StorePartWriter:
@@ -57,9 +43,15 @@ class StorePartWriter:
     takes_tables = False
 
     def __init__(
-        self, draft: StoreDraft, part: StorePart, chunks: WholeChunks, check: Callable[[], None]
+        self,
+        draft: StoreDraft,
+        shard: Shard,
+        values: Mapping[str, FloatArray],
+        chunks: WholeChunks,
+        check: Callable[[], None],
     ) -> None:
-        self._draft, self._part, self._chunks, self._check = draft, part, chunks, check
+        self._draft, self._shard, self._values = draft, shard, values
+        self._chunks, self._check = chunks, check
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Take ``block`` (k, C, P_h, P_w), the rows ``rows`` (k,) of the part."""
@@ -71,31 +63,34 @@ class StorePartWriter:
         """
         self._chunks.check_complete()
         self._draft.flush()
-        record = _pack(self._part, self._draft.take_checksums())
+        record = _pack(self._shard, self._values, self._draft.take_checksums())
         self._check()
-        self._draft.place.put(self._part.key, record)
+        self._draft.place.put(self._shard.key, record)
 
 
 @contextlib.contextmanager
 def open_store_part(
-    draft: StoreDraft, part: StorePart, check: Callable[[], None]
+    draft: StoreDraft, shard: Shard, values: Mapping[str, FloatArray], check: Callable[[], None]
 ) -> Iterator[StorePartWriter]:
-    """A writer of one part; ``check`` is called before anything is put, and may raise."""
+    """A writer of one shard; ``check`` is called before anything is put, and may raise.
 
-    def put(start: int, values: Array) -> None:
+    ``values`` are the columns (k,) that are measured meanwhile, by name.
+    """
+
+    def put(start: int, block: Array) -> None:
         check()
-        draft.put(part.first + start, values)
+        draft.put(shard.first + start, block)
 
-    shape = (part.stop - part.first, *draft.shape[1:])
+    shape = (len(shard), *draft.shape[1:])
     # On the machine's own disk: the store's may be far away.
     beside = os.path.join(tempfile.gettempdir(), "rows")
     with WholeChunks(shape, draft.dtype, draft.chunk_rows, put, beside) as chunks:
-        yield StorePartWriter(draft, part, chunks, check)
+        yield StorePartWriter(draft, shard, values, chunks, check)
 
 
-def _pack(part: StorePart, checksums: Mapping[str, int]) -> bytes:
-    head = {"rows": [part.first, part.stop], "fingerprint": dict(part.fingerprint)}
-    held: dict[str, Any] = {f"{VALUE_PREFIX}{name}": part.values[name] for name in part.values}
+def _pack(shard: Shard, values: Mapping[str, FloatArray], checksums: Mapping[str, int]) -> bytes:
+    head = {"rows": [shard.first, shard.stop], "fingerprint": dict(shard.fingerprint)}
+    held: dict[str, Any] = {f"{VALUE_PREFIX}{name}": values[name] for name in values}
     held["head"] = np.array(json.dumps(head))
     held["chunks"] = np.array(list(checksums), str)
     held["chunk_crc32"] = np.array(list(checksums.values()), np.uint32)
@@ -104,23 +99,23 @@ def _pack(part: StorePart, checksums: Mapping[str, int]) -> bytes:
     return stream.getvalue()
 
 
-def check_store_part(place: SharedPlace, part: StorePart) -> dict[str, FloatArray]:
-    """The value columns of a part that is there and whole, by name.
+def check_store_part(place: SharedPlace, shard: Shard) -> dict[str, FloatArray]:
+    """The value columns of a shard that is there and whole, by name.
 
     Raises InputError where it is not: no record, of other rows or inputs, or a chunk is damaged.
     """
-    data = place.read(part.key)
+    data = place.read(shard.key)
     if data is None:
-        raise InputError(f"{part.key}: is not there")
+        raise InputError(f"{shard.key}: is not there")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as record:
             held = {name: record[name] for name in record.files}
         head = json.loads(str(held["head"]))
         keys, checksums = held["chunks"].tolist(), held["chunk_crc32"].tolist()
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{part.key}: is damaged: {error}") from None
-    if head != {"rows": [part.first, part.stop], "fingerprint": dict(part.fingerprint)}:
-        raise InputError(f"{part.key}: holds other rows, or was made from other inputs")
+        raise InputError(f"{shard.key}: is damaged: {error}") from None
+    if head != {"rows": [shard.first, shard.stop], "fingerprint": dict(shard.fingerprint)}:
+        raise InputError(f"{shard.key}: holds other rows, or was made from other inputs")
     for key, checksum in zip(keys, checksums, strict=True):
         chunk = place.read(key)
         if chunk is None or zlib.crc32(chunk) != checksum:
