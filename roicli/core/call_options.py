@@ -280,9 +280,9 @@ class DiagnoseOptions(ScaleOption, ReadingOptions, ExternalOption, total=False):
         Opt(
             "--tolerance",
             None,
-            "Relative L2 within which a candidate is a match.",
+            "Distance within which a candidate is a match, of how the result varies.",
             metavar="X",
-            shown="1e-4, or half a step of the result's dtype",
+            shown="1e-4, or what rounding to the result's dtype may do",
         ),
     ]
 

@@ -13,6 +13,8 @@ from roicli.core.version import __version__
 
 # Rises when a key of any object changes its meaning or goes (docs/json.md).
 SCHEMA_VERSION = 1
+# Characters that could end a script element or a line of script.
+UNSAFE_IN_SCRIPT = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"}
 HEAD = {"schema_version": SCHEMA_VERSION, "version": __version__}
 
 
@@ -41,6 +43,11 @@ def encode_plain(record: Mapping[str, Any]) -> str:
     A table has a record a RoI, and to look for text of others in each takes eight times as long.
     """
     return json.dumps(record, allow_nan=False)
+
+
+def encode_for_script(document: Mapping[str, Any]) -> str:
+    """Plain values as compact JSON that can end neither a script element nor a line of script."""
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).translate(UNSAFE_IN_SCRIPT)
 
 
 def write_object(payload: Mapping[str, Any], stream: TextIO) -> None:

@@ -6,7 +6,6 @@ Everything that comes from files is escaped: by Jinja2 in the markup, as JSON in
 from __future__ import annotations
 
 import base64
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from roicli.analysis.picture import Picture
 from roicli.core.call_options import ReportOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ProviderError
+from roicli.core.strict_json import encode_for_script
 from roicli.core.types import Array
 from roicli.error_table.columns import COLUMNS, Column, check_column
 from roicli.error_table.writers import plain_value
@@ -32,9 +32,6 @@ from roicli.storage.atomic import check_output, replace_atomically
 from roicli.storage.opening import inputs_unchanged
 
 PAGE_ENDINGS = (".html", ".htm")
-
-# Characters that could end a script element or a line of script.
-UNSAFE = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"}
 
 
 def import_jinja() -> Any:
@@ -177,7 +174,7 @@ def encode_data(page: Page) -> str:
         "drawings": _drawings(page),
         "worst": list(page.worst),
     }
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).translate(UNSAFE)
+    return encode_for_script(data)
 
 
 def _column(page: Page, column: Column) -> list[Any]:
