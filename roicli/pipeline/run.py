@@ -22,7 +22,7 @@ from roicli.pipeline.inputs import (
     open_inputs,
     single_scale,
 )
-from roicli.pipeline.memory import budget_of, check_address_space, plan_memory
+from roicli.pipeline.memory import budget_of, check_address_space, plan_device, plan_memory
 from roicli.pipeline.request import Operation, Reading, RunRequest
 from roicli.pipeline.settings import Setting, resolve_setting
 from roicli.pipeline.stream import Engine, ValueMeasurer
@@ -184,8 +184,6 @@ def _open_engine(
     block_bytes = _plan_block(operator, inputs, setting, request)
     if provider != "cuda":
         return Engine(provider, threads, block_bytes, chosen_device=Device(strict=strict))
-    from roicli.pipeline.device_memory import plan_device
-
     assert inputs.pyramid is not None
     plan = plan_device(limit, inputs.pyramid, _row_bytes(inputs, setting))
     device = Device("cuda", request.device_id, limit, strict, resident=True)

@@ -15,8 +15,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from distributed import Client
-
 ROOT = Path(__file__).parents[2]
 PATH = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
 NETWORK = "10.213.77"
@@ -196,6 +194,8 @@ def count_running(dask_worker):
 
 def wait_until_idle(address):
     """Wait until tasks that ran when their run was interrupted have finished what they do."""
+    from distributed import Client
+
     with Client(address) as client:
         wait_until(lambda: not any(client.run(count_running).values()))
 

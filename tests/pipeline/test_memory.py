@@ -9,9 +9,8 @@ import roicli
 from roicli.core.exceptions import ParameterError, ProviderError
 from roicli.core.system import available_bytes, resident_bytes
 from roicli.pipeline import memory
-from roicli.pipeline.device_memory import plan_device
 from roicli.pipeline.features import open_pyramid
-from roicli.pipeline.memory import Budget, default_budget, plan_memory
+from roicli.pipeline.memory import Budget, default_budget, plan_device, plan_memory
 from tests.log import logged
 from tests.strategies import awkward_corners, normal_map
 

@@ -12,7 +12,7 @@ from roicli.core.exceptions import DeviceMemoryError, ParameterError, ProviderEr
 from roicli.operators import graphs
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
-from roicli.pipeline.device_memory import plan_device
+from roicli.pipeline.memory import plan_device
 from roicli.runtime import cuda_libraries
 from roicli.runtime.device_map import MapPlacer
 from roicli.runtime.devices import CPU, CUDA, HOST, Device
