@@ -55,6 +55,10 @@ def with_batch(corners: Any, batch: int = 0) -> NDArray[np.float64]:
     return np.column_stack([np.full(len(corners), batch), corners])
 
 
+# What a command says of awkward corners and refuses to run: crossed ones, and those outside.
+AWKWARD = "R04,R05"
+
+
 def awkward_corners(
     map_size: tuple[int, int], scale: float, count: int, seed: int, dtype: Any = np.float32
 ) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError
 from roicli.core.norms import deviation_rows, mean_of, no_sums, root_mean
 from roicli.operators.levels import level_of_scale
-from roicli.pipeline.features import SCALE_ATTRIBUTE
+from roicli.pipeline.stored_scale import SCALE_ATTRIBUTE
 from roicli.storage.address import parse_address
 from roicli.storage.array import FileContents, StoredDataset
 from roicli.storage.choosing import Role, Wanted

@@ -20,6 +20,7 @@ from roicli.core.options import (
     ExternalOption,
     ForceOption,
     GraphOption,
+    IgnoreOption,
     MapSizeOption,
     ModeOption,
     Path,
@@ -67,6 +68,7 @@ class RunOptions(
     DaskOption,
     OperatorOptions,
     ReadingOptions,
+    IgnoreOption,
     ExternalOption,
     ProviderOption,
     ResourceOptions,
@@ -106,6 +108,7 @@ class ErrorsOptions(
     OperatorOptions,
     MapSizeOption,
     ReadingOptions,
+    IgnoreOption,
     ExternalOption,
     ProviderOption,
     ResourceOptions,
@@ -140,7 +143,13 @@ class ExportOptions(
 
 
 class LookOptions(
-    OperatorOptions, ModeOption, GraphOption, ReadingOptions, ExternalOption, total=False
+    OperatorOptions,
+    ModeOption,
+    GraphOption,
+    ReadingOptions,
+    IgnoreOption,
+    ExternalOption,
+    total=False,
 ):
     """What ``align`` and ``pool`` compute, for the calls that look at it."""
 
@@ -243,6 +252,7 @@ class SweepOptions(
     SamplingOptions,
     PresetOption,
     ReadingOptions,
+    IgnoreOption,
     ExternalOption,
     ProviderOption,
     ResourceOptions,
@@ -261,7 +271,7 @@ class SweepOptions(
     ]
 
 
-class DiagnoseOptions(ScaleOption, ReadingOptions, ExternalOption, total=False):
+class DiagnoseOptions(ScaleOption, ReadingOptions, IgnoreOption, ExternalOption, total=False):
     """The keywords of ``diagnose``; ``sample`` None looks at all RoIs."""
 
     sample: Annotated[

@@ -272,6 +272,21 @@ class ReadingOptions(TypedDict, total=False):
     ]
 
 
+class IgnoreOption(TypedDict, total=False):
+    """Rules of ``check`` whose errors are computed all the same and whose warnings are not told."""
+
+    ignore: Annotated[
+        str | Sequence[str] | None,
+        Opt(
+            "--ignore",
+            READING,
+            "Rules of roicli check that are not obeyed, like R05.",
+            metavar="RULE,...",
+            read=as_names,
+        ),
+    ]
+
+
 class ExternalOption(TypedDict, total=False):
     """Whether a file may lead to others."""
 

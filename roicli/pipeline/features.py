@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -14,6 +13,8 @@ import numpy as np
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, FloatArray, FloatType, check_spatial_scale
 from roicli.operators.levels import level_of_scale
+from roicli.pipeline.roi_table import Place
+from roicli.pipeline.stored_scale import read_stored_scale
 from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import Address, parse_address
 from roicli.storage.array import MemoryArray, StoredArray
@@ -21,9 +22,8 @@ from roicli.storage.file_state import FileState
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
 
-logger = logging.getLogger("roicli")
-
-SCALE_ATTRIBUTE = "spatial_scale"
+# What MATLAB writes beside every array, whose axes are reversed for everybody else.
+REVERSED_ATTRIBUTE = "MATLAB_class"
 FeatureArgument = str | os.PathLike[str] | Array
 
 
@@ -34,6 +34,15 @@ class FeatureLevel(NamedTuple):
     shape: tuple[int, int, int, int]
     spatial_scale: float
     level: int | None
+    scale_from: str = "--spatial-scale"
+
+    @property
+    def place(self) -> Place:
+        """What a RoI needs to know of the map."""
+        is_reversed = REVERSED_ATTRIBUTE in self.stored.attributes
+        return Place(
+            self.spatial_scale, self.shape[2:], self.level, self.shape, self.scale_from, is_reversed
+        )
 
     @property
     def compute_dtype(self) -> FloatType:
@@ -196,39 +205,19 @@ def build_pyramid(stored: Sequence[StoredArray], scales: Sequence[float] | None)
     levels = []
     for index, array in enumerate(stored):
         shape = check_feature_shape(array)
-        scale = scales[index] if scales is not None else _stored_scale(array, len(stored))
+        scale_from = "--spatial-scale"
+        if scales is None:
+            scale, scale_from = read_stored_scale(array, len(stored))
+        else:
+            scale = scales[index]
         check_spatial_scale(scale)
         # As stored, and upcast.
         image_bytes = math.prod(shape[1:]) * (array.dtype.itemsize + 8)
         check_memory(array.name, f"one image of shape {shape[1:]}", image_bytes)
-        levels.append(FeatureLevel(array, shape, scale, level_of_scale(scale)))
+        levels.append(FeatureLevel(array, shape, scale, level_of_scale(scale), scale_from))
     if len(levels) > 1:
         _check_levels(levels)
     return FeaturePyramid(tuple(levels))
-
-
-def _stored_scale(array: StoredArray, maps: int) -> float:
-    if SCALE_ATTRIBUTE not in array.attributes:
-        if maps > 1:
-            raise InputError(
-                f"{array.name}: has no attribute {SCALE_ATTRIBUTE}, and a pyramid needs its scales",
-                "add --spatial-scale with one per level, like 1/4,1/8",
-            )
-        logger.info(f"{array.name}: no attribute {SCALE_ATTRIBUTE}, taking --spatial-scale 1.0")
-        return 1.0
-    value = np.asarray(array.attributes[SCALE_ATTRIBUTE])
-    if value.size != 1 or value.dtype.kind not in "iuf":
-        raise InputError(
-            f"{array.name}: attribute {SCALE_ATTRIBUTE} is {value.tolist()!r}, expected one number"
-        )
-    scale = float(value.reshape(()))
-    try:
-        check_spatial_scale(scale)
-    except ParameterError as error:
-        raise InputError(
-            f"{array.name}: attribute {SCALE_ATTRIBUTE}: {error.message}", "or give --spatial-scale"
-        ) from None
-    return scale
 
 
 def _check_levels(levels: Sequence[FeatureLevel]) -> None:

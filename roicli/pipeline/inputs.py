@@ -7,23 +7,26 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.types import Array, IntArray, RoIs, Size, check_spatial_scale
+from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
 from roicli.core.vocabulary import LevelRule, RoiFormat
 from roicli.operators.levels import assign_levels, level_of_scale
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid, open_pyramid
 from roicli.pipeline.request import Reading
-from roicli.pipeline.validation import (
+from roicli.pipeline.roi_table import (
     COORDINATE_NAMES,
-    check_image_size,
-    check_reach,
-    check_rois,
-    describe_unusual,
+    NO_SCALE,
+    Place,
+    PlacedRois,
+    RoiTable,
+    read_roi_table,
 )
+from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
+from roicli.pipeline.validation import check_image_size, check_roi_shape, check_yolo
 from roicli.storage.address import Address, parse_address
 from roicli.storage.array import MemoryArray, SelectedRows, StoredArray
 from roicli.storage.file_state import FileState, check_unchanged
@@ -31,14 +34,6 @@ from roicli.storage.limits import check_memory, external_files
 from roicli.storage.opening import open_array
 
 logger = logging.getLogger("roicli")
-
-
-class Place(NamedTuple):
-    """What the error columns need of a map: its scale, its size (None unknown), its level."""
-
-    spatial_scale: float
-    map_size: Size | None
-    level: int | None
 
 
 @dataclass(frozen=True)
@@ -108,13 +103,12 @@ def _open(
             raise ParameterError("levels name datasets of the features, and there are none")
         scale = single_scale(scales)
         check_spatial_scale(scale)
-        place = Place(scale, map_size, level_of_scale(scale))
+        scale_from = NO_SCALE if scales is None else "--spatial-scale"
+        place = Place(scale, map_size, level_of_scale(scale), None, scale_from)
         return _finish(None, rois, (place,), reading, rows)
     pyramid = open_pyramid(features, names, scales)
     try:
-        places = tuple(
-            Place(level.spatial_scale, level.shape[2:], level.level) for level in pyramid.levels
-        )
+        places = tuple(level.place for level in pyramid.levels)
         return _finish(pyramid, rois, places, reading, rows)
     except BaseException:
         pyramid.close()
@@ -144,33 +138,51 @@ def _finish(
     reading: Reading,
     rows: IntArray | None,
 ) -> Inputs:
-    stored = _select(open_rois(rois, reading.roi_format), rows)
+    roi_format = reading.roi_format
+    # Of a block of the RoIs there is nothing to judge: the whole was, when the block was chosen.
+    ignored = check_ignored(reading.ignore or ())
+    ignored = ignored if rows is None else tuple(rule.id for rule in ROI_RULES)
+    images = pyramid.images if pyramid else None
+    stored = _select(open_rois(rois, roi_format), rows)
     try:
-        checked = check_rois(
-            stored,
-            pyramid.images if pyramid else None,
-            reading.roi_format,
-            check_image_size(reading.normalized, reading.image_size),
-        )
+        check_roi_shape(stored, images)
+        normalized_to = check_image_size(reading.normalized, reading.image_size)
+        check_yolo(stored, images, roi_format, normalized_to)
+        table = read_roi_table(stored, roi_format, normalized_to)
     finally:
         stored.close()
-    for place in places:
-        check_reach(checked, place.spatial_scale, stored.name)
     levels = open_levels(reading.level_from, rows)
-    map_of_roi = assign_maps(checked, places, reading.level_rule, stored.name, levels)
-    _note_unusual(checked, places, map_of_roi, stored.name)
+    placed = place_rois(table, images, places, reading.level_rule, levels)
+    obey(placed, ignored)
+    assert placed.map_of_roi is not None
     return Inputs(
         pyramid,
-        checked,
+        table.as_rois(),
         stored.name,
         stored.dtype,
         stored.precision.name,
         stored.shape,
         places,
-        map_of_roi,
+        placed.map_of_roi,
         {**stored.files, **(levels.files if levels else {}), **(pyramid.files if pyramid else {})},
         rows,
     )
+
+
+def place_rois(
+    table: RoiTable,
+    images: int | None,
+    places: Sequence[Place],
+    rule: LevelRule,
+    levels: StoredArray | None,
+) -> PlacedRois:
+    """The RoIs on their maps; one that is no number is on some map."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        corners = table.corners
+        if len(places) > 1 and not np.isfinite(corners).all():
+            corners = np.where(np.isfinite(corners), corners, 0.0)
+        map_of_roi = assign_maps(corners, places, rule, table.name, levels)
+    return PlacedRois(table, images, tuple(places), map_of_roi)
 
 
 def _select(stored: StoredArray, rows: IntArray | None) -> StoredArray:
@@ -191,7 +203,7 @@ def open_rois(
 
 
 def assign_maps(
-    rois: RoIs,
+    corners: FloatArray,
     places: Sequence[Place],
     rule: LevelRule,
     name: str,
@@ -200,16 +212,16 @@ def assign_maps(
     """(K,) which map each RoI is on, by the level numbers ``levels`` (K,) or by area."""
     numbers = [place.level for place in places]
     if levels is None and len(places) == 1:
-        return np.zeros(len(rois), np.int64)
+        return np.zeros(len(corners), np.int64)
     first, last = numbers[0], numbers[-1]
     if first is None or last is None:
         raise ParameterError("levels are numbered by log2(stride), and the stride is no power of 2")
     if levels is None:
-        return assign_levels(rois.corners, rule, first, last) - first
+        return assign_levels(corners, rule, first, last) - first
     given, source = _read_levels(levels), levels.name
-    if given.shape != (len(rois),):
+    if given.shape != (len(corners),):
         raise InputError(
-            f"{source}: shape {given.shape}, expected ({len(rois)},) as {name} has rows"
+            f"{source}: shape {given.shape}, expected ({len(corners)},) as {name} has rows"
         )
     bad = np.flatnonzero(~np.isin(given, np.arange(first, last + 1)))
     if len(bad):
@@ -237,21 +249,3 @@ def _read_levels(levels: StoredArray) -> Array:
         return levels.read_all()
     finally:
         levels.close()
-
-
-def _note_unusual(rois: RoIs, places: Sequence[Place], map_of_roi: IntArray, name: str) -> None:
-    """Crossed corners and boxes past the map are computed as the operators do, but not silently."""
-    totals = np.zeros(3, np.int64)
-    for index, place in enumerate(places):
-        here = rois.take(np.flatnonzero(map_of_roi == index))
-        totals += describe_unusual(here, place.spatial_scale, place.map_size)
-    crossed, partly, wholly = totals.tolist()
-    if crossed:
-        logger.info(
-            f"{name}: {crossed} of {len(rois)} RoIs have crossed corners (x2 < x1 or y2 < y1)"
-        )
-    if partly or wholly:
-        logger.info(
-            f"{name}: {partly + wholly} of {len(rois)} RoIs reach outside the map, "
-            f"{wholly} of them wholly"
-        )

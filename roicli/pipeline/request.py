@@ -11,6 +11,7 @@ from roicli.core.options import (
     BorderOption,
     ExternalOption,
     GraphOption,
+    IgnoreOption,
     ModeOption,
     PixelModelOption,
     PresetOption,
@@ -41,7 +42,7 @@ from roicli.core.vocabulary import (
 from roicli.pipeline.features import FeatureArgument
 
 
-@record(ScaleOption, ReadingOptions, ExternalOption)
+@record(ScaleOption, ReadingOptions, IgnoreOption, ExternalOption)
 class Reading:
     """How maps and RoIs are read."""
 
@@ -52,6 +53,7 @@ class Reading:
     roi_format: RoiFormat
     normalized: bool
     image_size: Size | None
+    ignore: tuple[str, ...] | None
     allow_external: bool
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from roicli.core.exceptions import InputError
-from roicli.core.foreign import foreign, raw_text
+from roicli.core.foreign import ForeignText, foreign, raw_text
 from roicli.core.system import read_at
 from roicli.core.types import Array, IntArray
 from roicli.storage.file_state import FileState
@@ -138,6 +138,7 @@ class StoredArray(ABC):
     dtype: np.dtype[Any]
     precision: Precision
     attributes: Mapping[str, Any] = {}
+    group_attributes: Mapping[str, Any] = {}
     file_attributes: Mapping[str, Any] = {}
     files: Mapping[str, FileState] = {}
     chunk_rows: int = 1
@@ -411,8 +412,13 @@ def plain_attributes(attributes: Any) -> dict[str, Any]:
         try:
             found[foreign(name)] = _plain_value(attributes[name])
         except (OSError, TypeError, ValueError) as error:
-            found[foreign(name)] = foreign(f"cannot be read: {error}")
+            found[foreign(name)] = unreadable(str(error))
     return found
+
+
+def unreadable(reason: str) -> ForeignText:
+    """What stands for a value that is there and cannot be read: nobody takes it for missing."""
+    return foreign(f"cannot be read: {reason}")
 
 
 def _plain_value(value: Any) -> Any:

@@ -99,4 +99,8 @@ def choose_only(address: Address, found: Sequence[Candidate], wanted: Wanted) ->
             f"name one: {Address(address.path)}::{found[fitting[0]].name}",
         )
     shown = list_names(list(map(str, found)))
-    raise InputError(f"{address}: no dataset is {wanted}; found: {shown}")
+    turned = [c.name for c in found if c.shape is not None and wanted.fits(c.shape[::-1])]
+    advice = None
+    if turned:
+        advice = f"{turned[0]} fits with its axes reversed: MATLAB, Julia and R write arrays so"
+    raise InputError(f"{address}: no dataset is {wanted}; found: {shown}", advice)

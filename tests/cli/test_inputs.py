@@ -248,14 +248,16 @@ def test_crossed_corners_and_boxes_outside_are_computed_and_counted(inputs: Arra
     rois = np.array(boxes, np.float32)
     save("odd.npy", rois)
     outcome = succeed("align", FEATURES, "odd.npy", *SCALE, "-o", "odd.out.npy")
-    assert "odd.npy: 1 of 4 RoIs have crossed corners" in outcome.err
-    assert "2 of 4 RoIs reach outside the map, 1 of them wholly" in outcome.err
+    assert outcome.errors[0].startswith("roicli: warning: odd.npy: 1 of 4 RoIs have crossed corner")
+    assert outcome.errors[1].startswith("roicli: warning: odd.npy: 1 of 4 RoIs lie wholly outside")
     expected = ort_roi_align(features, rois, (7, 7), spatial_scale=0.25, sampling_ratio=2)
     assert np.array_equal(np.load("odd.out.npy"), expected)
     expected = ort_max_roi_pool(features, rois, (7, 7), 0.25)
     assert np.array_equal(pool(FEATURES, "odd.npy"), expected)
     quiet = run("pool", FEATURES, "odd.npy", *SCALE, "-q")
-    assert (quiet.code, quiet.out, quiet.err) == (0, b"", "")
+    assert (quiet.code, quiet.out, quiet.errors) == (0, b"", outcome.errors[:2])
+    silent = run("pool", FEATURES, "odd.npy", *SCALE, "-q", "--force", "--ignore", "R04,R05")
+    assert (silent.code, silent.out, silent.err) == (0, b"", "")
 
 
 def test_no_scale_is_said(inputs: Arrays) -> None:

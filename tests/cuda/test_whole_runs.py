@@ -11,7 +11,7 @@ from roicli.runtime.devices import Device
 from roicli.runtime.engine import Engine
 from roicli.runtime.session import Session
 from tests.cuda.devices import CUDA, DEVICES, LIKE_CUDA, STATUS
-from tests.strategies import awkward_corners, normal_map
+from tests.strategies import AWKWARD, awkward_corners, normal_map
 
 IMAGES, CHANNELS = 3, 4
 LEVELS = [(40, 48), (20, 24), (10, 12)]
@@ -59,7 +59,7 @@ def assert_close(found, expected, device, exact):
 @pytest.mark.parametrize("operator", ["align", "pool"])
 def test_a_pyramid_of_every_float_type(run_on, device, dtype, operator):
     command = {"align": roicli.align, "pool": roicli.pool}[operator]
-    options = {"spatial_scale": SCALES, "level_rule": "torchvision"}
+    options = {"spatial_scale": SCALES, "ignore": AWKWARD, "level_rule": "torchvision"}
     expected = command(pyramid(dtype), rois(), provider="cpu", **options).roi_features
     found = run_on(device, command, pyramid(dtype), rois(), **options).roi_features
     assert found.dtype == expected.dtype
@@ -68,7 +68,7 @@ def test_a_pyramid_of_every_float_type(run_on, device, dtype, operator):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_the_attribution(run_on, device):
-    options = {"spatial_scale": SCALES, "values": True, "quantization": "floor"}
+    options = {"spatial_scale": SCALES, "ignore": AWKWARD, "values": True, "quantization": "floor"}
     expected = roicli.pool(pyramid(np.float32), rois(), provider="cpu", **options)
     found = run_on(device, roicli.pool, pyramid(np.float32), rois(), **options)
     for column in VALUE_COLUMNS:
@@ -98,7 +98,13 @@ def test_a_map_is_placed_once_and_its_cell_table_made_once(run_on, device, monke
 @pytest.mark.parametrize("device", DEVICES)
 def test_one_bin_explained_is_what_the_operators_give(run_on, device):
     found = run_on(
-        device, roicli.explain, pyramid(np.float32)[0], rois(), spatial_scale=1 / 4, roi=20
+        device,
+        roicli.explain,
+        pyramid(np.float32)[0],
+        rois(),
+        spatial_scale=1 / 4,
+        roi=20,
+        ignore=AWKWARD,
     )
     assert found.checks
     assert all(check.equal for check in found.checks[:1] if device.kind == "cpu")
@@ -108,7 +114,7 @@ def test_one_bin_explained_is_what_the_operators_give(run_on, device):
 @pytest.mark.skipif(not STATUS.loads, reason=STATUS.reason or "CUDA is here")
 def test_a_device_that_is_not_there():
     with pytest.raises(roicli.RoicliError, match="device") as caught:
-        roicli.align(pyramid(np.float32)[0], rois(), provider="cuda", device_id=63)
+        roicli.align(pyramid(np.float32)[0], rois(), provider="cuda", device_id=63, ignore=AWKWARD)
     assert caught.value.exit_code == 3
 
 
@@ -117,7 +123,8 @@ def test_a_device_that_is_not_there():
 def test_device_memory_bounds_the_blocks_and_then_is_an_error():
     maps, boxes = normal_map((1, 64, 200, 272)), np.tile(rois(), (40, 1))
     boxes[:, 0] = 0
-    options = {"provider": "cuda", "spatial_scale": 1 / 4, "strict_provider": True}
+    options = {"provider": "cuda", "spatial_scale": 1 / 4, "strict_provider": True,
+               "ignore": AWKWARD}  # fmt: skip
     whole = roicli.pool(maps, boxes, **options).roi_features
     small = roicli.pool(maps, boxes, max_device_memory="160M", **options).roi_features
     np.testing.assert_array_equal(small, whole)

@@ -1,6 +1,7 @@
 """The calls that ``import roicli`` offers, on arrays and on files."""
 
 import json
+import logging
 from pathlib import Path
 
 import h5py
@@ -12,7 +13,7 @@ from roicli.core.exceptions import InputError, OutputError, ParameterError
 from roicli.operators.levels import assign_levels
 from tests import oracle
 from tests.log import logged
-from tests.strategies import awkward_corners, normal_map
+from tests.strategies import AWKWARD, awkward_corners, normal_map
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_data"
 FPN, FPN_ROIS = str(SAMPLES / "text_fpn.h5"), str(SAMPLES / "text_rois.npy")
@@ -21,6 +22,8 @@ CORNERS = awkward_corners((13, 17), 1 / 16, 30, seed=4)
 ROIS = np.column_stack([np.arange(30) % 2, CORNERS]).astype(np.float32)
 CALLS = {"align": roicli.align, "pool": roicli.pool}
 OPTIONS = {"spatial_scale": 1 / 16, "output_size": (2, 3)}
+ODD = {"ignore": AWKWARD}
+GIVEN = OPTIONS | ODD
 
 
 @pytest.fixture
@@ -37,13 +40,13 @@ def files(tmp_path):
 
 
 def test_pool_is_the_oracles():
-    found = roicli.pool(MAPS, ROIS, **OPTIONS)
+    found = roicli.pool(MAPS, ROIS, **GIVEN)
     np.testing.assert_array_equal(found.roi_features, oracle.roi_pool(MAPS, ROIS, **OPTIONS))
     assert (found.operator, found.output, len(found.errors)) == ("pool", None, 30)
 
 
 def test_align_is_the_oracles():
-    found = roicli.align(MAPS, ROIS, **OPTIONS, mode="max", aligned=False, sampling_ratio=3)
+    found = roicli.align(MAPS, ROIS, **GIVEN, mode="max", aligned=False, sampling_ratio=3)
     expected = oracle.roi_align(
         MAPS, ROIS, **OPTIONS, mode="max", aligned=False, sampling_ratio=3
     )  # fmt: skip
@@ -52,9 +55,9 @@ def test_align_is_the_oracles():
 
 @pytest.mark.parametrize("operator", CALLS)
 def test_files_give_the_bits_of_arrays(files, operator):
-    size = {"output_size": (2, 3)}
+    size = {"output_size": (2, 3), "ignore": AWKWARD}
     from_files = CALLS[operator](*files, **size)
-    from_arrays = CALLS[operator](MAPS, ROIS, **OPTIONS)
+    from_arrays = CALLS[operator](MAPS, ROIS, **GIVEN)
     np.testing.assert_array_equal(from_files.roi_features, from_arrays.roi_features)
 
 
@@ -62,10 +65,10 @@ def test_files_give_the_bits_of_arrays(files, operator):
 @pytest.mark.parametrize("ending", ["npy", "h5"])
 def test_an_output_file_holds_the_result_in_memory(tmp_path, operator, ending):
     path = tmp_path / f"out.{ending}"
-    found = CALLS[operator](MAPS, ROIS, path, **OPTIONS)
+    found = CALLS[operator](MAPS, ROIS, path, **GIVEN)
     assert found.roi_features is None
     assert found.output == str(path)
-    expected = CALLS[operator](MAPS, ROIS, **OPTIONS).roi_features
+    expected = CALLS[operator](MAPS, ROIS, **GIVEN).roi_features
     with h5py.File(path) if ending == "h5" else open(path, "rb") as stream:
         stored = stream["roi_features"][()] if ending == "h5" else np.load(stream)
     np.testing.assert_array_equal(stored, expected)
@@ -73,17 +76,17 @@ def test_an_output_file_holds_the_result_in_memory(tmp_path, operator, ending):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_the_result_has_the_dtype_that_was_asked_for(tmp_path, dtype):
-    expected = roicli.pool(MAPS, ROIS, **OPTIONS).roi_features.astype(dtype)
-    found = roicli.pool(MAPS, ROIS, dtype=dtype, **OPTIONS).roi_features
+    expected = roicli.pool(MAPS, ROIS, **GIVEN).roi_features.astype(dtype)
+    found = roicli.pool(MAPS, ROIS, dtype=dtype, **GIVEN).roi_features
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, expected)
-    roicli.pool(MAPS, ROIS, tmp_path / "x.npy", dtype=dtype, **OPTIONS)
+    roicli.pool(MAPS, ROIS, tmp_path / "x.npy", dtype=dtype, **GIVEN)
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), expected)
 
 
 def test_double_maps_give_double_results():
-    assert roicli.align(MAPS.astype(np.float64), ROIS).roi_features.dtype == np.float64
-    assert roicli.align(MAPS.astype(np.float16), ROIS).roi_features.dtype == np.float32
+    assert roicli.align(MAPS.astype(np.float64), ROIS, **ODD).roi_features.dtype == np.float64
+    assert roicli.align(MAPS.astype(np.float16), ROIS, **ODD).roi_features.dtype == np.float32
 
 
 def test_rois_are_never_rounded_to_the_maps_float16():
@@ -95,17 +98,17 @@ def test_rois_are_never_rounded_to_the_maps_float16():
 
 
 def test_one_image_and_four_columns():
-    found = roicli.pool(MAPS[0], ROIS[::2, 1:], **OPTIONS).roi_features
-    np.testing.assert_array_equal(found, roicli.pool(MAPS, ROIS[::2], **OPTIONS).roi_features)
+    found = roicli.pool(MAPS[0], ROIS[::2, 1:], **GIVEN).roi_features
+    np.testing.assert_array_equal(found, roicli.pool(MAPS, ROIS[::2], **GIVEN).roi_features)
 
 
 @pytest.mark.parametrize("operator", CALLS)
 def test_no_rois_give_an_empty_result(tmp_path, operator):
     nothing = np.empty((0, 5), np.float32)
-    found = CALLS[operator](MAPS, nothing, values=True, quantization="hull", **OPTIONS)
+    found = CALLS[operator](MAPS, nothing, values=True, quantization="hull", **GIVEN)
     assert found.roi_features.shape == (0, 3, 2, 3)
     for name in ("a.npy", "a.h5"):
-        CALLS[operator](MAPS, nothing, tmp_path / name, **OPTIONS)
+        CALLS[operator](MAPS, nothing, tmp_path / name, **GIVEN)
     assert np.load(tmp_path / "a.npy").shape == (0, 3, 2, 3)
     with h5py.File(tmp_path / "a.h5") as file:
         assert file["roi_features"].shape == (0, 3, 2, 3)
@@ -127,7 +130,7 @@ WAYS = [
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_value_columns_are_the_oracles(way):
     maps, rois = MAPS.astype(np.float64), ROIS[:24].astype(np.float64)
-    table = roicli.errors(maps, rois, **OPTIONS, **way).errors
+    table = roicli.errors(maps, rois, **GIVEN, **way).errors
     rounding = {key: way[key] for key in ("quantization", "partition") if key in way}
     sampling = {key: value for key, value in way.items() if key not in rounding}
     wide = {"coordinate_dtype": np.float64}
@@ -154,36 +157,36 @@ def test_value_columns_are_the_oracles(way):
 
 @pytest.mark.parametrize("operator", CALLS)
 def test_values_beside_features_are_those_of_errors(operator):
-    both = CALLS[operator](MAPS, ROIS, values=True, **OPTIONS)
-    alone = CALLS[operator](MAPS, ROIS, **OPTIONS)
+    both = CALLS[operator](MAPS, ROIS, values=True, **GIVEN)
+    alone = CALLS[operator](MAPS, ROIS, **GIVEN)
     np.testing.assert_array_equal(both.roi_features, alone.roi_features)
-    records = roicli.errors(MAPS, ROIS, **OPTIONS).errors.records(slice(None))
+    records = roicli.errors(MAPS, ROIS, **GIVEN).errors.records(slice(None))
     assert both.errors.records(slice(None)).tobytes() == records.tobytes()
     with pytest.raises(ParameterError, match="did not measure"):
         alone.errors.column("value_cosine")
 
 
 def test_errors_of_boxes_alone():
-    table = roicli.errors(None, ROIS, spatial_scale=1 / 16, map_size=(13, 17)).errors
-    with_maps = roicli.errors(MAPS, ROIS, spatial_scale=1 / 16).errors
+    table = roicli.errors(None, ROIS, spatial_scale=1 / 16, map_size=(13, 17), **ODD).errors
+    with_maps = roicli.errors(MAPS, ROIS, spatial_scale=1 / 16, **ODD).errors
     for column in table.columns:
         np.testing.assert_array_equal(table.column(column.name), with_maps.column(column.name))
-    unknown = roicli.errors(None, ROIS, spatial_scale=1 / 16).errors
+    unknown = roicli.errors(None, ROIS, spatial_scale=1 / 16, **ODD).errors
     assert np.isnan(unknown.column("clipped_fraction")).all()
     with pytest.raises(ParameterError, match="map size is the features' own"):
-        roicli.errors(MAPS, ROIS, map_size=(13, 17))
+        roicli.errors(MAPS, ROIS, map_size=(13, 17), **ODD)
 
 
 def test_align_takes_the_pixel_model_of_aligned_and_pool_half_pixel():
     for aligned, model in ((True, "half-pixel"), (False, "legacy")):
-        assert roicli.align(MAPS, ROIS, aligned=aligned).errors.pixel_model == model
-        assert roicli.pool(MAPS, ROIS, aligned=aligned).errors.pixel_model == "half-pixel"
+        assert roicli.align(MAPS, ROIS, aligned=aligned, **ODD).errors.pixel_model == model
+        assert roicli.pool(MAPS, ROIS, aligned=aligned, **ODD).errors.pixel_model == "half-pixel"
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "json", "jsonl"])
 def test_the_whole_table_is_written_where_it_was_asked_for(tmp_path, ending):
     path = tmp_path / f"errors.{ending}"
-    found = roicli.errors(None, ROIS, errors_out=path, spatial_scale=1 / 16)
+    found = roicli.errors(None, ROIS, errors_out=path, spatial_scale=1 / 16, **ODD)
     text = path.read_text()
     if ending == "json":
         shares = [row["iou"] for row in json.loads(text)["rois"]]
@@ -196,7 +199,7 @@ def test_the_whole_table_is_written_where_it_was_asked_for(tmp_path, ending):
         shares = [float(line[lines[0].index("iou")]) for line in lines[1:]]
     np.testing.assert_allclose(shares, found.errors.column("iou"), rtol=1e-5)
     with pytest.raises(OutputError, match="exists already"):
-        roicli.errors(None, ROIS, errors_out=path)
+        roicli.errors(None, ROIS, errors_out=path, **ODD)
 
 
 # --- pyramids ---------------------------------------------------------------------------------
@@ -262,7 +265,7 @@ def test_a_pyramid_that_is_none_is_refused(options, message):
 def test_an_input_is_never_the_output(files):
     for force in (True, False):
         with pytest.raises(OutputError):
-            roicli.align(*files, files[0], force=force)
+            roicli.align(*files, files[0], force=force, **ODD)
 
 
 def test_a_huge_adaptive_roi_is_refused_before_anything_is_written(tmp_path):
@@ -275,16 +278,22 @@ def test_a_huge_adaptive_roi_is_refused_before_anything_is_written(tmp_path):
 @pytest.mark.parametrize("threads", [0, -1])
 def test_threads_are_at_least_one(threads):
     with pytest.raises(ParameterError, match=f"threads is {threads}"):
-        roicli.align(MAPS, ROIS, threads=threads)
+        roicli.align(MAPS, ROIS, threads=threads, **ODD)
 
 
 def test_notes_tell_what_a_person_should_know():
-    rois = np.array([[0, 5, 5, 2, 9], [0, 900, 900, 990, 990], [1, 1, 1, 9, 9]])
+    rois = np.array([[0, 5, 5, 2, 9], [0, 900, 900, 990, 990], [1, 1, 1, 9, 9.0]])
     with logged() as notes:
         roicli.pool(MAPS, rois)
     assert any("taking --spatial-scale 1.0" in line for line in notes)
-    assert any("1 of 3 RoIs have crossed corners" in line for line in notes)
-    assert any("1 of 3 RoIs reach outside the map, 1 of them wholly" in line for line in notes)
+    with logged(logging.WARNING) as warnings:
+        roicli.pool(MAPS, rois)
+    crossed, outside = warnings
+    assert "rois: 1 of 3 RoIs have crossed corners" in crossed
+    assert "rois: 1 of 3 RoIs lie wholly outside the 17 x 13 px" in outside
+    with logged(logging.WARNING) as warnings:
+        roicli.pool(MAPS, rois, ignore="R04,r05")
+    assert warnings == []
 
 
 def test_unknown_names_of_the_package_are_attribute_errors():

@@ -25,7 +25,9 @@ def write(path, **attributes):
     return path
 
 
-@pytest.mark.parametrize("value", [0.25, np.float32(0.25), [0.25], np.array([[0.25]])])
+@pytest.mark.parametrize(
+    "value", [0.25, np.float32(0.25), [0.25], np.array([[0.25]]), "1/4", " 0.25", b"1/4", ["1/4"]]
+)
 def test_the_scale_is_the_datasets_attribute(tmp_path, value):
     pyramid, notes = open_maps(write(tmp_path / "x.h5", spatial_scale=value))
     assert (pyramid.levels[0].spatial_scale, pyramid.levels[0].level) == (0.25, 2)
@@ -39,9 +41,22 @@ def test_a_given_scale_is_taken_before_the_attribute(tmp_path):
     pyramid.close()
 
 
-@pytest.mark.parametrize("value", ["1/4", [0.25, 0.5], b"x"])
-def test_an_attribute_that_is_no_number_is_refused(tmp_path, value):
-    with pytest.raises(InputError, match=r"attribute spatial_scale is .*, expected one number"):
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([0.25, 0.5], r"2 numbers, expected one; the operators have one scale for x and y"),
+        (np.zeros(0), "0 numbers, expected one"),
+        (h5py.Empty("f8"), "is Empty.*, expected a number or a fraction"),
+        (b"x", "is 'x', expected a number or a fraction"),
+        ("1/0", "is '1/0', expected a number or a fraction"),
+        (np.bool_(True), "is True, expected a number"),
+        (np.complex64(1), "expected a number"),
+        ("-1/4", "expected a positive, finite number"),
+    ],
+)
+def test_an_attribute_that_is_there_and_cannot_be_read_is_refused(tmp_path, value, words):
+    """It is never taken for one that is missing, which would be a scale of 1."""
+    with pytest.raises(InputError, match=f"attribute spatial_scale: spatial scale .*{words}"):
         open_maps(write(tmp_path / "x.h5", spatial_scale=value))
 
 

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from roicli.analysis.check.guesses import fits_inside, has_centre_outside
 from roicli.analysis.check.inputs import CheckedInputs
 from roicli.analysis.check.map_statistics import MapStatistics
-from roicli.analysis.check.records import Draft, Limits
+from roicli.analysis.check.records import Limits
 from roicli.core.types import Array, FloatArray
+from roicli.pipeline.draft import Draft
 from roicli.pipeline.features import FeatureLevel
+from roicli.pipeline.readings import FILLED_SHARE
+from roicli.pipeline.roi_table import fits_inside, has_centre_outside
 
 # Neighbours along an image axis of real maps correlate by 0.5 and more, channels hardly at all; a
 # page of text, whose lines follow one another, is the exception along one axis.
@@ -20,8 +22,6 @@ SMOOTH_MEAN = 0.5
 SMOOTH_LEAST = 0.25
 ROUGH_MOST = 0.2
 SHORTEST_AXIS = 4
-# RoIs fill most of the image that they were found in.
-FILLED_SHARE = 0.6
 FEWEST_ROIS = 5
 
 
@@ -71,7 +71,10 @@ def _reason_of_rois(inputs: CheckedInputs, index: int, statistics: MapStatistics
         return None
     assert inputs.pyramid is not None
     level = inputs.pyramid.levels[index]
-    corners = inputs.rois.corners[(inputs.map_of_roi == index) & inputs.usable]
+    of_level = [
+        block.corners[block.usable & (block.place == index)] for block in inputs.rois.blocks()
+    ]
+    corners = np.concatenate(of_level)
     as_read = _extent(level, (3, 2))
     otherwise = _extent(level, (2, 1))
     leaving = has_centre_outside(corners, as_read)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.vocabulary import FailOn, Severity
-
-# What ``rows`` of a finding count.
-Unit = Literal["RoIs", "images", "channels", "maps"]
+from roicli.pipeline.draft import Unit
+from roicli.pipeline.rules import LEAST_LOST_PX
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,8 @@ class Limits:
     """How much of something is tolerated before a rule speaks.
 
     ``max_outside``, ``max_small`` and ``max_duplicates`` are shares of the RoIs, ``max_dead`` a
-    share of the channels; ``max_coordinate_error`` is in image pixels; ``max_imbalance`` is how
+    share of the channels; ``max_coordinate_error`` is in
+    image pixels, and reached by what is reported; ``max_imbalance`` is how
     many times the RoIs of the image with the fewest another image may have. Raises ParameterError.
     """
 
@@ -26,7 +26,7 @@ class Limits:
     max_small: float = 0.0
     max_duplicates: float = 0.0
     max_dead: float = 0.0
-    max_coordinate_error: float = 0.25
+    max_coordinate_error: float = LEAST_LOST_PX
     max_imbalance: float = 20.0
 
     def __post_init__(self) -> None:
@@ -38,18 +38,6 @@ class Limits:
                 raise ParameterError(
                     f"{field.name.replace('_', ' ')} is {value:g}, expected {expected}"
                 )
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What a rule found, before it carries the rule's name: ``rows`` are all of them, in order."""
-
-    count: int
-    rows: Sequence[int]
-    message: str
-    advice: str
-    unit: Unit = "RoIs"
-    where: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from roicli.analysis.check import facts, guesses, maps
+from roicli.analysis.check import facts, maps
 from roicli.analysis.check.inputs import CheckedInputs
-from roicli.analysis.check.records import Draft, Limits
+from roicli.analysis.check.records import Limits
 from roicli.core.exceptions import ParameterError
 from roicli.core.vocabulary import Severity
+from roicli.pipeline.draft import Draft
+from roicli.pipeline.rules import ROI_RULES, RoiRule
 
 # What a rule cannot do without: where the shape of that is wrong, the rule is skipped.
 Needs = Literal["nothing", "rois", "maps", "both"]
@@ -18,7 +20,10 @@ Needs = Literal["nothing", "rois", "maps", "both"]
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule. ``is_guess``: it infers a mistake from what the numbers look like."""
+    """One rule. ``severity`` is what it says where a finding has none of its own.
+
+    ``is_guess``: it infers a mistake from what the numbers look like.
+    """
 
     id: str
     name: str
@@ -36,25 +41,33 @@ class Rule:
         return None
 
 
-RULES: tuple[Rule, ...] = (
-    Rule("R01", "shape", "error", "nothing", facts.find_wrong_shape),
-    Rule("R02", "not finite", "error", "rois", facts.find_not_finite),
-    Rule("R03", "batch index", "error", "rois", facts.find_bad_batch_index),
-    Rule("R04", "crossed corners", "error", "rois", facts.find_crossed_corners),
-    Rule("R05", "wholly outside", "warning", "both", facts.find_wholly_outside),
-    Rule("R06", "partly outside", "warning", "both", facts.find_partly_outside),
-    Rule("R07", "x and y exchanged", "warning", "both", guesses.find_swapped_axes, True),
-    Rule("R08", "normalized", "warning", "both", guesses.find_normalized, True),
-    Rule("R09", "other format", "warning", "both", guesses.find_other_format, True),
-    Rule("R10", "scale applied twice", "warning", "both", guesses.find_already_in_cells, True),
-    Rule("R11", "batch index last", "warning", "both", guesses.find_batch_index_last, True),
-    Rule("R12", "below a cell", "warning", "both", facts.find_small),
-    Rule("R13", "dtype loses coordinates", "warning", "rois", facts.find_lost_coordinates),
-    Rule("R14", "channels last", "warning", "maps", maps.find_nhwc, True),
-    Rule("R15", "bad map", "warning", "maps", maps.find_bad_maps),
-    Rule("R16", "adaptive grid", "error", "both", facts.find_huge_grid),
-    Rule("R17", "uneven images", "note", "both", facts.find_uneven_images),
-    Rule("R18", "duplicate RoIs", "warning", "rois", facts.find_duplicates),
+def _shared(rule: RoiRule) -> Rule:
+    """A rule that the operators obey, told of what ``check`` tolerates."""
+
+    def find(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
+        assert inputs.rois is not None
+        tolerated = rule.tolerated if rule.limit is None else getattr(limits, rule.limit)
+        return rule.find(inputs.rois, tolerated)
+
+    needs: Needs = "both" if rule.needs == "maps" else "rois"
+    return Rule(rule.id, rule.name, rule.severity, needs, find, rule.is_guess)
+
+
+RULES: tuple[Rule, ...] = tuple(
+    sorted(
+        (
+            *map(_shared, ROI_RULES),
+            Rule("R01", "shape", "error", "nothing", facts.find_wrong_shape),
+            Rule("R06", "partly outside", "warning", "both", facts.find_partly_outside),
+            Rule("R12", "below a cell", "warning", "both", facts.find_small),
+            Rule("R14", "channels last", "warning", "maps", maps.find_nhwc, True),
+            Rule("R15", "bad map", "warning", "maps", maps.find_bad_maps),
+            Rule("R16", "adaptive grid", "error", "both", facts.find_huge_grid),
+            Rule("R17", "uneven images", "note", "both", facts.find_uneven_images),
+            Rule("R18", "duplicate RoIs", "warning", "rois", facts.find_duplicates),
+        ),
+        key=lambda rule: rule.id,
+    )
 )
 
 

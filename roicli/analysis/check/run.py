@@ -8,12 +8,13 @@ from dataclasses import fields
 from typing import Unpack
 
 from roicli.analysis.check.inputs import CheckedInputs, read_checked_inputs
-from roicli.analysis.check.records import CheckReport, Draft, Finding, Limits
+from roicli.analysis.check.records import CheckReport, Finding, Limits
 from roicli.analysis.check.rules import Rule, choose_rules
 from roicli.core.call_options import CheckOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import Array
+from roicli.pipeline.draft import Draft
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import Operation, Reading
 from roicli.pipeline.settings import resolve_setting
@@ -77,7 +78,8 @@ def _run(rule: Rule, inputs: CheckedInputs, limits: Limits, shown: int) -> list[
 
 def _name(rule: Rule, draft: Draft, shown: int) -> Finding:
     return Finding(
-        rule.id, rule.name, rule.severity, draft.count, draft.unit, tuple(draft.rows[:shown]),
+        rule.id, rule.name, draft.severity or rule.severity, draft.count, draft.unit,
+        tuple(int(row) for row in draft.rows[:shown]),
         draft.where, draft.message, draft.advice,
     )  # fmt: skip
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
+from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import FileContents, MemoryArray, StoredArray, StoredDataset
 from roicli.storage.choosing import DEFAULT_COORDINATES, Wanted
-from roicli.storage.file_state import read_state
+from roicli.storage.file_state import FileState, read_state
 from roicli.storage.limits import check_memory
+from roicli.storage.roi_columns import RoiColumns, find_columns, is_header
 
 BYTES_PER_CHARACTER = 48
-BATCH_NAMES = ("batch_index", "batch", "image", "batch_id")
+COMMENT = "#"
 
 
 def open_array(address: Address, wanted: Wanted) -> StoredArray:
@@ -56,39 +58,67 @@ def open_text(path: str, delimiter: str, coordinate_names: Sequence[str]) -> Sto
             text = stream.read()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text (byte {error.start})") from None
-    values = parse_text(text, path, delimiter, coordinate_names)
-    return MemoryArray(values, path, files={path: state})
+    values, columns = parse_text(text, path, delimiter, coordinate_names)
+    return RoiText(values, path, {path: state}, columns)
+
+
+class RoiText(MemoryArray):
+    """RoIs out of a text; ``columns`` are those of its header, None without one."""
+
+    def __init__(
+        self,
+        values: Array,
+        name: str,
+        files: Mapping[str, FileState],
+        columns: RoiColumns | None,
+    ) -> None:
+        super().__init__(values, name, files=files)
+        self.columns = columns
 
 
 def parse_text(
     text: str, name: str, delimiter: str, coordinate_names: Sequence[str]
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """The numbers of a CSV or TSV text as (K, 5) or (K, 4) float64."""
+) -> tuple[Array, RoiColumns | None]:
+    """The numbers of a CSV or TSV text as (K, 5) or (K, 4) float64, and its header's columns."""
     if "\0" in text:
         raise InputError(f"{name}: holds NUL bytes, expected text")
-    lines = _split_lines(text, name, delimiter)
-    columns: list[int] | None = None
-    if not _is_number(lines[0][1][0]):
-        columns = _header_columns(lines.pop(0)[1], name, coordinate_names)
-    width = len(columns) if columns else len(lines[0][1])
-    values = np.empty((len(lines), width))
-    for row, (line, cells) in enumerate(lines):
-        values[row] = _parse_row(cells, columns, width, f"{name}: line {line}")
-    return values
-
-
-def _split_lines(text: str, name: str, delimiter: str) -> list[tuple[int, list[str]]]:
-    """The cells of every line that has some, with its number."""
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
-    try:
-        lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise InputError(f"{name}: line {reader.line_num}: {error}") from None
-    if not lines:
+    lines, comments = _split_lines(text, name, delimiter)
+    # numpy.savetxt writes its header as a comment.
+    header = next(filter(is_header, reversed(comments)), None)
+    if lines and not _is_number(lines[0][1][0]):
+        header = lines.pop(0)[1]
+    elif not lines and header is None:
         raise InputError(
             f"{name}: holds no text", "a file without RoIs has a header: batch_index,x1,y1,x2,y2"
         )
-    return lines
+    columns = None if header is None else find_columns(header, coordinate_names, name)
+    places = list(range(len(lines[0][1]))) if columns is None else columns.places
+    image = None if columns is None else columns.image
+    values = np.empty((len(lines), len(places)))
+    for row, (line, cells) in enumerate(lines):
+        where = f"{name}: line {line}"
+        values[row] = _parse_row(cells, places, columns is not None, image, where)
+    return values, columns
+
+
+def _split_lines(
+    text: str, name: str, delimiter: str
+) -> tuple[list[tuple[int, list[str]]], list[list[str]]]:
+    """The cells of every line that has some, with its number; and of comments before the first."""
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    lines: list[tuple[int, list[str]]] = []
+    comments: list[list[str]] = []
+    try:
+        for row in reader:
+            if row and row[0].lstrip().startswith(COMMENT):
+                if not lines:
+                    comment = [row[0].lstrip().removeprefix(COMMENT), *row[1:]]
+                    comments.append(comment if len(comment) > 1 else comment[0].split())
+            elif any(cell.strip() for cell in row):
+                lines.append((reader.line_num, row))
+    except csv.Error as error:
+        raise InputError(f"{name}: line {reader.line_num}: {error}") from None
+    return lines, comments
 
 
 def _is_number(cell: str) -> bool:
@@ -99,34 +129,27 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _header_columns(header: list[str], name: str, coordinate_names: Sequence[str]) -> list[int]:
-    """Which cells of a row hold batch index and coordinates, in the usual order."""
-    names = [cell.strip().lower() for cell in header]
-    missing = [wanted for wanted in coordinate_names if wanted not in names]
-    if missing:
+def _parse_row(
+    cells: list[str], places: list[int], has_header: bool, image: int | None, where: str
+) -> list[float]:
+    if not has_header and len(cells) != len(places):
         raise InputError(
-            f"{name}: the header has no column {missing[0]!r}, found: {', '.join(names)}",
-            "columns are separated by commas in .csv and by tabs in .tsv"
-            if len(names) == 1
-            else "choose the --roi-format that the file has, or drop the header",
+            f"{where}: {len(cells)} columns, expected {len(places)} as on the first line"
         )
-    batch = [names.index(wanted) for wanted in BATCH_NAMES if wanted in names][:1]
-    return batch + [names.index(wanted) for wanted in coordinate_names]
-
-
-def _parse_row(cells: list[str], columns: list[int] | None, width: int, where: str) -> list[float]:
-    if columns is None and len(cells) != width:
-        raise InputError(f"{where}: {len(cells)} columns, expected {width} as on the first line")
-    columns = list(range(width)) if columns is None else columns
-    if len(cells) <= max(columns):
+    if len(cells) <= max(places):
         raise InputError(
-            f"{where}: {len(cells)} columns, expected at least {max(columns) + 1} as in the header"
+            f"{where}: {len(cells)} columns, expected at least {max(places) + 1} as in the header"
         )
-    return [_parse_cell(cells[column], f"{where}, column {column}") for column in columns]
+    return [
+        _parse_cell(cells[place], f"{where}, column {place}", place == image) for place in places
+    ]
 
 
-def _parse_cell(cell: str, where: str) -> float:
+def _parse_cell(cell: str, where: str, is_image: bool) -> float:
     try:
         return float(cell)
     except ValueError:
-        raise InputError(f"{where}: found {cell!r}, expected a number") from None
+        expected = "a number"
+        if is_image:
+            expected = "the number of the image in FEATURES, from 0"
+        raise InputError(f"{where}: found {str(foreign(cell))!r}, expected {expected}") from None

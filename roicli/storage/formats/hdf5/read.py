@@ -33,6 +33,7 @@ from roicli.storage.array import (
     is_numeric,
     plain_attributes,
     precision_of,
+    unreadable,
 )
 from roicli.storage.choosing import Candidate, Wanted, choose_only
 from roicli.storage.file_state import read_state
@@ -148,6 +149,8 @@ class Hdf5Array(StoredArray):
         self.dtype = as_read(stored)
         self.precision = stored_precision(dataset)
         self.attributes = read_attributes(dataset.attrs)
+        group = dataset.parent
+        self.group_attributes = {} if group.name == "/" else read_attributes(group.attrs)
         self.file_attributes = read_attributes(dataset.file.attrs)
         self.reading_bytes = 2 * chunk_bytes(dataset)
         self.chunk_rows = dataset.chunks[0] if dataset.chunks and self.shape else 1
@@ -346,15 +349,24 @@ def check_decodable(dataset: h5py.Dataset, name: str) -> None:
 
 
 def read_attributes(attributes: Any) -> dict[str, Any]:
-    """The attributes that can be read, but for very long ones."""
-    found = {}
+    """The attributes by name; of one that cannot be read, or is very long, a text that says so."""
+    found: dict[str, Any] = {}
     for name in attributes:
         try:
-            if attributes.get_id(name).get_storage_size() <= LONGEST_ATTRIBUTE:
-                found[name] = attributes[name]
+            is_long = _attribute_bytes(attributes.get_id(name)) > LONGEST_ATTRIBUTE
+            found[name] = unreadable("it is too long") if is_long else attributes[name]
         except DAMAGE as error:
-            pass_over(error)  # whatever needs it says that it is not there
+            pass_over(error)
+            found[name] = unreadable(first_line(error))
     return found
+
+
+def _attribute_bytes(attribute: Any) -> int:
+    """What an attribute takes in the file; h5py takes the 0 of an empty one for an error."""
+    try:
+        return int(attribute.get_storage_size())
+    except RuntimeError:
+        return 0
 
 
 def stored_precision(dataset: h5py.Dataset) -> Precision:

@@ -300,12 +300,22 @@ def name_codec(codec: Any) -> tuple[str, dict[str, Any]]:
 
 def read_root_attributes(node: Any) -> dict[str, Any]:
     """The attributes of the store that an array or group lies in; none where it has no root."""
+    return _read_attributes_at(node, "")
+
+
+def read_group_attributes(node: Any) -> dict[str, Any]:
+    """The attributes of the group that an array stands in, below the root; none without one."""
+    group = node.path.rpartition("/")[0]
+    return _read_attributes_at(node, group) if group else {}
+
+
+def _read_attributes_at(node: Any, path: str) -> dict[str, Any]:
     zarr = import_zarr(str(node))
     with opening(node.name):
-        if node.path == "":
+        if node.path == path:
             return dict(node.attrs)
         with contextlib.suppress(FileNotFoundError):
-            return dict(zarr.open(store=node.store, mode="r").attrs)
+            return dict(zarr.open(store=node.store, path=path, mode="r").attrs)
     return {}
 
 
@@ -391,6 +401,7 @@ class ZarrArray(StoredArray):
         self.dtype = as_read(stored)
         self.precision = precision_of(stored)
         self.attributes = dict(array.attrs)
+        self.group_attributes = read_group_attributes(array)
         self.file_attributes = read_root_attributes(array)
         self.chunk_rows = array.chunks[0] if self.shape else 1
         if array.compressors and name_codec(array.compressors[-1])[0].endswith("blosc"):

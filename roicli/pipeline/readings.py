@@ -1,0 +1,478 @@
+"""What RoIs may be that are not what they are read as, and which reading of them would fit.
+
+A guess speaks only where the RoIs cannot be what they are read as, and would all be fine under one
+other reading. RoIs inside their image with ordered corners never meet R07, R09 or R11. Where two
+readings fit, both are named: one of them alone would be advice that leads to wrong numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import get_args
+
+import numpy as np
+
+from roicli.core.types import Array, FloatArray, IntArray
+from roicli.core.vocabulary import RoiFormat
+from roicli.pipeline.draft import Draft
+from roicli.pipeline.roi_table import (
+    NO_SCALE,
+    Block,
+    PlacedRois,
+    RoiTable,
+    fits_inside,
+    has_centre_outside,
+    is_image_number,
+    to_corners,
+)
+
+# A stray row is no pattern: so many rows, and this share of all, must not make sense as read.
+FEWEST_ROWS = 2
+SHARE_SWAPPED = 0.05
+SHARE_OTHER_FORMAT = 0.1
+# Normalized coordinates end at 1; a box may reach a little past its image.
+NORMALIZED_MOST = 1.05
+SMALLEST_IMAGE_PX = 8
+# Coordinates in cells: below stride 4 RoIs in one corner of the image are too likely.
+COARSEST_SCALE_GUESSED = 0.25
+FEWEST_IN_CELLS = 5
+MANY_IN_CELLS = 20
+SPAN_IN_CELLS = 0.7
+FULL_SPAN_IN_CELLS = 0.9
+SMALL_SIDE_CELLS = 2.0
+SPREAD_SIDE = 0.5
+# So many rows show whether ids are few, or rows all alike.
+MANY_ROWS = 1 << 20
+# A reading explains RoIs that lie outside where it puts this share of them inside.
+SHARE_FITTING = 0.9
+# RoIs fill most of the image that they were found in.
+FILLED_SHARE = 0.6
+STRIDES_TRIED = tuple(2**power for power in range(8))
+# Exchanging x and y of the RoIs and of the maps fits equally well: only the user knows.
+SWAPPED = [1, 0, 3, 2]
+SWAPPED_ROIS = "save RoIs as batch_index, x1, y1, x2, y2 (TensorFlow has y1, x1, y2, x2)"
+SWAPPED_MAPS = (
+    "save features.transpose(0, 1, 3, 2), where the maps are (N, C, W, H), as MATLAB, Julia and R "
+    "write arrays"
+)
+
+
+# x and y exchanged ----------------------------------------------------------------------------
+
+
+def find_swapped_axes(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
+    """R07: centres leave a map that is not square, and with x and y exchanged everything fits."""
+    sizes = [place.map_size for place in rois.places if place.map_size is not None]
+    if rois.usable == 0 or all(height == width for height, width in sizes):
+        return
+    rows = rois.rows(lambda block: block.usable & _has_centre_outside(block))
+    if len(rows) < max(FEWEST_ROWS, SHARE_SWAPPED * rois.usable):
+        return
+    if not rois.every(_fits_swapped):
+        return
+    height, width = (side / rois.places[0].spatial_scale for side in sizes[0])
+    yield _draft(
+        rois, rows,
+        f"RoIs or maps look as if x and y were exchanged: the centres of {len(rows):,} RoIs are "
+        f"outside the {width:g} x {height:g} px (width x height) that the map covers, and "
+        f"exchanged all {rois.usable:,} are inside",
+        "; or ".join(_ways_to_exchange(rois)),
+    )  # fmt: skip
+
+
+def _ways_to_exchange(rois: PlacedRois) -> list[str]:
+    """Of RoIs and of maps, in words; the more likely first."""
+    if any(place.is_reversed for place in rois.places):
+        return [f"{SWAPPED_MAPS} (MATLAB wrote this file)", SWAPPED_ROIS]
+    return [SWAPPED_ROIS, SWAPPED_MAPS]
+
+
+def find_exchanged(rois: PlacedRois) -> list[str]:
+    """In words, how x and y may have been exchanged, where all RoIs are inside then."""
+    square = all(place.map_size == (place.map_size or ())[::-1] for place in rois.places)
+    if square or not rois.every(_fits_swapped):
+        return []
+    first, second = _ways_to_exchange(rois)
+    return [f"with x and y exchanged all are inside: {first}", second]
+
+
+def _has_centre_outside(block: Block) -> Array:
+    return has_centre_outside(block.safe_corners, block.extent_px)
+
+
+def _fits_swapped(block: Block) -> Array:
+    return fits_inside(block.safe_corners[:, SWAPPED], block.extent_px, block.cell_px)
+
+
+# Normalized -----------------------------------------------------------------------------------
+
+
+def find_normalized(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
+    """R08: every coordinate is a fraction, on an image of many pixels."""
+    if rois.usable == 0 or _smallest_side_px(rois) < SMALLEST_IMAGE_PX:
+        return
+    if not rois.every(_is_in_unit):
+        return
+    # Whole numbers up to 1 are corner pixels, or rows that only fill up a batch.
+    if rois.every(lambda block: np.all(block.safe_corners == np.floor(block.safe_corners), 1)):
+        return
+    low, high = rois.bounds()
+    height, width = (s / rois.places[0].spatial_scale for s in rois.places[0].map_size or (0, 0))
+    advice = (
+        "add --normalized --image-size HEIGHTxWIDTH where they are x1, y1, x2, y2; TensorFlow's "
+        "are y1, x1, y2, x2: exchange their columns before"
+    )
+    if _looks_like_yolo(rois):
+        advice = (
+            "add --normalized --image-size HEIGHTxWIDTH --roi-format cxcywh; YOLO's files have "
+            "the class in the first column, where the image's number belongs"
+        )
+    yield _draft(
+        rois, np.flatnonzero(rois.is_usable),
+        f"RoIs look normalized: every coordinate is from {low.min():.3g} to {high.max():.3g}, and "
+        f"the map covers {width:g} x {height:g} px (width x height)",
+        advice,
+    )  # fmt: skip
+
+
+def _smallest_side_px(rois: PlacedRois) -> float:
+    return min(side / place.spatial_scale for place in rois.places for side in place.map_size or ())
+
+
+def _is_in_unit(block: Block) -> Array:
+    corners = block.safe_corners
+    found: Array = np.all((corners >= 1 - NORMALIZED_MOST) & (corners <= NORMALIZED_MOST), axis=1)
+    return found
+
+
+def _looks_like_yolo(rois: PlacedRois) -> bool:
+    """Centres and sizes inside the unit square, which read as corners are crossed."""
+    if rois.table.roi_format != "xyxy" or rois.table.batch_name is None:
+        return False
+
+    def fits(block: Block) -> Array:
+        corners, _ = to_corners(block.numbers, np.zeros_like(block.numbers), "cxcywh", None)
+        slack = NORMALIZED_MOST - 1
+        return fits_inside(corners, np.ones(2), slack)
+
+    return len(rois.crossed) > 0 and rois.every(fits)
+
+
+# Another format -------------------------------------------------------------------------------
+
+
+def find_other_format(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
+    """R09: rows make no sense in the format that was said, and all make sense in another."""
+    fitting = find_formats(rois)
+    if not fitting:
+        return
+    rows = _rows_of_no_sense(rois)
+    is_corners = rois.table.roi_format == "xyxy"
+    found = "have crossed corners" if is_corners else "leave the map"
+    yield _draft(
+        rois, rows,
+        f"RoIs look like {' or '.join(fitting)}: read as {rois.table.roi_format} these {found}, "
+        f"read as {fitting[0]} all {rois.usable:,} are ordered and inside the image",
+        f"add --roi-format {' or '.join(fitting)}"
+        + (", whichever the numbers are" if len(fitting) > 1 else ""),
+    )  # fmt: skip
+
+
+def find_formats(rois: PlacedRois) -> list[RoiFormat]:
+    """The formats in which all RoIs make sense, where in the one that was said many do not."""
+    if not rois.knows_maps:
+        return []
+    least = max(FEWEST_ROWS, SHARE_OTHER_FORMAT * rois.usable)
+    if len(_rows_of_no_sense(rois)) < least:
+        return []
+    # A first column that names no image moves every coordinate: R11's matter, not a format.
+    if rois.count(lambda block: ~is_image_number(block.batch, rois.images)) >= least:
+        return []
+    formats: tuple[RoiFormat, ...] = get_args(RoiFormat)
+    return [word for word in formats if word != rois.table.roi_format and _fits_format(rois, word)]
+
+
+def _rows_of_no_sense(rois: PlacedRois) -> IntArray:
+    if rois.table.roi_format == "xyxy":
+        return rois.crossed
+    return rois.rows(
+        lambda block: (
+            block.usable & ~fits_inside(block.safe_corners, block.extent_px, block.cell_px)
+        )
+    )
+
+
+def _fits_format(rois: PlacedRois, word: RoiFormat) -> bool:
+    def fits(block: Block) -> Array:
+        numbers = np.where(block.usable[:, None], block.numbers, 0.0)
+        size = rois.table.normalized_to
+        corners, _ = to_corners(numbers, np.zeros_like(numbers), word, size)
+        return fits_inside(corners, block.extent_px, block.cell_px)
+
+    return rois.every(fits)
+
+
+# In cells already -----------------------------------------------------------------------------
+
+
+def find_already_in_cells(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
+    """R10: the RoIs fill the map's own cells, in the first corner of the image, and are tiny."""
+    scales = [place.spatial_scale for place in rois.places]
+    if rois.usable < FEWEST_IN_CELLS or max(scales) > COARSEST_SCALE_GUESSED:
+        return
+    if not rois.every(_fits_in_cells):
+        return
+    distinct = _count_distinct(rois, MANY_IN_CELLS)
+    if distinct < FEWEST_IN_CELLS:
+        return
+    low, high = rois.bounds()
+    assert rois.map_of_roi is not None
+    used = [rois.places[place].map_size for place in np.unique(rois.map_of_roi)]
+    cells_of_map = np.max([size[::-1] for size in used if size is not None], axis=0)
+    span = (high[2:] - low[:2]) / cells_of_map
+    if span.min() < SPAN_IN_CELLS:
+        return
+    median = np.median(_sides_in_cells(rois).max(axis=1))
+    if median >= SMALL_SIDE_CELLS:
+        # Of a sensible size, so only what else is telling: many, or of several images, and spread
+        # over the corner rather than around one object in it.
+        many = distinct >= MANY_IN_CELLS and span.min() >= FULL_SPAN_IN_CELLS
+        sides = np.median(_sides_px(rois), axis=0) / cells_of_map
+        if not (many or _has_several_images(rois)) or np.any(sides > SPREAD_SIDE * span):
+            return
+    height, width = rois.places[0].map_size or (0, 0)
+    yield _draft(
+        rois, np.flatnonzero(rois.is_usable),
+        f"RoIs look as if they were in cells already: all lie within {high.max():.4g} of the "
+        f"origin, which fills the map's {width} x {height} cells but only a corner of the image; "
+        f"scaled, the median RoI is {median:.2g} cells long",
+        "save RoIs in image pixels, or give --spatial-scale 1",
+    )  # fmt: skip
+
+
+def _fits_in_cells(block: Block) -> Array:
+    assert block.map_cells is not None
+    return fits_inside(block.safe_corners, block.map_cells, 1.0)
+
+
+def _count_distinct(rois: PlacedRois, most: int) -> int:
+    """How many different boxes there are, counted up to ``most``."""
+    seen: FloatArray = np.empty((0, 4))
+    for block in rois.blocks():
+        seen = np.unique(np.concatenate([seen, block.corners[block.usable]]), axis=0)[:most]
+        if len(seen) >= most:
+            break
+    return len(seen)
+
+
+def _sides_px(rois: PlacedRois) -> FloatArray:
+    sides = [(b.corners[:, 2:] - b.corners[:, :2])[b.usable] for b in rois.blocks()]
+    return np.concatenate(sides)
+
+
+def _sides_in_cells(rois: PlacedRois) -> FloatArray:
+    return np.concatenate([(b.cells[:, 2:] - b.cells[:, :2])[b.usable] for b in rois.blocks()])
+
+
+def _has_several_images(rois: PlacedRois) -> bool:
+    batch = rois.table.batch[rois.is_usable]
+    return bool(batch.min() != batch.max())
+
+
+# The first column -----------------------------------------------------------------------------
+
+
+def find_batch_index_last(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
+    """R11: the first column names no image, the last one does, and the rest are corners inside."""
+    rows = rois.rows(lambda block: block.usable & ~is_image_number(block.batch, rois.images))
+    if len(rows) < max(FEWEST_ROWS, SHARE_OTHER_FORMAT * rois.usable):
+        return
+    if not rois.every(lambda block: is_image_number(block.numbers[:, 3], rois.images)):
+        return
+    if not _fits_one_earlier(rois):
+        return
+    yield _draft(
+        rois, rows,
+        "RoIs look as if the batch index stood in the last column: it holds image numbers only, "
+        "the first column does not, and the four before it are corners inside the image",
+        "move the last column to the front: rois[:, [4, 0, 1, 2, 3]]",
+    )  # fmt: skip
+
+
+def _fits_one_earlier(rois: PlacedRois, normalized: bool = False) -> bool:
+    """Whether the first four columns are boxes inside the image, as pixels or as fractions."""
+
+    def fits(block: Block) -> Array:
+        shifted = np.column_stack([block.batch, block.numbers[:, :3]])
+        finite = np.asarray(np.isfinite(shifted).all(axis=1))
+        shifted = np.where(finite[:, None], shifted, 0.0)
+        size = None if normalized else rois.table.normalized_to
+        corners, _ = to_corners(shifted, np.zeros_like(shifted), rois.table.roi_format, size)
+        if normalized:
+            fitting = fits_inside(corners, np.ones(2), NORMALIZED_MOST - 1)
+        else:
+            fitting = fits_inside(corners, block.extent_px, block.cell_px)
+        return np.asarray(finite & fitting)
+
+    return rois.every(fits)
+
+
+def find_last_column(rois: PlacedRois) -> str | None:
+    """What to do where the last of five columns is no coordinate, but a score or an area."""
+    if not rois.knows_maps or rois.table.batch_name is None or rois.usable == 0:
+        return None
+    if not rois.every(lambda block: (block.numbers[:, 3] >= 0) & (block.numbers[:, 3] <= 1)):
+        return None
+    whole = rois.every(lambda block: block.batch == np.floor(block.batch))
+    normalized = not whole and _fits_one_earlier(rois, normalized=True)
+    if not (normalized or (not rois.every(_is_in_unit) and _fits_one_earlier(rois))):
+        return None
+    kind = "normalized x1, y1, x2, y2" if normalized else "x1, y1, x2, y2"
+    return (
+        f"the last column is no coordinate: they look like {kind} and a score or an area; save "
+        "batch_index, x1, y1, x2, y2"
+    )
+
+
+def explain_first_column(rois: PlacedRois, rows: IntArray) -> str:
+    """What to do where ``rows`` (k,) of the RoIs name no image: what the first column may be."""
+    table, images = rois.table, rois.images
+    where = "the first column is the image's number in FEATURES, from 0"
+    told = find_padding(table, rows) or find_last_column(rois)
+    if told:
+        return told
+    if images is None or not np.all(is_image_number(table.batch, None)):
+        return where
+    low, high = table.batch.min(), table.batch.max()
+    bits = table.precision.mantissa_bits
+    if bits is not None and high >= 2.0 ** (bits + 1):
+        return where  # these are not the numbers that once were written
+    if low >= 1 and high == images:
+        return f"images seem to be numbered from 1 (one-based): subtract 1; {where}"
+    if low >= images and len(np.unique(table.batch[:MANY_ROWS])) <= images:
+        return f"these look like ids: replace each by its image's place in FEATURES; {where}"
+    return where
+
+
+def find_padding(table: RoiTable, rows: IntArray) -> str | None:
+    """What to do where all ``rows`` only fill up an array, with -1 or NaN; None where not."""
+    chosen = rows[:MANY_ROWS]
+    numbers = table.numbers[chosen]
+    if table.batch_name is not None:
+        numbers = np.column_stack([table.batch[chosen], numbers])
+    if not (np.all(numbers == -1) or np.isnan(numbers).all()):
+        return None
+    filled = "-1" if numbers.flat[0] == -1 else "NaN"
+    return f"rows of {filled} only fill up the array: drop them"
+
+
+# Wholly outside -------------------------------------------------------------------------------
+
+
+def find_fitting(rois: PlacedRois) -> list[str]:
+    """In words, the readings under which most RoIs are inside; none where there is no such one.
+
+    A scale that was said and is not above 1 is trusted at first: exchanged axes and other layouts
+    of the maps are looked for with it, and only then other scales.
+    """
+    place = rois.places[0]
+    doubtful = place.spatial_scale > 1 or place.scale_from == NO_SCALE
+    for factor in _factors(place.spatial_scale, doubtful):
+        if inside := _count_fitting(rois, factor, _corners, _map_cells):
+            return _describe_scale(rois, factor, inside)
+        if (doubtful or factor == 1) and (found := _fitting_layouts(rois, factor)):
+            return found
+    return []
+
+
+def _factors(scale: float, doubtful: bool) -> list[float]:
+    """What the scale may have to be multiplied by: itself or its inverse, then finer first."""
+    strides = [1 / (stride * scale) for stride in STRIDES_TRIED]
+    first = [1.0] if not doubtful else [1 / scale**2] if scale > 1 else []
+    return first + [factor for factor in strides if factor < 1]
+
+
+def _describe_scale(rois: PlacedRois, factor: float, inside: str) -> list[str]:
+    place = rois.places[0]
+    scales = ",".join(_show_scale(p.spatial_scale * factor) for p in rois.places)
+    if place.spatial_scale > 1:
+        return [f"{place.scale_from} {place.spatial_scale:g} is over 1; {scales} puts {inside}"]
+    if place.scale_from == NO_SCALE:
+        return [f"no --spatial-scale was given; {scales} puts {inside}"]
+    resized = (
+        "the RoIs are in pixels of the image before it was resized for the network: multiply them "
+        "by the network's size over the image's"
+    )
+    return [
+        f"{place.scale_from} is {_show_scale(place.spatial_scale)}; {scales} puts {inside}",
+        resized,
+    ]
+
+
+def _show_scale(scale: float) -> str:
+    """1/16 where the stride is whole, else the number."""
+    stride = 1 / scale
+    whole = stride > 1 and abs(stride - round(stride)) < 1e-6 * stride
+    return f"1/{round(stride)}" if whole else f"{scale:g}"
+
+
+def _corners(block: Block) -> FloatArray:
+    return block.safe_corners
+
+
+def _exchanged(block: Block) -> FloatArray:
+    return block.safe_corners[:, SWAPPED]
+
+
+def _map_cells(block: Block) -> FloatArray:
+    assert block.map_cells is not None
+    return block.map_cells
+
+
+def _count_fitting(
+    rois: PlacedRois,
+    factor: float,
+    corners: Callable[[Block], FloatArray],
+    cells: Callable[[Block], FloatArray],
+    filled: float = 0.0,
+) -> str:
+    """``15 of 15 inside`` where most are, with the scale times ``factor``; "" where they are not.
+
+    They must reach over the share ``filled`` of both sides.
+    """
+    inside, reach = 0, np.zeros(2)
+    for block in rois.blocks():
+        assert block.scale is not None
+        boxes = corners(block)[block.usable] * block.scale[block.usable] * factor
+        extent = cells(block)[block.usable]
+        inside += int(np.count_nonzero(fits_inside(boxes, extent, 1.0)))
+        reach = np.maximum(reach, (boxes[:, 2:] / extent).max(axis=0, initial=0.0))
+    fits = inside >= SHARE_FITTING * rois.usable and np.all(reach >= filled)
+    return f"{inside:,} of {rois.usable:,} inside" if fits else ""
+
+
+def _fitting_layouts(rois: PlacedRois, factor: float) -> list[str]:
+    """Exchanged axes of RoIs and maps, and channels last, where they put most RoIs inside."""
+    scale = "" if factor == 1 else _show_scale(rois.places[0].spatial_scale * factor)
+    with_scale = f"with --spatial-scale {scale} " if scale else ""
+    found = []
+    if inside := _count_fitting(rois, factor, _exchanged, _map_cells):
+        first, second = _ways_to_exchange(rois)
+        found += [f"{with_scale}x and y exchanged put {inside}: {first}", second]
+    shapes = [place.shape for place in rois.places if place.shape is not None]
+    if len(shapes) == len(rois.places):
+        cells = np.array([(width, height) for _, height, width, _ in shapes], np.float64)
+
+        def channels_last(block: Block) -> FloatArray:
+            return np.asarray(cells[block.place])
+
+        if inside := _count_fitting(rois, factor, _corners, channels_last, FILLED_SHARE):
+            found.append(
+                f"{with_scale}maps that are (N, H, W, C) put {inside}: "
+                "save features.transpose(0, 3, 1, 2)"
+            )
+    return found
+
+
+def _draft(rois: PlacedRois, rows: IntArray, message: str, advice: str) -> Draft:
+    return Draft(len(rows), rows, message, advice, "RoIs", rois.table.name)

@@ -1,0 +1,352 @@
+"""RoIs as they are, right or wrong, in their file and on their maps: what the rules look at.
+
+Ten million RoIs are looked at a block at a time, so that no rule holds more than the RoIs take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, assert_never
+
+import numpy as np
+
+from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
+from roicli.core.vocabulary import RoiFormat
+from roicli.storage.array import Precision, StoredArray
+from roicli.storage.limits import check_memory
+
+COORDINATE_NAMES: dict[RoiFormat, tuple[str, str, str, str]] = {
+    "xyxy": ("x1", "y1", "x2", "y2"),
+    "xywh": ("x", "y", "w", "h"),
+    "cxcywh": ("cx", "cy", "w", "h"),
+}
+# The operators hold cell indices in 32-bit integers.
+MAX_CELL = float(1 << 30)
+# In float32 a sum or a difference of two such coordinates is finite.
+MAX_PIXEL = 1e38
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+# What one RoI takes while it is checked: as stored, its corners, what each can be off by.
+ROI_BYTES = 120
+BLOCK_ROIS = 1 << 16
+# Where a scale comes from that nobody gave.
+NO_SCALE = "default"
+
+
+class Place(NamedTuple):
+    """What is known of a map: its scale, its size (None unknown), its level.
+
+    ``shape`` (N, C, H, W) is that of the array, None without one; ``scale_from`` says in words
+    where the scale comes from, ``is_reversed`` that a program with reversed axes wrote the array.
+    """
+
+    spatial_scale: float
+    map_size: Size | None
+    level: int | None
+    shape: tuple[int, int, int, int] | None = None
+    scale_from: str = "--spatial-scale"
+    is_reversed: bool = False
+
+
+@dataclass(frozen=True)
+class RoiTable:
+    """K RoIs as they are, right or wrong, all float64.
+
+    ``numbers`` (K, 4) are the coordinates as stored, ``roi_format`` and ``normalized_to`` say how
+    they were read; ``corners`` (K, 4) are x1, y1, x2, y2 in image pixels, ``error_px`` (K,) what
+    the stored dtype can have lost of the worst of each. ``batch`` (K,) is 0 where there is no such
+    column, and ``batch_name`` is then None.
+    """
+
+    name: str
+    precision: Precision
+    roi_format: RoiFormat
+    normalized_to: Size | None
+    batch_name: str | None
+    batch: FloatArray
+    numbers: FloatArray
+    corners: FloatArray
+    error_px: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def as_rois(self) -> RoIs:
+        """The RoIs as the operators take them, once nothing is wrong with them."""
+        return RoIs(self.batch.astype(np.int64), self.corners, self.error_px)
+
+
+def read_roi_table(
+    stored: StoredArray, roi_format: RoiFormat = "xyxy", normalized_to: Size | None = None
+) -> RoiTable:
+    """Read RoIs (K, 5), or (K, 4) of one image. ``normalized_to`` is (height, width) in pixels.
+
+    Raises InputError where they cannot be read or do not fit in memory, for nothing else.
+    """
+    count, width = stored.shape
+    check_memory(stored.name, f"{count:,} RoIs", count * ROI_BYTES)
+    values = stored.read_all()
+    as_stored = roi_format == "xyxy" and normalized_to is None
+    batch, numbers, error = np.zeros(count), np.empty((count, 4)), np.empty(count)
+    corners = numbers if as_stored else np.empty((count, 4))
+    with np.errstate(invalid="ignore", over="ignore"):
+        for part in _parts(count):
+            block = values[part]
+            if width == 5:
+                batch[part] = block[:, 0]
+            numbers[part] = block[:, -4:]
+            spacing = np.asarray(stored.precision.half_spacing(block[:, -4:]), np.float64)
+            corners[part], off = to_corners(numbers[part], spacing, roi_format, normalized_to)
+            error[part] = off.max(axis=1, initial=0.0)
+    columns = getattr(stored, "columns", None)  # of a text with a header
+    name = None if width == 4 else "batch_index" if columns is None else columns.image_name
+    return RoiTable(
+        stored.name, stored.precision, roi_format, normalized_to, name,
+        batch, numbers, corners, error,
+    )  # fmt: skip
+
+
+def _parts(count: int) -> Iterator[slice]:
+    for start in range(0, count, BLOCK_ROIS):
+        yield slice(start, min(start + BLOCK_ROIS, count))
+
+
+def to_corners(
+    values: FloatArray, error: FloatArray, roi_format: RoiFormat, normalized_to: Size | None
+) -> tuple[FloatArray, FloatArray]:
+    """Coordinates (K, 4) of a format, and what each can be off by, to corners in image pixels."""
+    if normalized_to is not None:
+        height, width = normalized_to
+        scale = np.array([width, height, width, height], np.float64)
+        values, error = values * scale, error * scale
+    first, size = values[:, :2], values[:, 2:]
+    first_error, size_error = error[:, :2], error[:, 2:]
+    match roi_format:
+        case "xyxy":
+            return values, error
+        case "xywh":
+            corners = np.concatenate([first, first + size], axis=1)
+            return corners, np.concatenate([first_error, first_error + size_error], axis=1)
+        case "cxcywh":
+            corners = np.concatenate([first - size / 2, first + size / 2], axis=1)
+            return corners, np.tile(first_error + size_error / 2, 2)
+        case _:
+            assert_never(roi_format)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some RoIs that follow one another, on their maps.
+
+    ``place`` (k,) numbers the map that each RoI is on, ``scale`` (k, 1) is its cells per pixel,
+    ``map_cells`` (k, 2) its width and height; None where that is not known. ``usable`` (k,) says
+    which RoIs have coordinates that can be computed with, on their map.
+    """
+
+    batch: FloatArray
+    numbers: FloatArray
+    corners: FloatArray
+    error_px: FloatArray
+    place: IntArray | None
+    scale: FloatArray | None
+    map_cells: FloatArray | None
+    usable: Array
+
+    @cached_property
+    def safe_corners(self) -> FloatArray:
+        """(k, 4) corners in pixels; 0 where the RoI is not usable."""
+        if self.usable.all():
+            return self.corners
+        return np.where(self.usable[:, None], self.corners, 0.0)
+
+    @cached_property
+    def cells(self) -> FloatArray:
+        """(k, 4) corners in cells of the RoI's map; 0 where the RoI is not usable."""
+        assert self.scale is not None
+        return self.safe_corners * self.scale
+
+    @cached_property
+    def extent_px(self) -> FloatArray:
+        """(k, 2) width and height in image pixels of what the RoI's map covers."""
+        assert self.scale is not None
+        assert self.map_cells is not None
+        return self.map_cells / self.scale
+
+    @cached_property
+    def cell_px(self) -> FloatArray:
+        """(k, 1) pixels of one cell."""
+        assert self.scale is not None
+        return np.asarray(1 / self.scale)
+
+    @cached_property
+    def outside(self) -> tuple[Array, Array]:
+        """Masks (k,) of usable RoIs partly and wholly outside.
+
+        An edge may be off by a step of its dtype.
+        """
+        assert self.scale is not None
+        assert self.map_cells is not None
+        slack = np.where(self.usable, 2 * self.error_px, 0.0)[:, None] * self.scale
+        partly, wholly = find_outside(self.cells, self.map_cells, slack)
+        return partly & self.usable, wholly & self.usable
+
+
+# What a rule asks of a block: a mask (k,).
+Holds = Callable[[Block], Array]
+
+
+@dataclass(frozen=True)
+class PlacedRois:
+    """K RoIs and the maps that they are on; ``places`` is empty where the maps are unknown.
+
+    ``images`` is how many maps there are, None where that is unknown.
+    """
+
+    table: RoiTable
+    images: int | None
+    places: tuple[Place, ...]
+    map_of_roi: IntArray | None
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def knows_maps(self) -> bool:
+        """Whether the size of every map is known."""
+        return bool(self.places) and all(place.map_size is not None for place in self.places)
+
+    def blocks(self) -> Iterator[Block]:
+        """All RoIs in order; where they are few, one block that keeps what it has computed."""
+        if len(self) <= BLOCK_ROIS:
+            yield self._only
+            return
+        for part in _parts(len(self)):
+            yield self._take(part)
+
+    @cached_property
+    def _only(self) -> Block:
+        return self._take(slice(0, len(self)))
+
+    def _take(self, part: slice) -> Block:
+        table, here, scale, cells = self.table, None, self._scales(part), None
+        if self.map_of_roi is not None:
+            here = self.map_of_roi[part]
+            if self.knows_maps:
+                sizes = [place.map_size[::-1] for place in self.places if place.map_size]
+                cells = np.array(sizes, np.float64)[here]
+        return Block(
+            table.batch[part], table.numbers[part], table.corners[part], table.error_px[part],
+            here, scale, cells, self.is_usable[part],
+        )  # fmt: skip
+
+    def _scales(self, part: slice) -> FloatArray | None:
+        if self.map_of_roi is None:
+            return None
+        scales = np.array([place.spatial_scale for place in self.places])
+        return np.asarray(scales[self.map_of_roi[part], None])
+
+    @cached_property
+    def is_usable(self) -> Array:
+        """(K,) which RoIs have coordinates that can be computed with, on their map."""
+        found = np.empty(len(self), bool)
+        for part in _parts(len(self)):
+            corners, scale = self.table.corners[part], self._scales(part)
+            with np.errstate(invalid="ignore", over="ignore"):
+                if scale is None:
+                    found[part] = np.all(np.abs(corners) <= FLOAT32_MAX, axis=1)
+                else:
+                    found[part] = ~reaches_too_far(corners, scale).any(axis=1)
+        return found
+
+    @cached_property
+    def crossed(self) -> IntArray:
+        """The rows of the usable RoIs with x2 < x1 or y2 < y1."""
+        return self.rows(lambda block: is_crossed(block.corners) & block.usable)
+
+    def rows(self, holds: Holds) -> IntArray:
+        """The rows of the RoIs for which something holds, ascending."""
+        found, first = [], 0
+        for block in self.blocks():
+            found.append(np.flatnonzero(holds(block)) + first)
+            first += len(block.batch)
+        return np.concatenate(found) if found else np.empty(0, np.int64)
+
+    def count(self, holds: Holds) -> int:
+        """For how many RoIs something holds."""
+        return sum(int(np.count_nonzero(holds(block))) for block in self.blocks())
+
+    def every(self, holds: Holds) -> bool:
+        """Whether something holds for every usable RoI."""
+        return all(bool(holds(block)[block.usable].all()) for block in self.blocks())
+
+    @cached_property
+    def usable(self) -> int:
+        """How many RoIs can be computed with."""
+        return int(np.count_nonzero(self.is_usable))
+
+    def bounds(self) -> tuple[FloatArray, FloatArray]:
+        """(4,) the smallest and the largest of each corner's coordinate; needs a usable RoI."""
+        lows, highs = [], []
+        for block in self.blocks():
+            corners = block.corners[block.usable]
+            if len(corners):
+                lows.append(corners.min(axis=0))
+                highs.append(corners.max(axis=0))
+        return np.min(lows, axis=0), np.max(highs, axis=0)
+
+
+def reaches_too_far(corners: FloatArray, spatial_scale: float | FloatArray) -> Array:
+    """(K, 6) where x1, y1, x2, y2 or a width or height is more than the operators can count.
+
+    They hold cells in 32-bit integers and pixels in float32. ``spatial_scale`` is one number or
+    (K, 1).
+    """
+    lengths = np.abs(np.concatenate([corners, corners[:, 2:] - corners[:, :2]], axis=1))
+    return np.asarray(~((lengths * spatial_scale <= MAX_CELL) & (lengths <= MAX_PIXEL)))
+
+
+def find_outside(
+    corners: FloatArray, extent: FloatArray, slack: FloatArray | float = 0.0
+) -> tuple[Array, Array]:
+    """Masks (K,) of the boxes that are partly, and that are wholly outside.
+
+    ``corners`` (K, 4) may be crossed; ``extent`` is (width, height), once or a row (K, 2), in the
+    same unit; ``slack`` is how far an edge may reach past it, once or (K, 1). A box that touches
+    the edge is inside.
+    """
+    low = np.minimum(corners[:, :2], corners[:, 2:])
+    high = np.maximum(corners[:, :2], corners[:, 2:])
+    wholly = np.any((high < 0) | (low > extent), axis=1)
+    reaches = np.any((low < -slack) | (high > extent + slack), axis=1)
+    return reaches & ~wholly, wholly
+
+
+def is_crossed(corners: FloatArray) -> Array:
+    """(K,) whether x2 < x1 or y2 < y1."""
+    with np.errstate(invalid="ignore"):
+        found: Array = np.any(corners[:, 2:] < corners[:, :2], axis=1)
+    return found
+
+
+def fits_inside(corners: FloatArray, extent: FloatArray, slack: FloatArray | float) -> Array:
+    """(K,) whether a box is ordered and inside the extent, but for ``slack`` on every edge."""
+    partly, wholly = find_outside(corners, extent, slack)
+    found: Array = ~(partly | wholly | is_crossed(corners))
+    return found
+
+
+def has_centre_outside(corners: FloatArray, extent: FloatArray) -> Array:
+    """(K,) whether a box's centre is outside ``extent`` (width, height), once or a row (K, 2)."""
+    centre = corners[:, :2] / 2 + corners[:, 2:] / 2
+    found: Array = np.any((centre < 0) | (centre > extent), axis=1)
+    return found
+
+
+def is_image_number(column: FloatArray, images: int | None) -> Array:
+    """(K,) whether a number is whole, not negative, and below ``images``, or 2**63 without."""
+    limit = 2.0**63 if images is None else images
+    with np.errstate(invalid="ignore"):
+        whole = np.isfinite(column) & (column == np.floor(column))
+        found: Array = whole & (column >= 0) & (column < limit)
+    return found

@@ -1,0 +1,298 @@
+"""Inputs as people have them: computed right, or refused in one line that says what they are.
+
+Two maps of 8 x 24 x 32 at stride 16, fifteen RoIs, and what RoI Align gives for them.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import ml_dtypes
+import numpy as np
+import pytest
+
+import roicli
+from roicli.core.call_options import RunOptions
+from roicli.core.declaration import declarations
+from tests.cli.running import Outcome, refuse, run, save, succeed
+
+DATA = Path(__file__).parent / "field"
+FEATS, ROIS, BASE = (np.load(DATA / f"{name}.npy") for name in ("feats", "rois", "base"))
+STRIDE_16 = ("--spatial-scale", "1/16")
+CORNERS = ROIS[:, 1:]
+KNOWN_OPTIONS = {
+    flag
+    for declared in declarations(RunOptions).values()
+    for flag in re.findall(r"--[a-z-]+", getattr(declared.opt, "flags", ""))
+}
+
+
+@pytest.fixture(autouse=True)
+def maps(folder: Path) -> None:
+    """feats.npy has both maps, one.npy the first one, rois.npy all RoIs."""
+    save("feats.npy", FEATS)
+    save("one.npy", FEATS[:1])
+    save("rois.npy", ROIS)
+
+
+def align(features: str, rois: str, *options: str) -> Any:
+    """What `roicli align` gives; its warnings are none."""
+    outcome = succeed("align", features, rois, "-o", "out.npy", "--force", "-q", *options)
+    assert outcome.err == ""
+    return np.load("out.npy")
+
+
+def write_text(name: str, header: str, columns: Any, before: str = "", delimiter: str = ",") -> str:
+    """A text of these columns, every number in full."""
+    lines = [delimiter.join(map(repr, row)) for row in np.asarray(columns, float).tolist()]
+    Path(name).write_text("\n".join([*([before + header] if header else []), *lines]) + "\n")
+    return name
+
+
+# A RoI's image ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["image_id", "batch_idx", "frame", "image_index", "img_id", "ImageID", "Frame No."]
+)
+@pytest.mark.parametrize("before", ["", "# ", "#"])
+def test_a_column_that_names_images(name: str, before: str) -> None:
+    """It is read whatever it is called, and never taken for the first image's."""
+    columns = np.column_stack([CORNERS, np.linspace(0, 1, 15), ROIS[:, 0]])
+    write_text("r.csv", f"x1,y1,x2,y2,score,{name}", columns, before)
+    np.testing.assert_allclose(align("feats.npy", "r.csv", *STRIDE_16), BASE, atol=1e-6)
+    refuse("align", "one.npy", "r.csv", *STRIDE_16, words=("row 9", name, "found 1", "from 0 to 0"))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("command", ["align", "pool", "errors"])
+def test_a_batch_index_that_the_dtype_has_for_another_image(command: str, dtype: Any) -> None:
+    """2049 is 2048 in float16, 257 is 256 in bfloat16: neither may be computed as the other."""
+    last = {"float16": 2048, "bfloat16": 256}[np.dtype(dtype).name]
+    save("many.npy", np.ones((last + 2, 1, 4, 4), np.float32))
+    rois = np.array([[3, 8, 8, 40, 40], [last, 8, 8, 40, 40]])
+    save("r.npy", rois.astype(dtype))
+    words = ("row 1, column 0", f"holds whole numbers up to {last} only", "float32")
+    refuse(command, "many.npy", "r.npy", *STRIDE_16, words=words)
+    # Where there is no later image, nothing can have been lost.
+    save("many.npy", np.ones((last + 1, 1, 4, 4), np.float32))
+    outcome = run(command, "many.npy", "r.npy", *STRIDE_16, "--force")
+    assert outcome.code == 0, outcome.err
+
+
+def test_labels_of_yolo_have_a_class_where_the_image_belongs() -> None:
+    """Read as documented they would be RoIs of image number class."""
+    size = np.array([512, 384, 512, 384])
+    x1, y1, x2, y2 = (CORNERS / size).T
+    boxes = np.column_stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])
+    write_text("r.tsv", "", np.column_stack([ROIS[:, 0], boxes]), delimiter="\t")
+    refuse("align", "feats.npy", "r.tsv", *STRIDE_16, words=("normalized", "class", "cxcywh"))
+    said = (*STRIDE_16, "--normalized", "--image-size", "384x512", "--roi-format", "cxcywh")
+    refuse("align", "feats.npy", "r.tsv", *said, words=("no header", "class", "batch_index,cx,cy"))
+    write_text("r.tsv", "batch_index\tcx\tcy\tw\th", np.column_stack([ROIS[:, 0], boxes]),
+               delimiter="\t")  # fmt: skip
+    np.testing.assert_allclose(align("feats.npy", "r.tsv", *said), BASE, atol=1e-4)
+    write_text("r.tsv", "class\tcx\tcy\tw\th", np.column_stack([ROIS[:, 0], boxes]),
+               delimiter="\t")  # fmt: skip
+    refuse("align", "feats.npy", "r.tsv", *said, words=("4 columns and there are 2 images",))
+    found = align("one.npy", "r.tsv", *said)
+    np.testing.assert_allclose(found[:9], BASE[:9], atol=1e-4)
+
+
+# What is refused, and in which words -----------------------------------------------------------
+
+
+def with_image(image: Any, corners: Any = CORNERS) -> Any:
+    """(K, 5) of an image column and corners."""
+    return np.column_stack([image, corners]).astype(np.float32)
+
+
+SCORES = np.linspace(0.1, 0.9, 15)
+SIZE = np.array([512, 384, 512, 384])
+REFUSED: dict[str, tuple[str, Any, tuple[str, ...]]] = {
+    "score last": ("one.npy", np.column_stack([CORNERS, SCORES]),
+                   ("the last column is no coordinate", "x1, y1, x2, y2 and a score")),
+    "one box with a score": ("one.npy", np.array([[0, 40, 300, 200, 0.93]]),
+                             ("the last column is no coordinate",)),
+    "area last, normalized": ("one.npy", np.column_stack([CORNERS / SIZE, SCORES / 9]),
+                              ("the last column is no coordinate", "normalized")),
+    "six columns": ("feats.npy", np.column_stack([ROIS, SCORES]),
+                    ("(15, 6)", "scores", "angle", "header")),
+    "seven columns": ("feats.npy", np.column_stack([ROIS, SCORES, SCORES]), ("(15, 7)", "angle")),
+    "ids": ("feats.npy", with_image(np.where(ROIS[:, 0], 37777, 397133)), ("397133", "ids")),
+    "one-based": ("feats.npy", with_image(ROIS[:, 0] + 1), ("one-based", "subtract 1")),
+    "index last": ("feats.npy", np.roll(ROIS, -1, axis=1), ("last column", "[4, 0, 1, 2, 3]")),
+    "transposed": ("feats.npy", ROIS.T, ("(5, 15)", "MATLAB", "rois.T")),
+    "image by image": ("feats.npy", np.zeros((2, 8, 4)), ("(2, 8, 4)", "image")),
+    "no image": ("feats.npy", CORNERS, ("4 columns and there are 2 images",)),
+    "padded with -1": ("feats.npy", np.vstack([ROIS, -np.ones((5, 5))]), ("row 15", "fill up")),
+    "padded with NaN": ("feats.npy", np.vstack([ROIS, np.full((5, 5), np.nan)]), ("fill up",)),
+    "normalized": ("one.npy", CORNERS / SIZE, ("x1, y1, x2, y2", "y1, x1, y2, x2", "--normalized")),
+    "normalized, y first": ("one.npy", (CORNERS / SIZE)[:, [1, 0, 3, 2]],
+                            ("x1, y1, x2, y2", "y1, x1, y2, x2", "--normalized")),
+    "corners of a size": ("feats.npy", with_image(ROIS[:, 0], np.column_stack(
+        [CORNERS[:, :2], CORNERS[:, 2:] - CORNERS[:, :2]])), ("crossed", "--roi-format xywh")),
+    "four times too large": ("feats.npy", with_image(ROIS[:, 0], CORNERS * 4),
+                             ("--spatial-scale is 1/16; 1/64 puts 15", "before it was resized")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_it_is_is_said(kind: str) -> None:
+    """In one line, which names no option that there is not."""
+    features, rois, words = REFUSED[kind]
+    save("r.npy", rois)
+    for command in ("align", "pool", "errors"):
+        outcome = refuse(command, features, "r.npy", *STRIDE_16, words=words)
+        assert set(re.findall(r"--[a-z-]+", outcome.err)) <= KNOWN_OPTIONS
+    assert run("check", features, "r.npy", *STRIDE_16).code == 1
+
+
+# Maps and scales -------------------------------------------------------------------------------
+
+
+def scales_of(outcome: Outcome) -> set[str]:
+    """The scales that a message names."""
+    return set(re.findall(r"1/\d+", outcome.err))
+
+
+@pytest.mark.parametrize(
+    ("scale", "words"),
+    [
+        ((), "no --spatial-scale was given; 1/16 puts 15 of 15 inside"),
+        (("--spatial-scale", "16"), "--spatial-scale 16 is over 1; 1/16 puts 15 of 15 inside"),
+        (("--spatial-scale", "1/4"), "--spatial-scale is 1/4; 1/16 puts 15 of 15 inside; or the"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [("align",), ("pool",), ("errors",), ("sweep",), ("explain", "--roi", "3"),
+     ("draw", "--roi", "3"), ("report", "-o", "r.html"), ("diagnose",)],
+    ids=str,
+)  # fmt: skip
+def test_rois_wholly_outside(command: tuple[str, ...], scale: tuple[str, ...], words: str) -> None:
+    """A scale left out, a stride given as a scale, another map's scale."""
+    name, *options = command
+    inputs = ["feats.npy", "rois.npy", *([str(DATA / "base.npy")] if name == "diagnose" else [])]
+    arguments = (name, *inputs, *options, *scale, "-q")
+    refuse(*arguments, words=("rois.npy: 1", "lie wholly outside", words))
+    if name == "diagnose":
+        return  # which has no match for nonsense
+    outcome = run(*arguments, "--ignore", "R05")
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+def test_rois_wholly_outside_a_map_that_is_only_named() -> None:
+    """The table of boxes alone knows the map's size, too."""
+    arguments = ("errors", "rois.npy", "--map-size", "24x32")
+    refuse(*arguments, words=("14 of 15 RoIs lie wholly outside", "1/16 puts 15 of 15 inside"))
+    succeed(*arguments, "--ignore", "r05")
+    succeed("errors", "rois.npy")
+
+
+@pytest.mark.parametrize("scale", [STRIDE_16, ()])
+def test_rois_outside_maps_with_their_channels_last(scale: tuple[str, ...]) -> None:
+    """No scale is blamed that would give wrong numbers."""
+    save("nhwc.npy", FEATS.transpose(0, 2, 3, 1))
+    words = ("maps that are (N, H, W, C) put 15 of 15 inside", "transpose(0, 3, 1, 2)")
+    outcome = refuse("align", "nhwc.npy", "rois.npy", *scale, words=words)
+    assert scales_of(outcome) == (set() if scale else {"1/16"})
+
+
+def reverse(attributes: dict[str, Any]) -> None:
+    """What a program with reversed axes writes: the maps (N, C, W, H)."""
+    with h5py.File("reversed.h5", "w") as file:
+        file["feats"] = FEATS.transpose(0, 1, 3, 2)
+        file["feats"].attrs.update(attributes)
+        file["rois"] = ROIS.T
+
+
+@pytest.mark.parametrize("attributes", [{}, {"MATLAB_class": np.bytes_("single")}])
+def test_reversed_axes_are_not_blamed_on_the_rois_alone(attributes: dict[str, Any]) -> None:
+    """Exchanged x and y explain the same: both are named, the likelier one first."""
+    reverse(attributes)
+    outcome = run("pool", "reversed.h5::feats", "rois.npy", *STRIDE_16, "-q")
+    told = next(line for line in outcome.errors if "look as if x and y were exchanged" in line)
+    maps, rois = told.index("features.transpose(0, 1, 3, 2)"), told.index("TensorFlow")
+    assert (maps < rois) == bool(attributes)
+    refuse("align", "feats.npy", "reversed.h5", *STRIDE_16, words=("/rois", "reversed", "MATLAB"))
+    save("high.npy", np.concatenate([CORNERS[:, [1, 0, 3, 2]] * [1, 1, 1, 1]] * 2))
+    outcome = refuse("align", "reversed.h5::feats", "rois.npy", words=("1/16", "x and y exchanged"))
+    assert "TensorFlow" in outcome.err
+    assert "features.transpose(0, 1, 3, 2)" in outcome.err
+
+
+def write_maps(write: Callable[[h5py.File, h5py.Dataset], None]) -> str:
+    """maps.h5::g/feats, with the attributes that ``write`` gives."""
+    with h5py.File("maps.h5", "w") as file:
+        write(file, file.create_dataset("g/feats", data=FEATS))
+    return "maps.h5"
+
+
+SAID: dict[str, Callable[[h5py.File, h5py.Dataset], None]] = {
+    "number": lambda file, maps: maps.attrs.update(spatial_scale=1 / 16),
+    "array of one": lambda file, maps: maps.attrs.update(spatial_scale=[[1 / 16]]),
+    "text": lambda file, maps: maps.attrs.update(spatial_scale="0.0625"),
+    "fraction": lambda file, maps: maps.attrs.update(spatial_scale="1/16"),
+    "bytes": lambda file, maps: maps.attrs.update(spatial_scale=np.bytes_(" 1/16")),
+    "array of text": lambda file, maps: maps.attrs.create("spatial_scale", ["1/16"]),
+    "stride": lambda file, maps: maps.attrs.update(stride=16),
+    "stride of the group": lambda file, maps: file["g"].attrs.update(stride=np.int64(16)),
+    "scale of the file": lambda file, maps: file.attrs.update(spatial_scale=1 / 16, stride=16),
+    "the nearest": lambda file, maps: (
+        maps.attrs.update(stride=16), file["g"].attrs.update(stride=4),
+        file.attrs.update(spatial_scale=1),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", SAID)
+def test_every_way_to_say_a_scale(way: str) -> None:
+    """The dataset's, the group's, the file's; a scale or a stride, a number or its text."""
+    np.testing.assert_allclose(align(write_maps(SAID[way]), "rois.npy"), BASE, atol=1e-6)
+
+
+UNREADABLE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"spatial_scale": [1 / 32, 0.0315]}, ("2 numbers", "one scale for x and y")),
+    ({"spatial_scale": h5py.Empty("f8")}, ("Empty", "expected a number")),
+    ({"spatial_scale": np.zeros(0)}, ("0 numbers", "expected one")),
+    ({"spatial_scale": "sixteen"}, ("'sixteen'", "like 0.0625 or 1/16")),
+    ({"stride": "16 px"}, ("stride", "'16 px'")),
+    ({"stride": 0}, ("stride is 0", "positive")),
+    ({"spatial_scale": 1 / 16, "stride": 8}, ("0.0625", "stride is 8", "inverse")),
+]
+
+
+@pytest.mark.parametrize(("attributes", "words"), UNREADABLE, ids=str)
+@pytest.mark.parametrize("command", ["align", "pool", "errors"])
+def test_a_scale_that_is_there_and_cannot_be_read(
+    command: str, attributes: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    """It is no scale of 1."""
+    maps = write_maps(lambda file, dataset: dataset.attrs.update(attributes))
+    refuse(command, maps, "rois.npy", words=("maps.h5::/g/feats: attribute", *words))
+    assert align(maps, "rois.npy", *STRIDE_16).shape == BASE.shape
+
+
+def test_a_stored_scale_that_is_a_stride() -> None:
+    """What says so is named, and the scale that fits."""
+    maps = write_maps(lambda file, dataset: dataset.attrs.update(spatial_scale=16.0))
+    words = ("attribute spatial_scale 16 is over 1; 1/16 puts 15 of 15 inside",)
+    refuse("align", maps, "rois.npy", words=words)
+
+
+def test_few_rois_outside_are_computed_with_a_warning() -> None:
+    """Operators' own test cases have such; -q keeps what may be a mistake."""
+    save("few.npy", ROIS[:9] + np.float32([0, 600, 0, 600, 0]))
+    outcome = succeed("pool", "feats.npy", "few.npy", *STRIDE_16, "-q", "-o", "o.npy")
+    assert outcome.errors[0].startswith("roicli: warning: few.npy: 9 of 9 RoIs lie wholly outside")
+    assert not np.load("o.npy").any()
+
+
+def test_in_python_it_is_an_error() -> None:
+    """With the same words, and the same keyword to go on."""
+    with pytest.raises(roicli.InputError, match="no --spatial-scale was given; 1/16 puts"):
+        roicli.align(FEATS, ROIS)
+    assert roicli.align(FEATS, ROIS, ignore=["R05"]).roi_features is not None
