@@ -52,7 +52,7 @@ OPTIONS: list[tuple[str, ...]] = [
     ("--fail-under=:iou=1", "':iou=1'"),
     ("--fail-under=size_class=1", "size_class"),
     ("--fail-under=value_cosine=1", "--values"),
-    ("--levels=p2,p3", "HDF5"),
+    ("--levels=p2,p3", "hdf5"),
     ("--normalized", "--image-size"),
     ("--image-size=12", "--normalized"),
     ("--errors-out=errors.xlsx", "errors.xlsx", "ending", ".csv"),
