@@ -1,4 +1,4 @@
-"""Measure the house: files, lines, functions, comments, rooms at the root, the longest import chain.
+"""Measure a package: files, lines, functions, comments, rooms, the longest chain of imports.
 
 python docs/measure_house.py PACKAGE_FOLDER
 """

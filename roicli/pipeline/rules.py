@@ -28,7 +28,7 @@ from roicli.pipeline.roi_table import (
 
 logger = logging.getLogger("roicli")
 
-# Fewer RoIs than this may be crossed or outside on purpose: operators' own test cases are.
+# Fewer RoIs than this may be outside on purpose: operators' own test cases are.
 FEWEST_REFUSED = 10
 RULE_IDS = tuple(f"R{number:02}" for number in range(1, 19))
 # Where one of these speaks, there is nothing to compute with.
@@ -114,7 +114,7 @@ def find_bad_batch_index(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
 
 
 def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
-    """R04: x2 < x1 or y2 < y1; a warning where there are few RoIs, and they are RoIs."""
+    """R04: x2 < x1 or y2 < y1."""
     table = rois.table
     rows = rois.crossed
     if len(rows) == 0:
@@ -132,7 +132,6 @@ def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
         f"{len(rows):,} of {len(rois):,} RoIs have crossed corners (x2 < x1 or y2 < y1): "
         f"row {rows[0]} has {shown}",
         advice, "RoIs", table.name,
-        "error" if last or len(rois) >= FEWEST_REFUSED else "warning",
     )  # fmt: skip
 
 

@@ -116,10 +116,7 @@ def test_r03_batch_index(value):
 def test_r04_crossed_corners():
     finding = only(check(changed(0, 3, 1.0)), "R04")
     assert (finding.count, finding.rows, finding.unit) == (1, (0,), "RoIs")
-    # Operators' own test cases are few and crossed; among many RoIs it is a mistake.
-    assert finding.severity == "warning"
-    report = check(np.vstack([changed(0, 3, 1.0), MORE]), select="R04")
-    assert (report.findings[0].severity, report.findings[0].rows) == ("error", (0,))
+    assert finding.severity == "error"
 
 
 def test_r05_and_r06_are_measured_on_the_image():
