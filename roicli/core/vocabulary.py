@@ -12,6 +12,8 @@ Border = Literal["clamp", "zero"]
 PixelModel = Literal["half-pixel", "legacy"]
 Provider = Literal["auto", "cpu", "cuda", "native"]
 Operator = Literal["align", "pool", "precise-pool"]
+# The operators that a picture and the error table set against each other.
+ComparedOperator = Literal["align", "pool"]
 LevelRule = Literal["torchvision", "detectron2"]
 RoiFormat = Literal["xyxy", "xywh", "cxcywh"]
 ResultDtype = Literal["float16", "float32", "float64"]

@@ -14,7 +14,7 @@ from roicli.core.call_options import DrawOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import Array, Size, check_word
-from roicli.core.vocabulary import Operator
+from roicli.core.vocabulary import ComparedOperator
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import RunRequest
 from roicli.storage.atomic import check_output, replace_atomically
@@ -37,7 +37,7 @@ class DrawRequest(RunRequest):
 
     def __post_init__(self) -> None:
         for name in self.compare or ():
-            check_word("compare", name, Operator)
+            check_word("compare", name, ComparedOperator)
 
 
 def draw(

@@ -115,6 +115,7 @@ def test_close_up_is_the_explanation():
         ({"channel": 99}, "expected 0 to 23"),
         ({"bin_index": (0, 9)}, "expected row,column from 0,0 to 6,6"),
         ({"compare": "pool,warp"}, "compare is 'warp'"),
+        ({"compare": "precise-pool"}, "compare is 'precise-pool'"),
         ({"image": "photo.jpg"}, "figures only"),
     ],
 )

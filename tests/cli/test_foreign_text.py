@@ -200,6 +200,14 @@ def test_refusals(files: dict[str, str], args: tuple[str, ...]) -> None:
     assert_safe(outcome.text)
 
 
+@pytest.mark.parametrize("header", [f"{NAST.splitlines()[0]},x1,y1,x2", f"x1,y1,{NAST[:12]}"])
+def test_a_table_whose_columns_have_nasty_names(header: str) -> None:
+    Path("bad.csv").write_text(f"{header}\n0,1,2,3\n", encoding="utf-8")
+    outcome = run("errors", "bad.csv", *SCALE)
+    assert outcome.code == 2
+    assert_safe(outcome.err)
+
+
 def test_a_refused_name_is_an_error_in_python_that_is_safe_to_print(files: dict[str, str]) -> None:
     import roicli
 

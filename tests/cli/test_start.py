@@ -108,6 +108,7 @@ EVERY_COMMAND = [
     ["pool", *PAIR, "-o", "p.h5", "--compression", "gzip", "--resume", "--format", "md"],
     ["pool", *PAIR, "-o", "part.h5", "--shard", "1/1", "--format", "json"],
     ["merge", "part.h5", "-o", "whole.npy"],
+    ["precise-pool", *PAIR, "-o", "precise.h5"],
     ["errors", *PAIR, "--errors-out", "e.csv"],
     ["errors", TEXT_ROIS, "--spatial-scale", "1/8", "--format", "tsv"],
     ["check", *PAIR, "--fail-on", "error"],

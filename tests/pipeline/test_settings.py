@@ -6,13 +6,15 @@ import pytest
 
 from roicli.core.declaration import settle
 from roicli.core.exceptions import ParameterError
-from roicli.core.vocabulary import PresetName
+from roicli.core.parsing import as_size
+from roicli.core.vocabulary import Operator, PresetName
 from roicli.operators.libraries import PRESETS
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
+from roicli.operators.table import operator_type
 from roicli.pipeline.model_nodes import RoiNode
 from roicli.pipeline.request import RunRequest
-from roicli.pipeline.settings import resolve_setting
+from roicli.pipeline.settings import DEFAULTS, resolve_setting
 
 OPERATORS = ["align", "pool", "errors"]
 ALIGN_NODE = RoiNode("roi", "align", 16, (3, 5), 0.1, 0, False)
@@ -155,3 +157,11 @@ def test_a_node_goes_with_no_preset_and_no_pyramid(options, message):
 def test_pooling_options_stay_beside_an_align_node():
     setting = resolve({"quantization": "round"}, "align", ALIGN_NODE)
     assert setting.pool == PoolSpec((3, 5), 1.0, "round")
+
+
+@pytest.mark.parametrize("operator", get_args(Operator))
+def test_the_help_shows_the_default_that_the_operator_has(operator):
+    """Its fields are its options, and what is declared of them is what a run takes."""
+    for name, default in operator_type(operator).defaults().items():
+        shown = DEFAULTS[name]
+        assert (as_size(shown, name) if name == "output_size" else shown) == default
