@@ -17,6 +17,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
+from types import FrameType
 from typing import Any, Literal
 
 try:
@@ -543,3 +544,33 @@ def signals_held_back(*numbers: int) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# Signals that end a program; where one has no number here, nothing sends it.
+_ENDING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
+
+@contextlib.contextmanager
+def signals_deferred() -> Iterator[None]:
+    """The handlers of ending signals are called when the block ends, not in it.
+
+    Between a file's making and its being known no signal must raise. Masks do not do that: another
+    thread may take the signal, and Python calls the handler in this one all the same.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where handlers are not called
+        return
+    received: list[tuple[int, FrameType | None]] = []
+    found = {number: signal.getsignal(number) for number in _ENDING}
+    handlers = {number: handler for number, handler in found.items() if callable(handler)}
+    try:
+        for number in handlers:
+            signal.signal(number, lambda number, frame: received.append((number, frame)))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number, frame in received:
+            handlers[number](number, frame)

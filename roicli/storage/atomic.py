@@ -7,6 +7,7 @@ another run is writing, and is cleared by the next run to the same name.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -24,6 +25,7 @@ from roicli.core.system import (
     open_to_write,
     rename_to_new,
     set_mode,
+    signals_deferred,
     take_mode,
     try_lock,
 )
@@ -123,6 +125,9 @@ def check_disk(name: str, folder: str, needed: int, held: int = 0) -> None:
         raise OutputError(f"{name}: needs {needed:,} bytes, the disk has {free:,} free")
 
 
+CLOSED = -1  # a descriptor that is none
+
+
 class PartFile:
     """``.NAME.roicli-part`` for the result ``target``, locked until it is closed.
 
@@ -136,45 +141,59 @@ class PartFile:
         self.path = os.path.join(folder, f".{name}{ENDING}")
         self._mode = PRIVATE_MODE if os.path.exists(target) else USUAL_MODE
         self._is_locked = True
-        self._descriptor = self._claim()
+        self._descriptor = CLOSED
+        # A signal may come before the block that the part is for has begun.
+        _held.add(self)
+        try:
+            with signals_deferred():
+                self._claim()
+        except BaseException:
+            self.__exit__()
+            raise
 
-    def _claim(self) -> int:
-        """A descriptor of the part, locked: a new file, or one that is to be gone on with."""
+    def _claim(self) -> None:
+        """Open the part, locked: a new file, or one that is to be gone on with."""
         while True:
-            descriptor, is_new = _open(self.path, self._mode)
+            self._descriptor, is_new = _open(self.path, self._mode)
             try:
-                is_mine = try_lock(descriptor)
+                is_mine = try_lock(self._descriptor)
             except OSError:
-                os.close(descriptor)
-                return self._claim_unlocked()
+                self._close()
+                self._claim_unlocked()
+                return
             if not is_mine:
-                os.close(descriptor)
+                self._close()
                 raise OutputError(
                     f"{self.target}: another run is writing it",
                     "wait for that run, or name another file",
                 )
             # Whoever held it may have renamed or removed it between the two calls.
-            if _is_named(descriptor, self.path):
+            if _is_named(self._descriptor, self.path):
                 if is_new:
                     self.forget()  # what stands there belonged to a part that is gone
-                    return descriptor
-                if self._may_go_on_with(descriptor):
-                    return descriptor
+                    return
+                if self._may_go_on_with(self._descriptor):
+                    return
                 os.unlink(self.path)
+            self._close()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, CLOSED
+        if descriptor != CLOSED:
             os.close(descriptor)
 
     def _may_go_on_with(self, descriptor: int) -> bool:
         """Whether a part that an earlier run left is of use, and may be written into."""
         return os.path.exists(self.companion("journal")) and _is_alone(descriptor, self._mode)
 
-    def _claim_unlocked(self) -> int:
+    def _claim_unlocked(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             if os.path.getsize(self.path) == 0:
                 os.unlink(self.path)
         folder, name = os.path.split(self.target)
         self.path = os.path.join(folder, f".{name}.{os.urandom(4).hex()}{ENDING}")
         self._is_locked = False
-        return _open(self.path, self._mode)[0]
+        self._descriptor, _ = _open(self.path, self._mode)
 
     def companion(self, kind: str) -> str:
         """The name of a file that stands beside the part."""
@@ -237,9 +256,9 @@ class PartFile:
         if not self._is_locked:
             self.forget()
             return
+        self._close()
         with contextlib.suppress(OutputError):
-            published, self._descriptor = self._descriptor, self._claim()
-            os.close(published)
+            self._claim()
 
     def forget(self) -> None:
         """Remove what stands beside the part, so that nothing is kept."""
@@ -252,12 +271,24 @@ class PartFile:
 
     def __exit__(self, *_: object) -> None:
         """Let go. What has a journal stays for a run that goes on with it."""
-        is_mine = _is_named(self._descriptor, self.path)
-        if is_mine and not os.path.exists(self.companion("journal")):
-            self.forget()
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path)
-        os.close(self._descriptor)
+        if self._descriptor != CLOSED:
+            is_mine = _is_named(self._descriptor, self.path)
+            if is_mine and not os.path.exists(self.companion("journal")):
+                self.forget()
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.path)
+            self._close()
+        _held.discard(self)
+
+
+_held: set[PartFile] = set()
+
+
+@atexit.register
+def _let_go() -> None:
+    """What a signal kept from its end goes with the process."""
+    for part in list(_held):
+        part.__exit__()
 
 
 def _open(path: str, mode: int) -> tuple[int, bool]:

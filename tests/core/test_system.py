@@ -302,3 +302,35 @@ def test_a_system_without_modes_keeps_what_it_has(tmp_path, descriptor, monkeypa
     system.set_mode(descriptor, 0o600)
     system.take_mode(descriptor, str(tmp_path / "gone"))
     assert os.fstat(descriptor).st_mode & 0o777 == 0o640
+
+
+def raise_in_a_block(reached):
+    with system.signals_deferred():
+        signal.raise_signal(signal.SIGTERM)
+        reached.append("end of the block")
+
+
+def test_handlers_are_called_when_the_block_ends():
+    reached = []
+
+    def handle(number, frame):
+        reached.append("handled")
+        raise ArithmeticError
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        with pytest.raises(ArithmeticError):
+            raise_in_a_block(reached)
+        assert reached == ["end of the block", "handled"]
+        assert signal.getsignal(signal.SIGTERM) is handle
+
+        def in_a_thread():
+            with system.signals_deferred():
+                reached.append("a thread's block")
+
+        thread = threading.Thread(target=in_a_thread)
+        thread.start()
+        thread.join()
+        assert reached[2:] == ["a thread's block"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
