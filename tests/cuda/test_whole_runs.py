@@ -91,7 +91,7 @@ def test_a_map_is_placed_once_and_its_cell_table_made_once(run_on, device, monke
 
     monkeypatch.setattr(Session, "run_resident", counted)
     maps, boxes = pyramid(np.float32)[:1], rois()
-    run_on(device, roicli.pool, maps, boxes, spatial_scale=1 / 4, values=True)
+    run_on(device, roicli.pool, maps, boxes, spatial_scale=1 / 4, values=True, ignore=AWKWARD)
     assert (outputs.count("placed"), outputs.count("cell_table")) == (IMAGES, IMAGES)
 
 

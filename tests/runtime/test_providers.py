@@ -110,7 +110,7 @@ def test_native_gives_the_bits_of_the_cpu(operator, options):
         options = {key: value for key, value in options.items() if key != "mode"}
     call = {"align": roicli.align, "pool": roicli.pool}[operator]
     results = [
-        call(maps, rois, spatial_scale=1 / 16, provider=name, **options).roi_features
+        call(maps, rois, spatial_scale=1 / 16, provider=name, ignore="R04", **options).roi_features
         for name in ("cpu", "native")
     ]
     np.testing.assert_array_equal(*results)

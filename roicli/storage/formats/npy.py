@@ -149,6 +149,9 @@ def read_header(read_at: Callable[[int, int], bytes], name: str, size: int) -> H
         raise InputError(
             f"{name}: the .npy header has shape {header.shape}, expected no negative side"
         )
+    if any(side > np.iinfo(np.intp).max for side in header.shape):
+        # A side of 0 elsewhere would let it pass for an empty array.
+        raise InputError(f"{name}: the .npy header has shape {header.shape}, which no array has")
     held, promised = size - header.offset, math.prod(header.shape) * header.dtype.itemsize
     if promised > held:
         raise InputError(
