@@ -144,7 +144,7 @@ def check_place(path: str, taken: Iterable[str], force: bool) -> None:
     if not names_a_store(path):
         check_output(path, taken, force, tuple(OUTPUT_FORMATS))
         return
-    from roicli.storage.formats.zarr import publishing
+    from roicli.storage.formats.zarr import publish as publishing
 
     publishing.check_place(path, taken, force, tuple(OUTPUT_FORMATS))
 
@@ -161,7 +161,7 @@ def open_result(result: ResultFile) -> Iterator[ResultWriter]:
             yield writer
         return
     if names_a_store(result.path):
-        from roicli.storage.formats.zarr.result import open_zarr_result
+        from roicli.storage.formats.zarr.write import open_zarr_result
 
         with open_zarr_result(
             result.path, result.shape, result.dtype, result.compression, result.force,
@@ -219,7 +219,7 @@ def _write_npy_header(stream: object, shape: tuple[int, ...], dtype: FloatType) 
 
 def _lay_out_hdf5(part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> Layout:
     """Write an HDF5 file whose features are allocated and not filled."""
-    from roicli.storage.formats.hdf5.result import create_contiguous
+    from roicli.storage.formats.hdf5.write import create_contiguous
 
     offset = create_contiguous(part.path, shape, dtype)
     rows = count_bytes(shape, dtype)
@@ -234,7 +234,7 @@ def _finisher(part: PartFile, result: ResultFile, rows: RowFile) -> Finish:
 
     def finish(tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
         if not result.is_npy:
-            from roicli.storage.formats.hdf5.result import finish_hdf5
+            from roicli.storage.formats.hdf5.write import finish_hdf5
 
             finish_hdf5(part.path, rows, result.compression, tables, attributes)
         part.flush()

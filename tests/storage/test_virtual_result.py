@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from roicli.core.exceptions import InputError
 from roicli.storage.address import parse_address
-from roicli.storage.formats.hdf5 import links, virtual_result
+from roicli.storage.formats.hdf5 import links
+from roicli.storage.formats.hdf5 import write as virtual_result
 from roicli.storage.formats.hdf5.links import check_parts_open
-from roicli.storage.formats.hdf5.virtual_result import VirtualPart, find_sources, write_virtual
+from roicli.storage.formats.hdf5.write import VirtualPart, find_sources, write_virtual
 from roicli.storage.opening import open_array
 
 TABLE = np.dtype([("roi", "<i8"), ("iou", "<f8")])
