@@ -23,7 +23,7 @@ from roicli.core.vocabulary import Compression
 from roicli.pipeline.provenance import utc_now
 from roicli.storage.atomic import RowSource
 from roicli.storage.formats.hdf5.part import ResultPart, open_part, try_part
-from roicli.storage.formats.hdf5.write import find_sources
+from roicli.storage.formats.hdf5.read import find_sources
 from roicli.storage.result import ResultFile, ResultWriter, check_place, open_result
 from roicli.storage.row_file import RowFile, open_scratch
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -24,6 +25,7 @@ from roicli.storage.atomic import (
     check_output,
     check_room,
 )
+from roicli.storage.formats import FORMAT_OF_ENDING, ZARR
 from roicli.storage.resume import (
     ResumableRows,
     Resumption,
@@ -144,49 +146,57 @@ def check_place(path: str, taken: Iterable[str], force: bool) -> None:
     if not names_a_store(path):
         check_output(path, taken, force, tuple(OUTPUT_FORMATS))
         return
-    from roicli.storage.formats.zarr import publish as publishing
+    from roicli.storage.formats.zarr import publish
 
-    publishing.check_place(path, taken, force, tuple(OUTPUT_FORMATS))
+    publish.check_place(path, taken, force, tuple(OUTPUT_FORMATS))
 
 
-@contextlib.contextmanager
-def open_result(result: ResultFile) -> Iterator[ResultWriter]:
+def open_result(result: ResultFile) -> AbstractContextManager[ResultWriter]:
     """A writer of the result; the final name appears when the block ends well.
 
     Raises OutputError where another run writes it, where it does not fit, and where an interrupted
     run's rows are there and nothing says what to do with them.
     """
     if result.path == STDOUT:
-        with _stdout_writer(result.shape, result.dtype) as writer:
-            yield writer
-        return
+        return _stdout_writer(result.shape, result.dtype)
     if names_a_store(result.path):
-        from roicli.storage.formats.zarr.write import open_zarr_result
+        return ZARR.writer.create(result)
+    return FORMAT_OF_ENDING[Path(result.path).suffix.lower()].writer.create(result)
 
-        with open_zarr_result(
-            result.path, result.shape, result.dtype, result.compression, result.force,
-            result.needed_bytes, result.resumption,
-        ) as store_writer:  # fmt: skip
-            yield store_writer
-        return
+
+LayOut = Callable[[PartFile, ResultFile], Layout]
+FinishPart = Callable[
+    [PartFile, ResultFile, RowFile, Mapping[str, RowSource], Mapping[str, Any]], None
+]
+
+
+@contextlib.contextmanager
+def open_rows_result(
+    result: ResultFile, lay_out: LayOut, finish_part: FinishPart, takes_tables: bool
+) -> Iterator[FileWriter]:
+    """A writer of a result whose rows are written at offsets, in the part or beside it.
+
+    ``lay_out`` begins the part, ``finish_part`` adds what its format holds beside the rows.
+    """
     with as_output_errors(result.path), PartFile(result.path) as part:
-        layout, segments = _lay_out(part, result)
+        layout, segments = _lay_out(part, result, lay_out)
         with contextlib.closing(layout.open_rows(part, result.shape, result.dtype)) as rows:
-            finish = _finisher(part, result, rows)
+
+            def finish(tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
+                finish_part(part, result, rows, tables, attributes)
+                part.flush()
+                part.check_name(result.force)
+
             if result.resumption is None:
-                yield FileWriter(rows, finish, not result.is_npy)
+                yield FileWriter(rows, finish, takes_tables)
             else:
                 with keep_rows(rows, part, layout, segments, result.resumption) as kept:
-                    yield FileWriter(kept, finish, not result.is_npy)
+                    yield FileWriter(kept, finish, takes_tables)
         part.publish(result.force)
 
 
-def _lay_out(part: PartFile, result: ResultFile) -> tuple[Layout, list[Segment]]:
+def _lay_out(part: PartFile, result: ResultFile, lay_out: LayOut) -> tuple[Layout, list[Segment]]:
     """Begin the part, or take up what an interrupted run left of it."""
-    if result.compression == "zstd" and not result.is_npy:
-        raise OutputError(
-            f"{result.path}: compression zstd is for .zarr, expected none, gzip or lzf"
-        )
     layout, segments = find_kept(part, result.resumption, result.force)
     held = allocated_bytes(part.path) + allocated_bytes(part.companion("rows"))
     check_room(result.path, os.path.dirname(result.path), result.needed_bytes, held)
@@ -194,53 +204,7 @@ def _lay_out(part: PartFile, result: ResultFile) -> tuple[Layout, list[Segment]]
         layout.restore(part, result.shape, result.dtype)
         return layout, segments
     part.clear()
-    if result.is_npy:
-        return _lay_out_npy(part, result.shape, result.dtype), []
-    if result.compression != "none":
-        return Layout(beside=True), []
-    return _lay_out_hdf5(part, result.shape, result.dtype), []
-
-
-def _lay_out_npy(part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> Layout:
-    """Write the header of an .npy file."""
-    with open(part.path, "wb") as stream:
-        _write_npy_header(stream, shape, dtype)
-        size = stream.tell()
-    with open(part.path, "rb") as stream:
-        return Layout(head=stream.read(size))
-
-
-def _write_npy_header(stream: object, shape: tuple[int, ...], dtype: FloatType) -> None:
-    """The header of an .npy file, at the stream's place."""
-    description = np.lib.format.dtype_to_descr(dtype)
-    header = {"descr": description, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
-
-
-def _lay_out_hdf5(part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> Layout:
-    """Write an HDF5 file whose features are allocated and not filled."""
-    from roicli.storage.formats.hdf5.write import create_contiguous
-
-    offset = create_contiguous(part.path, shape, dtype)
-    rows = count_bytes(shape, dtype)
-    with open(part.path, "rb") as stream:
-        head = stream.read(offset)
-        stream.seek(offset + rows)
-        return Layout(head=head, tail=stream.read())
-
-
-def _finisher(part: PartFile, result: ResultFile, rows: RowFile) -> Finish:
-    """What adds the tables and attributes to the part."""
-
-    def finish(tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
-        if not result.is_npy:
-            from roicli.storage.formats.hdf5.write import finish_hdf5
-
-            finish_hdf5(part.path, rows, result.compression, tables, attributes)
-        part.flush()
-        part.check_name(result.force)
-
-    return finish
+    return lay_out(part, result), []
 
 
 @contextlib.contextmanager
@@ -251,11 +215,13 @@ def _stdout_writer(shape: tuple[int, ...], dtype: FloatType) -> Iterator[ResultW
     """
     import tempfile
 
+    from roicli.storage.formats.npy import write_header
+
     folder = tempfile.gettempdir()
     check_room(f"the scratch file in {folder}", folder, count_bytes(shape, dtype))
     with tempfile.TemporaryFile(dir=folder) as stream:
         try:
-            _write_npy_header(stream, shape, dtype)
+            write_header(stream, shape, dtype)
             stream.flush()
             with contextlib.closing(
                 RowFile(os.dup(stream.fileno()), stream.tell(), shape, dtype)

@@ -14,7 +14,8 @@ from roicli.storage.address import parse_address
 from roicli.storage.formats.hdf5 import links
 from roicli.storage.formats.hdf5 import write as virtual_result
 from roicli.storage.formats.hdf5.links import check_parts_open
-from roicli.storage.formats.hdf5.write import VirtualPart, find_sources, write_virtual
+from roicli.storage.formats.hdf5.read import find_sources
+from roicli.storage.formats.hdf5.write import VirtualPart, write_virtual
 from roicli.storage.opening import open_array
 
 TABLE = np.dtype([("roi", "<i8"), ("iou", "<f8")])

@@ -7,14 +7,15 @@ import math
 import os
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
-from roicli.core.types import Array
+from roicli.core.types import Array, FloatType
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import (
     FileContents,
@@ -31,6 +32,11 @@ from roicli.storage.array import (
 )
 from roicli.storage.choosing import Wanted
 from roicli.storage.file_state import FileState, read_state
+
+if TYPE_CHECKING:  # what writes is imported where something is written
+    from roicli.storage.atomic import PartFile
+    from roicli.storage.result import ResultFile, ResultWriter
+    from roicli.storage.row_file import Layout
 
 MAGIC = b"\x93NUMPY"
 # The lengths of a header stand in two bytes, since version 2 in four. NumPy takes so long a header.
@@ -186,3 +192,38 @@ def _parse_dtype(description: Any) -> np.dtype[Any]:
     if isinstance(description, str) and _FLOAT8_E5M2.fullmatch(description):
         return narrow_float("float8_e5m2")
     return as_stored(np.lib.format.descr_to_dtype(description))
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def create(result: ResultFile) -> AbstractContextManager[ResultWriter]:
+    """A writer of an .npy result, the features alone; the name appears when the block ends well.
+
+    Raises OutputError.
+    """
+    from roicli.storage.result import open_rows_result
+
+    return open_rows_result(result, _lay_out, _finish, takes_tables=False)
+
+
+def _lay_out(part: PartFile, result: ResultFile) -> Layout:
+    """Write the header."""
+    from roicli.storage.row_file import Layout
+
+    with open(part.path, "wb") as stream:
+        write_header(stream, result.shape, result.dtype)
+        size = stream.tell()
+    with open(part.path, "rb") as stream:
+        return Layout(head=stream.read(size))
+
+
+def write_header(stream: object, shape: tuple[int, ...], dtype: FloatType) -> None:
+    """The header of an array, at the stream's place."""
+    description = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": description, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
+
+
+def _finish(*_: object) -> None:
+    """The file holds nothing beside the rows."""

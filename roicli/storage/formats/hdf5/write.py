@@ -14,21 +14,20 @@ import errno
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import h5py
 import numpy as np
 
-from roicli.core.exceptions import first_line
+from roicli.core.exceptions import OutputError, first_line
 from roicli.core.types import FloatType, IntArray
 from roicli.core.vocabulary import Compression
-from roicli.storage.address import check_regular_file, parts_folder
-from roicli.storage.atomic import RowSource
-from roicli.storage.formats.hdf5.contained import try_first
-from roicli.storage.formats.hdf5.links import find_parts
-from roicli.storage.formats.hdf5.read import naming_damage, open_file
-from roicli.storage.row_file import RowFile
+from roicli.storage.address import parts_folder
+from roicli.storage.atomic import PartFile, RowSource
+from roicli.storage.result import ResultFile, ResultWriter, open_rows_result
+from roicli.storage.row_file import Layout, RowFile, count_bytes
 
 ROI_FEATURES = "roi_features"
 # Files that HDF5 1.10 reads.
@@ -102,6 +101,49 @@ def open_growing(path: str) -> Iterator[h5py.File]:
             raise disk.error
 
 
+def create(result: ResultFile) -> AbstractContextManager[ResultWriter]:
+    """A writer of an HDF5 result; the final name appears when the block ends well.
+
+    Raises OutputError.
+    """
+    if result.compression == "zstd":
+        raise OutputError(
+            f"{result.path}: compression zstd is for .zarr, expected none, gzip or lzf"
+        )
+    return open_rows_result(result, _lay_out, _finish, takes_tables=True)
+
+
+def _lay_out(part: PartFile, result: ResultFile) -> Layout:
+    """Features that are not compressed are allocated now, and not filled."""
+    if result.compression != "none":
+        return Layout(beside=True)
+    offset = create_contiguous(part.path, result.shape, result.dtype)
+    rows = count_bytes(result.shape, result.dtype)
+    with open(part.path, "rb") as stream:
+        head = stream.read(offset)
+        stream.seek(offset + rows)
+        return Layout(head=head, tail=stream.read())
+
+
+def _finish(
+    part: PartFile,
+    result: ResultFile,
+    rows: RowFile,
+    tables: Mapping[str, RowSource],
+    attributes: Mapping[str, Any],
+) -> None:
+    """Add the tables and attributes; features that are to be compressed are written here."""
+    compressed = result.compression != "none"
+    opened = open_growing(part.path) if compressed else open_reserved(part.path, "r+")
+    with opened as file:
+        if compressed:
+            _write_compressed(file, rows, result.compression)
+        for name, source in tables.items():
+            _write_table(file, name, source, rows.shape[0])
+        for key, value in attributes.items():
+            file.attrs[key] = value
+
+
 def create_contiguous(path: str, shape: tuple[int, ...], dtype: FloatType) -> int:
     """A file whose features are allocated now, unfilled; gives the byte where they start."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -119,24 +161,6 @@ def create_contiguous(path: str, shape: tuple[int, ...], dtype: FloatType) -> in
         )
         offset: int | None = dataset.get_offset()
     return offset or 0
-
-
-def finish_hdf5(
-    path: str,
-    rows: RowFile,
-    compression: Compression,
-    tables: Mapping[str, RowSource],
-    attributes: Mapping[str, Any],
-) -> None:
-    """Add the tables and attributes; features that are to be compressed are written here."""
-    opened = open_reserved(path, "r+") if compression == "none" else open_growing(path)
-    with opened as file:
-        if compression != "none":
-            _write_compressed(file, rows, compression)
-        for name, source in tables.items():
-            _write_table(file, name, source, rows.shape[0])
-        for key, value in attributes.items():
-            file.attrs[key] = value
 
 
 def _write_compressed(file: h5py.File, rows: RowFile, compression: Compression) -> None:
@@ -219,21 +243,3 @@ def _split_runs(rows: IntArray) -> Iterator[tuple[int, int]]:
         if start < stop:
             yield start, stop
         start = stop
-
-
-def find_sources(path: str) -> list[str] | None:
-    """The parts that a virtual result stands on, or None where the file is no such result.
-
-    Raises InputError for one that names a file outside its own folder of parts.
-    """
-    check_regular_file(path)
-
-    def find() -> list[str] | None:
-        with naming_damage(path), open_file(path, path) as file:
-            features = file.get(ROI_FEATURES)
-            if not isinstance(features, h5py.Dataset) or not features.is_virtual:
-                return None
-            return find_parts(features, path)
-
-    try_first(find, path, os.path.getsize(path))
-    return find()

@@ -31,6 +31,7 @@ from roicli.storage.formats.zarr.publish import (
     writing,
 )
 from roicli.storage.formats.zarr.read import METADATA_NAMES, import_zarr
+from roicli.storage.result import ResultFile, ResultWriter
 from roicli.storage.resume import ResumableRows, Resumption, Segment, find_kept, keep_rows
 from roicli.storage.row_file import FLUSH_BYTES, Layout, allocated_bytes
 
@@ -292,19 +293,13 @@ class ZarrWriter:
 
 
 @contextlib.contextmanager
-def open_zarr_result(
-    path: str,
-    shape: tuple[int, ...],
-    dtype: FloatType,
-    compression: Compression,
-    force: bool,
-    needed: int,
-    resumption: Resumption | None,
-) -> Iterator[ZarrWriter]:
-    """A writer for ``shape`` (K, C, P_h, P_w); the store is whole when the block ends well.
+def create(result: ResultFile) -> Iterator[ResultWriter]:
+    """A writer of a Zarr result; the store is whole when the block ends well.
 
-    ``needed`` bytes must fit on the disk. Raises OutputError.
+    Raises OutputError.
     """
+    path, shape, dtype, compression, force, *_, resumption = result
+    needed = result.needed_bytes
     if is_url(path):
         if resumption is not None:
             raise OutputError(
