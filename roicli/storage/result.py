@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from roicli.core.exceptions import OutputError
 from roicli.core.types import Array, FloatType, IntArray
 from roicli.core.vocabulary import Compression
 from roicli.storage.address import names_a_store
@@ -36,7 +33,6 @@ from roicli.storage.resume import (
 from roicli.storage.row_file import Layout, RowFile, allocated_bytes, count_bytes, narrow
 
 STDOUT = "-"
-COPY_BYTES = 1 << 24
 # Headers, attributes and the library's own structures in an HDF5 file.
 HDF5_OVERHEAD = 1 << 16
 
@@ -157,11 +153,10 @@ def open_result(result: ResultFile) -> AbstractContextManager[ResultWriter]:
     Raises OutputError where another run writes it, where it does not fit, and where an interrupted
     run's rows are there and nothing says what to do with them.
     """
-    if result.path == STDOUT:
-        return _stdout_writer(result.shape, result.dtype)
     if names_a_store(result.path):
         return ZARR.writer.create(result)
-    return FORMAT_OF_ENDING[Path(result.path).suffix.lower()].writer.create(result)
+    ending = ".npy" if result.path == STDOUT else Path(result.path).suffix.lower()
+    return FORMAT_OF_ENDING[ending].writer.create(result)
 
 
 LayOut = Callable[[PartFile, ResultFile], Layout]
@@ -205,32 +200,3 @@ def _lay_out(part: PartFile, result: ResultFile, lay_out: LayOut) -> tuple[Layou
         return layout, segments
     part.clear()
     return lay_out(part, result), []
-
-
-@contextlib.contextmanager
-def _stdout_writer(shape: tuple[int, ...], dtype: FloatType) -> Iterator[ResultWriter]:
-    """Rows arrive in any order and a pipe takes them in one: they wait in a scratch file.
-
-    The file has no name, so nothing stays however the run ends.
-    """
-    import tempfile
-
-    from roicli.storage.formats.npy import write_header
-
-    folder = tempfile.gettempdir()
-    check_room(f"the scratch file in {folder}", folder, count_bytes(shape, dtype))
-    with tempfile.TemporaryFile(dir=folder) as stream:
-        try:
-            write_header(stream, shape, dtype)
-            stream.flush()
-            with contextlib.closing(
-                RowFile(os.dup(stream.fileno()), stream.tell(), shape, dtype)
-            ) as rows:
-                yield FileWriter(rows, lambda tables, attributes: None, takes_tables=False)
-        except OSError as error:
-            raise OutputError(f"{folder}: the scratch file failed: {error.strerror}") from error
-        stream.seek(0)
-        # Whoever closes the pipe has what they wanted; the table and the exit code are still due.
-        with contextlib.suppress(BrokenPipeError):
-            shutil.copyfileobj(stream, sys.stdout.buffer, COPY_BYTES)
-            sys.stdout.buffer.flush()

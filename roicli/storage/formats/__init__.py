@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
 
 from roicli.core.exceptions import InputError
 from roicli.storage.address import Address, is_url
@@ -17,7 +17,6 @@ from roicli.storage.address import Address, is_url
 if TYPE_CHECKING:  # NumPy, which --help does not wait for
     from roicli.storage.array import FileContents, StoredArray
     from roicli.storage.choosing import Wanted
-    from roicli.storage.result import ResultFile, ResultWriter
 
 
 class Reader(Protocol):
@@ -40,8 +39,11 @@ class StreamReader(Protocol):
 class Writer(Protocol):
     """What the module that writes a format has."""
 
-    def create(self, result: ResultFile) -> AbstractContextManager[ResultWriter]:
-        """A writer of the result; its name appears when the block ends well. Raises OutputError."""
+    def create(self, result: Any) -> AbstractContextManager[Any]:
+        """A ``ResultWriter`` of a ``ResultFile`` (``storage.result``), which import this table.
+
+        The result's name appears when the block ends well. Raises OutputError.
+        """
 
 
 @dataclass(frozen=True)
