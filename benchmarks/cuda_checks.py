@@ -13,13 +13,13 @@ import numpy as np
 from cuda_loads import Loads
 
 from roicli.core.types import Array
-from roicli.operators.roi_align import AlignSpec
-from roicli.operators.interface import OperatorSpec
-from roicli.operators.roi_pool import PoolSpec
 from roicli.core.vocabulary import Partition, Quantization
 from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.operators import graphs
+from roicli.operators.interface import OperatorSpec
 from roicli.operators.pool_windows import find_windows
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline.features import open_pyramid
 from roicli.pipeline.stream import ValueMeasurer, run_operator
 from roicli.runtime import pool_runner as window_runner

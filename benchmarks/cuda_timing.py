@@ -12,11 +12,11 @@ import numpy as np
 from loads import SCALE, Load
 
 from roicli.core.types import Array
-from roicli.operators.roi_align import AlignSpec
-from roicli.operators.interface import OperatorSpec
-from roicli.operators.roi_pool import PoolSpec
 from roicli.operators import graphs
+from roicli.operators.interface import OperatorSpec
 from roicli.operators.pool_windows import find_windows, group_windows
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.device_map import MapPlacer
 from roicli.runtime.devices import Device
 from roicli.runtime.host_memory import allocate_block

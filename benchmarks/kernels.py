@@ -8,8 +8,8 @@ import onnx
 import onnxruntime as ort
 from loads import SCALE, Load
 
-from roicli.operators.roi_align import AlignSpec
 from roicli.operators.interface import OperatorSpec
+from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.runners import build_runner
 

@@ -8,8 +8,8 @@ import matplotlib as mpl
 from kernels import plain_onnxruntime, roicli_runner
 from loads import SCALE, Load, make_map, make_rois
 
-from roicli.operators.roi_align import AlignSpec
 from roicli.operators.interface import OperatorSpec
+from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 
 mpl.use("svg")

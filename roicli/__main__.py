@@ -7,10 +7,15 @@ import sys
 
 from roicli.cli.console import prepare_streams, print_line
 from roicli.cli.signals import INTERRUPTED, end_at_signals, install_signal_handlers
+from roicli.core.exceptions import RoicliError
 
 
 def main() -> None:
     """The console script, and ``python -m roicli``."""
+    if sys.platform == "win32":
+        # Results are locked, and renamed while they are open, which Windows does in other ways.
+        print_line("error", "Windows: roicli has not been run there yet; use it in WSL")
+        sys.exit(RoicliError.exit_code)
     # Modules and functions are full of cycles that stay: looking through them for garbage while
     # they are imported, and taking them apart at the end, is a quarter of a small run.
     gc.set_threshold(100_000)

@@ -40,6 +40,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             list(processes.map(native.prepare, *zip(*missing, strict=True)))
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests run in one process, and so do all tests on the cluster, before the others."""
     groups = {item: _group(item) for item in items}
@@ -49,4 +50,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _group(item: pytest.Item) -> str:
-    return CLUSTER if "dask" in getattr(item, "fixturenames", ()) else str(item.path)
+    return CLUSTER if "dask" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]

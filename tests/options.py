@@ -1,8 +1,8 @@
 """Every way to compute: the full product of options, and a short table that covers it.
 
-The product runs once, against the oracle (``test_runtime``). Elsewhere the table stands for it: in
-it every pair of RoI Align's options meets (an orthogonal array of eight rows), and every rule word
-of RoI Pool is there. The full product of those tests is marked ``full``: ``make test-all``.
+The product runs once, against the oracle (``test_every_option``). Elsewhere the table stands for
+it: in it every pair of RoI Align's options meets (an orthogonal array of eight rows), and every
+rule word of RoI Pool is there. Where a test has the full product it is marked ``full``.
 """
 
 from itertools import product

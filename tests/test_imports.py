@@ -5,6 +5,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,21 @@ def test_only_the_graph_modules_spell_onnx():
         "operators.onnx_graph", "operators.graphs", "operators.export",
         "operators.precise_roi_pool", "pipeline.provenance",
     }  # fmt: skip
+
+
+# What some system lacks, beside modules: calls of ``os`` and ``signal``, and a place for files.
+LACKING_SOMEWHERE = re.compile(
+    r"os\.(f(?!spath|sencode|sdecode)\w+|posix_\w+|p(read|write)v?|sched_\w+|register_at_fork"
+    r"|sysconf|O_(NOFOLLOW|DIRECT|NONBLOCK|CLOEXEC)|get(e?uid|pgid)|killpg|setsid|W[A-Z]+)\b"
+    r"|signal\.(pthread_\w+|setitimer|SIG(XCPU|PROF|PIPE|KILL|STOP|CHLD|USR\d))\b|/proc/"
+)
+
+
+def test_one_module_knows_what_systems_lack():
+    modules = {"fcntl", "resource", "msvcrt"}
+    knowing = {name for name in FILES if LIBRARIES[name] & modules}
+    calls = {name for name in FILES if LACKING_SOMEWHERE.search(ast.unparse(TREES[name]))}
+    assert knowing | calls == {"core.system"}
 
 
 # --- what is imported when --------------------------------------------------------------------

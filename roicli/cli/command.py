@@ -1,18 +1,44 @@
-"""What makes a command of a function: its parameters, from what its options declare."""
+"""What makes a command of a function, and what commands share: the table, the bar, the exit code.
+
+A command's parameters come from what its options declare. Its result goes to stdout, notes and
+progress to stderr.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import NoneType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TextIO,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import typer
 
-from roicli.core.declaration import Opt, arms, declarations
+from roicli.cli.console import drop_stdout, print_line
+from roicli.cli.signals import check_signals
+from roicli.core.command_options import TableOptions
+from roicli.core.declaration import Opt, arms, declarations, record
 from roicli.core.options import PANELS
+from roicli.core.vocabulary import TableFormat
 
-Options = TypeVar("Options")
+if TYPE_CHECKING:
+    from roicli.error_table.columns import View
+    from roicli.error_table.thresholds import Crossing, Threshold
+    from roicli.pipeline.execute import Result
+
+SHOWN_CULPRITS = 10
+QUIET_SECONDS = 1.0
 # The first of these that an option's type has is what a terminal gives.
 TYPED_AS = (bool, str, int, float)
 
@@ -73,3 +99,156 @@ def terminal_type(declared: Any) -> Any:
     words = [arm for arm in members if get_origin(arm) is Literal]
     plain = [kind for kind in TYPED_AS if kind in members]
     return (words or plain or members)[0]
+
+
+@record(TableOptions)
+class TableRequest:
+    """What is asked of the error table: what is shown of it, and what fails the command."""
+
+    table_format: TableFormat
+    rows: int | None
+    sort: str
+    columns: tuple[str, ...] | None
+    fail_over: list[str] | None
+    fail_under: list[str] | None
+    no_table: bool
+
+    def view(self) -> View:
+        """Rows, sorting and columns."""
+        from roicli.error_table.columns import View
+
+        return View(self.rows, self.sort, self.columns or ())
+
+    def thresholds(self, with_values: bool) -> list[Threshold]:
+        """Thresholds and columns, checked before anything runs."""
+        from roicli.error_table.columns import COLUMNS, GEOMETRIC_COLUMNS, check_column
+
+        found = self._parse_thresholds() if self.fail_over or self.fail_under else []
+        columns = COLUMNS if with_values else GEOMETRIC_COLUMNS
+        for name in (*(t.column for t in found), *self.view().columns, self.sort):
+            check_column(name, columns)
+        return found
+
+    def _parse_thresholds(self) -> list[Threshold]:
+        from roicli.error_table.thresholds import parse_threshold
+
+        return [
+            *(parse_threshold(text, "over") for text in self.fail_over or ()),
+            *(parse_threshold(text, "under") for text in self.fail_under or ()),
+        ]
+
+
+def show_table(result: Result, request: TableRequest, to_stderr: bool) -> None:
+    """The table in the format that was asked for, on stdout unless the features go there."""
+    stream: TextIO = sys.stderr if to_stderr else sys.stdout
+    parameters = dict(result.parameters)
+    if request.table_format == "table":
+        from roicli.render.error_table import print_table
+
+        print_table(result.errors, parameters, request.view(), stream)
+    elif request.table_format == "md":
+        from roicli.render.error_table import print_markdown
+
+        print_markdown(result.errors, parameters, request.view(), stream)
+    else:
+        from roicli.error_table.writers import write_table
+
+        write_table(result.errors, parameters, request.table_format, stream)
+    stream.flush()
+
+
+def finish(
+    result: Result, request: TableRequest, thresholds: list[Threshold], shows: bool, to_stderr: bool
+) -> None:
+    """Show the table and leave with exit code 1 where a threshold was crossed."""
+    crossings: list[Crossing] = []
+    if thresholds:
+        from roicli.error_table.thresholds import check_thresholds
+
+        crossings = check_thresholds(result.errors, thresholds)
+    with leaving_with(int(bool(crossings)), [_describe(crossing) for crossing in crossings]):
+        if shows:
+            show_table(result, request, to_stderr)
+
+
+def _describe(crossing: Crossing) -> str:
+    names = ", ".join(map(str, crossing.rows[:SHOWN_CULPRITS]))
+    more = len(crossing.rows) - SHOWN_CULPRITS
+    culprits = f": RoIs {names}" if names else ""
+    if more > 0:
+        culprits += f" and {more} more"
+    return f"{crossing.threshold} (found {crossing.worst:g}){culprits}"
+
+
+@contextmanager
+def leaving_with(code: int, findings: Sequence[str] = ()) -> Iterator[None]:
+    """Print in the block, then ``findings`` on stderr; leave with a code that was decided before.
+
+    Whoever reads a pipe may close it when they have what they wanted: the code says what was found.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_stdout()
+    for line in findings:
+        print_line("finding", line)
+    if code:
+        raise typer.Exit(code)
+
+
+class ProgressBar:
+    """A bar on stderr, only on a terminal and only once the run has lasted a second.
+
+    Notes wait until the run starts: by then the inputs have passed every check, and what is refused
+    gets its one line and no other.
+    """
+
+    def __init__(self, quiet: bool, verbose: bool = False) -> None:
+        from roicli.cli.messages import MESSAGES  # spares the help the import of logging
+
+        self._messages, self._quiet, self._verbose = MESSAGES, quiet, verbose
+        self._running = False
+        self._enabled = not quiet and sys.stderr.isatty()
+        self._started = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __call__(self, done: int, total: int, size: int) -> None:
+        """Told (RoIs done, RoIs in all, bytes)."""
+        check_signals()
+        self._running = True
+        self._messages.tell()
+        if not self._enabled or time.monotonic() - self._started < QUIET_SECONDS:
+            return
+        if self._bar is None:
+            self._start(total)
+        rate = size / (time.monotonic() - self._started) / 1e6
+        self._bar.update(self._task, completed=done, rate=f"{rate:,.0f} MB/s")
+
+    def _start(self, total: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as TimeLeft
+
+        from roicli.render.pipe_console import PipeConsole
+
+        columns = (
+            TextColumn("RoIs"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"), TimeLeft(),
+        )  # fmt: skip
+        self._bar = Progress(*columns, console=PipeConsole(stderr=True), transient=True)
+        self._task = self._bar.add_task("run", total=total, rate="")
+        self._bar.start()
+
+    def __enter__(self) -> ProgressBar:
+        self._messages.hold(self._quiet, self._verbose)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        # What is refused gets its one line; an interruption's notes say what is kept.
+        if kind is None or self._running or not issubclass(kind, Exception):
+            self._messages.tell()
+        else:
+            self._messages.drop()

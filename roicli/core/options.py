@@ -6,13 +6,15 @@ of the call's and of what only a command has. ``PANELS`` is the order of the hel
 
 # Annotations are read at run time, so they are no text here.
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Protocol, TypedDict
 
 from roicli.core.declaration import Opt, PythonOnly
 from roicli.core.parsing import Size, as_bytes, as_count, as_names, as_path, as_scales, as_size
 from roicli.core.progress import Progress, StageTimes, no_progress
 from roicli.core.vocabulary import (
+    PARTITION_MEANINGS,
+    QUANTIZATION_MEANINGS,
     Border,
     Compression,
     LevelRule,
@@ -36,6 +38,11 @@ PANELS = (
 )  # fmt: skip
 
 Path = str | os.PathLike[str]
+
+
+def describe(meanings: Mapping[str, str]) -> str:
+    """Words and what they mean, as a sentence of the help."""
+    return "; ".join(f"{word}: {meaning}" for word, meaning in meanings.items()) + "."
 
 
 class ArrayLike(Protocol):
@@ -143,14 +150,20 @@ class RoundingOptions(TypedDict, total=False):
 
     quantization: Annotated[
         Quantization | None,
-        Opt("--quantization", ROUNDING, "RoI Pool: how the box is rounded.", "caffe", yields=True),
+        Opt(
+            "--quantization",
+            ROUNDING,
+            f"RoI Pool: how the box is rounded. {describe(QUANTIZATION_MEANINGS)}",
+            "caffe",
+            yields=True,
+        ),
     ]
     partition: Annotated[
         Partition | None,
         Opt(
             "--partition",
             ROUNDING,
-            "RoI Pool: how the box is cut into bins.",
+            f"RoI Pool: how the box is cut into bins. {describe(PARTITION_MEANINGS)}",
             "overlap",
             yields=True,
         ),

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import signal
 import stat
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, Literal
@@ -104,7 +106,7 @@ def _pages_of_this_process(column: int) -> int | None:
     try:
         with open("/proc/self/statm", encoding="ascii") as stream:
             return int(stream.read().split()[column]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
+    except (AttributeError, OSError):
         return None
 
 
@@ -428,6 +430,100 @@ def _check_trusted(descriptor: int, name: str, is_shared: bool) -> None:
 # --- processes and signals ----------------------------------------------------------------------
 
 CAN_FORK = hasattr(os, "fork")
+# The signal that ends a child whose time is over.
+OUT_OF_TIME = getattr(signal, "SIGPROF", None)
+# Seconds of processor time that a child has from one sign of progress to the next; None elsewhere.
+_allowance: float | None = None
+
+
+def start_child(work: Callable[[], None], seconds: float, room: int) -> int:
+    """Run ``work`` in a forked child that never comes back from it, and give its number.
+
+    It may compute for ``seconds`` without progress and take ``room`` bytes beyond what this process
+    has. A fork copies the program as it is, its handlers and whatever waits to be finalized, so all
+    signals are held back until the child has its own handlers, and nothing is collected in it.
+    Raises OSError where the system has no process left.
+    """
+    pid = None
+    try:
+        with signals_held_back():
+            pid = _fork()
+            if pid == 0:
+                _live(work, seconds, room)
+    except BaseException:  # an interruption comes out where signals are let through again
+        if pid is not None:
+            end_child(pid)
+        raise
+    return pid
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        # Of threads in the parent. The child calls HDF5 only, whose lock h5py takes to fork.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _live(work: Callable[[], None], seconds: float, room: int) -> None:
+    """The child's whole life. The terminal's Ctrl-C is the parent's to handle."""
+    try:
+        gc.disable()
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            # Also those of whoever reports crashes of the program, which is not to report this one.
+            with contextlib.suppress(OSError):
+                signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the C library's last words
+        limit_time(seconds)
+        taken = _pages_of_this_process(0)
+        if taken is not None:
+            _lower_limit(resource.RLIMIT_AS, taken + room)
+        _lower_limit(resource.RLIMIT_CORE, 0)
+        work()
+    finally:
+        os._exit(0)
+
+
+def _lower_limit(kind: int, value: int) -> None:
+    """The soft limit, never above the hard one."""
+    hard = resource.getrlimit(kind)[1]
+    wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(kind, (wanted, hard))
+
+
+def limit_time(seconds: float) -> None:
+    """End this child after so many more seconds of processor time, unless it gets more before.
+
+    The timer counts from now on by its own clock. RLIMIT_CPU would need the time used so far, which
+    no other clock tells as it is counted there: they drift apart by a second in twenty.
+    """
+    global _allowance  # noqa: PLW0603 - a child is a process of its own
+    _allowance = seconds
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def renew_time() -> None:
+    """Something was finished: a child's time begins anew. Nothing happens outside a child."""
+    if _allowance is not None:
+        signal.setitimer(signal.ITIMER_PROF, _allowance)
+
+
+def end_child(pid: int) -> int | None:
+    """End a child and take its wait status; None where somebody else did."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:
+        return None
+
+
+def ending_signal(status: int | None) -> int | None:
+    """The number of the signal that ended a child with this wait status; None for any other end."""
+    return None if status is None or not os.WIFSIGNALED(status) else os.WTERMSIG(status)
 
 
 def after_fork(callback: Callable[[], object]) -> None:

@@ -28,3 +28,18 @@ PresetName = Literal["caffe", "torchvision", "detectron2", "mmcv", "onnx10", "on
 
 SIZE_CLASSES = ("small", "medium", "large")
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
+
+# The words of the rounding rules in words, for the help, which imports no NumPy; what they compute
+# is in operators.rounding.
+QUANTIZATION_MEANINGS: dict[Quantization, str] = {
+    "caffe": "both edges rounded, the end cell inclusive",
+    "floor": "start and size rounded down",
+    "round": "both edges rounded, the end cell exclusive",
+    "hull": "every cell that the box touches",
+    "mmcv": "no rounding, a pixel added at the end",
+}
+PARTITION_MEANINGS: dict[Partition, str] = {
+    "overlap": "neighbours may share a cell",
+    "disjoint": "each cell in one bin",
+    "floor-size": "bins of one size, the tail dropped",
+}

@@ -107,9 +107,9 @@ WORST_IS_SMALLEST = frozenset({"iou", "value_cosine"})
 class View(NamedTuple):
     """How many rows (None: all), sorted by what, which columns (none: those that fit)."""
 
-    rows: int | None = 20
-    sort: str = "edge_error_max_px"
-    columns: tuple[str, ...] = ()
+    rows: int | None
+    sort: str
+    columns: tuple[str, ...]
 
 
 def check_column(name: str, columns: Sequence[Column]) -> None:

@@ -74,11 +74,11 @@ class AlignSpec(OperatorSpec):
         return np.asarray(np.maximum(self.counts(corners).prod(axis=1, dtype=np.float64), 1))
 
     def sampling(self, corners: FloatArray, channels: int, dtype: FloatType) -> Sampling:
-        """What RoiAlign keeps of its points, and a fine grid of their values as well."""
+        """What RoiAlign keeps of its points; and what one channel of a fine grid takes."""
         counts = self.counts(corners.astype(dtype))
         per_sample = SAMPLE_BYTES
         if not self.native_to_roi_align:
-            per_sample += 2 * channels * dtype.itemsize
+            per_sample += 2 * dtype.itemsize
         bins = self.output_size[0] * self.output_size[1]
         name = "sampling" if self.sampling_ratio else "adaptive sampling"
         return Sampling(np.prod(counts + 0.0, axis=1) * (bins * per_sample), counts, name)

@@ -1,9 +1,10 @@
 """RoI Pool's rounding rules, as data: NumPy and ONNX side by side.
 
-A rule is one entry. ``BOX_RULES`` round the box (``--quantization``), ``PARTITIONS`` cut it into
-bins (``--partition``). Runs, the error table, the reference and the compiled kernels take their
-bins from the NumPy half; an exported graph from the other, operation by operation the same. An
-entry cannot be written without both, and a test holds them against each other.
+A rule is one entry, and its word and meaning in ``core.vocabulary``, which the help reads.
+``BOX_RULES`` round the box (``--quantization``), ``PARTITIONS`` cut it into bins (``--partition``).
+Runs, the error table, the reference and the compiled kernels take their bins from the NumPy half;
+an exported graph from the other, operation by operation the same. An entry cannot be written
+without both, and a test holds them against each other.
 """
 
 from __future__ import annotations
@@ -53,7 +54,6 @@ class BoxRule:
     are ``hull_bins``. ``partitions`` are those that go with it.
     """
 
-    meaning: str
     source: str
     numpy: Callable[[FloatArray, FloatArray, float], tuple[Any, Any]]
     onnx: Callable[[Arithmetic, str, str, float], tuple[str, str]]
@@ -119,27 +119,13 @@ def _mmcv_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[str
 
 BOX_RULES: dict[Quantization, BoxRule] = {
     "caffe": BoxRule(
-        "both edges rounded, the end cell inclusive",
-        "Girshick 2015 (Fast R-CNN), roi_pooling_layer; ONNX MaxRoiPool-1",
-        _caffe, _caffe_onnx,
+        "Girshick 2015 (Fast R-CNN), roi_pooling_layer; ONNX MaxRoiPool-1", _caffe, _caffe_onnx
     ),
-    "floor": BoxRule(
-        "the start and the size rounded down", "docs/semantics.md, RoI Pool", _floor, _floor_onnx
-    ),
-    "round": BoxRule(
-        "both edges rounded, the end cell exclusive",
-        "docs/semantics.md, RoI Pool",
-        _round, _round_onnx,
-    ),
-    "hull": BoxRule(
-        "every cell that the box touches", "docs/semantics.md, RoI Pool", _hull, _hull_onnx
-    ),
-    "mmcv": BoxRule(
-        "no rounding of the box, a pixel added at its end",
-        "mmcv ops, roi_pool",
-        _mmcv, _mmcv_onnx, ("overlap",), real_edges=True,
-    ),
-}  # fmt: skip
+    "floor": BoxRule("docs/semantics.md, RoI Pool", _floor, _floor_onnx),
+    "round": BoxRule("docs/semantics.md, RoI Pool", _round, _round_onnx),
+    "hull": BoxRule("docs/semantics.md, RoI Pool", _hull, _hull_onnx),
+    "mmcv": BoxRule("mmcv ops, roi_pool", _mmcv, _mmcv_onnx, ("overlap",), real_edges=True),
+}
 
 
 def quantize_box(
@@ -164,7 +150,7 @@ class PartitionRule:
     (K, bins) int64, half-open, counted from the box's start; ``onnx`` gives the same as names.
     """
 
-    meaning: str
+    source: str
     numpy: Callable[[IntArray, int, np.dtype[Any]], tuple[IntArray, IntArray]]
     onnx: Callable[[Arithmetic, str, int], tuple[str, str]]
 
@@ -220,14 +206,15 @@ def _edge_numbers(bins: int) -> tuple[IntArray, IntArray]:
 
 PARTITIONS: dict[Partition, PartitionRule] = {
     "overlap": PartitionRule(
-        "from floor(p n / P) to ceil((p + 1) n / P): neighbours may share a cell",
+        "Girshick 2015, roi_pooling_layer: from floor(p n / P) to ceil((p + 1) n / P)",
         _overlap, _overlap_onnx,
     ),
     "disjoint": PartitionRule(
-        "from floor(p n / P) to floor((p + 1) n / P)", _disjoint, _disjoint_onnx
+        "docs/semantics.md: from floor(p n / P) to floor((p + 1) n / P)",
+        _disjoint, _disjoint_onnx,
     ),
     "floor-size": PartitionRule(
-        "floor(n / P) cells each, the tail dropped", _floor_size, _floor_size_onnx
+        "docs/semantics.md: floor(n / P) cells each", _floor_size, _floor_size_onnx
     ),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from roicli.runtime.devices import HOST, Device, device_of
 from roicli.runtime.session import Feed, Session
 
 SCRATCH_BYTES = 32 << 20
+# The feeds of an exact or a plain graph of RoI Align that have a channel axis.
+BY_CHANNEL = ("features", "first_cells")
 
 
 class Runner(Protocol):
@@ -105,7 +108,8 @@ class FineGridRunner:
     """RoI Align from a fine grid of single samples: true maximum, thirds, or both.
 
     RoIs are grouped by their grid, one session a grid; a RoI without a grid is zeros. The samples
-    of one run take ``scratch_bytes`` at most, or one RoI's.
+    of one run take ``scratch_bytes`` at most, or one channel's of one RoI (on a device all of its
+    channels').
     """
 
     def __init__(
@@ -125,7 +129,7 @@ class FineGridRunner:
             graph = graphs.build_align_graph(spec, dtype, counts, exact)
             return Session(graph, device, threads, keeps_memory=False)
 
-        self._session, self._dtype = session, dtype
+        self._session, self._dtype, self._resident = session, dtype, device.resident
         self._placer = MapPlacer(dtype, device, threads)
         self._map = NO_MAP
         self._exact_feeds: Mapping[str, FloatArray] = {}
@@ -153,21 +157,39 @@ class FineGridRunner:
             }
             in_place = len(rows) == rows[-1] - rows[0] + 1 and bool(np.all(np.diff(rows) == 1))
             found = out[rows[0] : rows[-1] + 1] if in_place else np.empty_like(out[: len(rows)])
-            exact = bool(self._exact_feeds)
-            self._session((down, across), exact).run_into(feeds, found)
-            if exact:
+            self._run_channels((down, across), feeds, found)
+            if self._exact_feeds:
                 _same_nans(found)
             if not in_place:
                 out[rows] = found
+
+    def _run_channels(
+        self, counts: tuple[int, int], feeds: dict[str, Feed], found: FloatArray
+    ) -> None:
+        """Run some RoIs, the channels in pieces where one RoI's samples are too many for all."""
+        session = self._session(counts, bool(self._exact_feeds))
+        channels = found.shape[1]
+        piece = max(1, self._samples // self._samples_of(counts))
+        if len(found) > 1 or piece >= channels or self._resident:
+            session.run_into(feeds, found)
+            return
+        for first in range(0, channels, piece):
+            part = slice(first, first + piece)
+            own = {name: value[:, part] for name, value in feeds.items() if name in BY_CHANNEL}
+            session.run_into({**feeds, **own}, found[:, part])
+
+    def _samples_of(self, counts: tuple[int, int]) -> int:
+        """The samples of one channel of a RoI with so many (rows, columns) a bin."""
+        steps = graphs.fine_grid_steps(self._spec, counts)
+        return max(math.prod(steps) * math.prod(self._spec.output_size), 1)
 
     def _groups(self, counts: IntArray, channels: int) -> Iterator[IntArray]:
         """Rows of one grid each, few enough that their samples fit the scratch."""
         order = np.lexsort(counts.T)
         cuts = np.flatnonzero(np.any(np.diff(counts[order], axis=0), axis=1)) + 1
         for rows in np.split(order, cuts) if len(order) else []:
-            steps = graphs.fine_grid_steps(self._spec, tuple(counts[rows[0]]))
-            samples = int(np.prod(steps)) * int(np.prod(self._spec.output_size)) * channels
-            block = max(1, self._samples // max(samples, 1))
+            across, down = map(int, counts[rows[0]])
+            block = max(1, self._samples // (self._samples_of((down, across)) * channels))
             for start in range(0, len(rows), block):
                 yield rows[start : start + block]
 

@@ -194,7 +194,7 @@ class PartFile:
 
     def clear(self) -> None:
         """Begin with an empty part, whatever an earlier run left."""
-        os.ftruncate(self._descriptor, 0)
+        os.truncate(self._descriptor, 0)
         self.forget()
 
     def flush(self) -> None:
@@ -275,7 +275,7 @@ def _is_alone(descriptor: int, mode: int) -> bool:
     Others would find what is written into it: a published result whose run was killed between
     giving it its name and taking the part's away, or somebody's copy by hard links.
     """
-    status = os.fstat(descriptor)
+    status = os.stat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         return False
     if mode == PRIVATE_MODE:
@@ -286,7 +286,7 @@ def _is_alone(descriptor: int, mode: int) -> bool:
 def _is_named(descriptor: int, path: str) -> bool:
     """Whether the open file is still the one of that name."""
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
+        return os.path.samestat(os.stat(descriptor), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
         return False
 

@@ -99,7 +99,7 @@ class Journal:
 
     def __init__(self, part: PartFile, header: JournalHeader, segments: list[Segment]) -> None:
         descriptor = part.open_companion("new-journal")
-        os.ftruncate(descriptor, 0)
+        os.truncate(descriptor, 0)
         self._stream = open(descriptor, "w", encoding="utf-8")  # noqa: SIM115 - closed by close()
         self._stream.write(header.to_json() + "\n")
         for segment in segments:

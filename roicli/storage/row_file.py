@@ -175,7 +175,7 @@ class Layout(NamedTuple):
     def restore(self, part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> None:
         """Make the file what it was when the first row was written, but for the rows."""
         size = self.size(shape, dtype)
-        with os.fdopen(self._open(part), "r+b") as stream:
+        with open(self._open(part), "r+b") as stream:
             stream.truncate(size)
             stream.write(self.head)
             stream.seek(size - len(self.tail))

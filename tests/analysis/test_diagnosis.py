@@ -182,7 +182,7 @@ def test_the_plainest_name_comes_first() -> None:
     assert "max-floored" in [getattr(c, "reduction", None) for c in found.synonyms]
 
 
-@pytest.mark.parametrize("value", [1.0, 0.1, -1e30, 1e-30])
+@some("value", [(1.0,), (0.1,), (-1e30,), (1e-30,)], (0.1,))
 def test_a_constant_map_tells_nothing_apart(rois: Any, value: float) -> None:
     features = np.full((2, 2, 64, 64), value, np.float32)
     boxes = rois[(rois[:, 1:] > 40).all(axis=1) & (rois[:, 1:] < 240).all(axis=1)][:6]
@@ -193,8 +193,10 @@ def test_a_constant_map_tells_nothing_apart(rois: Any, value: float) -> None:
     assert found.rois_compared == found.rois
 
 
-@pytest.mark.parametrize(("offset", "spread_"), [(1000.0, 1.0), (1e6, 50.0), (-3e5, 100.0)])
-@pytest.mark.parametrize("operator", ["align", "noise", "constant"])
+@some("offset, spread_, operator",
+      [(*size, operator) for size in ((1000.0, 1.0), (1e6, 50.0), (-3e5, 100.0))
+       for operator in ("align", "noise", "constant")],
+      (1e6, 50.0, "align"), (1000.0, 1.0, "noise"), (-3e5, 100.0, "constant"))  # fmt: skip
 def test_an_offset_does_not_make_a_match(
     rois: Any, offset: float, spread_: float, operator: str
 ) -> None:
@@ -218,7 +220,7 @@ def test_an_offset_does_not_make_a_match(
         assert found.distance > 0.3
 
 
-@pytest.mark.parametrize("size", [1e300, 1e-300, 1e38])
+@some("size", [(1e300,), (1e-300,), (1e38,)], (1e300,))
 def test_numbers_of_every_size(rois: Any, size: float) -> None:
     features = normal_map((2, 3, 64, 64)).astype(np.float64) * size
     boxes = rois[::3].astype(np.float64)
@@ -299,7 +301,7 @@ def odd_case() -> tuple[Any, Any, Any]:
     return features, boxes, result
 
 
-@pytest.mark.parametrize("fill", [np.nan, -np.inf, -np.finfo(np.float32).max, -1e4])
+@some("fill", [(np.nan,), (-np.inf,), (-3e38,), (-1e4,)], (np.nan,), (-3e38,))
 def test_what_explains_a_part_is_partial(odd_case: Any, fill: float) -> None:
     """Engines fill a box without size with what they like, or have a border of their own."""
     features, boxes, plain = odd_case

@@ -162,7 +162,7 @@ def test_a_chunk_counts_against_the_memory_limit() -> None:
         maps.id.write_direct_chunk((0, 0, 0, 0), data)
     assert Path("x.h5").stat().st_size < 4 << 20
     rois = save("one.npy", np.array([[0, 0, 0, 40, 40]], np.float32))
-    words = ("max memory is 1536 MiB", "need")
+    words = ("--max-memory is 1,536 MiB", "need")
     refuse("align", "x.h5", rois, *SCALE, "--max-memory", "1536M", words=words)
 
 

@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, ROIS, SCALE, Outcome, assert_refused, run, snapshot, start
+from tests.options import some
 
 MIB = 1 << 20
 COMMAND = ("align", FEATURES, ROIS, *SCALE, "-o", "r.h5", "--no-table", "-q")
@@ -33,7 +35,8 @@ def run_limited(which: int, size: int, *arguments: str) -> Outcome:
     return Outcome(process.returncode, out, err.decode())
 
 
-@pytest.mark.parametrize("mebibytes", [100, 150, 200, 230, 260, 300, 400, 500, 700])
+@some("mebibytes", [(n,) for n in (100, 150, 200, 230, 260, 300, 400, 500, 700)],
+      (150,), (230,), (300,), (700,))  # fmt: skip
 def test_an_address_space_of_any_size(inputs: Arrays, mebibytes: int) -> None:
     before = snapshot()
     outcome = run_limited(resource.RLIMIT_AS, mebibytes * MIB, *COMMAND, "--provider", "cpu")
@@ -44,13 +47,13 @@ def test_an_address_space_of_any_size(inputs: Arrays, mebibytes: int) -> None:
         assert snapshot() == before
 
 
-@pytest.mark.parametrize("mebibytes", [100, 300, 500, 700])
+@some("mebibytes", [(n,) for n in (100, 300, 500, 700)], (300,), (500,))
 def test_an_address_space_too_small_for_native(inputs: Arrays, mebibytes: int) -> None:
     outcome = run_limited(resource.RLIMIT_AS, mebibytes * MIB, *COMMAND, "--provider", "native")
     assert_refused(outcome, "MiB", "ulimit -v", code=3)
 
 
-@pytest.mark.parametrize("count", [5, 6, 8, 16, 31, 32, 64])
+@some("count", [(n,) for n in (5, 6, 8, 16, 31, 32, 64)], (5,), (8,), (31,), (64,))
 def test_few_file_descriptors(inputs: Arrays, count: int) -> None:
     before = snapshot()
     outcome = run_limited(resource.RLIMIT_NOFILE, count, *COMMAND, "--provider", "cpu")
@@ -62,8 +65,8 @@ def test_few_file_descriptors(inputs: Arrays, count: int) -> None:
         assert snapshot() == before
 
 
-@pytest.mark.parametrize("compression", ["none", "gzip"])
-@pytest.mark.parametrize("size", [100, 3000, 10_000, 70_000])
+@some("size, compression", product((100, 3000, 10_000, 70_000), ("none", "gzip")),
+      (100, "gzip"), (3000, "none"), (10_000, "gzip"), (70_000, "none"))  # fmt: skip
 def test_a_limit_on_the_size_of_files(inputs: Arrays, size: int, compression: str) -> None:
     arguments = (*COMMAND, "--compression", compression)
     outcome = run_limited(resource.RLIMIT_FSIZE, size, *arguments)

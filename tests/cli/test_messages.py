@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 import roicli
+from roicli.cli.command import ProgressBar
 from roicli.cli.messages import messages_on_stderr
-from roicli.cli.reporting import ProgressBar
 from roicli.core.exceptions import InputError
 from tests.cli.conftest import Arrays
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from roicli.cli.command import ProgressBar
 from roicli.cli.messages import messages_on_stderr
-from roicli.cli.reporting import ProgressBar
 from roicli.core.exceptions import InputError, OutputError
 from tests.cli.conftest import Arrays
 from tests.cli.running import (

@@ -162,14 +162,14 @@ def test_no_option_has_two_declarations():
     assert [key for key, found in seen.items() if len(found) > 1] == []
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_flags_are_unique_in_a_command(name):
-    flags = [
-        flag
-        for parameter in command_parameters(name).values()
-        for flag in getattr(get_args(parameter.annotation)[1], "param_decls", None) or ()
-    ]
-    assert len(flags) == len(set(flags))
+def test_flags_are_unique_in_a_command():
+    for name in COMMANDS:
+        flags = [
+            flag
+            for parameter in command_parameters(name).values()
+            for flag in getattr(get_args(parameter.annotation)[1], "param_decls", None) or ()
+        ]
+        assert len(flags) == len(set(flags)), name
 
 
 def test_every_default_can_be_read_and_every_panel_has_its_place():

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import RoIs
-from roicli.core.vocabulary import Operator, Partition, Quantization, SamplingGrid
+from roicli.core.vocabulary import (
+    PARTITION_MEANINGS,
+    QUANTIZATION_MEANINGS,
+    Operator,
+    Partition,
+    Quantization,
+    SamplingGrid,
+)
 from roicli.operators import geometry, levels
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.onnx_graph import INT64, Arithmetic, GraphBuilder, finish_graph
@@ -38,8 +45,9 @@ def test_every_word_has_an_entry_and_every_entry_a_word():
     assert tuple(BOX_RULES) == get_args(Quantization)
     assert tuple(PARTITIONS) == get_args(Partition)
     assert tuple(OPERATORS) == get_args(Operator)
+    assert tuple(QUANTIZATION_MEANINGS) == tuple(BOX_RULES)
+    assert tuple(PARTITION_MEANINGS) == tuple(PARTITIONS)
     for rule in BOX_RULES.values():
-        assert rule.meaning
         assert rule.source
         assert set(rule.partitions) <= set(PARTITIONS)
         assert rule.partitions

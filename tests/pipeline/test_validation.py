@@ -266,11 +266,14 @@ def test_a_fixed_ratio_takes_little_whatever_the_size():
     check_memory(AlignSpec((2, 2)), [0, 0, 1e8, 1e8])
 
 
-def test_the_fine_grid_takes_memory_for_every_channel():
+def test_the_fine_grid_takes_its_samples_channel_by_channel():
     corners = [0, 0, 2000, 1000]
-    check_memory(AlignSpec((2, 2), sampling_ratio=0), corners, channels=256)
+    for mode in ("avg", "max"):
+        check_memory(AlignSpec((2, 2), sampling_ratio=0, mode=mode), corners, channels=256)
+    huge = [0, 0, 3000, 1700]
+    check_memory(AlignSpec((2, 2), sampling_ratio=0), huge, channels=256)
     with pytest.raises(InputError, match="for this one RoI"):
-        check_memory(AlignSpec((2, 2), sampling_ratio=0, mode="max"), corners, channels=256)
+        check_memory(AlignSpec((2, 2), sampling_ratio=0, mode="max"), huge, channels=256)
 
 
 # --- notes ------------------------------------------------------------------------------------

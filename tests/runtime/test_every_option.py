@@ -1,18 +1,21 @@
 """The full product of options, once: the oracle's values, and one result whoever computes it."""
 
 from importlib.util import find_spec
+from itertools import combinations, product
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from roicli.core.vocabulary import Partition, Quantization
 from roicli.operators.export import build_export_graph
 from roicli.operators.reference import expect
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.runners import build_runner
 from tests import oracle
 from tests.cuda.devices import LIKE_CUDA
-from tests.options import FLOAT_TYPES, every_align, every_pool
-from tests.strategies import awkward_corners, normal_map, ort, with_batch
+from tests.options import ALIGN_TABLE, FLOAT_TYPES, POOL_TABLE, every_align, every_pool
+from tests.strategies import RULES, awkward_corners, normal_map, ort, with_batch
 
 SIZE, SCALE = (2, 3), 1 / 16
 MAP = normal_map((3, 13, 17), seed=2)
@@ -89,3 +92,17 @@ def test_it_is_the_oracles_and_the_same_bits_whoever_computes_it(spec, dtype):
         np.testing.assert_array_equal(
             run_exported(spec, feature_map, corners[kept]), found[kept], err_msg="exported"
         )
+
+
+def test_the_table_covers_the_options():
+    """Every pair of RoI Align's options meets in it, and RoI Pool's words are all there."""
+    for one, other in combinations(zip(*ALIGN_TABLE, strict=True), 2):
+        assert set(zip(one, other, strict=True)) == set(product(one, other))
+    ways = {row[:4] for row in ALIGN_TABLE}
+    assert ways <= {
+        (spec.sampling_ratio, spec.aligned, spec.mode, spec.sampling_grid)
+        for spec in every_align(SIZE, SCALE)
+    }
+    for place, words in enumerate((Quantization, Partition)):
+        assert {row[place] for row in POOL_TABLE} == set(get_args(words))
+        assert {rule[place] for rule in RULES} == set(get_args(words))

@@ -247,3 +247,19 @@ def test_every_pair_of_options_has_a_runner():
     for rule in RULES:
         runner = runtime.build_runner(PoolSpec((7, 7), 1.0, *rule), np.dtype(np.float32), "cpu", 1)
         assert isinstance(runner, runtime.MaxRoiPoolRunner) == (rule == ("caffe", "overlap"))
+
+
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.parametrize(
+    "spec",
+    [AlignSpec((9, 9), SCALE, 4, mode="max"), AlignSpec((9, 9), SCALE, 3, sampling_grid="thirds")],
+    ids=repr,
+)
+def test_the_channels_of_a_large_roi_go_in_pieces_with_the_same_bits(spec, odd):
+    feature_map = normal_map((7, 13, 17))
+    if odd:
+        feature_map[2, 0, 0], feature_map[4, 5:8] = np.nan, -np.inf
+    whole = runtime.FineGridRunner(spec, np.dtype(np.float32))
+    pieces = runtime.FineGridRunner(spec, np.dtype(np.float32), scratch_bytes=13_000)
+    expected = run_with(whole, spec, feature_map, CORNERS)
+    assert run_with(pieces, spec, feature_map, CORNERS).tobytes() == expected.tobytes()

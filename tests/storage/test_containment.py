@@ -16,13 +16,12 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import DamagedFileError, InputError, ParameterError
+from roicli.core.system import limit_time, renew_time
 from roicli.storage.array import BLOCK_BYTES
 from roicli.storage.formats.hdf5 import contained
 from roicli.storage.formats.hdf5.contained import (
     ContainedReader,
     Readable,
-    limit_time,
-    renew_time,
     try_first,
 )
 from roicli.storage.formats.hdf5.links import trace_sources

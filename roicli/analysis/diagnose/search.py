@@ -144,7 +144,9 @@ def _search_coarsely(
     distances = np.array([candidate.finding.distance for candidate in found])
     order = np.lexsort((distances, -explained))
     limit = max(tolerance, SAME_NUMBERS) * KEPT_MARGIN
-    may_match = (distances <= limit) | (explained > 0)
+    # What explains a part of all RoIs explains some of these, and the best of them not much fewer.
+    enough = max(1, -(-int(explained.max()) // 2))
+    may_match = (distances <= limit) | (explained >= enough)
     possible = [i for i in order if may_match[i]][:MOST_KEPT]
     nearest = [i for i in np.argsort(distances, kind="stable") if not may_match[i]][:KEPT]
     return [conventions[i] for i in sorted([*possible, *nearest])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Unpack
 
-from roicli.cli.reporting import leaving_with
+from roicli.cli.command import leaving_with
 from roicli.core.call_options import CompareOptions
 from roicli.core.command_options import CompareCommand, OneResult, OtherResult
 from roicli.core.declaration import keywords

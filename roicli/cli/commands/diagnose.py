@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Unpack
 
-from roicli.cli.reporting import ProgressBar, leaving_with
+from roicli.cli.command import ProgressBar, leaving_with
 from roicli.core.call_options import DiagnoseOptions
 from roicli.core.command_options import DiagnoseCommand, DiagnosedResult, Features, Rois
 from roicli.core.declaration import keywords

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Unpack
 
+from roicli.cli.command import ProgressBar
 from roicli.cli.console import print_line
-from roicli.cli.reporting import ProgressBar
 from roicli.core.call_options import DrawOptions
 from roicli.core.command_options import DrawCommand, Features, Rois
 from roicli.core.declaration import keywords

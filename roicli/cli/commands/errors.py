@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from roicli.cli.reporting import ProgressBar, finish, table_options
+from roicli.cli.command import ProgressBar, TableRequest, finish
 from roicli.core.call_options import ErrorsOptions
 from roicli.core.command_options import ErrorsCommand, FeaturesAndRois
-from roicli.core.declaration import keywords
+from roicli.core.declaration import keywords, settle
 
 
 def errors(inputs: FeaturesAndRois, **options: Unpack[ErrorsCommand]) -> None:
@@ -21,9 +21,10 @@ def errors(inputs: FeaturesAndRois, **options: Unpack[ErrorsCommand]) -> None:
     if len(inputs) > 2:
         raise ParameterError(f"{len(inputs)} inputs, expected ROIS or FEATURES ROIS")
     features, rois = inputs if len(inputs) == 2 else (None, inputs[0])
-    table = table_options(options)
+    table = settle(TableRequest, options)
     thresholds = table.thresholds(with_values=features is not None)
     with ProgressBar(options["quiet"]) as progress:
         given = keywords(ErrorsOptions, options, progress=progress)
         result = api.errors(features, rois, **given)
-    finish(result, table, thresholds, to_stderr=False)
+    shows = not (options["quiet"] or options["no_table"])
+    finish(result, table, thresholds, shows, to_stderr=False)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from roicli.cli.command import ProgressBar
 from roicli.cli.console import print_line
-from roicli.cli.reporting import ProgressBar
 from roicli.core.call_options import ExportOptions
 from roicli.core.command_options import ExportCommand, GraphFile, OperatorName
 from roicli.core.declaration import keywords

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Unpack
 
-from roicli.cli.reporting import leaving_with
+from roicli.cli.command import leaving_with
 from roicli.core.call_options import InspectOptions
 from roicli.core.command_options import InspectCommand, InspectedFile
 from roicli.core.declaration import keywords

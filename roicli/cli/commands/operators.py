@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
+from roicli.cli.command import ProgressBar, TableRequest, finish
 from roicli.cli.console import check_stdout, print_line
-from roicli.cli.reporting import ProgressBar, finish, table_options
 from roicli.core.call_options import RUNS
 from roicli.core.command_options import (
     AlignCommand,
@@ -16,7 +16,7 @@ from roicli.core.command_options import (
     Rois,
     RunCommand,
 )
-from roicli.core.declaration import keywords
+from roicli.core.declaration import keywords, settle
 from roicli.core.vocabulary import Operator
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _run(operator: Operator, features: str, rois: str, options: RunCommand) -> N
     """One call of the library, and its result to the screen."""
     from roicli import api
 
-    table = table_options(options)
+    table = settle(TableRequest, options)
     thresholds = table.thresholds(options["values"])
     output, verbose = options["output"], options["verbose"]
     check_stdout(output)
@@ -67,4 +67,5 @@ def _run(operator: Operator, features: str, rois: str, options: RunCommand) -> N
     if output != "-" and not options["quiet"]:
         shape = tuple(result.parameters["result_shape"])
         print_line("note", f"wrote {output} {shape} {result.parameters['dtype']}")
-    finish(result, table, thresholds, to_stderr=output == "-")
+    shows = not (options["quiet"] or options["no_table"])
+    finish(result, table, thresholds, shows, to_stderr=output == "-")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Unpack
 
-from roicli.cli.reporting import ProgressBar
+from roicli.cli.command import ProgressBar
 from roicli.core.call_options import SweepOptions
 from roicli.core.command_options import Features, Rois, SweepCommand
 from roicli.core.declaration import keywords

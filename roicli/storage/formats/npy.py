@@ -130,7 +130,7 @@ def _look_at(path: str) -> tuple[Header, FileState]:
     check_regular_file(path)
     state = read_state(path)
     with open(path, "rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
+        size = os.stat(stream.fileno()).st_size
         return read_header(partial(_read_at, stream), path, size), state
 
 

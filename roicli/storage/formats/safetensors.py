@@ -160,7 +160,7 @@ def _look_at(path: str) -> tuple[Tensors, FileState]:
     check_regular_file(path)
     state = read_state(path)
     with open(path, "rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
+        size = os.stat(stream.fileno()).st_size
         length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
         stream.seek(0)
         # What is longer is refused below, before it is read.

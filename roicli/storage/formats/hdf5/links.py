@@ -20,10 +20,9 @@ import h5py
 
 from roicli.core.exceptions import InputError, first_line
 from roicli.core.foreign import foreign
-from roicli.core.system import allow_open_files
+from roicli.core.system import allow_open_files, renew_time
 from roicli.storage.address import parts_folder
 from roicli.storage.file_state import FileState, read_state
-from roicli.storage.formats.hdf5.contained import renew_time
 from roicli.storage.limits import ALLOW_HINT, external_is_allowed
 
 # HDF5's own limit of soft links on one way; the same for files that lead to files.

@@ -17,6 +17,7 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, first_line
 from roicli.core.foreign import foreign
+from roicli.core.system import renew_time
 from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import (
@@ -42,7 +43,6 @@ from roicli.storage.formats.hdf5.contained import (
     chunk_bytes,
     is_contained,
     is_decoded,
-    renew_time,
     try_first,
 )
 from roicli.storage.formats.hdf5.filters import check_filters, list_filters
