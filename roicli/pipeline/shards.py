@@ -32,7 +32,7 @@ from roicli.pipeline.run import Run, check_sampling
 from roicli.storage.address import is_url
 from roicli.storage.atomic import OUTPUT_FORMATS, RowSource
 from roicli.storage.formats.hdf5.part import ResultPart, open_part, try_part
-from roicli.storage.formats.hdf5.virtual_result import find_sources
+from roicli.storage.formats.hdf5.read import find_sources
 from roicli.storage.result import ResultFile, ResultWriter, check_place, open_result
 from roicli.storage.row_file import RowFile, open_scratch
 

@@ -31,11 +31,12 @@ from roicli.core.system import (
 )
 from roicli.core.types import Array
 from roicli.storage.address import is_url, parts_folder
+from roicli.storage.formats import FORMATS
 
 # Gives (start, stop) the rows of a table that goes beside the features.
 RowSource = Callable[[int, int], Array]
 
-OUTPUT_FORMATS: Final = {".npy": "npy", ".h5": "hdf5", ".hdf5": "hdf5", ".zarr": "zarr"}
+OUTPUT_FORMATS: Final = {ending: one.name for one in FORMATS for ending in one.written}
 
 ENDING = ".roicli-part"
 # Files that stand beside a part: the rows of a compressed result, and what a resumable run keeps.

@@ -15,6 +15,8 @@ from roicli.storage.address import Address
 from roicli.storage.array import Shape, as_stored, is_numeric, name_of_dtype
 
 Role = Literal["features", "rois", "vector", "result", "any"]
+# What roicli names the features of its own results.
+RESULT = "roi_features"
 DEFAULT_COORDINATES = ("x1", "y1", "x2", "y2")
 
 
@@ -54,7 +56,7 @@ class Wanted:
     @property
     def preferred(self) -> str | None:
         """Of several arrays that fit, the one that roicli's own results have."""
-        return "roi_features" if self.role == "result" else None
+        return RESULT if self.role == "result" else None
 
 
 class Candidate(NamedTuple):

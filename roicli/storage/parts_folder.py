@@ -17,7 +17,7 @@ from roicli.core.exceptions import InputError, OutputError
 from roicli.core.system import flush_path
 from roicli.storage.address import parts_folder
 from roicli.storage.atomic import PartFile, as_output_errors
-from roicli.storage.formats.hdf5.virtual_result import find_sources
+from roicli.storage.formats.hdf5.read import find_sources
 from roicli.storage.plan import Plan, keep_parts
 from roicli.storage.shared_place import Folder
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from roicli.core.exceptions import OutputError
 from roicli.core.types import Array, FloatType, IntArray
 from roicli.core.vocabulary import Compression
 from roicli.storage.address import names_a_store
@@ -24,6 +22,7 @@ from roicli.storage.atomic import (
     check_output,
     check_room,
 )
+from roicli.storage.formats import FORMAT_OF_ENDING, ZARR
 from roicli.storage.resume import (
     ResumableRows,
     Resumption,
@@ -34,7 +33,6 @@ from roicli.storage.resume import (
 from roicli.storage.row_file import Layout, RowFile, allocated_bytes, count_bytes, narrow
 
 STDOUT = "-"
-COPY_BYTES = 1 << 24
 # Headers, attributes and the library's own structures in an HDF5 file.
 HDF5_OVERHEAD = 1 << 16
 
@@ -144,49 +142,56 @@ def check_place(path: str, taken: Iterable[str], force: bool) -> None:
     if not names_a_store(path):
         check_output(path, taken, force, tuple(OUTPUT_FORMATS))
         return
-    from roicli.storage.formats.zarr import publishing
+    from roicli.storage.formats.zarr import publish
 
-    publishing.check_place(path, taken, force, tuple(OUTPUT_FORMATS))
+    publish.check_place(path, taken, force, tuple(OUTPUT_FORMATS))
 
 
-@contextlib.contextmanager
-def open_result(result: ResultFile) -> Iterator[ResultWriter]:
+def open_result(result: ResultFile) -> AbstractContextManager[ResultWriter]:
     """A writer of the result; the final name appears when the block ends well.
 
     Raises OutputError where another run writes it, where it does not fit, and where an interrupted
     run's rows are there and nothing says what to do with them.
     """
-    if result.path == STDOUT:
-        with _stdout_writer(result.shape, result.dtype) as writer:
-            yield writer
-        return
     if names_a_store(result.path):
-        from roicli.storage.formats.zarr.result import open_zarr_result
+        return ZARR.writer.create(result)
+    ending = ".npy" if result.path == STDOUT else Path(result.path).suffix.lower()
+    return FORMAT_OF_ENDING[ending].writer.create(result)
 
-        with open_zarr_result(
-            result.path, result.shape, result.dtype, result.compression, result.force,
-            result.needed_bytes, result.resumption,
-        ) as store_writer:  # fmt: skip
-            yield store_writer
-        return
+
+LayOut = Callable[[PartFile, ResultFile], Layout]
+FinishPart = Callable[
+    [PartFile, ResultFile, RowFile, Mapping[str, RowSource], Mapping[str, Any]], None
+]
+
+
+@contextlib.contextmanager
+def open_rows_result(
+    result: ResultFile, lay_out: LayOut, finish_part: FinishPart, takes_tables: bool
+) -> Iterator[FileWriter]:
+    """A writer of a result whose rows are written at offsets, in the part or beside it.
+
+    ``lay_out`` begins the part, ``finish_part`` adds what its format holds beside the rows.
+    """
     with as_output_errors(result.path), PartFile(result.path) as part:
-        layout, segments = _lay_out(part, result)
+        layout, segments = _lay_out(part, result, lay_out)
         with contextlib.closing(layout.open_rows(part, result.shape, result.dtype)) as rows:
-            finish = _finisher(part, result, rows)
+
+            def finish(tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
+                finish_part(part, result, rows, tables, attributes)
+                part.flush()
+                part.check_name(result.force)
+
             if result.resumption is None:
-                yield FileWriter(rows, finish, not result.is_npy)
+                yield FileWriter(rows, finish, takes_tables)
             else:
                 with keep_rows(rows, part, layout, segments, result.resumption) as kept:
-                    yield FileWriter(kept, finish, not result.is_npy)
+                    yield FileWriter(kept, finish, takes_tables)
         part.publish(result.force)
 
 
-def _lay_out(part: PartFile, result: ResultFile) -> tuple[Layout, list[Segment]]:
+def _lay_out(part: PartFile, result: ResultFile, lay_out: LayOut) -> tuple[Layout, list[Segment]]:
     """Begin the part, or take up what an interrupted run left of it."""
-    if result.compression == "zstd" and not result.is_npy:
-        raise OutputError(
-            f"{result.path}: compression zstd is for .zarr, expected none, gzip or lzf"
-        )
     layout, segments = find_kept(part, result.resumption, result.force)
     held = allocated_bytes(part.path) + allocated_bytes(part.companion("rows"))
     check_room(result.path, os.path.dirname(result.path), result.needed_bytes, held)
@@ -194,77 +199,4 @@ def _lay_out(part: PartFile, result: ResultFile) -> tuple[Layout, list[Segment]]
         layout.restore(part, result.shape, result.dtype)
         return layout, segments
     part.clear()
-    if result.is_npy:
-        return _lay_out_npy(part, result.shape, result.dtype), []
-    if result.compression != "none":
-        return Layout(beside=True), []
-    return _lay_out_hdf5(part, result.shape, result.dtype), []
-
-
-def _lay_out_npy(part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> Layout:
-    """Write the header of an .npy file."""
-    with open(part.path, "wb") as stream:
-        _write_npy_header(stream, shape, dtype)
-        size = stream.tell()
-    with open(part.path, "rb") as stream:
-        return Layout(head=stream.read(size))
-
-
-def _write_npy_header(stream: object, shape: tuple[int, ...], dtype: FloatType) -> None:
-    """The header of an .npy file, at the stream's place."""
-    description = np.lib.format.dtype_to_descr(dtype)
-    header = {"descr": description, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
-
-
-def _lay_out_hdf5(part: PartFile, shape: tuple[int, ...], dtype: FloatType) -> Layout:
-    """Write an HDF5 file whose features are allocated and not filled."""
-    from roicli.storage.formats.hdf5.result import create_contiguous
-
-    offset = create_contiguous(part.path, shape, dtype)
-    rows = count_bytes(shape, dtype)
-    with open(part.path, "rb") as stream:
-        head = stream.read(offset)
-        stream.seek(offset + rows)
-        return Layout(head=head, tail=stream.read())
-
-
-def _finisher(part: PartFile, result: ResultFile, rows: RowFile) -> Finish:
-    """What adds the tables and attributes to the part."""
-
-    def finish(tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
-        if not result.is_npy:
-            from roicli.storage.formats.hdf5.result import finish_hdf5
-
-            finish_hdf5(part.path, rows, result.compression, tables, attributes)
-        part.flush()
-        part.check_name(result.force)
-
-    return finish
-
-
-@contextlib.contextmanager
-def _stdout_writer(shape: tuple[int, ...], dtype: FloatType) -> Iterator[ResultWriter]:
-    """Rows arrive in any order and a pipe takes them in one: they wait in a scratch file.
-
-    The file has no name, so nothing stays however the run ends.
-    """
-    import tempfile
-
-    folder = tempfile.gettempdir()
-    check_room(f"the scratch file in {folder}", folder, count_bytes(shape, dtype))
-    with tempfile.TemporaryFile(dir=folder) as stream:
-        try:
-            _write_npy_header(stream, shape, dtype)
-            stream.flush()
-            with contextlib.closing(
-                RowFile(os.dup(stream.fileno()), stream.tell(), shape, dtype)
-            ) as rows:
-                yield FileWriter(rows, lambda tables, attributes: None, takes_tables=False)
-        except OSError as error:
-            raise OutputError(f"{folder}: the scratch file failed: {error.strerror}") from error
-        stream.seek(0)
-        # Whoever closes the pipe has what they wanted; the table and the exit code are still due.
-        with contextlib.suppress(BrokenPipeError):
-            shutil.copyfileobj(stream, sys.stdout.buffer, COPY_BYTES)
-            sys.stdout.buffer.flush()
+    return lay_out(part, result), []

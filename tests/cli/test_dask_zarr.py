@@ -36,7 +36,7 @@ def target(request: pytest.FixtureRequest) -> str:
 
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than one chunk for a block of the sample's RoIs."""
-    from roicli.storage.formats.zarr import draft
+    from roicli.storage.formats.zarr import write as draft
 
     monkeypatch.setattr(draft, "CHUNK_BYTES", 1 << 13)
 

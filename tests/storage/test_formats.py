@@ -38,6 +38,8 @@ def test_every_format_has_what_the_table_promises():
         assert callable(found.reader.contents)
         assert callable(getattr(found.reader, "parse", None)) == found.streams
         assert set(found.written) <= set(found.endings)
+        if found.written:
+            assert callable(found.writer.create)
     endings = [ending for found in FORMATS for ending in found.endings]
     assert len(endings) == len(set(endings))
 

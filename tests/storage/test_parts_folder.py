@@ -9,7 +9,7 @@ import pytest
 
 from roicli.core.exceptions import InputError, OutputError
 from roicli.storage.atomic import PartFile, replace_atomically
-from roicli.storage.formats.hdf5.virtual_result import write_virtual
+from roicli.storage.formats.hdf5.write import write_virtual
 from roicli.storage.parts_folder import open_parts, publish_parts, remove_old_parts
 from roicli.storage.plan import Plan, keep_parts
 from roicli.storage.shard import Shard

@@ -86,7 +86,7 @@ def test_a_block_of_another_float_type_is_converted(tmp_path, name, compression)
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "lzf"])
 def test_tables_and_attributes_stand_beside_the_features(tmp_path, monkeypatch, compression):
-    monkeypatch.setattr("roicli.storage.formats.hdf5.result.TABLE_ROWS_A_BLOCK", 4)
+    monkeypatch.setattr("roicli.storage.formats.hdf5.write.TABLE_ROWS_A_BLOCK", 4)
     values, rois = values_of((11, 1, 2, 2)), values_of((11, 5))
     records = np.array([(k, k / 3, b"small") for k in range(11)],
                        [("roi", "i8"), ("iou", "f8"), ("size_class", "S6")])  # fmt: skip
@@ -105,7 +105,7 @@ def test_tables_and_attributes_stand_beside_the_features(tmp_path, monkeypatch, 
 
 
 def test_large_rows_are_compressed_in_several_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr("roicli.storage.formats.hdf5.result.ROWS_A_CHUNK_BYTES", 200)
+    monkeypatch.setattr("roicli.storage.formats.hdf5.write.ROWS_A_CHUNK_BYTES", 200)
     values = values_of((11, 2, 3, 3))
     write(tmp_path / "r.h5", values, "gzip", np.random.default_rng(0).permutation(11))
     np.testing.assert_array_equal(read_back(tmp_path / "r.h5"), values)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from roicli.core.exceptions import InputError, OutputError
-from roicli.storage.formats.zarr import draft as drafts
-from roicli.storage.formats.zarr.place import PARTS_PREFIX, Remote, StoreFolder, open_place
-from roicli.storage.formats.zarr.store_parts import (
+from roicli.storage.formats.zarr import write as drafts
+from roicli.storage.formats.zarr.publish import PARTS_PREFIX, Remote, StoreFolder, open_place
+from roicli.storage.formats.zarr.shards import (
     check_store_part,
     open_store_part,
     open_store_plan,

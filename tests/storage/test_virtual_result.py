@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from roicli.core.exceptions import InputError
 from roicli.storage.address import parse_address
-from roicli.storage.formats.hdf5 import links, virtual_result
+from roicli.storage.formats.hdf5 import links
+from roicli.storage.formats.hdf5 import write as virtual_result
 from roicli.storage.formats.hdf5.links import check_parts_open
-from roicli.storage.formats.hdf5.virtual_result import find_sources, write_virtual
+from roicli.storage.formats.hdf5.read import find_sources
+from roicli.storage.formats.hdf5.write import write_virtual
 from roicli.storage.opening import open_array
 from roicli.storage.shard import Shard
 

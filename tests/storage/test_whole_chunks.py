@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roicli.core.exceptions import OutputError
-from roicli.storage.formats.zarr import whole_chunks
-from roicli.storage.formats.zarr.whole_chunks import WholeChunks
+from roicli.storage.formats.zarr import chunks as whole_chunks
+from roicli.storage.formats.zarr.chunks import WholeChunks
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from roicli.core.exceptions import OutputError
-from roicli.storage.formats.zarr import place as zarr_place
-from roicli.storage.formats.zarr import publishing
+from roicli.storage.formats.zarr import publish as publishing
+from roicli.storage.formats.zarr import publish as zarr_place
 from roicli.storage.result import ResultFile, open_result
 from tests.zarr_stores import MAPS, fsspec, opened, refused, store, write
 

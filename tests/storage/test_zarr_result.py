@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import roicli
 from roicli.core.exceptions import OutputError, ParameterError
-from roicli.storage.formats.zarr import draft, publishing
+from roicli.storage.formats.zarr import publish as publishing
+from roicli.storage.formats.zarr import write as draft
 from roicli.storage.result import ResultFile, open_result
 from tests.zarr_stores import MAPS, opened, store, write, zarr
 

@@ -28,10 +28,10 @@ from roicli.pipeline.run import Run
 from roicli.pipeline.shards import describe_whole, join, shared_fingerprint
 from roicli.storage.address import is_url, names_a_store
 from roicli.storage.atomic import OUTPUT_FORMATS, check_disk, replace_atomically
-from roicli.storage.formats.hdf5.virtual_result import write_virtual
-from roicli.storage.formats.zarr import draft
-from roicli.storage.formats.zarr.place import open_place
-from roicli.storage.formats.zarr.store_parts import open_store_plan, publish_store
+from roicli.storage.formats.hdf5.write import write_virtual
+from roicli.storage.formats.zarr import write as draft
+from roicli.storage.formats.zarr.publish import open_place
+from roicli.storage.formats.zarr.shards import open_store_plan, publish_store
 from roicli.storage.parts_folder import open_parts, publish_parts, remove_old_parts
 from roicli.storage.plan import Plan
 from roicli.storage.shard import Shard

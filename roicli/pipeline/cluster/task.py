@@ -23,9 +23,9 @@ from roicli.pipeline.verify import Verification
 from roicli.storage.address import path_from_root
 from roicli.storage.file_state import FileState
 from roicli.storage.formats.hdf5.part import check_part, open_part
-from roicli.storage.formats.zarr.draft import join
-from roicli.storage.formats.zarr.place import open_place
-from roicli.storage.formats.zarr.store_parts import check_store_part, open_store_part
+from roicli.storage.formats.zarr.publish import open_place
+from roicli.storage.formats.zarr.shards import check_store_part, open_store_part
+from roicli.storage.formats.zarr.write import join
 from roicli.storage.plan import is_waited_for
 from roicli.storage.result import NoWriter, ResultWriter
 from roicli.storage.shard import Shard

@@ -6,9 +6,10 @@ import importlib
 import os
 import stat
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
 
 from roicli.core.exceptions import InputError
 from roicli.storage.address import Address, is_url
@@ -35,9 +36,19 @@ class StreamReader(Protocol):
         """The array in the bytes of a file, as ``open_array``. Raises InputError."""
 
 
+class Writer(Protocol):
+    """What the module that writes a format has."""
+
+    def create(self, result: Any) -> AbstractContextManager[Any]:
+        """A ``ResultWriter`` of a ``ResultFile`` (``storage.result``), which import this table.
+
+        The result's name appears when the block ends well. Raises OutputError.
+        """
+
+
 @dataclass(frozen=True)
 class Format:
-    """One file format. The ``module`` that reads it is named as the format, unless it says else.
+    """One file format. A module with its name reads and writes it; in a package two do.
 
     A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``. It ``holds``
     several arrays with names, or "one" without, or "text". Files with an ending in ``written`` can
@@ -51,12 +62,21 @@ class Format:
     holds: Literal["several", "one", "text"] = "several"
     written: tuple[str, ...] = ()
     streams: bool = False
-    module: str = ""
+    is_package: bool = False
 
     @property
     def reader(self) -> Reader:
         """The module, imported when the first file of the format is met."""
-        return cast("Reader", importlib.import_module(f"{__name__}.{self.module or self.name}"))
+        return cast("Reader", self._import("read"))
+
+    @property
+    def writer(self) -> Writer:
+        """The module that writes results, of a format that can be written."""
+        return cast("Writer", self._import("write"))
+
+    def _import(self, part: str) -> object:
+        module = f"{__name__}.{self.name}"
+        return importlib.import_module(f"{module}.{part}" if self.is_package else module)
 
     def begins(self, read_at: Callable[[int, int], bytes]) -> bool:
         """Whether the magic bytes are there; ``read_at`` gives so many bytes from an offset on."""
@@ -73,9 +93,9 @@ FORMATS = (
     Format("safetensors", (".safetensors",), b"\0\0\0{", (5,), streams=True),
     Format(
         "hdf5", (".h5", ".hdf5", ".hf5", ".hdf", ".he5", ".nc", ".mat"), b"\x89HDF\r\n\x1a\n",
-        _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, module="hdf5.read",
+        _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, is_package=True,
     ),
-    Format("zarr", (".zarr",), written=(".zarr",), module="zarr.read"),
+    Format("zarr", (".zarr",), written=(".zarr",), is_package=True),
     Format("text", (".csv", ".tsv"), holds="text"),
 )  # fmt: skip
 ZARR = next(one for one in FORMATS if one.name == "zarr")

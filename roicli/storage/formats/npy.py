@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import math
 import os
 import re
-from collections.abc import Callable
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from roicli.core.exceptions import InputError
+from roicli.core.exceptions import InputError, OutputError
 from roicli.core.foreign import foreign
-from roicli.core.types import Array
+from roicli.core.types import Array, FloatType
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import (
     FileContents,
@@ -32,10 +36,16 @@ from roicli.storage.array import (
 from roicli.storage.choosing import Wanted
 from roicli.storage.file_state import FileState, read_state
 
+if TYPE_CHECKING:  # what writes is imported where something is written
+    from roicli.storage.atomic import PartFile
+    from roicli.storage.result import ResultFile, ResultWriter
+    from roicli.storage.row_file import Layout
+
 MAGIC = b"\x93NUMPY"
 # The lengths of a header stand in two bytes, since version 2 in four. NumPy takes so long a header.
 LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
 LONGEST_HEADER = 10_000
+COPY_BYTES = 1 << 24
 # Python 2 wrote sides as long integers, like 3L.
 _LONG = re.compile(r"(?<=\d)L\b")
 # What ml_dtypes' float8_e5m2 is saved as, which NumPy does not read back.
@@ -189,3 +199,71 @@ def _parse_dtype(description: Any) -> np.dtype[Any]:
     if isinstance(description, str) and _FLOAT8_E5M2.fullmatch(description):
         return narrow_float("float8_e5m2")
     return as_stored(np.lib.format.descr_to_dtype(description))
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def create(result: ResultFile) -> AbstractContextManager[ResultWriter]:
+    """A writer of an .npy result, the features alone; the name appears when the block ends well.
+
+    Raises OutputError.
+    """
+    from roicli.storage.result import STDOUT, open_rows_result
+
+    if result.path == STDOUT:
+        return _stdout_writer(result.shape, result.dtype)
+    return open_rows_result(result, _lay_out, _finish, takes_tables=False)
+
+
+def _lay_out(part: PartFile, result: ResultFile) -> Layout:
+    """Write the header."""
+    from roicli.storage.row_file import Layout
+
+    with open(part.path, "wb") as stream:
+        write_header(stream, result.shape, result.dtype)
+        size = stream.tell()
+    with open(part.path, "rb") as stream:
+        return Layout(head=stream.read(size))
+
+
+def write_header(stream: object, shape: tuple[int, ...], dtype: FloatType) -> None:
+    """The header of an array, at the stream's place."""
+    description = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": description, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
+
+
+def _finish(*_: object) -> None:
+    """The file holds nothing beside the rows."""
+
+
+@contextlib.contextmanager
+def _stdout_writer(shape: tuple[int, ...], dtype: FloatType) -> Iterator[ResultWriter]:
+    """Rows arrive in any order and a pipe takes them in one: they wait in a scratch file.
+
+    The file has no name, so nothing stays however the run ends.
+    """
+    import tempfile
+
+    from roicli.storage.atomic import check_room
+    from roicli.storage.result import FileWriter
+    from roicli.storage.row_file import RowFile, count_bytes
+
+    folder = tempfile.gettempdir()
+    check_room(f"the scratch file in {folder}", folder, count_bytes(shape, dtype))
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        try:
+            write_header(stream, shape, dtype)
+            stream.flush()
+            with contextlib.closing(
+                RowFile(os.dup(stream.fileno()), stream.tell(), shape, dtype)
+            ) as rows:
+                yield FileWriter(rows, lambda tables, attributes: None, takes_tables=False)
+        except OSError as error:
+            raise OutputError(f"{folder}: the scratch file failed: {error.strerror}") from error
+        stream.seek(0)
+        # Whoever closes the pipe has what they wanted; the table and the exit code are still due.
+        with contextlib.suppress(BrokenPipeError):
+            shutil.copyfileobj(stream, sys.stdout.buffer, COPY_BYTES)
+            sys.stdout.buffer.flush()

@@ -20,7 +20,7 @@ from roicli.storage.address import check_regular_file
 from roicli.storage.formats.hdf5.contained import try_first
 from roicli.storage.formats.hdf5.links import find_object, trace_sources
 from roicli.storage.formats.hdf5.read import DAMAGE, close_file, naming_damage, open_file
-from roicli.storage.formats.hdf5.result import ROI_FEATURES
+from roicli.storage.formats.hdf5.write import ROI_FEATURES
 from roicli.storage.limits import check_memory
 from roicli.storage.part_writer import (
     BLOCK_ROWS,

@@ -35,7 +35,7 @@ from roicli.storage.array import (
     precision_of,
     unreadable,
 )
-from roicli.storage.choosing import Candidate, Wanted, choose_only
+from roicli.storage.choosing import RESULT, Candidate, Wanted, choose_only
 from roicli.storage.file_state import read_state
 from roicli.storage.formats.hdf5.contained import (
     ContainedReader,
@@ -51,6 +51,7 @@ from roicli.storage.formats.hdf5.links import (
     OtherFiles,
     check_parts_open,
     find_object,
+    find_parts,
     leads_outside,
     name_of,
     trace_sources,
@@ -379,6 +380,24 @@ def stored_precision(dataset: h5py.Dataset) -> Precision:
     is_bfloat16 = (mantissa_bits, exponent_bits) == (7, 8)
     name = "bfloat16" if is_bfloat16 else dataset.dtype.newbyteorder("=").name
     return Precision(name, mantissa_bits, 1 - stored.get_ebias())
+
+
+def find_sources(path: str) -> list[str] | None:
+    """The parts that a virtual result stands on, or None where the file is no such result.
+
+    Raises InputError for one that names a file outside its own folder of parts.
+    """
+    check_regular_file(path)
+
+    def find() -> list[str] | None:
+        with naming_damage(path), open_file(path, path) as file:
+            features = file.get(RESULT)
+            if not isinstance(features, h5py.Dataset) or not features.is_virtual:
+                return None
+            return find_parts(features, path)
+
+    try_first(find, path, os.path.getsize(path))
+    return find()
 
 
 # --- what a file holds ----------------------------------------------------------------------------

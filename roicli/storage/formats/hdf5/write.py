@@ -1,7 +1,10 @@
 """The HDF5 result: /roi_features, the tables beside it, and provenance as attributes.
 
 Uncompressed features are contiguous, allocated at once and written at their offset, past the
-library. Compressed ones wait in a scratch file, since a chunk must be compressed whole.
+library. Compressed ones wait in a scratch file, since a chunk must be compressed whole. A result in
+parts is a small file of virtual datasets over them: the parts of ``OUT.h5`` stand in the folder
+``OUT.h5.parts`` beside it and are named relative to it, so that the two can be moved together. A
+part that is missing reads as NaN, in tables as 0.
 """
 
 from __future__ import annotations
@@ -9,16 +12,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import h5py
+import numpy as np
 
-from roicli.core.exceptions import first_line
-from roicli.core.types import FloatType
+from roicli.core.exceptions import OutputError, first_line
+from roicli.core.types import FloatType, IntArray
 from roicli.core.vocabulary import Compression
-from roicli.storage.atomic import RowSource
-from roicli.storage.row_file import RowFile
+from roicli.storage.address import parts_folder
+from roicli.storage.atomic import PartFile, RowSource
+from roicli.storage.result import ResultFile, ResultWriter, open_rows_result
+from roicli.storage.row_file import Layout, RowFile, count_bytes
+from roicli.storage.shard import Shard
 
 ROI_FEATURES = "roi_features"
 # Files that HDF5 1.10 reads.
@@ -92,6 +101,49 @@ def open_growing(path: str) -> Iterator[h5py.File]:
             raise disk.error
 
 
+def create(result: ResultFile) -> AbstractContextManager[ResultWriter]:
+    """A writer of an HDF5 result; the final name appears when the block ends well.
+
+    Raises OutputError.
+    """
+    if result.compression == "zstd":
+        raise OutputError(
+            f"{result.path}: compression zstd is for .zarr, expected none, gzip or lzf"
+        )
+    return open_rows_result(result, _lay_out, _finish, takes_tables=True)
+
+
+def _lay_out(part: PartFile, result: ResultFile) -> Layout:
+    """Features that are not compressed are allocated now, and not filled."""
+    if result.compression != "none":
+        return Layout(beside=True)
+    offset = create_contiguous(part.path, result.shape, result.dtype)
+    rows = count_bytes(result.shape, result.dtype)
+    with open(part.path, "rb") as stream:
+        head = stream.read(offset)
+        stream.seek(offset + rows)
+        return Layout(head=head, tail=stream.read())
+
+
+def _finish(
+    part: PartFile,
+    result: ResultFile,
+    rows: RowFile,
+    tables: Mapping[str, RowSource],
+    attributes: Mapping[str, Any],
+) -> None:
+    """Add the tables and attributes; features that are to be compressed are written here."""
+    compressed = result.compression != "none"
+    opened = open_growing(part.path) if compressed else open_reserved(part.path, "r+")
+    with opened as file:
+        if compressed:
+            _write_compressed(file, rows, result.compression)
+        for name, source in tables.items():
+            _write_table(file, name, source, rows.shape[0])
+        for key, value in attributes.items():
+            file.attrs[key] = value
+
+
 def create_contiguous(path: str, shape: tuple[int, ...], dtype: FloatType) -> int:
     """A file whose features are allocated now, unfilled; gives the byte where they start."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -109,24 +161,6 @@ def create_contiguous(path: str, shape: tuple[int, ...], dtype: FloatType) -> in
         )
         offset: int | None = dataset.get_offset()
     return offset or 0
-
-
-def finish_hdf5(
-    path: str,
-    rows: RowFile,
-    compression: Compression,
-    tables: Mapping[str, RowSource],
-    attributes: Mapping[str, Any],
-) -> None:
-    """Add the tables and attributes; features that are to be compressed are written here."""
-    opened = open_reserved(path, "r+") if compression == "none" else open_growing(path)
-    with opened as file:
-        if compression != "none":
-            _write_compressed(file, rows, compression)
-        for name, source in tables.items():
-            _write_table(file, name, source, rows.shape[0])
-        for key, value in attributes.items():
-            file.attrs[key] = value
 
 
 def _write_compressed(file: h5py.File, rows: RowFile, compression: Compression) -> None:
@@ -152,3 +186,53 @@ def _write_table(file: h5py.File, name: str, source: RowSource, count: int) -> N
     for start in range(0, count, TABLE_ROWS_A_BLOCK):
         stop = min(start + TABLE_ROWS_A_BLOCK, count)
         dataset[start:stop] = first if start == 0 else source(start, stop)
+
+
+# --- a result in parts ----------------------------------------------------------------------------
+
+# HDF5 takes time with the square of the runs in one mapping to read it, and each mapping has some.
+RUNS_A_MAPPING = 256
+
+
+def write_virtual(
+    path: str,
+    target: str,
+    datasets: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
+    shards: Sequence[Shard],
+    attributes: Mapping[str, Any],
+) -> None:
+    """Write the virtual result ``target`` to ``path``, a name in the same folder.
+
+    ``datasets`` are the shapes (K, ...) and dtypes by name; a shard's key is a file's name in the
+    folder of parts.
+    """
+    folder = os.path.basename(parts_folder(target))
+    with open_growing(path) as file:
+        for name, (shape, dtype) in datasets.items():
+            layout = h5py.VirtualLayout(shape, dtype)
+            for shard in shards:
+                _map_part(layout, f"{folder}/{shard.key}", name, shard.rows)
+            fill = np.nan if dtype.kind == "f" else None
+            file.create_virtual_dataset(name, layout, fillvalue=fill)
+        for key, value in attributes.items():
+            file.attrs[key] = value
+
+
+def _map_part(layout: h5py.VirtualLayout, source: str, name: str, rows: IntArray) -> None:
+    """The rows of one part: one mapping where they stand together, else as few as read fast."""
+    shape = (len(rows), *layout.shape[1:])
+    for start, stop in _split_runs(rows):
+        virtual = h5py.VirtualSource(source, name, shape, layout.dtype)[start:stop]
+        first, last = int(rows[start]), int(rows[stop - 1]) + 1
+        together = last - first == stop - start
+        layout[slice(first, last) if together else rows[start:stop]] = virtual
+
+
+def _split_runs(rows: IntArray) -> Iterator[tuple[int, int]]:
+    """(start, stop) of what goes into one mapping: a bounded number of runs of neighbours."""
+    ends = np.append(np.flatnonzero(np.diff(rows) != 1) + 1, len(rows))
+    start = 0
+    for stop in [*ends[RUNS_A_MAPPING - 1 :: RUNS_A_MAPPING].tolist(), len(rows)]:
+        if start < stop:
+            yield start, stop
+        start = stop

@@ -23,10 +23,15 @@ from roicli.core.exceptions import InputError, OutputError
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.storage.address import is_url
 from roicli.storage.atomic import RowSource
-from roicli.storage.formats.zarr.draft import ROI_FEATURES, StoreDraft
-from roicli.storage.formats.zarr.place import PARTS_PREFIX, Remote, StoreFolder
-from roicli.storage.formats.zarr.publishing import bring_back, name_store
-from roicli.storage.formats.zarr.whole_chunks import WholeChunks
+from roicli.storage.formats.zarr.chunks import WholeChunks
+from roicli.storage.formats.zarr.publish import (
+    PARTS_PREFIX,
+    Remote,
+    StoreFolder,
+    bring_back,
+    name_store,
+)
+from roicli.storage.formats.zarr.write import ROI_FEATURES, StoreDraft
 from roicli.storage.parts_folder import growing_folder, locked_parts
 from roicli.storage.plan import Plan, keep_parts
 from roicli.storage.shard import Shard
