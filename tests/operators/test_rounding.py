@@ -33,7 +33,7 @@ from roicli.operators.rounding import (
     quantize_box,
 )
 from roicli.operators.table import OPERATORS, operator_type
-from roicli.pipeline.validation import to_corners
+from roicli.pipeline.roi_table import to_corners
 from roicli.runtime.devices import device_of
 from tests.strategies import SCALES
 
