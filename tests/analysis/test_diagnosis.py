@@ -280,7 +280,7 @@ def test_cells_that_are_not_finite_and_boxes_without_size_are_explained_too(
     rest = ort_roi_align(spoilt, boxes[:-1], (7, 7), spatial_scale=SCALE, sampling_ratio=2)
     assert np.isnan(rest[-1]).any()
     result = np.concatenate([rest, np.zeros((1, 8, 7, 7), np.float32)])
-    found = find(spoilt, boxes, result, sample=None)
+    found = find(spoilt, boxes, result, sample=None, ignore="R04,R05")
     assert matched(found).sampling_ratio == 2
     assert (found.rois_compared, found.rois) == (len(boxes) - 1, len(boxes))
     assert [(group.reason, group.rows) for group in found.left_out] == [
