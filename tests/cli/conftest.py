@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.cli.running import FEATURES, ROIS
-from tests.faults.cluster import Processes
+from tests.faults.cluster import Processes, wait_for_workers
 
 Arrays = tuple[NDArray[Any], NDArray[Any]]
 
@@ -44,4 +44,5 @@ def inputs(folder: Path) -> Arrays:
 def dask() -> Iterator[tuple[str, str]]:
     """``--dask`` and one cluster for all tests: a scheduler and two workers, in another folder."""
     with Processes(2) as processes:
+        wait_for_workers(processes.address, 2)
         yield "--dask", processes.address

@@ -13,6 +13,7 @@ from roicli.core.exceptions import OutputError
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, ROIS, SCALE, succeed
 from tests.crashes import die_at_every_step
+from tests.options import some
 
 ALIGN = ("align", FEATURES, ROIS, *SCALE)
 # Every command that writes a file, by the file's name.
@@ -40,7 +41,7 @@ def prepare(name: str) -> tuple[str, ...]:
     return (*WRITERS[name], "--quiet") if name not in ("a.onnx", "d.png") else WRITERS[name]
 
 
-@pytest.mark.parametrize("name", FILES)
+@some("name", [(name,) for name in FILES], ("o.npy",), ("o.h5",), ("e.csv",), ("p.html",))
 def test_wherever_a_run_is_killed_the_next_one_leaves_the_file_that_has_the_name(
     inputs: Arrays, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

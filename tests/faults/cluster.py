@@ -192,6 +192,14 @@ def count_running(dask_worker):
     return len(dask_worker.state.all_running_tasks)
 
 
+def wait_for_workers(address, count):
+    """Wait until ``count`` workers have come to the scheduler."""
+    from distributed import Client
+
+    with Client(address) as client:
+        client.wait_for_workers(count, timeout=60)
+
+
 def wait_until_idle(address):
     """Wait until tasks that ran when their run was interrupted have finished what they do."""
     from distributed import Client

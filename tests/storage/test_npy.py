@@ -155,3 +155,16 @@ def test_what_is_no_npy_file_is_named(tmp_path):
         npy.open_npy(str(tmp_path / "gone.npy"))
     with pytest.raises(InputError, match="is a folder"):
         npy.open_npy(str(tmp_path))
+
+
+@pytest.mark.parametrize("is_fortran", [False, True])
+def test_a_shape_that_no_array_can_have_is_named(is_fortran, tmp_path):
+    header = {"descr": "<f4", "fortran_order": is_fortran, "shape": (0, 1 << 62, 1 << 62, 3)}
+    path = tmp_path / "x.npy"
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+    with pytest.raises(InputError, match=r"x\.npy: shape is .*, which no array can have"):
+        npy.parse_npy(path.read_bytes(), "x.npy")
+    if is_fortran:
+        with pytest.raises(InputError, match="which no array can have"):
+            npy.open_npy(str(path))

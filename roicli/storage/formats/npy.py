@@ -98,7 +98,18 @@ def parse_npy(data: bytes, name: str) -> StoredArray:
     count = math.prod(header.shape)
     values = np.frombuffer(data, header.dtype, count, header.offset)
     order = "F" if header.is_fortran else "C"
-    return MemoryArray(values.reshape(header.shape, order=order), name)  # type: ignore[call-overload]
+    with _of_possible_shape(header, name):
+        values = values.reshape(header.shape, order=order)  # type: ignore[call-overload]
+    return MemoryArray(values, name)
+
+
+@contextlib.contextmanager
+def _of_possible_shape(header: Header, name: str) -> Iterator[None]:
+    """Where one side is 0, nothing bounds the others but NumPy."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"{name}: shape is {header.shape}, which no array can have") from error
 
 
 def describe(header: Header, address: str, opener: Callable[[], StoredArray]) -> StoredDataset:
@@ -120,7 +131,8 @@ def array_in_file(path: str, header: Header, name: str, state: FileState) -> Sto
         layout = RawLayout(header.offset, header.shape, header.dtype)
         return RawArray(path, layout, name, state)
     check_numeric(header.dtype, name)
-    values: Array = np.empty(header.shape, header.dtype)
+    with _of_possible_shape(header, name):
+        values: Array = np.empty(header.shape, header.dtype)
     if values.size:
         values = np.memmap(path, header.dtype, "r", header.offset, header.shape, "F")
     return MemoryArray(values, name, {path: state})
@@ -159,9 +171,6 @@ def read_header(read_at: Callable[[int, int], bytes], name: str, size: int) -> H
         raise InputError(
             f"{name}: the .npy header has shape {header.shape}, expected no negative side"
         )
-    if any(side > np.iinfo(np.intp).max for side in header.shape):
-        # A side of 0 elsewhere would let it pass for an empty array.
-        raise InputError(f"{name}: the .npy header has shape {header.shape}, which no array has")
     held, promised = size - header.offset, math.prod(header.shape) * header.dtype.itemsize
     if promised > held:
         raise InputError(
