@@ -8,7 +8,6 @@ written.
 from __future__ import annotations
 
 import os
-import tempfile
 from array import array
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -201,6 +200,8 @@ def open_scratch(beside: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> I
 
     Beside a URL there is no folder: then where the system keeps temporary files.
     """
+    import tempfile  # which brings random and hashlib, and is seldom needed
+
     folder = tempfile.gettempdir() if is_url(beside) else os.path.dirname(beside) or "."
     needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     check_room(f"the scratch file in {folder}", folder, needed)
