@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 from typing import Any
 
@@ -79,6 +80,50 @@ def generate_npy(seeds: list[bytes], rng: random.Random) -> bytes:
         text = rng.choice(("(" * 9000, "[" * 3000, "-" * 5000 + "1", "{" * 200, "1" * 9000, "'\\"))
     version = rng.choice((1, 1, 1, 2, 3, 4, 0))
     return _write_header(text + " \n", version, rng) + bytes(rng.choice((0, 60, 320, 640, 5000)))
+
+
+# --- archives and tensors by name -----------------------------------------------------------------
+
+
+def archive_seeds() -> dict[str, bytes]:
+    """Maps and RoIs in an .npz, stored and compressed, and in a .safetensors file."""
+    arrays = {"maps": MAPS, "rois": ROIS}
+    seeds = {}
+    for name, save in (("stored", np.savez), ("deflated", np.savez_compressed)):
+        stream = io.BytesIO()
+        save(stream, **arrays)
+        seeds[name] = stream.getvalue()
+    for dtype, tag in (("<f4", "F32"), ("<f2", "F16"), ("<i4", "I32")):
+        seeds[f"safetensors-{tag}"] = _save_safetensors(dtype, tag)
+    return seeds
+
+
+def _save_safetensors(dtype: str, tag: str) -> bytes:
+    header, data = {}, b""
+    for name, values in (("maps", MAPS), ("rois", ROIS)):
+        stored = values.astype(dtype).tobytes()
+        place = [len(data), len(data) + len(stored)]
+        header[name] = {"dtype": tag, "shape": list(values.shape), "data_offsets": place}
+        data += stored
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def archive_ending(data: bytes) -> str:
+    """The ending of the format that the bytes began as."""
+    return ".npz" if data[:1] == b"P" else ".safetensors"
+
+
+def generate_archive(seeds: list[bytes], rng: random.Random) -> bytes:
+    """A seed mutated; of a safetensors file, half of the time its header alone."""
+    data = rng.choice(seeds)
+    if data[:1] == b"P" or rng.random() < 0.5:
+        return mutate(data, seeds, rng)
+    size = int.from_bytes(data[:8], "little")
+    words = [b"-1", b"1e9", b"9" * 30, b"[", b"{}", b'"F8_E4M3"', b'"BF16"', b"null", b"\\u0000"]
+    text = mutate(data[8 : 8 + size], words, rng)
+    length = len(text) if rng.random() < 0.8 else rng.choice((0, 1, 2**31, 2**63 - 1, 2**64 - 1))
+    return length.to_bytes(8, "little") + text + data[8 + size :]
 
 
 # --- RoIs ---------------------------------------------------------------------------------------
