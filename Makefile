@@ -65,7 +65,7 @@ types: .venv/.developing  ## check types
 cov: .venv/.developing  ## run the tests and measure branch coverage
 	$(BIN)/$(PYTEST) --cov --cov-branch --cov-report=term --cov-fail-under=95
 
-fuzz: .venv/.developing  ## 20,000 damaged inputs of each kind: npy, RoIs, HDF5, parts, ONNX
+fuzz: .venv/.developing  ## 20,000 damaged inputs of each kind: npy, archives, RoIs, HDF5, parts, ONNX
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
 	$(BIN)/python -m fuzz
 
