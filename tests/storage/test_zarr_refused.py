@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import warnings
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -120,8 +121,10 @@ def test_no_folder_a_file_an_empty_folder(tmp_path):
     ],
 )
 def test_urls_that_cannot_be_opened(url, words, error, monkeypatch):
-    for driver in ("s3fs", "gcsfs"):
+    for driver, protocol in (("s3fs", "s3"), ("gcsfs", "gs")):
         monkeypatch.setitem(__import__("sys").modules, driver, None)
+        # A driver that another test used is remembered here.
+        monkeypatch.delitem(import_module("fsspec.registry")._registry, protocol, raising=False)
     with pytest.raises(error) as caught:
         opened(url)
     assert words in str(caught.value)
