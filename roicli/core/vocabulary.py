@@ -11,7 +11,6 @@ Partition = Literal["overlap", "disjoint", "floor-size"]
 Border = Literal["clamp", "zero"]
 PixelModel = Literal["half-pixel", "legacy"]
 Provider = Literal["auto", "cpu", "cuda", "native"]
-Operator = Literal["align", "pool", "precise-pool"]
 # The operators that a picture and the error table set against each other.
 ComparedOperator = Literal["align", "pool"]
 LevelRule = Literal["torchvision", "detectron2"]

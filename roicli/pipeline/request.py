@@ -5,14 +5,12 @@ The boundary makes one of these records of a call's keywords; a stage takes the 
 
 from __future__ import annotations
 
-from roicli.core.call_options import AlignOptions, ErrorsOptions, ExportOptions
+from roicli.core.call_options import ErrorsOptions, ExportOptions
 from roicli.core.declaration import record
+from roicli.core.operator_table import OwnOptions, RunOptions
 from roicli.core.options import (
-    BorderOption,
     ExternalOption,
-    GraphOption,
     IgnoreOption,
-    ModeOption,
     PixelModelOption,
     PresetOption,
     RatioOption,
@@ -25,7 +23,6 @@ from roicli.core.options import (
 from roicli.core.progress import Progress, StageTimes
 from roicli.core.types import Size
 from roicli.core.vocabulary import (
-    Border,
     Compression,
     GraphDtype,
     LevelRule,
@@ -61,15 +58,16 @@ class Reading:
     SizeOption,
     RatioOption,
     SamplingOptions,
-    ModeOption,
     RoundingOptions,
     PixelModelOption,
     PresetOption,
-    GraphOption,
-    BorderOption,
+    OwnOptions,
 )
 class Operation:
-    """What is said of the operator; None leaves it to a node, a preset or the default."""
+    """What is said of the operator; None leaves it to a node, a preset or the default.
+
+    Every operator's options are fields; those that the code reads by name are spelled.
+    """
 
     output_size: Size | None
     sampling_ratio: int | None
@@ -78,13 +76,12 @@ class Operation:
     mode: Mode | None
     quantization: Quantization | None
     partition: Partition | None
-    border: Border | None
     pixel_model: PixelModel | None
     preset: PresetName | None
     graph: str | None
 
 
-@record(AlignOptions)
+@record(RunOptions)
 class RunRequest(Reading, Operation):
     """What is asked of a run; ``threads`` None are the usable cores, ``dtype`` None the maps'."""
 
