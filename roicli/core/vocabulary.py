@@ -13,7 +13,7 @@ PixelModel = Literal["half-pixel", "legacy"]
 Provider = Literal["auto", "cpu", "cuda", "native"]
 # The operators that a picture and the error table set against each other.
 ComparedOperator = Literal["align", "pool"]
-LevelRule = Literal["torchvision", "detectron2"]
+LevelRule = Literal["torchvision", "detectron2", "mmdet", "matterport", "model-garden"]
 RoiFormat = Literal["xyxy", "xywh", "cxcywh"]
 ResultDtype = Literal["float16", "float32", "float64"]
 GraphDtype = Literal["float32", "float64"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from roicli.core.call_options import ErrorsOptions, ExportOptions
 from roicli.core.declaration import record
+from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import OwnOptions, RunOptions
 from roicli.core.options import (
     ExternalOption,
@@ -36,6 +37,7 @@ from roicli.core.vocabulary import (
     RoiFormat,
     SamplingGrid,
 )
+from roicli.operators.levels import LevelAssignment
 from roicli.pipeline.features import FeatureArgument
 
 
@@ -46,12 +48,39 @@ class Reading:
     spatial_scale: tuple[float, ...] | None
     levels: tuple[str, ...] | None
     level_rule: LevelRule
+    canonical_size: float | None
+    canonical_level: int | None
     level_from: FeatureArgument | None
     roi_format: RoiFormat
     normalized: bool
     image_size: Size | None
     ignore: tuple[str, ...] | None
     allow_external: bool
+
+    @property
+    def level_assignment(self) -> LevelAssignment:
+        """The level rule with its constants. Raises ParameterError."""
+        return LevelAssignment(
+            self.level_rule, self.canonical_size, self.canonical_level, self.image_size
+        )
+
+    @property
+    def normalized_to(self) -> Size | None:
+        """The size that normalized coordinates refer to, or None. Raises ParameterError."""
+        if self.normalized and self.image_size is None:
+            raise ParameterError(
+                "normalized RoIs need the image size", "add --image-size HEIGHTxWIDTH"
+            )
+        return self.image_size if self.normalized else None
+
+    def check_image_size(self) -> None:
+        """Raise ParameterError for an image size that nothing needs."""
+        needed = self.normalized or self.level_assignment.needs_image_size
+        if self.image_size is not None and not needed:
+            raise ParameterError(
+                "image size is given, and RoIs in pixels do not need it",
+                "add --normalized, or drop it",
+            )
 
 
 @record(
