@@ -146,7 +146,6 @@ def _finish(
     stored = _select(open_rois(rois, roi_format), rows)
     try:
         check_roi_shape(stored, images)
-        reading.check_image_size()
         normalized_to = reading.normalized_to
         check_yolo(stored, images, roi_format, normalized_to)
         table = read_roi_table(stored, roi_format, normalized_to)

@@ -139,6 +139,8 @@ def open_run(
     model = _state_of_model(request.graph)
     node = _read_node(request.graph, operator)
     setting = resolve_setting(request, operator, node, request.spatial_scale, request.levels)
+    if "image_size" not in setting.spec.defaults():
+        request.check_image_size()
     reading: Reading = request
     if node is not None:
         reading = replace(request, spatial_scale=(node.spatial_scale,))
