@@ -37,6 +37,7 @@ from roicli.storage.array import (
 )
 from roicli.storage.choosing import RESULT, Candidate, Wanted, choose_only
 from roicli.storage.file_state import read_state
+from roicli.storage.formats import WayOf
 from roicli.storage.formats.hdf5.contained import (
     ContainedReader,
     OpeningChild,
@@ -54,6 +55,7 @@ from roicli.storage.formats.hdf5.links import (
     find_parts,
     leads_outside,
     name_of,
+    split_way,
     trace_sources,
 )
 from roicli.storage.limits import check_memory
@@ -398,6 +400,42 @@ def find_sources(path: str) -> list[str] | None:
 
     try_first(find, path, os.path.getsize(path))
     return find()
+
+
+def find_names(path: str, group: str, way_of: WayOf) -> list[str]:
+    """The names in a group whose way is there; no dataset is opened. Raises InputError."""
+    check_regular_file(path)
+
+    def find() -> list[str]:
+        file = open_file(path, path)
+        try:
+            with naming_damage(path):
+                node, _ = look_up(file, Address(path, group or "/"), {})
+                if not isinstance(node, h5py.Group):
+                    raise InputError(f"{Address(path, group)}: is a dataset, expected a group")
+                names = [name.decode("utf-8", "surrogateescape") for name in node.id]
+                return [name for name in names if _is_there(file, path, way_of(name))]
+        finally:
+            close_file(file)
+
+    try_first(find, path, os.path.getsize(path))
+    return find()
+
+
+def _is_there(file: h5py.File, path: str, way: str | None) -> bool:
+    """Whether a way leads to something, as far as can be said without opening a dataset."""
+    if way is None:
+        return False
+    renew_time()
+    links, parts = file.id.links, split_way(way)
+    try:
+        for count in range(1, len(parts)):
+            if links.get_info(b"/".join(parts[:count])).type != h5py.h5l.TYPE_HARD:
+                # Where links lead, and whether they may, is looked up step by step.
+                find_object(file, way, path, {})
+        return bool(links.exists(b"/".join(parts)))
+    except (KeyError, RuntimeError):  # there is nothing, or it is no group
+        return False
 
 
 # --- what a file holds ----------------------------------------------------------------------------

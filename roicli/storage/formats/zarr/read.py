@@ -38,7 +38,7 @@ from roicli.storage.array import (
 )
 from roicli.storage.choosing import Candidate, Wanted, choose_only
 from roicli.storage.file_state import FileState, list_links, read_state
-from roicli.storage.formats import STORE_NAMES
+from roicli.storage.formats import STORE_NAMES, WayOf, names_below
 from roicli.storage.limits import ALLOW_HINT, external_is_allowed
 
 METADATA_NAMES = (*STORE_NAMES, ".zattrs", ".zmetadata")
@@ -449,6 +449,29 @@ def open_array(address: Address, wanted: Wanted) -> ZarrArray:
         candidates = [Candidate(foreign(a.name), tuple(a.shape), stored_dtype(a)) for a in arrays]
         node = arrays[choose_only(address, candidates, wanted)]
     return ZarrArray(node, address.path)
+
+
+def find_names(path: str, group: str, way_of: WayOf) -> list[str]:
+    """The names in a group of a store whose way is there; at a URL each array is a request."""
+    if is_url(path):
+        node, zarr = open_node(Address(path)), import_zarr(path)
+        arrays = list_arrays(node, Address(path)) if isinstance(node, zarr.Group) else []
+        return names_below([array.path for array in arrays], group, way_of)
+    check_folder(path)
+    ways = Ways(path)
+    folder = os.path.join(path, group)
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise InputError(f"{Address(path, group)}: cannot be listed: {error.strerror}") from error
+    found = []
+    for name in names:
+        way = way_of(name)
+        if way is not None:
+            ways.check(way)
+            if is_store(os.path.join(path, way)):
+                found.append(name)
+    return found
 
 
 def contents(address: Address) -> FileContents:
