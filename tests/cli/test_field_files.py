@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import roicli
-from roicli.core.call_options import RunOptions
 from roicli.core.declaration import declarations
+from roicli.core.operator_table import RunOptions
 from tests.cli.running import Outcome, refuse, run, save, succeed
 
 DATA = Path(__file__).parent / "field"
