@@ -25,7 +25,14 @@ from roicli.core.call_options import (
 from roicli.core.declaration import Arg, Opt
 from roicli.core.options import LOOKING, RULES, RUNNING, TABLE, WRITING
 from roicli.core.parsing import as_names, as_rows
-from roicli.core.vocabulary import FailOn, FindingFormat, ListFormat, Operator, TableFormat
+from roicli.core.vocabulary import (
+    FailOn,
+    FindingFormat,
+    ListFormat,
+    Operator,
+    SummaryForm,
+    TableFormat,
+)
 
 # Arguments
 
@@ -93,7 +100,7 @@ class TableOptions(TypedDict, total=False):
     table_format: Annotated[TableFormat, Opt("--format", TABLE, "Of the table on stdout.", "table")]
     rows: Annotated[
         int | str | None,
-        Opt("--rows", TABLE, "Rows to show, the worst first.", 20, metavar="N|all", read=as_rows),
+        Opt("--rows", TABLE, "Rows to show, the worst first.", 5, metavar="N|all", read=as_rows),
     ]
     sort: Annotated[
         str, Opt("--sort", TABLE, "By which column.", "edge_error_max_px", metavar="COLUMN")
@@ -108,6 +115,9 @@ class TableOptions(TypedDict, total=False):
             shown="those that fit",
             read=as_names,
         ),
+    ]
+    summary: Annotated[
+        SummaryForm, Opt("--summary", TABLE, "Medians by size, or everything.", "short")
     ]
     fail_over: Annotated[
         list[str] | None,
