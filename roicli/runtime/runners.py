@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
-from typing import Protocol, assert_never, cast
+from typing import TYPE_CHECKING, Protocol, assert_never, cast
 
 import numpy as np
 
@@ -19,10 +19,12 @@ from roicli.operators.geometry import align_boxes, fine_grid_rois, sampling_coun
 from roicli.operators.interface import OperatorSpec, join_odd
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
-from roicli.operators.taps import TapSpec
 from roicli.runtime.device_map import NO_MAP, MapPlacer, PlacedMap, too_small
 from roicli.runtime.devices import HOST, Device, device_of
 from roicli.runtime.session import Feed, Session
+
+if TYPE_CHECKING:
+    from roicli.operators.taps import TapSpec
 
 SCRATCH_BYTES = 32 << 20
 # The feeds of an exact or a plain graph of RoI Align that have a channel axis.
