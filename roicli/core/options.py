@@ -234,8 +234,8 @@ class ReadingOptions(TypedDict, total=False):
     """How maps and RoIs are read.
 
     ``levels`` names one dataset per pyramid level, finest first; ``level_from`` an address or array
-    of K level numbers instead of ``level_rule``; ``roi_format`` and ``normalized`` with
-    ``image_size`` (height, width) say how RoIs are stored.
+    of K level numbers instead of ``level_rule``; ``roi_format``, ``roi_columns`` (the names of
+    their columns) and ``normalized`` with ``image_size`` (height, width) say how RoIs are stored.
     """
 
     levels: Annotated[
@@ -261,7 +261,24 @@ class ReadingOptions(TypedDict, total=False):
         ),
     ]
     roi_format: Annotated[
-        RoiFormat, Opt("--roi-format", READING, "What the four numbers are.", "xyxy")
+        RoiFormat | None,
+        Opt(
+            "--roi-format",
+            READING,
+            "What the four numbers are; TensorFlow's are yxyx.",
+            shown="what the names of the columns say, else xyxy",
+        ),
+    ]
+    roi_columns: Annotated[
+        str | Sequence[str] | None,
+        Opt(
+            "--roi-columns",
+            READING,
+            "Names of the RoIs' columns, in order, like image,y1,x1,y2,x2,score; _ leaves one out.",
+            metavar="NAME,...",
+            shown="those of the file",
+            read=as_names,
+        ),
     ]
     normalized: Annotated[
         bool,

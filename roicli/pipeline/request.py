@@ -50,7 +50,8 @@ class Reading:
     levels: tuple[str, ...] | None
     level_rule: LevelRule
     level_from: FeatureArgument | None
-    roi_format: RoiFormat
+    roi_format: RoiFormat | None
+    roi_columns: tuple[str, ...] | None
     normalized: bool
     image_size: Size | None
     ignore: tuple[str, ...] | None
