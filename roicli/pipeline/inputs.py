@@ -13,8 +13,7 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
-from roicli.core.vocabulary import LevelRule
-from roicli.operators.levels import assign_levels, level_of_scale
+from roicli.operators.levels import LevelAssignment, level_of_scale
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid, open_pyramid
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_source import choose_columns, open_source, read_rois
@@ -104,7 +103,7 @@ def _open(
         scale_from = NO_SCALE if scales is None else "--spatial-scale"
         place = Place(scale, map_size, level_of_scale(scale), None, scale_from)
         return _finish(None, rois, (place,), reading, rows)
-    pyramid = open_pyramid(features, names, scales)
+    pyramid = open_pyramid(features, names, scales, reading.of_maps)
     try:
         places = tuple(level.place for level in pyramid.levels)
         return _finish(pyramid, rois, places, reading, rows)
@@ -147,7 +146,7 @@ def _finish(
     finally:
         source.close()
     levels = open_levels(reading.level_from, rows)
-    placed = place_rois(table, images, places, reading.level_rule, levels)
+    placed = place_rois(table, images, places, reading.level_assignment, levels)
     obey(placed, ignored)
     assert placed.map_of_roi is not None
     return Inputs(
@@ -168,7 +167,7 @@ def place_rois(
     table: RoiTable,
     images: int | None,
     places: Sequence[Place],
-    rule: LevelRule,
+    rule: LevelAssignment,
     levels: StoredArray | None,
 ) -> PlacedRois:
     """The RoIs on their maps; one that is no number is on some map."""
@@ -187,7 +186,7 @@ def _select(stored: StoredArray, rows: IntArray | None) -> StoredArray:
 def assign_maps(
     corners: FloatArray,
     places: Sequence[Place],
-    rule: LevelRule,
+    rule: LevelAssignment,
     name: str,
     levels: StoredArray | None,
 ) -> IntArray:
@@ -196,10 +195,11 @@ def assign_maps(
     if levels is None and len(places) == 1:
         return np.zeros(len(corners), np.int64)
     first, last = numbers[0], numbers[-1]
-    if first is None or last is None:
-        raise ParameterError("levels are numbered by log2(stride), and the stride is no power of 2")
+    assert first is not None
+    assert last is not None
     if levels is None:
-        return assign_levels(corners, rule, first, last) - first
+        _check_canonical_level(places, rule)
+        return rule.assign(corners, first, last) - first
     given, source = _read_levels(levels), levels.name
     if given.shape != (len(corners),):
         raise InputError(
@@ -212,6 +212,20 @@ def assign_maps(
             f"{', '.join(map(str, numbers))}"
         )
     return given.astype(np.int64) - first
+
+
+def _check_canonical_level(places: Sequence[Place], rule: LevelAssignment) -> None:
+    """Raise ParameterError where the rule's own canonical level means none of these levels."""
+    if rule.canonical_level is not None or rule.is_relative:
+        return
+    if any(level_of_scale(place.spatial_scale) is None for place in places):
+        strides = ", ".join(f"{1 / place.spatial_scale:g}" for place in places)
+        raise ParameterError(
+            f"levels of strides {strides} are numbered from 0, for they are no powers of two: "
+            f"level rule {rule.rule} needs to know on which level its canonical RoI is",
+            "add --canonical-level (and --canonical-size), --level-rule mmdet, which counts from "
+            "the finest map, or --level-from",
+        )
 
 
 def open_levels(

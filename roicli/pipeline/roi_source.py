@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.types import IntArray, Size
 from roicli.core.vocabulary import RoiFormat
 from roicli.pipeline.features import FeatureArgument
+from roicli.pipeline.layout import straighten_rois
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_table import ROI_BYTES, RoiTable, read_roi_table
-from roicli.pipeline.validation import check_image_size, describe_roi_shape
+from roicli.pipeline.validation import describe_roi_shape
 from roicli.storage.address import Address, parse_address
 from roicli.storage.array import Heading, MemoryArray, SelectedRows, StoredArray
 from roicli.storage.limits import check_memory
@@ -45,7 +46,8 @@ def open_source(
 ) -> RoiSource:
     """What the RoIs are read from, open and not looked at yet; ``opener`` opens an address."""
     if isinstance(rois, str | os.PathLike):
-        return opener(parse_address(rois))
+        source = opener(parse_address(rois))
+        return source if isinstance(source, Table) else straighten_rois(source)
     return MemoryArray(np.asarray(rois), "rois")
 
 
@@ -56,7 +58,7 @@ def read_rois(
 
     Raises InputError, ParameterError.
     """
-    normalized_to = check_normalized(source, reading)
+    normalized_to = read_size(source, reading)
     if rows is not None:
         source = source.take(rows) if isinstance(source, Table) else SelectedRows(source, rows)
     count = source.shape[0]
@@ -68,14 +70,15 @@ def read_rois(
     return read_roi_table(table, chosen.columns, normalized_to)
 
 
-def check_normalized(source: RoiSource, reading: Reading) -> Size | None:
-    """The (height, width) that coordinates are fractions of; None where they are pixels."""
-    own = isinstance(source, Table) and source.normalized
-    if own and reading.image_size is None:
-        raise ParameterError(
-            f"{source.name}: holds fractions of the image's size", "add --image-size HEIGHTxWIDTH"
-        )
-    return check_image_size(reading.normalized or bool(own), reading.image_size)
+def read_size(source: RoiSource, reading: Reading) -> Size | None:
+    """The (height, width) that coordinates are fractions of, None where they are in pixels.
+
+    Raises ParameterError where it is needed and not given, or given and not needed.
+    """
+    if isinstance(source, Table) and source.normalized:
+        reading = replace(reading, normalized=True)
+    reading.check_image_size()
+    return reading.normalized_to
 
 
 def choose_columns(source: RoiSource, reading: Reading, images: int | None) -> Chosen:
@@ -89,7 +92,7 @@ def choose_columns(source: RoiSource, reading: Reading, images: int | None) -> C
         headings = _rename(source, headings, names)
     if headings is None:
         columns = _by_position(source, reading.roi_format, images)
-        _check_yolo(source, columns, images, check_normalized(source, reading))
+        _check_yolo(source, columns, images, read_size(source, reading))
         return Chosen(columns)
     own = source.roi_format if isinstance(source, Table) else None
     is_given = reading.roi_columns is not None

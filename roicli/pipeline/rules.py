@@ -28,8 +28,6 @@ from roicli.storage.roi_columns import COORDINATE_NAMES
 
 logger = logging.getLogger("roicli")
 
-# Fewer RoIs than this may be outside on purpose: operators' own test cases are.
-FEWEST_REFUSED = 10
 RULE_IDS = tuple(f"R{number:02}" for number in range(1, 19))
 # Where one of these speaks, there is nothing to compute with.
 NEEDED = ("R01", "R02", "R03", "R11", "R16")
@@ -141,7 +139,7 @@ def find_wholly_outside(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     """
     rows = rois.rows(lambda block: block.outside[1])
     most = len(rows) > len(rois) / 2
-    is_error = most and len(rois) >= FEWEST_REFUSED
+    is_error = most and len(rois) >= readings.FEWEST_REFUSED
     if len(rows) == 0 or (len(rows) <= tolerated * len(rois) and not is_error):
         return
     fitting = readings.find_fitting(rois) if most else readings.find_exchanged(rois)

@@ -47,7 +47,7 @@ def open_array(address: Address, role: Role) -> StoredArray:
         return _open_stdin(address, wanted)
     found = recognize(address)
     if found.holds != "several" and address.dataset is not None:
-        raise _holds_no_datasets(address)
+        raise holds_no_datasets(address)
     if found.holds == "table":
         return _watch(_only_column(found.table_reader.open_table(address), role))
     return _watch(found.reader.open_array(address, wanted))
@@ -59,7 +59,7 @@ def open_rois(address: Address) -> RoiSource:
         found = recognize(address)
         if found.holds == "table":
             if address.dataset is not None:
-                raise _holds_no_datasets(address)
+                raise holds_no_datasets(address)
             return _watch(found.table_reader.open_table(address))
     return open_array(address, "rois")
 
@@ -88,12 +88,13 @@ def read_contents(address: Address) -> FileContents:
     """What a file holds. The address may name a group or an array of it. Raises InputError."""
     found = recognize(address)
     if found.holds != "several" and address.dataset is not None:
-        raise _holds_no_datasets(address)
+        raise holds_no_datasets(address)
     reader = found.table_reader if found.holds == "table" else found.reader
     return reader.contents(address)
 
 
-def _holds_no_datasets(address: Address) -> InputError:
+def holds_no_datasets(address: Address) -> InputError:
+    """What is said of an address with a dataset in a file of one array."""
     several = ", ".join(found.name for found in FORMATS if found.holds == "several")
     return InputError(
         f"{address}: only files of several arrays hold datasets ({several})",

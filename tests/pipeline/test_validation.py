@@ -16,7 +16,6 @@ from roicli.pipeline.roi_table import Place, PlacedRois
 from roicli.pipeline.rules import obey
 from roicli.pipeline.validation import (
     check_feature_shape,
-    check_image_size,
     check_sampling_memory,
 )
 from roicli.storage.array import MemoryArray
@@ -174,12 +173,14 @@ def test_stage_0_adds_up_over_position_and_size():
 
 
 def test_normalized_rois_need_the_image_size():
-    assert check_image_size(True, (3, 4)) == (3, 4)
-    assert check_image_size(False, None) is None
+    assert settle(Reading, {"normalized": True, "image_size": (3, 4)}).normalized_to == (3, 4)
+    in_pixels = settle(Reading, {})
+    in_pixels.check_image_size()
+    assert in_pixels.normalized_to is None
     with pytest.raises(ParameterError, match="RoIs in pixels do not need it"):
-        check_image_size(False, (3, 4))
+        settle(Reading, {"image_size": (3, 4)}).check_image_size()
     with pytest.raises(ParameterError, match="need the image size"):
-        check_image_size(True, None)
+        _ = settle(Reading, {"normalized": True}).normalized_to
 
 
 # --- reach and memory -------------------------------------------------------------------------

@@ -74,8 +74,9 @@ def read_checked_inputs(
     """
     check_one_stdin(features, rois)
     maps = open_maps(
-        features, reading.levels or (), lambda address: _open_any_shape(address, "features")
-    )
+        features, reading.levels or (), reading.of_maps,
+        lambda address: _open_any_shape(address, "features"),
+    )  # fmt: skip
     for stored in maps:
         stack.callback(stored.close)
     problems = _find_feature_problems(maps)
@@ -171,7 +172,7 @@ def _place(table: RoiTable, pyramid: FeaturePyramid | None, reading: Reading) ->
         return PlacedRois(table, None, (), None)
     places = [level.place for level in pyramid.levels]
     levels = open_levels(reading.level_from)
-    return place_rois(table, pyramid.images, places, reading.level_rule, levels)
+    return place_rois(table, pyramid.images, places, reading.level_assignment, levels)
 
 
 def _describe_maps(
