@@ -194,7 +194,6 @@ def _geometric_errors(rois: FeatureArgument, request: ErrorsRequest) -> Result:
     if request.dask is not None:
         raise ParameterError("--dask shares the maps among workers, and there are no features")
     setting = resolve_setting(request, "pool")
-    request.check_image_size()
     with inputs_unchanged():
         inputs = open_inputs(None, rois, request, request.map_size)
         check_outputs(inputs, None, request)

@@ -8,7 +8,7 @@ import pytest
 import roicli
 from roicli.core.exceptions import ParameterError
 from tests.cli.running import run, succeed
-from tests.operators.engines import engine_result, engines
+from tests.operators import engines
 from tests.strategies import awkward_corners, normal_map
 
 MAPS = normal_map((1, 2, 9, 12))
@@ -98,25 +98,29 @@ def test_two_by_two_points_are_a_crop_of_twice_the_size():
         np.testing.assert_allclose(found.roi_features, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("entry", engines("crop_and_resize"))
-def test_it_equals_the_engines(entry):
-    features, rois, result, told = engine_result("crop_and_resize", entry)
-    options = {"normalization": "image", "image_size": (400, 608)}
-    if "endernewton" in entry:
-        options = {"normalization": "cells"}
-    elif "matterport" in entry:
-        options["normalization"] = "matterport"
-    if "2x" in entry:
-        options["crop_points"] = "max"
-    if "nearest" in entry:
-        options["interpolation"] = "nearest"
+ENGINES = {
+    name: entry for name, entry in engines.entries().items() if entry.convention.grid == "ends"
+}
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_it_equals_the_engines(name):
+    entry = ENGINES[name]
+    rule = entry.convention
+    words = {"scale": "cells", "image": "image", "image-less-1": "matterport"}
     found = roicli.crop_and_resize(
-        features, rois, spatial_scale=told["scale"], output_size=result.shape[2:],
-        ignore="R04,R05", provider="cpu", **options,
+        engines.features(), entry.rois, spatial_scale=engines.SCALE, ignore="R04,R05",
+        output_size=entry.result.shape[2:], image_size=(400, 608), provider="cpu",
+        normalization=words[rule.box.normalization], interpolation=rule.interpolation,
+        crop_points="max" if rule.reduction == "max" else "one",
     )  # fmt: skip
     # ONNX Runtime's own operator and OpenVINO's are further from TensorFlow's than this is.
-    within = 7e-6 if entry.startswith(("onnxruntime", "openvino")) else 5e-7
-    np.testing.assert_allclose(found.roi_features, result, atol=within, rtol=0)
+    within = 7e-6 if name.startswith(("onnxruntime", "openvino")) else 5e-7
+    np.testing.assert_allclose(found.roi_features, entry.result, atol=within, rtol=0)
+
+
+def test_the_engines_are_there():
+    assert len(ENGINES) == 9
 
 
 def test_bad_options_are_one_line(tmp_path):

@@ -238,7 +238,6 @@ def diagnose(
     """
     check_known("diagnose", options, DiagnoseOptions)
     request = settle(DiagnoseRequest, options)
-    request.check_image_size()
     inputs = open_inputs(features, rois, request)
     try:
         with external_files(request.allow_external):
