@@ -30,7 +30,6 @@ from roicli.core.vocabulary import (
     Mode,
     Partition,
     PixelModel,
-    PresetName,
     Provider,
     Quantization,
     ResultDtype,
@@ -112,7 +111,7 @@ class Operation:
     quantization: Quantization | None
     partition: Partition | None
     pixel_model: PixelModel | None
-    preset: PresetName | None
+    preset: str | None
     graph: str | None
 
 
