@@ -6,7 +6,7 @@ Ten million RoIs are looked at a block at a time, so that no rule holds more tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, assert_never
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import RoiFormat
+from roicli.pipeline.roi_scale import RoiScale
 from roicli.storage.array import Precision, StoredArray
 from roicli.storage.limits import check_memory
 
@@ -53,10 +54,10 @@ class Place(NamedTuple):
 class RoiTable:
     """K RoIs as they are, right or wrong, all float64.
 
-    ``numbers`` (K, 4) are the coordinates as stored, ``roi_format`` and ``normalized_to`` say how
-    they were read; ``corners`` (K, 4) are x1, y1, x2, y2 in image pixels, ``error_px`` (K,) what
-    the stored dtype can have lost of the worst of each. ``batch`` (K,) is 0 where there is no such
-    column, and ``batch_name`` is then None.
+    ``numbers`` (K, 4) are the coordinates as stored, ``roi_format``, ``normalized_to`` and
+    ``roi_scale`` say how they were read; ``corners`` (K, 4) are x1, y1, x2, y2 in pixels of the
+    network's input, ``error_px`` (K,) what the stored dtype can have lost of the worst of each.
+    ``batch`` (K,) is 0 where there is no such column, and ``batch_name`` is then None.
     """
 
     name: str
@@ -68,9 +69,24 @@ class RoiTable:
     numbers: FloatArray
     corners: FloatArray
     error_px: FloatArray
+    roi_scale: RoiScale | None = None
 
     def __len__(self) -> int:
         return len(self.batch)
+
+    def scaled(self, scale: RoiScale) -> RoiTable:
+        """The same RoIs, their corners in pixels that many times as small; in float64."""
+        corners, error = np.empty_like(self.corners), np.empty(len(self))
+        with np.errstate(invalid="ignore", over="ignore"):
+            for part in _parts(len(self)):
+                factors = scale.of(self.batch[part])
+                spacing = np.asarray(self.precision.half_spacing(self.numbers[part]), np.float64)
+                found, off = to_corners(
+                    self.numbers[part], spacing, self.roi_format, self.normalized_to
+                )
+                corners[part] = found * factors
+                error[part] = (off * factors).max(axis=1, initial=0.0)
+        return replace(self, corners=corners, error_px=error, roi_scale=scale)
 
     def as_rois(self) -> RoIs:
         """The RoIs as the operators take them, once nothing is wrong with them."""
@@ -141,7 +157,8 @@ class Block:
 
     ``place`` (k,) numbers the map that each RoI is on, ``scale`` (k, 1) is its cells per pixel,
     ``map_cells`` (k, 2) its width and height; None where that is not known. ``usable`` (k,) says
-    which RoIs have coordinates that can be computed with, on their map.
+    which RoIs have coordinates that can be computed with, on their map. ``roi_scale`` (k, 4) or
+    (1, 4) is what corners were multiplied by, None where by nothing.
     """
 
     batch: FloatArray
@@ -152,6 +169,14 @@ class Block:
     scale: FloatArray | None
     map_cells: FloatArray | None
     usable: Array
+    roi_scale: FloatArray | None = None
+
+    def as_corners(
+        self, numbers: FloatArray, roi_format: RoiFormat, normalized_to: Size | None
+    ) -> FloatArray:
+        """(k, 4) corners in pixels of numbers (k, 4) that may be these RoIs' coordinates."""
+        corners, _ = to_corners(numbers, np.zeros_like(numbers), roi_format, normalized_to)
+        return corners if self.roi_scale is None else corners * self.roi_scale
 
     @cached_property
     def safe_corners(self) -> FloatArray:
@@ -235,9 +260,10 @@ class PlacedRois:
             if self.knows_maps:
                 sizes = [place.map_size[::-1] for place in self.places if place.map_size]
                 cells = np.array(sizes, np.float64)[here]
+        roi_scale = None if table.roi_scale is None else table.roi_scale.of(table.batch[part])
         return Block(
             table.batch[part], table.numbers[part], table.corners[part], table.error_px[part],
-            here, scale, cells, self.is_usable[part],
+            here, scale, cells, self.is_usable[part], roi_scale,
         )  # fmt: skip
 
     def _scales(self, part: slice) -> FloatArray | None:

@@ -25,6 +25,7 @@ from roicli.pipeline.inputs import (
     open_levels,
     open_rois,
     place_rois,
+    scale_rois,
 )
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_table import (
@@ -77,6 +78,7 @@ def read_checked_inputs(
     where something cannot be read, ParameterError for an option; a wrong shape is a finding.
     """
     check_one_stdin(features, rois)
+    reading.check_image_size()
     maps = open_maps(
         features, reading.levels or (), lambda address: _open_any_shape(address, "features")
     )
@@ -85,7 +87,7 @@ def read_checked_inputs(
     problems = _find_feature_problems(maps)
     pyramid = None
     if not problems:
-        pyramid = build_pyramid(maps, reading.spatial_scale)
+        pyramid = build_pyramid(maps, reading.spatial_scale, reading.image_size)
     table, described = _read_rois(rois, reading, pyramid, problems)
     placed = None if table is None else _place(table, pyramid, reading)
     inputs = CheckedInputs(tuple(problems), pyramid, placed, spec, measure)
@@ -140,7 +142,6 @@ def _read_rois(
 ) -> tuple[RoiTable | None, Mapping[str, Any]]:
     """The RoIs, or None and one more problem where they have no four corners."""
     roi_format = reading.roi_format
-    reading.check_image_size()
     normalized_to = reading.normalized_to
     names = COORDINATE_NAMES[roi_format]
     stored = open_rois(rois, roi_format, lambda address: _open_any_shape(address, "rois", names))
@@ -155,7 +156,8 @@ def _read_rois(
             return None, described
         # The table, the cells and a sorted copy for the duplicates.
         check_memory(stored.name, f"{stored.shape[0]:,} RoIs", stored.shape[0] * ROI_BYTES * 3)
-        return read_roi_table(stored, roi_format, normalized_to), described
+        table = read_roi_table(stored, roi_format, normalized_to)
+        return scale_rois(table, reading, pyramid), described
     finally:
         stored.close()
 
