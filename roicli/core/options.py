@@ -11,9 +11,11 @@ from typing import Annotated, Any, Protocol, TypedDict
 
 from roicli.core.declaration import Opt, PythonOnly
 from roicli.core.parsing import (
+    AUTO,
     Size,
     as_bytes,
     as_count,
+    as_layout,
     as_names,
     as_path,
     as_roi_scale,
@@ -239,14 +241,32 @@ class GraphOption(TypedDict, total=False):
 # How the inputs are read
 
 
-class ReadingOptions(TypedDict, total=False):
+class MapOptions(TypedDict, total=False):
+    """How maps are held in their file: ``layout`` names their axes."""
+
+    layout: Annotated[
+        str,
+        Opt(
+            "--layout",
+            READING,
+            "The axes of FEATURES as the file holds them: nchw, nhwc, ncwh (or reversed), chw, "
+            "hwc, cwh, tokens:HxW; auto is what the file says of them, else nchw.",
+            AUTO,
+            metavar="AXES",
+            read=as_layout,
+        ),
+    ]
+
+
+class ReadingOptions(MapOptions, total=False):
     """How maps and RoIs are read.
 
     ``levels`` names one dataset per pyramid level, finest first; ``level_from`` an address or array
     of K level numbers instead of ``level_rule``, whose constants are ``canonical_size`` and
-    ``canonical_level``; ``roi_format`` and ``normalized`` say how RoIs are stored. ``image_size``
-    (height, width) is that of the network's input. ``roi_scale`` are network pixels for each pixel
-    of the RoIs: a number, (x, y), an address or an array (N,) or (N, 2).
+    ``canonical_level``; ``roi_format``, ``roi_columns`` (the names of the RoIs' columns) and
+    ``normalized`` say how RoIs are stored. ``image_size`` (height, width) is that of the network's
+    input. ``roi_scale`` are network pixels for each pixel of the RoIs: a number, (x, y), an address
+    or an array (N,) or (N, 2).
     """
 
     levels: Annotated[
@@ -298,7 +318,24 @@ class ReadingOptions(TypedDict, total=False):
         ),
     ]
     roi_format: Annotated[
-        RoiFormat, Opt("--roi-format", READING, "What the four numbers are.", "xyxy")
+        RoiFormat | None,
+        Opt(
+            "--roi-format",
+            READING,
+            "What the four numbers are; TensorFlow's are yxyx.",
+            shown="what the names of the columns say, else xyxy",
+        ),
+    ]
+    roi_columns: Annotated[
+        str | Sequence[str] | None,
+        Opt(
+            "--roi-columns",
+            READING,
+            "Names of the RoIs' columns, in order, like image,y1,x1,y2,x2,score; _ leaves one out.",
+            metavar="NAME,...",
+            shown="those of the file",
+            read=as_names,
+        ),
     ]
     normalized: Annotated[
         bool,

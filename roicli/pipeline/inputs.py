@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,23 +14,20 @@ import numpy as np
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.parsing import AUTO
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
-from roicli.core.vocabulary import RoiFormat
 from roicli.operators.levels import LevelAssignment, level_of_scale
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid, Scales, open_pyramid
 from roicli.pipeline.image_sizes import find_size_scale
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_scale import RoiScale, announce, open_roi_scale
+from roicli.pipeline.roi_source import choose_columns, open_source, read_rois
 from roicli.pipeline.roi_table import (
-    COORDINATE_NAMES,
     NO_SCALE,
     Place,
     PlacedRois,
     RoiTable,
-    read_roi_table,
 )
 from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
-from roicli.pipeline.validation import check_roi_shape, check_yolo
-from roicli.storage.address import Address, parse_address, split_name
+from roicli.storage.address import parse_address, split_name
 from roicli.storage.array import MemoryArray, SelectedRows, StoredArray
 from roicli.storage.file_state import FileState, check_unchanged
 from roicli.storage.limits import check_memory, external_files
@@ -102,7 +99,6 @@ def _open(
     rows: IntArray | None,
 ) -> Inputs:
     check_one_stdin(features, rois)
-    reading.check_image_size()
     scales, names = reading.spatial_scale, reading.levels or ()
     if features is None:
         if names:
@@ -112,7 +108,7 @@ def _open(
         scale_from = NO_SCALE if scales is None else "--spatial-scale"
         place = Place(scale, map_size, level_of_scale(scale), None, scale_from)
         return _finish(None, rois, (place,), reading, rows)
-    pyramid = open_pyramid(features, names, scales, reading.image_size)
+    pyramid = open_pyramid(features, names, scales, reading.of_maps, reading.image_size)
     try:
         places = tuple(level.place for level in pyramid.levels)
         return _finish(pyramid, rois, places, reading, rows)
@@ -146,20 +142,16 @@ def _finish(
     reading: Reading,
     rows: IntArray | None,
 ) -> Inputs:
-    roi_format = reading.roi_format
     # Of a block of the RoIs there is nothing to judge: the whole was, when the block was chosen.
     ignored = check_ignored(reading.ignore or ())
     ignored = ignored if rows is None else tuple(rule.id for rule in ROI_RULES)
     images = pyramid.images if pyramid else None
-    stored = _select(open_rois(rois, roi_format), rows)
+    source = open_source(rois)
     try:
-        check_roi_shape(stored, images)
-        normalized_to = reading.normalized_to
-        check_yolo(stored, images, roi_format, normalized_to)
-        table = read_roi_table(stored, roi_format, normalized_to)
-        table = scale_rois(table, reading, pyramid)
+        chosen = choose_columns(source, reading, images)
+        table = scale_rois(read_rois(source, chosen, reading, rows), reading, pyramid)
     finally:
-        stored.close()
+        source.close()
     levels = open_levels(reading.level_from, rows)
     placed = place_rois(table, images, places, reading.level_assignment, levels)
     obey(placed, ignored)
@@ -169,14 +161,14 @@ def _finish(
     return Inputs(
         pyramid,
         table.as_rois(),
-        stored.name,
-        stored.dtype,
-        stored.precision.name,
-        stored.shape,
+        table.name,
+        table.dtype,
+        table.precision.name,
+        (len(table), *source.shape[1:]),
         places,
         placed.map_of_roi,
         {
-            **stored.files,
+            **source.files,
             **(table.roi_scale.files if table.roi_scale else {}),
             **(levels.files if levels else {}),
             **(pyramid.files if pyramid else {}),
@@ -233,19 +225,6 @@ def place_rois(
 
 def _select(stored: StoredArray, rows: IntArray | None) -> StoredArray:
     return stored if rows is None else SelectedRows(stored, rows)
-
-
-def open_rois(
-    rois: FeatureArgument,
-    roi_format: RoiFormat,
-    opener: Callable[[Address], StoredArray] | None = None,
-) -> StoredArray:
-    """The RoIs' array, open and not looked at yet; ``opener`` opens an address."""
-    if isinstance(rois, str | os.PathLike) and opener is not None:
-        return opener(parse_address(rois))
-    if isinstance(rois, str | os.PathLike):
-        return open_array(parse_address(rois), "rois", COORDINATE_NAMES[roi_format])
-    return MemoryArray(np.asarray(rois), "rois")
 
 
 def assign_maps(

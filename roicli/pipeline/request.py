@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from roicli.core.call_options import AlignOptions, ErrorsOptions, ExportOptions
+from roicli.core.call_options import ErrorsOptions, ExportOptions
 from roicli.core.declaration import record
 from roicli.core.exceptions import ParameterError
+from roicli.core.operator_table import OwnOptions, RunOptions
 from roicli.core.options import (
-    BorderOption,
     ExternalOption,
-    GraphOption,
     IgnoreOption,
-    ModeOption,
     PixelModelOption,
     PresetOption,
     RatioOption,
@@ -29,7 +27,6 @@ from roicli.core.parsing import AUTO
 from roicli.core.progress import Progress, StageTimes
 from roicli.core.types import Size
 from roicli.core.vocabulary import (
-    Border,
     Compression,
     GraphDtype,
     LevelRule,
@@ -44,7 +41,7 @@ from roicli.core.vocabulary import (
     SamplingGrid,
 )
 from roicli.operators.levels import LevelAssignment
-from roicli.pipeline.features import FeatureArgument, Scales
+from roicli.pipeline.features import FeatureArgument, MapReading, Scales
 
 
 @record(ScaleOption, ReadingOptions, IgnoreOption, ExternalOption)
@@ -57,12 +54,19 @@ class Reading:
     canonical_size: float | None
     canonical_level: int | None
     level_from: FeatureArgument | None
-    roi_format: RoiFormat
+    roi_format: RoiFormat | None
+    roi_columns: tuple[str, ...] | None
     normalized: bool
     image_size: Size | None
     roi_scale: Any
+    layout: str
     ignore: tuple[str, ...] | None
     allow_external: bool
+
+    @property
+    def of_maps(self) -> MapReading:
+        """What of this is about the maps' arrays."""
+        return MapReading(self.layout)
 
     @property
     def level_assignment(self) -> LevelAssignment:
@@ -92,14 +96,8 @@ class Reading:
         return self.normalized or self.level_assignment.needs_image_size
 
     def check_image_size(self) -> None:
-        """Raise ParameterError for an image size that nothing needs, or that is missing."""
-        is_auto = self.spatial_scale == AUTO
-        if is_auto and self.image_size is None:
-            raise ParameterError(
-                "--spatial-scale auto needs the size of the network's input",
-                "add --image-size HEIGHTxWIDTH",
-            )
-        needed = is_auto or self.still_needs_image_size
+        """Raise ParameterError for an image size that nothing needs."""
+        needed = self.spatial_scale == AUTO or self.still_needs_image_size
         if self.image_size is not None and not needed:
             raise ParameterError(
                 "image size is given, and RoIs in pixels do not need it",
@@ -111,15 +109,16 @@ class Reading:
     SizeOption,
     RatioOption,
     SamplingOptions,
-    ModeOption,
     RoundingOptions,
     PixelModelOption,
     PresetOption,
-    GraphOption,
-    BorderOption,
+    OwnOptions,
 )
 class Operation:
-    """What is said of the operator; None leaves it to a node, a preset or the default."""
+    """What is said of the operator; None leaves it to a node, a preset or the default.
+
+    Every operator's options are fields; those that the code reads by name are spelled.
+    """
 
     output_size: Size | None
     sampling_ratio: int | None
@@ -128,13 +127,12 @@ class Operation:
     mode: Mode | None
     quantization: Quantization | None
     partition: Partition | None
-    border: Border | None
     pixel_model: PixelModel | None
     preset: PresetName | None
     graph: str | None
 
 
-@record(AlignOptions)
+@record(RunOptions)
 class RunRequest(Reading, Operation):
     """What is asked of a run; ``threads`` None are the usable cores, ``dtype`` None the maps'."""
 

@@ -78,12 +78,14 @@ def _advise_two_scales(value: Any, name: str) -> str:
     numbers = np.asarray(value).reshape(-1)
     if numbers.size != 2 or numbers.dtype.kind not in "iuf" or not np.all(numbers > 0):
         return advice
-    one, other = (1 / number if name == STRIDE_ATTRIBUTE else number for number in numbers)
+    pair = tuple(1 / number if name == STRIDE_ATTRIBUTE else number for number in numbers)
     first, second = (
-        f"--spatial-scale {x:.9g} --roi-scale 1,{y / x:.9g}"
-        for x, y in ((one, other), (other, one))
+        f"--spatial-scale {x:.9g} --roi-scale 1,{y / x:.9g}" for x, y in (pair, pair[::-1])
     )
-    return f"the operators have one scale for x and y: give {first} where they are x, y; {second} where they are y, x"
+    return (
+        f"the operators have one scale for x and y: give {first} where they are x, y; {second} "
+        "where they are y, x"
+    )
 
 
 def parse_stored_scale(value: Any, name: str) -> float:

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.operator_table import Operator
 from roicli.core.types import RoIs
 from roicli.core.vocabulary import (
     PARTITION_MEANINGS,
     QUANTIZATION_MEANINGS,
-    Operator,
     Partition,
     Quantization,
     SamplingGrid,
