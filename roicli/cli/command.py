@@ -30,7 +30,7 @@ from roicli.cli.signals import check_signals
 from roicli.core.command_options import TableOptions
 from roicli.core.declaration import Opt, arms, declarations, record
 from roicli.core.options import PANELS
-from roicli.core.vocabulary import TableFormat
+from roicli.core.vocabulary import SummaryForm, TableFormat
 
 if TYPE_CHECKING:
     from roicli.error_table.columns import View
@@ -46,7 +46,8 @@ TYPED_AS = (bool, str, int, float)
 def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
     """The command as Typer understands it: with ``**options`` spelled out in its signature.
 
-    Its arguments are annotated with ``Arg``, its options are an unpacked TypedDict of ``Opt``.
+    Its arguments are annotated with ``Arg``, its options are an unpacked TypedDict of ``Opt``, or a
+    tuple of some.
     """
     hints = get_type_hints(command, include_extras=True)
     arguments: list[inspect.Parameter] = []
@@ -54,7 +55,7 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
     for parameter in inspect.signature(command).parameters.values():
         hint = hints[parameter.name]
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            options += _make_options(get_args(hint)[0])
+            options += _make_options(hint if isinstance(hint, tuple) else get_args(hint)[:1])
         else:
             typed, argument = get_args(hint)
             info = typer.Argument(metavar=argument.metavar, help=argument.help)
@@ -68,9 +69,10 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _make_options(options: type) -> Iterator[inspect.Parameter]:
+def _make_options(options: tuple[type, ...]) -> Iterator[inspect.Parameter]:
     """A parameter for each option, panel by panel."""
-    declared = [(d, d.opt) for d in declarations(options).values() if isinstance(d.opt, Opt)]
+    found = {name: d for one in options for name, d in declarations(one).items()}
+    declared = [(d, d.opt) for d in found.values() if isinstance(d.opt, Opt)]
     for declaration, opt in sorted(declared, key=lambda pair: PANELS.index(pair[1].panel)):
         typed, default = terminal_type(declaration.type), declaration.starting_value
         if default is None and not declaration.is_required:
@@ -109,15 +111,16 @@ class TableRequest:
     rows: int | None
     sort: str
     columns: tuple[str, ...] | None
+    summary: SummaryForm
     fail_over: list[str] | None
     fail_under: list[str] | None
     no_table: bool
 
     def view(self) -> View:
-        """Rows, sorting and columns."""
+        """Rows, sorting, columns and the summary."""
         from roicli.error_table.columns import View
 
-        return View(self.rows, self.sort, self.columns or ())
+        return View(self.rows, self.sort, self.columns or (), self.summary)
 
     def thresholds(self, with_values: bool) -> list[Threshold]:
         """Thresholds and columns, checked before anything runs."""
@@ -139,10 +142,17 @@ class TableRequest:
 
 
 def show_table(result: Result, request: TableRequest, to_stderr: bool) -> None:
-    """The table in the format that was asked for, on stdout unless the features go there."""
+    """The table in the format that was asked for, on stdout unless the features go there.
+
+    Beside features on stdout a table for people is its verdict alone.
+    """
     stream: TextIO = sys.stderr if to_stderr else sys.stdout
     parameters = dict(result.parameters)
-    if request.table_format == "table":
+    if request.table_format == "table" and to_stderr:
+        from roicli.render.error_table import print_verdict
+
+        print_verdict(result.errors, parameters, request.view(), stream)
+    elif request.table_format == "table":
         from roicli.render.error_table import print_table
 
         print_table(result.errors, parameters, request.view(), stream)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated, Required, TypedDict
 
 from roicli.core.declaration import Opt, PythonOnly
+from roicli.core.operator_table import OperatorOptions, OwnOptions
 from roicli.core.options import (
     LOOKING,
     RULES,
@@ -12,7 +13,6 @@ from roicli.core.options import (
     TOLERATED,
     WRITING,
     ArrayLike,
-    BorderOption,
     CompressionOption,
     DaskOption,
     DeviceOptions,
@@ -24,82 +24,20 @@ from roicli.core.options import (
     MapSizeOption,
     ModeOption,
     Path,
-    PixelModelOption,
     PresetOption,
     ProviderOption,
     RatioOption,
     ReadingOptions,
     ResourceOptions,
-    ResultDtypeOption,
-    ResumeOptions,
     RoundingOptions,
     SamplingOptions,
     ScaleOption,
-    ShardOption,
     SizeOption,
-    ValuesOption,
-    VerifyOptions,
     WatchOptions,
 )
 from roicli.core.parsing import Size, as_bin, as_names, as_path, as_rows
 from roicli.core.progress import Progress, no_progress
-from roicli.core.vocabulary import ComparedStatistic, GraphDtype, Operator
-
-
-class OperatorOptions(
-    SizeOption,
-    ScaleOption,
-    RatioOption,
-    SamplingOptions,
-    RoundingOptions,
-    PixelModelOption,
-    PresetOption,
-    total=False,
-):
-    """What both operators compute; what is not given comes from the preset, then the defaults."""
-
-
-class RunOptions(
-    ForceOption,
-    ResumeOptions,
-    CompressionOption,
-    ResultDtypeOption,
-    ShardOption,
-    DaskOption,
-    OperatorOptions,
-    ReadingOptions,
-    IgnoreOption,
-    ExternalOption,
-    ProviderOption,
-    ResourceOptions,
-    VerifyOptions,
-    DeviceOptions,
-    ValuesOption,
-    ErrorsOutOption,
-    WatchOptions,
-    total=False,
-):
-    """The keywords that ``align`` and ``pool`` share."""
-
-
-class PoolOptions(RunOptions, GraphOption, total=False):
-    """The keywords of ``pool``."""
-
-
-class AlignOptions(RunOptions, ModeOption, GraphOption, total=False):
-    """The keywords of ``align``."""
-
-
-class PrecisePoolOptions(RunOptions, BorderOption, total=False):
-    """The keywords of ``precise_pool``."""
-
-
-# The keywords of each operator's call.
-RUNS: dict[Operator, type] = {
-    "align": AlignOptions,
-    "pool": PoolOptions,
-    "precise-pool": PrecisePoolOptions,
-}
+from roicli.core.vocabulary import ComparedStatistic, GraphDtype
 
 
 class ErrorsOptions(
@@ -133,10 +71,9 @@ class ExportOptions(
     ScaleOption,
     RatioOption,
     SamplingOptions,
-    ModeOption,
     RoundingOptions,
     PresetOption,
-    GraphOption,
+    OwnOptions,
     total=False,
 ):
     """The keywords of ``export``."""
@@ -416,9 +353,7 @@ class CheckOptions(
 
 class BenchOptions(
     OperatorOptions,
-    BorderOption,
-    ModeOption,
-    GraphOption,
+    OwnOptions,
     ReadingOptions,
     ExternalOption,
     ResourceOptions,

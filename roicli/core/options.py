@@ -10,7 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Protocol, TypedDict
 
 from roicli.core.declaration import Opt, PythonOnly
-from roicli.core.parsing import Size, as_bytes, as_count, as_names, as_path, as_scales, as_size
+from roicli.core.parsing import (
+    AUTO,
+    Size,
+    as_bytes,
+    as_count,
+    as_layout,
+    as_names,
+    as_path,
+    as_scales,
+    as_size,
+)
 from roicli.core.progress import Progress, StageTimes, no_progress
 from roicli.core.vocabulary import (
     PARTITION_MEANINGS,
@@ -230,12 +240,30 @@ class GraphOption(TypedDict, total=False):
 # How the inputs are read
 
 
-class ReadingOptions(TypedDict, total=False):
+class MapOptions(TypedDict, total=False):
+    """How maps are held in their file: ``layout`` names their axes."""
+
+    layout: Annotated[
+        str,
+        Opt(
+            "--layout",
+            READING,
+            "The axes of FEATURES as the file holds them: nchw, nhwc, ncwh (or reversed), chw, "
+            "hwc, cwh, tokens:HxW; auto is what the file says of them, else nchw.",
+            AUTO,
+            metavar="AXES",
+            read=as_layout,
+        ),
+    ]
+
+
+class ReadingOptions(MapOptions, total=False):
     """How maps and RoIs are read.
 
     ``levels`` names one dataset per pyramid level, finest first; ``level_from`` an address or array
-    of K level numbers instead of ``level_rule``; ``roi_format`` and ``normalized`` with
-    ``image_size`` (height, width) say how RoIs are stored.
+    of K level numbers instead of ``level_rule``, whose constants are ``canonical_size`` and
+    ``canonical_level``; ``roi_format`` and ``normalized`` say how RoIs are stored. ``image_size``
+    (height, width) is that of the network's input.
     """
 
     levels: Annotated[
@@ -249,14 +277,40 @@ class ReadingOptions(TypedDict, total=False):
         ),
     ]
     level_rule: Annotated[
-        LevelRule, Opt("--level-rule", READING, "RoI area to level.", "torchvision")
+        LevelRule,
+        Opt(
+            "--level-rule",
+            READING,
+            "RoI area to level; matterport needs --image-size.",
+            "torchvision",
+        ),
+    ]
+    canonical_size: Annotated[
+        float | None,
+        Opt(
+            "--canonical-size",
+            READING,
+            "Side of a RoI that is on the canonical level, in pixels.",
+            metavar="PX",
+            shown="224; 56 under mmdet",
+        ),
+    ]
+    canonical_level: Annotated[
+        int | None,
+        Opt(
+            "--canonical-level",
+            READING,
+            "Level of a RoI of the canonical size.",
+            metavar="N",
+            shown="4; the finest under mmdet",
+        ),
     ]
     level_from: Annotated[
         Path | ArrayLike | None,
         Opt(
             "--level-from",
             READING,
-            "K level numbers, log2(stride), instead of the rule.",
+            "K level numbers, log2(stride) or from 0, instead of the rule.",
             metavar="ADDRESS",
         ),
     ]

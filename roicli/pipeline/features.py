@@ -6,13 +6,16 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.parsing import AUTO
 from roicli.core.types import Array, FloatArray, FloatType, check_spatial_scale
 from roicli.operators.levels import level_of_scale
+from roicli.pipeline.layout import arrange, is_of_matlab, layout_of
 from roicli.pipeline.roi_table import Place
 from roicli.pipeline.stored_scale import read_stored_scale
 from roicli.pipeline.validation import check_feature_shape
@@ -22,8 +25,6 @@ from roicli.storage.file_state import FileState
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
 
-# What MATLAB writes beside every array, whose axes are reversed for everybody else.
-REVERSED_ATTRIBUTE = "MATLAB_class"
 FeatureArgument = str | os.PathLike[str] | Array
 
 
@@ -39,10 +40,10 @@ class FeatureLevel(NamedTuple):
     @property
     def place(self) -> Place:
         """What a RoI needs to know of the map."""
-        is_reversed = REVERSED_ATTRIBUTE in self.stored.attributes
         return Place(
-            self.spatial_scale, self.shape[2:], self.level, self.shape, self.scale_from, is_reversed
-        )
+            self.spatial_scale, self.shape[2:], self.level, self.shape, self.scale_from,
+            layout_of(self.stored), is_of_matlab(self.stored),
+        )  # fmt: skip
 
     @property
     def compute_dtype(self) -> FloatType:
@@ -148,17 +149,31 @@ def resolve_addresses(features: str | os.PathLike[str], names: Sequence[str]) ->
     return [parse_address(text)]
 
 
+class MapReading(NamedTuple):
+    """How the arrays of maps are read: ``layout`` is a word of ``pipeline.layout``, or ``auto``."""
+
+    layout: str = AUTO
+
+    def read(self, stored: StoredArray) -> StoredArray:
+        """The maps of an array, as (N, C, H, W) or (C, H, W). Raises InputError."""
+        return arrange(stored, self.layout)
+
+
+AS_THEY_SAY = MapReading()
+
+
 def open_pyramid(
     features: FeatureArgument | Sequence[Array],
     names: Sequence[str],
     scales: Sequence[float] | None,
+    reading: MapReading = AS_THEY_SAY,
 ) -> FeaturePyramid:
     """Open one map or a pyramid. Raises InputError or ParameterError.
 
     ``scales`` overrides the attribute ``spatial_scale`` of the datasets; without either it is 1.0,
     which is said in the log.
     """
-    stored = open_maps(features, names)
+    stored = open_maps(features, names, reading)
     try:
         return build_pyramid(stored, scales)
     except BaseException:
@@ -170,9 +185,10 @@ def open_pyramid(
 def open_maps(
     features: FeatureArgument | Sequence[Array],
     names: Sequence[str],
+    reading: MapReading = AS_THEY_SAY,
     opener: Callable[[Address], StoredArray] | None = None,
 ) -> list[StoredArray]:
-    """The arrays of one map or of a pyramid's levels, open and not looked at yet.
+    """The arrays of one map or of a pyramid's levels, open and read as ``reading`` says.
 
     ``opener`` opens one address; without it a file's only 4-D dataset is taken. Raises InputError.
     """
@@ -182,13 +198,14 @@ def open_maps(
             raise ParameterError("features are neither an address nor arrays, one per level")
         if names:
             raise ParameterError("levels name datasets of a file, and features are arrays")
-        return [MemoryArray(values, f"features[{i}]") for i, values in enumerate(arrays)]
+        held = [MemoryArray(values, f"features[{i}]") for i, values in enumerate(arrays)]
+        return [reading.read(array) for array in held]
     stored: list[StoredArray] = []
     try:
         # One by one: what was opened before an error must be closed.
         for address in resolve_addresses(features, names):
-            found = opener(address) if opener else open_array(address, "features")
-            stored.append(found)
+            stored.append(opener(address) if opener else open_array(address, "features"))
+            stored[-1] = reading.read(stored[-1])
     except BaseException:
         for array in stored:
             array.close()
@@ -215,27 +232,31 @@ def build_pyramid(stored: Sequence[StoredArray], scales: Sequence[float] | None)
         image_bytes = math.prod(shape[1:]) * (array.dtype.itemsize + 8)
         check_memory(array.name, f"one image of shape {shape[1:]}", image_bytes)
         levels.append(FeatureLevel(array, shape, scale, level_of_scale(scale), scale_from))
-    if len(levels) > 1:
-        _check_levels(levels)
-    return FeaturePyramid(tuple(levels))
+    return FeaturePyramid(tuple(_number_levels(levels) if len(levels) > 1 else levels))
 
 
-def _check_levels(levels: Sequence[FeatureLevel]) -> None:
+def _number_levels(levels: Sequence[FeatureLevel]) -> Sequence[FeatureLevel]:
+    """The levels with their numbers: log2 of their strides, or from 0 where one is no power of two.
+
+    Raises InputError and ParameterError where they are no pyramid, finest first.
+    """
     first = levels[0]
     for level in levels:
-        if level.level is None:
-            raise ParameterError(
-                f"{level.stored.name}: stride {1 / level.spatial_scale:g} is not a power of two, "
-                "so the level has no number"
-            )
         if level.shape[:2] != first.shape[:2]:
             raise InputError(
                 f"{level.stored.name}: images and channels are {level.shape[:2]}, expected "
                 f"{first.shape[:2]} as in {first.stored.name}"
             )
     numbers = [level.level for level in levels]
+    if None in numbers:
+        strides = [1 / level.spatial_scale for level in levels]
+        if any(finer >= coarser for finer, coarser in pairwise(strides)):
+            shown = ", ".join(f"{stride:g}" for stride in strides)
+            raise ParameterError(f"strides are {shown}, expected each above the one before")
+        return [level._replace(level=index) for index, level in enumerate(levels)]
     steps = range(numbers[0] or 0, (numbers[0] or 0) + len(numbers))
     if numbers != list(steps):
         raise ParameterError(
             f"levels are {numbers}, expected each stride twice the one before, finest first"
         )
+    return levels

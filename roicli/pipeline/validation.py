@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.exceptions import InputError
 from roicli.core.types import IntArray, RoIs, Size
 from roicli.core.vocabulary import RoiFormat
 from roicli.operators.interface import OperatorSpec
@@ -18,7 +18,10 @@ def check_feature_shape(stored: StoredArray) -> tuple[int, int, int, int]:
     shape = stored.shape
     if len(shape) not in (3, 4):
         raise InputError(
-            f"{stored.name}: features have shape {shape}, expected (N, C, H, W) or (C, H, W)"
+            f"{stored.name}: features have shape {shape}, expected (N, C, H, W) or (C, H, W)",
+            "tokens (L, D) are read with --layout tokens:HxW, L being H x W"
+            if len(shape) == 2
+            else None,
         )
     n, c, h, w = (1, *shape) if len(shape) == 3 else shape
     if c == 0 or h == 0 or w == 0 or n == 0:
@@ -105,14 +108,3 @@ def describe_huge_grid(row: int, needed: float, counts: IntArray, kind: str) -> 
     )
     advice = "give --sampling-ratio 2 or a smaller output size, or check coordinates and scale"
     return message, advice
-
-
-def check_image_size(normalized: bool, image_size: Size | None) -> Size | None:
-    """The size that normalized coordinates refer to, or None. Raises ParameterError."""
-    if normalized and image_size is None:
-        raise ParameterError("normalized RoIs need the image size", "add --image-size HEIGHTxWIDTH")
-    if image_size is not None and not normalized:
-        raise ParameterError(
-            "image size is given, and RoIs in pixels do not need it", "add --normalized, or drop it"
-        )
-    return image_size

@@ -46,7 +46,7 @@ def open_array(
         return _open_stdin(address, wanted)
     found = recognize(address)
     if found.holds != "several" and address.dataset is not None:
-        raise _holds_no_datasets(address)
+        raise holds_no_datasets(address)
     if found.holds == "text" and role in ("features", "result"):
         raise InputError(f"{address}: {role} are read from files of arrays, not from text")
     stored = found.reader.open_array(address, wanted)
@@ -61,11 +61,12 @@ def read_contents(address: Address) -> FileContents:
     """What a file holds. The address may name a group or an array of it. Raises InputError."""
     found = recognize(address)
     if found.holds != "several" and address.dataset is not None:
-        raise _holds_no_datasets(address)
+        raise holds_no_datasets(address)
     return found.reader.contents(address)
 
 
-def _holds_no_datasets(address: Address) -> InputError:
+def holds_no_datasets(address: Address) -> InputError:
+    """What is said of an address with a dataset in a file of one array."""
     several = ", ".join(found.name for found in FORMATS if found.holds == "several")
     return InputError(
         f"{address}: only files of several arrays hold datasets ({several})",

@@ -6,14 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import roicli
+from roicli.core.declaration import settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import RoIs
 from roicli.operators.roi_align import AlignSpec
+from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_table import Place, PlacedRois, read_roi_table
 from roicli.pipeline.rules import obey
 from roicli.pipeline.validation import (
     check_feature_shape,
-    check_image_size,
     check_roi_shape,
     check_sampling_memory,
 )
@@ -171,12 +172,14 @@ def test_stage_0_adds_up_over_position_and_size():
 
 
 def test_normalized_rois_need_the_image_size():
-    assert check_image_size(True, (3, 4)) == (3, 4)
-    assert check_image_size(False, None) is None
+    assert settle(Reading, {"normalized": True, "image_size": (3, 4)}).normalized_to == (3, 4)
+    in_pixels = settle(Reading, {})
+    in_pixels.check_image_size()
+    assert in_pixels.normalized_to is None
     with pytest.raises(ParameterError, match="RoIs in pixels do not need it"):
-        check_image_size(False, (3, 4))
+        settle(Reading, {"image_size": (3, 4)}).check_image_size()
     with pytest.raises(ParameterError, match="need the image size"):
-        check_image_size(True, None)
+        _ = settle(Reading, {"normalized": True}).normalized_to
 
 
 # --- reach and memory -------------------------------------------------------------------------

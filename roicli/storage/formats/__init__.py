@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,10 @@ if TYPE_CHECKING:  # NumPy, which --help does not wait for
     from roicli.storage.choosing import Wanted
 
 
+# From a name in a group to the whole way that it would stand for; None where it does not fit.
+WayOf = Callable[[str], str | None]
+
+
 class Reader(Protocol):
     """What the module of a format has."""
 
@@ -27,6 +31,16 @@ class Reader(Protocol):
 
     def contents(self, address: Address) -> FileContents:
         """What the file holds, or its group or array that the address names. Raises InputError."""
+
+
+class Lister(Protocol):
+    """What the module of a format has besides, if its files hold several arrays."""
+
+    def find_names(self, path: str, group: str, way_of: WayOf) -> list[str]:
+        """The names in a group of the file ("" is its root) whose way is there.
+
+        Arrays are not opened for that. Raises InputError.
+        """
 
 
 class StreamReader(Protocol):
@@ -110,6 +124,22 @@ OTHERS = {
     b"CDF\x05": ("a netCDF file of the classic format", "convert it: nccopy -k nc4 OLD NEW"),
     b"\x0e\x03\x13\x01": ("an HDF4 file", "convert it to HDF5"),
 }
+
+
+def names_below(ways: Iterable[str], group: str, way_of: WayOf) -> list[str]:
+    """``Lister.find_names`` of a file that knows all ways to its arrays, as ``group/array``."""
+    known = {way.strip("/") for way in ways}
+    before = f"{group}/" if group else ""
+    inside = (way[len(before) :] for way in known if way.startswith(before))
+    names = dict.fromkeys(way.partition("/")[0] for way in inside)
+    # A way may end at a group, whose arrays are looked for later.
+    groups = {way[:at] for way in known for at in _slashes(way)}
+    there = known | groups
+    return [name for name in names if way_of(name) in there]
+
+
+def _slashes(way: str) -> list[int]:
+    return [at for at, letter in enumerate(way) if letter == "/"]
 
 
 def recognize(address: Address) -> Format:

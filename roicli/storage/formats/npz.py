@@ -35,7 +35,7 @@ from roicli.storage.array import (
 )
 from roicli.storage.choosing import Candidate, Wanted, choose_only, list_names
 from roicli.storage.file_state import FileState, read_state
-from roicli.storage.formats import npy
+from roicli.storage.formats import WayOf, names_below, npy
 from roicli.storage.limits import check_memory
 
 ENDING = ".npy"
@@ -178,6 +178,12 @@ def contents(address: Address) -> FileContents:
         else:
             members = [archive.member(name) for name in archive.entries]
     return FileContents(foreign(path), "npz", {}, tuple(_describe(path, one) for one in members))
+
+
+def find_names(path: str, group: str, way_of: WayOf) -> list[str]:
+    """The names in a group of an archive whose way is there."""
+    with _open_archive(path) as (archive, _):
+        return names_below(archive.entries, group, way_of)
 
 
 def _describe(path: str, member: Member) -> StoredDataset:

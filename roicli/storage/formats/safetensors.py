@@ -31,6 +31,7 @@ from roicli.storage.array import (
 )
 from roicli.storage.choosing import Candidate, Wanted, choose_only, list_names
 from roicli.storage.file_state import FileState, read_state
+from roicli.storage.formats import WayOf, names_below
 from roicli.storage.limits import check_memory
 
 LENGTH_BYTES = 8
@@ -124,6 +125,11 @@ def parse(data: bytes, address: Address, wanted: Wanted) -> StoredArray:
     array = MemoryArray(values.reshape(tensor.shape), name)
     array.file_attributes = tensors.metadata
     return array
+
+
+def find_names(path: str, group: str, way_of: WayOf) -> list[str]:
+    """The names in a group of a file, where tensors have ways for names, whose way is there."""
+    return names_below(_look_at(path)[0].by_name, group, way_of)
 
 
 def contents(address: Address) -> FileContents:

@@ -55,7 +55,7 @@ def find_object(
     Raises KeyError where there is nothing.
     """
     node: Any = file["/"]
-    way = _split(path)
+    way = split_way(path)
     soft_links = 0
     while way:
         part = way.pop(0)
@@ -77,7 +77,7 @@ def find_object(
         if soft_links > MOST_LINKS:
             raise KeyError(path)
         node = node.file["/"] if target.startswith(b"/") else node
-        way[:0] = _split(target)
+        way[:0] = split_way(target)
     return node, name
 
 
@@ -143,7 +143,7 @@ def open_other(place: str, said: str, others: OtherFiles) -> Iterator[h5py.File]
         file.close()
 
 
-def _split(path: str | bytes) -> list[bytes]:
+def split_way(path: str | bytes) -> list[bytes]:
     """The names on a way. HDF5 knows "." and has no ".."."""
     data = encode_name(path) if isinstance(path, str) else path
     return [part for part in data.split(b"/") if part not in (b"", b".")]

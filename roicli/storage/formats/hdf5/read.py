@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from roicli.core.system import renew_time
 from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import (
+    MATLAB_CLASS,
     FileContents,
     Place,
     Precision,
@@ -37,6 +38,7 @@ from roicli.storage.array import (
 )
 from roicli.storage.choosing import RESULT, Candidate, Wanted, choose_only
 from roicli.storage.file_state import read_state
+from roicli.storage.formats import WayOf
 from roicli.storage.formats.hdf5.contained import (
     ContainedReader,
     OpeningChild,
@@ -54,6 +56,7 @@ from roicli.storage.formats.hdf5.links import (
     find_parts,
     leads_outside,
     name_of,
+    split_way,
     trace_sources,
 )
 from roicli.storage.limits import check_memory
@@ -150,6 +153,7 @@ class Hdf5Array(StoredArray):
         self.dtype = as_read(stored)
         self.precision = stored_precision(dataset)
         self.attributes = read_attributes(dataset.attrs)
+        self.dimension_names = read_dimension_names(dataset, self.attributes)
         group = dataset.parent
         self.group_attributes = {} if group.name == "/" else read_attributes(group.attrs)
         self.file_attributes = read_attributes(dataset.file.attrs)
@@ -339,7 +343,10 @@ def _only_fitting(group: h5py.Group, address: Address, wanted: Wanted) -> h5py.D
         # HDF5 opens the sources of a virtual dataset to say what shape it has.
         if node.is_virtual:
             trace_sources(node, address.path, {})
-    candidates = [Candidate(foreign(name), node.shape, node.dtype) for name, node in datasets]
+    candidates = [
+        Candidate(foreign(name), node.shape, node.dtype, MATLAB_CLASS in node.attrs)
+        for name, node in datasets
+    ]
     return datasets[choose_only(address, candidates, wanted)][1]
 
 
@@ -360,6 +367,19 @@ def read_attributes(attributes: Any) -> dict[str, Any]:
             pass_over(error)
             found[name] = unreadable(first_line(error))
     return found
+
+
+def read_dimension_names(dataset: h5py.Dataset, attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the axes are called: by labels, or by the dimensions' scales, as netCDF has them."""
+    if not ({"DIMENSION_LABELS", "DIMENSION_LIST"} & attributes.keys()):
+        return ()
+    names = []
+    for dimension in dataset.dims:
+        label = dimension.label
+        if not label and len(dimension):
+            label = name_of(dimension[0]).rpartition("/")[2]
+        names.append(foreign(label))
+    return tuple(names) if any(names) else ()
 
 
 def _attribute_bytes(attribute: Any) -> int:
@@ -398,6 +418,42 @@ def find_sources(path: str) -> list[str] | None:
 
     try_first(find, path, os.path.getsize(path))
     return find()
+
+
+def find_names(path: str, group: str, way_of: WayOf) -> list[str]:
+    """The names in a group whose way is there; no dataset is opened. Raises InputError."""
+    check_regular_file(path)
+
+    def find() -> list[str]:
+        file = open_file(path, path)
+        try:
+            with naming_damage(path):
+                node, _ = look_up(file, Address(path, group or "/"), {})
+                if not isinstance(node, h5py.Group):
+                    raise InputError(f"{Address(path, group)}: is a dataset, expected a group")
+                names = [name.decode("utf-8", "surrogateescape") for name in node.id]
+                return [name for name in names if _is_there(file, path, way_of(name))]
+        finally:
+            close_file(file)
+
+    try_first(find, path, os.path.getsize(path))
+    return find()
+
+
+def _is_there(file: h5py.File, path: str, way: str | None) -> bool:
+    """Whether a way leads to something, as far as can be said without opening a dataset."""
+    if way is None:
+        return False
+    renew_time()
+    links, parts = file.id.links, split_way(way)
+    try:
+        for count in range(1, len(parts)):
+            if links.get_info(b"/".join(parts[:count])).type != h5py.h5l.TYPE_HARD:
+                # Where links lead, and whether they may, is looked up step by step.
+                find_object(file, way, path, {})
+        return bool(links.exists(b"/".join(parts)))
+    except (KeyError, RuntimeError):  # there is nothing, or it is no group
+        return False
 
 
 # --- what a file holds ----------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from roicli.storage.array import (
 )
 from roicli.storage.choosing import Candidate, Wanted, choose_only
 from roicli.storage.file_state import FileState, list_links, read_state
-from roicli.storage.formats import STORE_NAMES
+from roicli.storage.formats import STORE_NAMES, WayOf, names_below
 from roicli.storage.limits import ALLOW_HINT, external_is_allowed
 
 METADATA_NAMES = (*STORE_NAMES, ".zattrs", ".zmetadata")
@@ -401,6 +401,7 @@ class ZarrArray(StoredArray):
         self.dtype = as_read(stored)
         self.precision = precision_of(stored)
         self.attributes = dict(array.attrs)
+        self.dimension_names = _read_dimension_names(array)
         self.group_attributes = read_group_attributes(array)
         self.file_attributes = read_root_attributes(array)
         self.chunk_rows = array.chunks[0] if self.shape else 1
@@ -420,6 +421,14 @@ class ZarrArray(StoredArray):
             from zarr.buffer.cpu import NDBuffer
 
             self._array.get_basic_selection(place, out=NDBuffer.from_numpy_array(out))
+
+
+def _read_dimension_names(array: Any) -> tuple[str, ...]:
+    """What the axes are called: in Zarr 3's metadata, or in an attribute of xarray's."""
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    if not isinstance(names, list | tuple):
+        return ()
+    return tuple(foreign("" if name is None else str(name)) for name in names)
 
 
 def address_of(array: Any, path: str) -> str:
@@ -449,6 +458,29 @@ def open_array(address: Address, wanted: Wanted) -> ZarrArray:
         candidates = [Candidate(foreign(a.name), tuple(a.shape), stored_dtype(a)) for a in arrays]
         node = arrays[choose_only(address, candidates, wanted)]
     return ZarrArray(node, address.path)
+
+
+def find_names(path: str, group: str, way_of: WayOf) -> list[str]:
+    """The names in a group of a store whose way is there; at a URL each array is a request."""
+    if is_url(path):
+        node, zarr = open_node(Address(path)), import_zarr(path)
+        arrays = list_arrays(node, Address(path)) if isinstance(node, zarr.Group) else []
+        return names_below([array.path for array in arrays], group, way_of)
+    check_folder(path)
+    ways = Ways(path)
+    folder = os.path.join(path, group)
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise InputError(f"{Address(path, group)}: cannot be listed: {error.strerror}") from error
+    found = []
+    for name in names:
+        way = way_of(name)
+        if way is not None:
+            ways.check(way)
+            if is_store(os.path.join(path, way)):
+                found.append(name)
+    return found
 
 
 def contents(address: Address) -> FileContents:
