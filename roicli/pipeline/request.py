@@ -51,7 +51,8 @@ class Reading:
     canonical_size: float | None
     canonical_level: int | None
     level_from: FeatureArgument | None
-    roi_format: RoiFormat
+    roi_format: RoiFormat | None
+    roi_columns: tuple[str, ...] | None
     normalized: bool
     image_size: Size | None
     layout: str
@@ -87,6 +88,14 @@ class Reading:
                 "image size is given, and RoIs in pixels do not need it",
                 "add --normalized, or drop it",
             )
+
+
+@record()
+class SizedReading(Reading):
+    """The same for an operator that takes the image's size itself."""
+
+    def check_image_size(self) -> None:
+        """It is needed."""
 
 
 @record(
