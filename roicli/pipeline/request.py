@@ -105,6 +105,14 @@ class Reading:
             )
 
 
+@record()
+class SizedReading(Reading):
+    """The same for an operator that takes the image's size itself."""
+
+    def check_image_size(self) -> None:
+        """It is needed."""
+
+
 @record(
     SizeOption,
     RatioOption,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
@@ -24,7 +24,7 @@ from roicli.pipeline.inputs import (
     single_scale,
 )
 from roicli.pipeline.memory import budget_of, check_address_space, plan_device, plan_memory
-from roicli.pipeline.request import Operation, Reading, RunRequest
+from roicli.pipeline.request import Operation, Reading, RunRequest, SizedReading
 from roicli.pipeline.settings import Setting, resolve_setting
 from roicli.pipeline.stream import Engine, ValueMeasurer
 from roicli.pipeline.validation import check_sampling_memory
@@ -140,6 +140,8 @@ def open_run(
     node = _read_node(request.graph, operator)
     setting = resolve_setting(request, operator, node, request.spatial_scale, request.levels)
     reading: Reading = request
+    if "image_size" in setting.spec.defaults():
+        reading = SizedReading(**{one.name: getattr(request, one.name) for one in fields(Reading)})
     if node is not None:
         reading = replace(request, spatial_scale=(node.spatial_scale,))
     inputs = open_inputs(features, rois, reading, rows=rows)
