@@ -209,7 +209,7 @@ class PictureOption(TypedDict, total=False):
         Opt(
             "-o --output",
             WRITING,
-            ".svg, .png or .pdf (needs roicli[figures]).",
+            ".svg; or .png or .pdf, which need roicli[figures].",
             metavar="FILE",
             shown="a drawing in the terminal",
         ),

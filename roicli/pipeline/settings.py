@@ -18,6 +18,7 @@ from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.operators.rounding import BOX_RULES
 from roicli.operators.table import operator_type
+from roicli.pipeline.features import Scales
 from roicli.pipeline.request import Operation
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def resolve_setting(
     operation: Operation,
     operator: str,
     node: RoiNode | None = None,
-    scales: tuple[float, ...] | None = None,
+    scales: Scales | None = None,
     levels: tuple[str, ...] | None = None,
 ) -> Setting:
     """What was said over a node's attributes or a preset, over the declared defaults.
@@ -101,7 +102,7 @@ def _read_preset(name: str, operator: str) -> dict[str, Any]:
 def _check_conflicts(
     operation: Operation,
     node: RoiNode,
-    scales: tuple[float, ...] | None,
+    scales: Scales | None,
     levels: tuple[str, ...] | None,
 ) -> None:
     """Raise ParameterError where an option says otherwise than the node."""
@@ -111,7 +112,7 @@ def _check_conflicts(
         raise ParameterError("--graph has one spatial scale, so it goes with one map, not --levels")
     given = {
         **vars(operation),
-        "spatial_scale": scales[0] if scales and len(scales) == 1 else scales,
+        "spatial_scale": scales[0] if isinstance(scales, tuple) and len(scales) == 1 else scales,
     }
     for key, value in node.options().items():
         said = given[key]
