@@ -24,6 +24,7 @@ from roicli.pipeline.roi_table import (
     Place,
     PlacedRois,
     RoiTable,
+    is_image_number,
     read_roi_table,
 )
 from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
@@ -109,8 +110,7 @@ def _open(
         return _finish(None, rois, (place,), reading, rows)
     pyramid = open_pyramid(features, names, scales, reading.of_maps)
     try:
-        places = tuple(level.place for level in pyramid.levels)
-        return _finish(pyramid, rois, places, reading, rows)
+        return _finish(pyramid, rois, (), reading, rows)
     except BaseException:
         pyramid.close()
         raise
@@ -153,6 +153,9 @@ def _finish(
         table = read_roi_table(stored, roi_format, normalized_to)
     finally:
         stored.close()
+    if pyramid is not None:
+        pyramid = pyramid.for_images(images_of(table, pyramid.images))
+        places = tuple(level.place for level in pyramid.levels)
     levels = open_levels(reading.level_from, rows)
     placed = place_rois(table, images, places, reading.level_assignment, levels)
     obey(placed, ignored)
@@ -169,6 +172,11 @@ def _finish(
         {**stored.files, **(levels.files if levels else {}), **(pyramid.files if pyramid else {})},
         rows,
     )
+
+
+def images_of(table: RoiTable, images: int) -> IntArray:
+    """The numbers of the images that have RoIs, ascending."""
+    return np.unique(table.batch[is_image_number(table.batch, images)]).astype(np.int64)
 
 
 def place_rois(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import BinaryIO, cast
@@ -50,11 +50,16 @@ def open_array(
     if found.holds == "text" and role in ("features", "result"):
         raise InputError(f"{address}: {role} are read from files of arrays, not from text")
     stored = found.reader.open_array(address, wanted)
+    watch(stored.files)
+    return stored
+
+
+def watch(files: Mapping[str, FileState]) -> None:
+    """Have these files be what they are now when the ``inputs_unchanged`` block ends."""
     watched = _watched.get()
     if watched is not None:
-        for path, state in stored.files.items():
+        for path, state in files.items():
             watched.setdefault(path, state)
-    return stored
 
 
 def read_contents(address: Address) -> FileContents:

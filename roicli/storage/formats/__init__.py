@@ -17,6 +17,7 @@ from roicli.storage.address import Address, is_url
 if TYPE_CHECKING:  # NumPy, which --help does not wait for
     from roicli.storage.array import FileContents, StoredArray
     from roicli.storage.choosing import Wanted
+    from roicli.storage.shelf import Shelf, WayOfKey
 
 
 # From a name in a group to the whole way that it would stand for; None where it does not fit.
@@ -43,6 +44,13 @@ class Lister(Protocol):
         """
 
 
+class ShelfReader(Protocol):
+    """What the module has that keeps a file open for many arrays; in a package it is ``shelf``."""
+
+    def open_shelf(self, path: str, way_of: WayOfKey) -> Shelf:
+        """The arrays of a file, each at the way that its key has. Raises InputError."""
+
+
 class StreamReader(Protocol):
     """What the module of a format has besides, if files of it may come through a pipe."""
 
@@ -66,7 +74,8 @@ class Format:
 
     A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``. It ``holds``
     several arrays with names, or "one" without, or "text". Files with an ending in ``written`` can
-    be results. ``streams``: it may come through a pipe.
+    be results. ``streams``: it may come through a pipe. ``keeps_open``: many arrays of one file are
+    read without opening it again.
     """
 
     name: str
@@ -76,12 +85,18 @@ class Format:
     holds: Literal["several", "one", "text"] = "several"
     written: tuple[str, ...] = ()
     streams: bool = False
+    keeps_open: bool = False
     is_package: bool = False
 
     @property
     def reader(self) -> Reader:
         """The module, imported when the first file of the format is met."""
         return cast("Reader", self._import("read"))
+
+    @property
+    def shelves(self) -> ShelfReader:
+        """The module that keeps files open, of a format that can."""
+        return cast("ShelfReader", self._import("shelf"))
 
     @property
     def writer(self) -> Writer:
@@ -103,11 +118,11 @@ _HDF5_OFFSETS = (0, *(512 << n for n in range(12)))
 
 FORMATS = (
     Format("npy", (".npy",), b"\x93NUMPY", holds="one", written=(".npy",), streams=True),
-    Format("npz", (".npz",), b"PK\x03\x04", streams=True),
-    Format("safetensors", (".safetensors",), b"\0\0\0{", (5,), streams=True),
+    Format("npz", (".npz",), b"PK\x03\x04", streams=True, keeps_open=True),
+    Format("safetensors", (".safetensors",), b"\0\0\0{", (5,), streams=True, keeps_open=True),
     Format(
         "hdf5", (".h5", ".hdf5", ".hf5", ".hdf", ".he5", ".nc", ".mat"), b"\x89HDF\r\n\x1a\n",
-        _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, is_package=True,
+        _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, keeps_open=True, is_package=True,
     ),
     Format("zarr", (".zarr",), written=(".zarr",), is_package=True),
     Format("text", (".csv", ".tsv"), holds="text"),
