@@ -18,15 +18,15 @@ from roicli.core.types import Array, FloatArray, FloatType, IntArray, check_spat
 from roicli.operators.levels import level_of_scale
 from roicli.pipeline.layout import arrange, is_of_matlab, layout_of
 from roicli.pipeline.map_collection import MapCollection
-from roicli.pipeline.roi_table import GIVEN_SCALE, Place
+from roicli.pipeline.roi_table import GIVEN_SCALE, NO_SCALE, Place
 from roicli.pipeline.stored_scale import read_stored_scale
 from roicli.pipeline.validation import check_feature_shape
-from roicli.storage.address import Address, parse_address
+from roicli.storage.address import IMAGE, Address, parse_address
 from roicli.storage.array import MemoryArray, StoredArray
 from roicli.storage.file_state import FileState
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
-from roicli.storage.pattern import IMAGE, address_of, find_keys, is_pattern, natural_order
+from roicli.storage.pattern import address_of, find_keys, is_pattern, natural_order
 
 logger = logging.getLogger("roicli")
 
@@ -168,8 +168,8 @@ class FeaturePyramid:
         levels = []
         for level in self.levels:
             assert isinstance(level.stored, MapCollection)
-            is_stored = level.scale_from != GIVEN_SCALE
-            level.stored.look_at(images, level.spatial_scale if is_stored else None)
+            said = math.nan if level.scale_from == NO_SCALE else level.spatial_scale
+            level.stored.look_at(images, None if level.scale_from == GIVEN_SCALE else said)
             n, c, h, w = level.stored.shape
             levels.append(level._replace(shape=(n, c, h, w)))
         return replace(self, levels=tuple(levels))

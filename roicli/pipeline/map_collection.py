@@ -63,7 +63,8 @@ class MapCollection(StoredArray):
     def look_at(self, images: IntArray, scale: float | None) -> None:
         """Take down the sizes and dtypes of some images, before any of them is read.
 
-        Where the first map says its ``scale``, the others must say the same. Raises InputError.
+        Where the stored ``scale`` is used (NaN: there is none) all must say the same. Raises
+        InputError.
         """
         if len(images) == 0:
             return
@@ -97,7 +98,7 @@ class MapCollection(StoredArray):
         if len(different) == 0:
             return
         place = different[0]
-        channels, height, width = facts[place, :3].astype(int)
+        channels, height, width = facts[place, :3].astype(int).tolist()
         advice = None
         if width == self.stored.shape[-1]:
             advice = f"the last axis is {width} long in both: --layout hwc puts the channels there"
@@ -108,12 +109,13 @@ class MapCollection(StoredArray):
         )
 
     def _check_scales(self, images: IntArray, scales: Array, scale: float) -> None:
-        different = np.flatnonzero(~(np.abs(scales - scale) <= 1e-6 * scale))
+        same = np.isclose(scales, scale, rtol=1e-6, atol=0, equal_nan=True)
+        different = np.flatnonzero(~same)
         if len(different):
             place = different[0]
-            found = "says no scale" if np.isnan(scales[place]) else f"says {scales[place]:g}"
             raise InputError(
-                f"{self._address(images[place])}: {found}, and {self._address(0)} says {scale:g}",
+                f"{self._address(images[place])}: says {_show_scale(scales[place])}, and "
+                f"{self._address(0)} says {_show_scale(scale)}",
                 "give --spatial-scale, one for all images",
             )
 
@@ -158,6 +160,10 @@ class MapCollection(StoredArray):
     def close(self) -> None:
         """Let go of what stays open."""
         self._shelf.close()
+
+
+def _show_scale(scale: float) -> str:
+    return "no scale" if math.isnan(scale) else f"{scale:g}"
 
 
 def _shape_of_one(array: StoredArray) -> tuple[int, int, int]:

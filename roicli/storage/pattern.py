@@ -14,14 +14,13 @@ from typing import cast
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
-from roicli.storage.address import Address, is_url
+from roicli.storage.address import IMAGE, Address, is_url
 from roicli.storage.array import StoredArray
 from roicli.storage.choosing import list_names
 from roicli.storage.formats import Lister, WayOf, recognize
 from roicli.storage.opening import holds_no_datasets, open_array, watch
 from roicli.storage.shelf import Shelf
 
-IMAGE = "{image}"
 _DIGITS = re.compile("([0-9]+)")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
 
 from roicli.core.exceptions import InputError
-from roicli.storage.address import Address, is_url
+from roicli.storage.address import IMAGE, Address, is_url
 
 if TYPE_CHECKING:  # NumPy, which --help does not wait for
     from roicli.storage.array import FileContents, StoredArray
@@ -176,7 +177,9 @@ def recognize(address: Address) -> Format:
         known = any(os.path.exists(os.path.join(path, name)) for name in STORE_NAMES)
         found = ZARR if known else FORMAT_OF_ENDING.get(ending)
         if found is None:
-            raise InputError(f"{path}: is a folder, expected a file or a Zarr store")
+            raise InputError(
+                f"{path}: is a folder, expected a file or a Zarr store", _advise_pattern(path)
+            )
         return found
     found = _by_bytes(path) or FORMAT_OF_ENDING.get(ending)
     if found is None:
@@ -186,6 +189,16 @@ def recognize(address: Address) -> Format:
             "of none of these either"
         )
     return found
+
+
+def _advise_pattern(folder: str) -> str | None:
+    """How to write a folder of files, one an image, by the ending that most of them have."""
+    endings = Counter(Path(name).suffix.lower() for name in os.listdir(folder))
+    known = [(count, ending) for ending, count in endings.items() if ending in FORMAT_OF_ENDING]
+    if not known:
+        return None
+    pattern = os.path.join(folder, IMAGE + max(known)[1])
+    return f"one file an image is written '{pattern}'"
 
 
 def _by_bytes(path: str) -> Format | None:
