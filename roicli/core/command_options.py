@@ -22,7 +22,7 @@ from roicli.core.declaration import Arg, Opt
 from roicli.core.operator_table import Operator
 from roicli.core.options import LOOKING, RULES, RUNNING, TABLE, WRITING
 from roicli.core.parsing import as_names, as_rows
-from roicli.core.vocabulary import FailOn, FindingFormat, ListFormat, TableFormat
+from roicli.core.vocabulary import FailOn, FindingFormat, ListFormat, SummaryForm, TableFormat
 
 # Arguments
 
@@ -84,13 +84,22 @@ class ListOptions(TypedDict, total=False):
     list_format: Annotated[ListFormat, Opt("--format", None, "table or json.", "table")]
 
 
+class PresetsCommand(ListOptions, total=False):
+    """What ``presets`` takes."""
+
+    match: Annotated[
+        str | None,
+        Opt("--match", None, "Only rows that have this in them: a library, operator or word."),
+    ]
+
+
 class TableOptions(TypedDict, total=False):
     """What is shown of the error table, and what fails the command."""
 
     table_format: Annotated[TableFormat, Opt("--format", TABLE, "Of the table on stdout.", "table")]
     rows: Annotated[
         int | str | None,
-        Opt("--rows", TABLE, "Rows to show, the worst first.", 20, metavar="N|all", read=as_rows),
+        Opt("--rows", TABLE, "Rows to show, the worst first.", 5, metavar="N|all", read=as_rows),
     ]
     sort: Annotated[
         str, Opt("--sort", TABLE, "By which column.", "edge_error_max_px", metavar="COLUMN")
@@ -105,6 +114,9 @@ class TableOptions(TypedDict, total=False):
             shown="those that fit",
             read=as_names,
         ),
+    ]
+    summary: Annotated[
+        SummaryForm, Opt("--summary", TABLE, "Medians by size, or everything.", "short")
     ]
     fail_over: Annotated[
         list[str] | None,
@@ -197,7 +209,7 @@ class PictureOption(TypedDict, total=False):
         Opt(
             "-o --output",
             WRITING,
-            ".svg, .png or .pdf (needs roicli[figures]).",
+            ".svg; or .png or .pdf, which need roicli[figures].",
             metavar="FILE",
             shown="a drawing in the terminal",
         ),

@@ -14,18 +14,18 @@ Provider = Literal["auto", "cpu", "cuda", "native"]
 # The operators that a picture and the error table set against each other.
 ComparedOperator = Literal["align", "pool"]
 LevelRule = Literal["torchvision", "detectron2", "mmdet", "matterport", "model-garden"]
-RoiFormat = Literal["xyxy", "xywh", "cxcywh"]
+RoiFormat = Literal["xyxy", "xywh", "cxcywh", "yxyx"]
 ResultDtype = Literal["float16", "float32", "float64"]
 GraphDtype = Literal["float32", "float64"]
 Compression = Literal["none", "gzip", "lzf", "zstd"]
 TableFormat = Literal["table", "json", "jsonl", "csv", "tsv", "md"]
+SummaryForm = Literal["short", "full"]
 Statistic = Literal["mean", "median", "p95", "max", "min"]
 ComparedStatistic = Literal["elementwise", "max", "mean", "p99"]
 Severity = Literal["error", "warning", "note"]
 FailOn = Literal["error", "warning"]
 FindingFormat = Literal["table", "json", "github"]
 ListFormat = Literal["table", "json"]
-PresetName = Literal["caffe", "torchvision", "detectron2", "mmcv", "onnx10", "onnx16", "openvino"]
 
 SIZE_CLASSES = ("small", "medium", "large")
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)

@@ -30,6 +30,9 @@ from roicli.operators.roi_pool import PoolSpec
 
 BLOCK_ROWS = 1 << 15
 KEPT_ROWS = 1 << 17
+# A RoI whose IoU is less loses more than it keeps.
+HALF = 0.5
+SAME = 1e-5
 
 
 class MapGeometry(NamedTuple):
@@ -152,6 +155,7 @@ class ColumnStatistics:
     p95: float | None
     max: float | None
     min: float | None
+    p05: float | None
 
 
 @dataclass(frozen=True)
@@ -164,10 +168,10 @@ class GroupSummary:
 
 
 def measure_statistics(values: FloatArray) -> ColumnStatistics:
-    """Mean, median, 95th percentile (linear), largest and smallest of the defined values."""
+    """Mean, median, 95th and 5th percentile (linear), largest and smallest of what is defined."""
     defined = values[~np.isnan(values)]
     if len(defined) == 0:
-        return ColumnStatistics(None, None, None, None, None)
+        return ColumnStatistics(None, None, None, None, None, None)
     ordered = np.sort(defined)
     return ColumnStatistics(
         mean_of(defined),
@@ -175,6 +179,7 @@ def measure_statistics(values: FloatArray) -> ColumnStatistics:
         _quantile(ordered, 0.95),
         float(ordered[-1]),
         float(ordered[0]),
+        _quantile(ordered, 0.05),
     )
 
 
@@ -188,10 +193,17 @@ def _quantile(ordered: FloatArray, share: float) -> float:
 
 @dataclass(frozen=True)
 class Summary:
-    """Statistics for all RoIs, by COCO size class, and by pyramid level where there are several."""
+    """Statistics for all RoIs, by COCO size class, and by pyramid level where there are several.
+
+    ``little_overlap`` of the ``with_overlap`` RoIs that have an IoU share less than half with their
+    box. ``constants`` are the summary columns that are one number for all of several RoIs.
+    """
 
     by_class: tuple[GroupSummary, ...]
     by_level: tuple[GroupSummary, ...]
+    little_overlap: int
+    with_overlap: int
+    constants: Mapping[str, float]
 
 
 def summarize(table: ErrorTable) -> Summary:
@@ -214,4 +226,16 @@ def summarize(table: ErrorTable) -> Summary:
     classes += [group(name, wanted[wanted["size_class"] == name.encode()]) for name in SIZE_CLASSES]
     levels = sorted({geometry.level for geometry in table.maps if geometry.level is not None})
     by_level = [group(str(level), wanted[wanted["level"] == level]) for level in levels]
-    return Summary(tuple(classes), tuple(by_level) if len(table.maps) > 1 else ())
+    iou = wanted["iou"]
+    return Summary(
+        tuple(classes),
+        tuple(by_level) if len(table.maps) > 1 else (),
+        int(np.count_nonzero(iou < HALF)),
+        int(np.count_nonzero(~np.isnan(iou))),
+        {name: float(wanted[name][0]) for name in names if _is_constant(wanted[name])},
+    )
+
+
+def _is_constant(values: FloatArray) -> bool:
+    """Whether several values are one, but for the last digits that rounding makes."""
+    return len(values) > 1 and bool(np.ptp(values) <= SAME * abs(values[0]))

@@ -8,14 +8,15 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.parsing import AUTO
-from roicli.core.types import Array, FloatArray, FloatType, IntArray, check_spatial_scale
+from roicli.core.types import Array, FloatArray, FloatType, IntArray, Size, check_spatial_scale
 from roicli.operators.levels import level_of_scale
+from roicli.pipeline.image_scale import infer_scale
 from roicli.pipeline.layout import arrange, is_of_matlab, layout_of
 from roicli.pipeline.map_collection import MapCollection
 from roicli.pipeline.roi_table import GIVEN_SCALE, NO_SCALE, Place
@@ -31,6 +32,8 @@ from roicli.storage.pattern import address_of, find_keys, is_pattern, natural_or
 logger = logging.getLogger("roicli")
 
 FeatureArgument = str | os.PathLike[str] | Array
+# One scale a level, or "auto": from the size of the network's input.
+Scales = tuple[float, ...] | Literal["auto"]
 
 
 class FeatureLevel(NamedTuple):
@@ -213,8 +216,9 @@ AS_THEY_SAY = MapReading()
 def open_pyramid(
     features: FeatureArgument | Sequence[Array],
     names: Sequence[str],
-    scales: Sequence[float] | None,
+    scales: Scales | None,
     reading: MapReading = AS_THEY_SAY,
+    image_size: Size | None = None,
 ) -> FeaturePyramid:
     """Open one map or a pyramid. Raises InputError or ParameterError.
 
@@ -223,7 +227,7 @@ def open_pyramid(
     """
     stored = open_maps(features, names, reading)
     try:
-        return build_pyramid(stored, scales)
+        return build_pyramid(stored, scales, image_size)
     except BaseException:
         for array in stored:
             array.close()
@@ -286,11 +290,16 @@ def _find_common_keys(addresses: Sequence[Address]) -> tuple[str, ...]:
     return keys
 
 
-def build_pyramid(stored: Sequence[StoredArray], scales: Sequence[float] | None) -> FeaturePyramid:
+def build_pyramid(
+    stored: Sequence[StoredArray], scales: Scales | None, image_size: Size | None = None
+) -> FeaturePyramid:
     """The levels of open arrays, with shapes and scales checked; as ``open_pyramid``."""
-    if scales is not None and len(scales) != len(stored):
+    if scales not in (None, AUTO) and len(scales) != len(stored):
         raise ParameterError(
-            f"{len(scales)} spatial scales for {len(stored)} maps, expected as many"
+            f"{len(scales)} spatial scales for {len(stored)} maps, expected as many",
+            "where x and y have each their own: give x's, and --roi-scale 1,Y with y's over x's"
+            if (len(scales), len(stored)) == (2, 1)
+            else None,
         )
     levels = []
     for index, array in enumerate(stored):
@@ -298,6 +307,19 @@ def build_pyramid(stored: Sequence[StoredArray], scales: Sequence[float] | None)
         scale_from = GIVEN_SCALE
         if scales is None:
             scale, scale_from = read_stored_scale(array, len(stored))
+        elif scales == AUTO:
+            if image_size is None:
+                raise ParameterError(
+                    "--spatial-scale auto needs the size of the network's input",
+                    "add --image-size HEIGHTxWIDTH",
+                )
+            if isinstance(array, MapCollection):
+                raise ParameterError(
+                    "--spatial-scale auto infers the scale of maps of one size, and these have "
+                    "their own",
+                    "give the scale, like 1/16",
+                )
+            scale, scale_from = infer_scale(array.name, shape[2:], image_size), f"{scale_from} auto"
         else:
             scale = scales[index]
         check_spatial_scale(scale)

@@ -17,18 +17,16 @@ from roicli.storage.array import Shape, as_stored, is_numeric, name_of_dtype
 
 logger = logging.getLogger("roicli")
 
-Role = Literal["features", "rois", "vector", "result", "any"]
+Role = Literal["features", "rois", "vector", "scale", "result", "any"]
 # What roicli names the features of its own results.
 RESULT = "roi_features"
-DEFAULT_COORDINATES = ("x1", "y1", "x2", "y2")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an array is to be read as; text files of RoIs name their coordinates in a header."""
+    """What an array is to be read as."""
 
     role: Role
-    coordinate_names: Sequence[str] = DEFAULT_COORDINATES
 
     def __str__(self) -> str:
         """What fits, in words."""
@@ -36,6 +34,7 @@ class Wanted:
             "features": "numeric and 4-D (N, C, H, W)",
             "rois": "numeric and 2-D with 5 columns",
             "vector": "numeric and 1-D",
+            "scale": "numeric with a number or two an image",
             "result": "numeric",
             "any": "numeric",
         }[self.role]
@@ -49,6 +48,8 @@ class Wanted:
                 return len(shape) == 2 and shape[1] == 5
             case "vector":
                 return len(shape) == 1
+            case "scale":
+                return len(shape) == 1 or (len(shape) == 2 and shape[1] == 2)
             case "result":
                 return len(shape) > 0
             case "any":

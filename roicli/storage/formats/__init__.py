@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # NumPy, which --help does not wait for
     from roicli.storage.array import FileContents, StoredArray
     from roicli.storage.choosing import Wanted
     from roicli.storage.shelf import Shelf, WayOfKey
+    from roicli.storage.table import Table
 
 
 # From a name in a group to the whole way that it would stand for; None where it does not fit.
@@ -33,6 +34,19 @@ class Reader(Protocol):
 
     def contents(self, address: Address) -> FileContents:
         """What the file holds, or its group or array that the address names. Raises InputError."""
+
+
+class TableReader(Protocol):
+    """What the module of a format of tables has instead, with ``contents``."""
+
+    def open_table(self, address: Address) -> Table:
+        """The table of a file, or the one that the address names. Raises InputError."""
+
+    def contents(self, address: Address) -> FileContents:
+        """As a ``Reader``'s."""
+
+    def parse_table(self, data: bytes, name: str) -> Table:
+        """The table in the bytes of a file, of a format that may come through a pipe."""
 
 
 class Lister(Protocol):
@@ -74,16 +88,16 @@ class Format:
     """One file format. A module with its name reads and writes it; in a package two do.
 
     A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``. It ``holds``
-    several arrays with names, or "one" without, or "text". Files with an ending in ``written`` can
-    be results. ``streams``: it may come through a pipe. ``keeps_open``: many arrays of one file are
-    read without opening it again.
+    several arrays with names, or "one" without, or a "table". Files with an ending in ``written``
+    can be results. ``streams``: it may come through a pipe. ``keeps_open``: many arrays of one file
+    are read without opening it again.
     """
 
     name: str
     endings: tuple[str, ...]
     magic: bytes = b""
     offsets: tuple[int, ...] = (0,)
-    holds: Literal["several", "one", "text"] = "several"
+    holds: Literal["several", "one", "table"] = "several"
     written: tuple[str, ...] = ()
     streams: bool = False
     keeps_open: bool = False
@@ -103,6 +117,11 @@ class Format:
     def writer(self) -> Writer:
         """The module that writes results, of a format that can be written."""
         return cast("Writer", self._import("write"))
+
+    @property
+    def table_reader(self) -> TableReader:
+        """The module of a format that holds a table."""
+        return cast("TableReader", self._import("read"))
 
     def _import(self, part: str) -> object:
         module = f"{__name__}.{self.name}"
@@ -126,7 +145,7 @@ FORMATS = (
         _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, keeps_open=True, is_package=True,
     ),
     Format("zarr", (".zarr",), written=(".zarr",), is_package=True),
-    Format("text", (".csv", ".tsv"), holds="text"),
+    Format("text", (".csv", ".tsv", ".txt"), holds="table", streams=True),
 )  # fmt: skip
 ZARR = next(one for one in FORMATS if one.name == "zarr")
 FORMAT_OF_ENDING = {ending: one for one in FORMATS for ending in one.endings}
