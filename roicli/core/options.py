@@ -32,7 +32,6 @@ from roicli.core.vocabulary import (
     Mode,
     Partition,
     PixelModel,
-    PresetName,
     Provider,
     Quantization,
     ResultDtype,
@@ -214,11 +213,12 @@ class PresetOption(TypedDict, total=False):
     """Another library's defaults, which other options override."""
 
     preset: Annotated[
-        PresetName | None,
+        str | None,
         Opt(
             "--preset",
             ROUNDING,
             "A library's defaults (see roicli presets); other options override them.",
+            metavar="LIBRARY[.FUNCTION]",
         ),
     ]
 

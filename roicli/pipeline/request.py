@@ -33,7 +33,6 @@ from roicli.core.vocabulary import (
     Mode,
     Partition,
     PixelModel,
-    PresetName,
     Provider,
     Quantization,
     ResultDtype,
@@ -136,7 +135,7 @@ class Operation:
     quantization: Quantization | None
     partition: Partition | None
     pixel_model: PixelModel | None
-    preset: PresetName | None
+    preset: str | None
     graph: str | None
 
 

@@ -12,7 +12,7 @@ from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import OperatorOptions, OwnOptions
 from roicli.core.parsing import as_size
 from roicli.core.types import check_word
-from roicli.core.vocabulary import PixelModel, PresetName
+from roicli.core.vocabulary import PixelModel
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
@@ -46,7 +46,7 @@ class Setting:
     align: AlignSpec
     pool: PoolSpec
     pixel_model: PixelModel
-    preset: PresetName | None = None
+    preset: str | None = None
 
     def __post_init__(self) -> None:
         check_word("pixel model", self.pixel_model, PixelModel)
@@ -64,7 +64,7 @@ def resolve_setting(
     ``scales`` and ``levels`` are those that were given beside a node.
     """
     name, said = operation.preset, vars(operation)
-    preset = {} if name is None else _read_preset(name)
+    preset = {} if name is None else _read_preset(name, operator)
     if node is not None:
         _check_conflicts(operation, node, scales, levels)
         said = {**said, **node.options()}
@@ -93,10 +93,10 @@ def resolve_setting(
     return Setting(spec, align, pool, pick("pixel_model") or spec.pixel_model, name)
 
 
-def _read_preset(name: PresetName) -> dict[str, Any]:
-    from roicli.operators.libraries import PRESETS  # which most runs do without
+def _read_preset(name: str, operator: str) -> dict[str, Any]:
+    from roicli.operators.libraries import preset_options  # which most runs do without
 
-    return vars(PRESETS[name])
+    return preset_options(name, operator)
 
 
 def _check_conflicts(
