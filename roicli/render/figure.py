@@ -230,23 +230,28 @@ def shape_axes(frame: Frame, stride: float | None, below: str = "cells") -> list
     return [outline, Lines("frame", tuple(ticks)), *words]
 
 
-def _shape_legend(picture: Picture, panels: Sequence[str], width: float, top: float) -> list[Shape]:
-    """A sample of every look that means something, in columns."""
-    entries = [("real", "real box")]
+def list_meanings(picture: Picture, panels: Sequence[str]) -> list[tuple[str, str]]:
+    """Every look of a drawing that means something, and what."""
+    meanings = [("real", "real box")]
     if not panels or "pool" in panels:
-        entries += [
+        meanings += [
             ("rounded", "rounded box"),
             ("pool-bins", "RoI Pool bins (may overlap)"),
             ("lost", f"lost {picture.area_lost:.3g} cells\u00b2"),
             ("gained", f"gained {picture.area_gained:.3g} cells\u00b2"),
         ]
     if not panels or "align" in panels:
-        entries += [("align-bins", "RoI Align bins"), ("point", "sampling points")]
+        meanings += [("align-bins", "RoI Align bins"), ("point", "sampling points")]
+    return meanings
+
+
+def _shape_legend(picture: Picture, panels: Sequence[str], width: float, top: float) -> list[Shape]:
+    """A sample of each look, in three columns."""
     shapes: list[Shape] = []
-    for number, (look, text) in enumerate(entries):
+    for number, (look, text) in enumerate(list_meanings(picture, panels)):
         row, column = divmod(number, 3)
         x, y = LEFT + (width - 2 * RIGHT) / 3 * column, top + 10 + LINE * row
-        if look == "point":
+        if LOOKS[look].round:
             shapes.append(Points(look, ((x + 14, y),), 6.0))
         elif LOOKS[look].fill:
             corners = ((x, y - 6), (x + 28, y - 6), (x + 28, y + 6), (x, y + 6))
