@@ -84,6 +84,15 @@ class ListOptions(TypedDict, total=False):
     list_format: Annotated[ListFormat, Opt("--format", None, "table or json.", "table")]
 
 
+class PresetsCommand(ListOptions, total=False):
+    """What ``presets`` takes."""
+
+    match: Annotated[
+        str | None,
+        Opt("--match", None, "Only rows that have this in them: a library, operator or word."),
+    ]
+
+
 class TableOptions(TypedDict, total=False):
     """What is shown of the error table, and what fails the command."""
 

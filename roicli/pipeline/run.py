@@ -17,7 +17,7 @@ from roicli.core.vocabulary import Provider
 from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.error_table.table import ErrorTable, MapGeometry
 from roicli.operators.interface import OperatorSpec
-from roicli.pipeline.features import FeatureArgument, FeaturePyramid
+from roicli.pipeline.features import FeatureArgument, FeaturePyramid, Scales
 from roicli.pipeline.inputs import (
     Inputs,
     open_inputs,
@@ -98,7 +98,7 @@ def build_error_table(
 
 
 def resolve_operator(
-    operator: Operator, operation: Operation, scales: tuple[float, ...] | None
+    operator: Operator, operation: Operation, scales: Scales | None
 ) -> OperatorSpec:
     """One operator at one scale, from what is said of it alone."""
     node = _read_node(operation.graph, operator)
