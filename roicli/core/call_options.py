@@ -20,6 +20,7 @@ from roicli.core.options import (
     ExternalOption,
     ForceOption,
     GraphOption,
+    GroupOption,
     IgnoreOption,
     MapSizeOption,
     ModeOption,
@@ -76,6 +77,7 @@ class RunOptions(
     DeviceOptions,
     ValuesOption,
     ErrorsOutOption,
+    GroupOption,
     WatchOptions,
     total=False,
 ):
@@ -114,6 +116,7 @@ class ErrorsOptions(
     ResourceOptions,
     DeviceOptions,
     ErrorsOutOption,
+    GroupOption,
     WatchOptions,
     total=False,
 ):

@@ -16,12 +16,16 @@ Kind = Literal["integer", "number", "text"]
 
 
 class Column(NamedTuple):
-    """One column: a missing value is NaN in memory and HDF5, null in JSON, empty in CSV."""
+    """One column: a missing value is NaN in memory and HDF5, null in JSON, empty in CSV.
+
+    ``is_foreign``: its texts are the user's, and made safe where they are shown.
+    """
 
     name: str
     unit: str
     meaning: str
     kind: Kind = "number"
+    is_foreign: bool = False
 
 
 def _signed_edges() -> list[Column]:
@@ -127,7 +131,7 @@ def check_column(name: str, columns: Sequence[Column]) -> None:
     )
 
 
-def record_dtype(columns: tuple[Column, ...]) -> np.dtype[np.void]:
+def record_dtype(columns: Sequence[Column]) -> np.dtype[np.void]:
     """The compound dtype of one row. `level` can be missing, so it is stored as a float."""
     kinds = {"number": np.dtype("<f8"), "integer": np.dtype("<i8"), "text": np.dtype("S6")}
     return np.dtype(

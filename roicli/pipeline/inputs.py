@@ -14,6 +14,7 @@ import numpy as np
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
 from roicli.core.vocabulary import LevelRule, RoiFormat
+from roicli.error_table.carried import CarriedColumn
 from roicli.operators.levels import assign_levels, level_of_scale
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid, open_pyramid
 from roicli.pipeline.request import Reading
@@ -41,7 +42,8 @@ class Inputs:
     """Checked inputs. ``map_of_roi`` (K,) indexes ``places`` and the pyramid's levels.
 
     ``files`` is every file that they are read from, with its state when it was opened.
-    ``row_numbers`` (K,) are the RoIs' rows in their file where they are a block of it, else None.
+    ``row_numbers`` (K,) are the RoIs' rows in their file where these are not all of it, else None.
+    ``carried`` are the other columns of their source.
     """
 
     pyramid: FeaturePyramid | None
@@ -54,6 +56,7 @@ class Inputs:
     map_of_roi: IntArray
     files: Mapping[str, FileState]
     row_numbers: IntArray | None = None
+    carried: tuple[CarriedColumn, ...] = ()
 
     def check_unchanged(self) -> None:
         """Raise InputError where a file is no longer what it was when it was opened."""
@@ -65,7 +68,8 @@ class Inputs:
             self,
             rois=self.rois.take(rows),
             map_of_roi=self.map_of_roi[rows],
-            row_numbers=rows,
+            row_numbers=rows if self.row_numbers is None else self.row_numbers[rows],
+            carried=tuple(column.take(rows) for column in self.carried),
         )
 
     def close(self) -> None:

@@ -5,6 +5,8 @@ The boundary makes one of these records of a call's keywords; a stage takes the 
 
 from __future__ import annotations
 
+from typing import Any
+
 from roicli.core.call_options import AlignOptions, ErrorsOptions, ExportOptions
 from roicli.core.declaration import record
 from roicli.core.options import (
@@ -47,6 +49,10 @@ class Reading:
     """How maps and RoIs are read."""
 
     spatial_scale: tuple[float, ...] | None
+    images: Any
+    image_from: Any
+    where: str | None
+    drop_invalid: bool
     levels: tuple[str, ...] | None
     level_rule: LevelRule
     level_from: FeatureArgument | None
@@ -101,6 +107,8 @@ class RunRequest(Reading, Operation):
     dtype: ResultDtype | None
     values: bool
     errors_out: str | None
+    group_by: str | None
+    table_columns: tuple[str, ...]
     resume: bool
     verify_inputs: bool
     shard: str | None

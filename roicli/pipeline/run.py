@@ -13,7 +13,7 @@ import numpy as np
 from roicli.core.system import usable_cores
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.core.vocabulary import Operator, Provider
-from roicli.error_table.columns import VALUE_COLUMNS
+from roicli.error_table.columns import COLUMN_BY_NAME, VALUE_COLUMNS
 from roicli.error_table.table import ErrorTable, MapGeometry
 from roicli.operators.interface import OperatorSpec
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid
@@ -51,6 +51,7 @@ class Run:
     setting: Setting
     engine: Engine
     asked_provider: Provider
+    group_by: str | None = None
     value_columns: dict[str, FloatArray] = field(default_factory=dict)
 
     @property
@@ -79,21 +80,37 @@ class Run:
 
     def error_table(self) -> ErrorTable:
         """The error table of this run's RoIs, with the value columns measured so far."""
-        return build_error_table(self.inputs, self.setting, self.value_columns)
+        return build_error_table(self.inputs, self.setting, self.value_columns, self.group_by)
 
 
 def build_error_table(
-    inputs: Inputs, setting: Setting, values: Mapping[str, FloatArray] | None = None
+    inputs: Inputs,
+    setting: Setting,
+    values: Mapping[str, FloatArray] | None = None,
+    group_by: str | None = None,
 ) -> ErrorTable:
-    """The table of the inputs' RoIs, on each level's map."""
+    """The table of the inputs' RoIs, on each level's map. Raises ParameterError for a column to
+    group by that there is not.
+    """
     maps = [
         MapGeometry(setting.pool.at_scale(place.spatial_scale), place.map_size, place.level)
         for place in inputs.places
     ]
     dtype = np.float32 if inputs.pyramid is None else inputs.pyramid.compute_dtype
     return ErrorTable(
-        inputs.rois, maps, setting.pixel_model, inputs.map_of_roi, values, dtype, inputs.row_numbers
-    )
+        inputs.rois, maps, setting.pixel_model, inputs.map_of_roi, values, dtype,
+        inputs.row_numbers, inputs.carried, group_by,
+    )  # fmt: skip
+
+
+def check_asked(table: ErrorTable, request: RunRequest) -> None:
+    """Raise ParameterError where somebody will ask for a column that there will not be.
+
+    Those that are measured were looked at before anything was read.
+    """
+    for name in request.table_columns:
+        if name not in COLUMN_BY_NAME:
+            table.check_column(name)
 
 
 def resolve_operator(
@@ -149,7 +166,9 @@ def open_run(
         if provider == "native":
             _announce_compilation(operator, setting, inputs, request)
         engine = _open_engine(provider, operator, inputs, setting, request)
-        return Run(operator, inputs, setting, engine, request.provider)
+        run = Run(operator, inputs, setting, engine, request.provider, request.group_by)
+        check_asked(run.error_table(), request)
+        return run
     except BaseException:
         inputs.close()
         raise

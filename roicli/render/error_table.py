@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from roicli.error_table.columns import COLUMN_BY_NAME, Column, View
+from roicli.error_table.columns import Column, View
 from roicli.error_table.table import ErrorTable, GroupSummary, Summary, summarize
 from roicli.render.tables import (
     Table,
@@ -70,6 +70,8 @@ def default_columns(table: ErrorTable, sort: str) -> list[str]:
         names.insert(2, "level")
     if any(column.name == SHOWN_VALUES[0] for column in table.columns):
         names[-13:-13] = SHOWN_VALUES
+    # What the user knows the RoIs by.
+    names[2:2] = table.carried
     if sort in names:
         names.remove(sort)
     names.insert(3 + (len(table.maps) > 1), sort)
@@ -88,7 +90,8 @@ def _cells(table: ErrorTable, view: View) -> tuple[list[Column], list[list[str]]
     for name in (*view.columns, view.sort):
         table.check_column(name)
     names = view.columns or default_columns(table, view.sort)
-    columns = [COLUMN_BY_NAME[name] for name in names]
+    by_name = {column.name: column for column in table.columns}
+    columns = [by_name[name] for name in names]
     block = table.records(table.worst_first(view.sort, view.rows))
     return columns, format_records(block, columns)
 
@@ -132,9 +135,17 @@ def _summary_rows(groups: Sequence[GroupSummary], label: str) -> list[list[str]]
     return rows
 
 
+def _all_summary_rows(summary: Summary) -> list[list[str]]:
+    return [
+        *_summary_rows(summary.by_class, ""),
+        *_summary_rows(summary.by_level, "level "),
+        *_summary_rows(summary.by_group, f"{summary.group_by} "),
+    ]
+
+
 def print_summary(summary: Summary, stream: TextIO) -> None:
     """n, mean, median, p95 and max of the pixel errors and IoU, by group."""
-    rows = _summary_rows(summary.by_class, "") + _summary_rows(summary.by_level, "level ")
+    rows = _all_summary_rows(summary)
     rows.sort(key=lambda row: SUMMARIZED.index(row[0]))
     previous = ""
     for row in rows:
@@ -152,5 +163,5 @@ def print_markdown(
     write_markdown([column.name for column in columns], rows, stream)
     stream.write(f"\n{_describe_rows(table, view, 0)}\n\n")
     summary = summarize(table)
-    lines = _summary_rows(summary.by_class, "") + _summary_rows(summary.by_level, "level ")
+    lines = _all_summary_rows(summary)
     write_markdown(SUMMARY_HEADER, lines, stream)

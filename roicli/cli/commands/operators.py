@@ -58,7 +58,9 @@ def _run(operator: Operator, features: str, rois: str, options: RunCommand) -> N
     if output is None and options["shard"] is None:
         output = api.default_output(features, operator)
     with ProgressBar(options["quiet"], verbose) as progress:
-        given: Mapping[str, Any] = keywords(RUNS[operator], options, progress=progress)
+        given: Mapping[str, Any] = keywords(
+            RUNS[operator], options, progress=progress, table_columns=table.asked(thresholds)
+        )
         call = getattr(api, operator.replace("-", "_"))
         result: Result = call(features, rois, output, **given)
     if verbose:

@@ -171,6 +171,8 @@ def _make_job(cluster: Cluster, run: Run, features: Any, rois: Any, request: Run
         verify_inputs=False,
         force=False,
         errors_out=None,
+        group_by=None,
+        table_columns=(),
         progress=no_progress,
         stage_times=None,
     )
