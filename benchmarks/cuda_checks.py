@@ -15,7 +15,7 @@ from cuda_loads import Loads
 from roicli.core.types import Array
 from roicli.core.vocabulary import Partition, Quantization
 from roicli.error_table.columns import VALUE_COLUMNS
-from roicli.operators import graphs
+from roicli.operators import graphs, roi_align, roi_pool
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.pool_windows import find_windows
 from roicli.operators.roi_align import AlignSpec
@@ -172,15 +172,16 @@ def check_placement(loads: Loads, device: Device) -> tuple[list[str], bool]:
         ),
         "the cell table": (graphs.build_cell_table_graph(single), {"features": features}),
         "RoI Pool": (
-            graphs.build_window_pool_graph(single, len(pooling["lengths"])),
+            roi_pool.build_window_pool_graph(single, len(pooling["lengths"])),
             {"cell_table": np.ascontiguousarray(table), **pooling},
         ),
-        "RoI Align": (graphs.build_align_graph(align, single), boxes),
+        "RoI Align": (roi_align.build_align_graph(align, single), boxes),
         "RoI Align, true max": (
-            graphs.build_align_graph(replace(align, mode="max"), single, (2, 2)), boxes,
+            roi_align.build_align_graph(replace(align, mode="max"), single, (2, 2)), boxes,
         ),
         "RoI Align, thirds": (
-            graphs.build_align_graph(replace(align, sampling_grid="thirds"), single, (2, 2)), boxes,
+            roi_align.build_align_graph(replace(align, sampling_grid="thirds"), single, (2, 2)),
+            boxes,
         ),
     }  # fmt: skip
     lines, right = [], True

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from roicli.core.version import __version__
 
 if TYPE_CHECKING:
+    from roicli import api
     from roicli.analysis.bench import bench
     from roicli.analysis.check.records import CheckReport
     from roicli.analysis.check.run import check
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from roicli.analysis.inspect_file import inspect
     from roicli.analysis.picture import Picture
     from roicli.analysis.sweep import Sweep, sweep
-    from roicli.api import align, errors, export, pool, precise_pool
+    from roicli.api import *  # noqa: F403 (its __all__: what runs an operator stands there alone)
     from roicli.core.exceptions import (
         InputError,
         OutputError,
@@ -43,10 +44,44 @@ if TYPE_CHECKING:
     from roicli.render.html.page import write_report
     from roicli.runtime.providers import describe_providers
 
+    __all__ = [
+        "PRESETS",
+        "AlignSpec",
+        "CheckReport",
+        "Comparison",
+        "Diagnosis",
+        "ErrorTable",
+        "Explanation",
+        "InputError",
+        "Merged",
+        "OutputError",
+        "ParameterError",
+        "Picture",
+        "PoolSpec",
+        "PrecisePoolSpec",
+        "ProviderError",
+        "Result",
+        "RoicliError",
+        "Sweep",
+        "Verification",
+        "VerificationError",
+        "__version__",
+        "bench",
+        "check",
+        "compare",
+        "describe_providers",
+        "diagnose",
+        "draw",
+        "explain",
+        "inspect",
+        "merge",
+        "summarize",
+        "sweep",
+        "write_report",
+    ]
+    __all__ += api.__all__
+
 _HOME = {
-    "align": "api",
-    "pool": "api",
-    "precise_pool": "api",
     "errors": "api",
     "export": "api",
     "bench": "analysis.bench",
@@ -83,49 +118,16 @@ _HOME = {
     "Verification": "pipeline.verify",
 }
 
-__all__ = [
-    "PRESETS",
-    "AlignSpec",
-    "CheckReport",
-    "Comparison",
-    "Diagnosis",
-    "ErrorTable",
-    "Explanation",
-    "InputError",
-    "Merged",
-    "OutputError",
-    "ParameterError",
-    "Picture",
-    "PoolSpec",
-    "PrecisePoolSpec",
-    "ProviderError",
-    "Result",
-    "RoicliError",
-    "Sweep",
-    "Verification",
-    "VerificationError",
-    "__version__",
-    "align",
-    "bench",
-    "check",
-    "compare",
-    "describe_providers",
-    "diagnose",
-    "draw",
-    "errors",
-    "explain",
-    "export",
-    "inspect",
-    "merge",
-    "pool",
-    "precise_pool",
-    "summarize",
-    "sweep",
-    "write_report",
-]
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name == "__all__":
+        return ["__version__", *_HOME, *_operators_calls()]
+    if name not in _HOME and name not in _operators_calls():
         raise AttributeError(f"module 'roicli' has no attribute {name!r}")
-    return getattr(import_module(f"roicli.{_HOME[name]}"), name)
+    return getattr(import_module(f"roicli.{_HOME.get(name, 'api')}"), name)
+
+
+def _operators_calls() -> list[str]:
+    from roicli.core.operator_table import OPERATORS, call_name
+
+    return [call_name(operator) for operator in OPERATORS]

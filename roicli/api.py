@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, Unpack
 
 import numpy as np
 
-from roicli.core.call_options import (
-    AlignOptions,
-    ErrorsOptions,
-    ExportOptions,
-    PoolOptions,
-    PrecisePoolOptions,
-)
+from roicli.core.call_options import ErrorsOptions, ExportOptions
 from roicli.core.declaration import check_known, settle
 from roicli.core.exceptions import ParameterError
+from roicli.core.operator_table import (
+    OPERATORS,
+    AlignOptions,
+    Operator,
+    PoolOptions,
+    PrecisePoolOptions,
+    call_name,
+)
 from roicli.core.types import Array
-from roicli.core.vocabulary import Operator
 from roicli.pipeline import provenance
 from roicli.pipeline.execute import Result, check_outputs, run_and_write, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
@@ -41,6 +42,9 @@ from roicli.storage.result import (
     NoWriter,
 )
 
+# What ``import roicli`` has of this file.
+__all__ = ["align", "errors", "export", "pool", "precise_pool"]
+
 
 def default_output(features: FeatureArgument, operator: Operator) -> str:
     """``<features>.<operator>.h5``, after the first file's name."""
@@ -61,8 +65,7 @@ def align(
     ``Result.roi_features``, float32 (float64 for float64 maps). Raises RoicliError. Source: He et
     al. 2017, section 3; ONNX RoiAlign-16.
     """
-    check_known("align", options, AlignOptions)
-    return run_request("align", features, rois, output, settle(RunRequest, options))
+    return run("align", features, rois, output, options)
 
 
 def pool(
@@ -76,8 +79,7 @@ def pool(
     Arguments and result as ``align``; ``quantization`` and ``partition`` choose the rounding.
     Raises RoicliError. Source: Girshick 2015, section 2.1; ONNX MaxRoiPool-1.
     """
-    check_known("pool", options, PoolOptions)
-    return run_request("pool", features, rois, output, settle(RunRequest, options))
+    return run("pool", features, rois, output, options)
 
 
 def precise_pool(
@@ -92,8 +94,19 @@ def precise_pool(
     ``border`` "clamp" continues the map by its edge cells, "zero" by zeros. The error table is RoI
     Pool's. Raises RoicliError. Source: Jiang et al. 2018 (IoU-Net), section 3.2.
     """
-    check_known("precise_pool", options, PrecisePoolOptions)
-    return run_request("precise-pool", features, rois, output, settle(RunRequest, options))
+    return run("precise-pool", features, rois, output, options)
+
+
+def run(
+    operator: Operator,
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    output: str | os.PathLike[str] | None,
+    options: Mapping[str, Any],
+) -> Result:
+    """One operator by its name, with the keywords of its call."""
+    check_known(call_name(operator), options, OPERATORS[operator].options)
+    return run_request(operator, features, rois, output, settle(RunRequest, options))
 
 
 def run_request(

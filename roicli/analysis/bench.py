@@ -16,9 +16,10 @@ from roicli.api import run_request
 from roicli.core.call_options import BenchOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
+from roicli.core.operator_table import Operator
 from roicli.core.progress import StageTimes
 from roicli.core.types import check_word
-from roicli.core.vocabulary import Operator, Provider
+from roicli.core.vocabulary import Provider
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import RunRequest

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from math import isnan
 from typing import assert_never
 
-from roicli.core.vocabulary import Mode, Operator, Partition, PixelModel, Quantization, SamplingGrid
+from roicli.core.operator_table import Operator
+from roicli.core.vocabulary import Mode, Partition, PixelModel, Quantization, SamplingGrid
 
 Edges = tuple[float, float, float, float]
 Span = tuple[int, int]

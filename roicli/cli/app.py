@@ -14,13 +14,12 @@ from typer.main import get_command
 from roicli.cli.boundary import Boundary
 from roicli.cli.command import with_parameters
 from roicli.cli.fast_typer import FastCommand
+from roicli.core.operator_table import OPERATORS
 from roicli.core.version import __version__
 
 # Command to the module that has it, in the order of the help.
-COMMANDS = {
-    "align": "operators",
-    "pool": "operators",
-    "precise-pool": "operators",
+COMMANDS: dict[str, str] = {
+    **dict.fromkeys(OPERATORS, "operators"),
     "errors": "errors",
     "merge": "merge",
     "check": "check",
@@ -53,9 +52,9 @@ def _describe(
 
 
 def _function(name: str) -> Callable[..., None]:
-    found: Callable[..., None] = getattr(
-        import_module(f"roicli.cli.commands.{COMMANDS[name]}"), name.replace("-", "_")
-    )
+    module = import_module(f"roicli.cli.commands.{COMMANDS[name]}")
+    found: Callable[..., None]
+    found = module.build_command(name) if name in OPERATORS else getattr(module, name)
     return found
 
 

@@ -46,7 +46,8 @@ TYPED_AS = (bool, str, int, float)
 def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
     """The command as Typer understands it: with ``**options`` spelled out in its signature.
 
-    Its arguments are annotated with ``Arg``, its options are an unpacked TypedDict of ``Opt``.
+    Its arguments are annotated with ``Arg``, its options are an unpacked TypedDict of ``Opt``, or a
+    tuple of some.
     """
     hints = get_type_hints(command, include_extras=True)
     arguments: list[inspect.Parameter] = []
@@ -54,7 +55,7 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
     for parameter in inspect.signature(command).parameters.values():
         hint = hints[parameter.name]
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            options += _make_options(get_args(hint)[0])
+            options += _make_options(hint if isinstance(hint, tuple) else get_args(hint)[:1])
         else:
             typed, argument = get_args(hint)
             info = typer.Argument(metavar=argument.metavar, help=argument.help)
@@ -68,9 +69,10 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _make_options(options: type) -> Iterator[inspect.Parameter]:
+def _make_options(options: tuple[type, ...]) -> Iterator[inspect.Parameter]:
     """A parameter for each option, panel by panel."""
-    declared = [(d, d.opt) for d in declarations(options).values() if isinstance(d.opt, Opt)]
+    found = {name: d for one in options for name, d in declarations(one).items()}
+    declared = [(d, d.opt) for d in found.values() if isinstance(d.opt, Opt)]
     for declaration, opt in sorted(declared, key=lambda pair: PANELS.index(pair[1].panel)):
         typed, default = terminal_type(declaration.type), declaration.starting_value
         if default is None and not declaration.is_required:

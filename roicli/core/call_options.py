@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated, Required, TypedDict
 
 from roicli.core.declaration import Opt, PythonOnly
+from roicli.core.operator_table import OperatorOptions, OwnOptions
 from roicli.core.options import (
     LOOKING,
     RULES,
@@ -12,7 +13,6 @@ from roicli.core.options import (
     TOLERATED,
     WRITING,
     ArrayLike,
-    BorderOption,
     CompressionOption,
     DaskOption,
     DeviceOptions,
@@ -25,25 +25,20 @@ from roicli.core.options import (
     MapSizeOption,
     ModeOption,
     Path,
-    PixelModelOption,
     PresetOption,
     ProviderOption,
     RatioOption,
     ReadingOptions,
     ResourceOptions,
-    ResultDtypeOption,
-    ResumeOptions,
     RoundingOptions,
     SamplingOptions,
     ScaleOption,
-    ShardOption,
     SizeOption,
-    ValuesOption,
-    VerifyOptions,
     WatchOptions,
 )
 from roicli.core.parsing import Size, as_bin, as_names, as_path, as_rows
 from roicli.core.progress import Progress, no_progress
+<<<<<<< HEAD
 from roicli.core.vocabulary import ComparedStatistic, GraphDtype, Operator
 
 
@@ -102,6 +97,9 @@ RUNS: dict[Operator, type] = {
     "pool": PoolOptions,
     "precise-pool": PrecisePoolOptions,
 }
+=======
+from roicli.core.vocabulary import ComparedStatistic, GraphDtype
+>>>>>>> main
 
 
 class ErrorsOptions(
@@ -136,10 +134,9 @@ class ExportOptions(
     ScaleOption,
     RatioOption,
     SamplingOptions,
-    ModeOption,
     RoundingOptions,
     PresetOption,
-    GraphOption,
+    OwnOptions,
     total=False,
 ):
     """The keywords of ``export``."""
@@ -413,9 +410,7 @@ class CheckOptions(
 
 class BenchOptions(
     OperatorOptions,
-    BorderOption,
-    ModeOption,
-    GraphOption,
+    OwnOptions,
     ReadingOptions,
     ExternalOption,
     ResourceOptions,

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, Required, TypedDict
 
 from roicli.core.call_options import (
-    AlignOptions,
     BenchOptions,
     CheckOptions,
     CompareOptions,
@@ -16,16 +15,14 @@ from roicli.core.call_options import (
     ExportOptions,
     InspectOptions,
     MergeOptions,
-    PoolOptions,
-    PrecisePoolOptions,
     ReportOptions,
-    RunOptions,
     SweepOptions,
 )
 from roicli.core.declaration import Arg, Opt
+from roicli.core.operator_table import Operator
 from roicli.core.options import LOOKING, RULES, RUNNING, TABLE, WRITING
 from roicli.core.parsing import as_names, as_rows
-from roicli.core.vocabulary import FailOn, FindingFormat, ListFormat, Operator, TableFormat
+from roicli.core.vocabulary import FailOn, FindingFormat, ListFormat, TableFormat
 
 # Arguments
 
@@ -151,24 +148,9 @@ class VerboseOption(TypedDict, total=False):
     verbose: Annotated[bool, Opt("-v --verbose", RUNNING, "More on stderr.", False)]
 
 
-class RunCommand(OutputOption, RunOptions, TableOptions, QuietOption, VerboseOption, total=False):
-    """The options that the operators' commands share."""
-
-
-class PoolCommand(OutputOption, PoolOptions, TableOptions, QuietOption, VerboseOption, total=False):
-    """The options of ``roicli pool``."""
-
-
-class AlignCommand(
-    OutputOption, AlignOptions, TableOptions, QuietOption, VerboseOption, total=False
-):
-    """The options of ``roicli align``."""
-
-
-class PrecisePoolCommand(
-    OutputOption, PrecisePoolOptions, TableOptions, QuietOption, VerboseOption, total=False
-):
-    """The options of ``roicli precise-pool``."""
+def run_command(call: type) -> tuple[type, ...]:
+    """The options of an operator's command: the keywords of its call, and what all have beside."""
+    return (OutputOption, call, TableOptions, QuietOption, VerboseOption)
 
 
 class ErrorsCommand(ErrorsOptions, TableOptions, QuietOption, total=False):

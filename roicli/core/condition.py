@@ -224,6 +224,8 @@ class _Parser:
         while not self._take(closing):
             if found and not self._take(","):
                 raise self._unexpected(f"',' or '{closing}'")
+            if found and self._take(closing):
+                break
             found.append(self._read_operand())
             if found[-1].column is not None:
                 raise ParameterError(

@@ -284,8 +284,9 @@ class ReadingOptions(ChoiceOptions, total=False):
     """How maps and RoIs are read.
 
     ``levels`` names one dataset per pyramid level, finest first; ``level_from`` an address or array
-    of K level numbers instead of ``level_rule``; ``roi_format`` and ``normalized`` with
-    ``image_size`` (height, width) say how RoIs are stored.
+    of K level numbers instead of ``level_rule``, whose constants are ``canonical_size`` and
+    ``canonical_level``; ``roi_format`` and ``normalized`` say how RoIs are stored. ``image_size``
+    (height, width) is that of the network's input.
     """
 
     levels: Annotated[
@@ -299,14 +300,40 @@ class ReadingOptions(ChoiceOptions, total=False):
         ),
     ]
     level_rule: Annotated[
-        LevelRule, Opt("--level-rule", READING, "RoI area to level.", "torchvision")
+        LevelRule,
+        Opt(
+            "--level-rule",
+            READING,
+            "RoI area to level; matterport needs --image-size.",
+            "torchvision",
+        ),
+    ]
+    canonical_size: Annotated[
+        float | None,
+        Opt(
+            "--canonical-size",
+            READING,
+            "Side of a RoI that is on the canonical level, in pixels.",
+            metavar="PX",
+            shown="224; 56 under mmdet",
+        ),
+    ]
+    canonical_level: Annotated[
+        int | None,
+        Opt(
+            "--canonical-level",
+            READING,
+            "Level of a RoI of the canonical size.",
+            metavar="N",
+            shown="4; the finest under mmdet",
+        ),
     ]
     level_from: Annotated[
         Path | ArrayLike | None,
         Opt(
             "--level-from",
             READING,
-            "K level numbers, log2(stride), instead of the rule.",
+            "K level numbers, log2(stride) or from 0, instead of the rule.",
             metavar="ADDRESS",
         ),
     ]

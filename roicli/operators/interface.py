@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.operator_table import Operator
 from roicli.core.types import (
     Array,
     FloatArray,
@@ -23,8 +24,9 @@ from roicli.core.types import (
     check_output_size,
     check_spatial_scale,
 )
-from roicli.core.vocabulary import Operator, PixelModel
+from roicli.core.vocabulary import PixelModel
 from roicli.operators.onnx_graph import Graph, GraphBuilder
+from roicli.operators.reference import Expected
 
 # The ways that graphs are run in, each with a runner of its own (roicli.runtime.runners). A new
 # operator takes "one by one", which asks for nothing but ``graph`` and ``feeds``.
@@ -105,9 +107,15 @@ class OperatorSpec(ABC):
 
     @abstractmethod
     def expect(
-        self, feature_map: FloatArray, corners: FloatArray, coordinate_ulp: float
-    ) -> Iterator[tuple[slice, Any]]:
-        """The float64 reference of one RoI: ``reference.expect`` without its dispatch."""
+        self, feature_map: FloatArray, corners: FloatArray, coordinate_ulp: float = 0.0
+    ) -> Iterator[tuple[slice, Expected]]:
+        """The float64 reference of one RoI, some channels at a time: (channels, their Expected).
+
+        ``feature_map`` (C, H, W) and ``corners`` (4,) in image pixels, both in the dtype that the
+        operator computes in. ``coordinate_ulp`` is how far, in units in the last place, the
+        operator's own sampling points may be from ``geometry``'s: 0 where their arithmetic is the
+        same.
+        """
 
     @abstractmethod
     def graph_way(self, dtype: FloatType, resident: bool) -> GraphWay:

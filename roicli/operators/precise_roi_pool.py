@@ -19,6 +19,7 @@ from typing import ClassVar, assert_never
 
 import numpy as np
 
+from roicli.core.operator_table import Operator
 from roicli.core.types import (
     Array,
     FloatArray,
@@ -26,7 +27,7 @@ from roicli.core.types import (
     Size,
     check_word,
 )
-from roicli.core.vocabulary import Border, Operator, PixelModel
+from roicli.core.vocabulary import Border, PixelModel
 from roicli.operators.geometry import find_neighbours
 from roicli.operators.interface import GraphWay, OperatorSpec, join_odd
 from roicli.operators.onnx_graph import INT64, Graph, GraphBuilder, finish_graph
@@ -152,7 +153,7 @@ class PrecisePoolSpec(OperatorSpec):
         return np.asarray(extent[:, 1] * (extent[:, 0] / width + 1) / height + 1)
 
     def expect(
-        self, feature_map: FloatArray, corners: FloatArray, coordinate_ulp: float
+        self, feature_map: FloatArray, corners: FloatArray, coordinate_ulp: float = 0.0
     ) -> Iterator[tuple[slice, Expected]]:
         """The weights and the sums in float64.
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -215,27 +216,31 @@ def build_pyramid(stored: Sequence[StoredArray], scales: Sequence[float] | None)
         image_bytes = math.prod(shape[1:]) * (array.dtype.itemsize + 8)
         check_memory(array.name, f"one image of shape {shape[1:]}", image_bytes)
         levels.append(FeatureLevel(array, shape, scale, level_of_scale(scale), scale_from))
-    if len(levels) > 1:
-        _check_levels(levels)
-    return FeaturePyramid(tuple(levels))
+    return FeaturePyramid(tuple(_number_levels(levels) if len(levels) > 1 else levels))
 
 
-def _check_levels(levels: Sequence[FeatureLevel]) -> None:
+def _number_levels(levels: Sequence[FeatureLevel]) -> Sequence[FeatureLevel]:
+    """The levels with their numbers: log2 of their strides, or from 0 where one is no power of two.
+
+    Raises InputError and ParameterError where they are no pyramid, finest first.
+    """
     first = levels[0]
     for level in levels:
-        if level.level is None:
-            raise ParameterError(
-                f"{level.stored.name}: stride {1 / level.spatial_scale:g} is not a power of two, "
-                "so the level has no number"
-            )
         if level.shape[:2] != first.shape[:2]:
             raise InputError(
                 f"{level.stored.name}: images and channels are {level.shape[:2]}, expected "
                 f"{first.shape[:2]} as in {first.stored.name}"
             )
     numbers = [level.level for level in levels]
+    if None in numbers:
+        strides = [1 / level.spatial_scale for level in levels]
+        if any(finer >= coarser for finer, coarser in pairwise(strides)):
+            shown = ", ".join(f"{stride:g}" for stride in strides)
+            raise ParameterError(f"strides are {shown}, expected each above the one before")
+        return [level._replace(level=index) for index, level in enumerate(levels)]
     steps = range(numbers[0] or 0, (numbers[0] or 0) + len(numbers))
     if numbers != list(steps):
         raise ParameterError(
             f"levels are {numbers}, expected each stride twice the one before, finest first"
         )
+    return levels

@@ -13,9 +13,14 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
+<<<<<<< HEAD
 from roicli.core.vocabulary import LevelRule, RoiFormat
 from roicli.error_table.carried import CarriedColumn
 from roicli.operators.levels import assign_levels, level_of_scale
+=======
+from roicli.core.vocabulary import RoiFormat
+from roicli.operators.levels import LevelAssignment, level_of_scale
+>>>>>>> main
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid, open_pyramid
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_table import (
@@ -27,7 +32,7 @@ from roicli.pipeline.roi_table import (
     read_roi_table,
 )
 from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
-from roicli.pipeline.validation import check_image_size, check_roi_shape, check_yolo
+from roicli.pipeline.validation import check_roi_shape, check_yolo
 from roicli.storage.address import Address, parse_address
 from roicli.storage.array import MemoryArray, SelectedRows, StoredArray
 from roicli.storage.file_state import FileState, check_unchanged
@@ -150,13 +155,14 @@ def _finish(
     stored = _select(open_rois(rois, roi_format), rows)
     try:
         check_roi_shape(stored, images)
-        normalized_to = check_image_size(reading.normalized, reading.image_size)
+        reading.check_image_size()
+        normalized_to = reading.normalized_to
         check_yolo(stored, images, roi_format, normalized_to)
         table = read_roi_table(stored, roi_format, normalized_to)
     finally:
         stored.close()
     levels = open_levels(reading.level_from, rows)
-    placed = place_rois(table, images, places, reading.level_rule, levels)
+    placed = place_rois(table, images, places, reading.level_assignment, levels)
     obey(placed, ignored)
     assert placed.map_of_roi is not None
     return Inputs(
@@ -177,7 +183,7 @@ def place_rois(
     table: RoiTable,
     images: int | None,
     places: Sequence[Place],
-    rule: LevelRule,
+    rule: LevelAssignment,
     levels: StoredArray | None,
 ) -> PlacedRois:
     """The RoIs on their maps; one that is no number is on some map."""
@@ -209,7 +215,7 @@ def open_rois(
 def assign_maps(
     corners: FloatArray,
     places: Sequence[Place],
-    rule: LevelRule,
+    rule: LevelAssignment,
     name: str,
     levels: StoredArray | None,
 ) -> IntArray:
@@ -218,10 +224,11 @@ def assign_maps(
     if levels is None and len(places) == 1:
         return np.zeros(len(corners), np.int64)
     first, last = numbers[0], numbers[-1]
-    if first is None or last is None:
-        raise ParameterError("levels are numbered by log2(stride), and the stride is no power of 2")
+    assert first is not None
+    assert last is not None
     if levels is None:
-        return assign_levels(corners, rule, first, last) - first
+        _check_canonical_level(places, rule)
+        return rule.assign(corners, first, last) - first
     given, source = _read_levels(levels), levels.name
     if given.shape != (len(corners),):
         raise InputError(
@@ -234,6 +241,20 @@ def assign_maps(
             f"{', '.join(map(str, numbers))}"
         )
     return given.astype(np.int64) - first
+
+
+def _check_canonical_level(places: Sequence[Place], rule: LevelAssignment) -> None:
+    """Raise ParameterError where the rule's own canonical level means none of these levels."""
+    if rule.canonical_level is not None or rule.is_relative:
+        return
+    if any(level_of_scale(place.spatial_scale) is None for place in places):
+        strides = ", ".join(f"{1 / place.spatial_scale:g}" for place in places)
+        raise ParameterError(
+            f"levels of strides {strides} are numbered from 0, for they are no powers of two: "
+            f"level rule {rule.rule} needs to know on which level its canonical RoI is",
+            "add --canonical-level (and --canonical-size), --level-rule mmdet, which counts from "
+            "the finest map, or --level-from",
+        )
 
 
 def open_levels(

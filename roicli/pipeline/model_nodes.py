@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import ForeignText, foreign
+from roicli.core.operator_table import Operator
 from roicli.core.types import Size
-from roicli.core.vocabulary import Operator
 from roicli.storage.address import SEPARATOR, check_regular_file
 from roicli.storage.limits import check_memory
 

@@ -5,16 +5,19 @@ The boundary makes one of these records of a call's keywords; a stage takes the 
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from typing import Any
 
 from roicli.core.call_options import AlignOptions, ErrorsOptions, ExportOptions
+=======
+from roicli.core.call_options import ErrorsOptions, ExportOptions
+>>>>>>> main
 from roicli.core.declaration import record
+from roicli.core.exceptions import ParameterError
+from roicli.core.operator_table import OwnOptions, RunOptions
 from roicli.core.options import (
-    BorderOption,
     ExternalOption,
-    GraphOption,
     IgnoreOption,
-    ModeOption,
     PixelModelOption,
     PresetOption,
     RatioOption,
@@ -27,7 +30,6 @@ from roicli.core.options import (
 from roicli.core.progress import Progress, StageTimes
 from roicli.core.types import Size
 from roicli.core.vocabulary import (
-    Border,
     Compression,
     GraphDtype,
     LevelRule,
@@ -41,6 +43,7 @@ from roicli.core.vocabulary import (
     RoiFormat,
     SamplingGrid,
 )
+from roicli.operators.levels import LevelAssignment
 from roicli.pipeline.features import FeatureArgument
 
 
@@ -55,6 +58,8 @@ class Reading:
     drop_invalid: bool
     levels: tuple[str, ...] | None
     level_rule: LevelRule
+    canonical_size: float | None
+    canonical_level: int | None
     level_from: FeatureArgument | None
     roi_format: RoiFormat
     normalized: bool
@@ -62,20 +67,46 @@ class Reading:
     ignore: tuple[str, ...] | None
     allow_external: bool
 
+    @property
+    def level_assignment(self) -> LevelAssignment:
+        """The level rule with its constants. Raises ParameterError."""
+        return LevelAssignment(
+            self.level_rule, self.canonical_size, self.canonical_level, self.image_size
+        )
+
+    @property
+    def normalized_to(self) -> Size | None:
+        """The size that normalized coordinates refer to, or None. Raises ParameterError."""
+        if self.normalized and self.image_size is None:
+            raise ParameterError(
+                "normalized RoIs need the image size", "add --image-size HEIGHTxWIDTH"
+            )
+        return self.image_size if self.normalized else None
+
+    def check_image_size(self) -> None:
+        """Raise ParameterError for an image size that nothing needs."""
+        needed = self.normalized or self.level_assignment.needs_image_size
+        if self.image_size is not None and not needed:
+            raise ParameterError(
+                "image size is given, and RoIs in pixels do not need it",
+                "add --normalized, or drop it",
+            )
+
 
 @record(
     SizeOption,
     RatioOption,
     SamplingOptions,
-    ModeOption,
     RoundingOptions,
     PixelModelOption,
     PresetOption,
-    GraphOption,
-    BorderOption,
+    OwnOptions,
 )
 class Operation:
-    """What is said of the operator; None leaves it to a node, a preset or the default."""
+    """What is said of the operator; None leaves it to a node, a preset or the default.
+
+    Every operator's options are fields; those that the code reads by name are spelled.
+    """
 
     output_size: Size | None
     sampling_ratio: int | None
@@ -84,13 +115,12 @@ class Operation:
     mode: Mode | None
     quantization: Quantization | None
     partition: Partition | None
-    border: Border | None
     pixel_model: PixelModel | None
     preset: PresetName | None
     graph: str | None
 
 
-@record(AlignOptions)
+@record(RunOptions)
 class RunRequest(Reading, Operation):
     """What is asked of a run; ``threads`` None are the usable cores, ``dtype`` None the maps'."""
 

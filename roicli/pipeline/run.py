@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
+from roicli.core.operator_table import Operator
 from roicli.core.system import usable_cores
 from roicli.core.types import Array, FloatArray, IntArray
-from roicli.core.vocabulary import Operator, Provider
+from roicli.core.vocabulary import Provider
 from roicli.error_table.columns import COLUMN_BY_NAME, VALUE_COLUMNS
 from roicli.error_table.table import ErrorTable, MapGeometry
 from roicli.operators.interface import OperatorSpec

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from roicli.core.call_options import RUNS, OperatorOptions
 from roicli.core.declaration import declarations
 from roicli.core.exceptions import ParameterError
+from roicli.core.operator_table import OperatorOptions, OwnOptions
 from roicli.core.parsing import as_size
 from roicli.core.types import check_word
 from roicli.core.vocabulary import PixelModel, PresetName
@@ -28,7 +28,7 @@ AnySpec = TypeVar("AnySpec", bound=OperatorSpec)
 # What holds where nothing is said, no preset and no node; the help shows the same.
 DEFAULTS = {
     name: declaration.opt.default
-    for options in (OperatorOptions, *RUNS.values())
+    for options in (OperatorOptions, OwnOptions)
     for name, declaration in declarations(options).items()
 }
 

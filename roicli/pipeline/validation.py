@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.exceptions import InputError
 from roicli.core.types import IntArray, RoIs, Size
 from roicli.core.vocabulary import RoiFormat
 from roicli.operators.interface import OperatorSpec
@@ -105,14 +105,3 @@ def describe_huge_grid(row: int, needed: float, counts: IntArray, kind: str) -> 
     )
     advice = "give --sampling-ratio 2 or a smaller output size, or check coordinates and scale"
     return message, advice
-
-
-def check_image_size(normalized: bool, image_size: Size | None) -> Size | None:
-    """The size that normalized coordinates refer to, or None. Raises ParameterError."""
-    if normalized and image_size is None:
-        raise ParameterError("normalized RoIs need the image size", "add --image-size HEIGHTxWIDTH")
-    if image_size is not None and not normalized:
-        raise ParameterError(
-            "image size is given, and RoIs in pixels do not need it", "add --normalized, or drop it"
-        )
-    return image_size

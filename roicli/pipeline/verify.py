@@ -17,7 +17,7 @@ from roicli.core.exceptions import ParameterError, VerificationError
 from roicli.core.types import Array, FloatArray, FloatType, IntArray, RoIs
 from roicli.core.vocabulary import Provider
 from roicli.operators.interface import OperatorSpec
-from roicli.operators.reference import Expected, expect
+from roicli.operators.reference import Expected
 
 DEFAULT_ROIS = 64
 # Channels compared of one RoI, more where each channel would be compared on fewer RoIs than that.
@@ -164,7 +164,7 @@ class Verifier:
             self._rois += 1
             spec, row = self._specs[level], int(rows[place])
             roi = row if self._row_numbers is None else int(self._row_numbers[row])
-            steps = expect(feature_map[part], corners[place], spec, self._coordinate_ulp)
+            steps = spec.expect(feature_map[part], corners[place], self._coordinate_ulp)
             # Sums past the compute dtype have no bound, and are left out.
             with np.errstate(over="ignore", invalid="ignore"):
                 for channels, expected in steps:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from roicli.core.exceptions import ProviderError
-from roicli.operators import graphs
+from roicli.operators import roi_align
 from roicli.operators.roi_align import AlignSpec
 from roicli.runtime.cuda_libraries import CUDNN, DRIVER, check_offered, load_libraries
 from roicli.runtime.devices import Device
@@ -64,7 +64,7 @@ def _remedy(problem: str, missing: list[str]) -> str:
 
 def _try_session(index: int) -> str:
     """Why no session opens on the device; empty where one does."""
-    graph = graphs.build_align_graph(AlignSpec(output_size=(1, 1)), np.dtype(np.float32))
+    graph = roi_align.build_align_graph(AlignSpec(output_size=(1, 1)), np.dtype(np.float32))
     try:
         Session(graph, Device("cuda", index), 1)
     except ProviderError as error:

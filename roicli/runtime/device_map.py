@@ -46,7 +46,7 @@ class PlacedMap:
         return self.given is None or bool(np.isfinite(self.given[:, 0, 0]).all())
 
     def exact_feeds(self, dtype: FloatType) -> dict[str, FloatArray]:
-        """The feeds of a graph that reads nothing off the map (``graphs.add_exact_samples``)."""
+        """The feeds of a graph that reads nothing off the map (``roi_align.add_exact_samples``)."""
         assert self.given is not None
         features = np.array(self.given, dtype)[None]
         first_cells = np.where(np.isfinite(features[:, :, :1, :1]), 0, features[:, :, :1, :1])

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from roicli.core.types import FloatArray, FloatType, IntArray
-from roicli.operators import graphs
+from roicli.operators import graphs, roi_pool
 from roicli.operators.pool_windows import Windows, find_windows, group_windows, split_by_cells
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.device_map import NO_MAP, MapPlacer, PlacedMap
@@ -45,7 +45,7 @@ class WindowMaxRunner:
 
         @cache
         def session(groups: int) -> Session:
-            return Session(graphs.build_window_pool_graph(dtype, groups), device, threads)
+            return Session(roi_pool.build_window_pool_graph(dtype, groups), device, threads)
 
         self._session = session
         self._exact_sizes = 0 if device.resident else EXACT_SIZES_ON_HOST
@@ -101,7 +101,7 @@ class WindowMaxRunner:
 
 
 def describe(windows: Windows, shape: tuple[int, ...], exact_sizes: int = 0) -> dict[str, IntArray]:
-    """The feeds of ``graphs.build_window_pool_graph``; an empty bin gets the map's first cell."""
+    """The feeds of ``roi_pool.build_window_pool_graph``; an empty bin gets the map's first cell."""
     filled = windows.cells > 0
     cells = np.where(filled, windows.cells, 1)
     groups = group_windows(cells, exact_sizes)

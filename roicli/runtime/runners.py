@@ -14,7 +14,7 @@ import numpy as np
 from roicli.core.exceptions import DeviceMemoryError
 from roicli.core.types import Array, FloatArray, FloatType, IntArray
 from roicli.core.vocabulary import Provider
-from roicli.operators import graphs
+from roicli.operators import roi_align, roi_pool
 from roicli.operators.geometry import align_boxes, fine_grid_rois, sampling_counts
 from roicli.operators.interface import OperatorSpec, join_odd
 from roicli.operators.roi_align import AlignSpec
@@ -54,13 +54,13 @@ class RoiAlignRunner:
         self, spec: AlignSpec, dtype: FloatType, device: Device = HOST, threads: int = 1
     ) -> None:
         self._spec = spec
-        self._session = Session(graphs.build_align_graph(spec, dtype), device, threads)
+        self._session = Session(roi_align.build_align_graph(spec, dtype), device, threads)
         self._placer = MapPlacer(dtype, device, threads)
         self._map = NO_MAP
 
         @cache
         def exact_session() -> Session:
-            return Session(graphs.build_align_graph(spec, dtype, exact=True), device, threads)
+            return Session(roi_align.build_align_graph(spec, dtype, exact=True), device, threads)
 
         self._exact_session, self._dtype = exact_session, dtype
         self._exact_feeds: Mapping[str, FloatArray] = {}
@@ -126,7 +126,7 @@ class FineGridRunner:
         # A CUDA session has library handles of its own, which take memory on the device.
         @lru_cache(maxsize=64 if device.resident else 256)
         def session(counts: tuple[int, int], exact: bool) -> Session:
-            graph = graphs.build_align_graph(spec, dtype, counts, exact)
+            graph = roi_align.build_align_graph(spec, dtype, counts, exact)
             return Session(graph, device, threads, keeps_memory=False)
 
         self._session, self._dtype, self._resident = session, dtype, device.resident
@@ -180,7 +180,7 @@ class FineGridRunner:
 
     def _samples_of(self, counts: tuple[int, int]) -> int:
         """The samples of one channel of a RoI with so many (rows, columns) a bin."""
-        steps = graphs.fine_grid_steps(self._spec, counts)
+        steps = roi_align.fine_grid_steps(self._spec, counts)
         return max(math.prod(steps) * math.prod(self._spec.output_size), 1)
 
     def _groups(self, counts: IntArray, channels: int) -> Iterator[IntArray]:
@@ -202,7 +202,7 @@ class MaxRoiPoolRunner:
     """
 
     def __init__(self, spec: PoolSpec, threads: int, device: Device = HOST) -> None:
-        self._session = Session(graphs.build_max_roi_pool_graph(spec), device, 1)
+        self._session = Session(roi_pool.build_max_roi_pool_graph(spec), device, 1)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="max-roi-pool")
         self._placer = MapPlacer(np.dtype(np.float32))

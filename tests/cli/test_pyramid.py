@@ -116,7 +116,7 @@ def test_pyramids_that_do_not_fit(sized: str) -> None:
     scales = ("--spatial-scale", "1/8,1/16")
     refuse("align", FPN, sized, *LEVELS, *scales, words=("2 spatial scales", "3 maps"))
     scales = ("--spatial-scale", "1/8,1/12,1/32")
-    refuse("align", FPN, sized, *LEVELS, *scales, words=("stride 12", "power of two"))
+    refuse("align", FPN, sized, *LEVELS, *scales, words=("strides 8, 12, 32", "powers of two"))
     with h5py.File(FPN) as file:
         save("p4.npy", file["p4"][()])
         save("half.npy", file["p4"][:1])
@@ -144,3 +144,76 @@ def test_the_level_of_one_map_is_its_stride() -> None:
     assert {row["level"] for row in rows} == {4}
     rows = read_table("errors", TEXT_ROIS, "--spatial-scale", "0.1")["rois"]
     assert {row["level"] for row in rows} == {None}
+
+
+# Level rules and levels that have no log2 -----------------------------------------------------
+
+
+@pytest.fixture
+def odd_strides() -> str:
+    """Maps of strides 7, 14 and 28 of an image of 224 x 336, all of ones, twos and threes."""
+    shapes = {7: (32, 48), 14: (16, 24), 28: (8, 12)}
+    maps = {
+        f"s{stride}": np.full((1, 1, *shape), number, np.float32)
+        for number, (stride, shape) in enumerate(shapes.items())
+    }
+    path = save_h5("odd.h5", **maps)
+    with h5py.File(path, "a") as file:
+        for stride in shapes:
+            file[f"s{stride}"].attrs["stride"] = stride
+    return path
+
+
+ODD = ("--levels", "s7,s14,s28")
+ODD_ROIS = np.array([[0, 4, 4, 4 + side, 4 + side] for side in (20, 60, 120, 200)], np.float32)
+
+
+def test_strides_that_are_no_powers_of_two_are_numbered_from_0(odd_strides: str) -> None:
+    save("r.npy", ODD_ROIS)
+    maps = (odd_strides, "r.npy", *ODD)
+    for options, levels in (
+        (("--canonical-level", "2", "--canonical-size", "112"), [0, 1, 2, 2]),
+        (("--canonical-level", "0", "--canonical-size", "28"), [0, 1, 2, 2]),
+        (("--level-rule", "mmdet"), [0, 0, 1, 1]),
+        (("--level-rule", "mmdet", "--canonical-size", "28"), [0, 1, 2, 2]),
+    ):
+        # Each map holds its own number.
+        assert result("align", *maps, *options)[:, 0, 3, 3].tolist() == levels
+        shown = read_table("align", *maps, *options, "-o", "o.npy")
+        assert [row["level"] for row in shown["rois"]] == levels
+    save("levels.npy", np.array([2, 1, 0, 2]))
+    found = result("align", *maps, "--level-from", "levels.npy")
+    assert found[:, 0, 0, 0].tolist() == [2, 1, 0, 2]
+
+
+def test_what_the_levels_of_odd_strides_lack(odd_strides: str) -> None:
+    save("r.npy", ODD_ROIS)
+    words = ("strides 7, 14, 28", "from 0", "--canonical-level", "mmdet", "--level-from")
+    refuse("align", odd_strides, "r.npy", *ODD, words=words)
+    refuse("align", odd_strides, "r.npy", "--levels", "s14,s7",
+           words=("strides are 14, 7", "above the one before"))  # fmt: skip
+    save("levels.npy", np.array([2, 1, 0, 3]))
+    refuse("align", odd_strides, "r.npy", *ODD, "--level-from", "levels.npy",
+           words=("row 3: level 3", "0, 1, 2"))  # fmt: skip
+
+
+def test_each_level_rule_on_one_pyramid(sized: str) -> None:
+    """Matterport rounds, and mmdet counts from the finest map."""
+    rois = np.array([[0, 0, 0, side, side] for side in (100, 150, 170, 300, 330, 900)], np.float32)
+    save("r.npy", rois)
+    maps = ("errors", FPN, "r.npy", *LEVELS, "--ignore", "R05")
+    for options, levels in (
+        ((), [3, 3, 3, 4, 4, 5]),
+        (("--level-rule", "detectron2"), [3, 3, 3, 4, 4, 5]),
+        (("--level-rule", "model-garden"), [3, 3, 3, 4, 4, 5]),
+        (("--level-rule", "mmdet"), [3, 4, 4, 5, 5, 5]),
+        (("--level-rule", "matterport", "--image-size", "800x1088"), [3, 3, 4, 4, 5, 5]),
+        (("--canonical-size", "112"), [3, 4, 4, 5, 5, 5]),
+        (("--canonical-level", "5"), [3, 4, 4, 5, 5, 5]),
+    ):
+        found = [row["level"] for row in read_table(*maps, *options)["rois"]]
+        assert found == levels, options
+    refuse("errors", FPN, "r.npy", *LEVELS, "--level-rule", "matterport",
+           words=("whose size is not known", "--image-size"))  # fmt: skip
+    refuse("errors", FPN, "r.npy", *LEVELS, "--image-size", "800x1088",
+           words=("do not need it",))  # fmt: skip

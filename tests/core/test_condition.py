@@ -61,8 +61,8 @@ def test_what_a_condition_keeps(text, kept):
         ("n in 3", "expected '['"),
         ("class", "column class holds texts"),
         ("'a'", "a comparison after 'a'"),
-        ("__import__('os').system('x')", "found '('"),
-        ("n.__class__ == 1", "found"),
+        ("__import__('os')", "found '('"),
+        ("__import__('os').system('x')", "cannot be read from"),
         ("n == 1; n", "cannot be read from"),
         ("1.2.3 < n", "cannot be read from"),
         ("class == 'person", "stand in quotes"),
@@ -73,10 +73,9 @@ def test_what_a_condition_keeps(text, kept):
     ],
 )  # fmt: skip
 def test_what_is_no_condition(text, words):
-    with pytest.raises((ParameterError, KeyError), match=".*") as caught:
+    with pytest.raises(ParameterError) as caught:
         holds(text)
-    if text != "n.__class__ == 1":  # a column's name, of a column that there is not
-        assert words in f"{caught.value} {getattr(caught.value, 'hint', '')}"
+    assert words in f"{caught.value} {caught.value.hint}"
 
 
 def test_a_condition_knows_its_columns():

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import roicli
 from roicli.cli.app import COMMANDS, build_app
 from roicli.cli.command import terminal_type, with_parameters
-from roicli.core import call_options, command_options, options
+from roicli.core import call_options, command_options, operator_table, options
 from roicli.core.command_options import Rois
 from roicli.core.declaration import (
     Opt,
@@ -141,7 +141,7 @@ def test_every_keyword_of_a_call_is_a_flag_of_its_command_or_python_only(name):
 
 
 def typed_dicts():
-    for module in (options, call_options, command_options):
+    for module in (options, operator_table, call_options, command_options):
         for value in vars(module).values():
             if (
                 isinstance(value, type)

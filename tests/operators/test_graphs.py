@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from roicli.operators import graphs, onnx_graph
+from roicli.operators import graphs, onnx_graph, roi_align, roi_pool
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 
@@ -14,7 +14,7 @@ SINGLE = FLOAT_TYPES[0]
 
 
 def align(*arguments, counts=None, dtype=SINGLE):
-    return graphs.build_align_graph(AlignSpec((3, 5), 0.1, *arguments), dtype, counts)
+    return roi_align.build_align_graph(AlignSpec((3, 5), 0.1, *arguments), dtype, counts)
 
 
 ALL = {
@@ -24,11 +24,11 @@ ALL = {
     for dtype in FLOAT_TYPES
     for counts in [None if (mode, grid) == ("avg", "quarters") else (2, 3)]
 } | {
-    "max-roi-pool": graphs.build_max_roi_pool_graph(PoolSpec((3, 5), 0.1)),
+    "max-roi-pool": roi_pool.build_max_roi_pool_graph(PoolSpec((3, 5), 0.1)),
     "cell-table": graphs.build_cell_table_graph(SINGLE),
     "cell-table-64": graphs.build_cell_table_graph(FLOAT_TYPES[1]),
-    "window-pool": graphs.build_window_pool_graph(SINGLE, 4),
-    "window-pool-64": graphs.build_window_pool_graph(FLOAT_TYPES[1], 1),
+    "window-pool": roi_pool.build_window_pool_graph(SINGLE, 4),
+    "window-pool-64": roi_pool.build_window_pool_graph(FLOAT_TYPES[1], 1),
     "placing-cast": graphs.build_placing_graph(np.dtype(np.float16), SINGLE),
     "placing": graphs.build_placing_graph(SINGLE, SINGLE),
 }

@@ -13,7 +13,6 @@ from roicli.analysis.diagnose.values import Bins, SampledMap, evaluate_conventio
 from roicli.analysis.explain import explain_align, explain_pool
 from roicli.core.types import RoIs
 from roicli.operators.export import build_export_graph
-from roicli.operators.reference import expect
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.engine import Engine
@@ -88,7 +87,7 @@ def test_cpu_native_oracle_and_reference_agree_on_every_option(seed, cases):
         assert same(cpu, expected).all(), spec
         odd += (~np.isfinite(cpu)).sum()
         for row, one in zip(cpu, corners, strict=True):
-            for channels, wanted in expect(feature_map, one, spec):
+            for channels, wanted in spec.expect(feature_map, one):
                 assert np.isfinite(wanted.bound).all(), spec
                 finite = np.isfinite(wanted.values)
                 np.testing.assert_array_equal(

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 import roicli
 from roicli.core.exceptions import ParameterError, ProviderError
 from roicli.operators.precise_roi_pool import PrecisePoolSpec
-from roicli.operators.reference import expect
 from roicli.runtime.engine import Engine
 from tests.strategies import awkward_corners, boxes, normal_map
 
@@ -94,7 +93,7 @@ def test_a_run_is_within_the_references_bound(dtype, border, corners, scale, wid
     spec = PrecisePoolSpec((5, 1) if wide else (2, 3), scale, border)
     feature_map = MAP.astype(dtype)
     for row, box in zip(run(spec, feature_map, corners), corners.astype(dtype), strict=True):
-        for channels, expected in expect(feature_map, box, spec):
+        for channels, expected in spec.expect(feature_map, box):
             assert np.isfinite(expected.bound).all()
             assert (np.abs(row[channels] - expected.values) <= expected.bound).all()
             tight = 1e-4 if dtype == np.float32 else 1e-12
@@ -118,7 +117,7 @@ def test_nan_and_infinity_reach_the_bins_that_read_them(border):
     odd = 0
     clean = run(spec, MAP, corners)
     for row, box, before in zip(run(spec, feature_map, corners), corners, clean, strict=True):
-        for channels, expected in expect(feature_map, box, spec):
+        for channels, expected in spec.expect(feature_map, box):
             finite = np.isfinite(expected.values)
             odd += (~finite).sum()
             np.testing.assert_array_equal(row[channels][~finite], expected.values[~finite])

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.operators import reference
-from roicli.operators.reference import expect
 from roicli.operators.roi_align import AlignSpec
 from roicli.runtime import runners as runtime
 from tests import oracle
@@ -32,7 +31,7 @@ ALIGNS, POOLS = every_align((2, 3), SCALE), every_pool((2, 3), SCALE)
 def whole(feature_map, corners, spec, coordinate_ulp=0.0):
     """(values, magnitude, bound) of one RoI, all channels, in order."""
     corners = np.asarray(corners, feature_map.dtype)
-    channels, parts = zip(*expect(feature_map, corners, spec, coordinate_ulp), strict=True)
+    channels, parts = zip(*spec.expect(feature_map, corners, coordinate_ulp), strict=True)
     assert [c for part in channels for c in range(part.start, part.stop)] == list(
         range(len(feature_map))
     )

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.operator_table import Operator
 from roicli.core.types import RoIs
 from roicli.core.vocabulary import (
     PARTITION_MEANINGS,
     QUANTIZATION_MEANINGS,
-    Operator,
     Partition,
     Quantization,
     SamplingGrid,
@@ -121,7 +121,7 @@ UNKNOWN = {
     "points": lambda: geometry.sampling_points(
         0, 1, 1, 1, type("Spec", (), {"sampling_grid": "fifths"})
     ),
-    "level rule": lambda: levels.assign_levels(np.ones((1, 4)), "mmdet", 2, 5),
+    "level rule": lambda: levels.LevelAssignment("mine").assign(np.ones((1, 4)), 2, 5),
     "format": lambda: to_corners(np.ones((1, 4)), np.ones((1, 4)), "yxyx", None),
     "border": lambda: bin_weights(0.0, 1.0, 1, 3, "wrap"),
     "provider": lambda: device_of("tpu"),

@@ -10,7 +10,7 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import InputError, OutputError, ParameterError
-from roicli.operators.levels import assign_levels
+from roicli.operators.levels import LevelAssignment
 from tests import oracle
 from tests.log import logged
 from tests.strategies import AWKWARD, awkward_corners, normal_map
@@ -212,7 +212,7 @@ def test_a_pyramid_is_each_level_alone(operator, rule):
     rois = np.concatenate([np.load(FPN_ROIS), np.array(large, np.float32)])
     rois = rois[np.random.default_rng(0).permutation(len(rois))]
     whole = CALLS[operator](FPN, rois, levels="p3,p4,p5", level_rule=rule, values=True)
-    levels = assign_levels(rois[:, 1:].astype(np.float64), rule, 3, 5)
+    levels = LevelAssignment(rule).assign(rois[:, 1:].astype(np.float64), 3, 5)
     np.testing.assert_array_equal(whole.errors.column("level"), levels)
     assert set(levels) == {3, 4, 5}
     for level in (3, 4, 5):
@@ -245,7 +245,7 @@ def test_levels_may_be_given_and_a_pyramid_may_be_arrays(tmp_path):
         ({"levels": "p3,p5"}, r"levels are \[3, 5\]"),
         ({"levels": "p5,p4"}, r"levels are \[5, 4\]"),
         ({"levels": "p3,p4", "spatial_scale": "1/8"}, "1 spatial scales for 2 maps"),
-        ({"levels": "p3,p4", "spatial_scale": "1/8,0.1"}, "is not a power of two"),
+        ({"levels": "p3,p4", "spatial_scale": "1/8,0.1"}, "are numbered from 0"),
         ({"levels": "p3,p9"}, "has no dataset 'p9'"),
         ({"levels": "p3,p4", "level_from": np.zeros(5)}, r"shape \(5,\), expected \(102,\)"),
         ({"levels": "p3,p4", "level_from": np.full(102, 7)}, "row 0: level 7, expected one of 3"),

@@ -6,8 +6,9 @@ import pytest
 
 from roicli.core.declaration import settle
 from roicli.core.exceptions import ParameterError
+from roicli.core.operator_table import Operator
 from roicli.core.parsing import as_size
-from roicli.core.vocabulary import Operator, PresetName
+from roicli.core.vocabulary import PresetName
 from roicli.operators.libraries import PRESETS
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, shape_inference
 
-from roicli.operators import graphs
+from roicli.operators import graphs, roi_align, roi_pool
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 
@@ -45,13 +45,13 @@ RUN_GRAPHS = {
     for dtype in DTYPES
     for name, graph in {
         "cell table": graphs.build_cell_table_graph(dtype),
-        "window pool": graphs.build_window_pool_graph(dtype, 4),
+        "window pool": roi_pool.build_window_pool_graph(dtype, 4),
         "placing": graphs.build_placing_graph(dtype, dtype),
         "placing float16": graphs.build_placing_graph(np.dtype(np.float16), dtype),
-        "align": graphs.build_align_graph(AlignSpec(), dtype),
-        "align max": graphs.build_align_graph(AlignSpec(mode="max"), dtype, (2, 3)),
-        "thirds": graphs.build_align_graph(AlignSpec(sampling_grid="thirds"), dtype, (3, 2)),
-        "thirds max": graphs.build_align_graph(
+        "align": roi_align.build_align_graph(AlignSpec(), dtype),
+        "align max": roi_align.build_align_graph(AlignSpec(mode="max"), dtype, (2, 3)),
+        "thirds": roi_align.build_align_graph(AlignSpec(sampling_grid="thirds"), dtype, (3, 2)),
+        "thirds max": roi_align.build_align_graph(
             AlignSpec(mode="max", sampling_grid="thirds"), dtype, (2, 2)
         ),
     }.items()
@@ -101,7 +101,7 @@ def test_the_check_finds_what_has_none(op_type, kind, problem):
 
 
 def test_max_roi_pool_is_what_cuda_lacks():
-    model = onnx.load_from_string(graphs.build_max_roi_pool_graph(PoolSpec()).model)
+    model = onnx.load_from_string(roi_pool.build_max_roi_pool_graph(PoolSpec()).model)
     assert kernel_problem(model.graph.node[0], types_of(model)) == "MaxRoiPool: none"
 
 

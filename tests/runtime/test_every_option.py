@@ -9,7 +9,6 @@ import pytest
 
 from roicli.core.vocabulary import Partition, Quantization
 from roicli.operators.export import build_export_graph
-from roicli.operators.reference import expect
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.runners import build_runner
 from tests import oracle
@@ -46,7 +45,7 @@ def run_reference(spec, feature_map, corners):
     """The float64 reference that ``--verify`` compares with."""
     out = np.full((len(corners), len(feature_map), *spec.output_size), np.nan)
     for row, values in zip(corners, out, strict=True):
-        for channels, part in expect(feature_map, row, spec):
+        for channels, part in spec.expect(feature_map, row):
             values[channels] = part.values
     return out
 

@@ -9,7 +9,7 @@ import onnxruntime as ort
 import pytest
 
 from roicli.core.exceptions import DeviceMemoryError, ParameterError, ProviderError
-from roicli.operators import graphs
+from roicli.operators import graphs, roi_align, roi_pool
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline.memory import plan_device
@@ -24,12 +24,12 @@ from tests.strategies import awkward_corners, normal_map
 SINGLE = np.dtype(np.float32)
 STRICT = Device(strict=True)
 GRAPHS = {
-    "align": graphs.build_align_graph(AlignSpec(), SINGLE),
-    "max": graphs.build_align_graph(AlignSpec(mode="max"), SINGLE, (2, 3)),
-    "thirds": graphs.build_align_graph(AlignSpec(sampling_grid="thirds"), SINGLE, (2, 2)),
+    "align": roi_align.build_align_graph(AlignSpec(), SINGLE),
+    "max": roi_align.build_align_graph(AlignSpec(mode="max"), SINGLE, (2, 3)),
+    "thirds": roi_align.build_align_graph(AlignSpec(sampling_grid="thirds"), SINGLE, (2, 2)),
     "cell table": graphs.build_cell_table_graph(SINGLE),
-    "pool": graphs.build_window_pool_graph(SINGLE, 4),
-    "max-roi-pool": graphs.build_max_roi_pool_graph(PoolSpec()),
+    "pool": roi_pool.build_window_pool_graph(SINGLE, 4),
+    "max-roi-pool": roi_pool.build_max_roi_pool_graph(PoolSpec()),
     "placing": graphs.build_placing_graph(np.dtype(np.float16), SINGLE),
 }
 

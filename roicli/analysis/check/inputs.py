@@ -34,7 +34,7 @@ from roicli.pipeline.roi_table import (
     RoiTable,
     read_roi_table,
 )
-from roicli.pipeline.validation import check_feature_shape, check_image_size, describe_roi_shape
+from roicli.pipeline.validation import check_feature_shape, describe_roi_shape
 from roicli.storage.address import Address
 from roicli.storage.array import StoredArray
 from roicli.storage.choosing import Role
@@ -140,7 +140,8 @@ def _read_rois(
 ) -> tuple[RoiTable | None, Mapping[str, Any]]:
     """The RoIs, or None and one more problem where they have no four corners."""
     roi_format = reading.roi_format
-    normalized_to = check_image_size(reading.normalized, reading.image_size)
+    reading.check_image_size()
+    normalized_to = reading.normalized_to
     names = COORDINATE_NAMES[roi_format]
     stored = open_rois(rois, roi_format, lambda address: _open_any_shape(address, "rois", names))
     try:
@@ -165,7 +166,7 @@ def _place(table: RoiTable, pyramid: FeaturePyramid | None, reading: Reading) ->
         return PlacedRois(table, None, (), None)
     places = [level.place for level in pyramid.levels]
     levels = open_levels(reading.level_from)
-    return place_rois(table, pyramid.images, places, reading.level_rule, levels)
+    return place_rois(table, pyramid.images, places, reading.level_assignment, levels)
 
 
 def _describe_maps(

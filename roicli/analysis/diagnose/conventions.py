@@ -12,8 +12,9 @@ from typing import Literal
 
 import numpy as np
 
+from roicli.core.operator_table import Operator
 from roicli.core.types import FloatArray, Size
-from roicli.core.vocabulary import Operator, Partition, Quantization, SamplingGrid
+from roicli.core.vocabulary import Partition, Quantization, SamplingGrid
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.operators.rounding import BOX_RULES

@@ -1,54 +1,34 @@
-"""The operators' commands: ``roicli align``, ``pool``, ``precise-pool``."""
+"""The operators' commands, one for each entry of ``core.operator_table``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Callable
+from typing import Any
 
 from roicli.cli.command import ProgressBar, TableRequest, finish
 from roicli.cli.console import check_stdout, print_line
-from roicli.core.call_options import RUNS
-from roicli.core.command_options import (
-    AlignCommand,
-    Features,
-    PoolCommand,
-    PrecisePoolCommand,
-    Rois,
-    RunCommand,
-)
+from roicli.core.command_options import Features, Rois, run_command
 from roicli.core.declaration import keywords, settle
-from roicli.core.vocabulary import Operator
-
-if TYPE_CHECKING:
-    from roicli.pipeline.execute import Result
+from roicli.core.operator_table import OPERATORS, Operator, call_name
 
 
-def align(features: Features, rois: Rois, **options: Unpack[AlignCommand]) -> None:
-    """Run RoI Align and show what RoI Pool's rounding would have cost each RoI.
+def build_command(operator: Operator) -> Callable[..., None]:
+    """The command of an operator: one call of the library, and its result to the screen."""
+    entry = OPERATORS[operator]
 
-    Example: roicli align sample_data/text_fpn.h5::p3 sample_data/text_rois.npy
-    """
-    _run("align", features, rois, options)
+    def run(features: Features, rois: Rois, **options: Any) -> None:
+        _run(operator, features, rois, options)
 
-
-def pool(features: Features, rois: Rois, **options: Unpack[PoolCommand]) -> None:
-    """Run RoI Pool and show what its rounding cost each RoI.
-
-    Example: roicli pool sample_data/text_fpn.h5::p3 sample_data/text_rois.npy
-    """
-    _run("pool", features, rois, options)
-
-
-def precise_pool(features: Features, rois: Rois, **options: Unpack[PrecisePoolCommand]) -> None:
-    """Run Precise RoI Pooling: the exact mean of the interpolated map over each bin.
-
-    Example: roicli precise-pool sample_data/text_fpn.h5::p3 sample_data/text_rois.npy
-    """
-    _run("precise-pool", features, rois, options)
+    run.__name__ = call_name(operator)
+    run.__doc__ = (
+        f"{entry.help}\n\n"
+        f"Example: roicli {operator} sample_data/text_fpn.h5::p3 sample_data/text_rois.npy"
+    )
+    run.__annotations__["options"] = run_command(entry.options)
+    return run
 
 
-def _run(operator: Operator, features: str, rois: str, options: RunCommand) -> None:
-    """One call of the library, and its result to the screen."""
+def _run(operator: Operator, features: str, rois: str, options: Any) -> None:
     from roicli import api
 
     table = settle(TableRequest, options)
@@ -58,11 +38,16 @@ def _run(operator: Operator, features: str, rois: str, options: RunCommand) -> N
     if output is None and options["shard"] is None:
         output = api.default_output(features, operator)
     with ProgressBar(options["quiet"], verbose) as progress:
+<<<<<<< HEAD
         given: Mapping[str, Any] = keywords(
             RUNS[operator], options, progress=progress, table_columns=table.asked(thresholds)
         )
         call = getattr(api, operator.replace("-", "_"))
         result: Result = call(features, rois, output, **given)
+=======
+        given: Any = keywords(OPERATORS[operator].options, options, progress=progress)
+        result = api.run(operator, features, rois, output, given)
+>>>>>>> main
     if verbose:
         for key, value in result.parameters.items():
             print_line("run", f"{key}: {value}")

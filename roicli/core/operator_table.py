@@ -1,0 +1,132 @@
+"""The operators there are: an entry each, with its word, its options, and where its file is.
+
+A new operator is its file in ``operators/`` and its entry here. Its command, its place in
+``export`` and ``bench``, its record and its checks follow; what stands in ``api`` beside it is its
+call as a type checker reads it. Nothing here needs NumPy, for the help reads it.
+"""
+
+# Annotations are read at run time, so they are no text here.
+from typing import Literal, NamedTuple
+
+from roicli.core.options import (
+    BorderOption,
+    CompressionOption,
+    DaskOption,
+    DeviceOptions,
+    ErrorsOutOption,
+    ExternalOption,
+    ForceOption,
+    GraphOption,
+    IgnoreOption,
+    ModeOption,
+    PixelModelOption,
+    PresetOption,
+    ProviderOption,
+    RatioOption,
+    ReadingOptions,
+    ResourceOptions,
+    ResultDtypeOption,
+    ResumeOptions,
+    RoundingOptions,
+    SamplingOptions,
+    ScaleOption,
+    ShardOption,
+    SizeOption,
+    ValuesOption,
+    VerifyOptions,
+    WatchOptions,
+)
+
+Operator = Literal["align", "pool", "precise-pool"]
+
+
+class OperatorOptions(
+    SizeOption,
+    ScaleOption,
+    RatioOption,
+    SamplingOptions,
+    RoundingOptions,
+    PixelModelOption,
+    PresetOption,
+    total=False,
+):
+    """What RoI Align and RoI Pool compute, which every run's error table compares; what is not
+    given comes from the preset, then the defaults.
+    """
+
+
+class RunOptions(
+    ForceOption,
+    ResumeOptions,
+    CompressionOption,
+    ResultDtypeOption,
+    ShardOption,
+    DaskOption,
+    OperatorOptions,
+    ReadingOptions,
+    IgnoreOption,
+    ExternalOption,
+    ProviderOption,
+    ResourceOptions,
+    VerifyOptions,
+    DeviceOptions,
+    ValuesOption,
+    ErrorsOutOption,
+    WatchOptions,
+    total=False,
+):
+    """The keywords that the operators' calls share."""
+
+
+class AlignOptions(RunOptions, ModeOption, GraphOption, total=False):
+    """The keywords of ``align``."""
+
+
+class PoolOptions(RunOptions, GraphOption, total=False):
+    """The keywords of ``pool``."""
+
+
+class PrecisePoolOptions(RunOptions, BorderOption, total=False):
+    """The keywords of ``precise_pool``."""
+
+
+class OwnOptions(ModeOption, GraphOption, BorderOption, total=False):
+    """What single operators have beside what all share; a call that takes any takes all."""
+
+
+class OperatorEntry(NamedTuple):
+    """One operator: its class ``spec`` in ``operators.<module>``, the TypedDict of its call's
+    keywords, and what its command does, as a sentence of the help.
+    """
+
+    module: str
+    spec: str
+    options: type
+    help: str
+
+
+OPERATORS: dict[Operator, OperatorEntry] = {
+    "align": OperatorEntry(
+        "roi_align",
+        "AlignSpec",
+        AlignOptions,
+        "Run RoI Align and show what RoI Pool's rounding would have cost each RoI.",
+    ),
+    "pool": OperatorEntry(
+        "roi_pool",
+        "PoolSpec",
+        PoolOptions,
+        "Run RoI Pool and show what its rounding cost each RoI.",
+    ),
+    "precise-pool": OperatorEntry(
+        "precise_roi_pool",
+        "PrecisePoolSpec",
+        PrecisePoolOptions,
+        "Run Precise RoI Pooling: the exact mean of the interpolated map over each bin.",
+    ),
+}
+
+
+def call_name(operator: Operator) -> str:
+    """The name of an operator's call in Python."""
+    return operator.replace("-", "_")
