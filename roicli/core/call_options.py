@@ -38,68 +38,7 @@ from roicli.core.options import (
 )
 from roicli.core.parsing import Size, as_bin, as_names, as_path, as_rows
 from roicli.core.progress import Progress, no_progress
-<<<<<<< HEAD
-from roicli.core.vocabulary import ComparedStatistic, GraphDtype, Operator
-
-
-class OperatorOptions(
-    SizeOption,
-    ScaleOption,
-    RatioOption,
-    SamplingOptions,
-    RoundingOptions,
-    PixelModelOption,
-    PresetOption,
-    total=False,
-):
-    """What both operators compute; what is not given comes from the preset, then the defaults."""
-
-
-class RunOptions(
-    ForceOption,
-    ResumeOptions,
-    CompressionOption,
-    ResultDtypeOption,
-    ShardOption,
-    DaskOption,
-    OperatorOptions,
-    ReadingOptions,
-    IgnoreOption,
-    ExternalOption,
-    ProviderOption,
-    ResourceOptions,
-    VerifyOptions,
-    DeviceOptions,
-    ValuesOption,
-    ErrorsOutOption,
-    GroupOption,
-    WatchOptions,
-    total=False,
-):
-    """The keywords that ``align`` and ``pool`` share."""
-
-
-class PoolOptions(RunOptions, GraphOption, total=False):
-    """The keywords of ``pool``."""
-
-
-class AlignOptions(RunOptions, ModeOption, GraphOption, total=False):
-    """The keywords of ``align``."""
-
-
-class PrecisePoolOptions(RunOptions, BorderOption, total=False):
-    """The keywords of ``precise_pool``."""
-
-
-# The keywords of each operator's call.
-RUNS: dict[Operator, type] = {
-    "align": AlignOptions,
-    "pool": PoolOptions,
-    "precise-pool": PrecisePoolOptions,
-}
-=======
 from roicli.core.vocabulary import ComparedStatistic, GraphDtype
->>>>>>> main
 
 
 class ErrorsOptions(

@@ -93,7 +93,7 @@ class Condition:
 def parse_condition(text: str) -> Condition:
     """A condition from its text. Raises ParameterError that names the word that does not fit."""
     if not isinstance(text, str) or not text.strip():
-        raise ParameterError(f"where is {text!r}, expected a condition like \"score > 0.5\"")
+        raise ParameterError(f'where is {text!r}, expected a condition like "score > 0.5"')
     if len(text) > LONGEST:
         raise ParameterError(f"where has {len(text):,} characters, expected at most {LONGEST:,}")
     parser = _Parser(text)

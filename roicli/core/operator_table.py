@@ -17,6 +17,7 @@ from roicli.core.options import (
     ExternalOption,
     ForceOption,
     GraphOption,
+    GroupOption,
     IgnoreOption,
     ModeOption,
     PixelModelOption,
@@ -72,6 +73,7 @@ class RunOptions(
     DeviceOptions,
     ValuesOption,
     ErrorsOutOption,
+    GroupOption,
     WatchOptions,
     total=False,
 ):

@@ -54,6 +54,10 @@ class CarriedColumn:
             return np.asarray(values)
         return np.array([encode_text(text) for text in values.tolist()], self.dtype)
 
+    def read_rows(self, start: int, stop: int) -> Array:
+        """The rows from ``start`` to before ``stop``, as ``read``."""
+        return self.read(slice(start, stop))
+
 
 def encode_text(text: str | None) -> bytes:
     """A text as files hold it: UTF-8, what is none of it escaped, nothing for None."""

@@ -106,12 +106,10 @@ class ErrorTable:
         measured = self.measured_records(rows)
         if not self._carried:
             return measured
-        found = {column.name: one.read(rows) for column, one in self._carried.items()}
-        described = [(name, *measured.dtype.fields[name][:1]) for name in measured.dtype.names]
-        described += [(name, values.dtype) for name, values in found.items()]
-        out = np.empty(len(measured), described)
-        for name in measured.dtype.names:
-            out[name] = measured[name]
+        found = {column.name: measured[column.name] for column in self.measured}
+        found |= {column.name: one.read(rows) for column, one in self._carried.items()}
+        dtype = np.dtype([(name, values.dtype) for name, values in found.items()])
+        out = np.empty(len(measured), dtype)
         for name, values in found.items():
             out[name] = values
         return out

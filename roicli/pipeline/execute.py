@@ -254,9 +254,7 @@ def tables_beside(run: Run, table: ErrorTable) -> dict[str, RowSource]:
         "rois": lambda start, stop: rois.take(slice(start, stop)).as_rows(dtype),
         "quantization_error": lambda start, stop: table.measured_records(slice(start, stop)),
     }
-    for name, column in carried_datasets(run.inputs).items():
-        found[name] = lambda start, stop, of=column: of.read(slice(start, stop))
-    return found
+    return found | {name: column.read_rows for name, column in carried_datasets(run.inputs).items()}
 
 
 def carried_datasets(inputs: Inputs) -> dict[str, CarriedColumn]:

@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -41,7 +41,8 @@ OF_TWO: tuple[ImageKind, ...] = ("ranges", "inclusive", "lengths")
 NO_IMAGE = -1
 
 
-class RoiRows(NamedTuple):
+@dataclass(frozen=True)
+class RoiRows:
     """How many rows there are, and in how many each image has its own: None where they are strewn.
 
     RoIs (N, M, 4) are N * M rows, M an image. ``name`` is theirs.
@@ -77,7 +78,7 @@ def parse_image_from(value: Any) -> ImageSource:
     kind: ImageKind | None = None
     before, colon, after = text.rpartition(":")
     if colon and after in KINDS and not before.endswith(":") and not os.path.exists(text):
-        text, kind = before, after  # type: ignore[assignment]
+        text, kind = before, cast("ImageKind", after)
     if "," in text and not os.path.exists(text.partition(SEPARATOR)[0]):
         return _parse_pair(text.partition(","), kind)
     if "," in text.partition(SEPARATOR)[2]:
@@ -279,9 +280,7 @@ def _read_lengths(columns: Sequence[Array], rows: RoiRows, images: int | None) -
     return _between(first, first + np.maximum(length, 0), rows.count)
 
 
-def _pair(
-    columns: Sequence[Array], rows: RoiRows, images: int | None
-) -> tuple[IntArray, IntArray]:
+def _pair(columns: Sequence[Array], rows: RoiRows, images: int | None) -> tuple[IntArray, IntArray]:
     first, second = _whole(columns[0]), _whole(columns[1])
     _check_flat(rows)
     if len(first) != len(second):

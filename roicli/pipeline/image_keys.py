@@ -82,9 +82,7 @@ def number_by_keys(
     return np.array(found, np.int64)[inverse]
 
 
-def _match(
-    texts: Sequence[str], keys: ImageKeys, rois: str, column: str
-) -> list[int | None]:
+def _match(texts: Sequence[str], keys: ImageKeys, rois: str, column: str) -> list[int | None]:
     """The map that each key is of, None without one: the same text, else the same but for what
     does not matter.
     """
@@ -101,8 +99,10 @@ def _match(
                 "name the images so that they differ in more than that",
             )
         number = next(iter(maps), None)
-        if number is not None and number in taken and not _are_names_of(
-            (text, taken[number]), keys.keys[number]
+        if (
+            number is not None
+            and number in taken
+            and not _are_names_of((text, taken[number]), keys.keys[number])
         ):
             raise InputError(
                 f"{rois}: column {column}: {foreign(taken[number])} and {foreign(text)} are both "

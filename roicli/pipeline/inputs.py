@@ -13,14 +13,9 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
-<<<<<<< HEAD
-from roicli.core.vocabulary import LevelRule, RoiFormat
-from roicli.error_table.carried import CarriedColumn
-from roicli.operators.levels import assign_levels, level_of_scale
-=======
 from roicli.core.vocabulary import RoiFormat
+from roicli.error_table.carried import CarriedColumn
 from roicli.operators.levels import LevelAssignment, level_of_scale
->>>>>>> main
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid, open_pyramid
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_table import (

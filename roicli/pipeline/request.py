@@ -5,13 +5,9 @@ The boundary makes one of these records of a call's keywords; a stage takes the 
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from typing import Any
 
-from roicli.core.call_options import AlignOptions, ErrorsOptions, ExportOptions
-=======
 from roicli.core.call_options import ErrorsOptions, ExportOptions
->>>>>>> main
 from roicli.core.declaration import record
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import OwnOptions, RunOptions

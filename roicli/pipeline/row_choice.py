@@ -14,7 +14,7 @@ import numpy as np
 from roicli.core.condition import Condition
 from roicli.core.exceptions import ParameterError
 from roicli.core.foreign import foreign
-from roicli.core.types import Array, FloatArray, IntArray
+from roicli.core.types import Array, IntArray
 from roicli.storage.roi_columns import COORDINATE_NAMES, RoiColumns, find_named
 from roicli.storage.table import Table
 
@@ -22,10 +22,10 @@ logger = logging.getLogger("roicli")
 
 BLOCK_ROWS = 1 << 20
 # What rows that are no RoIs are filled with, and how that is said.
-FILLED: dict[str, Callable[[FloatArray], Array]] = {
+FILLED: dict[str, Callable[[Array], Array]] = {
     "zeros": lambda numbers: np.all(numbers == 0, axis=1),
     "-1": lambda numbers: np.all(numbers == -1, axis=1),
-    "NaN": lambda numbers: np.isnan(numbers).all(axis=1),
+    "NaN": lambda numbers: np.all(np.isnan(numbers), axis=1),
 }
 NO_IMAGE = "no image"
 
@@ -123,9 +123,7 @@ def _find_invalid(table: Table, columns: RoiColumns, image: Array | None, among:
             counted[name] += int(np.count_nonzero(mask & ~found[part] & among[part]))
             found[part] |= mask
     total = sum(counted.values())
-    kinds = ", ".join(
-        f"{count:,} of {name}" for name, count in counted.items() if count
-    )
+    kinds = ", ".join(f"{count:,} of {name}" for name, count in counted.items() if count)
     told = f": {kinds}" if kinds else ""
     logger.info(f"{table.name}: left out {total:,} of {len(table):,} rows as padding{told}")
     return found

@@ -112,7 +112,7 @@ def _spelled(text: str) -> list[Keys]:
 
 
 def _as_keys(values: Sequence[Any], name: str) -> list[Keys]:
-    keys = [(as_key(value),) for value in values]
+    keys: list[Keys] = [(as_key(value),) for value in values]
     empty = next((place for place, (key,) in enumerate(keys) if not key), None)
     if empty is not None:
         raise InputError(f"{name}: item {empty} is empty, expected the key of an image")
@@ -132,20 +132,20 @@ def _parse_lines(content: str, path: str, ending: str) -> list[Keys]:
     """A key a line; with a header of several names the columns that name images."""
     if ending not in (".csv", ".tsv"):
         return _as_keys([line for line in content.splitlines() if line.strip()], path)
-    rows = [row for row in csv.reader(content.splitlines(), delimiter="\t" if ending == ".tsv"
-            else ",") if any(cell.strip() for cell in row)]  # fmt: skip
-    places = [0]
-    if rows and any(is_image_name(plain_name(cell)) or plain_name(cell) == "id" for cell in rows[0]):
-        header = [plain_name(cell) for cell in rows.pop(0)]
-        places = [at for at, name in enumerate(header) if is_image_name(name) or name == "id"]
+    reader = csv.reader(content.splitlines(), delimiter="\t" if ending == ".tsv" else ",")
+    rows = [row for row in reader if any(cell.strip() for cell in row)]
+    header = [plain_name(cell) for cell in rows[0]] if rows else []
+    places = [at for at, name in enumerate(header) if is_image_name(name) or name == "id"]
+    if places:
+        del rows[0]
     elif rows and max(map(len, rows)) > 1:
         raise InputError(
             f"{path}: has {max(map(len, rows))} columns and no header that names an image's",
             "give a key a line, or a header like image_id,file_name",
         )
-    keys = []
+    keys: list[Keys] = []
     for number, row in enumerate(rows):
-        cells = tuple(row[at].strip() for at in places if at < len(row) and row[at].strip())
+        cells = tuple(row[at].strip() for at in places or [0] if at < len(row) and row[at].strip())
         if not cells:
             raise InputError(f"{path}: row {number} has no key of an image")
         keys.append(cells)
@@ -168,6 +168,7 @@ def _parse_json(content: str, path: str) -> list[Keys]:
             names = [item[name] for name in ("id", "file_name") if name in item]
         plain = [name for name in names if isinstance(name, str | int | float)]
         if not plain or len(plain) < len(names):
-            raise InputError(f"{path}: item {number} is {str(foreign(str(item)))[:60]}, expected a key")
+            found = str(foreign(str(item)))[:60]
+            raise InputError(f"{path}: item {number} is {found}, expected the key of an image")
         keys.append(tuple(as_key(name) for name in plain))
     return keys

@@ -23,7 +23,7 @@ def holds(text):
     [
         ("score > 0.5", [0, 1, 0]),
         ("score > 0.5 and class == 'person'", [0, 0, 0]),
-        ("score < .5 AND class == \"person\"", [1, 0, 0]),
+        ('score < .5 AND class == "person"', [1, 0, 0]),
         ("class != 'car'", [1, 0, 1]),
         ("class in ['car', 'dog'] or n == 3", [0, 1, 1]),
         ("class not in ('car',)", [1, 0, 1]),

@@ -38,16 +38,11 @@ def _run(operator: Operator, features: str, rois: str, options: Any) -> None:
     if output is None and options["shard"] is None:
         output = api.default_output(features, operator)
     with ProgressBar(options["quiet"], verbose) as progress:
-<<<<<<< HEAD
-        given: Mapping[str, Any] = keywords(
-            RUNS[operator], options, progress=progress, table_columns=table.asked(thresholds)
-        )
-        call = getattr(api, operator.replace("-", "_"))
-        result: Result = call(features, rois, output, **given)
-=======
-        given: Any = keywords(OPERATORS[operator].options, options, progress=progress)
+        given: Any = keywords(
+            OPERATORS[operator].options, options, progress=progress,
+            table_columns=table.asked(thresholds),
+        )  # fmt: skip
         result = api.run(operator, features, rois, output, given)
->>>>>>> main
     if verbose:
         for key, value in result.parameters.items():
             print_line("run", f"{key}: {value}")

@@ -213,7 +213,9 @@ def join(place: StorePlace, metadata: Mapping[str, bytes]) -> StoreDraft:
 def _create(root: Any, name: str, shape: tuple[int, ...], dtype: Any, codecs: Any) -> Any:
     """An array in chunks of whole rows, every one of which is stored."""
     is_text = dtype == object
-    row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * (TEXT_BYTES if is_text else dtype.itemsize)
+    row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * (
+        TEXT_BYTES if is_text else dtype.itemsize
+    )
     most = max(1, min(shape[0], CHUNK_BYTES // max(row_bytes, 1)))
     # The last chunk is stored as long as the others, so they share the rows evenly.
     rows = -(-shape[0] // -(-shape[0] // most)) if shape[0] else 1
