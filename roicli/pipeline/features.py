@@ -103,9 +103,13 @@ class MapBuffer:
 
 @dataclass(frozen=True)
 class FeaturePyramid:
-    """One or more levels, finest first, with the same images and channels."""
+    """One or more levels, finest first, with the same images and channels.
+
+    ``keys`` is what the images are called, an image a key, where their addresses say it.
+    """
 
     levels: tuple[FeatureLevel, ...]
+    keys: tuple[str, ...] | None = None
 
     @property
     def images(self) -> int:

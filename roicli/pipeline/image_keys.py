@@ -129,10 +129,11 @@ def _index(keys: ImageKeys, spell: Callable[[str], str]) -> Mapping[str, set[int
     return found
 
 
-def are_all_keys(values: Array, keys: ImageKeys) -> bool:
-    """Whether every image of the RoIs is one of the keys."""
+def count_keys(values: Array, keys: ImageKeys) -> tuple[int, int]:
+    """How many of the RoIs' images are among the keys, and how many images there are."""
     known = {plain_key(name) for names in keys.keys for name in names}
-    return all(plain_key(as_key(value)) in known for value in np.unique(values).tolist())
+    distinct = np.unique(values).tolist()
+    return sum(plain_key(as_key(value)) in known for value in distinct), len(distinct)
 
 
 def number_by_appearance(values: Array) -> tuple[IntArray, list[str]]:

@@ -1,0 +1,202 @@
+"""Whose image each RoI is: from a column, from another array, or by the place in the array."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import numpy as np
+
+from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.foreign import foreign
+from roicli.core.types import Array, FloatArray, IntArray
+from roicli.pipeline.image_from import (
+    RoiRows,
+    find_images,
+    parse_image_from,
+    read_vectors,
+)
+from roicli.pipeline.image_keys import (
+    ImageKeys,
+    count_keys,
+    number_by_appearance,
+    number_by_keys,
+)
+from roicli.pipeline.map_keys import MapKeys
+from roicli.pipeline.roi_table import is_image_number
+from roicli.storage.array import Place, Precision, StoredArray, precision_of
+from roicli.storage.file_state import FileState
+from roicli.storage.table import Column, Table
+
+logger = logging.getLogger("roicli")
+
+WHOLE = precision_of(np.dtype(np.int64))
+# A column of such a name has keys rather than the maps' numbers.
+NAMED_BY_KEY = re.compile(r"id$|ids$|name$|file|path", re.IGNORECASE)
+
+
+class RowsOfImages(StoredArray):
+    """RoIs (N, M, w), image by image, as rows (N * M, w)."""
+
+    def __init__(self, stored: StoredArray) -> None:
+        self._stored = stored
+        self.name, self.files = stored.name, stored.files
+        images, self.an_image, width = stored.shape
+        self.images = images
+        self.shape = (images * self.an_image, width)
+        self.dtype, self.precision = stored.dtype, stored.precision
+        self.attributes, self.file_attributes = stored.attributes, stored.file_attributes
+
+    def read(self, place: Place, out: Array) -> None:
+        """The values at ``place`` into ``out``: whole images, of which the rows are cut."""
+        rows, inner = place[0], place[1:]
+        if out.size == 0:
+            return
+        first, last = rows.start // self.an_image, -(-rows.stop // self.an_image)
+        held = np.empty((last - first, self.an_image, *out.shape[1:]), out.dtype)
+        self._stored.read((slice(first, last), slice(0, self.an_image), *inner), held)
+        flat = held.reshape(-1, *out.shape[1:])
+        start = rows.start - first * self.an_image
+        out[...] = flat[start : start + len(out)]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._stored.close()
+
+
+def find_image_column(
+    table: Table,
+    image: int | None,
+    source: object,
+    image_from: object,
+    images: int | None,
+) -> tuple[Column | None, dict[str, FileState]]:
+    """The column of images: ``table``'s own at place ``image``, or made of what says it.
+
+    ``source`` is what the table was read from, ``image_from`` the option, ``images`` how many maps
+    there are. Gives the files that were read, too. Raises InputError, ParameterError.
+    """
+    flat = source if isinstance(source, RowsOfImages) else None
+    own = None if image is None else table.columns[image]
+    if flat is not None and images is not None and flat.images != images:
+        raise InputError(
+            f"{table.name}: shape ({flat.images}, {flat.an_image}, {flat.shape[1]}) are RoIs of "
+            f"{flat.images:,} images, and there are {images:,} maps",
+            "give the maps that the RoIs are of",
+        )
+    if image_from is None:
+        if flat is None or own is not None:
+            return own, {}
+        logger.info(
+            f"{table.name}: shape ({flat.images}, {flat.an_image}, {flat.shape[1]}) is read image "
+            f"by image, {flat.an_image:,} RoIs each"
+        )
+        numbers = np.repeat(np.arange(flat.images), flat.an_image)
+        return Column("image", numbers, WHOLE), {}
+    if own is not None:
+        raise ParameterError(
+            f"{table.name}: column {foreign(own.name) or 'batch_index'} says whose image a RoI is, "
+            "and --image-from says it too",
+            "drop --image-from, or leave the column out with --roi-columns and _ for it",
+        )
+    parsed = parse_image_from(image_from)
+    stored, vectors = read_vectors(parsed)
+    rows = RoiRows(table.name, len(table), None if flat is None else flat.an_image)
+    names = [array.name for array in stored]
+    found = find_images(vectors, names, parsed.kind, rows, images)
+    precision: Precision | None = WHOLE
+    if found is vectors[0].reshape(-1) or found.dtype != np.int64:
+        precision = stored[0].precision
+    files = {path: state for array in stored for path, state in array.files.items()}
+    return Column(names[0], found, precision), files
+
+
+def number_images(
+    column: Column,
+    table: Table,
+    rows: IntArray | None,
+    images: int | None,
+    keys: MapKeys,
+) -> tuple[FloatArray, bool]:
+    """(K,) the number of each RoI's map, and whether it was found by a key.
+
+    ``column`` are the images of the table's rows that are kept, ``rows`` their numbers in the file.
+    What names no image stays as it is: the rules say so. Raises InputError.
+    """
+    values, name = column.values, str(foreign(column.name)) or "batch_index"
+    if len(values) == 0:
+        return np.zeros(0), False
+    said = keys.said(table.images)
+    if column.is_text:
+        return _number_texts(values, name, table, rows, images, said, keys)
+    if said is not None:
+        if not np.isfinite(values).all():
+            return values.astype(np.float64), False
+        _check_exact(column, table, rows)
+        return _by_keys(values, said, table, name, rows), True
+    is_number = bool(is_image_number(values, images).all())
+    if is_number and NAMED_BY_KEY.search(name) is None:
+        return values.astype(np.float64), False
+    found = keys.found(table.images)
+    known, distinct = (0, 1) if found is None else count_keys(values, found)
+    if found is None or known == 0 or (is_number and known < distinct):
+        return values.astype(np.float64), False
+    _check_exact(column, table, rows)
+    return _by_keys(values, found, table, name, rows), True
+
+
+def _by_keys(
+    values: Array, keys: ImageKeys, table: Table, name: str, rows: IntArray | None
+) -> FloatArray:
+    numbers = number_by_keys(values, keys, table.name, name, rows)
+    _tell(name, table, keys)
+    return numbers.astype(np.float64)
+
+
+def _tell(name: str, table: Table, keys: ImageKeys) -> None:
+    logger.info(f"{table.name}: column {name} is matched with {keys.source}")
+
+
+def _number_texts(
+    values: Array,
+    name: str,
+    table: Table,
+    rows: IntArray | None,
+    images: int | None,
+    said: ImageKeys | None,
+    keys: MapKeys,
+) -> tuple[FloatArray, bool]:
+    texts = np.array([text or "" for text in values.tolist()], object)
+    found = said or keys.found(table.images)
+    if found is not None:
+        return _by_keys(texts, found, table, name, rows), True
+    try:
+        return texts.astype(np.float64), False
+    except ValueError:
+        pass
+    if images is None:
+        numbers, _ = number_by_appearance(texts)
+        return numbers.astype(np.float64), True
+    row = 0 if rows is None else int(rows[0])
+    raise InputError(
+        f"{table.name}: row {row}, column {name}: found {str(foreign(texts[0]))!r}, expected the "
+        f"number of the image in FEATURES, from 0: the {images:,} maps have no keys",
+        "say what the maps' images are called, in their order: --images LIST",
+    )
+
+
+def _check_exact(column: Column, table: Table, rows: IntArray | None) -> None:
+    """Raise InputError for keys that the dtype may have for another number."""
+    bits = None if column.precision is None else column.precision.mantissa_bits
+    if bits is None or column.precision is None:
+        return
+    last = 2.0 ** (bits + 1)
+    lost = np.flatnonzero(np.abs(column.values) >= last)
+    if len(lost):
+        row = int(lost[0]) if rows is None else int(rows[lost[0]])
+        raise InputError(
+            f"{table.name}: row {row}, column {foreign(column.name) or 'batch_index'}: found "
+            f"{column.values[lost[0]]:.0f}, which may be another image: {column.precision.name} "
+            f"holds whole numbers up to {last:g} only",
+            "make the RoIs again with images as whole numbers or float64",
+        )
