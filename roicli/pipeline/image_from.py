@@ -61,7 +61,7 @@ class ImageSource:
     kind: ImageKind | None
 
 
-class _Misfit(Exception):
+class _MisfitError(Exception):
     """Why an array is not of a kind."""
 
 
@@ -149,7 +149,7 @@ def find_images(
     for one in possible if kind is None else (kind,):
         try:
             found[one] = _READERS[one](columns, rows, images)
-        except _Misfit as misfit:
+        except _MisfitError as misfit:
             reasons.append(f"as {one} {misfit}")
     if not found:
         of_images = "" if images is None else f" of {images:,} images"
@@ -204,22 +204,22 @@ def _as_columns(vectors: Sequence[Array], names: Sequence[str]) -> list[Array]:
 
 def _whole(values: Array) -> IntArray:
     if values.dtype.kind == "U":
-        raise _Misfit("they would be numbers, not texts")
+        raise _MisfitError("they would be numbers, not texts")
     with np.errstate(invalid="ignore"):
         wrong = ~(np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < 2**53))
     if wrong.any():
-        raise _Misfit(f"{values[wrong][0]:g} would be a whole number")
+        raise _MisfitError(f"{values[wrong][0]:g} would be a whole number")
     return values.astype(np.int64)
 
 
 def _check_images(values: IntArray, images: int | None, also: int = 0) -> None:
     if images is not None and len(values) not in (images, images + also):
-        raise _Misfit(f"they would be {images:,}, one an image, not {len(values):,}")
+        raise _MisfitError(f"they would be {images:,}, one an image, not {len(values):,}")
 
 
 def _read_indices(columns: Sequence[Array], rows: RoiRows, images: int | None) -> Array:
     if len(columns[0]) != rows.count:
-        raise _Misfit(f"they would be {rows.count:,}, one a RoI, not {len(columns[0]):,}")
+        raise _MisfitError(f"they would be {rows.count:,}, one a RoI, not {len(columns[0]):,}")
     return columns[0]
 
 
@@ -227,19 +227,19 @@ def _read_counts(columns: Sequence[Array], rows: RoiRows, images: int | None) ->
     counts = _whole(columns[0])
     _check_images(counts, images)
     if np.any(counts < 0):
-        raise _Misfit(f"{counts.min()} would be a number from 0")
+        raise _MisfitError(f"{counts.min()} would be a number from 0")
     if rows.an_image is not None:
         each = rows.an_image
         if len(counts) * each != rows.count:
-            raise _Misfit(f"they would be {rows.count // max(each, 1):,}, one an image")
+            raise _MisfitError(f"they would be {rows.count // max(each, 1):,}, one an image")
         if np.any(counts > each):
-            raise _Misfit(f"{counts.max():,} would be at most the {each:,} that an image has")
+            raise _MisfitError(f"{counts.max():,} would be at most the {each:,} that an image has")
         image = np.repeat(np.arange(len(counts)), each)
         place = np.tile(np.arange(each), len(counts))
         return np.where(place < counts[image], image, NO_IMAGE)
     total = sum(counts.tolist())
     if total != rows.count:
-        raise _Misfit(f"their sum {total:,} would be {rows.count:,}")
+        raise _MisfitError(f"their sum {total:,} would be {rows.count:,}")
     return np.repeat(np.arange(len(counts)), counts)
 
 
@@ -251,13 +251,13 @@ def _read_starts(columns: Sequence[Array], rows: RoiRows, images: int | None) ->
     there = np.flatnonzero(starts != NO_IMAGE)
     used = starts[there]
     if len(used) == 0 or used[0] != 0:
-        raise _Misfit("the first would be 0")
+        raise _MisfitError("the first would be 0")
     if np.any(np.diff(used) < 0) or used[-1] > rows.count:
-        raise _Misfit(f"they would ascend, to {rows.count:,} at most")
+        raise _MisfitError(f"they would ascend, to {rows.count:,} at most")
     closes = images is None and used[-1] == rows.count and len(starts) > 1
     if images is not None and len(starts) == images + 1:
         if used[-1] != rows.count:
-            raise _Misfit(f"the last of {len(starts):,} would be {rows.count:,}, the end")
+            raise _MisfitError(f"the last of {len(starts):,} would be {rows.count:,}, the end")
         closes = True
     ends = np.append(used[1:], rows.count)
     if closes:
@@ -284,14 +284,18 @@ def _pair(columns: Sequence[Array], rows: RoiRows, images: int | None) -> tuple[
     first, second = _whole(columns[0]), _whole(columns[1])
     _check_flat(rows)
     if len(first) != len(second):
-        raise _Misfit(f"there would be as many of both, not {len(first):,} and {len(second):,}")
+        raise _MisfitError(
+            f"there would be as many of both, not {len(first):,} and {len(second):,}"
+        )
     _check_images(first, images)
     return first, second
 
 
 def _check_flat(rows: RoiRows) -> None:
     if rows.an_image is not None:
-        raise _Misfit(f"the RoIs would have one row each, and stand {rows.an_image:,} an image")
+        raise _MisfitError(
+            f"the RoIs would have one row each, and stand {rows.an_image:,} an image"
+        )
 
 
 def _between(first: IntArray, end: IntArray, count: int) -> IntArray:
@@ -299,12 +303,12 @@ def _between(first: IntArray, end: IntArray, count: int) -> IntArray:
     there = np.flatnonzero((first >= 0) & (end != first))
     first, end = first[there], end[there]
     if np.any(end < first):
-        raise _Misfit("no image would end before it begins")
+        raise _MisfitError("no image would end before it begins")
     if len(end) and end.max() > count:
-        raise _Misfit(f"the last row would be below {count:,}")
+        raise _MisfitError(f"the last row would be below {count:,}")
     order = np.argsort(first, kind="stable")
     if np.any(first[order][1:] < end[order][:-1]):
-        raise _Misfit("two images would have no row in common")
+        raise _MisfitError("two images would have no row in common")
     image = np.full(count, NO_IMAGE, np.int64)
     sizes = end - first
     # The rows of all ranges: each range's own steps, from its first row on.

@@ -120,69 +120,59 @@ def number_images(
 ) -> tuple[FloatArray, bool]:
     """(K,) the number of each RoI's map, and whether it was found by a key.
 
-    ``column`` are the images of the table's rows that are kept, ``rows`` their numbers in the file.
-    What names no image stays as it is: the rules say so. Raises InputError.
+    ``column`` are the images of the rows of ``table``, ``rows`` (K,) their numbers in the file,
+    ``images`` is how many maps there are. A number that names no map stays as it is: the rules say
+    so. Raises InputError for a key that no map has.
     """
-    values, name = column.values, str(foreign(column.name)) or "batch_index"
-    if len(values) == 0:
+    if len(column.values) == 0:
         return np.zeros(0), False
-    said = keys.said(table.images)
+    name = str(foreign(column.name)) or "batch_index"
+    values = column.values
     if column.is_text:
-        return _number_texts(values, name, table, rows, images, said, keys)
-    if said is not None:
-        if not np.isfinite(values).all():
-            return values.astype(np.float64), False
-        _check_exact(column, table, rows)
-        return _by_keys(values, said, table, name, rows), True
-    is_number = bool(is_image_number(values, images).all())
-    if is_number and NAMED_BY_KEY.search(name) is None:
-        return values.astype(np.float64), False
-    found = keys.found(table.images)
-    known, distinct = (0, 1) if found is None else count_keys(values, found)
-    if found is None or known == 0 or (is_number and known < distinct):
-        return values.astype(np.float64), False
-    _check_exact(column, table, rows)
-    return _by_keys(values, found, table, name, rows), True
-
-
-def _by_keys(
-    values: Array, keys: ImageKeys, table: Table, name: str, rows: IntArray | None
-) -> FloatArray:
-    numbers = number_by_keys(values, keys, table.name, name, rows)
-    _tell(name, table, keys)
-    return numbers.astype(np.float64)
-
-
-def _tell(name: str, table: Table, keys: ImageKeys) -> None:
-    logger.info(f"{table.name}: column {name} is matched with {keys.source}")
-
-
-def _number_texts(
-    values: Array,
-    name: str,
-    table: Table,
-    rows: IntArray | None,
-    images: int | None,
-    said: ImageKeys | None,
-    keys: MapKeys,
-) -> tuple[FloatArray, bool]:
-    texts = np.array([text or "" for text in values.tolist()], object)
-    found = said or keys.found(table.images)
+        values = np.array([text or "" for text in values.tolist()], object)
+        found = keys.said(table.images) or keys.found(table.images)
+    else:
+        found = _keys_of_numbers(values, name, table, images, keys)
     if found is not None:
-        return _by_keys(texts, found, table, name, rows), True
-    try:
-        return texts.astype(np.float64), False
-    except ValueError:
-        pass
+        _check_exact(column, table, rows)
+        logger.info(f"{table.name}: column {name} is matched with {found.source}")
+        return number_by_keys(values, found, table.name, name, rows).astype(np.float64), True
+    if not column.is_text or all(map(_is_number, values.tolist())):
+        return values.astype(np.float64), False
     if images is None:
-        numbers, _ = number_by_appearance(texts)
-        return numbers.astype(np.float64), True
+        return number_by_appearance(values)[0].astype(np.float64), True
     row = 0 if rows is None else int(rows[0])
     raise InputError(
-        f"{table.name}: row {row}, column {name}: found {str(foreign(texts[0]))!r}, expected the "
+        f"{table.name}: row {row}, column {name}: found {str(foreign(values[0]))!r}, expected the "
         f"number of the image in FEATURES, from 0: the {images:,} maps have no keys",
         "say what the maps' images are called, in their order: --images LIST",
     )
+
+
+def _keys_of_numbers(
+    values: Array, name: str, table: Table, images: int | None, keys: MapKeys
+) -> ImageKeys | None:
+    """The keys that the images of RoIs are, None where they are the maps' numbers, or nothing.
+
+    Numbers of maps are taken as such, unless their column is called like one of keys.
+    """
+    if not np.isfinite(values).all():
+        return None
+    said = keys.said(table.images)
+    is_number = bool(is_image_number(values, images).all())
+    if said is not None or (is_number and NAMED_BY_KEY.search(name) is None):
+        return said
+    found = keys.found(table.images)
+    known, distinct = (0, 1) if found is None else count_keys(values, found)
+    return None if known == 0 or (is_number and known < distinct) else found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_exact(column: Column, table: Table, rows: IntArray | None) -> None:

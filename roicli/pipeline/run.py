@@ -169,10 +169,11 @@ def open_run(
         engine = _open_engine(provider, operator, inputs, setting, request)
         run = Run(operator, inputs, setting, engine, request.provider, request.group_by)
         check_asked(run.error_table(), request)
-        return run
     except BaseException:
         inputs.close()
         raise
+    else:
+        return run
 
 
 def _announce_compilation(

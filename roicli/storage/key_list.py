@@ -13,8 +13,9 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.foreign import foreign
-from roicli.storage.address import check_regular_file, parse_address
+from roicli.storage.address import Address, check_regular_file, parse_address
 from roicli.storage.file_state import FileState, read_state
+from roicli.storage.formats import recognize
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
 from roicli.storage.roi_columns import is_image_name, plain_name
@@ -67,10 +68,9 @@ def read_key_list(given: Any) -> KeyList:
 def _read_array(text: str) -> KeyList:
     """An array of numbers or of texts."""
     address = parse_address(text)
-    if address.dataset is None and address.path.lower().endswith(".npy"):
-        texts = _read_texts(address.path)
-        if texts is not None:
-            return KeyList(_as_keys(texts, text), text, {address.path: read_state(address.path)})
+    texts = _read_texts(address)
+    if texts is not None:
+        return KeyList(_as_keys(texts, text), text, {address.path: read_state(address.path)})
     stored = open_array(address, "vector")
     try:
         check_memory(stored.name, "its keys", int(np.prod(stored.shape, dtype=float)) * 100)
@@ -80,14 +80,26 @@ def _read_array(text: str) -> KeyList:
     return KeyList(_as_keys(values, stored.name), stored.name, dict(stored.files))
 
 
-def _read_texts(path: str) -> list[Any] | None:
-    """The texts of an .npy file that holds some; None of any other."""
-    check_regular_file(path)
+def _read_texts(address: Address) -> list[Any] | None:
+    """The texts of an array; None of numbers, and of what is told better where numbers are read."""
+    found = recognize(address)
     try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        if found.name == "hdf5":
+            from roicli.storage.formats.hdf5.texts import read_texts
+
+            return None if address.dataset is None else read_texts(address)
+        if found.name == "zarr":
+            from roicli.storage.formats.zarr.read import open_node
+
+            node = None if address.dataset is None else open_node(address)
+            is_text = getattr(getattr(node, "dtype", None), "kind", "") in "TUSO"
+            return node[:].tolist() if node is not None and is_text else None
+        if found.name != "npy":
+            return None
+        values = np.load(address.path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
-        return None  # which is told by who reads it as numbers
-    return mapped.reshape(-1).tolist() if mapped.dtype.kind in "US" else None
+        return None
+    return values.reshape(-1).tolist() if values.dtype.kind in "US" else None
 
 
 def _spelled(text: str) -> list[Keys]:
@@ -106,7 +118,9 @@ def _spelled(text: str) -> list[Keys]:
         raise ParameterError(
             f"images is {text!r}, expected a file of keys, or keys separated by single commas"
         )
-    if len(keys) == 1 and re.search(r"\.(?:csv|tsv|txt|lst|json|npy|npz|h5|hdf5)$", text, re.I):
+    if len(keys) == 1 and re.search(
+        r"\.(?:csv|tsv|txt|lst|json|npy|npz|h5|hdf5)$", text, re.IGNORECASE
+    ):
         raise InputError(f"{text}: no such file")
     return keys
 

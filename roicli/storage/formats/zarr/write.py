@@ -212,7 +212,7 @@ def join(place: StorePlace, metadata: Mapping[str, bytes]) -> StoreDraft:
 
 def _create(root: Any, name: str, shape: tuple[int, ...], dtype: Any, codecs: Any) -> Any:
     """An array in chunks of whole rows, every one of which is stored."""
-    is_text = dtype == object
+    is_text = dtype.kind == "O"
     row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * (
         TEXT_BYTES if is_text else dtype.itemsize
     )
