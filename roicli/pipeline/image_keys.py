@@ -73,11 +73,14 @@ def number_by_keys(
     if missing:
         place = min(missing, key=lambda one: first[one])
         row = int(first[place]) if rows is None else int(rows[first[place]])
+        is_none = texts[place] in ("", "-1")
         more = f" ({len(missing):,} such images)" if len(missing) > 1 else ""
         raise InputError(
             f"{rois}: row {row}, column {column}: image {foreign(texts[place])!s} is none of "
             f"{keys.source} ({len(keys):,}: {keys.listed()}){more}",
-            "name the maps' images in their order with --images, or keep the RoIs of these images",
+            "--drop-invalid leaves out rows of no image"
+            if is_none
+            else "name the maps' images in their order with --images, or keep their RoIs with --where",
         )
     return np.array(found, np.int64)[inverse]
 
