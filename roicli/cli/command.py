@@ -30,7 +30,7 @@ from roicli.cli.signals import check_signals
 from roicli.core.command_options import TableOptions
 from roicli.core.declaration import Opt, arms, declarations, record
 from roicli.core.options import PANELS
-from roicli.core.vocabulary import TableFormat
+from roicli.core.vocabulary import SummaryForm, TableFormat
 
 if TYPE_CHECKING:
     from roicli.error_table.columns import View
@@ -111,15 +111,16 @@ class TableRequest:
     rows: int | None
     sort: str
     columns: tuple[str, ...] | None
+    summary: SummaryForm
     fail_over: list[str] | None
     fail_under: list[str] | None
     no_table: bool
 
     def view(self) -> View:
-        """Rows, sorting and columns."""
+        """Rows, sorting, columns and the summary."""
         from roicli.error_table.columns import View
 
-        return View(self.rows, self.sort, self.columns or ())
+        return View(self.rows, self.sort, self.columns or (), self.summary)
 
     def thresholds(self, with_values: bool) -> list[Threshold]:
         """Thresholds and columns, checked as far as that can be before the inputs are read."""
@@ -151,10 +152,17 @@ class TableRequest:
 
 
 def show_table(result: Result, request: TableRequest, to_stderr: bool) -> None:
-    """The table in the format that was asked for, on stdout unless the features go there."""
+    """The table in the format that was asked for, on stdout unless the features go there.
+
+    Beside features on stdout a table for people is its verdict alone.
+    """
     stream: TextIO = sys.stderr if to_stderr else sys.stdout
     parameters = dict(result.parameters)
-    if request.table_format == "table":
+    if request.table_format == "table" and to_stderr:
+        from roicli.render.error_table import print_verdict
+
+        print_verdict(result.errors, parameters, request.view(), stream)
+    elif request.table_format == "table":
         from roicli.render.error_table import print_table
 
         print_table(result.errors, parameters, request.view(), stream)

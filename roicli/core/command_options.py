@@ -22,7 +22,7 @@ from roicli.core.declaration import Arg, Opt
 from roicli.core.operator_table import Operator
 from roicli.core.options import LOOKING, RULES, RUNNING, TABLE, WRITING
 from roicli.core.parsing import as_names, as_rows
-from roicli.core.vocabulary import FailOn, FindingFormat, ListFormat, TableFormat
+from roicli.core.vocabulary import FailOn, FindingFormat, ListFormat, SummaryForm, TableFormat
 
 # Arguments
 
@@ -90,7 +90,7 @@ class TableOptions(TypedDict, total=False):
     table_format: Annotated[TableFormat, Opt("--format", TABLE, "Of the table on stdout.", "table")]
     rows: Annotated[
         int | str | None,
-        Opt("--rows", TABLE, "Rows to show, the worst first.", 20, metavar="N|all", read=as_rows),
+        Opt("--rows", TABLE, "Rows to show, the worst first.", 5, metavar="N|all", read=as_rows),
     ]
     sort: Annotated[
         str, Opt("--sort", TABLE, "By which column.", "edge_error_max_px", metavar="COLUMN")
@@ -105,6 +105,9 @@ class TableOptions(TypedDict, total=False):
             shown="those that fit",
             read=as_names,
         ),
+    ]
+    summary: Annotated[
+        SummaryForm, Opt("--summary", TABLE, "Medians by size, or everything.", "short")
     ]
     fail_over: Annotated[
         list[str] | None,

@@ -10,7 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Protocol, TypedDict
 
 from roicli.core.declaration import Opt, PythonOnly
-from roicli.core.parsing import Size, as_bytes, as_count, as_names, as_path, as_scales, as_size
+from roicli.core.parsing import (
+    AUTO,
+    Size,
+    as_bytes,
+    as_count,
+    as_layout,
+    as_names,
+    as_path,
+    as_scales,
+    as_size,
+)
 from roicli.core.progress import Progress, StageTimes, no_progress
 from roicli.core.vocabulary import (
     PARTITION_MEANINGS,
@@ -280,7 +290,24 @@ class ChoiceOptions(TypedDict, total=False):
     ]
 
 
-class ReadingOptions(ChoiceOptions, total=False):
+class MapOptions(TypedDict, total=False):
+    """How maps are held in their file: ``layout`` names their axes."""
+
+    layout: Annotated[
+        str,
+        Opt(
+            "--layout",
+            READING,
+            "The axes of FEATURES as the file holds them: nchw, nhwc, ncwh (or reversed), chw, "
+            "hwc, cwh, tokens:HxW; auto is what the file says of them, else nchw.",
+            AUTO,
+            metavar="AXES",
+            read=as_layout,
+        ),
+    ]
+
+
+class ReadingOptions(MapOptions, ChoiceOptions, total=False):
     """How maps and RoIs are read.
 
     ``levels`` names one dataset per pyramid level, finest first; ``level_from`` an address or array

@@ -15,6 +15,9 @@ from typing import Any
 from roicli.core.exceptions import ParameterError
 
 Size = tuple[int, int]
+# Layouts of maps, beside a letter for each axis.
+AUTO, TOKENS, REVERSED = "auto", "tokens:", "reversed"
+LAYOUTS = ("nchw", "nhwc", "ncwh", "chw", "hwc", "cwh")
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -41,6 +44,30 @@ def _parse_size(text: str, name: str) -> Size:
     if int(height) == 0 or int(width) == 0:
         raise ParameterError(f"{name} is {text!r}, expected sides of at least 1")
     return int(height), int(width)
+
+
+def as_layout(value: Any, name: str) -> str:
+    """A layout of maps: ``auto``, a letter for each axis, or ``tokens:HxW``.
+
+    ``reversed`` is ``ncwh``.
+    """
+    text = str(value).strip().lower()
+    if text == REVERSED:
+        return "ncwh"
+    if text.startswith(TOKENS):
+        parse_grid(text)
+        return text
+    # What a letter stands for is plain, so every order is taken; images come one after another.
+    if text != AUTO and sorted(text.removeprefix("n")) != sorted("chw"):
+        raise ParameterError(
+            f"{name} is {value!r}, expected {AUTO}, {', '.join(LAYOUTS)}, {REVERSED} or {TOKENS}HxW"
+        )
+    return text
+
+
+def parse_grid(layout: str) -> Size:
+    """The height and width of ``tokens:HxW``."""
+    return _parse_size(layout.removeprefix(TOKENS), f"the grid of layout {layout!r}")
 
 
 def as_scales(value: Any, name: str) -> tuple[float, ...]:

@@ -90,5 +90,5 @@ def table_columns(carried: Sequence[CarriedColumn]) -> dict[Column, CarriedColum
             kind = "text"
         elif one.values.dtype.kind in "iu":
             kind = "integer"
-        found[Column(name, "-", "from the RoIs' source", kind, one.is_text)] = one
+        found[Column(name, "-", "from the RoIs' source", kind, is_foreign=one.is_text)] = one
     return found

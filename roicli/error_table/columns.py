@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.vocabulary import SummaryForm
 
 Kind = Literal["integer", "number", "text"]
 
@@ -19,71 +20,125 @@ class Column(NamedTuple):
     """One column: a missing value is NaN in memory and HDF5, null in JSON, empty in CSV.
 
     ``is_foreign``: its texts are the user's, and made safe where they are shown.
+    ``heading`` is what people read over it; without one, the name.
     """
 
     name: str
     unit: str
     meaning: str
     kind: Kind = "number"
+    heading: str = ""
     is_foreign: bool = False
+
+    @property
+    def header(self) -> list[str]:
+        """The heading in lines, the unit under it where there is one."""
+        unit = [] if self.unit in ("-", "1") or not self.heading else [self.unit]
+        return [self.heading or self.name, *unit]
 
 
 def _signed_edges() -> list[Column]:
     edges = ("x1", "y1", "x2", "y2")
     return [
-        Column(f"{edge}_error_{suffix}", unit, f"quantized minus real {edge} edge")
+        Column(
+            f"{edge}_error_{suffix}",
+            unit,
+            f"quantized minus real {edge} edge",
+            heading=f"{edge} error",
+        )
         for suffix, unit in (("cells", "cells"), ("px", "px"))
         for edge in edges
     ]
 
 
 GEOMETRIC_COLUMNS: tuple[Column, ...] = (
-    Column("roi", "-", "row number in the RoIs", "integer"),
-    Column("batch_index", "-", "image", "integer"),
-    Column("level", "-", "pyramid level, log2(stride)", "integer"),
-    Column("size_class", "-", "COCO size class of the box area in image pixels", "text"),
-    Column("coordinate_error_px", "px", "stage 0: what the stored dtype can have lost"),
+    Column("roi", "-", "row number in the RoIs", "integer", heading="RoI"),
+    Column("batch_index", "-", "image", "integer", heading="image"),
+    Column("level", "-", "pyramid level, log2(stride)", "integer", heading="level"),
+    Column(
+        "size_class", "-", "COCO size class of the box area in image pixels", "text", heading="size"
+    ),
+    Column(
+        "coordinate_error_px",
+        "px",
+        "stage 0: what the stored dtype can have lost",
+        heading="dtype loss",
+    ),
     *(
         Column(f"quantized_{edge}", "cells", f"{edge} edge of the pooled region Q")
         for edge in ("x1", "y1", "x2", "y2")
     ),
     *_signed_edges(),
-    Column("edge_error_max_px", "px", "stage 1: largest of the four absolute edge errors"),
-    Column("edge_error_mean_px", "px", "stage 1: mean of the four absolute edge errors"),
+    Column(
+        "edge_error_max_px",
+        "px",
+        "stage 1: largest of the four absolute edge errors",
+        heading="edge error",
+    ),
+    Column(
+        "edge_error_mean_px",
+        "px",
+        "stage 1: mean of the four absolute edge errors",
+        heading="mean edge error",
+    ),
     Column("shift_x_cells", "cells", "centre of Q minus centre of the real box, x"),
     Column("shift_y_cells", "cells", "centre of Q minus centre of the real box, y"),
-    Column("shift_px", "px", "length of the shift"),
-    Column("width_ratio", "1", "width of Q over the real width"),
-    Column("height_ratio", "1", "height of Q over the real height"),
-    Column("iou", "1", "intersection over union of Q and the real box"),
+    Column("shift_px", "px", "length of the shift", heading="shift"),
+    Column("width_ratio", "1", "width of Q over the real width", heading="width ratio"),
+    Column("height_ratio", "1", "height of Q over the real height", heading="height ratio"),
+    Column("iou", "1", "intersection over union of Q and the real box", heading="IoU"),
     Column("area_lost_cells", "cells2", "area of the real box that Q misses"),
     Column("area_gained_cells", "cells2", "area of Q outside the real box"),
-    Column("area_lost_fraction", "1", "area lost over the real area"),
-    Column("area_gained_fraction", "1", "area gained over the real area"),
-    Column("clipped_fraction", "1", "share of Q outside the map"),
+    Column("area_lost_fraction", "1", "area lost over the real area", heading="area lost"),
+    Column("area_gained_fraction", "1", "area gained over the real area", heading="area gained"),
+    Column("clipped_fraction", "1", "share of Q outside the map", heading="clipped"),
     Column(
         "bin_edge_error_mean", "cells", "stage 2: mean bin edge error against equal division of B"
     ),
     Column("bin_edge_error_max", "cells", "stage 2: largest bin edge error"),
     Column("bin_edge_error_mean_px", "px", "stage 2: mean bin edge error"),
-    Column("bin_edge_error_max_px", "px", "stage 2: largest bin edge error"),
+    Column(
+        "bin_edge_error_max_px", "px", "stage 2: largest bin edge error", heading="bin rounding"
+    ),
     Column(
         "total_edge_error_mean_px", "px", "both stages: mean bin edge error against the real bins"
     ),
-    Column("total_edge_error_max_px", "px", "both stages: largest bin edge error"),
+    Column(
+        "total_edge_error_max_px",
+        "px",
+        "both stages: largest bin edge error",
+        heading="bin edge error",
+    ),
     Column("bin_overlap_x", "1", "sum of bin widths over the width of B, minus 1"),
     Column("bin_overlap_y", "1", "sum of bin heights over the height of B, minus 1"),
-    Column("empty_bins", "-", "bins without a cell of the map", "integer"),
+    Column("empty_bins", "-", "bins without a cell of the map", "integer", heading="empty bins"),
 )
 
 VALUE_COLUMNS: tuple[Column, ...] = (
-    Column("value_error_max", "-", "largest |RoI Pool - RoI Align|"),
+    Column("value_error_max", "-", "largest |RoI Pool - RoI Align|", heading="largest value error"),
     Column("value_error_mean", "-", "mean |RoI Pool - RoI Align|"),
-    Column("value_error_relative_l2", "1", "|RoI Pool - RoI Align| over |RoI Align|, L2"),
-    Column("value_cosine", "1", "cosine of RoI Pool and RoI Align"),
-    Column("share_stage1", "1", "share of the value error from rounding the box"),
-    Column("share_stage2", "1", "share of the value error from rounding the bins"),
-    Column("share_aggregation", "1", "share of the value error from maximum against mean"),
+    Column(
+        "value_error_relative_l2",
+        "1",
+        "|RoI Pool - RoI Align| over |RoI Align|, L2",
+        heading="value error",
+    ),
+    Column("value_cosine", "1", "cosine of RoI Pool and RoI Align", heading="cosine"),
+    Column(
+        "share_stage1", "1", "share of the value error from rounding the box", heading="due to box"
+    ),
+    Column(
+        "share_stage2",
+        "1",
+        "share of the value error from rounding the bins",
+        heading="due to bins",
+    ),
+    Column(
+        "share_aggregation",
+        "1",
+        "share of the value error from maximum against mean",
+        heading="due to maximum",
+    ),
 )
 
 COLUMNS: tuple[Column, ...] = GEOMETRIC_COLUMNS + VALUE_COLUMNS
@@ -114,6 +169,7 @@ class View(NamedTuple):
     rows: int | None
     sort: str
     columns: tuple[str, ...]
+    summary: SummaryForm = "short"
 
 
 def check_column(name: str, columns: Sequence[Column]) -> None:

@@ -35,6 +35,9 @@ BLOCK_ROWS = 1 << 15
 KEPT_ROWS = 1 << 17
 # A summary of more groups is none.
 MOST_GROUPS = 1000
+# A RoI whose IoU is less loses more than it keeps.
+HALF = 0.5
+SAME = 1e-5
 
 
 class MapGeometry(NamedTuple):
@@ -88,6 +91,11 @@ class ErrorTable:
     def row_numbers(self, rows: IntArray) -> IntArray:
         """What the column ``roi`` says of these rows of the table."""
         return rows if self._row_numbers is None else self._row_numbers[rows]
+
+    @property
+    def by_name(self) -> Mapping[str, Column]:
+        """The columns by their names."""
+        return {column.name: column for column in self.columns}
 
     @property
     def carried(self) -> Mapping[str, Column]:
@@ -185,6 +193,7 @@ class ColumnStatistics:
     p95: float | None
     max: float | None
     min: float | None
+    p05: float | None
 
 
 @dataclass(frozen=True)
@@ -197,10 +206,10 @@ class GroupSummary:
 
 
 def measure_statistics(values: FloatArray) -> ColumnStatistics:
-    """Mean, median, 95th percentile (linear), largest and smallest of the defined values."""
+    """Mean, median, 95th and 5th percentile (linear), largest and smallest of what is defined."""
     defined = values[~np.isnan(values)]
     if len(defined) == 0:
-        return ColumnStatistics(None, None, None, None, None)
+        return ColumnStatistics(None, None, None, None, None, None)
     ordered = np.sort(defined)
     return ColumnStatistics(
         mean_of(defined),
@@ -208,6 +217,7 @@ def measure_statistics(values: FloatArray) -> ColumnStatistics:
         _quantile(ordered, 0.95),
         float(ordered[-1]),
         float(ordered[0]),
+        _quantile(ordered, 0.05),
     )
 
 
@@ -224,12 +234,17 @@ class Summary:
     """Statistics for all RoIs, by COCO size class, and by pyramid level where there are several.
 
     ``by_group`` are those of a column's values, largest group first; empty where none was named.
+    ``little_overlap`` of the ``with_overlap`` RoIs that have an IoU share less than half with their
+    box. ``constants`` are the summary columns that are one number for all of several RoIs.
     """
 
     by_class: tuple[GroupSummary, ...]
     by_level: tuple[GroupSummary, ...]
-    by_group: tuple[GroupSummary, ...] = ()
-    group_by: str | None = None
+    by_group: tuple[GroupSummary, ...]
+    group_by: str | None
+    little_overlap: int
+    with_overlap: int
+    constants: Mapping[str, float]
 
 
 def summarize(table: ErrorTable) -> Summary:
@@ -252,11 +267,22 @@ def summarize(table: ErrorTable) -> Summary:
     classes += [group(name, wanted[wanted["size_class"] == name.encode()]) for name in SIZE_CLASSES]
     levels = sorted({geometry.level for geometry in table.maps if geometry.level is not None})
     by_level = [group(str(level), wanted[wanted["level"] == level]) for level in levels]
-    if len(table.maps) == 1:
-        by_level = []
     groups = [] if table.group_by is None else _split_by(table, table.group_by)
-    by_group = [group(name, wanted[rows]) for name, rows in groups]
-    return Summary(tuple(classes), tuple(by_level), tuple(by_group), table.group_by)
+    iou = wanted["iou"]
+    return Summary(
+        tuple(classes),
+        tuple(by_level) if len(table.maps) > 1 else (),
+        tuple(group(name, wanted[rows]) for name, rows in groups),
+        table.group_by,
+        int(np.count_nonzero(iou < HALF)),
+        int(np.count_nonzero(~np.isnan(iou))),
+        {name: float(wanted[name][0]) for name in names if _is_constant(wanted[name])},
+    )
+
+
+def _is_constant(values: FloatArray) -> bool:
+    """Whether several values are one, but for the last digits that rounding makes."""
+    return len(values) > 1 and bool(np.ptp(values) <= SAME * abs(values[0]))
 
 
 def _split_by(table: ErrorTable, name: str) -> list[tuple[str, IntArray]]:

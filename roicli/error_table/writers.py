@@ -15,6 +15,7 @@ from roicli.core.types import Array
 from roicli.core.vocabulary import TableFormat
 from roicli.error_table.columns import Column
 from roicli.error_table.table import ErrorTable, Summary, summarize
+from roicli.error_table.verdict import give_verdict
 
 FORMAT_OF_ENDING: dict[str, TableFormat] = {
     ".csv": "csv",
@@ -90,11 +91,13 @@ def write_table(
 
 def _write_json(table: ErrorTable, parameters: Mapping[str, Any], stream: TextIO) -> None:
     """One strict object, its ``rois`` written one a line."""
+    summary = summarize(table)
     stream.write("{\n")
     for key, value in {
         **HEAD,
         "parameters": parameters,
-        **summary_object(summarize(table)),
+        "verdict": " ".join(give_verdict(table, summary, parameters)),
+        **summary_object(summary),
     }.items():
         stream.write(f'"{key}": {encode(value)},\n')
     stream.write('"rois": [')

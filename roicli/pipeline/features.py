@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.parsing import AUTO
 from roicli.core.types import Array, FloatArray, FloatType, check_spatial_scale
 from roicli.operators.levels import level_of_scale
+from roicli.pipeline.layout import arrange, is_of_matlab, layout_of
 from roicli.pipeline.roi_table import Place
 from roicli.pipeline.stored_scale import read_stored_scale
 from roicli.pipeline.validation import check_feature_shape
@@ -23,8 +25,6 @@ from roicli.storage.file_state import FileState
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
 
-# What MATLAB writes beside every array, whose axes are reversed for everybody else.
-REVERSED_ATTRIBUTE = "MATLAB_class"
 FeatureArgument = str | os.PathLike[str] | Array
 
 
@@ -40,10 +40,10 @@ class FeatureLevel(NamedTuple):
     @property
     def place(self) -> Place:
         """What a RoI needs to know of the map."""
-        is_reversed = REVERSED_ATTRIBUTE in self.stored.attributes
         return Place(
-            self.spatial_scale, self.shape[2:], self.level, self.shape, self.scale_from, is_reversed
-        )
+            self.spatial_scale, self.shape[2:], self.level, self.shape, self.scale_from,
+            layout_of(self.stored), is_of_matlab(self.stored),
+        )  # fmt: skip
 
     @property
     def compute_dtype(self) -> FloatType:
@@ -153,17 +153,31 @@ def resolve_addresses(features: str | os.PathLike[str], names: Sequence[str]) ->
     return [parse_address(text)]
 
 
+class MapReading(NamedTuple):
+    """How the arrays of maps are read: ``layout`` is a word of ``pipeline.layout``, or ``auto``."""
+
+    layout: str = AUTO
+
+    def read(self, stored: StoredArray) -> StoredArray:
+        """The maps of an array, as (N, C, H, W) or (C, H, W). Raises InputError."""
+        return arrange(stored, self.layout)
+
+
+AS_THEY_SAY = MapReading()
+
+
 def open_pyramid(
     features: FeatureArgument | Sequence[Array],
     names: Sequence[str],
     scales: Sequence[float] | None,
+    reading: MapReading = AS_THEY_SAY,
 ) -> FeaturePyramid:
     """Open one map or a pyramid. Raises InputError or ParameterError.
 
     ``scales`` overrides the attribute ``spatial_scale`` of the datasets; without either it is 1.0,
     which is said in the log.
     """
-    stored = open_maps(features, names)
+    stored = open_maps(features, names, reading)
     try:
         return build_pyramid(stored, scales)
     except BaseException:
@@ -175,9 +189,10 @@ def open_pyramid(
 def open_maps(
     features: FeatureArgument | Sequence[Array],
     names: Sequence[str],
+    reading: MapReading = AS_THEY_SAY,
     opener: Callable[[Address], StoredArray] | None = None,
 ) -> list[StoredArray]:
-    """The arrays of one map or of a pyramid's levels, open and not looked at yet.
+    """The arrays of one map or of a pyramid's levels, open and read as ``reading`` says.
 
     ``opener`` opens one address; without it a file's only 4-D dataset is taken. Raises InputError.
     """
@@ -187,13 +202,14 @@ def open_maps(
             raise ParameterError("features are neither an address nor arrays, one per level")
         if names:
             raise ParameterError("levels name datasets of a file, and features are arrays")
-        return [MemoryArray(values, f"features[{i}]") for i, values in enumerate(arrays)]
+        held = [MemoryArray(values, f"features[{i}]") for i, values in enumerate(arrays)]
+        return [reading.read(array) for array in held]
     stored: list[StoredArray] = []
     try:
         # One by one: what was opened before an error must be closed.
         for address in resolve_addresses(features, names):
-            found = opener(address) if opener else open_array(address, "features")
-            stored.append(found)
+            stored.append(opener(address) if opener else open_array(address, "features"))
+            stored[-1] = reading.read(stored[-1])
     except BaseException:
         for array in stored:
             array.close()

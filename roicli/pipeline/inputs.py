@@ -17,6 +17,7 @@ from roicli.core.vocabulary import RoiFormat
 from roicli.error_table.carried import CarriedColumn
 from roicli.operators.levels import LevelAssignment, level_of_scale
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid, open_pyramid
+from roicli.pipeline.layout import straighten_rois
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_table import (
     COORDINATE_NAMES,
@@ -110,7 +111,7 @@ def _open(
         scale_from = NO_SCALE if scales is None else "--spatial-scale"
         place = Place(scale, map_size, level_of_scale(scale), None, scale_from)
         return _finish(None, rois, (place,), reading, rows)
-    pyramid = open_pyramid(features, names, scales)
+    pyramid = open_pyramid(features, names, scales, reading.of_maps)
     try:
         places = tuple(level.place for level in pyramid.levels)
         return _finish(pyramid, rois, places, reading, rows)
@@ -201,9 +202,10 @@ def open_rois(
 ) -> StoredArray:
     """The RoIs' array, open and not looked at yet; ``opener`` opens an address."""
     if isinstance(rois, str | os.PathLike) and opener is not None:
-        return opener(parse_address(rois))
+        return straighten_rois(opener(parse_address(rois)))
     if isinstance(rois, str | os.PathLike):
-        return open_array(parse_address(rois), "rois", COORDINATE_NAMES[roi_format])
+        names = COORDINATE_NAMES[roi_format]
+        return straighten_rois(open_array(parse_address(rois), "rois", names))
     return MemoryArray(np.asarray(rois), "rois")
 
 

@@ -17,6 +17,7 @@ from roicli.core.vocabulary import Provider
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.onnx_protobuf import OPSET
 from roicli.pipeline.inputs import Inputs
+from roicli.pipeline.layout import layout_of
 from roicli.pipeline.run import Run
 from roicli.pipeline.settings import Setting
 from roicli.storage.address import split_name
@@ -78,6 +79,7 @@ def describe_run(
         "features_name": [name for name, _ in names],
         "features_dataset": [dataset for _, dataset in names],
         "features_shape": [list(level.stored.shape) for level in levels],
+        "features_layout": [layout_of(level.stored) for level in levels],
         "features_dtype": [level.stored.precision.name for level in levels],
     }
 

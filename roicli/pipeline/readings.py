@@ -15,6 +15,7 @@ import numpy as np
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.core.vocabulary import RoiFormat
 from roicli.pipeline.draft import Draft
+from roicli.pipeline.layout import rearrange
 from roicli.pipeline.roi_table import (
     NO_SCALE,
     Block,
@@ -26,6 +27,8 @@ from roicli.pipeline.roi_table import (
     to_corners,
 )
 
+# Fewer RoIs than this may be outside on purpose: operators' own test cases are.
+FEWEST_REFUSED = 10
 # A stray row is no pattern: so many rows, and this share of all, must not make sense as read.
 FEWEST_ROWS = 2
 SHARE_SWAPPED = 0.05
@@ -51,10 +54,8 @@ STRIDES_TRIED = tuple(2**power for power in range(8))
 # Exchanging x and y of the RoIs and of the maps fits equally well: only the user knows.
 SWAPPED = [1, 0, 3, 2]
 SWAPPED_ROIS = "save RoIs as batch_index, x1, y1, x2, y2 (TensorFlow has y1, x1, y2, x2)"
-SWAPPED_MAPS = (
-    "save features.transpose(0, 1, 3, 2), where the maps are (N, C, W, H), as MATLAB, Julia and R "
-    "write arrays"
-)
+SWAPPED_MAPS = "where the maps' height and width are exchanged, give --layout {layout}"
+SWAPPED_LETTERS, CHANNELS_LAST = "ncwh", "nhwc"
 
 
 # x and y exchanged ----------------------------------------------------------------------------
@@ -71,20 +72,25 @@ def find_swapped_axes(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     if not rois.every(_fits_swapped):
         return
     height, width = (side / rois.places[0].spatial_scale for side in sizes[0])
-    yield _draft(
-        rois, rows,
+    # As for R05: fewer may lie there on purpose.
+    is_error = rois.usable >= FEWEST_REFUSED
+    yield Draft(
+        len(rows), rows,
         f"RoIs or maps look as if x and y were exchanged: the centres of {len(rows):,} RoIs are "
         f"outside the {width:g} x {height:g} px (width x height) that the map covers, and "
         f"exchanged all {rois.usable:,} are inside",
-        "; or ".join(_ways_to_exchange(rois)),
+        "; or ".join(_ways_to_exchange(rois)), "RoIs", rois.table.name,
+        "error" if is_error else "warning",
     )  # fmt: skip
 
 
 def _ways_to_exchange(rois: PlacedRois) -> list[str]:
     """Of RoIs and of maps, in words; the more likely first."""
-    if any(place.is_reversed for place in rois.places):
-        return [f"{SWAPPED_MAPS} (MATLAB wrote this file)", SWAPPED_ROIS]
-    return [SWAPPED_ROIS, SWAPPED_MAPS]
+    place = rois.places[0]
+    maps = SWAPPED_MAPS.format(layout=rearrange(place.layout, SWAPPED_LETTERS))
+    if place.is_of_matlab:
+        return [f"{maps} (MATLAB wrote this file, whose axes are reversed)", SWAPPED_ROIS]
+    return [SWAPPED_ROIS, f"{maps}: MATLAB, Julia and R write arrays so"]
 
 
 def find_exchanged(rois: PlacedRois) -> list[str]:
@@ -338,7 +344,7 @@ def explain_first_column(rois: PlacedRois, rows: IntArray) -> str:
     """What to do where ``rows`` (k,) of the RoIs name no image: what the first column may be."""
     table, images = rois.table, rois.images
     where = "the first column is the image's number in FEATURES, from 0"
-    told = find_padding(table, rows) or find_last_column(rois)
+    told = find_padding(table, rows) or find_last_column(rois) or _find_tokens(rois)
     if told:
         return told
     if images is None or not np.all(is_image_number(table.batch, None)):
@@ -352,6 +358,20 @@ def explain_first_column(rois: PlacedRois, rows: IntArray) -> str:
     if low >= images and len(np.unique(table.batch[:MANY_ROWS])) <= images:
         return f"these look like ids: replace each by its image's place in FEATURES; {where}"
     return where
+
+
+def _find_tokens(rois: PlacedRois) -> str | None:
+    """What to do where an array of three axes may hold tokens of the images that are named."""
+    place = rois.places[0] if rois.places else None
+    if place is None or place.shape is None or len(place.layout) != 3:
+        return None
+    images, tokens = place.shape[1:3]
+    if not is_image_number(rois.table.batch, images).all():
+        return None
+    return (
+        f"FEATURES are read as one image of {images} channels: if they are tokens (N, L, D) of "
+        f"{images} images, add --layout tokens:HxW, {tokens} being H x W"
+    )
 
 
 def find_padding(table: RoiTable, rows: IntArray) -> str | None:
@@ -467,10 +487,8 @@ def _fitting_layouts(rois: PlacedRois, factor: float) -> list[str]:
             return np.asarray(cells[block.place])
 
         if inside := _count_fitting(rois, factor, _corners, channels_last, FILLED_SHARE):
-            found.append(
-                f"{with_scale}maps that are (N, H, W, C) put {inside}: "
-                "save features.transpose(0, 3, 1, 2)"
-            )
+            layout = rearrange(rois.places[0].layout, CHANNELS_LAST)
+            found.append(f"{with_scale}maps with channels last put {inside}: --layout {layout}")
     return found
 
 

@@ -40,7 +40,7 @@ from roicli.core.vocabulary import (
     SamplingGrid,
 )
 from roicli.operators.levels import LevelAssignment
-from roicli.pipeline.features import FeatureArgument
+from roicli.pipeline.features import FeatureArgument, MapReading
 
 
 @record(ScaleOption, ReadingOptions, IgnoreOption, ExternalOption)
@@ -60,8 +60,14 @@ class Reading:
     roi_format: RoiFormat
     normalized: bool
     image_size: Size | None
+    layout: str
     ignore: tuple[str, ...] | None
     allow_external: bool
+
+    @property
+    def of_maps(self) -> MapReading:
+        """What of this is about the maps' arrays."""
+        return MapReading(self.layout)
 
     @property
     def level_assignment(self) -> LevelAssignment:

@@ -38,7 +38,8 @@ class Place(NamedTuple):
     """What is known of a map: its scale, its size (None unknown), its level.
 
     ``shape`` (N, C, H, W) is that of the array, None without one; ``scale_from`` says in words
-    where the scale comes from, ``is_reversed`` that a program with reversed axes wrote the array.
+    where the scale comes from, ``layout`` how the file holds the axes (``pipeline.layout``),
+    ``is_of_matlab`` that MATLAB wrote it, which reverses them.
     """
 
     spatial_scale: float
@@ -46,7 +47,8 @@ class Place(NamedTuple):
     level: int | None
     shape: tuple[int, int, int, int] | None = None
     scale_from: str = "--spatial-scale"
-    is_reversed: bool = False
+    layout: str = "nchw"
+    is_of_matlab: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,6 @@ from roicli.pipeline.roi_table import (
 
 logger = logging.getLogger("roicli")
 
-# Fewer RoIs than this may be outside on purpose: operators' own test cases are.
-FEWEST_REFUSED = 10
 RULE_IDS = tuple(f"R{number:02}" for number in range(1, 19))
 # Where one of these speaks, there is nothing to compute with.
 NEEDED = ("R01", "R02", "R03", "R11", "R16")
@@ -142,7 +140,7 @@ def find_wholly_outside(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     """
     rows = rois.rows(lambda block: block.outside[1])
     most = len(rows) > len(rois) / 2
-    is_error = most and len(rois) >= FEWEST_REFUSED
+    is_error = most and len(rois) >= readings.FEWEST_REFUSED
     if len(rows) == 0 or (len(rows) <= tolerated * len(rois) and not is_error):
         return
     fitting = readings.find_fitting(rois) if most else readings.find_exchanged(rois)

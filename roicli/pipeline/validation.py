@@ -18,7 +18,10 @@ def check_feature_shape(stored: StoredArray) -> tuple[int, int, int, int]:
     shape = stored.shape
     if len(shape) not in (3, 4):
         raise InputError(
-            f"{stored.name}: features have shape {shape}, expected (N, C, H, W) or (C, H, W)"
+            f"{stored.name}: features have shape {shape}, expected (N, C, H, W) or (C, H, W)",
+            "tokens (L, D) are read with --layout tokens:HxW, L being H x W"
+            if len(shape) == 2
+            else None,
         )
     n, c, h, w = (1, *shape) if len(shape) == 3 else shape
     if c == 0 or h == 0 or w == 0 or n == 0:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Any, TextIO, assert_never
 
-from roicli.error_table.columns import Column, View
-from roicli.error_table.table import ErrorTable, GroupSummary, Summary, summarize
+from roicli.core.vocabulary import SummaryForm
+from roicli.error_table.columns import COLUMN_BY_NAME, WORST_IS_SMALLEST, Column, View
+from roicli.error_table.table import ErrorTable, Summary, summarize
+from roicli.error_table.verdict import give_verdict
 from roicli.render.tables import (
+    MISSING,
+    Cell,
     Table,
+    format_cell,
     format_number,
     format_records,
-    wrap_name,
+    print_lines,
     write_markdown,
-    write_table,
 )
 
 SHOWN_FIRST = (
@@ -58,9 +62,19 @@ SUMMARIZED = (
     "share_stage2",
     "share_aggregation",
 )
-SUMMARY_HEADER = ["summary", "RoIs", "n", "mean", "median", "p95", "max"]
-SUMMARY_IS_TEXT = [True, True] + [False] * 5
-HEADER_WIDTH = 10
+# Of these the short summary says the most; what one of the stages does is in the full one.
+SUMMARIZED_SHORT = (
+    "edge_error_max_px",
+    "shift_px",
+    "total_edge_error_max_px",
+    "iou",
+    "value_error_relative_l2",
+)
+FULL_HEADER = ["summary", "RoIs", "n", "mean", "median", "p95", "max"]
+# A line has room for so many groups; the full summary has all.
+GROUPS_IN_A_LINE = 6
+# Below these a RoI and its box have little in common, or less than most tasks want.
+IOU_STYLES = ((0.5, "bold red"), (0.75, "yellow"))
 
 
 def default_columns(table: ErrorTable, sort: str) -> list[str]:
@@ -78,90 +92,158 @@ def default_columns(table: ErrorTable, sort: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def describe_title(parameters: dict[str, Any]) -> str:
-    """What the table is about, in a line."""
-    rounding = f"{parameters['quantization']}, {parameters['partition']}"
-    strides = ", ".join(f"{1 / scale:g}" for scale in parameters["spatial_scale"])
-    model = parameters["pixel_model"]
-    return f"Error of RoI Pool ({rounding}), stride {strides}, {model} pixel model"
-
-
-def _cells(table: ErrorTable, view: View) -> tuple[list[Column], list[list[str]]]:
+def _view_columns(table: ErrorTable, view: View, summary: Summary) -> tuple[list[Column], str]:
+    """The columns to show, and in words what is not shown because it is one for all RoIs."""
     for name in (*view.columns, view.sort):
         table.check_column(name)
-    names = view.columns or default_columns(table, view.sort)
-    by_name = {column.name: column for column in table.columns}
-    columns = [by_name[name] for name in names]
-    block = table.records(table.worst_first(view.sort, view.rows))
-    return columns, format_records(block, columns)
+    if view.columns:
+        return [table.by_name[name] for name in view.columns], ""
+    same: dict[str, float] = dict(summary.constants)
+    images = table.rois.batch_index
+    if len(images) > 1 and bool((images == images[0]).all()):
+        same["batch_index"] = int(images[0])
+    columns = [table.by_name[name] for name in default_columns(table, view.sort)]
+    said = [column for column in columns if column.name in same]
+    kept = [column for column in columns if column.name not in same or column.name == view.sort]
+    words = ", ".join(f"{c.heading} {format_cell(same[c.name], c)}{_unit(c)}" for c in said)
+    return kept, f"the same for all: {words}" if said else ""
+
+
+def _unit(column: Column) -> str:
+    return "" if column.unit in ("-", "1") else f" {column.unit}"
+
+
+def _rows(table: ErrorTable, view: View, columns: Sequence[Column]) -> list[list[str]]:
+    return format_records(table.records(table.worst_first(view.sort, view.rows)), columns)
+
+
+def print_verdict(
+    table: ErrorTable, parameters: dict[str, Any], view: View, stream: TextIO
+) -> None:
+    """The verdict alone, on one line."""
+    verdict = " ".join(give_verdict(table, summarize(table), parameters, view.sort))
+    stream.write(f"roicli: {verdict}\n")
 
 
 def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, stream: TextIO) -> None:
-    """The worst rows, then the summary, as wide as the terminal allows."""
+    """The verdict, the worst rows, then the summary, as wide as the terminal allows."""
     from rich.text import Text
 
     from roicli.render.pipe_console import PipeConsole
 
-    console = PipeConsole(file=stream, highlight=False, soft_wrap=False)
-    columns, rows = _cells(table, view)
-    headers = [wrap_name(column.name, HEADER_WIDTH) for column in columns]
-    shown = Table(headers, rows, [column.kind == "text" for column in columns])
+    console = PipeConsole(file=stream, highlight=False)
+    summary = summarize(table)
+    columns, constants = _view_columns(table, view, summary)
+    rows = _rows(table, view, columns)
+    shown = Table(
+        [column.header for column in columns],
+        [[_coloured(cell, c) for cell, c in zip(row, columns, strict=True)] for row in rows],
+        [column.kind == "text" for column in columns],
+    )
     count = len(columns) if view.columns else shown.fitting(console.width)
-    console.print(Text(describe_title(parameters), style="bold"))
-    write_table(shown.first(count), stream)
-    console.print(Text(_describe_rows(table, view, len(columns) - count), style="dim"))
-    print_summary(summarize(table), stream)
+    console.print(
+        Text("\n".join(give_verdict(table, summary, parameters, view.sort)), style="bold")
+    )
+    if rows:
+        console.print()
+        print_lines(shown.first(count), console, stream)
+    words = [_describe_rows(table, view), constants]
+    if len(rows) < len(table):
+        words.append("more with --rows N")
+    if count < len(columns):
+        words.append(f"{len(columns) - count} more columns fit a wider terminal")
+    console.print(Text("; ".join(filter(None, words)), style="dim"))
+    console.print()
+    print_lines(_summary_table(summary, view.summary), console, stream)
 
 
-def _describe_rows(table: ErrorTable, view: View, hidden: int) -> str:
+def _coloured(cell: str, column: Column) -> Cell:
+    """The cell in the colour of what it means, for columns that have a scale of good and bad."""
+    if column.name != "iou" or cell == MISSING:
+        return cell
+    return next(((cell, style) for limit, style in IOU_STYLES if float(cell) < limit), cell)
+
+
+def _describe_rows(table: ErrorTable, view: View) -> str:
     shown = len(table) if view.rows is None else min(view.rows, len(table))
-    text = f"{shown} of {len(table)} RoIs, worst {view.sort} first"
-    if hidden:
-        text += f"; {hidden} more columns in a wider terminal, all of them with --format json"
-    return text
+    column = table.by_name[view.sort]
+    heading = column.heading or view.sort
+    first = "smallest" if view.sort in WORST_IS_SMALLEST else "largest"
+    order = f"{first} {heading} first" if column.kind == "number" else f"by {heading}"
+    return f"{shown} of {len(table)} RoIs, {order}"
 
 
-def _summary_rows(groups: Sequence[GroupSummary], label: str) -> list[list[str]]:
-    """One row per statistic column and group: n, mean, median, p95, max."""
+def _summary_table(summary: Summary, form: SummaryForm) -> Table:
+    match form:
+        case "full":
+            return _full_summary(summary)
+        case "short":
+            return _short_summary(summary)
+        case _:
+            assert_never(form)
+
+
+def _short_summary(summary: Summary) -> Table:
+    """A line a quantity: over all RoIs, then the medians of the size classes that have any, or of
+    the groups that were asked for, the largest first.
+    """
+    everything, *classes = summary.by_class
+    classes = [group for group in classes if group.n]
+    if summary.group_by is not None:
+        classes = list(summary.by_group[:GROUPS_IN_A_LINE])
+    headers = ["summary", "median", "95 %", "worst", *(group.name for group in classes)]
     rows = []
-    for group in groups:
-        for name in SUMMARIZED:
+    for name in SUMMARIZED_SHORT:
+        if name not in everything.statistics:
+            continue
+        column, found = COLUMN_BY_NAME[name], everything.statistics[name]
+        small_is_bad = name in WORST_IS_SMALLEST
+        numbers = [
+            found.median,
+            *((found.p05, found.min) if small_is_bad else (found.p95, found.max)),
+        ]
+        numbers += [group.statistics[name].median for group in classes]
+        label = ", ".join(filter(None, [column.heading, _unit(column).strip()]))
+        rows.append([label, *map(format_number, numbers)])
+    counts = [str(everything.n), "", "", *(str(group.n) for group in classes)]
+    rows.append(["RoIs", *counts])
+    above = ["", "all", "", "", *("median" for _ in classes)]
+    headings = [list(pair) for pair in zip(above, headers, strict=True)]
+    return Table(headings, rows, [True] + [False] * (len(headers) - 1))
+
+
+def _full_summary(summary: Summary) -> Table:
+    """A line a quantity and group: n, mean, median, p95, max."""
+    rows = _summary_rows(summary)
+    previous = ""
+    for row in rows:
+        previous, row[0] = row[0], "" if row[0] == previous else row[0]
+    return Table([[name] for name in FULL_HEADER], rows, [True, True] + [False] * 5)
+
+
+def _summary_rows(summary: Summary) -> list[list[str]]:
+    rows = []
+    labelled = [(group, group.name) for group in summary.by_class]
+    labelled += [(group, f"level {group.name}") for group in summary.by_level]
+    labelled += [(group, f"{summary.group_by} {group.name}") for group in summary.by_group]
+    for name in SUMMARIZED:
+        for group, label in labelled:
             if name not in group.statistics:
                 continue
             found = group.statistics[name]
             numbers = (found.mean, found.median, found.p95, found.max)
-            group_name = f"{label}{group.name}"
-            rows.append([name, group_name, str(group.n), *(format_number(n) for n in numbers)])
+            rows.append([name, label, str(group.n), *map(format_number, numbers)])
     return rows
-
-
-def _all_summary_rows(summary: Summary) -> list[list[str]]:
-    return [
-        *_summary_rows(summary.by_class, ""),
-        *_summary_rows(summary.by_level, "level "),
-        *_summary_rows(summary.by_group, f"{summary.group_by} "),
-    ]
-
-
-def print_summary(summary: Summary, stream: TextIO) -> None:
-    """n, mean, median, p95 and max of the pixel errors and IoU, by group."""
-    rows = _all_summary_rows(summary)
-    rows.sort(key=lambda row: SUMMARIZED.index(row[0]))
-    previous = ""
-    for row in rows:
-        previous, row[0] = row[0], "" if row[0] == previous else row[0]
-    stream.write("\n")
-    write_table(Table([[name] for name in SUMMARY_HEADER], rows, SUMMARY_IS_TEXT), stream)
 
 
 def print_markdown(
     table: ErrorTable, parameters: dict[str, Any], view: View, stream: TextIO
 ) -> None:
-    """The same rows and summary as GitHub Markdown, with every default column."""
-    columns, rows = _cells(table, view)
-    stream.write(f"{describe_title(parameters)}\n\n")
-    write_markdown([column.name for column in columns], rows, stream)
-    stream.write(f"\n{_describe_rows(table, view, 0)}\n\n")
+    """The same as GitHub Markdown, with every default column and the full summary."""
     summary = summarize(table)
-    lines = _all_summary_rows(summary)
-    write_markdown(SUMMARY_HEADER, lines, stream)
+    columns, constants = _view_columns(table, view, summary)
+    stream.write(" ".join(give_verdict(table, summary, parameters, view.sort)) + "\n\n")
+    write_markdown([column.name for column in columns], _rows(table, view, columns), stream)
+    words = "; ".join(filter(None, [_describe_rows(table, view), constants]))
+    stream.write(f"\n{words}\n\n")
+    write_markdown(FULL_HEADER, _summary_rows(summary), stream)

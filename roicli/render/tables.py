@@ -11,11 +11,14 @@ import math
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import IO, Any, NamedTuple, TextIO
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from roicli.core.types import Array
 from roicli.error_table.columns import Column
 from roicli.error_table.writers import plain_value
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MISSING = "-"
 GAP = 2
@@ -177,13 +180,18 @@ def write_table(table: Table, stream: TextIO, indent: int = 0) -> None:
 
 def print_folded(headers: Sequence[str], rows: Sequence[Sequence[Cell]], stream: TextIO) -> None:
     """Print words, the last column folded at the terminal's width, in colours where it has any."""
-    from rich.text import Text
-
     from roicli.render.pipe_console import PipeConsole
 
     console = PipeConsole(file=stream, highlight=False)
     table = Table([[header] for header in headers], rows, [True] * len(headers))
-    for line in table.folded(console.width).lines(find_rule(stream)):
+    print_lines(table.folded(console.width), console, stream)
+
+
+def print_lines(table: Table, console: Console, stream: TextIO) -> None:
+    """Print the lines in colours where the console has any, whatever its width."""
+    from rich.text import Text
+
+    for line in table.lines(find_rule(stream)):
         console.print(Text.assemble(*line), soft_wrap=True)
 
 

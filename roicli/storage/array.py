@@ -18,6 +18,8 @@ from roicli.core.system import read_at
 from roicli.core.types import Array, IntArray
 from roicli.storage.file_state import FileState
 
+# What MATLAB writes beside every array, whose axes are reversed for everybody else.
+MATLAB_CLASS = "MATLAB_class"
 Place = tuple[slice, ...]
 Shape = tuple[int, ...]
 
@@ -127,10 +129,11 @@ class StoredArray(ABC):
     """An array in a file, open for reading. ``name`` is FILE or FILE::DATASET.
 
     ``dtype`` is that of the values as they are handed over, ``precision`` tells how they are
-    stored. ``files`` is every file that reading opens, with its state when it was opened: the file
-    itself and all that it leads to. Nothing that comes through a pipe or from a URL is among them.
-    ``chunk_rows`` items are decoded together, and ``reading_bytes`` is what reading holds besides
-    what it is read into.
+    stored; ``dimension_names`` are what the file calls the axes, "" for one without a name, and
+    empty where none has one. ``files`` is every file that reading opens, with its state when it was
+    opened: the file itself and all that it leads to. Nothing that comes through a pipe or from a
+    URL is among them. ``chunk_rows`` items are decoded together, and ``reading_bytes`` is what
+    reading holds besides what it is read into.
     """
 
     name: str
@@ -140,6 +143,7 @@ class StoredArray(ABC):
     attributes: Mapping[str, Any] = {}
     group_attributes: Mapping[str, Any] = {}
     file_attributes: Mapping[str, Any] = {}
+    dimension_names: tuple[str, ...] = ()
     files: Mapping[str, FileState] = {}
     chunk_rows: int = 1
     reading_bytes: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +14,8 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.storage.address import Address
 from roicli.storage.array import Shape, as_stored, is_numeric, name_of_dtype
+
+logger = logging.getLogger("roicli")
 
 Role = Literal["features", "rois", "vector", "result", "any"]
 # What roicli names the features of its own results.
@@ -60,11 +63,30 @@ class Wanted:
 
 
 class Candidate(NamedTuple):
-    """An array of a file: its name from the root, its shape (None: without values), its dtype."""
+    """An array of a file: its name from the root, its shape (None: without values), its dtype.
+
+    ``is_reversed``: MATLAB wrote it, for which its axes are the other way round.
+    """
 
     name: str
     shape: Shape | None
     dtype: np.dtype[Any]
+    is_reversed: bool = False
+
+    def fits(self, wanted: Wanted) -> bool:
+        """Whether it holds numbers in a shape that is wanted."""
+        if self.shape is None or not self.is_numeric:
+            return False
+        return wanted.fits(self.shape) or (self.is_reversed and wanted.fits(self.shape[::-1]))
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether it holds numbers."""
+        return is_numeric(as_stored(self.dtype))
+
+    def has_axes(self, count: int) -> bool:
+        """Whether it has so many axes."""
+        return self.shape is not None and len(self.shape) == count
 
     def __str__(self) -> str:
         return f"{self.name} {self.shape} {name_of_dtype(as_stored(self.dtype))}"
@@ -85,15 +107,15 @@ def choose_only(address: Address, found: Sequence[Candidate], wanted: Wanted) ->
 
     Raises InputError where there is none, or more than one.
     """
-    fitting = [
-        index
-        for index, candidate in enumerate(found)
-        if candidate.shape is not None
-        and is_numeric(as_stored(candidate.dtype))
-        and wanted.fits(candidate.shape)
-    ]
+    fitting = [index for index, candidate in enumerate(found) if candidate.fits(wanted)]
     if len(fitting) == 1:
         return fitting[0]
+    if not fitting and wanted.role == "features":
+        # Nobody is to guess what was taken of a file that has no such array.
+        maps = [index for index, one in enumerate(found) if one.is_numeric and one.has_axes(3)]
+        if len(maps) == 1:
+            logger.info(f"{address}: no dataset is {wanted}, taking {found[maps[0]]}")
+            return maps[0]
     if fitting:
         shown = list_names([str(found[index]) for index in fitting])
         raise InputError(

@@ -323,6 +323,7 @@ SPOILT = {
     "R05": (FIFTEEN, MAPS, {}),
     "R05 few": (ONE_OUTSIDE, MAPS, AT_STRIDE_4),
     "R07": (FIFTEEN[:, [0, 2, 1, 4, 3]], MAPS, AT_STRIDE_4),
+    "R07 few": (FIFTEEN[:9, [0, 2, 1, 4, 3]], MAPS, AT_STRIDE_4),
     "R08": (FIFTEEN / [1, 128, 96, 128, 96], MAPS, AT_STRIDE_4),
     "R09": (FIFTEEN, MAPS, AT_STRIDE_4 | {"roi_format": "xywh"}),
     "R10": (FIFTEEN / [1, 4, 4, 4, 4], MAPS, AT_STRIDE_4),
@@ -340,7 +341,7 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("kind", ["R03", "R04", "R05", "R08", "R11", "R13 image"])
+@pytest.mark.parametrize("kind", ["R03", "R04", "R05", "R07", "R08", "R11", "R13 image"])
 def test_every_error_is_refused_by_every_call(kind, tmp_path):
     rois, maps, options = SPOILT[kind]
     report = roicli.check(maps, rois, select=kind[:3], **options)
@@ -359,7 +360,7 @@ def test_every_error_is_refused_by_every_call(kind, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["R05 few", "R07", "R09", "R10", "R13"])
+@pytest.mark.parametrize("kind", ["R05 few", "R07 few", "R09", "R10", "R13"])
 def test_every_warning_is_told_in_one_line_and_computed(kind):
     rois, maps, options = SPOILT[kind]
     rule = kind[:3]
@@ -373,7 +374,7 @@ def test_every_warning_is_told_in_one_line_and_computed(kind):
     assert len(fewer) == len(lines) - 1
 
 
-@pytest.mark.parametrize("kind", ["R04", "R05", "R08", "R13 image"])
+@pytest.mark.parametrize("kind", ["R04", "R05", "R07", "R08", "R13 image"])
 def test_what_is_ignored_is_computed_all_the_same(kind):
     rois, maps, options = SPOILT[kind]
     with pytest.raises(InputError, match=f"; --ignore {kind[:3]} computes all the same$"):

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import roicli
-from roicli.core.call_options import RunOptions
 from roicli.core.declaration import declarations
+from roicli.core.operator_table import RunOptions
 from tests.cli.running import Outcome, refuse, run, save, succeed
 
 DATA = Path(__file__).parent / "field"
@@ -196,7 +196,7 @@ def test_rois_wholly_outside_a_map_that_is_only_named() -> None:
 def test_rois_outside_maps_with_their_channels_last(scale: tuple[str, ...]) -> None:
     """No scale is blamed that would give wrong numbers."""
     save("nhwc.npy", FEATS.transpose(0, 2, 3, 1))
-    words = ("maps that are (N, H, W, C) put 15 of 15 inside", "transpose(0, 3, 1, 2)")
+    words = ("maps with channels last put 15 of 15 inside", "--layout nhwc")
     outcome = refuse("align", "nhwc.npy", "rois.npy", *scale, words=words)
     assert scales_of(outcome) == (set() if scale else {"1/16"})
 
@@ -209,19 +209,120 @@ def reverse(attributes: dict[str, Any]) -> None:
         file["rois"] = ROIS.T
 
 
-@pytest.mark.parametrize("attributes", [{}, {"MATLAB_class": np.bytes_("single")}])
-def test_reversed_axes_are_not_blamed_on_the_rois_alone(attributes: dict[str, Any]) -> None:
-    """Exchanged x and y explain the same: both are named, the likelier one first."""
-    reverse(attributes)
-    outcome = run("pool", "reversed.h5::feats", "rois.npy", *STRIDE_16, "-q")
-    told = next(line for line in outcome.errors if "look as if x and y were exchanged" in line)
-    maps, rois = told.index("features.transpose(0, 1, 3, 2)"), told.index("TensorFlow")
-    assert (maps < rois) == bool(attributes)
+def test_reversed_axes_are_not_blamed_on_the_rois_alone() -> None:
+    """Exchanged x and y explain the same: both are named, whichever of the two it was."""
+    reverse({})
+    words = ("look as if x and y were exchanged", "--layout ncwh", "TensorFlow has y1, x1, y2, x2")
+    refuse("pool", "reversed.h5::feats", "rois.npy", *STRIDE_16, words=words)
     refuse("align", "feats.npy", "reversed.h5", *STRIDE_16, words=("/rois", "reversed", "MATLAB"))
-    save("high.npy", np.concatenate([CORNERS[:, [1, 0, 3, 2]] * [1, 1, 1, 1]] * 2))
-    outcome = refuse("align", "reversed.h5::feats", "rois.npy", words=("1/16", "x and y exchanged"))
-    assert "TensorFlow" in outcome.err
-    assert "features.transpose(0, 1, 3, 2)" in outcome.err
+    words = ("1/16", "x and y exchanged", "--layout ncwh", "TensorFlow")
+    refuse("align", "reversed.h5::feats", "rois.npy", words=words)
+
+
+def test_axes_that_matlab_reverses_are_read_so() -> None:
+    """Of the maps and of the RoIs; whoever wrote the maps for others says --layout nchw."""
+    reverse({"MATLAB_class": np.bytes_("single")})
+    with h5py.File("reversed.h5", "a") as file:
+        file["rois"].attrs["MATLAB_class"] = np.bytes_("double")
+    outcome = succeed("align", "reversed.h5", "reversed.h5", *STRIDE_16, "-o", "out.npy")
+    np.testing.assert_allclose(np.load("out.npy"), BASE, atol=1e-6)
+    assert "reversed.h5::/feats: read as --layout ncwh: MATLAB wrote it" in outcome.err
+    assert "reversed.h5::/rois: MATLAB wrote it, so its axes are read as (15, 5)" in outcome.err
+    said = (*STRIDE_16, "--layout", "nchw")
+    words = ("give --layout ncwh (MATLAB wrote this file", "TensorFlow")
+    refuse("align", "reversed.h5::feats", "rois.npy", *said, words=words)
+
+
+LAYOUTS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "nhwc": ("feats", (0, 2, 3, 1)),
+    "ncwh": ("feats", (0, 1, 3, 2)),
+    "reversed": ("feats", (0, 1, 3, 2)),
+    "hwc": ("one", (1, 2, 0)),
+    "cwh": ("one", (0, 2, 1)),
+    "chw": ("one", (0, 1, 2)),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_that_is_said(layout: str) -> None:
+    """The values are those of (N, C, H, W), whichever order the file has."""
+    which, axes = LAYOUTS[layout]
+    save("m.npy", (FEATS if which == "feats" else FEATS[0]).transpose(axes).copy())
+    save("r.npy", ROIS if which == "feats" else ROIS[:9])
+    found = align("m.npy", "r.npy", *STRIDE_16, "--layout", layout)
+    np.testing.assert_array_equal(found, BASE[: len(found)])
+
+
+NAMED = [("Batch", "LAT", "longitudes", "bands"), ("", "row", "col", "channel"), tuple("nyxc")]
+
+
+@pytest.mark.parametrize("names", NAMED)
+def test_a_layout_that_the_names_of_dimensions_tell(names: tuple[str, ...]) -> None:
+    """Labels of HDF5, or the dimensions' scales, as netCDF has them."""
+    for way in ("label", "scale"):
+        with h5py.File("m.h5", "w") as file:
+            maps = file.create_dataset("feats", data=FEATS.transpose(0, 2, 3, 1))
+            for axis, name in enumerate(names):
+                if way == "label":
+                    maps.dims[axis].label = name
+                elif name:
+                    scale = file.create_dataset(f"g/{name}", data=np.zeros(maps.shape[axis]))
+                    scale.make_scale()
+                    maps.dims[axis].attach_scale(scale)
+        outcome = succeed("align", "m.h5", "rois.npy", *STRIDE_16, "-o", "o.npy", "--force")
+        np.testing.assert_array_equal(np.load("o.npy"), BASE)
+        assert "read as --layout nhwc: its dimensions are" in outcome.err
+
+
+def test_half_a_layout_is_no_layout() -> None:
+    """Names that contradict the usual order and do not tell another are refused."""
+    with h5py.File("m.h5", "w") as file:
+        maps = file.create_dataset("feats", data=FEATS.transpose(0, 2, 3, 1))
+        maps.dims[3].label = "channel"
+    refuse("align", "m.h5", "rois.npy", *STRIDE_16, words=("does not tell its layout", "--layout"))
+    succeed("align", "m.h5", "rois.npy", *STRIDE_16, "--layout", "nhwc", "-o", "o.npy")
+    refuse("align", "m.h5", "rois.npy", "--layout", "hwcn", words=("layout is 'hwcn'", "nhwc"))
+    refuse("align", "m.h5", "rois.npy", "--layout", "chw", words=("--layout chw does not fit",))
+
+
+def test_a_layout_that_zarr_names() -> None:
+    """Zarr 3 has names of dimensions, xarray's attribute has them in Zarr 2."""
+    zarr = pytest.importorskip("zarr")
+    values = FEATS.transpose(0, 2, 3, 1)
+    names = ["sample", "y", "x", "feature"]
+    zarr.create_array("three.zarr", data=values, dimension_names=names)
+    zarr.create_array("two.zarr", data=values, zarr_format=2).attrs["_ARRAY_DIMENSIONS"] = names
+    for store in ("two.zarr", "three.zarr"):
+        np.testing.assert_array_equal(align(store, "rois.npy", *STRIDE_16), BASE)
+
+
+def test_tokens_need_a_grid() -> None:
+    """(N, L, D) is seen as such by the RoIs' images, or by the sides of usual transformers."""
+    tokens = FEATS.transpose(0, 2, 3, 1).reshape(2, 24 * 32, 8)
+    save("t.npy", tokens)
+    refuse("align", "t.npy", "rois.npy", *STRIDE_16, words=("tokens:HxW, 768 being H x W",))
+    found = align("t.npy", "rois.npy", *STRIDE_16, "--layout", "tokens:24x32")
+    np.testing.assert_array_equal(found, BASE)
+    save("t.npy", tokens[0])
+    result = roicli.align("t.npy", ROIS[:9], spatial_scale=1 / 16, layout="tokens:24x32")
+    np.testing.assert_array_equal(result.roi_features, BASE[:9])
+    words = ("768 tokens an image, expected 24 x 31 = 744",)
+    refuse("align", "t.npy", "rois.npy", "--layout", "tokens:24x31", words=words)
+    for shape, grid in (((2, 197, 768), "14x14"), ((1, 196, 384), "14x14"), ((4, 50, 768), "7x7")):
+        save("t.npy", np.zeros(shape, np.float32))
+        words = ("looks like tokens (N, L, D)", f"--layout tokens:{grid}", "--layout chw")
+        refuse("align", "t.npy", "rois.npy", words=words)
+
+
+def test_the_only_map_of_a_file_is_said() -> None:
+    """A file without maps of four axes may have one of three."""
+    with h5py.File("m.h5", "w") as file:
+        file["feats"] = FEATS[0]
+        file["rois"] = ROIS
+    save("r.npy", ROIS[:9])
+    outcome = succeed("align", "m.h5", "r.npy", *STRIDE_16, "-o", "o.npy")
+    assert "taking /feats (8, 24, 32) float32" in outcome.err
+    np.testing.assert_array_equal(np.load("o.npy"), BASE[:9])
 
 
 def write_maps(write: Callable[[h5py.File, h5py.Dataset], None]) -> str:

@@ -132,7 +132,8 @@ def test_every_keyword_of_a_call_is_a_flag_of_its_command_or_python_only(name):
     others = {p.name for p in inspect.signature(call).parameters.values()} - {parameter.name}
     only_commands = {
         "quiet", "verbose", "list_format", "table_format", "finding_format", "explain_format",
-        "rows", "sort", "columns", "fail_over", "fail_under", "no_table", "fail_on", "strict",
+        "rows", "sort", "columns", "summary", "fail_over", "fail_under", "no_table", "fail_on",
+        "strict",
     }  # fmt: skip
     ours = named - set(declared) - others - ARGUMENTS - only_commands
     assert ours <= {"inputs", "file", "path"}  # arguments with a name of their own

@@ -146,7 +146,7 @@ def test_statistics_are_numpys_over_the_defined_values(values):
         return
     expected = {
         "mean": np.mean(defined), "median": np.median(defined), "p95": np.quantile(defined, 0.95),
-        "max": np.max(defined), "min": np.min(defined),
+        "max": np.max(defined), "min": np.min(defined), "p05": np.quantile(defined, 0.05),
     }  # fmt: skip
     assert vars(found) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 

@@ -3,6 +3,7 @@
 import os
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -50,10 +51,12 @@ def begin(place, compression="none"):
     return drafts.begin(place, place.path, ROWS.shape, ROWS.dtype, compression)
 
 
-def write_part(place, metadata, part=PART, check=lambda: None, order=(3, 0, 2, 1)):
+def write_part(
+    place, metadata, part=PART, check=lambda: None, order=(3, 0, 2, 1), is_waited_for=lambda: True
+):
     """As a worker does: join the store, write the part's rows in some order."""
     draft = drafts.join(open_place(place.path), metadata)
-    with open_store_part(draft, part, VALUES, check) as writer:
+    with open_store_part(draft, part, VALUES, check, is_waited_for) as writer:
         for row in order:
             writer.write_rows(np.array([row]), ROWS[[part.first + row]])
         writer.finish({}, {})
@@ -143,6 +146,78 @@ def test_a_folder_that_was_given_up_is_not_made_again(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
         write_part(place, metadata)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture(params=["memory", "local"])
+def url(request, tmp_path, monkeypatch):
+    """Where nothing can be renamed: a bucket, and a file system that makes folders as one does."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(fsspec.config.conf, "local", {"auto_mkdir": True})
+    root = tmp_path if request.param == "local" else f"/{os.urandom(4).hex()}"
+    yield f"{request.param}://{root}/x.zarr"
+    Remote(f"{request.param}://{root}/x.zarr").remove_all()
+
+
+@pytest.mark.parametrize("checks", [1, 2, 3], ids=["first chunk", "second", "record"])
+def test_what_a_task_puts_after_its_run_was_given_up_is_taken_back(url, checks):
+    """The task has looked, the client removes everything, and then the task puts."""
+    place = Remote(url)
+    done = []
+
+    def check():
+        if not is_waited_for(place, plan.key, plan.token):
+            raise OutputError("gone")
+        done.append(0)
+        if len(done) == checks:
+            place.remove_all()
+
+    with planned(url) as plan:
+        metadata = begin(place).metadata
+        part = replace(PART, key=plan.part_key(1))
+        waited_for = partial(is_waited_for, place, plan.key, plan.token)
+        with pytest.raises(OutputError, match="gone"):
+            write_part(place, metadata, part, check, is_waited_for=waited_for)
+    assert not place.list_keys("")
+    assert os.listdir(".") == []
+
+
+def test_a_late_attempt_takes_no_chunk_of_a_store_that_is_whole(url):
+    """Another attempt put the same; the run ended while this one put its record."""
+    with planned(url, count=3) as plan:
+        draft = fill(plan)
+        part = Shard(2, 3, 4, 8, key=plan.part_key(2), fingerprint=SAME)
+        checked = []
+
+        def check():
+            checked.append(0)
+            if len(checked) == 3:
+                publish_store(plan, draft, {}, {}, False)
+            elif len(checked) == 4:
+                raise OutputError("gone")
+
+        waited_for = partial(is_waited_for, plan.place, plan.key, plan.token)
+        with pytest.raises(OutputError, match="gone"):
+            write_part(plan.place, draft.metadata, part, check, is_waited_for=waited_for)
+    assert plan.place.list_keys("") == {"roi_features", "zarr.json"}
+    np.testing.assert_array_equal(opened(f"{url}::roi_features").read_all(), ROWS)
+
+
+def test_a_folder_that_is_written_to_while_it_is_removed_is_removed(tmp_path, monkeypatch):
+    """A file system's folder, unlike a bucket's prefix, has to be empty in the end."""
+    monkeypatch.setitem(fsspec.config.conf, "local", {"auto_mkdir": True})
+    place = Remote(f"local://{tmp_path}/x.zarr")
+    place.put("roi_features/c.0.0.0.0", b"x")
+    rmdir, late = os.rmdir, [b"y", b"z"]
+
+    def put_first(path, **options):
+        if late:
+            place.put("roi_features/c.1.0.0.0", late.pop())
+        rmdir(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", put_first)
+    place.remove_all()
+    assert os.listdir(tmp_path) == []
+    assert not late
 
 
 @contextmanager

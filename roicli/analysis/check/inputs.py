@@ -78,8 +78,9 @@ def read_checked_inputs(
     """
     check_one_stdin(features, rois)
     maps = open_maps(
-        features, reading.levels or (), lambda address: _open_any_shape(address, "features")
-    )
+        features, reading.levels or (), reading.of_maps,
+        lambda address: _open_any_shape(address, "features"),
+    )  # fmt: skip
     for stored in maps:
         stack.callback(stored.close)
     problems = _find_feature_problems(maps)

@@ -13,7 +13,8 @@ from roicli.analysis.check.records import Limits
 from roicli.core.types import Array, FloatArray
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.features import FeatureLevel
-from roicli.pipeline.readings import FILLED_SHARE
+from roicli.pipeline.layout import layout_of, rearrange
+from roicli.pipeline.readings import CHANNELS_LAST, FILLED_SHARE
 from roicli.pipeline.roi_table import fits_inside, has_centre_outside
 
 # Neighbours along an image axis of real maps correlate by 0.5 and more, channels hardly at all; a
@@ -39,7 +40,7 @@ def find_nhwc(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
         if reason:
             yield Draft(
                 1, (), f"looks like (N, H, W, C): shape {level.shape}, and {reason}",
-                "transpose to (N, C, H, W): features.transpose(0, 3, 1, 2)", "maps",
+                f"add --layout {rearrange(layout_of(level.stored), CHANNELS_LAST)}", "maps",
                 level.stored.name,
             )  # fmt: skip
 

@@ -45,9 +45,13 @@ class Destination:
     token: str
     metadata: Mapping[str, bytes] | None = None
 
+    def is_waited_for(self) -> bool:
+        """Whether somebody waits for these parts."""
+        return is_waited_for(self.open(), self.plan_key, self.token)
+
     def check_waited_for(self) -> None:
         """Raise OutputError where nobody waits for these parts any more, or ever did here."""
-        if not is_waited_for(self.open(), self.plan_key, self.token):
+        if not self.is_waited_for():
             raise OutputError(
                 f"{self.place}: {name_of_worker()} does not find there what the run began with",
                 "give -o a place that every worker sees alike",
@@ -179,7 +183,9 @@ def _write_chunks(run: Run, task: BlockTask, where: Destination) -> Verification
 
     def open_sink(parameters: Mapping[str, Any]) -> AbstractContextManager[ResultWriter]:
         # The columns are there, and filled until the record is written.
-        return open_store_part(draft, task.shard, run.value_columns, where.check_waited_for)
+        return open_store_part(
+            draft, task.shard, run.value_columns, where.check_waited_for, where.is_waited_for
+        )
 
     return run_into(open_sink, run, _spec(run, task), None, _request(task, where)).verification
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from roicli.core.system import renew_time
 from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import (
+    MATLAB_CLASS,
     FileContents,
     Place,
     Precision,
@@ -152,6 +153,7 @@ class Hdf5Array(StoredArray):
         self.dtype = as_read(stored)
         self.precision = stored_precision(dataset)
         self.attributes = read_attributes(dataset.attrs)
+        self.dimension_names = read_dimension_names(dataset, self.attributes)
         group = dataset.parent
         self.group_attributes = {} if group.name == "/" else read_attributes(group.attrs)
         self.file_attributes = read_attributes(dataset.file.attrs)
@@ -341,7 +343,10 @@ def _only_fitting(group: h5py.Group, address: Address, wanted: Wanted) -> h5py.D
         # HDF5 opens the sources of a virtual dataset to say what shape it has.
         if node.is_virtual:
             trace_sources(node, address.path, {})
-    candidates = [Candidate(foreign(name), node.shape, node.dtype) for name, node in datasets]
+    candidates = [
+        Candidate(foreign(name), node.shape, node.dtype, MATLAB_CLASS in node.attrs)
+        for name, node in datasets
+    ]
     return datasets[choose_only(address, candidates, wanted)][1]
 
 
@@ -362,6 +367,19 @@ def read_attributes(attributes: Any) -> dict[str, Any]:
             pass_over(error)
             found[name] = unreadable(first_line(error))
     return found
+
+
+def read_dimension_names(dataset: h5py.Dataset, attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the axes are called: by labels, or by the dimensions' scales, as netCDF has them."""
+    if not ({"DIMENSION_LABELS", "DIMENSION_LIST"} & attributes.keys()):
+        return ()
+    names = []
+    for dimension in dataset.dims:
+        label = dimension.label
+        if not label and len(dimension):
+            label = name_of(dimension[0]).rpartition("/")[2]
+        names.append(foreign(label))
+    return tuple(names) if any(names) else ()
 
 
 def _attribute_bytes(attribute: Any) -> int:

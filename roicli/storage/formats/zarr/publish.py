@@ -7,6 +7,7 @@ an array or a group. A folder has its final name only then; a URL's store knows 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -20,12 +21,15 @@ from roicli.storage.address import is_url
 from roicli.storage.atomic import check_inputs_stay
 from roicli.storage.formats import STORE_NAMES
 from roicli.storage.formats.zarr.read import import_zarr, is_store, open_url
+from roicli.storage.plan import PLAN
 from roicli.storage.shared_place import Folder, SharedPlace
 
 # --- places ---------------------------------------------------------------------------------------
 
 # Below it stand the plan and the records of a store that many machines fill, until it is whole.
 PARTS_PREFIX = ".roicli/"
+# A folder that a task still writes to while it is removed is not empty in the end.
+REMOVALS = 5
 
 
 class StorePlace(SharedPlace, Protocol):
@@ -115,14 +119,40 @@ class Remote:
         self.remove_all()
 
     def remove_all(self, prefix: str = "") -> None:
-        """Remove what is there, or below a prefix. The root's metadata goes first: what is left for
-        a moment must not look whole.
+        """Remove what is there, or below a prefix.
+
+        The root's metadata goes first: what is left for a moment must not look whole. Then the
+        plan, so that a task which puts something all the same takes it back itself.
         """
-        for name in () if prefix else STORE_NAMES:
+        for name in () if prefix else (*STORE_NAMES, f"{PARTS_PREFIX}{PLAN}"):
             self.remove(name)
-        with writing(self.path), contextlib.suppress(FileNotFoundError):
-            self._system.invalidate_cache()
-            self._system.rm(f"{self._root}/{prefix}".rstrip("/"), recursive=True)
+        path = f"{self._root}/{prefix}".rstrip("/")
+        with writing(self.path):
+            for left in reversed(range(REMOVALS)):
+                if self._is_removed(path, can_wait=left > 0):
+                    return
+
+    def _is_removed(self, path: str, can_wait: bool) -> bool:
+        """Remove what is there; False where somebody put or removed something meanwhile."""
+        self._system.invalidate_cache()
+        try:
+            self._system.rm(path, recursive=True)
+        except OSError as error:
+            is_missing = isinstance(error, FileNotFoundError)
+            if is_missing and not self._system.exists(path):
+                return True
+            if can_wait and (is_missing or error.errno == errno.ENOTEMPTY):
+                return False
+            raise
+        return True
+
+    def remove_empty_folders(self, prefixes: Iterable[str]) -> None:
+        """Remove the folders of ``prefixes`` that are empty, where there are folders: a bucket has
+        none.
+        """
+        for prefix in prefixes:
+            with contextlib.suppress(Exception):  # an error of its own kind
+                self._system.rmdir(f"{self._root}/{prefix}".rstrip("/"))
 
 
 def open_place(path: str) -> StorePlace:

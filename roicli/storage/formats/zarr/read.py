@@ -401,6 +401,7 @@ class ZarrArray(StoredArray):
         self.dtype = as_read(stored)
         self.precision = precision_of(stored)
         self.attributes = dict(array.attrs)
+        self.dimension_names = _read_dimension_names(array)
         self.group_attributes = read_group_attributes(array)
         self.file_attributes = read_root_attributes(array)
         self.chunk_rows = array.chunks[0] if self.shape else 1
@@ -420,6 +421,14 @@ class ZarrArray(StoredArray):
             from zarr.buffer.cpu import NDBuffer
 
             self._array.get_basic_selection(place, out=NDBuffer.from_numpy_array(out))
+
+
+def _read_dimension_names(array: Any) -> tuple[str, ...]:
+    """What the axes are called: in Zarr 3's metadata, or in an attribute of xarray's."""
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    if not isinstance(names, list | tuple):
+        return ()
+    return tuple(foreign("" if name is None else str(name)) for name in names)
 
 
 def address_of(array: Any, path: str) -> str:

@@ -23,6 +23,7 @@ from roicli.core.exceptions import InputError, OutputError
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.storage.address import is_url
 from roicli.storage.atomic import RowSource
+from roicli.storage.formats import STORE_NAMES
 from roicli.storage.formats.zarr.chunks import WholeChunks
 from roicli.storage.formats.zarr.publish import (
     PARTS_PREFIX,
@@ -75,11 +76,17 @@ class StorePartWriter:
 
 @contextlib.contextmanager
 def open_store_part(
-    draft: StoreDraft, shard: Shard, values: Mapping[str, FloatArray], check: Callable[[], None]
+    draft: StoreDraft,
+    shard: Shard,
+    values: Mapping[str, FloatArray],
+    check: Callable[[], None],
+    is_waited_for: Callable[[], bool],
 ) -> Iterator[StorePartWriter]:
     """A writer of one shard; ``check`` is called before anything is put, and may raise.
 
-    ``values`` are the columns (k,) that are measured meanwhile, by name.
+    ``values`` are the columns (k,) that are measured meanwhile, by name. To look and to put are two
+    steps, and at a URL the second can come too late: where at the end the part is not waited for
+    any more, what was put is taken back.
     """
 
     def put(start: int, block: Array) -> None:
@@ -90,7 +97,27 @@ def open_store_part(
     # On the machine's own disk: the store's may be far away.
     beside = os.path.join(tempfile.gettempdir(), "rows")
     with WholeChunks(shape, draft.dtype, draft.chunk_rows, put, beside) as chunks:
-        yield StorePartWriter(draft, shard, values, chunks, check)
+        try:
+            yield StorePartWriter(draft, shard, values, chunks, check)
+            check()
+        except BaseException:
+            with contextlib.suppress(OutputError, OSError):  # storage that is away
+                if not is_waited_for():
+                    _take_back(draft, shard)
+            raise
+
+
+def _take_back(draft: StoreDraft, shard: Shard) -> None:
+    """Remove the record and the chunks of a part. A store that is whole keeps its chunks: another
+    attempt put the same.
+    """
+    place = draft.place
+    place.remove(shard.key)
+    if not any(place.read(name) for name in STORE_NAMES):
+        for key in draft.take_checksums():
+            place.remove(key)
+    if isinstance(place, Remote):
+        place.remove_empty_folders((f"{ROI_FEATURES}/", PARTS_PREFIX, ""))
 
 
 def _pack(shard: Shard, values: Mapping[str, FloatArray], checksums: Mapping[str, int]) -> bytes:

@@ -1,0 +1,78 @@
+"""The answer before the table: what rounding did to these RoIs, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from roicli.error_table.table import ErrorTable, Summary
+
+WORST_SHOWN = 3
+
+
+def give_verdict(
+    table: ErrorTable,
+    summary: Summary,
+    parameters: Mapping[str, Any],
+    sort: str = "edge_error_max_px",
+) -> list[str]:
+    """How far the boxes move and how many lose most of themselves; then where to look.
+
+    ``summary`` and ``parameters`` are the table's and the run's; the worst RoIs are named by the
+    column ``sort``.
+    """
+    if len(table) == 0:
+        return ["There are no RoIs."]
+    sentences = [_say_shift(summary, parameters)]
+    sentences += filter(None, [_say_overlap(summary), _say_values(summary)])
+    return [" ".join(sentences), _say_worst(table, sort)]
+
+
+def _say_shift(summary: Summary, parameters: Mapping[str, Any]) -> str:
+    everything = summary.by_class[0]
+    edge = everything.statistics["edge_error_max_px"]
+    rule = f"RoI Pool ({parameters['quantization']}, {parameters['partition']})"
+    # Only this operator rounds: of the others nobody may read the error as theirs.
+    moves = "moves" if parameters["operator"] == "pool" else "would move"
+    strides = ", ".join(f"{1 / scale:g}" for scale in parameters["spatial_scale"])
+    where = f"stride {strides}, {parameters['pixel_model']}"
+    if edge.median is None:
+        return f"{rule} {moves} no box: none has edges that are numbers ({where})."
+    if everything.n == 1:
+        return f"{rule} {moves} the worst edge of the box by {edge.median:.3g} px ({where})."
+    return (
+        f"{rule} {moves} the worst edge of a box by {edge.median:.3g} px at the median "
+        f"(95 % below {edge.p95:.3g}; {where})."
+    )
+
+
+def _say_overlap(summary: Summary) -> str:
+    few, some = summary.little_overlap, summary.with_overlap
+    if some == 0:
+        return ""
+    if some == 1:
+        share = summary.by_class[0].statistics["iou"].median
+        return f"Its region and the box have an IoU of {share:.2f}."
+    if few == 0:
+        return f"All {some} RoIs share at least half with their box."
+    text = f"{few} of {some} RoIs share less than half with their box"
+    medians = {
+        group.name: group.statistics["iou"].median
+        for group in summary.by_class[1:]
+        if group.statistics["iou"].median is not None
+    }
+    if len(set(medians.values())) < 2:
+        return f"{text}."
+    return f"{text}; {min(medians, key=lambda name: medians[name] or 0)} ones suffer most."
+
+
+def _say_values(summary: Summary) -> str:
+    found = summary.by_class[0].statistics.get("value_error_relative_l2")
+    if found is None or found.median is None:
+        return ""
+    return f"Its values are {found.median:.0%} off RoI Align's at the median (relative L2)."
+
+
+def _say_worst(table: ErrorTable, sort: str) -> str:
+    worst = table.row_numbers(table.worst_first(sort, WORST_SHOWN)).tolist()
+    return f"Worst: {', '.join(map(str, worst))}: roicli draw … --roi {worst[0]}"

@@ -1,0 +1,171 @@
+"""Which axis of a stored array is which: the maps' four, or three of one image, and the RoIs' two.
+
+A layout is a word with a letter for each axis as the file holds them, the last changing fastest:
+``nchw`` is what the operators take, ``ncwh`` what a column-major writer (MATLAB, Julia, R) makes of
+(H, W, C, N). Where nobody says, the file may: by MATLAB's mark, or by the names of its dimensions.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from roicli.core.exceptions import InputError
+from roicli.core.parsing import AUTO, TOKENS, parse_grid
+from roicli.storage.array import MATLAB_CLASS, StoredArray
+from roicli.storage.views import GridArray, PermutedArray
+
+logger = logging.getLogger("roicli")
+
+AXES = "nchw"
+# What dimensions are called, in any case, in the singular or the plural.
+NAMES_OF_AXES = {
+    "n": "n batch image img sample time",
+    "c": "c channel band feature",
+    "h": "h y height row lat latitude",
+    "w": "w x width col column lon longitude",
+}
+AXIS_OF_NAME = {name: axis for axis, names in NAMES_OF_AXES.items() for name in names.split()}
+# What is as good as certain: a square of at least 7 x 7 tokens, mostly with one for the class in
+# front, of a usual depth, in few images. A map of so few channels has seldom such sides.
+FEWEST_TOKENS, DEPTH_STEP, MOST_IMAGES = 49, 32, 16
+
+
+def arrange(stored: StoredArray, layout: str) -> StoredArray:
+    """The maps of a stored array as (N, C, H, W) or (C, H, W). Raises InputError."""
+    if layout.startswith(TOKENS):
+        return _on_grid(stored, *parse_grid(layout))
+    letters = _said_by_file(stored) if layout == AUTO else layout
+    if letters is None:
+        _refuse_tokens(stored)
+        return stored
+    letters = letters.replace("n", "") if len(stored.shape) == 3 else letters
+    if len(letters) != len(stored.shape):
+        raise InputError(
+            f"{stored.name}: features have shape {stored.shape}, which --layout {layout} does not "
+            "fit",
+            f"the layout has {len(letters)} axes and the array {len(stored.shape)}",
+        )
+    wanted = [axis for axis in AXES if axis in letters]
+    axes = [letters.index(axis) for axis in wanted]
+    return stored if axes == sorted(axes) else PermutedArray(stored, axes)
+
+
+def layout_of(stored: StoredArray) -> str:
+    """The layout of an array that ``arrange`` gave: a letter for each axis as the file holds it."""
+    wanted = AXES[-len(stored.shape) :]
+    permuted = stored
+    while not isinstance(permuted, PermutedArray):
+        inner = getattr(permuted, "stored", None)
+        if inner is None:
+            return wanted
+        permuted = inner
+    return "".join(wanted[permuted.axes.index(axis)] for axis in range(len(wanted)))
+
+
+def rearrange(layout: str, found: str) -> str:
+    """The layout that a file has, read as ``layout``, whose maps then look like ``found``.
+
+    ``found`` names the axes of (N, C, H, W) as they were read: ``nhwc`` for maps whose channels
+    are last.
+    """
+    return "".join(found[AXES.index(axis)] for axis in layout)
+
+
+def straighten_rois(stored: StoredArray) -> StoredArray:
+    """RoIs that MATLAB wrote, whose two axes are reversed for everybody else, as (K, 5)."""
+    reversed_shape = stored.shape[::-1]
+    if is_of_matlab(stored) and len(reversed_shape) == 2 and reversed_shape[1] in (4, 5):
+        logger.info(f"{stored.name}: MATLAB wrote it, so its axes are read as {reversed_shape}")
+        return PermutedArray(stored, (1, 0))
+    return stored
+
+
+def is_of_matlab(stored: StoredArray) -> bool:
+    """Whether MATLAB wrote the array, which keeps arrays column by column."""
+    return MATLAB_CLASS in stored.attributes
+
+
+def _said_by_file(stored: StoredArray) -> str | None:
+    """The layout that the file tells, which is noted; None where it tells nothing."""
+    count = len(stored.shape)
+    if count not in (3, 4):
+        return None
+    if is_of_matlab(stored):
+        letters, why = AXES[-count:-2] + "wh", "MATLAB wrote it, whose axes are reversed here"
+    else:
+        named = _read_names(stored)
+        if named is None:
+            return None
+        letters, why = named, f"its dimensions are {', '.join(stored.dimension_names)}"
+    if letters != AXES[-count:]:
+        logger.info(f"{stored.name}: read as --layout {letters}: {why}")
+    return letters
+
+
+def _read_names(stored: StoredArray) -> str | None:
+    """The layout that the dimensions' names tell. Raises InputError for half of one."""
+    names = stored.dimension_names
+    letters = [axis_of_name(name) for name in names]
+    known = [letter for letter in letters if letter is not None]
+    if not known or len(names) != len(stored.shape):
+        return None
+    if len(set(known)) == len(known):
+        # One name that says nothing is what is left.
+        missing = [axis for axis in AXES[-len(names) :] if axis not in known]
+        if len(missing) == letters.count(None) <= 1:
+            return "".join(letter or missing[0] for letter in letters)
+    usual = all(one in (None, axis) for one, axis in zip(letters, AXES[-len(names) :], strict=True))
+    if usual:
+        return None
+    raise InputError(
+        f"{stored.name}: its dimensions are {', '.join(names)}, which does not tell its layout",
+        "give --layout, a letter for each: n images, c channels, h rows, w columns; or tokens:HxW",
+    )
+
+
+def axis_of_name(name: str) -> str | None:
+    """The letter of an axis that goes by this name; None for another name."""
+    plain = name.casefold().strip().rpartition("/")[2]
+    singulars = (plain, plain.removesuffix("s"), plain.removesuffix("es"))
+    return next((AXIS_OF_NAME[name] for name in singulars if name in AXIS_OF_NAME), None)
+
+
+def _on_grid(stored: StoredArray, height: int, width: int) -> StoredArray:
+    """Tokens (N, L, D) or (L, D) as maps."""
+    count = len(stored.shape)
+    if count not in (2, 3):
+        raise InputError(
+            f"{stored.name}: features have shape {stored.shape}, expected tokens (N, L, D), (L, D)"
+        )
+    tokens = stored.shape[-2]
+    if tokens != height * width:
+        extra = tokens - height * width
+        advice = None
+        if 0 < extra <= 16:
+            advice = f"save the tokens of the image alone: {extra} more may be for classes"
+        raise InputError(
+            f"{stored.name}: {tokens} tokens an image, expected {height} x {width} = "
+            f"{height * width}",
+            advice,
+        )
+    return arrange(GridArray(stored, height), "nhwc")
+
+
+def _refuse_tokens(stored: StoredArray) -> None:
+    """Raise InputError for what is no map but the tokens of a transformer."""
+    if len(stored.shape) != 3:
+        return
+    images, tokens, depth = stored.shape
+    side = math.isqrt(tokens)
+    is_square = side * side == tokens and tokens % 64 != 0
+    has_class = math.isqrt(tokens - 1) ** 2 == tokens - 1 if tokens else False
+    usual = depth % DEPTH_STEP == 0 and depth >= 2 * DEPTH_STEP and depth != tokens
+    if images <= MOST_IMAGES and tokens >= FEWEST_TOKENS and usual and (is_square or has_class):
+        side = math.isqrt(tokens - (0 if is_square else 1))
+        class_token = "" if is_square else f", without the one of the class: {side} x {side} + 1"
+        raise InputError(
+            f"{stored.name}: shape {stored.shape} looks like tokens (N, L, D) of a transformer",
+            f"give --layout tokens:{side}x{side}{class_token}; or --layout chw for a map of "
+            f"{images} channels",
+        )
