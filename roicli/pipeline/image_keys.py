@@ -80,7 +80,7 @@ def number_by_keys(
             f"{keys.source} ({len(keys):,}: {keys.listed()}){more}",
             "--drop-invalid leaves out rows of no image"
             if is_none
-            else "name the maps' images in their order with --images, or keep their RoIs with --where",
+            else "name the maps' images in their order with --images; --where leaves others out",
         )
     return np.array(found, np.int64)[inverse]
 

@@ -118,7 +118,8 @@ def test_texts_are_keys() -> None:
     gives("r.csv", "--images", "a.jpg,b.jpg")
     gives("r.csv", "--images", "a.npy,b.npy")
     refuse("align", "feats.npy", "r.csv", *STRIDE_16, "--images", "a,c",
-           words=("row 9, column file_name", "train/b.jpg", "is none of --images (2: a, c)"))  # fmt: skip
+           words=("row 9, column file_name", "train/b.jpg", "is none of --images (2: a, c)")
+    )  # fmt: skip
     refuse("align", "feats.npy", "r.csv", *STRIDE_16, "--images", "a,b,c",
            words=("3 keys, and there are 2 maps",))  # fmt: skip
 
