@@ -17,10 +17,11 @@ from roicli.core.norms import deviation_rows, mean_of, no_sums, root_mean
 from roicli.operators.levels import level_of_scale
 from roicli.pipeline.stored_scale import SCALE_ATTRIBUTE
 from roicli.storage.address import parse_address
-from roicli.storage.array import FileContents, StoredDataset
+from roicli.storage.array import FileContents, Heading, StoredDataset
 from roicli.storage.choosing import Role, Wanted
 from roicli.storage.limits import external_files
 from roicli.storage.opening import read_contents
+from roicli.storage.roi_columns import find_columns, show_names
 
 MODEL_ENDING = ".onnx"
 
@@ -111,13 +112,16 @@ def inspect_arrays(contents: FileContents, stats: bool) -> ArrayReport:
 
 def _report(dataset: StoredDataset, stats: bool) -> DatasetReport:
     usable_as, why = describe_use(dataset)
-    values = measure_values(dataset) if stats and dataset.is_numeric and dataset.shape else None
+    measured = stats and dataset.is_numeric and dataset.shape and dataset.open
+    values = measure_values(dataset) if measured else None
     return DatasetReport(replace(dataset, open=None), usable_as, why, values)
 
 
 def describe_use(dataset: StoredDataset) -> tuple[str | None, str]:
     """What a dataset can be used as when it is named, and why."""
     shape = dataset.shape
+    if dataset.columns is not None:
+        return describe_columns(dataset.columns)
     if shape is None or not dataset.is_numeric:
         return None, "empty" if shape is None else f"{dataset.dtype} is no number that roicli reads"
     if len(shape) in (3, 4) and 0 not in shape:
@@ -130,6 +134,28 @@ def describe_use(dataset: StoredDataset) -> tuple[str | None, str]:
         return "level numbers", "1-D: --level-from takes it where there are as many RoIs"
     columns = f" with {shape[1]} columns" if len(shape) == 2 else ""
     return None, f"{len(shape)}-D{columns}{', without values' if 0 in shape else ''}"
+
+
+def describe_columns(headings: Sequence[Heading]) -> tuple[str | None, str]:
+    """Whether a table of these columns holds RoIs, and which are which."""
+    shown = show_names(headings)
+    if not any(one.name for one in headings):
+        width = len(headings)
+        if width in (4, 5):
+            columns = "batch_index and four coordinates" if width == 5 else "four coordinates"
+            return "rois", f"table without names, {width} columns: {columns}"
+        return None, f"table without names, {width} columns: name them with --roi-columns"
+    try:
+        found = find_columns(headings, None, "table")
+    except InputError as error:
+        return None, f"table of {shown}; {error.hint}"
+    box = show_names([headings[place] for place in found.coordinates])
+    image = "none" if found.image is None else show_names([headings[found.image]])
+    others = show_names([headings[place] for place in found.carried])
+    return "rois", (
+        f"table: the image is {image}, the box {box} as {found.roi_format}"
+        + (f", carried: {others}" if others else "")
+    )
 
 
 def _describe_scale(dataset: StoredDataset, shape: Sequence[int]) -> str:
@@ -164,8 +190,8 @@ def _choose(role: Role, contents: FileContents) -> Choice:
 def _choose_only(wanted: Wanted, dataset: StoredDataset) -> Choice:
     """A file with one array is taken for what its shape allows."""
     usable_as, why = describe_use(dataset)
-    if wanted.role == "features" and dataset.layout == "text":
-        return Choice(None, "features are read from files of arrays, not from text")
+    if wanted.role == "features" and dataset.columns is not None:
+        return Choice(None, "features are read from files of arrays, not from a table")
     if usable_as == wanted.role:
         return Choice(dataset.address, why)
     return Choice(None, f"the array is {dataset.shape} {dataset.dtype}, not {wanted}")

@@ -312,8 +312,9 @@ class ReadingOptions(MapOptions, ChoiceOptions, total=False):
 
     ``levels`` names one dataset per pyramid level, finest first; ``level_from`` an address or array
     of K level numbers instead of ``level_rule``, whose constants are ``canonical_size`` and
-    ``canonical_level``; ``roi_format`` and ``normalized`` say how RoIs are stored. ``image_size``
-    (height, width) is that of the network's input.
+    ``canonical_level``; ``roi_format``, ``roi_columns`` (the names of the RoIs' columns) and
+    ``normalized`` say how RoIs are stored. ``image_size`` (height, width) is that of the network's
+    input.
     """
 
     levels: Annotated[
@@ -365,7 +366,24 @@ class ReadingOptions(MapOptions, ChoiceOptions, total=False):
         ),
     ]
     roi_format: Annotated[
-        RoiFormat, Opt("--roi-format", READING, "What the four numbers are.", "xyxy")
+        RoiFormat | None,
+        Opt(
+            "--roi-format",
+            READING,
+            "What the four numbers are; TensorFlow's are yxyx.",
+            shown="what the names of the columns say, else xyxy",
+        ),
+    ]
+    roi_columns: Annotated[
+        str | Sequence[str] | None,
+        Opt(
+            "--roi-columns",
+            READING,
+            "Names of the RoIs' columns, in order, like image,y1,x1,y2,x2,score; _ leaves one out.",
+            metavar="NAME,...",
+            shown="those of the file",
+            read=as_names,
+        ),
     ]
     normalized: Annotated[
         bool,

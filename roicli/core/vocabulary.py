@@ -14,7 +14,7 @@ Provider = Literal["auto", "cpu", "cuda", "native"]
 # The operators that a picture and the error table set against each other.
 ComparedOperator = Literal["align", "pool"]
 LevelRule = Literal["torchvision", "detectron2", "mmdet", "matterport", "model-garden"]
-RoiFormat = Literal["xyxy", "xywh", "cxcywh"]
+RoiFormat = Literal["xyxy", "xywh", "cxcywh", "yxyx"]
 ResultDtype = Literal["float16", "float32", "float64"]
 GraphDtype = Literal["float32", "float64"]
 Compression = Literal["none", "gzip", "lzf", "zstd"]

@@ -11,19 +11,26 @@ of 7 bins over 57 cells is ceil(7 * (57 / 7)) = 58, and the operators do read th
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, assert_never
+from typing import Any, NamedTuple, Protocol, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.core.types import FloatArray, IntArray, Size
+from roicli.core.types import FloatArray, FloatType, IntArray, Size
 from roicli.core.vocabulary import Mode, Partition, Quantization, SamplingGrid
+from roicli.operators.convention import HALF_PIXEL, LEGACY, BorderRule, Convention, Cut, Grid
 from roicli.operators.rounding import (
     BOX_RULES,
+    MapAxis,
+    accumulated_bins,
     as_cells,
     hull_bins,
+    hull_parts,
+    keep_minimum,
     partition_box,
+    place_axis,
     quantize_box,
+    round_half_away,
     scale_to_cells,
 )
 
@@ -155,12 +162,8 @@ def align_boxes(corners: FloatArray, spec: AlignLike) -> tuple[FloatArray, Float
     (x, y) in cells, after the half-pixel step where ``aligned``, or with extents of at least one
     cell where not.
     """
-    kind = corners.dtype.type
-    scaled = scale_to_cells(corners, spec.spatial_scale)
-    if spec.aligned:
-        scaled = scaled - kind(0.5)
-    start, extent = scaled[:, :2], scaled[:, 2:] - scaled[:, :2]
-    return start, extent if spec.aligned else np.maximum(extent, kind(1))
+    axis, box = MapAxis(spec.spatial_scale), HALF_PIXEL if spec.aligned else LEGACY
+    return place_axis(corners[:, :2], corners[:, 2:], axis, box)
 
 
 def sampling_counts(extent: FloatArray, spec: AlignLike) -> IntArray:
@@ -239,13 +242,102 @@ def operator_points(corners: FloatArray, spec: AlignLike) -> tuple[FloatArray, F
         count, low = int(counts[0, axis]), start[0, axis]
         number, index = np.arange(bins)[:, None].astype(kind), np.arange(count).astype(kind)
         if spec.native_to_roi_align:
-            size = extent[0, axis] / kind(bins)
-            axes.append(low + number * size + (index + kind(0.5)) * size / kind(max(count, 1)))
+            axes.append(bin_points(start[:, axis], extent[:, axis], bins, count, "quarters")[0])
         else:
             piece = kind(pieces[0, axis])
             size = extent[0, axis] / (kind(bins) * max(piece, kind(1)))
             axes.append(low + (number * piece + index) * size + kind(0.5) * size)
     return axes[0], axes[1]
+
+
+def bin_points(
+    start: FloatArray, extent: FloatArray, bins: int, count: int, grid: Grid
+) -> FloatArray:
+    """(K, bins, count) points of one axis of K boxes, in cells, in the dtype of the boxes.
+
+    Rounded step by step as the operators round them; cell i is centred at i.
+    """
+    kind = start.dtype.type
+    number, index = np.arange(bins)[:, None].astype(kind), np.arange(count).astype(kind)
+    low, reach = start[:, None, None], extent[:, None, None]
+    parts = kind(max(count, 1))
+    if grid == "ends":
+        total = bins * count
+        if total <= 1:
+            return np.broadcast_to(low + kind(0.5) * reach, (len(start), bins, count))
+        return np.asarray(low + (number * parts + index) * (reach / kind(total - 1)))
+    size = reach / kind(bins)
+    match grid:
+        case "quarters":
+            inside = (index + kind(0.5)) * size / parts
+        case "thirds":
+            inside = (index + kind(1)) * size / (parts + kind(1))
+        case "corners":
+            inside = index * size / parts
+        case _:
+            assert_never(grid)
+    return np.asarray(low + number * size + inside)
+
+
+def clipped_points(
+    start: FloatArray, extent: FloatArray, bins: int, ratio: int, cells: int
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Points of bins that are clipped to the map first (ncnn, roialign.cpp, version 0).
+
+    Returns points (K, bins, n) and which of them there are: an adaptive count is that of the
+    clipped bin, the distance of its points that of the whole one.
+    """
+    kind = start.dtype.type
+    size = extent[:, None] / kind(bins)
+    number = np.arange(bins).astype(kind)
+    low, high = (
+        np.clip(start[:, None] + step * size, 0, kind(cells)) for step in (number, number + kind(1))
+    )
+    counts = np.full(low.shape, ratio) if ratio else as_cells(np.ceil(high - low))
+    counts = np.where(high > low, counts, 0)
+    index = np.arange(max(int(counts.max(initial=0)), 1))
+    parts = np.maximum(counts, 1).astype(kind)[:, :, None]
+    points = low[:, :, None] + (index.astype(kind) + kind(0.5)) * (size[:, :, None] / parts)
+    return np.clip(points, 0, kind(cells - 1)), index < counts[:, :, None]
+
+
+def bin_windows(
+    start: Any, extent: Any, bins: int, cut: Cut, dtype: FloatType
+) -> tuple[IntArray, IntArray]:
+    """(first, last), each (K, bins): the whole cells of each bin of one axis, half-open."""
+    match cut:
+        case "overlap" | "disjoint" | "floor-size":
+            return partition_box(start, extent, bins, cut, dtype)
+        case "accumulated":
+            return accumulated_bins(start, extent, bins, dtype)
+        case "hull":
+            return hull_parts(start.astype(dtype), extent.astype(dtype), bins)
+        case "equal" | "clipped":
+            raise ValueError(f"cut {cut} has no whole cells")
+        case _:
+            assert_never(cut)
+
+
+def rotated_points(
+    boxes: FloatArray, spatial_scale: float, bins: Size, counts: Size, convention: Convention
+) -> tuple[FloatArray, FloatArray]:
+    """Y and x (K, P_h, n_y, P_w, n_x) of turned boxes (K, 5): cx, cy, w, h in image pixels and an
+    angle in degrees (detectron2, ROIAlignRotated; mmcv, roi_align_rotated).
+    """
+    kind = boxes.dtype.type
+    centre = scale_to_cells(boxes[:, :2], spatial_scale) + kind(convention.box.shift_cells)
+    sides = scale_to_cells(boxes[:, 2:4], spatial_scale)
+    angle = np.radians(boxes[:, 4]).astype(boxes.dtype)
+    if convention.box.turn == "clockwise":
+        angle = -angle
+    local = []
+    for axis, number, count in ((1, bins[0], counts[0]), (0, bins[1], counts[1])):
+        _, side = keep_minimum(sides[:, axis], sides[:, axis], convention.box)
+        local.append(bin_points(-side / kind(2), side, number, count, convention.grid))
+    v, u = local[0][:, :, :, None, None], local[1][:, None, None]
+    cos, sin = (f(angle)[:, None, None, None, None] for f in (np.cos, np.sin))
+    at = centre[:, :, None, None, None, None]
+    return v * cos - u * sin + at[:, 1], v * sin + u * cos + at[:, 0]
 
 
 class Neighbours(NamedTuple):
@@ -295,10 +387,36 @@ class Neighbours(NamedTuple):
         return np.where(self.on_map[:, None] & columns.on_map, samples, 0.0)
 
 
-def find_neighbours(points: FloatArray, cells: int) -> Neighbours:
-    """The neighbours of points (n,) on an axis of ``cells``, clamped as RoiAlign-16 clamps them."""
-    on_map = (points >= -1) & (points <= cells)
-    clamped = np.clip(points, 0, cells)
-    low = np.minimum(as_cells(clamped), cells - 1)
-    share = np.where(low < cells - 1, clamped - low.astype(points.dtype), points.dtype.type(0))
-    return Neighbours(low, np.minimum(low + 1, cells - 1), share, on_map)
+def find_neighbours(
+    points: FloatArray, cells: int, border: BorderRule = "clamp", reach: float = 1.0
+) -> Neighbours:
+    """The neighbours of points on an axis of ``cells``: as RoiAlign-16 clamps them, or by another
+    ``border`` (``convention``). Under "zero" the places are those of a map with a ring of zeros.
+    """
+    kind = points.dtype.type
+    match border:
+        case "clamp" | "skip" | "value":
+            on_map = (points >= kind(-reach)) & (points <= kind(cells - 1 + reach))
+            clamped = np.clip(points, 0, cells)
+            low = np.minimum(as_cells(clamped), cells - 1)
+            share = np.where(low < cells - 1, clamped - low.astype(points.dtype), kind(0))
+            return Neighbours(low, np.minimum(low + 1, cells - 1), share, on_map)
+        case "zero":
+            on_map = (points > -1) & (points < cells)
+            inside = np.where(on_map, points, 0)
+            below = np.floor(inside)
+            low = as_cells(below) + 1
+            return Neighbours(low, low + 1, inside - below, on_map)
+        case "extrapolate":
+            low = as_cells(np.clip(np.floor(points), 0, cells - 1))
+            share = points - low.astype(points.dtype)
+            on_map = np.ones(points.shape, bool)
+            return Neighbours(low, np.minimum(low + 1, cells - 1), share, on_map)
+        case _:
+            assert_never(border)
+
+
+def nearest_cell(found: Neighbours, points: FloatArray, cells: int) -> Neighbours:
+    """The nearest cell alone, halves away from zero (TensorFlow's crop_and_resize)."""
+    cell = as_cells(np.clip(round_half_away(points), 0, cells - 1))
+    return found._replace(low=cell, high=cell, share=np.zeros_like(found.share))

@@ -10,13 +10,14 @@ without both, and a test holds them against each other.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 
 from roicli.core.types import FloatArray, IntArray
 from roicli.core.vocabulary import Partition, Quantization
+from roicli.operators.convention import CAFFE, Placement
 from roicli.operators.onnx_graph import Arithmetic
 
 
@@ -41,6 +42,91 @@ def as_cells(values: FloatArray) -> IntArray:
     return values.astype(np.int64)
 
 
+# The placing of a box -------------------------------------------------------------------------
+
+
+class MapAxis(NamedTuple):
+    """One axis of a map: its ``spatial_scale``, its ``cells``, and the image's pixels on it.
+
+    Only a normalized placement needs the last two.
+    """
+
+    spatial_scale: float
+    cells: int = 0
+    image_px: float = 0.0
+
+
+def place_edges(
+    low: FloatArray, high: FloatArray, axis: MapAxis, box: Placement
+) -> tuple[FloatArray, FloatArray]:
+    """Image coordinates (K,) of one axis to real edges in cells, before any is rounded there."""
+    kind = low.dtype.type
+    edges = []
+    for edge, offset in ((low, box.start_px), (high, box.end_px)):
+        moved = round_half_away(edge) if box.pixel_rounding else edge
+        moved = moved + kind(offset) if offset else moved
+        match box.normalization:
+            case "scale":
+                cells = scale_to_cells(moved, axis.spatial_scale)
+            case "image":
+                cells = moved / kind(axis.image_px) * kind(axis.cells - 1)
+            case "image-less-1":
+                cells = moved / kind(axis.image_px - 1) * kind(axis.cells - 1)
+            case _:
+                assert_never(box.normalization)
+        edges.append(cells + kind(box.shift_cells) if box.shift_cells else cells)
+    return edges[0], edges[1]
+
+
+def place_axis(low: FloatArray, high: FloatArray, axis: MapAxis, box: Placement) -> tuple[Any, Any]:
+    """Image coordinates (K,) of one axis to (start, extent) in cells.
+
+    Whole cells are int64, real ones have the coordinates' dtype.
+    """
+    start: Any
+    extent: Any
+    match box.rounding:
+        case "none":
+            start, last = place_edges(low, high, axis, box)
+            extent = last - start
+        case "half-away" | "half-even":
+            to_whole: Callable[[FloatArray], FloatArray] = (
+                round_half_away if box.rounding == "half-away" else np.rint
+            )
+            start, end = (as_cells(to_whole(edge)) for edge in place_edges(low, high, axis, box))
+            extent = end - start
+        case "floor":
+            start, end = (as_cells(np.floor(edge)) for edge in place_edges(low, high, axis, box))
+            extent = end - start
+        case "floor-size":
+            start, extent = (
+                as_cells(np.floor(edge)) for edge in place_edges(low, high - low, axis, box)
+            )
+        case "hull":
+            first, last = place_edges(low, high, axis, box)
+            start = as_cells(np.floor(first))
+            extent = as_cells(np.ceil(last)) - start
+        case _:
+            assert_never(box.rounding)
+    if box.inclusive:
+        extent = extent + 1
+    return keep_minimum(start, extent, box)
+
+
+def keep_minimum(start: Any, extent: Any, box: Placement) -> tuple[Any, Any]:
+    """A box of at least the placement's minimum extent, about its corner or its centre."""
+    if box.minimum is None:
+        return start, extent
+    least = np.maximum(extent, extent.dtype.type(box.minimum))
+    match box.about:
+        case "corner":
+            return start, least
+        case "centre":
+            return start + (extent - least) / least.dtype.type(2), least
+        case _:
+            assert_never(box.about)
+
+
 # The rounding of the box ----------------------------------------------------------------------
 
 
@@ -48,22 +134,26 @@ def as_cells(values: FloatArray) -> IntArray:
 class BoxRule:
     """How one axis of a box is rounded.
 
-    ``numpy(low, high, scale)`` takes image coordinates (K,) to (start, size) in whole cells,
-    before a size is made at least 1; ``onnx`` gives the same as names of values (K, 1) int64. A
-    rule with ``real_edges`` rounds nothing: both give the real (start, end) in cells, and the bins
-    are ``hull_bins``. ``partitions`` are those that go with it.
+    ``box`` is the rule as data, which ``numpy`` computes; ``onnx`` gives the same as names of
+    values (K, 1) int64. A rule with ``real_edges`` rounds nothing: both give the real (start, end)
+    in cells, and the bins are ``hull_bins``. ``partitions`` are those that go with it.
     """
 
     source: str
-    numpy: Callable[[FloatArray, FloatArray, float], tuple[Any, Any]]
+    box: Placement
     onnx: Callable[[Arithmetic, str, str, float], tuple[str, str]]
     partitions: tuple[Partition, ...] = ("overlap", "disjoint", "floor-size")
-    real_edges: bool = False
 
+    @property
+    def real_edges(self) -> bool:
+        """Whether the box is not rounded."""
+        return self.box.rounding == "none"
 
-def _caffe(low: FloatArray, high: FloatArray, scale: float) -> tuple[IntArray, IntArray]:
-    start, size = _round(low, high, scale)
-    return start, size + 1
+    def numpy(self, low: FloatArray, high: FloatArray, scale: float) -> tuple[Any, Any]:
+        """Image coordinates (K,) to (start, size) in whole cells, before it is made at least 1."""
+        if self.real_edges:
+            return place_edges(low, high, MapAxis(scale), self.box)
+        return place_axis(low, high, MapAxis(scale), replace(self.box, minimum=None))
 
 
 def _caffe_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[str, str]:
@@ -71,21 +161,11 @@ def _caffe_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[st
     return start, math.builder.add("Add", size, math.builder.integers(1))
 
 
-def _round(low: FloatArray, high: FloatArray, scale: float) -> tuple[IntArray, IntArray]:
-    start, end = (as_cells(round_half_away(scale_to_cells(edge, scale))) for edge in (low, high))
-    return start, end - start
-
-
 def _round_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[str, str]:
     start, end = (
         math.whole(math.round_half_away(math.scaled(edge, scale))) for edge in (low, high)
     )
     return start, math.builder.add("Sub", end, start)
-
-
-def _floor(low: FloatArray, high: FloatArray, scale: float) -> tuple[IntArray, IntArray]:
-    start, size = (as_cells(np.floor(scale_to_cells(v, scale))) for v in (low, high - low))
-    return start, size
 
 
 def _floor_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[str, str]:
@@ -96,20 +176,10 @@ def _floor_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[st
     return start, size
 
 
-def _hull(low: FloatArray, high: FloatArray, scale: float) -> tuple[IntArray, IntArray]:
-    start = as_cells(np.floor(scale_to_cells(low, scale)))
-    return start, as_cells(np.ceil(scale_to_cells(high, scale))) - start
-
-
 def _hull_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[str, str]:
     add = math.builder.add
     start = math.whole(add("Floor", math.scaled(low, scale)))
     return start, add("Sub", math.whole(add("Ceil", math.scaled(high, scale))), start)
-
-
-def _mmcv(low: FloatArray, high: FloatArray, scale: float) -> tuple[FloatArray, FloatArray]:
-    one = low.dtype.type(1)
-    return scale_to_cells(low, scale), scale_to_cells(high + one, scale)
 
 
 def _mmcv_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[str, str]:
@@ -119,12 +189,18 @@ def _mmcv_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[str
 
 BOX_RULES: dict[Quantization, BoxRule] = {
     "caffe": BoxRule(
-        "Girshick 2015 (Fast R-CNN), roi_pooling_layer; ONNX MaxRoiPool-1", _caffe, _caffe_onnx
+        "Girshick 2015 (Fast R-CNN), roi_pooling_layer; ONNX MaxRoiPool-1", CAFFE, _caffe_onnx
     ),
-    "floor": BoxRule("docs/semantics.md, RoI Pool", _floor, _floor_onnx),
-    "round": BoxRule("docs/semantics.md, RoI Pool", _round, _round_onnx),
-    "hull": BoxRule("docs/semantics.md, RoI Pool", _hull, _hull_onnx),
-    "mmcv": BoxRule("mmcv ops, roi_pool", _mmcv, _mmcv_onnx, ("overlap",), real_edges=True),
+    "floor": BoxRule(
+        "docs/semantics.md, RoI Pool", Placement(rounding="floor-size", minimum=1.0), _floor_onnx
+    ),
+    "round": BoxRule(
+        "docs/semantics.md, RoI Pool", Placement(rounding="half-away", minimum=1.0), _round_onnx
+    ),
+    "hull": BoxRule(
+        "docs/semantics.md, RoI Pool", Placement(rounding="hull", minimum=1.0), _hull_onnx
+    ),
+    "mmcv": BoxRule("mmcv ops, roi_pool", Placement(end_px=1.0), _mmcv_onnx, ("overlap",)),
 }
 
 
@@ -135,8 +211,7 @@ def quantize_box(
 
     A box is at least one cell long. Not for a rule with ``real_edges``.
     """
-    start, size = BOX_RULES[quantization].numpy(low, high, spatial_scale)
-    return start, np.maximum(size, 1)
+    return place_axis(low, high, MapAxis(spatial_scale), BOX_RULES[quantization].box)
 
 
 # The rounding of the bins ---------------------------------------------------------------------
@@ -227,12 +302,28 @@ def partition_box(
     return start[:, None] + first, start[:, None] + last
 
 
+def accumulated_bins(
+    start: IntArray, size: IntArray, bins: int, dtype: np.dtype[Any]
+) -> tuple[IntArray, IntArray]:
+    """As "overlap", with edges that are added up bin by bin in single precision (MNN)."""
+    step = (size.astype(dtype) / dtype.type(bins))[:, None]
+    edges = np.cumsum(np.repeat(step, bins, axis=1), axis=1, dtype=dtype)
+    edges = np.concatenate([np.zeros_like(step), edges], axis=1)
+    first, last = as_cells(np.floor(edges[:, :-1])), as_cells(np.ceil(edges[:, 1:]))
+    return start[:, None] + first, start[:, None] + last
+
+
 # Real boxes -----------------------------------------------------------------------------------
 
 
 def hull_bins(start: FloatArray, end: FloatArray, bins: int) -> tuple[IntArray, IntArray]:
     """The whole cells that each of ``bins`` equal parts of a real box (K,) touches (mmcv)."""
-    step = ((end - start) / start.dtype.type(bins))[:, None]
+    return hull_parts(start, end - start, bins)
+
+
+def hull_parts(start: FloatArray, extent: FloatArray, bins: int) -> tuple[IntArray, IntArray]:
+    """``hull_bins`` of a start and an extent."""
+    step = (extent / start.dtype.type(bins))[:, None]
     edges = np.arange(bins + 1).astype(start.dtype) * step + start[:, None]
     return as_cells(np.floor(edges[:, :-1])), as_cells(np.ceil(edges[:, 1:]))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,23 +13,19 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
-from roicli.core.vocabulary import RoiFormat
 from roicli.error_table.carried import CarriedColumn
 from roicli.operators.levels import LevelAssignment, level_of_scale
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid, open_pyramid
-from roicli.pipeline.layout import straighten_rois
 from roicli.pipeline.request import Reading
+from roicli.pipeline.roi_source import choose_columns, open_source, read_rois
 from roicli.pipeline.roi_table import (
-    COORDINATE_NAMES,
     NO_SCALE,
     Place,
     PlacedRois,
     RoiTable,
-    read_roi_table,
 )
 from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
-from roicli.pipeline.validation import check_roi_shape, check_yolo
-from roicli.storage.address import Address, parse_address
+from roicli.storage.address import parse_address
 from roicli.storage.array import MemoryArray, SelectedRows, StoredArray
 from roicli.storage.file_state import FileState, check_unchanged
 from roicli.storage.limits import check_memory, external_files
@@ -143,20 +139,16 @@ def _finish(
     reading: Reading,
     rows: IntArray | None,
 ) -> Inputs:
-    roi_format = reading.roi_format
     # Of a block of the RoIs there is nothing to judge: the whole was, when the block was chosen.
     ignored = check_ignored(reading.ignore or ())
     ignored = ignored if rows is None else tuple(rule.id for rule in ROI_RULES)
     images = pyramid.images if pyramid else None
-    stored = _select(open_rois(rois, roi_format), rows)
+    source = open_source(rois)
     try:
-        check_roi_shape(stored, images)
-        reading.check_image_size()
-        normalized_to = reading.normalized_to
-        check_yolo(stored, images, roi_format, normalized_to)
-        table = read_roi_table(stored, roi_format, normalized_to)
+        chosen = choose_columns(source, reading, images)
+        table = read_rois(source, chosen, reading, rows)
     finally:
-        stored.close()
+        source.close()
     levels = open_levels(reading.level_from, rows)
     placed = place_rois(table, images, places, reading.level_assignment, levels)
     obey(placed, ignored)
@@ -164,13 +156,13 @@ def _finish(
     return Inputs(
         pyramid,
         table.as_rois(),
-        stored.name,
-        stored.dtype,
-        stored.precision.name,
-        stored.shape,
+        table.name,
+        table.dtype,
+        table.precision.name,
+        (len(table), *source.shape[1:]),
         places,
         placed.map_of_roi,
-        {**stored.files, **(levels.files if levels else {}), **(pyramid.files if pyramid else {})},
+        {**source.files, **(levels.files if levels else {}), **(pyramid.files if pyramid else {})},
         rows,
     )
 
@@ -193,20 +185,6 @@ def place_rois(
 
 def _select(stored: StoredArray, rows: IntArray | None) -> StoredArray:
     return stored if rows is None else SelectedRows(stored, rows)
-
-
-def open_rois(
-    rois: FeatureArgument,
-    roi_format: RoiFormat,
-    opener: Callable[[Address], StoredArray] | None = None,
-) -> StoredArray:
-    """The RoIs' array, open and not looked at yet; ``opener`` opens an address."""
-    if isinstance(rois, str | os.PathLike) and opener is not None:
-        return straighten_rois(opener(parse_address(rois)))
-    if isinstance(rois, str | os.PathLike):
-        names = COORDINATE_NAMES[roi_format]
-        return straighten_rois(open_array(parse_address(rois), "rois", names))
-    return MemoryArray(np.asarray(rois), "rois")
 
 
 def assign_maps(

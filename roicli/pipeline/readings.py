@@ -153,7 +153,7 @@ def _is_in_unit(block: Block) -> Array:
 
 def _looks_like_yolo(rois: PlacedRois) -> bool:
     """Centres and sizes inside the unit square, which read as corners are crossed."""
-    if rois.table.roi_format != "xyxy" or rois.table.batch_name is None:
+    if rois.table.roi_format != "xyxy" or rois.table.image is None:
         return False
 
     def fits(block: Block) -> Array:
@@ -325,7 +325,7 @@ def _fits_one_earlier(rois: PlacedRois, normalized: bool = False) -> bool:
 
 def find_last_column(rois: PlacedRois) -> str | None:
     """What to do where the last of five columns is no coordinate, but a score or an area."""
-    if not rois.knows_maps or rois.table.batch_name is None or rois.usable == 0:
+    if not rois.knows_maps or rois.table.image is None or rois.usable == 0:
         return None
     if not rois.every(lambda block: (block.numbers[:, 3] >= 0) & (block.numbers[:, 3] <= 1)):
         return None
@@ -350,7 +350,11 @@ def explain_first_column(rois: PlacedRois, rows: IntArray) -> str:
     if images is None or not np.all(is_image_number(table.batch, None)):
         return where
     low, high = table.batch.min(), table.batch.max()
-    bits = table.precision.mantissa_bits
+    bits = (
+        None
+        if table.image is None or table.image.precision is None
+        else (table.image.precision.mantissa_bits)
+    )
     if bits is not None and high >= 2.0 ** (bits + 1):
         return where  # these are not the numbers that once were written
     if low >= 1 and high == images:
@@ -378,7 +382,7 @@ def find_padding(table: RoiTable, rows: IntArray) -> str | None:
     """What to do where all ``rows`` only fill up an array, with -1 or NaN; None where not."""
     chosen = rows[:MANY_ROWS]
     numbers = table.numbers[chosen]
-    if table.batch_name is not None:
+    if table.image is not None:
         numbers = np.column_stack([table.batch[chosen], numbers])
     if not (np.all(numbers == -1) or np.isnan(numbers).all()):
         return None

@@ -57,7 +57,8 @@ class Reading:
     canonical_size: float | None
     canonical_level: int | None
     level_from: FeatureArgument | None
-    roi_format: RoiFormat
+    roi_format: RoiFormat | None
+    roi_columns: tuple[str, ...] | None
     normalized: bool
     image_size: Size | None
     layout: str

@@ -5,23 +5,21 @@ Ten million RoIs are looked at a block at a time, so that no rule holds more tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 
+from roicli.core.exceptions import InputError
+from roicli.core.foreign import foreign
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import RoiFormat
-from roicli.storage.array import Precision, StoredArray
-from roicli.storage.limits import check_memory
+from roicli.storage.array import Precision
+from roicli.storage.roi_columns import COORDINATE_NAMES, RoiColumns
+from roicli.storage.table import Column, ListedImage, Table
 
-COORDINATE_NAMES: dict[RoiFormat, tuple[str, str, str, str]] = {
-    "xyxy": ("x1", "y1", "x2", "y2"),
-    "xywh": ("x", "y", "w", "h"),
-    "cxcywh": ("cx", "cy", "w", "h"),
-}
 # The operators hold cell indices in 32-bit integers.
 MAX_CELL = float(1 << 30)
 # In float32 a sum or a difference of two such coordinates is finite.
@@ -55,58 +53,125 @@ class Place(NamedTuple):
 class RoiTable:
     """K RoIs as they are, right or wrong, all float64.
 
-    ``numbers`` (K, 4) are the coordinates as stored, ``roi_format`` and ``normalized_to`` say how
-    they were read; ``corners`` (K, 4) are x1, y1, x2, y2 in image pixels, ``error_px`` (K,) what
-    the stored dtype can have lost of the worst of each. ``batch`` (K,) is 0 where there is no such
-    column, and ``batch_name`` is then None.
+    ``numbers`` (K, 4) are the coordinates as stored, in the coarsest ``precision`` of the four and
+    in ``dtype`` or one that it holds; ``columns`` and ``normalized_to`` say how they
+    were read; ``corners`` (K, 4) are x1, y1, x2, y2 in image pixels, ``error_px`` (K,) what the
+    stored dtype can have lost of the worst of each. ``image`` is the column that names the RoI's
+    image, and ``batch`` (K,) what numbers it holds; 0 where there is no such column, and ``image``
+    is then None. ``carried`` are all other columns that have names, ``listed`` the images that the
+    source lists.
     """
 
     name: str
+    dtype: np.dtype[Any]
     precision: Precision
-    roi_format: RoiFormat
+    columns: RoiColumns
     normalized_to: Size | None
-    batch_name: str | None
+    image: Column | None
     batch: FloatArray
     numbers: FloatArray
     corners: FloatArray
     error_px: FloatArray
+    carried: tuple[Column, ...] = ()
+    listed: tuple[ListedImage, ...] = ()
 
     def __len__(self) -> int:
         return len(self.batch)
+
+    @property
+    def roi_format(self) -> RoiFormat:
+        """What the four numbers were read as."""
+        return self.columns.roi_format
 
     def as_rois(self) -> RoIs:
         """The RoIs as the operators take them, once nothing is wrong with them."""
         return RoIs(self.batch.astype(np.int64), self.corners, self.error_px)
 
+    def describe_coordinate(self, place: int) -> str:
+        """In words, where the coordinate ``place`` (0 to 3) stands in a row."""
+        name = COORDINATE_NAMES[self.roi_format][place]
+        places = self.columns.coordinates
+        return f"column {places[place] if len(places) == 4 else places[0]} ({name})"
+
+    @property
+    def image_place(self) -> str:
+        """In words, where a row has its image."""
+        assert self.image is not None
+        return f"column {self.columns.image} ({self.image.name})"
+
 
 def read_roi_table(
-    stored: StoredArray, roi_format: RoiFormat = "xyxy", normalized_to: Size | None = None
+    table: Table, columns: RoiColumns, normalized_to: Size | None = None
 ) -> RoiTable:
-    """Read RoIs (K, 5), or (K, 4) of one image. ``normalized_to`` is (height, width) in pixels.
+    """The RoIs of a table. ``normalized_to`` is (height, width) in pixels.
 
-    Raises InputError where they cannot be read or do not fit in memory, for nothing else.
+    Raises InputError where they are no numbers, for nothing else.
     """
-    count, width = stored.shape
-    check_memory(stored.name, f"{count:,} RoIs", count * ROI_BYTES)
-    values = stored.read_all()
+    count, roi_format = len(table), columns.roi_format
+    sources = [_numbers_of(table, place) for place in columns.coordinates]
     as_stored = roi_format == "xyxy" and normalized_to is None
     batch, numbers, error = np.zeros(count), np.empty((count, 4)), np.empty(count)
     corners = numbers if as_stored else np.empty((count, 4))
+    spacing = np.empty((min(count, BLOCK_ROIS), 4))
+    image = None if columns.image is None else table.columns[columns.image]
+    if image is not None:
+        batch[:] = _image_numbers(table, columns.image or 0)
+        image = Column(foreign(image.name) or "batch_index", image.values, image.precision)
     with np.errstate(invalid="ignore", over="ignore"):
         for part in _parts(count):
-            block = values[part]
-            if width == 5:
-                batch[part] = block[:, 0]
-            numbers[part] = block[:, -4:]
-            spacing = np.asarray(stored.precision.half_spacing(block[:, -4:]), np.float64)
-            corners[part], off = to_corners(numbers[part], spacing, roi_format, normalized_to)
+            size = part.stop - part.start
+            for place, (values, precision) in enumerate(sources):
+                here = slice(None) if len(sources) == 1 else place
+                numbers[part, here] = values[part]
+                spacing[:size, here] = precision.half_spacing(values[part])
+            corners[part], off = to_corners(
+                numbers[part], spacing[:size], roi_format, normalized_to
+            )
             error[part] = off.max(axis=1, initial=0.0)
-    columns = getattr(stored, "columns", None)  # of a text with a header
-    name = None if width == 4 else "batch_index" if columns is None else columns.image_name
     return RoiTable(
-        stored.name, stored.precision, roi_format, normalized_to, name,
+        table.name, np.result_type(*(values.dtype for values, _ in sources)),
+        _coarsest([precision for _, precision in sources]), columns, normalized_to, image,
         batch, numbers, corners, error,
+        tuple(table.columns[place] for place in columns.carried), table.images,
     )  # fmt: skip
+
+
+def _numbers_of(table: Table, place: int) -> tuple[Array, Precision]:
+    """The numbers of a column. Raises InputError where it holds texts."""
+    column = table.columns[place]
+    if column.precision is not None:
+        return column.values, column.precision
+    row = next((row for row, text in enumerate(column.values) if not _is_number(text)), 0)
+    found = "nothing" if column.values[row] is None else repr(str(foreign(column.values[row])))
+    raise InputError(f"{table.where(row, place)}: found {found}, expected a number")
+
+
+def _image_numbers(table: Table, place: int) -> Array:
+    """The images' numbers. Raises InputError where an image is named otherwise."""
+    column = table.columns[place]
+    if column.precision is not None:
+        return column.values
+    for row, text in enumerate(column.values):
+        if not _is_number(text):
+            found = "nothing" if text is None else repr(str(foreign(text)))
+            raise InputError(
+                f"{table.where(row, place)}: found {found}, expected the number of the image in "
+                "FEATURES, from 0"
+            )
+    return column.values.astype(np.float64)
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        float(text or "")
+    except ValueError:
+        return False
+    return True
+
+
+def _coarsest(precisions: Sequence[Precision]) -> Precision:
+    """The one that loses most."""
+    return min(precisions, key=lambda one: -1 if one.mantissa_bits is None else one.mantissa_bits)
 
 
 def _parts(count: int) -> Iterator[slice]:
@@ -118,6 +183,8 @@ def to_corners(
     values: FloatArray, error: FloatArray, roi_format: RoiFormat, normalized_to: Size | None
 ) -> tuple[FloatArray, FloatArray]:
     """Coordinates (K, 4) of a format, and what each can be off by, to corners in image pixels."""
+    if roi_format == "yxyx":
+        values, error, roi_format = values[:, [1, 0, 3, 2]], error[:, [1, 0, 3, 2]], "xyxy"
     if normalized_to is not None:
         height, width = normalized_to
         scale = np.array([width, height, width, height], np.float64)

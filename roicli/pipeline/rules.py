@@ -17,7 +17,6 @@ from roicli.core.vocabulary import Severity
 from roicli.pipeline import readings
 from roicli.pipeline.draft import Draft, and_more
 from roicli.pipeline.roi_table import (
-    COORDINATE_NAMES,
     FLOAT32_MAX,
     MAX_CELL,
     MAX_PIXEL,
@@ -25,6 +24,7 @@ from roicli.pipeline.roi_table import (
     is_image_number,
     reaches_too_far,
 )
+from roicli.storage.roi_columns import COORDINATE_NAMES
 
 logger = logging.getLogger("roicli")
 
@@ -72,11 +72,10 @@ def _describe_unusable(rois: PlacedRois, row: int) -> tuple[str, str]:
     table = rois.table
     advice = "drop these rows; ONNX Runtime refuses them, or worse, gives zeros"
     fits = "a number that float32 can hold"
-    names, first = COORDINATE_NAMES[table.roi_format], 0 if table.batch_name is None else 1
     for place, number in enumerate(table.numbers[row]):
         if not abs(number) <= FLOAT32_MAX:
             expected = fits if np.isfinite(number) else "a finite number"
-            column = f"column {first + place} ({names[place]})"
+            column = table.describe_coordinate(place)
             return f"{column}: found {number:g}, expected {expected}", advice
     corners, corner_names = table.corners[row], COORDINATE_NAMES["xyxy"]
     for name, number in zip(corner_names, corners, strict=True):
@@ -105,7 +104,7 @@ def find_bad_batch_index(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     last = "" if rois.images is None else f" to {rois.images - 1}"
     yield Draft(
         len(rows), rows,
-        f"row {rows[0]}, column 0 ({table.batch_name}): found {table.batch[rows[0]]:g}, expected "
+        f"row {rows[0]}, {table.image_place}: found {table.batch[rows[0]]:g}, expected "
         f"a whole number from 0{last}{and_more(rows)}",
         readings.explain_first_column(rois, rows), "RoIs", table.name,
     )  # fmt: skip
@@ -185,21 +184,22 @@ def find_lost_image(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
 
 def _find_lost_images(rois: PlacedRois) -> Iterator[Draft]:
     table = rois.table
-    if table.batch_name is None or table.precision.mantissa_bits is None:
+    precision = None if table.image is None else table.image.precision
+    if precision is None or precision.mantissa_bits is None:
         return
     # Up to here every whole number is its own; the next one is stored as this one.
-    last = 2.0 ** (table.precision.mantissa_bits + 1)
+    last = 2.0 ** (precision.mantissa_bits + 1)
     if rois.images is not None and rois.images - 1 <= last:
         return
     rows = rois.rows(lambda block: is_image_number(block.batch, None) & (block.batch >= last))
     if len(rows):
         yield Draft(
             len(rows), rows,
-            f"row {rows[0]}, column 0 ({table.batch_name}): found {table.batch[rows[0]]:g}, which "
-            f"may be another image: {table.precision.name} holds whole numbers up to {last:g} only"
+            f"row {rows[0]}, {table.image_place}: found {table.batch[rows[0]]:g}, which "
+            f"may be another image: {precision.name} holds whole numbers up to {last:g} only"
             f"{and_more(rows)}",
             f"make the RoIs again as float32, from numbers that never were "
-            f"{table.precision.name}",
+            f"{precision.name}",
             "RoIs", table.name, "error",
         )  # fmt: skip
 

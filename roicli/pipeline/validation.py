@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from roicli.core.exceptions import InputError
-from roicli.core.types import IntArray, RoIs, Size
-from roicli.core.vocabulary import RoiFormat
+from roicli.core.types import IntArray, RoIs
 from roicli.operators.interface import OperatorSpec
 from roicli.storage.array import StoredArray
 
@@ -27,14 +26,6 @@ def check_feature_shape(stored: StoredArray) -> tuple[int, int, int, int]:
     if c == 0 or h == 0 or w == 0 or n == 0:
         raise InputError(f"{stored.name}: features are empty, shape {shape}")
     return n, c, h, w
-
-
-def check_roi_shape(stored: StoredArray, images: int | None) -> None:
-    """Raise InputError unless RoIs are (K, 5), or (K, 4) where there is one image."""
-    wrong = describe_roi_shape(stored.shape, images)
-    if wrong is not None:
-        message, advice = wrong
-        raise InputError(f"{stored.name}: {message}", advice)
 
 
 def describe_roi_shape(shape: tuple[int, ...], images: int | None) -> tuple[str, str] | None:
@@ -61,26 +52,11 @@ def _explain_roi_shape(shape: tuple[int, ...]) -> tuple[str, str]:
             f"; {shape[1]} columns may hold scores and classes, a level, or the angle of rotated "
             "boxes, which no operator here takes"
         )
-        return remark, "save the five that are meant, or a .csv with a header that names them"
-    return "", "save one row a RoI"
-
-
-def check_yolo(
-    stored: StoredArray, images: int | None, roi_format: RoiFormat, normalized_to: Size | None
-) -> None:
-    """Raise InputError where a text may be a label file of YOLO's, which has no image's number.
-
-    Its lines are ``class cx cy w h``, normalized; with one image a class that is none is R03's.
-    """
-    # Of other formats the columns are those that this program documents.
-    is_text = getattr(stored, "columns", False) is None
-    looks_alike = roi_format == "cxcywh" and normalized_to is not None and stored.shape[1] == 5
-    if is_text and looks_alike and images not in (None, 1) and stored.shape[0] > 0:
-        raise InputError(
-            f"{stored.name}: has no header, and its first column may be the image's number or, as "
-            f"in label files of YOLO's, the class: there are {images} images",
-            "write batch_index,cx,cy,w,h or class,cx,cy,w,h above the numbers",
+        return remark, (
+            "name them in order, like --roi-columns image,x1,y1,x2,y2,score or x1,y1,x2,y2,score,"
+            "class; _ leaves one out"
         )
+    return "", "save one row a RoI"
 
 
 def check_sampling_memory(

@@ -43,6 +43,8 @@ def _dataset_object(dataset: DatasetReport) -> dict[str, Any]:
     found = asdict(dataset.stored)
     for internal in ("open", "is_numeric"):
         del found[internal]
+    columns = dataset.stored.columns
+    found["columns"] = None if columns is None else [one.name for one in columns]
     values = None if dataset.values is None else asdict(dataset.values)
     return {**found, "usable_as": dataset.usable_as, "why": dataset.why, "values": values}
 

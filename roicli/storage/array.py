@@ -338,6 +338,13 @@ class SelectedRows(StoredArray):
 # --- what a file holds ----------------------------------------------------------------------------
 
 
+class Heading(NamedTuple):
+    """What is known of a column before it is read: its name, and how many numbers a row has."""
+
+    name: str
+    width: int = 1
+
+
 @dataclass(frozen=True)
 class StoredDataset:
     """One dataset as it is stored.
@@ -346,7 +353,7 @@ class StoredDataset:
     of contiguous, chunked, compact, virtual, C order, Fortran order, text; ``compression`` lists
     the filters in order, and ``stored_bytes`` is what they leave on disk, None where that is not
     known. ``is_numeric``: integers or floats of at most 64 bits, which roicli reads. ``open`` opens
-    it for reading.
+    it for reading. ``columns`` are the names of a table's columns, with the numbers a row of each.
     """
 
     address: str
@@ -359,6 +366,7 @@ class StoredDataset:
     stored_bytes: int | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     open: Callable[[], StoredArray] | None = field(default=None, repr=False, compare=False)
+    columns: tuple[Heading, ...] | None = None
 
     def blocks(self) -> Iterator[Array]:
         """The values (N, ...), a block of at most 16 MiB, or one chunk, at a time."""

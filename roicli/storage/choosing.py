@@ -20,15 +20,13 @@ logger = logging.getLogger("roicli")
 Role = Literal["features", "rois", "vector", "result", "any"]
 # What roicli names the features of its own results.
 RESULT = "roi_features"
-DEFAULT_COORDINATES = ("x1", "y1", "x2", "y2")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an array is to be read as; text files of RoIs name their coordinates in a header."""
+    """What an array is to be read as."""
 
     role: Role
-    coordinate_names: Sequence[str] = DEFAULT_COORDINATES
 
     def __str__(self) -> str:
         """What fits, in words."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
 from roicli.core.exceptions import InputError
 from roicli.core.system import available_bytes
 from roicli.storage.address import Address
-from roicli.storage.array import FileContents, StoredArray
-from roicli.storage.choosing import DEFAULT_COORDINATES, Role, Wanted
+from roicli.storage.array import FileContents, MemoryArray, StoredArray
+from roicli.storage.choosing import Role, Wanted
 from roicli.storage.file_state import FileState, check_unchanged
 from roicli.storage.formats import FORMATS, StreamReader, recognize, recognize_bytes
+from roicli.storage.table import RoiSource, Table
 
 PIECE_BYTES = 1 << 20
+
+Source = TypeVar("Source", StoredArray, Table)
 
 # The files that are read inside the innermost ``inputs_unchanged`` block.
 _watched: ContextVar[dict[str, FileState] | None] = ContextVar("watched", default=None)
@@ -37,24 +40,48 @@ def inputs_unchanged() -> Iterator[None]:
     check_unchanged(files)
 
 
-def open_array(
-    address: Address, role: Role, coordinate_names: Sequence[str] = DEFAULT_COORDINATES
-) -> StoredArray:
+def open_array(address: Address, role: Role) -> StoredArray:
     """Open the array at ``address`` that plays ``role``. Raises InputError."""
-    wanted = Wanted(role, coordinate_names)
+    wanted = Wanted(role)
     if address.is_stdin:
         return _open_stdin(address, wanted)
     found = recognize(address)
     if found.holds != "several" and address.dataset is not None:
         raise holds_no_datasets(address)
-    if found.holds == "text" and role in ("features", "result"):
-        raise InputError(f"{address}: {role} are read from files of arrays, not from text")
-    stored = found.reader.open_array(address, wanted)
+    if found.holds == "table":
+        return _watch(_only_column(found.table_reader.open_table(address), role))
+    return _watch(found.reader.open_array(address, wanted))
+
+
+def open_rois(address: Address) -> RoiSource:
+    """Open what RoIs are read from: an array, or a table, which is read. Raises InputError."""
+    if not address.is_stdin:
+        found = recognize(address)
+        if found.holds == "table":
+            if address.dataset is not None:
+                raise holds_no_datasets(address)
+            return _watch(found.table_reader.open_table(address))
+    return open_array(address, "rois")
+
+
+def _watch(source: Source) -> Source:
+    """Have ``inputs_unchanged`` know the files of what was opened."""
     watched = _watched.get()
     if watched is not None:
-        for path, state in stored.files.items():
+        for path, state in source.files.items():
             watched.setdefault(path, state)
-    return stored
+    return source
+
+
+def _only_column(table: Table, role: Role) -> StoredArray:
+    """The numbers of a table of one column, where a vector is wanted."""
+    if role in ("features", "result"):
+        raise InputError(f"{table.name}: {role} are read from files of arrays, not from a table")
+    if len(table.columns) != 1 or table.columns[0].is_text:
+        raise InputError(
+            f"{table.name}: is a table of {len(table.columns)} columns, expected one of numbers"
+        )
+    return MemoryArray(table.columns[0].values, table.name, table.files)
 
 
 def read_contents(address: Address) -> FileContents:
@@ -62,7 +89,8 @@ def read_contents(address: Address) -> FileContents:
     found = recognize(address)
     if found.holds != "several" and address.dataset is not None:
         raise holds_no_datasets(address)
-    return found.reader.contents(address)
+    reader = found.table_reader if found.holds == "table" else found.reader
+    return reader.contents(address)
 
 
 def holds_no_datasets(address: Address) -> InputError:

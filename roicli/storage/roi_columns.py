@@ -1,4 +1,4 @@
-"""What the columns of RoIs are called: one table of names for every format that names them.
+"""What the columns of RoIs are called: one table of names for every source that names them.
 
 Names are compared without regard to case, blanks and punctuation: ``Image ID`` is ``image_id``.
 """
@@ -7,78 +7,190 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import chain
+from typing import NamedTuple, get_args
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
+from roicli.core.vocabulary import RoiFormat
+from roicli.storage.array import Heading
 
+# What each format calls its four numbers, in its order.
+COORDINATE_NAMES: dict[RoiFormat, tuple[str, str, str, str]] = {
+    "xyxy": ("x1", "y1", "x2", "y2"),
+    "xywh": ("x", "y", "w", "h"),
+    "cxcywh": ("cx", "cy", "w", "h"),
+    "yxyx": ("y1", "x1", "y2", "x2"),
+}
+# Where the columns have names, their order says nothing.
+NAMED_FORMATS: tuple[RoiFormat, ...] = ("xyxy", "xywh", "cxcywh")
+# What else they are called. No name here fits a corner and a centre.
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "x1": ("x1", "xmin", "minx", "left", "xtl"),
+    "y1": ("y1", "ymin", "miny", "top", "ytl"),
+    "x2": ("x2", "xmax", "maxx", "right", "xbr"),
+    "y2": ("y2", "ymax", "maxy", "bottom", "ybr"),
+    "x": ("left", "x1", "xmin", "minx", "xtl"),
+    "y": ("top", "y1", "ymin", "miny", "ytl"),
+    "w": ("w", "width"),
+    "h": ("h", "height"),
+    "cx": ("cx", "xcenter", "xcentre", "centerx", "centrex", "xc"),
+    "cy": ("cy", "ycenter", "ycentre", "centery", "centrey", "yc"),
+}
+# Names that mean a corner in one file and a centre in the next.
+UNCERTAIN = {"x": "x", "y": "y", "cx": "x", "cy": "y"}
+# With x0 a corner is counted from 0, and x1 is the other one.
+FROM_ZERO = {"x0": "x1", "y0": "y1", "x1": "x2", "y1": "y2"}
+PREFIX = re.compile(r"(bbox|bb|box|roi)(?=.)")
 # A column that says which image a RoI is of. One that is there is used, or refused.
 IMAGE_NAME = re.compile(
     r"(batch|image|img|im|frame|sample)(index|idx|ind|id|no|nr|num|number|name|file|filename|path)?"
     r"|(file|filename|filepath|path|fname)"
 )
-# The names of a format's coordinates, and what others call them.
-COORDINATE_SYNONYMS: dict[str, tuple[str, ...]] = {
-    "x1": ("xmin", "left"),
-    "y1": ("ymin", "top"),
-    "x2": ("xmax", "right"),
-    "y2": ("ymax", "bottom"),
-    "x": ("left",),
-    "y": ("top",),
-    "w": ("width",),
-    "h": ("height",),
-    "cx": ("xcenter", "xcentre", "centerx", "centrex", "xc"),
-    "cy": ("ycenter", "ycentre", "centery", "centrey", "yc"),
-}
+# A column of four numbers.
+BOX_NAMES = ("bbox", "bboxes", "box", "boxes", "roi", "rois", "xyxy", "xywh", "cxcywh", "yxyx")
+# Other columns that are asked for by what they mean.
+MEANINGS: dict[str, tuple[str, ...]] = {
+    "score": ("score", "scores", "conf", "confidence", "prob", "probability"),
+    "class": (
+        "class", "classid", "category", "categoryid", "label", "labels", "labelid", "labelname",
+        "cls", "classname", "categoryname",
+    ),
+}  # fmt: skip
 KNOWN_NAMES = {
-    *COORDINATE_SYNONYMS,
-    *(name for names in COORDINATE_SYNONYMS.values() for name in names),
-}
+    *chain(*SYNONYMS.values()), *chain(*MEANINGS.values()), *BOX_NAMES, *UNCERTAIN.values(),
+    "x0", "y0",
+}  # fmt: skip
 # So many cells of a comment are no coincidence.
 FEWEST_NAMES = 3
+SKIPPED = "_"
 
 
 class RoiColumns(NamedTuple):
-    """Where a row holds what: ``image`` is None where no column names the RoI's image."""
+    """Where a row holds what.
+
+    ``image`` is the place of the column that names the RoI's image, None without one;
+    ``coordinates`` are those of the four numbers in the order of ``roi_format``, or of one column
+    that holds all four; ``carried`` those of all others. ``is_assumed``: nothing says the format.
+    """
 
     image: int | None
     coordinates: tuple[int, ...]
-    image_name: str | None = None
-
-    @property
-    def places(self) -> list[int]:
-        """The columns in the order that RoIs have: image, if any, and four coordinates."""
-        return ([] if self.image is None else [self.image]) + list(self.coordinates)
+    roi_format: RoiFormat
+    carried: tuple[int, ...] = ()
+    is_assumed: bool = False
 
 
-def find_columns(header: Sequence[str], coordinate_names: Sequence[str], where: str) -> RoiColumns:
-    """The columns of ``header`` that RoIs with these four coordinates are made of.
+def find_columns(
+    header: Sequence[Heading],
+    said: RoiFormat | None,
+    where: str,
+    own: RoiFormat | None = None,
+    is_given: bool = False,
+) -> RoiColumns:
+    """The columns that RoIs are made of, by the names in ``header``.
 
-    Raises InputError where a coordinate is missing, and where two columns mean the same: which of
-    them is right cannot be known.
+    ``said`` is the format that the user gave, ``own`` that the source itself defines for a column
+    of four numbers; ``is_given``: the user gave the names too. Raises InputError where a coordinate
+    is missing, and where two columns mean the same: which of them is right cannot be known.
     """
-    plain = [_plain(name) for name in header]
+    plain = _plain_names(header)
     images = [place for place, name in enumerate(plain) if is_image_name(name)]
     _check_single(header, images, "the image", where)
-    coordinates = []
-    for wanted in coordinate_names:
-        names = (wanted, *COORDINATE_SYNONYMS[wanted])
-        found = [place for place, name in enumerate(plain) if name in names]
-        if not found:
-            raise InputError(
-                f"{where}: the header has no column {wanted!r}, found: {_show(header)}",
-                _advise(plain),
-            )
-        _check_single(header, found, wanted, where)
-        coordinates.append(found[0])
+    found, roi_format, is_assumed = _find_coordinates(
+        header, plain, said or ("xywh" if is_given and _is_uncertain(plain) else None), where, own
+    )
     image = images[0] if images else None
-    name = None if image is None else foreign(header[image].strip())
-    return RoiColumns(image, tuple(coordinates), name)
+    carried = tuple(
+        place
+        for place in range(len(header))
+        if place not in (image, *found) and plain[place] and header[place].name != SKIPPED
+    )
+    return RoiColumns(image, found, roi_format, carried, is_assumed)
+
+
+def _find_coordinates(
+    header: Sequence[Heading],
+    plain: Sequence[str],
+    said: RoiFormat | None,
+    where: str,
+    own: RoiFormat | None,
+) -> tuple[tuple[int, ...], RoiFormat, bool]:
+    """The places of the coordinates, their format, and whether that is only assumed."""
+    words: tuple[RoiFormat, ...] = (said,) if said else NAMED_FORMATS
+    for word in words:
+        if all(_places(plain, wanted) for wanted in COORDINATE_NAMES[word]):
+            names = COORDINATE_NAMES[word]
+            return tuple(_find_one(header, plain, wanted, where) for wanted in names), word, False
+    boxes = _find_boxes(header, plain)
+    _check_single(header, boxes, "the box", where)
+    if boxes:
+        name = plain[boxes[0]]
+        named: RoiFormat | None = next((w for w in get_args(RoiFormat) if name.endswith(w)), None)
+        word = said or own or named or "xywh"  # as COCO's, which has most columns of that name
+        return (boxes[0],), word, not (said or own or named)
+    if said and _is_uncertain(plain):
+        names = COORDINATE_NAMES[said]
+        if {UNCERTAIN.get(wanted, wanted) for wanted in names[:2]} == {"x", "y"}:
+            found = [plain.index("x"), plain.index("y")]
+            found += [_find_one(header, plain, wanted, where) for wanted in names[2:]]
+            return tuple(found), said, False
+    raise _lack_coordinates(header, plain, said, where)
+
+
+def _find_boxes(header: Sequence[Heading], plain: Sequence[str]) -> list[int]:
+    """The columns of four numbers that are called so; else the only one, whatever its name."""
+    four = [place for place, one in enumerate(header) if one.width == 4]
+    named = [place for place in four if plain[place].removesuffix("s") in BOX_NAMES]
+    return named or (four if len(four) == 1 else [])
+
+
+def _lack_coordinates(
+    header: Sequence[Heading], plain: Sequence[str], said: RoiFormat | None, where: str
+) -> InputError:
+    found = f"found: {show_names(header)}"
+    if not said and _is_uncertain(plain):
+        return InputError(
+            f"{where}: the columns x and y may be a corner or the centre of the box, {found}",
+            "add --roi-format xywh or --roi-format cxcywh, whichever they are",
+        )
+    names = COORDINATE_NAMES[said or "xyxy"]
+    missing = next(name for name in names if not _places(plain, name))
+    advice = "name the columns: --roi-columns image,x1,y1,x2,y2, with _ for those to be left out"
+    if len(plain) == 1:
+        advice = "columns are separated by commas, semicolons, tabs or blanks"
+    for word in NAMED_FORMATS:
+        others = COORDINATE_NAMES[word]
+        if said and word != said and all(_places(plain, wanted) for wanted in others):
+            advice = f"drop --roi-format {said}: the names say {word}"
+    return InputError(f"{where}: the header has no column {missing!r}, {found}", advice)
+
+
+def _places(plain: Sequence[str], wanted: str) -> list[int]:
+    return [place for place, name in enumerate(plain) if name in SYNONYMS[wanted]]
+
+
+def _is_uncertain(plain: Sequence[str]) -> bool:
+    """Whether there are x, y and a size, and nothing that says what point x and y are."""
+    return {"x", "y"} <= set(plain) and bool(_places(plain, "w") and _places(plain, "h"))
+
+
+def _find_one(header: Sequence[Heading], plain: Sequence[str], wanted: str, where: str) -> int:
+    found = _places(plain, wanted)
+    _check_single(header, found, wanted, where)
+    return found[0]
+
+
+def _plain_names(header: Sequence[Heading]) -> list[str]:
+    plain = [PREFIX.sub("", plain_name(one.name), count=1) for one in header]
+    if {"x0", "y0"} <= set(plain):
+        plain = [FROM_ZERO.get(name, name) for name in plain]
+    return plain
 
 
 def is_header(cells: Sequence[str]) -> bool:
     """Whether the cells of a comment are names of columns rather than words."""
-    plain = [_plain(cell) for cell in cells]
+    plain = _plain_names([Heading(cell) for cell in cells])
     return sum(name in KNOWN_NAMES or is_image_name(name) for name in plain) >= FEWEST_NAMES
 
 
@@ -87,31 +199,34 @@ def is_image_name(plain: str) -> bool:
     return IMAGE_NAME.fullmatch(plain) is not None
 
 
-def _has_columns(plain: Sequence[str], coordinate_names: Sequence[str]) -> bool:
-    return all(set(plain) & {wanted, *COORDINATE_SYNONYMS[wanted]} for wanted in coordinate_names)
+def find_named(names: Sequence[str], wanted: str) -> int | None:
+    """The place of the column that is called so, or has that meaning, as ``score`` and ``conf``."""
+    for matches in (
+        lambda name: name == wanted,
+        lambda name: plain_name(name) == plain_name(wanted),
+        lambda name: plain_name(name) in MEANINGS.get(plain_name(wanted), ()),
+    ):
+        found = [place for place, name in enumerate(names) if matches(name)]
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A name without case, blanks and punctuation."""
     return re.sub(r"[\W_]", "", name.casefold())
 
 
-def _show(header: Sequence[str]) -> str:
-    return ", ".join(foreign(name.strip()) for name in header)
-
-
-def _check_single(header: Sequence[str], found: list[int], meaning: str, where: str) -> None:
+def _check_single(header: Sequence[Heading], found: list[int], meaning: str, where: str) -> None:
     if len(found) > 1:
-        names = " and ".join(foreign(header[place].strip()) for place in found)
+        names = " and ".join(foreign(header[place].name.strip()) for place in found)
         raise InputError(
-            f"{where}: the header has {len(found)} columns for {meaning}: {names}", "keep one"
+            f"{where}: the header has {len(found)} columns for {meaning}: {names}",
+            "keep one: --roi-columns names them in order, with _ for those to be left out",
         )
 
 
-def _advise(plain: Sequence[str]) -> str:
-    """What to do about a header that lacks a coordinate."""
-    if len(plain) == 1:
-        return "columns are separated by commas in .csv and by tabs in .tsv"
-    for word, names in (("xywh", "xywh"), ("cxcywh", ("cx", "cy", "w", "h"))):
-        if _has_columns(plain, tuple(names)):
-            return f"add --roi-format {word}"
-    return "choose the --roi-format that the file has, or name the columns so"
+def show_names(columns: Sequence[Heading] | Sequence[str]) -> str:
+    """Names of columns, for a message."""
+    names = [one if isinstance(one, str) else one.name for one in columns]
+    return ", ".join(foreign(name.strip()) for name in names)

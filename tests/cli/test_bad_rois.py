@@ -16,7 +16,6 @@ SHAPES: list[tuple[Any, str]] = [
     (np.zeros(5, np.float32), "(5,)"),
     (np.zeros((1, 3, 5), np.float32), "(1, 3, 5)"),
     (np.float32(3), "()"),
-    (np.zeros((0, 3), np.float32), "(0, 3)"),
 ]
 DTYPES: list[tuple[Any, str]] = [
     (np.array([["a", "b", "c", "d", "e"]]), "<U1"),
@@ -130,17 +129,15 @@ def test_a_column_is_named_as_the_format_names_it() -> None:
 TEXTS: list[tuple[str, str, tuple[str, ...]]] = [
     ("r.csv", "0,1,2,three,4\n", ("line 1, column 3", "three", "expected a number")),
     ("r.csv", "0,1,2,3,4\n0,1,2,3\n", ("line 2", "4 columns", "expected 5")),
-    ("r.csv", "0,1,2,3,4\n0,1,2,3,\n", ("line 2, column 4", "number")),
+    ("r.csv", "0,1,2,3,4\n0,1,2,3,\n", ("row 1, column 4", "finite number")),
     ("r.csv", "batch,x1,y1,x2\n0,1,2,3\n", ("y2", "header")),
-    ("r.csv", "batch,x1,y1,x2,y2\n0,1,2,3\n", ("line 2", "4 columns", "expected at least 5")),
-    ("r.csv", "0;1;2;3;4\n", ("r.csv",)),
-    ("r.csv", "0 1 2 3 4\n", ("r.csv",)),
-    ("r.tsv", "0,1,2,3,4\n", ("r.tsv",)),
+    ("r.csv", "batch,x1,y1,x2,y2\n0,1,2,3\n", ("line 2", "4 columns", "expected 5")),
+    ("r.csv", "0/1/2/3/4\n", ("r.csv",)),
     ("r.csv", "1,2,3\n", ("(1, 3)",)),
     ("r.csv", "\n\n", ("r.csv",)),
     ("r.csv", "0,1,2,3,\0\n", ("NUL",)),
     ("r.csv", '0,1,2,3,"4\n', ("r.csv",)),
-    ("r.csv", "x,y,w,h\n0,1,2,3\n", ("x1", "--roi-format")),
+    ("r.csv", "x,y,w,h\n0,1,2,3\n", ("corner", "--roi-format xywh")),
 ]
 
 

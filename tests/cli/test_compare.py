@@ -113,7 +113,7 @@ def test_bfloat16_and_fortran_order() -> None:
         (("aligned.h5", FEATURES), ("(5, 3, 7, 7)", "two equal shapes")),
         (("aligned.h5::none", "legacy.h5"), ("no dataset 'none'",)),
         (("aligned.h5::quantization_error", "legacy.h5"), ("dtype",)),
-        (("a.csv", "legacy.h5"), ("not from text",)),
+        (("a.csv", "legacy.h5"), ("not from a table",)),
         (("-", "-"), ("only once",)),
         (("aligned.h5", "legacy.h5", "--atol", "-1"), ("atol", "-1")),
         (("aligned.h5", "legacy.h5", "--rtol", "nan"), ("rtol", "nan")),

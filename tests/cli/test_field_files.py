@@ -90,13 +90,21 @@ def test_labels_of_yolo_have_a_class_where_the_image_belongs() -> None:
     write_text("r.tsv", "", np.column_stack([ROIS[:, 0], boxes]), delimiter="\t")
     refuse("align", "feats.npy", "r.tsv", *STRIDE_16, words=("normalized", "class", "cxcywh"))
     said = (*STRIDE_16, "--normalized", "--image-size", "384x512", "--roi-format", "cxcywh")
-    refuse("align", "feats.npy", "r.tsv", *said, words=("no header", "class", "batch_index,cx,cy"))
+    refuse(
+        "align",
+        "feats.npy",
+        "r.tsv",
+        *said,
+        words=("no header", "class", "--roi-columns image,cx,cy"),
+    )
     write_text("r.tsv", "batch_index\tcx\tcy\tw\th", np.column_stack([ROIS[:, 0], boxes]),
                delimiter="\t")  # fmt: skip
     np.testing.assert_allclose(align("feats.npy", "r.tsv", *said), BASE, atol=1e-4)
     write_text("r.tsv", "class\tcx\tcy\tw\th", np.column_stack([ROIS[:, 0], boxes]),
                delimiter="\t")  # fmt: skip
-    refuse("align", "feats.npy", "r.tsv", *said, words=("4 columns and there are 2 images",))
+    refuse(
+        "align", "feats.npy", "r.tsv", *said, words=("no column names the RoI's image", "2 images")
+    )
     found = align("one.npy", "r.tsv", *said)
     np.testing.assert_allclose(found[:9], BASE[:9], atol=1e-4)
 
@@ -119,7 +127,7 @@ REFUSED: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "area last, normalized": ("one.npy", np.column_stack([CORNERS / SIZE, SCORES / 9]),
                               ("the last column is no coordinate", "normalized")),
     "six columns": ("feats.npy", np.column_stack([ROIS, SCORES]),
-                    ("(15, 6)", "scores", "angle", "header")),
+                    ("(15, 6)", "scores", "angle", "--roi-columns image,x1")),
     "seven columns": ("feats.npy", np.column_stack([ROIS, SCORES, SCORES]), ("(15, 7)", "angle")),
     "ids": ("feats.npy", with_image(np.where(ROIS[:, 0], 37777, 397133)), ("397133", "ids")),
     "one-based": ("feats.npy", with_image(ROIS[:, 0] + 1), ("one-based", "subtract 1")),

@@ -132,10 +132,11 @@ def test_a_table_takes_no_more_memory_than_it_says() -> None:
     Path("x.csv").write_bytes(line * 200_000)
     script = (
         "import resource, sys\n"
+        "from roicli.storage.address import Address\n"
         "from roicli.storage.formats import text\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10\n"
         "before = peak()\n"
-        "text.open_text('x.csv', ',', ('x1', 'y1', 'x2', 'y2'))\n"
+        "text.open_table(Address('x.csv'))\n"
         "print((peak() - before) / 2_000_000, text.BYTES_PER_CHARACTER)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)

@@ -31,7 +31,7 @@ def test_the_sample_pyramid() -> None:
     first = found["datasets"][0]
     assert set(first) == {
         "address", "shape", "dtype", "layout", "chunks", "compression", "stored_bytes",
-        "attributes", "usable_as", "why", "values",
+        "attributes", "columns", "usable_as", "why", "values",
     }  # fmt: skip
     assert (first["shape"], first["chunks"]) == ([2, 24, 64, 64], [1, 24, 64, 64])
     assert first["values"]["min"] == pytest.approx(-2074.66, abs=0.01)
@@ -106,7 +106,7 @@ def test_what_cannot_be_inspected(folder) -> None:
     (folder / "bad.onnx").write_bytes(b"no model")
     refuse("inspect", "bad.onnx", words=("bad.onnx: cannot be read as an ONNX model",))
     refuse("inspect", "none.h5", words=("none.h5: no such file",))
-    refuse("inspect", "file.txt", words=("unknown ending '.txt'",))
+    refuse("inspect", "file.log", words=("unknown ending '.log'",))
     refuse("inspect", "-", words=("inspect reads files",))
 
 

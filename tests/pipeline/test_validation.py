@@ -6,15 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import roicli
+from roicli.core.declaration import settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import RoIs
 from roicli.operators.roi_align import AlignSpec
-from roicli.pipeline.roi_table import Place, PlacedRois, read_roi_table
+from roicli.pipeline.request import Reading
+from roicli.pipeline.roi_source import choose_columns, read_rois
+from roicli.pipeline.roi_table import Place, PlacedRois
 from roicli.pipeline.rules import obey
 from roicli.pipeline.validation import (
     check_feature_shape,
-    check_image_size,
-    check_roi_shape,
     check_sampling_memory,
 )
 from roicli.storage.array import MemoryArray
@@ -24,11 +25,12 @@ from tests.strategies import normal_map
 GOOD = np.array([[0, 1, 2, 30, 40], [1, 5, 6, 70, 80], [0, 0, 0, 9, 9]], np.float32)
 
 
-def read(values, images=2, *arguments, scale=1.0):
+def read(values, images=2, roi_format=None, image_size=None, scale=1.0):
     """The RoIs, on maps whose size nobody knows."""
     stored = MemoryArray(np.asarray(values), "boxes.npy")
-    check_roi_shape(stored, images)
-    table = read_roi_table(stored, *arguments)
+    said = {"roi_format": roi_format, "image_size": image_size, "normalized": bool(image_size)}
+    reading = settle(Reading, said)
+    table = read_rois(stored, choose_columns(stored, reading, images), reading)
     places = (Place(scale, None, None),)
     obey(PlacedRois(table, images, places, np.zeros(len(table), int)), ["R04", "R13"])
     return table.as_rois()
@@ -171,12 +173,14 @@ def test_stage_0_adds_up_over_position_and_size():
 
 
 def test_normalized_rois_need_the_image_size():
-    assert check_image_size(True, (3, 4)) == (3, 4)
-    assert check_image_size(False, None) is None
+    assert settle(Reading, {"normalized": True, "image_size": (3, 4)}).normalized_to == (3, 4)
+    in_pixels = settle(Reading, {})
+    in_pixels.check_image_size()
+    assert in_pixels.normalized_to is None
     with pytest.raises(ParameterError, match="RoIs in pixels do not need it"):
-        check_image_size(False, (3, 4))
+        settle(Reading, {"image_size": (3, 4)}).check_image_size()
     with pytest.raises(ParameterError, match="need the image size"):
-        check_image_size(True, None)
+        _ = settle(Reading, {"normalized": True}).normalized_to
 
 
 # --- reach and memory -------------------------------------------------------------------------

@@ -10,7 +10,8 @@ import pytest
 from roicli.core.exceptions import InputError
 from roicli.storage.address import Address, check_regular_file, parse_address
 from roicli.storage.formats import recognize
-from roicli.storage.opening import open_array
+from roicli.storage.opening import open_array, open_rois
+from roicli.storage.table import as_table
 
 ROIS = np.array([[0, 1, 2, 3, 4]], np.float32)
 
@@ -60,7 +61,7 @@ def test_where_bytes_say_nothing_the_ending_is_the_format(name, kind):
     assert recognize(parse_address(name)).name == kind
 
 
-@pytest.mark.parametrize("name", ["a", "a.foo", "a.txt", ".npy"])
+@pytest.mark.parametrize("name", ["a", "a.foo", "a.log", ".npy"])
 def test_an_unknown_ending_lists_the_known_ones(name):
     with pytest.raises(InputError, match=r"expected one of: \.npy \.npz .* \.h5 .*\.tsv"):
         recognize(parse_address(name))
@@ -76,9 +77,10 @@ def test_every_format_gives_the_same_rois(tmp_path):
     (tmp_path / "r.csv").write_text("0,1,2,3,4\n")
     (tmp_path / "r.tsv").write_text("0\t1\t2\t3\t4\n")
     for ending in ("npy", "h5", "csv", "tsv"):
-        stored = open_array(parse_address(tmp_path / f"r.{ending}"), "rois")
-        np.testing.assert_array_equal(stored.read_all(), ROIS)
-        stored.close()
+        source = open_rois(parse_address(tmp_path / f"r.{ending}"))
+        table = as_table(source)
+        np.testing.assert_array_equal(np.column_stack([x.values for x in table.columns]), ROIS)
+        source.close()
 
 
 def test_only_hdf5_holds_datasets(tmp_path):
@@ -88,7 +90,8 @@ def test_only_hdf5_holds_datasets(tmp_path):
 
 
 def test_features_are_not_read_from_text(tmp_path):
-    with pytest.raises(InputError, match="not from text"):
+    (tmp_path / "f.csv").write_text("1,2\n")
+    with pytest.raises(InputError, match="not from a table"):
         open_array(parse_address(tmp_path / "f.csv"), "features")
 
 

@@ -5,14 +5,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roicli.core.declaration import settle
 from roicli.core.exceptions import InputError
-from roicli.storage.formats.text import open_text, parse_text
+from roicli.pipeline.request import Reading
+from roicli.pipeline.roi_source import choose_columns, read_rois
+from roicli.storage.address import Address
+from roicli.storage.formats.text import open_table, parse_text
 
-CORNERS = ("x1", "y1", "x2", "y2")
+
+def read(text, **options):
+    """The RoIs of a text, as a run reads them."""
+    table, reading = parse_text(text, "boxes.csv"), settle(Reading, options)
+    return read_rois(table, choose_columns(table, reading, None), reading)
 
 
-def parse(text, names=CORNERS, delimiter=","):
-    return parse_text(text, "boxes.csv", delimiter, names)[0].tolist()
+def parse(text, **options):
+    """(K, 5) or (K, 4) of a text."""
+    found = read(text, **options)
+    images = [] if found.image is None else [found.batch]
+    return np.column_stack([*images, found.numbers]).tolist()
 
 
 @pytest.mark.parametrize(
@@ -38,7 +49,7 @@ def test_every_spelling_of_the_same_rois(text):
 
 
 def test_tabs_separate_tsv():
-    assert parse("x1\ty1\tx2\ty2\n1\t2\t3\t4\n", delimiter="\t") == [[1, 2, 3, 4]]
+    assert parse("x1\ty1\tx2\ty2\n1\t2\t3\t4\n") == [[1, 2, 3, 4]]
 
 
 def test_four_columns_stay_four():
@@ -47,14 +58,17 @@ def test_four_columns_stay_four():
 
 
 def test_a_header_alone_is_no_rois():
-    assert parse_text("batch,x1,y1,x2,y2\n", "b", ",", CORNERS)[0].shape == (0, 5)
-    assert parse_text("x1,y1,x2,y2", "b", ",", CORNERS)[0].shape == (0, 4)
+    assert len(read("batch,x1,y1,x2,y2\n")) == 0
+    assert read("x1,y1,x2,y2").image is None
 
 
 def test_the_header_has_the_names_of_the_format():
-    assert parse("h,w,y,x\n4,3,2,1\n", ("x", "y", "w", "h")) == [[1, 2, 3, 4]]
-    with pytest.raises(InputError, match="the header has no column 'x1', found: h, w, y, x"):
+    assert parse("h,w,y,x\n4,3,2,1\n", roi_format="xywh") == [[1, 2, 3, 4]]
+    assert parse("h,w,y,x\n4,3,2,1\n", roi_format="cxcywh") == [[1, 2, 3, 4]]
+    with pytest.raises(InputError, match=r"a corner or the centre of the box, found: h, w, y, x"):
         parse("h,w,y,x\n4,3,2,1\n")
+    with pytest.raises(InputError, match="has no column 'x1', found: h, w, y, x"):
+        parse("h,w,y,x\n4,3,2,1\n", roi_format="xyxy")
 
 
 @given(
@@ -96,16 +110,16 @@ def test_a_text_of_nothing_is_refused(text):
 def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
     path = tmp_path / "b.csv"
     path.write_text("x1,y1,x2,y2\n1,2,3,4\n", encoding="utf-8-sig")
-    stored = open_text(str(path), ",", CORNERS)
-    assert stored.read_all().tolist() == [[1, 2, 3, 4]]
-    assert stored.dtype == np.float64
+    table = open_table(Address(str(path)))
+    assert [one.name for one in table.columns] == ["x1", "y1", "x2", "y2"]
+    assert table.stored_as == "float64"
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):
     path = tmp_path / "b.csv"
     path.write_bytes(b"1,2,3,4\n1,2,\xff,4\n")
     with pytest.raises(InputError, match=r"b\.csv: is not UTF-8 text \(byte 12\)"):
-        open_text(str(path), ",", CORNERS)
+        open_table(Address(str(path)))
 
 
 @pytest.mark.parametrize(
@@ -115,9 +129,9 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
 )  # fmt: skip
 def test_a_column_that_names_images_is_used(name):
     """It is never passed over, which would give every RoI to the first image."""
-    values, columns = parse_text(f"x1,y1,x2,y2,{name}\n1,2,3,4,7\n", "b.csv", ",", CORNERS)
-    assert values.tolist() == [[7, 1, 2, 3, 4]]
-    assert columns.image_name == name
+    found = read(f"x1,y1,x2,y2,{name}\n1,2,3,4,7\n")
+    assert (found.batch, found.image.name) == ([7], name)
+    assert found.numbers.tolist() == [[1, 2, 3, 4]]
 
 
 @pytest.mark.parametrize("name", ["batch_size", "image_width", "frame_rate", "id", "class", "n"])
@@ -143,15 +157,18 @@ def test_two_columns_of_one_meaning_are_refused(header, words):
 @pytest.mark.parametrize(
     ("header", "word"),
     [("image,left,top,width,height", "xywh"), ("image,x_center,y_center,w,h", "cxcywh"),
-     ("# image,x,y,w,h", "xywh")],
+     ("# image,xmin,ymin,w,h", "xywh"), ("image,bb_left,bb_top,bb_width,bb_height", "xywh"),
+     ("image,x0,y0,x1,y1", "xyxy"), ("image,bbox_x1,bbox_y1,bbox_x2,bbox_y2", "xyxy")],
 )  # fmt: skip
-def test_another_format_is_named(header, word):
-    with pytest.raises(InputError, match=f"has no column 'x[12]', .*; add --roi-format {word}"):
-        parse(f"{header}\n0,1,2,3,4\n")
+def test_the_names_say_the_format(header, word):
+    assert read(f"{header}\n0,1,2,3,4\n").roi_format == word
+    other = "cxcywh" if word != "cxcywh" else "xywh"
+    with pytest.raises(InputError, match=f"drop --roi-format {other}: the names say {word}"):
+        parse(f"{header}\n0,1,2,3,4\n", roi_format=other)
 
 
 def test_images_by_name_say_what_to_do():
     with pytest.raises(
-        InputError, match=r"line 2, column 0: found 'a\.jpg', expected the number of"
+        InputError, match=r"line 2, column 0 \(image\): found 'a\.jpg', expected the number of"
     ):
         parse("image,x1,y1,x2,y2\na.jpg,1,2,3,4\n")

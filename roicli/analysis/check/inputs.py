@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from roicli.analysis.check.map_statistics import MapStatistics, measure_map
 from roicli.core.exceptions import DamagedFileError, InputError
@@ -23,25 +23,21 @@ from roicli.pipeline.features import (
 from roicli.pipeline.inputs import (
     check_one_stdin,
     open_levels,
-    open_rois,
     place_rois,
 )
 from roicli.pipeline.request import Reading
-from roicli.pipeline.roi_table import (
-    COORDINATE_NAMES,
-    ROI_BYTES,
-    PlacedRois,
-    RoiTable,
-    read_roi_table,
-)
-from roicli.pipeline.validation import check_feature_shape, describe_roi_shape
+from roicli.pipeline.roi_source import choose_columns, open_source, read_rois
+from roicli.pipeline.roi_table import ROI_BYTES, PlacedRois, RoiTable
+from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import Address
 from roicli.storage.array import StoredArray
 from roicli.storage.choosing import Role
 from roicli.storage.formats import recognize
 from roicli.storage.limits import check_memory
-from roicli.storage.opening import open_array
+from roicli.storage.opening import open_array, open_rois
+from roicli.storage.table import RoiSource, stored_as
 
+Source = TypeVar("Source", bound=RoiSource)
 Measure = Callable[[FeatureLevel], MapStatistics]
 SHAPE_ADVICE = "save features as (N, C, H, W)"
 
@@ -93,18 +89,25 @@ def read_checked_inputs(
     return inputs, _describe_maps(maps, pyramid), described
 
 
-def _open_any_shape(
-    address: Address, role: Role, names: Sequence[str] = COORDINATE_NAMES["xyxy"]
-) -> StoredArray:
+def _open_any_shape(address: Address, role: Role) -> StoredArray:
     """As ``open_array``, but a file's only dataset is taken whatever its shape."""
+    return _or_any(address, lambda: open_array(address, role))
+
+
+def _open_any_rois(address: Address) -> RoiSource:
+    """As ``open_rois``, but a file's only dataset is taken whatever its shape."""
+    return _or_any(address, lambda: open_rois(address))
+
+
+def _or_any(address: Address, opener: Callable[[], Source]) -> Source | StoredArray:
     try:
-        return open_array(address, role, names)
+        return opener()
     except InputError as error:
         again = not isinstance(error, DamagedFileError) and not address.is_stdin
         if not again or recognize(address).holds != "several":
             raise
         with contextlib.suppress(InputError):
-            return open_array(address, "any", names)
+            return open_array(address, "any")
         raise
 
 
@@ -140,25 +143,27 @@ def _read_rois(
     problems: list[Draft],
 ) -> tuple[RoiTable | None, Mapping[str, Any]]:
     """The RoIs, or None and one more problem where they have no four corners."""
-    roi_format = reading.roi_format
-    reading.check_image_size()
-    normalized_to = reading.normalized_to
-    names = COORDINATE_NAMES[roi_format]
-    stored = open_rois(rois, roi_format, lambda address: _open_any_shape(address, "rois", names))
+    images = None if pyramid is None else pyramid.images
+    source = open_source(rois, _open_any_rois)
     try:
         described = {
-            "name": stored.name, "shape": list(stored.shape), "dtype": stored.precision.name,
+            "name": source.name, "shape": list(source.shape), "dtype": stored_as(source),
         }  # fmt: skip
-        wrong = describe_roi_shape(stored.shape, None if pyramid is None else pyramid.images)
-        if wrong is not None:
-            problems.append(Draft(1, (), *wrong, "RoIs", stored.name))
-        if len(stored.shape) != 2 or stored.shape[1] not in (4, 5):
-            return None, described
+        try:
+            chosen = choose_columns(source, reading, images)
+        except InputError as error:
+            message = error.message.removeprefix(f"{source.name}: ")
+            problems.append(Draft(1, (), message, error.hint or "", "RoIs", source.name))
+            try:  # without an image's number there is still something to look at
+                chosen = choose_columns(source, reading, None)
+            except InputError:
+                return None, described
+        count = source.shape[0]
         # The table, the cells and a sorted copy for the duplicates.
-        check_memory(stored.name, f"{stored.shape[0]:,} RoIs", stored.shape[0] * ROI_BYTES * 3)
-        return read_roi_table(stored, roi_format, normalized_to), described
+        check_memory(source.name, f"{count:,} RoIs", count * ROI_BYTES * 3)
+        return read_rois(source, chosen, reading), described
     finally:
-        stored.close()
+        source.close()
 
 
 def _place(table: RoiTable, pyramid: FeaturePyramid | None, reading: Reading) -> PlacedRois:

@@ -17,6 +17,7 @@ from roicli.storage.address import Address, is_url
 if TYPE_CHECKING:  # NumPy, which --help does not wait for
     from roicli.storage.array import FileContents, StoredArray
     from roicli.storage.choosing import Wanted
+    from roicli.storage.table import Table
 
 
 # From a name in a group to the whole way that it would stand for; None where it does not fit.
@@ -31,6 +32,19 @@ class Reader(Protocol):
 
     def contents(self, address: Address) -> FileContents:
         """What the file holds, or its group or array that the address names. Raises InputError."""
+
+
+class TableReader(Protocol):
+    """What the module of a format of tables has instead, with ``contents``."""
+
+    def open_table(self, address: Address) -> Table:
+        """The table of a file, or the one that the address names. Raises InputError."""
+
+    def contents(self, address: Address) -> FileContents:
+        """As a ``Reader``'s."""
+
+    def parse_table(self, data: bytes, name: str) -> Table:
+        """The table in the bytes of a file, of a format that may come through a pipe."""
 
 
 class Lister(Protocol):
@@ -65,15 +79,15 @@ class Format:
     """One file format. A module with its name reads and writes it; in a package two do.
 
     A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``. It ``holds``
-    several arrays with names, or "one" without, or "text". Files with an ending in ``written`` can
-    be results. ``streams``: it may come through a pipe.
+    several arrays with names, or "one" without, or a "table". Files with an ending in ``written``
+    can be results. ``streams``: it may come through a pipe.
     """
 
     name: str
     endings: tuple[str, ...]
     magic: bytes = b""
     offsets: tuple[int, ...] = (0,)
-    holds: Literal["several", "one", "text"] = "several"
+    holds: Literal["several", "one", "table"] = "several"
     written: tuple[str, ...] = ()
     streams: bool = False
     is_package: bool = False
@@ -87,6 +101,11 @@ class Format:
     def writer(self) -> Writer:
         """The module that writes results, of a format that can be written."""
         return cast("Writer", self._import("write"))
+
+    @property
+    def table_reader(self) -> TableReader:
+        """The module of a format that holds a table."""
+        return cast("TableReader", self._import("read"))
 
     def _import(self, part: str) -> object:
         module = f"{__name__}.{self.name}"
@@ -110,7 +129,7 @@ FORMATS = (
         _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, is_package=True,
     ),
     Format("zarr", (".zarr",), written=(".zarr",), is_package=True),
-    Format("text", (".csv", ".tsv"), holds="text"),
+    Format("text", (".csv", ".tsv", ".txt"), holds="table", streams=True),
 )  # fmt: skip
 ZARR = next(one for one in FORMATS if one.name == "zarr")
 FORMAT_OF_ENDING = {ending: one for one in FORMATS for ending in one.endings}

@@ -1,11 +1,18 @@
-"""RoIs as CSV or TSV, with a header of names in any order, or bare numbers in the usual order."""
+"""Tables as text: CSV, TSV and their kind, with a header of names or with bare numbers.
+
+What separates the cells is found in the first lines, whatever the file's ending.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,143 +20,216 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file
-from roicli.storage.array import FileContents, MemoryArray, StoredArray, StoredDataset
-from roicli.storage.choosing import DEFAULT_COORDINATES, Wanted
+from roicli.storage.array import FileContents, precision_of
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.limits import check_memory
-from roicli.storage.roi_columns import RoiColumns, find_columns, is_header
+from roicli.storage.roi_columns import is_header
+from roicli.storage.table import EXACT, Column, Table, describe_table, text_column
 
 BYTES_PER_CHARACTER = 48
 COMMENT = "#"
+# In the order in which they are tried; a blank stands for any number of blanks.
+DELIMITERS = ("\t", ";", ",", "|")
+BLANKS = " "
+LINES_TRIED = 20
+FLOAT64 = precision_of(np.dtype(np.float64))
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
+# A list of numbers, as Python, NumPy and JSON write it.
+_LIST = re.compile(r"\s*[\[(]([^\[\]()]*)[\])]\s*")
 
 
-def open_array(address: Address, wanted: Wanted) -> StoredArray:
-    """RoIs in a text file, as ``open_text``, after its ending."""
-    return open_text(address.path, _delimiter(address.path), wanted.coordinate_names)
+class Line(NamedTuple):
+    """The cells of a line, and its number in the text."""
+
+    number: int
+    cells: list[str]
 
 
-def contents(address: Address) -> FileContents:
-    """The one array of a text file."""
+def open_table(address: Address) -> Table:
+    """The table of a text file. Raises InputError."""
     path = address.path
-    stored = open_text(path, _delimiter(path), DEFAULT_COORDINATES)
-    dataset = StoredDataset(
-        foreign(path), stored.shape, stored.precision.name, True, "text", open=lambda: stored
-    )
-    ending = os.path.splitext(path)[1].lower().removeprefix(".")
-    return FileContents(foreign(path), ending, {}, (dataset,))
-
-
-def _delimiter(path: str) -> str:
-    return "," if path.lower().endswith(".csv") else "\t"
-
-
-def open_text(path: str, delimiter: str, coordinate_names: Sequence[str]) -> StoredArray:
-    """A text file of RoIs as (K, 5) or (K, 4) float64.
-
-    ``coordinate_names`` are the four names that the RoI format has (x1, y1, x2, y2 or x, y, w, h);
-    a header may list them in any order, with or without a batch column, among others.
-    """
     check_regular_file(path)
     state = read_state(path)
     # Cells are held as text before they are numbers.
     check_memory(path, "its text", os.stat(path).st_size * BYTES_PER_CHARACTER)
+    with open(path, "rb") as stream:
+        return parse_table(stream.read(), path, {path: state})
+
+
+def parse_table(data: bytes, name: str, files: Mapping[str, FileState] | None = None) -> Table:
+    """The table in the bytes of a text. Raises InputError."""
+    check_memory(name, "its text", len(data) * BYTES_PER_CHARACTER)
     try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            text = stream.read()
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text (byte {error.start})") from None
-    values, columns = parse_text(text, path, delimiter, coordinate_names)
-    return RoiText(values, path, {path: state}, columns)
+        # A byte order mark is no part of the text, and one of the file.
+        raise InputError(f"{name}: is not UTF-8 text (byte {error.start})") from None
+    return parse_text(text, name, files)
 
 
-class RoiText(MemoryArray):
-    """RoIs out of a text; ``columns`` are those of its header, None without one."""
-
-    def __init__(
-        self,
-        values: Array,
-        name: str,
-        files: Mapping[str, FileState],
-        columns: RoiColumns | None,
-    ) -> None:
-        super().__init__(values, name, files=files)
-        self.columns = columns
-
-
-def parse_text(
-    text: str, name: str, delimiter: str, coordinate_names: Sequence[str]
-) -> tuple[Array, RoiColumns | None]:
-    """The numbers of a CSV or TSV text as (K, 5) or (K, 4) float64, and its header's columns."""
+def parse_text(text: str, name: str, files: Mapping[str, FileState] | None = None) -> Table:
+    """The table of a text: columns of whole numbers, of float64 or of texts."""
     if "\0" in text:
         raise InputError(f"{name}: holds NUL bytes, expected text")
+    delimiter = _find_delimiter(text)
     lines, comments = _split_lines(text, name, delimiter)
     # numpy.savetxt writes its header as a comment.
     header = next(filter(is_header, reversed(comments)), None)
-    if lines and not _is_number(lines[0][1][0]):
-        header = lines.pop(0)[1]
+    if lines and _is_header(lines[0].cells):
+        header = lines.pop(0).cells
     elif not lines and header is None:
         raise InputError(
             f"{name}: holds no text", "a file without RoIs has a header: batch_index,x1,y1,x2,y2"
         )
-    columns = None if header is None else find_columns(header, coordinate_names, name)
-    places = list(range(len(lines[0][1]))) if columns is None else columns.places
-    image = None if columns is None else columns.image
-    values = np.empty((len(lines), len(places)))
-    for row, (line, cells) in enumerate(lines):
-        where = f"{name}: line {line}"
-        values[row] = _parse_row(cells, places, columns is not None, image, where)
-    return values, columns
+    width = len(lines[0].cells) if header is None else len(header)
+    for line in lines:
+        _check_width(line, width, header is not None, name)
+    names = [""] * width if header is None else header
+    cells = zip(*(line.cells for line in lines), strict=True) if lines else ([],) * width
+    columns = tuple(
+        _make_column(heading.strip(), found, delimiter, name)
+        for heading, found in zip(names, cells, strict=True)
+    )
+    return Table(
+        foreign(name), len(lines), columns, FLOAT64.name, files or {}, header is not None,
+        lines=np.array([line.number for line in lines], np.int64),
+    )  # fmt: skip
 
 
-def _split_lines(
-    text: str, name: str, delimiter: str
-) -> tuple[list[tuple[int, list[str]]], list[list[str]]]:
-    """The cells of every line that has some, with its number; and of comments before the first."""
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
-    lines: list[tuple[int, list[str]]] = []
+def _find_delimiter(text: str) -> str:
+    """What separates the cells: what cuts the first lines that hold some into equally many."""
+    lines = []
+    for line in itertools.islice(io.StringIO(text), 10 * LINES_TRIED):
+        if line.strip() and not line.lstrip().startswith(COMMENT):
+            lines.append(line)
+        if len(lines) == LINES_TRIED:
+            break
+    if not lines:
+        lines = [line.lstrip(f" {COMMENT}") for line in text.splitlines()[-1:]]
+    found = [mark for mark in DELIMITERS if any(mark in line for line in lines)]
+    for mark in found:
+        with suppress(csv.Error):  # which is told, with its line, when the cells are read
+            counts = {len(row) for row in csv.reader(lines, delimiter=mark)}
+            if len(counts) == 1 and counts.pop() > 1:
+                return mark
+    return next((mark for mark in found if mark in lines[0]), BLANKS)
+
+
+def _split_lines(text: str, name: str, delimiter: str) -> tuple[list[Line], list[list[str]]]:
+    """The cells of every line that has some; and of comments before the first of them."""
+    lines: list[Line] = []
     comments: list[list[str]] = []
+    if delimiter == BLANKS:
+        numbered: Iterable[tuple[int, list[str]]]
+        numbered = enumerate((line.split() for line in io.StringIO(text)), 1)
+    else:
+        numbered = _read_csv(text, name, delimiter)
+    for number, row in numbered:
+        if row and row[0].lstrip().startswith(COMMENT):
+            if not lines:
+                cells = [row[0].lstrip().removeprefix(COMMENT), *row[1:]]
+                cells = cells if cells[0].strip() or delimiter != BLANKS else cells[1:]
+                comments.append(cells if len(cells) > 1 else "".join(cells).split())
+        elif any(cell.strip() for cell in row):
+            lines.append(Line(number, row))
+    return lines, comments
+
+
+def _read_csv(text: str, name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     try:
         for row in reader:
-            if row and row[0].lstrip().startswith(COMMENT):
-                if not lines:
-                    comment = [row[0].lstrip().removeprefix(COMMENT), *row[1:]]
-                    comments.append(comment if len(comment) > 1 else comment[0].split())
-            elif any(cell.strip() for cell in row):
-                lines.append((reader.line_num, row))
+            yield reader.line_num, row
     except csv.Error as error:
         raise InputError(f"{name}: line {reader.line_num}: {error}") from None
-    return lines, comments
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    """Whether a line is one of names: none of them a number, or most of them known."""
+    return not any(map(_is_number, cells)) or is_header(cells)
 
 
 def _is_number(cell: str) -> bool:
     try:
         float(cell)
     except ValueError:
-        return False
+        return _DECIMAL_COMMA.fullmatch(cell) is not None
     return True
 
 
-def _parse_row(
-    cells: list[str], places: list[int], has_header: bool, image: int | None, where: str
-) -> list[float]:
-    if not has_header and len(cells) != len(places):
-        raise InputError(
-            f"{where}: {len(cells)} columns, expected {len(places)} as on the first line"
-        )
-    if len(cells) <= max(places):
-        raise InputError(
-            f"{where}: {len(cells)} columns, expected at least {max(places) + 1} as in the header"
-        )
-    return [
-        _parse_cell(cells[place], f"{where}, column {place}", place == image) for place in places
-    ]
+def _check_width(line: Line, width: int, has_header: bool, name: str) -> None:
+    """Cut the line's empty cells at the end; raise InputError where its width is another."""
+    cells = line.cells
+    while len(cells) > width and not cells[-1].strip():
+        cells.pop()
+    if len(cells) == width:
+        return
+    expected = f"{width} as {'in the header' if has_header else 'on the first line'}"
+    hint = None
+    if has_header and len(cells) == width + 1:
+        hint = "R's write.table names the rows in a column without a header: add col.names=NA"
+    raise InputError(f"{name}: line {line.number}: {len(cells)} columns, expected {expected}", hint)
 
 
-def _parse_cell(cell: str, where: str, is_image: bool) -> float:
+def _make_column(heading: str, cells: Sequence[str], delimiter: str, name: str) -> Column:
+    """The numbers that the cells hold, NaN where one is empty; texts where one is no number."""
+    lists = _read_lists(cells)
+    if lists is not None:
+        return Column(heading, lists, FLOAT64)
+    if any(map(_DECIMAL_COMMA.fullmatch, cells)):
+        cells = _read_decimal_commas(heading, cells, delimiter, name)
     try:
-        return float(cell)
+        values = np.array([float(cell) if cell.strip() else np.nan for cell in cells])
     except ValueError:
-        expected = "a number"
-        if is_image:
-            expected = "the number of the image in FEATURES, from 0"
-        raise InputError(f"{where}: found {str(foreign(cell))!r}, expected {expected}") from None
+        return text_column(heading, [cell.strip() for cell in cells])
+    if len(values) and np.isnan(values).all() and not any(cell.strip() for cell in cells):
+        return text_column(heading, [None] * len(cells))
+    return Column(heading, _as_whole(values, cells), FLOAT64)
+
+
+def _as_whole(values: Array, cells: Sequence[str]) -> Array:
+    """Numbers as int64 where all are whole: an id past 2^53 is no float64."""
+    with np.errstate(invalid="ignore"):
+        if not (np.isfinite(values) & (values == np.floor(values))).all() or not len(values):
+            return values
+    if np.abs(values).max() < EXACT:
+        return values.astype(np.int64)
+    try:
+        return np.array([int(cell) for cell in cells], np.int64)
+    except (ValueError, OverflowError):
+        return values
+
+
+def _read_decimal_commas(
+    heading: str, cells: Sequence[str], delimiter: str, name: str
+) -> Sequence[str]:
+    """The cells with a point where there is a decimal comma. Raises InputError where in doubt."""
+    example = next(cell.strip() for cell in cells if _DECIMAL_COMMA.fullmatch(cell))
+    if delimiter != ";" or any("." in cell for cell in cells):
+        raise InputError(
+            f"{name}: column {str(foreign(heading))!r}: the comma in {example} may be a decimal "
+            "comma or separate thousands",
+            "write numbers with a decimal point; between semicolons a comma is a decimal comma",
+        )
+    return [cell.replace(",", ".") for cell in cells]
+
+
+def _read_lists(cells: Sequence[str]) -> Array | None:
+    """(K, n) of cells like ``[1, 2, 3, 4]``; None where they are no such lists of one length."""
+    found = []
+    for cell in cells:
+        match = _LIST.fullmatch(cell)
+        if match is None:
+            return None
+        try:
+            found.append([float(part) for part in re.split(r"[\s,;]+", match[1].strip())])
+        except ValueError:
+            return None
+    if not found or len({len(row) for row in found}) != 1 or len(found[0]) == 1:
+        return None
+    return np.array(found)
+
+
+def contents(address: Address) -> FileContents:
+    """The table of a text file."""
+    return describe_table(open_table(address), address, "text")

@@ -1,0 +1,134 @@
+"""The space of conventions: everything in which one RoI operator differs from another, as data.
+
+A ``Convention`` says how a box is placed on the map (``Placement``), how it is cut into bins, what
+the map's border does, how a bin is reduced, which channels it reads, and what it is where there is
+nothing to reduce. RoI Align, RoI Pool and the others are regions of this space (``ALIGN``,
+``POOL`` ...); a library's function with its defaults is one point of it (``libraries``).
+``evaluate`` computes any of them; ``geometry`` decides where the bins lie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+# Image pixels to cells: by the spatial scale; over the image's size times the map's size less 1;
+# over the image's size less 1, the same (Matterport).
+Normalization = Literal["scale", "image", "image-less-1"]
+CellRounding = Literal["none", "half-away", "half-even", "floor", "floor-size", "hull"]
+# Corners; or centre, size and an angle in degrees, seen with y downwards.
+Turn = Literal["none", "counter-clockwise", "clockwise"]
+Cut = Literal["equal", "overlap", "disjoint", "floor-size", "accumulated", "hull", "clipped"]
+Grid = Literal["quarters", "thirds", "ends", "corners"]
+BorderRule = Literal["clamp", "zero", "skip", "extrapolate", "value"]
+Reduction = Literal[
+    "mean",
+    "max",
+    "max-weighted-corners",
+    "max-split-corners",
+    "max-floored",
+    "cell-mean",
+    "cell-max",
+    "integral",
+]
+Interpolation = Literal["bilinear", "nearest"]
+# Which channels a bin reads: all; its own of each class (R-FCN); its own block (TensorFlow).
+Channels = Literal["all", "class-major", "position-major"]
+Empty = Literal["0", "nan", "-inf", "-flt-max", "-10000"]
+
+CELLS: tuple[Reduction, ...] = ("cell-mean", "cell-max")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How one axis of a box is placed on the map.
+
+    In this order: ``pixel_rounding`` of the corners in image pixels, half away from zero;
+    ``start_px`` and ``end_px`` added; to cells by ``normalization``; ``shift_cells`` added;
+    ``rounding`` to whole cells, with an ``inclusive`` end cell or not; an extent of at least
+    ``minimum`` cells (None: as it is, also negative), kept ``about`` the corner or the centre.
+    """
+
+    normalization: Normalization = "scale"
+    pixel_rounding: bool = False
+    start_px: float = 0.0
+    end_px: float = 0.0
+    shift_cells: float = 0.0
+    rounding: CellRounding = "none"
+    inclusive: bool = False
+    minimum: float | None = None
+    about: Literal["corner", "centre"] = "corner"
+    turn: Turn = "none"
+
+
+HALF_PIXEL = Placement(shift_cells=-0.5)
+LEGACY = Placement(minimum=1.0)
+REAL = Placement()
+R_FCN = Placement(pixel_rounding=True, end_px=1.0, minimum=0.1)
+CAFFE = Placement(rounding="half-away", inclusive=True, minimum=1.0)
+
+
+@dataclass(frozen=True)
+class Convention:
+    """One rule for region features.
+
+    ``cut``: "equal" bins of real size, read at points; or whole cells, from ``floor`` to ``ceil``
+    of the edges ("overlap"; "accumulated" adds the edges up in single precision; "hull" rounds
+    edges on the map, not in the box), "disjoint", "floor-size"; "clipped" clips each bin to the
+    map and counts its points afterwards (ncnn). ``grid``: where in a bin its points lie, or
+    "ends": from one end of the box to the other. ``sampling_ratio`` points an axis and bin, 0
+    adaptive. ``border``: what a point reads that lies past the first or last cell's centre; beyond
+    ``reach`` cells past it counts ``border_value`` or, under "skip", nothing. ``last_cell`` False
+    never reads the last row and column (torchvision's ps_roi_pool). ``channels``: unless "all", an
+    axis has ``group_size`` groups of bins (0: each bin is one), whose channels are its own.
+    ``empty``: a bin without cells or points.
+    """
+
+    box: Placement = HALF_PIXEL
+    cut: Cut = "equal"
+    grid: Grid = "quarters"
+    sampling_ratio: int = 2
+    border: BorderRule = "clamp"
+    reach: float = 1.0
+    border_value: float = 0.0
+    last_cell: bool = True
+    interpolation: Interpolation = "bilinear"
+    reduction: Reduction = "mean"
+    channels: Channels = "all"
+    group_size: int = 0
+    empty: Empty = "0"
+
+    @property
+    def reads_cells(self) -> bool:
+        """Whether a bin is a window of whole cells, and not points."""
+        return self.reduction in CELLS
+
+    def placed(self, **changes: Any) -> Convention:
+        """The same with another placement of its box."""
+        return replace(self, box=replace(self.box, **changes))
+
+    def parameters(self) -> dict[str, Any]:
+        """All fields by name, the box's among them."""
+        flat = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "box"}
+        return {**{f.name: getattr(self.box, f.name) for f in fields(self.box)}, **flat}
+
+
+# The named regions of the space, each at its plain point ----------------------------------------
+
+ALIGN = Convention()
+POOL = Convention(CAFFE, cut="overlap", reduction="cell-max")
+AVERAGE_POOL = replace(POOL, reduction="cell-mean")
+CROP = Convention(REAL, grid="ends", sampling_ratio=1, border="value", reach=0.0)
+PS_POOL = Convention(R_FCN, cut="hull", reduction="cell-mean", channels="class-major")
+PS_ALIGN = replace(ALIGN, channels="class-major")
+PRECISE_POOL = Convention(REAL, reduction="integral")
+DEFORM_POOL = Convention(
+    replace(R_FCN, shift_cells=-0.5),
+    grid="corners",
+    sampling_ratio=4,
+    border="skip",
+    reach=0.5,
+    channels="class-major",
+)
+ROTATED_ALIGN = ALIGN.placed(turn="counter-clockwise")
+POINT_ALIGN = Convention(REAL, sampling_ratio=1, border="extrapolate")  # Model Garden, KerasCV

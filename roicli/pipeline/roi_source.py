@@ -1,0 +1,195 @@
+"""RoIs from their source to the columns that they are made of: which one is the image, the box."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from roicli.core.exceptions import InputError
+from roicli.core.foreign import foreign
+from roicli.core.types import IntArray, Size
+from roicli.core.vocabulary import RoiFormat
+from roicli.pipeline.features import FeatureArgument
+from roicli.pipeline.layout import straighten_rois
+from roicli.pipeline.request import Reading
+from roicli.pipeline.roi_table import ROI_BYTES, RoiTable, read_roi_table
+from roicli.pipeline.validation import describe_roi_shape
+from roicli.storage.address import Address, parse_address
+from roicli.storage.array import Heading, MemoryArray, SelectedRows, StoredArray
+from roicli.storage.limits import check_memory
+from roicli.storage.opening import open_rois
+from roicli.storage.roi_columns import RoiColumns, find_columns, show_names
+from roicli.storage.table import RoiSource, Table, as_table, headings_of
+
+logger = logging.getLogger("roicli")
+
+# More are no columns of RoIs, even where there are no rows.
+MOST_COLUMNS = 4096
+# What a text of six numbers a line is taken for where all of them fit.
+SCORED = ("image", "x1", "y1", "x2", "y2", "score")
+
+
+class Chosen(NamedTuple):
+    """Which columns RoIs are made of; ``names`` are those of all columns where others name them."""
+
+    columns: RoiColumns
+    names: Sequence[str] | None = None
+
+
+def open_source(
+    rois: FeatureArgument, opener: Callable[[Address], RoiSource] = open_rois
+) -> RoiSource:
+    """What the RoIs are read from, open and not looked at yet; ``opener`` opens an address."""
+    if isinstance(rois, str | os.PathLike):
+        source = opener(parse_address(rois))
+        return source if isinstance(source, Table) else straighten_rois(source)
+    return MemoryArray(np.asarray(rois), "rois")
+
+
+def read_rois(
+    source: RoiSource, chosen: Chosen, reading: Reading, rows: IntArray | None = None
+) -> RoiTable:
+    """The RoIs of a source; with ``rows`` (k,), ascending, only these are read.
+
+    Raises InputError, ParameterError.
+    """
+    normalized_to = read_size(source, reading)
+    if rows is not None:
+        source = source.take(rows) if isinstance(source, Table) else SelectedRows(source, rows)
+    count = source.shape[0]
+    check_memory(source.name, f"{count:,} RoIs", count * ROI_BYTES)
+    table = _empty_table(source) if _is_empty(source) else as_table(source)
+    if chosen.names is not None:
+        renamed = zip(table.columns, chosen.names, strict=True)
+        table = replace(table, columns=tuple(one._replace(name=name) for one, name in renamed))
+    return read_roi_table(table, chosen.columns, normalized_to)
+
+
+def read_size(source: RoiSource, reading: Reading) -> Size | None:
+    """The (height, width) that coordinates are fractions of, None where they are in pixels.
+
+    Raises ParameterError where it is needed and not given, or given and not needed.
+    """
+    if isinstance(source, Table) and source.normalized:
+        reading = replace(reading, normalized=True)
+    reading.check_image_size()
+    return reading.normalized_to
+
+
+def choose_columns(source: RoiSource, reading: Reading, images: int | None) -> Chosen:
+    """Which columns of a source RoIs are made of; ``images`` is how many maps there are.
+
+    Raises InputError where there are no four coordinates, or no column for several images.
+    """
+    headings: Sequence[Heading] | None = headings_of(source)
+    names = reading.roi_columns or _recognize(source)
+    if names is not None:
+        headings = _rename(source, headings, names)
+    if headings is None:
+        columns = _by_position(source, reading.roi_format, images)
+        _check_yolo(source, columns, images, read_size(source, reading))
+        return Chosen(columns)
+    own = source.roi_format if isinstance(source, Table) else None
+    is_given = reading.roi_columns is not None
+    columns = find_columns(headings, reading.roi_format, source.name, own, is_given)
+    if columns.image is None and images not in (None, 1):
+        raise InputError(
+            f"{source.name}: no column names the RoI's image, and there are {images} images, "
+            f"found: {show_names(headings)}",
+            "name the columns: --roi-columns image,x1,y1,x2,y2, with _ for those to be left out",
+        )
+    if columns.is_assumed:
+        name = foreign(headings[columns.coordinates[0]].name)
+        logger.info(
+            f"{source.name}: {name} is read as x, y, width, height, as COCO has it; "
+            "--roi-format says otherwise"
+        )
+    return Chosen(columns, names)
+
+
+def _rename(
+    source: RoiSource, headings: Sequence[Heading] | None, names: Sequence[str]
+) -> Sequence[Heading]:
+    """The columns with the names that were given. Raises InputError where they are not as many."""
+    if headings is None:
+        known = isinstance(source, Table) or len(source.shape) == 2
+        headings = [Heading("")] * (source.shape[1] if known else 0)
+        found = f"shape {source.shape}"
+    else:
+        found = f"{len(headings)} columns: {show_names(headings)}"
+    if len(headings) != len(names):
+        raise InputError(
+            f"{source.name}: --roi-columns names {len(names)} columns ({show_names(names)}), "
+            f"found {found}",
+            "name every column in order, with _ for those to be left out",
+        )
+    return [one._replace(name=name) for one, name in zip(headings, names, strict=True)]
+
+
+def _by_position(source: RoiSource, roi_format: RoiFormat | None, images: int | None) -> RoiColumns:
+    """The columns of an array, or a text, without names. Raises InputError for another shape."""
+    width = 5
+    if not _is_empty(source):
+        wrong = describe_roi_shape(source.shape, images)
+        if wrong is not None:
+            raise InputError(f"{source.name}: {wrong[0]}", wrong[1])
+        width = source.shape[1]
+    image = 0 if width == 5 else None
+    return RoiColumns(image, tuple(range(width - 4, width)), roi_format or "xyxy")
+
+
+def _is_empty(source: RoiSource) -> bool:
+    """Whether an array without names holds nothing, in whatever shape."""
+    return (
+        isinstance(source, StoredArray)
+        and source.dtype.names is None
+        and len(source.shape) in (1, 2)
+        and source.shape[0] == 0
+        and source.shape[-1] <= MOST_COLUMNS
+    )
+
+
+def _empty_table(source: RoiSource) -> Table:
+    assert isinstance(source, StoredArray)
+    return as_table(MemoryArray(np.empty((0, 5), np.float32), source.name, source.files))
+
+
+def _recognize(source: RoiSource) -> Sequence[str] | None:
+    """The names of a text of numbers that can only be one thing; None of anything else."""
+    if not isinstance(source, Table) or source.is_named or source.shape[1] != 6 or not len(source):
+        return None
+    image, x1, y1, x2, y2, score = (one.values for one in source.columns)
+    if any(one.is_text for one in source.columns) or image.dtype.kind != "i":
+        return None
+    if x1.dtype.kind == y1.dtype.kind == "i" or image.min() < 0:
+        return None
+    if not ((x1 <= x2) & (y1 <= y2) & (score >= 0) & (score <= 1)).all() or x2.max() <= 1:
+        return None
+    logger.info(
+        f"{source.name}: has no header, read as {', '.join(SCORED)}; --roi-columns says otherwise"
+    )
+    return SCORED
+
+
+def _check_yolo(
+    source: RoiSource, columns: RoiColumns, images: int | None, normalized_to: Size | None
+) -> None:
+    """Raise InputError where a text may be a label file of YOLO's, which has no image's number.
+
+    Its lines are ``class cx cy w h``, normalized; with one image a class that is none is R03's.
+    """
+    # Of arrays the columns are those that this program documents.
+    looks_alike = columns.roi_format == "cxcywh" and normalized_to is not None
+    if looks_alike and isinstance(source, Table) and columns.image == 0 and len(source):
+        if images in (None, 1):
+            return
+        raise InputError(
+            f"{source.name}: has no header, and its first column may be the image's number or, as "
+            f"in label files of YOLO's, the class: there are {images} images",
+            "add --roi-columns image,cx,cy,w,h or --roi-columns class,cx,cy,w,h",
+        )
