@@ -6,18 +6,24 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
-from roicli.error_table.carried import CarriedColumn
+from roicli.error_table.carried import CarriedColumn, carry
 from roicli.operators.levels import LevelAssignment, level_of_scale
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid, open_pyramid
+from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.request import Reading
-from roicli.pipeline.roi_source import choose_columns, open_source, read_rois
+from roicli.pipeline.roi_source import (
+    choose_columns,
+    describe_choice,
+    open_source,
+    read_rois,
+)
 from roicli.pipeline.roi_table import (
     NO_SCALE,
     Place,
@@ -40,7 +46,7 @@ class Inputs:
 
     ``files`` is every file that they are read from, with its state when it was opened.
     ``row_numbers`` (K,) are the RoIs' rows in their file where these are not all of it, else None.
-    ``carried`` are the other columns of their source.
+    ``carried`` are the other columns of their source, ``choice`` how they were chosen, in words.
     """
 
     pyramid: FeaturePyramid | None
@@ -54,6 +60,7 @@ class Inputs:
     files: Mapping[str, FileState]
     row_numbers: IntArray | None = None
     carried: tuple[CarriedColumn, ...] = ()
+    choice: Mapping[str, Any] = field(default_factory=dict)
 
     def check_unchanged(self) -> None:
         """Raise InputError where a file is no longer what it was when it was opened."""
@@ -143,13 +150,14 @@ def _finish(
     ignored = check_ignored(reading.ignore or ())
     ignored = ignored if rows is None else tuple(rule.id for rule in ROI_RULES)
     images = pyramid.images if pyramid else None
-    source = open_source(rois)
+    keys = MapKeys(pyramid, reading.images)
+    source = open_source(rois, reading)
     try:
         chosen = choose_columns(source, reading, images)
-        table = read_rois(source, chosen, reading, rows)
+        table = read_rois(source, chosen, reading, keys, rows)
     finally:
         source.close()
-    levels = open_levels(reading.level_from, rows)
+    levels = open_levels(reading.level_from, table.row_numbers)
     placed = place_rois(table, images, places, reading.level_assignment, levels)
     obey(placed, ignored)
     assert placed.map_of_roi is not None
@@ -162,8 +170,15 @@ def _finish(
         (len(table), *source.shape[1:]),
         places,
         placed.map_of_roi,
-        {**source.files, **(levels.files if levels else {}), **(pyramid.files if pyramid else {})},
-        rows,
+        {
+            **keys.files,
+            **source.files,
+            **(levels.files if levels else {}),
+            **(pyramid.files if pyramid else {}),
+        },
+        table.row_numbers,
+        tuple(carry(column.name, column.values) for column in table.carried),
+        describe_choice(reading),
     )
 
 

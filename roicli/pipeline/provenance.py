@@ -42,6 +42,7 @@ def _describe_rois(inputs: Inputs) -> dict[str, Any]:
         "rois_dataset": dataset,
         "rois_shape": list(inputs.rois_shape),
         "rois_dtype": inputs.rois_stored_as,
+        **inputs.choice,
     }
 
 

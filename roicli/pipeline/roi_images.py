@@ -24,9 +24,10 @@ from roicli.pipeline.image_keys import (
 )
 from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.roi_table import is_image_number
-from roicli.storage.array import Place, Precision, StoredArray, precision_of
+from roicli.storage.array import Place, StoredArray, precision_of
 from roicli.storage.file_state import FileState
 from roicli.storage.table import Column, Table
+from roicli.storage.views import View
 
 logger = logging.getLogger("roicli")
 
@@ -35,17 +36,13 @@ WHOLE = precision_of(np.dtype(np.int64))
 NAMED_BY_KEY = re.compile(r"id$|ids$|name$|file|path", re.IGNORECASE)
 
 
-class RowsOfImages(StoredArray):
+class RowsOfImages(View):
     """RoIs (N, M, w), image by image, as rows (N * M, w)."""
 
     def __init__(self, stored: StoredArray) -> None:
-        self._stored = stored
-        self.name, self.files = stored.name, stored.files
-        images, self.an_image, width = stored.shape
-        self.images = images
-        self.shape = (images * self.an_image, width)
-        self.dtype, self.precision = stored.dtype, stored.precision
-        self.attributes, self.file_attributes = stored.attributes, stored.file_attributes
+        self.images, self.an_image, width = stored.shape
+        super().__init__(stored, (self.images * self.an_image, width))
+        self.chunk_rows = 1
 
     def read(self, place: Place, out: Array) -> None:
         """The values at ``place`` into ``out``: whole images, of which the rows are cut."""
@@ -54,14 +51,9 @@ class RowsOfImages(StoredArray):
             return
         first, last = rows.start // self.an_image, -(-rows.stop // self.an_image)
         held = np.empty((last - first, self.an_image, *out.shape[1:]), out.dtype)
-        self._stored.read((slice(first, last), slice(0, self.an_image), *inner), held)
-        flat = held.reshape(-1, *out.shape[1:])
+        self.stored.read((slice(first, last), slice(0, self.an_image), *inner), held)
         start = rows.start - first * self.an_image
-        out[...] = flat[start : start + len(out)]
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._stored.close()
+        out[...] = held.reshape(-1, *out.shape[1:])[start : start + len(out)]
 
 
 def find_image_column(
@@ -70,11 +62,12 @@ def find_image_column(
     source: object,
     image_from: object,
     images: int | None,
-) -> tuple[Column | None, dict[str, FileState]]:
+    files: dict[str, FileState],
+) -> Column | None:
     """The column of images: ``table``'s own at place ``image``, or made of what says it.
 
     ``source`` is what the table was read from, ``image_from`` the option, ``images`` how many maps
-    there are. Gives the files that were read, too. Raises InputError, ParameterError.
+    there are; ``files`` gets those that are read. Raises InputError, ParameterError.
     """
     flat = source if isinstance(source, RowsOfImages) else None
     own = None if image is None else table.columns[image]
@@ -86,13 +79,13 @@ def find_image_column(
         )
     if image_from is None:
         if flat is None or own is not None:
-            return own, {}
+            return own
         logger.info(
             f"{table.name}: shape ({flat.images}, {flat.an_image}, {flat.shape[1]}) is read image "
             f"by image, {flat.an_image:,} RoIs each"
         )
         numbers = np.repeat(np.arange(flat.images), flat.an_image)
-        return Column("image", numbers, WHOLE), {}
+        return Column("image", numbers, WHOLE)
     if own is not None:
         raise ParameterError(
             f"{table.name}: column {foreign(own.name) or 'batch_index'} says whose image a RoI is, "
@@ -104,11 +97,10 @@ def find_image_column(
     rows = RoiRows(table.name, len(table), None if flat is None else flat.an_image)
     names = [array.name for array in stored]
     found = find_images(vectors, names, parsed.kind, rows, images)
-    precision: Precision | None = WHOLE
-    if found is vectors[0].reshape(-1) or found.dtype != np.int64:
-        precision = stored[0].precision
-    files = {path: state for array in stored for path, state in array.files.items()}
-    return Column(names[0], found, precision), files
+    is_read = np.shares_memory(found, vectors[0])
+    for array in stored:
+        files.update(array.files)
+    return Column(names[0], found, stored[0].precision if is_read else WHOLE)
 
 
 def number_images(

@@ -36,13 +36,15 @@ def choose_rows(
     image: Array | None,
     condition: Condition | None,
     drop_invalid: bool,
+    is_counted: bool = False,
 ) -> IntArray | None:
     """The rows that are kept, ascending; None for all, where nothing was asked.
 
-    ``image`` (K,) is the image of each row, None without one. What was left out is told. Raises
-    ParameterError for a column that there is not.
+    ``image`` (K,) is the image of each row, None without one; with ``is_counted`` counts say which
+    rows have none and are padding. What was left out is told. Raises ParameterError for a column
+    that there is not.
     """
-    if condition is None and not drop_invalid:
+    if condition is None and not drop_invalid and not is_counted:
         return None
     keep = np.ones(len(table), bool)
     if condition is not None:
@@ -51,6 +53,11 @@ def choose_rows(
             f"{table.name}: {np.count_nonzero(keep):,} of {len(table):,} RoIs fulfil "
             f"--where {str(foreign(condition.text))!r}"
         )
+    if is_counted and image is not None:
+        padding = image == -1
+        keep &= ~padding
+        total = np.count_nonzero(padding)
+        logger.info(f"{table.name}: left out {total:,} of {len(table):,} rows behind the counts")
     if drop_invalid:
         keep &= ~_find_invalid(table, columns, image, keep)
     return np.flatnonzero(keep)

@@ -242,7 +242,7 @@ def check_sampling(run: Run, spec: OperatorSpec) -> None:
         rows = np.flatnonzero(run.inputs.map_of_roi == index)
         check_sampling_memory(
             run.inputs.rois, rows, level_spec, run.pyramid.channels,
-            run.pyramid.compute_dtype, run.inputs.rois_name,
+            run.pyramid.compute_dtype, run.inputs.rois_name, run.inputs.row_numbers,
         )  # fmt: skip
 
 

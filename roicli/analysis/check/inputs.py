@@ -25,6 +25,7 @@ from roicli.pipeline.inputs import (
     open_levels,
     place_rois,
 )
+from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_source import choose_columns, open_source, read_rois
 from roicli.pipeline.roi_table import ROI_BYTES, PlacedRois, RoiTable
@@ -144,7 +145,7 @@ def _read_rois(
 ) -> tuple[RoiTable | None, Mapping[str, Any]]:
     """The RoIs, or None and one more problem where they have no four corners."""
     images = None if pyramid is None else pyramid.images
-    source = open_source(rois, _open_any_rois)
+    source = open_source(rois, reading, _open_any_rois)
     try:
         described = {
             "name": source.name, "shape": list(source.shape), "dtype": stored_as(source),
@@ -161,7 +162,7 @@ def _read_rois(
         count = source.shape[0]
         # The table, the cells and a sorted copy for the duplicates.
         check_memory(source.name, f"{count:,} RoIs", count * ROI_BYTES * 3)
-        return read_rois(source, chosen, reading), described
+        return read_rois(source, chosen, reading, MapKeys(pyramid, reading.images)), described
     finally:
         source.close()
 
@@ -171,7 +172,7 @@ def _place(table: RoiTable, pyramid: FeaturePyramid | None, reading: Reading) ->
     if pyramid is None:
         return PlacedRois(table, None, (), None)
     places = [level.place for level in pyramid.levels]
-    levels = open_levels(reading.level_from)
+    levels = open_levels(reading.level_from, table.row_numbers)
     return place_rois(table, pyramid.images, places, reading.level_assignment, levels)
 
 

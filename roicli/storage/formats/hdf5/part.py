@@ -157,7 +157,7 @@ def _datasets_of(file: h5py.File, path: str) -> dict[str, h5py.Dataset]:
     group = found.pop(ROIS_COLUMNS, None)
     if isinstance(group, h5py.Group):
         for name in group:
-            find_object(group, name, path, {})
+            find_object(file, f"{ROIS_COLUMNS}/{name}", path, {})
         found |= {f"{ROIS_COLUMNS}/{name}": dataset for name, dataset in group.items()}
     for name, dataset in found.items():
         if not isinstance(dataset, h5py.Dataset):

@@ -186,7 +186,8 @@ def _write_table(file: h5py.File, name: str, source: RowSource, count: int) -> N
     dataset = file.create_dataset(name, shape, dtype, track_times=False)
     for start in range(0, count, TABLE_ROWS_A_BLOCK):
         stop = min(start + TABLE_ROWS_A_BLOCK, count)
-        dataset[start:stop] = first if start == 0 else source(start, stop)
+        rows = first if start == 0 else source(start, stop)
+        dataset[start:stop] = rows if rows.dtype.kind != "S" else rows.astype(dtype)
 
 
 def _in_file(dtype: np.dtype[Any]) -> np.dtype[Any]:
