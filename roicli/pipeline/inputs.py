@@ -154,7 +154,7 @@ def _finish(
     source = open_source(rois, reading)
     try:
         chosen = choose_columns(source, reading, images)
-        table = read_rois(source, chosen, reading, keys, rows)
+        table = read_rois(source, chosen, reading, rows, keys)
     finally:
         source.close()
     levels = open_levels(reading.level_from, table.row_numbers)

@@ -73,14 +73,16 @@ def read_rois(
     source: RoiSource,
     chosen: Chosen,
     reading: Reading,
-    maps: MapKeys,
     rows: IntArray | None = None,
+    maps: MapKeys | None = None,
 ) -> RoiTable:
-    """The RoIs of a source that are asked for, on ``maps``; with ``rows`` (k,), ascending, only
-    these of them.
+    """The RoIs of a source that are asked for; with ``rows`` (k,), ascending, only these of them.
+
+    ``maps`` are those that they are on, and what their images are called; None without maps.
 
     Raises InputError, ParameterError.
     """
+    maps = maps or MapKeys(None, reading.images)
     normalized_to = read_size(source, reading)
     condition = None if reading.where is None else parse_condition(reading.where)
     chooses = condition is not None or reading.drop_invalid

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -146,6 +144,8 @@ def _parse_lines(content: str, path: str, ending: str) -> list[Keys]:
     """A key a line; with a header of several names the columns that name images."""
     if ending not in (".csv", ".tsv"):
         return _as_keys([line for line in content.splitlines() if line.strip()], path)
+    import csv
+
     reader = csv.reader(content.splitlines(), delimiter="\t" if ending == ".tsv" else ",")
     rows = [row for row in reader if any(cell.strip() for cell in row)]
     header = [plain_name(cell) for cell in rows[0]] if rows else []
@@ -168,6 +168,8 @@ def _parse_lines(content: str, path: str, ending: str) -> list[Keys]:
 
 def _parse_json(content: str, path: str) -> list[Keys]:
     """A list of keys, or of COCO's ``images`` with their ids and file names."""
+    import json
+
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -162,7 +162,8 @@ def _read_rois(
         count = source.shape[0]
         # The table, the cells and a sorted copy for the duplicates.
         check_memory(source.name, f"{count:,} RoIs", count * ROI_BYTES * 3)
-        return read_rois(source, chosen, reading, MapKeys(pyramid, reading.images)), described
+        keys = MapKeys(pyramid, reading.images)
+        return read_rois(source, chosen, reading, maps=keys), described
     finally:
         source.close()
 
