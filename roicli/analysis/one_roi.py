@@ -25,7 +25,7 @@ from roicli.storage.opening import open_array
 
 @dataclass(frozen=True)
 class RoiOnMap:
-    """One RoI: which of the run's it is, its map (C, H, W) in the operators' dtype, the specs on it."""
+    """One RoI: its number among the run's, its map (C, H, W) in the operators' dtype, its specs."""
 
     index: int
     rois: RoIs

@@ -42,7 +42,6 @@ def _describe_rois(inputs: Inputs) -> dict[str, Any]:
         "rois_dataset": dataset,
         "rois_shape": list(inputs.rois_shape),
         "rois_dtype": inputs.rois_stored_as,
-        **inputs.choice,
     }
 
 
@@ -56,6 +55,7 @@ def describe_geometry(inputs: Inputs, setting: Setting) -> dict[str, Any]:
         "pixel_model": setting.pixel_model,
         "preset": setting.preset,
         **_describe_rois(inputs),
+        **inputs.described,
         "created_utc": utc_now(),
     }
 

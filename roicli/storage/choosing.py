@@ -17,7 +17,7 @@ from roicli.storage.array import Shape, as_stored, is_numeric, name_of_dtype
 
 logger = logging.getLogger("roicli")
 
-Role = Literal["features", "rois", "vector", "result", "any"]
+Role = Literal["features", "rois", "vector", "scale", "result", "any"]
 # What roicli names the features of its own results.
 RESULT = "roi_features"
 
@@ -34,6 +34,7 @@ class Wanted:
             "features": "numeric and 4-D (N, C, H, W)",
             "rois": "numeric and 2-D with 5 columns",
             "vector": "numeric and 1-D",
+            "scale": "numeric with a number or two an image",
             "result": "numeric",
             "any": "numeric",
         }[self.role]
@@ -47,6 +48,8 @@ class Wanted:
                 return len(shape) == 2 and shape[1] == 5
             case "vector":
                 return len(shape) == 1
+            case "scale":
+                return len(shape) == 1 or (len(shape) == 2 and shape[1] == 2)
             case "result":
                 return len(shape) > 0
             case "any":
@@ -91,7 +94,7 @@ class Candidate(NamedTuple):
                 return len(self.shape) == 3
             case "rois":
                 return len(self.shape) in (2, 3) and self.shape[-1] == 4
-            case "vector" | "result" | "any":
+            case "vector" | "scale" | "result" | "any":
                 return False
             case _:
                 assert_never(wanted.role)
