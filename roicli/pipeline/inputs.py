@@ -291,9 +291,18 @@ def open_levels(
     """The array of level numbers, or its ``rows``; None without one."""
     if level_from is None:
         return None
-    if not isinstance(level_from, str | os.PathLike):
-        return MemoryArray(np.asarray(level_from), "level_from")
-    return _select(open_array(parse_address(level_from), "vector"), rows)
+    levels: StoredArray
+    if isinstance(level_from, str | os.PathLike):
+        levels = open_array(parse_address(level_from), "vector")
+    else:
+        levels = MemoryArray(np.asarray(level_from), "level_from")
+    if rows is not None and len(rows) and (not levels.shape or rows[-1] >= levels.shape[0]):
+        levels.close()
+        raise InputError(
+            f"{levels.name}: shape {levels.shape}, expected a level for every row of the RoIs' "
+            f"file, at least {rows[-1] + 1:,}"
+        )
+    return _select(levels, rows)
 
 
 def _read_levels(levels: StoredArray) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import roicli
-from roicli.core.exceptions import ParameterError
+from roicli.core.exceptions import InputError, ParameterError
 from tests.cli.running import refuse, save, save_h5, succeed
 
 DATA = Path(__file__).parent / "field"
@@ -285,7 +285,6 @@ def test_a_wrong_row_has_its_number_in_the_file() -> None:
     write_table(image=np.where(BATCH == 0, 0, 7))
     words = ("row 9", "found 7")
     refuse("align", "feats.npy", "r.csv", *STRIDE_16, "--where", "image > 0", words=words)
-    save("level.npy", np.full(15, 4))
     crossed = ROIS.copy()
     crossed[12] = crossed[12][[0, 3, 4, 1, 2]]
     save("r.npy", crossed)
@@ -293,6 +292,18 @@ def test_a_wrong_row_has_its_number_in_the_file() -> None:
            words=("row 12 has",))  # fmt: skip
     report = roicli.check("feats.npy", "r.npy", spatial_scale="1/16", where="image == 1")
     assert next(one for one in report.findings if one.rule == "R04").rows == (12,)
+
+
+def test_levels_of_the_kept_rows() -> None:
+    """A level number for every row of the file, of which those of the kept rows count."""
+    maps = [FEATS, FEATS[:, :, ::2, ::2].copy()]
+    level = np.arange(15) % 2 + 4
+    options = {"spatial_scale": (1 / 16, 1 / 32), "where": "x1 > 200"}
+    keep = ROIS[:, 1] > 200
+    result = roicli.align(maps, ROIS, level_from=level, **options)
+    assert result.errors.column("level").tolist() == level[keep].tolist()
+    with pytest.raises(InputError, match="a level for every row"):
+        roicli.align(maps, ROIS, level_from=level[keep], **options)
 
 
 def test_every_command_that_reads_rois_chooses_them() -> None:
