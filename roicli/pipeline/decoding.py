@@ -84,8 +84,8 @@ def _decode_cf(stored: StoredArray) -> DecodedArray | None:
 
     with np.errstate(invalid="ignore", over="ignore"):
         # What the dtype does not hold is nowhere in the array.
-        held_fills = [fill for fill in fills if float(stored.dtype.type(fill)) == fill]
-    gaps = np.array(held_fills, stored.dtype)
+        gaps = np.array(fills, np.float64).astype(stored.dtype)
+        gaps = gaps[gaps.astype(np.float64) == fills]
 
     def unpack(held: Array, place: Place) -> FloatArray:
         missing = np.isin(held, gaps)
