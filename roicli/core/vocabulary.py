@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 Mode = Literal["avg", "max"]
 SamplingGrid = Literal["quarters", "thirds"]
-Quantization = Literal["caffe", "floor", "round", "hull", "mmcv"]
+Quantization = Literal["caffe", "floor", "round", "half-even", "hull", "mmcv"]
 Partition = Literal["overlap", "disjoint", "floor-size"]
 Border = Literal["clamp", "zero"]
 PixelModel = Literal["half-pixel", "legacy"]
@@ -37,6 +37,7 @@ QUANTIZATION_MEANINGS: dict[Quantization, str] = {
     "caffe": "both edges rounded, the end cell inclusive",
     "floor": "start and size rounded down",
     "round": "both edges rounded, the end cell exclusive",
+    "half-even": "as round, halves to the even cell (Chainer)",
     "hull": "every cell that the box touches",
     "mmcv": "no rounding, a pixel added at the end",
 }
