@@ -15,7 +15,16 @@ from roicli.cli.app import COMMANDS, build_listing
 from roicli.error_table.columns import COLUMNS
 from roicli.operators.libraries import PRESETS
 from tests.cli.conftest import Arrays
-from tests.cli.running import FEATURES, ROIS, SCALE, refuse, run, run_process, succeed
+from tests.cli.running import (
+    FEATURES,
+    ROIS,
+    SCALE,
+    TEXT_ROIS,
+    refuse,
+    run,
+    run_process,
+    succeed,
+)
 
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 without_cuda = pytest.mark.skipif(HAS_CUDA, reason="this ONNX Runtime has CUDA")
@@ -178,5 +187,5 @@ def test_columns_are_those_of_the_error_table() -> None:
     assert "intersection over union" in succeed("columns", "iou").text
     assert max(map(len, succeed("columns", COLUMNS="80").text.splitlines())) <= 80
     words = ("no column 'edge_eror_max'", "did you mean edge_error_max_px")
-    refuse("errors", ROIS, *SCALE, "--sort", "edge_eror_max", words=words)
+    refuse("errors", TEXT_ROIS, *SCALE, "--sort", "edge_eror_max", words=words)
     refuse("columns", "nonsense", words=("no column 'nonsense'", "roicli columns"))
