@@ -259,6 +259,15 @@ class CompareOptions(ExternalOption, total=False):
         int | str | None,
         Opt("--rows", None, "Worst RoIs and channels to list.", 10, metavar="N|all", read=as_rows),
     ]
+    match_rows: Annotated[
+        bool,
+        Opt(
+            "--match-rows",
+            None,
+            "Rows in another order or missing are fine: compare those that are the same RoI's.",
+            False,
+        ),
+    ]
 
 
 class CheckOptions(
