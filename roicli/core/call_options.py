@@ -20,6 +20,7 @@ from roicli.core.options import (
     ExternalOption,
     ForceOption,
     GraphOption,
+    GroupOption,
     IgnoreOption,
     MapSizeOption,
     ModeOption,
@@ -52,6 +53,7 @@ class ErrorsOptions(
     ResourceOptions,
     DeviceOptions,
     ErrorsOutOption,
+    GroupOption,
     WatchOptions,
     total=False,
 ):

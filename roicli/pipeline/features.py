@@ -15,7 +15,9 @@ import numpy as np
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.parsing import AUTO
 from roicli.core.types import Array, FloatArray, FloatType, IntArray, Size, check_spatial_scale
+from roicli.core.vocabulary import StoredAs
 from roicli.operators.levels import level_of_scale
+from roicli.pipeline.decoding import decode, no_note
 from roicli.pipeline.image_scale import infer_scale
 from roicli.pipeline.layout import arrange, is_of_matlab, layout_of
 from roicli.pipeline.map_collection import MapCollection
@@ -194,20 +196,21 @@ def resolve_addresses(features: str | os.PathLike[str], names: Sequence[str]) ->
 
 
 class MapReading(NamedTuple):
-    """How the arrays of maps are read: ``layout`` is a word of ``pipeline.layout``, or ``auto``."""
+    """How the arrays of maps are read: ``layout`` is a word of ``pipeline.layout``, or ``auto``;
+    ``decode`` and ``stored_as`` are those of ``pipeline.decoding``.
+    """
 
     layout: str = AUTO
+    decode: bool = True
+    stored_as: StoredAs | None = None
 
     def read(self, stored: StoredArray, tells: bool = True) -> StoredArray:
         """The maps of an array, as (N, C, H, W) or (C, H, W). Raises InputError.
 
         What the file says of them is noted if ``tells``.
         """
-        return arrange(stored, self.layout, logger.info if tells else no_note)
-
-
-def no_note(text: str) -> None:
-    """A note that was told of another map."""
+        tell = logger.info if tells else no_note
+        return decode(arrange(stored, self.layout, tell), self.decode, self.stored_as, tell)
 
 
 AS_THEY_SAY = MapReading()
