@@ -157,7 +157,7 @@ class CropAndResizeOptions(RunOptions, CropOptions, total=False):
     """The keywords of ``crop_and_resize``."""
 
 
-class GroupOption(TypedDict, total=False):
+class GroupSizeOption(TypedDict, total=False):
     """How many groups of bins ``ps_pool`` and ``ps_align`` have on each axis."""
 
     group_size: Annotated[
@@ -194,16 +194,16 @@ class AveragePoolOptions(RunOptions, total=False):
     """The keywords of ``average_pool``."""
 
 
-class PsPoolOptions(RunOptions, GroupOption, PsRuleOption, total=False):
+class PsPoolOptions(RunOptions, GroupSizeOption, PsRuleOption, total=False):
     """The keywords of ``ps_pool``."""
 
 
-class PsAlignOptions(RunOptions, GroupOption, total=False):
+class PsAlignOptions(RunOptions, GroupSizeOption, total=False):
     """The keywords of ``ps_align``."""
 
 
 class OwnOptions(
-    ModeOption, GraphOption, BorderOption, CropOptions, GroupOption, PsRuleOption, total=False
+    ModeOption, GraphOption, BorderOption, CropOptions, GroupSizeOption, PsRuleOption, total=False
 ):
     """What single operators have beside what all share; a call that takes any takes all."""
 
