@@ -48,7 +48,7 @@ def open_source(
     if isinstance(rois, str | os.PathLike):
         source = opener(parse_address(rois))
         return source if isinstance(source, Table) else straighten_rois(source)
-    return MemoryArray(np.asarray(rois), "rois")
+    return MemoryArray(np.asarray(rois), "rois", may_be_table=True)
 
 
 def read_rois(

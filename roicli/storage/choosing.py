@@ -13,7 +13,15 @@ import numpy as np
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.storage.address import Address
-from roicli.storage.array import Shape, as_stored, is_numeric, name_of_dtype
+from roicli.storage.array import (
+    Shape,
+    as_stored,
+    headings_of_dtype,
+    is_numeric,
+    is_record,
+    name_of_dtype,
+)
+from roicli.storage.roi_columns import hold_boxes
 
 logger = logging.getLogger("roicli")
 
@@ -82,6 +90,13 @@ class Candidate(NamedTuple):
         """Whether it holds numbers."""
         return is_numeric(as_stored(self.dtype))
 
+    def is_table(self, wanted: Wanted) -> bool:
+        """Whether it holds records that RoIs can be made of, where these are wanted."""
+        fields = self.dtype.fields
+        if wanted.role != "rois" or fields is None or not is_record(self.dtype):
+            return False
+        return self.has_axes(1) and hold_boxes(headings_of_dtype(self.dtype))
+
     def has_axes(self, count: int) -> bool:
         """Whether it has so many axes."""
         return self.shape is not None and len(self.shape) == count
@@ -106,6 +121,8 @@ def choose_only(address: Address, found: Sequence[Candidate], wanted: Wanted) ->
     Raises InputError where there is none, or more than one.
     """
     fitting = [index for index, candidate in enumerate(found) if candidate.fits(wanted)]
+    if not fitting:
+        fitting = [index for index, candidate in enumerate(found) if candidate.is_table(wanted)]
     if len(fitting) == 1:
         return fitting[0]
     if not fitting and wanted.role == "features":

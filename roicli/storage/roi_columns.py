@@ -109,6 +109,15 @@ def find_columns(
     return RoiColumns(image, found, roi_format, carried, is_assumed)
 
 
+def hold_boxes(header: Sequence[Heading]) -> bool:
+    """Whether RoIs can be made of these columns."""
+    try:
+        find_columns(header, None, "")
+    except InputError as error:
+        return error.hint is not None and "--roi-format" in error.hint
+    return True
+
+
 def _find_coordinates(
     header: Sequence[Heading],
     plain: Sequence[str],

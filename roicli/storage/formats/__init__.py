@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from roicli.storage.address import Address, is_url
 if TYPE_CHECKING:  # NumPy, which --help does not wait for
     from roicli.storage.array import FileContents, StoredArray
     from roicli.storage.choosing import Wanted
+    from roicli.storage.file_state import FileState
     from roicli.storage.table import Table
 
 
@@ -43,8 +44,17 @@ class TableReader(Protocol):
     def contents(self, address: Address) -> FileContents:
         """As a ``Reader``'s."""
 
-    def parse_table(self, data: bytes, name: str) -> Table:
+    def parse_table(
+        self, data: bytes, name: str, files: Mapping[str, FileState] | None = None
+    ) -> Table:
         """The table in the bytes of a file, of a format that may come through a pipe."""
+
+
+class Unpacker(Protocol):
+    """What the module of a format has that packs files of others."""
+
+    def unpack(self, stream: BinaryIO, name: str) -> bytes:
+        """The bytes of the file that is packed. Raises InputError."""
 
 
 class Lister(Protocol):
@@ -78,8 +88,9 @@ class Writer(Protocol):
 class Format:
     """One file format. A module with its name reads and writes it; in a package two do.
 
-    A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``. It ``holds``
-    several arrays with names, or "one" without, or a "table". Files with an ending in ``written``
+    A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``, or as a text
+    one of the bytes ``first`` before all others but blanks. It ``holds`` several arrays with names,
+    or "one" without, or a "table", or another file "packed". Files with an ending in ``written``
     can be results. ``streams``: it may come through a pipe.
     """
 
@@ -87,7 +98,8 @@ class Format:
     endings: tuple[str, ...]
     magic: bytes = b""
     offsets: tuple[int, ...] = (0,)
-    holds: Literal["several", "one", "table"] = "several"
+    first: bytes = b""
+    holds: Literal["several", "one", "table", "packed"] = "several"
     written: tuple[str, ...] = ()
     streams: bool = False
     is_package: bool = False
@@ -96,6 +108,11 @@ class Format:
     def reader(self) -> Reader:
         """The module, imported when the first file of the format is met."""
         return cast("Reader", self._import("read"))
+
+    @property
+    def unpacker(self) -> Unpacker:
+        """The module of a format that packs others."""
+        return cast("Unpacker", self._import("read"))
 
     @property
     def writer(self) -> Writer:
@@ -129,10 +146,17 @@ FORMATS = (
         _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, is_package=True,
     ),
     Format("zarr", (".zarr",), written=(".zarr",), is_package=True),
+    Format(
+        "records", (".json", ".jsonl", ".ndjson"), first=b"[{", holds="table", streams=True,
+    ),
     Format("text", (".csv", ".tsv", ".txt"), holds="table", streams=True),
+    Format("gzip_stream", (".gz",), b"\x1f\x8b", holds="packed", streams=True),
 )  # fmt: skip
-ZARR = next(one for one in FORMATS if one.name == "zarr")
+ZARR, TEXT = (next(one for one in FORMATS if one.name == name) for name in ("zarr", "text"))
 FORMAT_OF_ENDING = {ending: one for one in FORMATS for ending in one.endings}
+# So many bytes of a file show whether it is a text.
+TEXT_TRIED = 4096
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # One of these makes a folder a Zarr store.
 STORE_NAMES = ("zarr.json", ".zgroup", ".zarray")
 # What is often met and not read, by its first bytes: what it is, and what to do.
@@ -182,7 +206,7 @@ def recognize(address: Address) -> Format:
         if found is None:
             raise InputError(f"{path}: is a folder, expected a file or a Zarr store")
         return found
-    found = _by_bytes(path) or FORMAT_OF_ENDING.get(ending)
+    found = _by_bytes(path, FORMAT_OF_ENDING.get(ending))
     if found is None:
         endings = " ".join(FORMAT_OF_ENDING)
         raise InputError(
@@ -192,16 +216,19 @@ def recognize(address: Address) -> Format:
     return found
 
 
-def _by_bytes(path: str) -> Format | None:
-    """The format whose magic bytes a file has; None without any, or where it cannot be read."""
+def _by_bytes(path: str, by_ending: Format | None) -> Format | None:
+    """The format that a file's bytes tell; that of its ending where they do not, or none do."""
     try:
         # Opening a pipe would wait for a writer.
         if not stat.S_ISREG(os.stat(path).st_mode):
-            return None
+            return by_ending
         with open(path, "rb", buffering=0) as stream:
-            return recognize_bytes(lambda at, size: _read_at(stream, at, size), path)
+            found = recognize_bytes(lambda at, size: _read_at(stream, at, size), path)
+            if found is None and (by_ending is None or by_ending.holds == "table"):
+                found = recognize_text(_read_at(stream, 0, TEXT_TRIED))
+            return found or by_ending
     except (OSError, ValueError):
-        return None
+        return by_ending
 
 
 def _read_at(stream: BinaryIO, at: int, size: int) -> bytes:
@@ -218,3 +245,15 @@ def recognize_bytes(read_at: Callable[[int, int], bytes], name: str) -> Format |
         if read_at(0, len(magic)) == magic:
             raise InputError(f"{name}: is {what}, which is not read", hint)
     return None
+
+
+def recognize_text(head: bytes) -> Format | None:
+    """The format of a text by its beginning; None of what is no text."""
+    text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
+    for found in FORMATS:
+        if text[:1] and text[:1] in found.first:
+            return found
+    # The last character may be cut.
+    shown = head.removeprefix(BYTE_ORDER_MARK).decode("utf-8", "replace").rstrip("\ufffd")
+    is_text = bool(text) and all(mark.isprintable() or mark in "\t\r\n\f" for mark in shown)
+    return TEXT if is_text and "\ufffd" not in shown else None

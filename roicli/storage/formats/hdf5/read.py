@@ -29,7 +29,7 @@ from roicli.storage.array import (
     StoredDataset,
     as_read,
     as_stored,
-    check_numeric,
+    check_readable,
     is_narrow_float,
     is_numeric,
     plain_attributes,
@@ -145,7 +145,7 @@ class Hdf5Array(StoredArray):
     ) -> None:
         self.name = str(Address(address.path, name_of(dataset)))
         stored = as_stored(dataset.dtype)
-        check_numeric(stored, self.name)
+        check_readable(stored, self.name)
         check_decodable(dataset, self.name)
         self.files = others
         self.row_bytes = row_bytes
