@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # NumPy, which --help does not wait for
     from roicli.storage.array import FileContents, StoredArray
     from roicli.storage.choosing import Wanted
     from roicli.storage.file_state import FileState
-    from roicli.storage.table import Table
+    from roicli.storage.table import RoiSource, Table
 
 
 # From a name in a group to the whole way that it would stand for; None where it does not fit.
@@ -28,8 +28,11 @@ WayOf = Callable[[str], str | None]
 class Reader(Protocol):
     """What the module of a format has."""
 
-    def open_array(self, address: Address, wanted: Wanted) -> StoredArray:
-        """The array at an address, or the file's only one that is ``wanted``. Raises InputError."""
+    def open_array(self, address: Address, wanted: Wanted) -> RoiSource:
+        """The array at an address, or the file's only one that is ``wanted``. Raises InputError.
+
+        Where RoIs are wanted it may be a table.
+        """
 
     def contents(self, address: Address) -> FileContents:
         """What the file holds, or its group or array that the address names. Raises InputError."""

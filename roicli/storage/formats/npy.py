@@ -29,7 +29,9 @@ from roicli.storage.array import (
     StoredDataset,
     as_stored,
     check_readable,
+    headings_of_dtype,
     is_numeric,
+    is_record,
     name_of_dtype,
     narrow_float,
 )
@@ -122,6 +124,7 @@ def describe(header: Header, address: str, opener: Callable[[], StoredArray]) ->
         "C order" if header.is_plain else "Fortran order",
         stored_bytes=math.prod(header.shape) * header.dtype.itemsize,
         open=opener,
+        columns=headings_of_dtype(header.dtype) if is_record(header.dtype) else None,
     )
 
 
