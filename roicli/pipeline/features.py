@@ -7,14 +7,15 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.parsing import AUTO
-from roicli.core.types import Array, FloatArray, FloatType, check_spatial_scale
+from roicli.core.types import Array, FloatArray, FloatType, Size, check_spatial_scale
 from roicli.operators.levels import level_of_scale
+from roicli.pipeline.image_scale import infer_scale
 from roicli.pipeline.layout import arrange, is_of_matlab, layout_of
 from roicli.pipeline.roi_table import Place
 from roicli.pipeline.stored_scale import read_stored_scale
@@ -26,6 +27,8 @@ from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
 
 FeatureArgument = str | os.PathLike[str] | Array
+# One scale a level, or "auto": from the size of the network's input.
+Scales = tuple[float, ...] | Literal["auto"]
 
 
 class FeatureLevel(NamedTuple):
@@ -165,8 +168,9 @@ AS_THEY_SAY = MapReading()
 def open_pyramid(
     features: FeatureArgument | Sequence[Array],
     names: Sequence[str],
-    scales: Sequence[float] | None,
+    scales: Scales | None,
     reading: MapReading = AS_THEY_SAY,
+    image_size: Size | None = None,
 ) -> FeaturePyramid:
     """Open one map or a pyramid. Raises InputError or ParameterError.
 
@@ -175,7 +179,7 @@ def open_pyramid(
     """
     stored = open_maps(features, names, reading)
     try:
-        return build_pyramid(stored, scales)
+        return build_pyramid(stored, scales, image_size)
     except BaseException:
         for array in stored:
             array.close()
@@ -213,11 +217,16 @@ def open_maps(
     return stored
 
 
-def build_pyramid(stored: Sequence[StoredArray], scales: Sequence[float] | None) -> FeaturePyramid:
+def build_pyramid(
+    stored: Sequence[StoredArray], scales: Scales | None, image_size: Size | None = None
+) -> FeaturePyramid:
     """The levels of open arrays, with shapes and scales checked; as ``open_pyramid``."""
-    if scales is not None and len(scales) != len(stored):
+    if scales not in (None, AUTO) and len(scales) != len(stored):
         raise ParameterError(
-            f"{len(scales)} spatial scales for {len(stored)} maps, expected as many"
+            f"{len(scales)} spatial scales for {len(stored)} maps, expected as many",
+            "where x and y have each their own: give x's, and --roi-scale 1,Y with y's over x's"
+            if (len(scales), len(stored)) == (2, 1)
+            else None,
         )
     levels = []
     for index, array in enumerate(stored):
@@ -225,6 +234,13 @@ def build_pyramid(stored: Sequence[StoredArray], scales: Sequence[float] | None)
         scale_from = "--spatial-scale"
         if scales is None:
             scale, scale_from = read_stored_scale(array, len(stored))
+        elif scales == AUTO:
+            if image_size is None:
+                raise ParameterError(
+                    "--spatial-scale auto needs the size of the network's input",
+                    "add --image-size HEIGHTxWIDTH",
+                )
+            scale, scale_from = infer_scale(array.name, shape[2:], image_size), f"{scale_from} auto"
         else:
             scale = scales[index]
         check_spatial_scale(scale)

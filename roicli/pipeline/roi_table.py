@@ -6,7 +6,7 @@ Ten million RoIs are looked at a block at a time, so that no rule holds more tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, assert_never
 
@@ -16,6 +16,7 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import RoiFormat
+from roicli.pipeline.roi_scale import RoiScale
 from roicli.storage.array import Precision
 from roicli.storage.roi_columns import COORDINATE_NAMES, RoiColumns
 from roicli.storage.table import Column, ListedImage, Table
@@ -54,12 +55,12 @@ class RoiTable:
     """K RoIs as they are, right or wrong, all float64.
 
     ``numbers`` (K, 4) are the coordinates as stored, in the coarsest ``precision`` of the four and
-    in ``dtype`` or one that it holds; ``columns`` and ``normalized_to`` say how they
-    were read; ``corners`` (K, 4) are x1, y1, x2, y2 in image pixels, ``error_px`` (K,) what the
-    stored dtype can have lost of the worst of each. ``image`` is the column that names the RoI's
-    image, and ``batch`` (K,) what numbers it holds; 0 where there is no such column, and ``image``
-    is then None. ``carried`` are all other columns that have names, ``listed`` the images that the
-    source lists.
+    in ``dtype`` or one that it holds; ``columns``, ``normalized_to`` and ``roi_scale`` say how they
+    were read; ``corners`` (K, 4) are x1, y1, x2, y2 in pixels of the network's input, ``error_px``
+    (K,) what the stored dtype can have lost of the worst of each. ``image`` is the column that
+    names the RoI's image, and ``batch`` (K,) what numbers it holds; 0 where there is no such
+    column, and ``image`` is then None. ``carried`` are all other columns that have names,
+    ``listed`` the images that the source lists.
     """
 
     name: str
@@ -74,6 +75,7 @@ class RoiTable:
     error_px: FloatArray
     carried: tuple[Column, ...] = ()
     listed: tuple[ListedImage, ...] = ()
+    roi_scale: RoiScale | None = None
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -82,6 +84,18 @@ class RoiTable:
     def roi_format(self) -> RoiFormat:
         """What the four numbers were read as."""
         return self.columns.roi_format
+
+    def scaled(self, scale: RoiScale) -> RoiTable:
+        """The same RoIs, their corners in pixels that many times as small; in float64."""
+        corners, error = np.empty_like(self.corners), np.empty(len(self))
+        with np.errstate(invalid="ignore", over="ignore"):
+            for part in _parts(len(self)):
+                factors, numbers = scale.of(self.batch[part]), self.numbers[part]
+                spacing = np.asarray(self.precision.half_spacing(numbers), np.float64)
+                found, off = to_corners(numbers, spacing, self.roi_format, self.normalized_to)
+                corners[part] = found * factors
+                error[part] = (off * factors).max(axis=1, initial=0.0)
+        return replace(self, corners=corners, error_px=error, roi_scale=scale)
 
     def as_rois(self) -> RoIs:
         """The RoIs as the operators take them, once nothing is wrong with them."""
@@ -210,7 +224,8 @@ class Block:
 
     ``place`` (k,) numbers the map that each RoI is on, ``scale`` (k, 1) is its cells per pixel,
     ``map_cells`` (k, 2) its width and height; None where that is not known. ``usable`` (k,) says
-    which RoIs have coordinates that can be computed with, on their map.
+    which RoIs have coordinates that can be computed with, on their map. ``roi_scale`` (k, 4) or
+    (1, 4) is what corners were multiplied by, None where by nothing.
     """
 
     batch: FloatArray
@@ -221,6 +236,14 @@ class Block:
     scale: FloatArray | None
     map_cells: FloatArray | None
     usable: Array
+    roi_scale: FloatArray | None = None
+
+    def as_corners(
+        self, numbers: FloatArray, roi_format: RoiFormat, normalized_to: Size | None
+    ) -> FloatArray:
+        """(k, 4) corners in pixels of numbers (k, 4) that may be these RoIs' coordinates."""
+        corners, _ = to_corners(numbers, np.zeros_like(numbers), roi_format, normalized_to)
+        return corners if self.roi_scale is None else corners * self.roi_scale
 
     @cached_property
     def safe_corners(self) -> FloatArray:
@@ -304,9 +327,10 @@ class PlacedRois:
             if self.knows_maps:
                 sizes = [place.map_size[::-1] for place in self.places if place.map_size]
                 cells = np.array(sizes, np.float64)[here]
+        roi_scale = None if table.roi_scale is None else table.roi_scale.of(table.batch[part])
         return Block(
             table.batch[part], table.numbers[part], table.corners[part], table.error_px[part],
-            here, scale, cells, self.is_usable[part],
+            here, scale, cells, self.is_usable[part], roi_scale,
         )  # fmt: skip
 
     def _scales(self, part: slice) -> FloatArray | None:

@@ -143,9 +143,10 @@ def find_wholly_outside(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     if len(rows) == 0 or (len(rows) <= tolerated * len(rois) and not is_error):
         return
     fitting = readings.find_fitting(rois) if most else readings.find_exchanged(rois)
+    resized = None if fitting else readings.find_resized(rois)
     advice = "; or ".join(fitting) or (
         "is --spatial-scale right? Outside the map RoI Align reads zeros or the border, RoI Pool "
-        "nothing"
+        "nothing" + (f"; {resized}" if resized else "")
     )
     yield Draft(
         len(rows), rows,

@@ -25,7 +25,7 @@ from roicli.storage.roi_columns import hold_boxes
 
 logger = logging.getLogger("roicli")
 
-Role = Literal["features", "rois", "vector", "result", "any"]
+Role = Literal["features", "rois", "vector", "scale", "result", "any"]
 # What roicli names the features of its own results.
 RESULT = "roi_features"
 
@@ -42,6 +42,7 @@ class Wanted:
             "features": "numeric and 4-D (N, C, H, W)",
             "rois": "numeric and 2-D with 5 columns",
             "vector": "numeric and 1-D",
+            "scale": "numeric with a number or two an image",
             "result": "numeric",
             "any": "numeric",
         }[self.role]
@@ -55,6 +56,8 @@ class Wanted:
                 return len(shape) == 2 and shape[1] == 5
             case "vector":
                 return len(shape) == 1
+            case "scale":
+                return len(shape) == 1 or (len(shape) == 2 and shape[1] == 2)
             case "result":
                 return len(shape) > 0
             case "any":

@@ -59,7 +59,7 @@ def _look(task: ImagesTask) -> ImageStatistics | list[bytes]:
     check_unchanged(task.files)
     stored = open_array(parse_address(task.address), "features")
     with contextlib.closing(stored):
-        level = build_pyramid([stored], [task.spatial_scale]).levels[0]
+        level = build_pyramid([stored], (task.spatial_scale,)).levels[0]
         if task.images is not None:
             return digest_images(level, task.images)
         return measure_images(level, task.start, task.stop)

@@ -193,6 +193,7 @@ class Hdf5Array(StoredArray):
         row_bytes: int,
     ) -> None:
         self.name = str(Address(address.path, name_of(dataset)))
+        self._path = address.path
         stored = as_stored(dataset.dtype)
         check_readable(stored, self.name)
         check_decodable(dataset, self.name)
@@ -240,6 +241,14 @@ class Hdf5Array(StoredArray):
             raise InputError(f"{self.name}: {what}cannot be read: {first_line(error)}") from error
         if self._opaque is not None:
             out[...] = raw.view(self._opaque)
+
+    def beside(self, name: str) -> str | None:
+        """The address of the array ``name`` in the same group of the same file, if there is one."""
+        group = self.dataset.parent
+        with suppress(*DAMAGE):
+            if isinstance(group.get(name), h5py.Dataset):
+                return str(Address(self._path, f"{group.name.rstrip('/')}/{name}"))
+        return None
 
     def close(self) -> None:
         """Let go of the file."""
