@@ -73,10 +73,18 @@ def _open(address: Address, role: Role) -> RoiSource:
         raise holds_no_datasets(address)
     if found.holds == "table":
         return _watch(found.table_reader.open_table(address))
-    source = found.reader.open_array(address, wanted)
+    return _watch(_check_dtype(found.reader.open_array(address, wanted), role))
+
+
+def _check_dtype(source: RoiSource, role: Role) -> RoiSource:
+    """Raise InputError for an array that holds no numbers, or records that are no RoIs."""
     if isinstance(source, StoredArray) and not (role == "rois" and source.dtype.names):
-        check_numeric(source.dtype, source.name)
-    return _watch(source)
+        try:
+            check_numeric(source.dtype, source.name)
+        except InputError:
+            source.close()
+            raise
+    return source
 
 
 def _watch(source: Source) -> Source:
@@ -150,10 +158,8 @@ def _parse(
     if found.holds == "table":
         return found.table_reader.parse_table(data, shown, files)
     stored = cast("StreamReader", found.reader).parse(data, address, wanted)
-    if not (wanted.role == "rois" and stored.dtype.names):
-        check_numeric(stored.dtype, stored.name)
     stored.files = files
-    return stored
+    return _check_dtype(stored, wanted.role)
 
 
 def _recognize_head(data: bytes, shown: str) -> Format | None:

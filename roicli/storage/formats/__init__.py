@@ -229,6 +229,8 @@ def _by_bytes(path: str, by_ending: Format | None) -> Format | None:
             found = recognize_bytes(lambda at, size: _read_at(stream, at, size), path)
             if found is None and (by_ending is None or by_ending.holds == "table"):
                 found = recognize_text(_read_at(stream, 0, TEXT_TRIED))
+                # What has no bytes of its own yields to an ending that is known.
+                found = by_ending if found is TEXT and by_ending else found
             return found or by_ending
     except (OSError, ValueError):
         return by_ending
