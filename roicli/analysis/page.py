@@ -5,6 +5,7 @@ Numbers come from the error table, lines from ``picture``; ``render.html`` makes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -119,17 +120,15 @@ def _picture_maker(run: Run) -> Callable[[int], Picture]:
     """A function from a RoI to its lines, without the values of the cells."""
     aligns, pools = run.scaled(run.setting.align), run.scaled(run.setting.pool)
     model, levels = run.setting.pixel_model, run.pyramid.levels
-    # One number stands for all cells: a page has its own greys.
-    empty: list[FloatArray] = [
-        np.broadcast_to(run.pyramid.compute_dtype.type(0), (1, *level.shape[2:]))
-        for level in levels
-    ]
 
     def picture_of(row: int) -> Picture:
         place = int(run.inputs.map_of_roi[row])
         one = run.inputs.rois.take(slice(row, row + 1))
         number = levels[place].level
-        return build_picture(row, one, empty[place], aligns[place], pools[place], model, number, 0)
+        size = levels[place].image_shape(int(one.batch_index[0]))[1:]
+        # One number stands for all cells: a page has its own greys.
+        empty: FloatArray = np.broadcast_to(run.pyramid.compute_dtype.type(0), (1, *size))
+        return build_picture(row, one, empty, aligns[place], pools[place], model, number, 0)
 
     return picture_of
 
@@ -140,7 +139,7 @@ def _shade_maps(run: Run) -> list[Shades]:
     buffer = MapBuffer(run.pyramid.compute_dtype)
     for visit in plan_visits(run.inputs.rois, run.inputs.map_of_roi):
         level = run.pyramid.levels[visit.level]
-        cells += level.shape[2] * level.shape[3]
+        cells += math.prod(level.image_shape(visit.image)[1:])
         if cells > SHADED_CELLS:
             break
         shades.append(shade_map(visit.level, visit.image, level.read_image(visit.image, buffer)))

@@ -25,6 +25,7 @@ from roicli.pipeline.roi_table import (
     Place,
     PlacedRois,
     RoiTable,
+    is_image_number,
 )
 from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
 from roicli.storage.address import parse_address, split_name
@@ -110,8 +111,7 @@ def _open(
         return _finish(None, rois, (place,), reading, rows)
     pyramid = open_pyramid(features, names, scales, reading.of_maps, reading.image_size)
     try:
-        places = tuple(level.place for level in pyramid.levels)
-        return _finish(pyramid, rois, places, reading, rows)
+        return _finish(pyramid, rois, (), reading, rows)
     except BaseException:
         pyramid.close()
         raise
@@ -152,6 +152,9 @@ def _finish(
         table = scale_rois(read_rois(source, chosen, reading, rows), reading, pyramid)
     finally:
         source.close()
+    if pyramid is not None:
+        pyramid = pyramid.for_images(images_of(table, pyramid.images))
+        places = tuple(level.place for level in pyramid.levels)
     levels = open_levels(reading.level_from, rows)
     placed = place_rois(table, images, places, reading.level_assignment, levels)
     obey(placed, ignored)
@@ -176,6 +179,11 @@ def _finish(
         rows,
         _describe_reading(table, places, reading, levels),
     )
+
+
+def images_of(table: RoiTable, images: int) -> IntArray:
+    """The numbers of the images that have RoIs, ascending."""
+    return np.unique(table.batch[is_image_number(table.batch, images)]).astype(np.int64)
 
 
 def _describe_reading(

@@ -68,7 +68,7 @@ SWAPPED_LETTERS, CHANNELS_LAST = "ncwh", "nhwc"
 def find_swapped_axes(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     """R07: centres leave a map that is not square, and with x and y exchanged everything fits."""
     sizes = [place.map_size for place in rois.places if place.map_size is not None]
-    if rois.usable == 0 or all(height == width for height, width in sizes):
+    if rois.usable == 0 or all(place.has_square_maps for place in rois.places):
         return
     rows = rois.rows(lambda block: block.usable & _has_centre_outside(block))
     if len(rows) < max(FEWEST_ROWS, SHARE_SWAPPED * rois.usable):
@@ -103,7 +103,7 @@ def _ways_to_exchange(rois: PlacedRois) -> list[str]:
 
 def find_exchanged(rois: PlacedRois) -> list[str]:
     """In words, how x and y may have been exchanged, where all RoIs are inside then."""
-    square = all(place.map_size == (place.map_size or ())[::-1] for place in rois.places)
+    square = all(place.has_square_maps for place in rois.places)
     if square or not rois.every(_fits_swapped):
         return []
     first, second = _ways_to_exchange(rois)
@@ -150,7 +150,7 @@ def find_normalized(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
 
 
 def _smallest_side_px(rois: PlacedRois) -> float:
-    return min(side / place.spatial_scale for place in rois.places for side in place.map_size or ())
+    return min(place.smallest_side / place.spatial_scale for place in rois.places)
 
 
 def _is_in_unit(block: Block) -> Array:

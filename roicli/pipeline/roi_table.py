@@ -31,6 +31,8 @@ ROI_BYTES = 120
 BLOCK_ROIS = 1 << 16
 # Where a scale comes from that nobody gave.
 NO_SCALE = "default"
+# Where a scale comes from that the user gave.
+GIVEN_SCALE = "--spatial-scale"
 
 
 class Place(NamedTuple):
@@ -38,16 +40,42 @@ class Place(NamedTuple):
 
     ``shape`` (N, C, H, W) is that of the array, None without one; ``scale_from`` says in words
     where the scale comes from, ``layout`` how the file holds the axes (``pipeline.layout``),
-    ``is_of_matlab`` that MATLAB wrote it, which reverses them.
+    ``is_of_matlab`` that MATLAB wrote it, which reverses them. ``sizes`` (N, 2) are the height and
+    width of each image where these have their own; then ``map_size`` is the largest.
     """
 
     spatial_scale: float
     map_size: Size | None
     level: int | None
     shape: tuple[int, int, int, int] | None = None
-    scale_from: str = "--spatial-scale"
+    scale_from: str = GIVEN_SCALE
     layout: str = "nchw"
     is_of_matlab: bool = False
+    sizes: IntArray | None = None
+
+    def cells(self, batch: Array) -> FloatArray:
+        """(k, 2) width and height of the maps of images ``batch`` (k,); the size must be known."""
+        assert self.map_size is not None
+        if self.sizes is None:
+            return np.broadcast_to(np.array(self.map_size[::-1], np.float64), (len(batch), 2))
+        # What names no image is another rule's matter.
+        known = is_image_number(batch, len(self.sizes))
+        images = np.where(known, batch, 0).astype(np.int64)
+        return np.asarray(self.sizes[images, ::-1], np.float64)
+
+    @property
+    def has_square_maps(self) -> bool:
+        """Whether width and height are equal on every map."""
+        if self.sizes is None:
+            return self.map_size == (self.map_size or ())[::-1]
+        return bool(np.all(self.sizes[:, 0] == self.sizes[:, 1]))
+
+    @property
+    def smallest_side(self) -> int:
+        """The smallest side of all maps, in cells."""
+        if self.sizes is None:
+            return min(self.map_size or (0,))
+        return int(self.sizes[self.sizes[:, 0] > 0].min(initial=1 << 30))
 
 
 @dataclass(frozen=True)
@@ -325,13 +353,20 @@ class PlacedRois:
         if self.map_of_roi is not None:
             here = self.map_of_roi[part]
             if self.knows_maps:
-                sizes = [place.map_size[::-1] for place in self.places if place.map_size]
-                cells = np.array(sizes, np.float64)[here]
+                cells = self._cells(here, table.batch[part])
         roi_scale = None if table.roi_scale is None else table.roi_scale.of(table.batch[part])
         return Block(
             table.batch[part], table.numbers[part], table.corners[part], table.error_px[part],
             here, scale, cells, self.is_usable[part], roi_scale,
         )  # fmt: skip
+
+    def _cells(self, here: IntArray, batch: FloatArray) -> FloatArray:
+        """(k, 2) width and height of the RoIs' maps."""
+        found = np.empty((len(here), 2))
+        for number, place in enumerate(self.places):
+            rows = here == number
+            found[rows] = place.cells(batch[rows])
+        return found
 
     def _scales(self, part: slice) -> FloatArray | None:
         if self.map_of_roi is None:

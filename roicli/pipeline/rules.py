@@ -160,8 +160,7 @@ def covered(rois: PlacedRois, row: int | np.integer) -> str:
     """In words, what the map of a RoI covers of its image."""
     assert rois.map_of_roi is not None
     place = rois.places[rois.map_of_roi[row]]
-    assert place.map_size is not None
-    height, width = (side / place.spatial_scale for side in place.map_size)
+    width, height = place.cells(rois.table.batch[row : row + 1])[0] / place.spatial_scale
     return f"{width:g} x {height:g} px (width x height)"
 
 

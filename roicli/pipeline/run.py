@@ -88,7 +88,9 @@ def build_error_table(
 ) -> ErrorTable:
     """The table of the inputs' RoIs, on each level's map."""
     maps = [
-        MapGeometry(setting.pool.at_scale(place.spatial_scale), place.map_size, place.level)
+        MapGeometry(
+            setting.pool.at_scale(place.spatial_scale), place.map_size, place.level, place.sizes
+        )
         for place in inputs.places
     ]
     dtype = np.float32 if inputs.pyramid is None else inputs.pyramid.compute_dtype

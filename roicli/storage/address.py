@@ -18,6 +18,8 @@ STDIN = "-"
 SEPARATOR = "::"
 # What a process has open already.
 _OPEN_END = re.compile(r"/dev/stdin|/dev/fd/\d+|/proc/(self|\d+)/fd/\d+")
+# Stands in an address for the key of an image (storage.pattern).
+IMAGE = "{image}"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -86,8 +88,14 @@ class Address:
 
     @property
     def stem(self) -> str:
-        """The file's name without its ending; ``stdin`` for standard input."""
-        return "stdin" if self.is_stdin else Path(self.path).stem
+        """The file's name without its ending; ``stdin`` for standard input.
+
+        Of files that are many by ``{image}`` it is what stands before that in their path.
+        """
+        if self.is_stdin:
+            return "stdin"
+        before, image, _ = self.path.partition(IMAGE)
+        return Path(before).name.rstrip("_-. ") or "images" if image else Path(self.path).stem
 
     def within(self, name: str) -> Address:
         """The dataset ``name`` inside this file or group."""

@@ -89,11 +89,16 @@ def _check_dtype(source: RoiSource, role: Role) -> RoiSource:
 
 def _watch(source: Source) -> Source:
     """Have ``inputs_unchanged`` know the files of what was opened."""
+    watch(source.files)
+    return source
+
+
+def watch(files: Mapping[str, FileState]) -> None:
+    """Have these files be what they are now when the ``inputs_unchanged`` block ends."""
     watched = _watched.get()
     if watched is not None:
-        for path, state in source.files.items():
+        for path, state in files.items():
             watched.setdefault(path, state)
-    return source
 
 
 def _only_column(table: Table, role: Role) -> StoredArray:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
+import numpy as np
+
 from roicli.analysis.check.map_statistics import MapStatistics, measure_map
 from roicli.core.exceptions import DamagedFileError, InputError
 from roicli.core.types import Array
@@ -84,6 +86,8 @@ def read_checked_inputs(
     pyramid = None
     if not problems:
         pyramid = build_pyramid(maps, reading.spatial_scale, reading.image_size)
+        # Some rules look at images without RoIs too.
+        pyramid = pyramid.for_images(np.arange(pyramid.images))
     table, described = _read_rois(rois, reading, pyramid, problems)
     placed = None if table is None else _place(table, pyramid, reading)
     inputs = CheckedInputs(tuple(problems), pyramid, placed, spec, measure)
