@@ -148,7 +148,7 @@ def describe_columns(headings: Sequence[Heading]) -> tuple[str | None, str]:
     try:
         found = find_columns(headings, None, "table")
     except InputError as error:
-        return None, f"table of {shown}; {error.hint}"
+        return None, f"table of {shown}, no boxes by these names; {error.hint}"
     box = show_names([headings[place] for place in found.coordinates])
     image = "none" if found.image is None else show_names([headings[found.image]])
     others = show_names([headings[place] for place in found.carried])

@@ -119,8 +119,7 @@ def check_numeric(dtype: np.dtype[Any], name: str) -> None:
     if is_numeric(dtype):
         return
     hint = None
-    if dtype.names is not None:
-        raise InputError(f"{name}: is a table of {', '.join(map(foreign, dtype.names))}")
+
     if dtype == np.dtype("V1"):
         hint = (
             "NumPy saves float8_e4m3fn and others of ml_dtypes so, and not which: "

@@ -221,7 +221,7 @@ def reverse(attributes: dict[str, Any]) -> None:
 def test_reversed_axes_are_not_blamed_on_the_rois_alone() -> None:
     """Exchanged x and y explain the same: both are named, whichever of the two it was."""
     reverse({})
-    words = ("look as if x and y were exchanged", "--layout ncwh", "TensorFlow has y1, x1, y2, x2")
+    words = ("look as if x and y were exchanged", "--layout ncwh", "as TensorFlow's")
     refuse("pool", "reversed.h5::feats", "rois.npy", *STRIDE_16, words=words)
     refuse("align", "feats.npy", "reversed.h5", *STRIDE_16, words=("/rois", "reversed", "MATLAB"))
     words = ("1/16", "x and y exchanged", "--layout ncwh", "TensorFlow")
