@@ -30,6 +30,7 @@ from roicli.pipeline.request import ErrorsRequest, ExportRequest, RunRequest
 from roicli.pipeline.run import (
     build_error_table,
     build_value_measurers,
+    check_asked,
     open_run,
     resolve_operator,
 )
@@ -197,7 +198,8 @@ def _geometric_errors(rois: FeatureArgument, request: ErrorsRequest) -> Result:
     with inputs_unchanged():
         inputs = open_inputs(None, rois, request, request.map_size)
         check_outputs(inputs, None, request)
-    table = build_error_table(inputs, setting)
+        table = build_error_table(inputs, setting, group_by=request.group_by)
+        check_asked(table, request)
     parameters = provenance.describe_geometry(inputs, setting)
     write_errors(table, parameters, request)
     return Result("errors", table, parameters)

@@ -123,14 +123,24 @@ class TableRequest:
         return View(self.rows, self.sort, self.columns or (), self.summary)
 
     def thresholds(self, with_values: bool) -> list[Threshold]:
-        """Thresholds and columns, checked before anything runs."""
-        from roicli.error_table.columns import COLUMNS, GEOMETRIC_COLUMNS, check_column
+        """Thresholds and columns, checked as far as that can be before the inputs are read."""
+        from roicli.error_table.columns import (
+            COLUMN_BY_NAME,
+            COLUMNS,
+            GEOMETRIC_COLUMNS,
+            check_column,
+        )
 
         found = self._parse_thresholds() if self.fail_over or self.fail_under else []
         columns = COLUMNS if with_values else GEOMETRIC_COLUMNS
         for name in (*(t.column for t in found), *self.view().columns, self.sort):
-            check_column(name, columns)
+            if name in COLUMN_BY_NAME:  # others may be columns of the RoIs' source
+                check_column(name, columns)
         return found
+
+    def asked(self, thresholds: Sequence[Threshold]) -> tuple[str, ...]:
+        """The columns that will be asked for, which a run checks before it begins."""
+        return (*(one.column for one in thresholds), *self.view().columns, self.sort)
 
     def _parse_thresholds(self) -> list[Threshold]:
         from roicli.error_table.thresholds import parse_threshold

@@ -20,6 +20,7 @@ from roicli.core.options import (
     ExternalOption,
     ForceOption,
     GraphOption,
+    GroupOption,
     IgnoreOption,
     ModeOption,
     PixelModelOption,
@@ -79,6 +80,7 @@ class RunOptions(
     DeviceOptions,
     ValuesOption,
     ErrorsOutOption,
+    GroupOption,
     WatchOptions,
     total=False,
 ):

@@ -48,6 +48,10 @@ class Reading:
     """How maps and RoIs are read."""
 
     spatial_scale: Scales | None
+    images: Any
+    image_from: Any
+    where: str | None
+    drop_invalid: bool
     levels: tuple[str, ...] | None
     level_rule: LevelRule
     canonical_size: float | None
@@ -156,6 +160,8 @@ class RunRequest(Reading, Operation):
     dtype: ResultDtype | None
     values: bool
     errors_out: str | None
+    group_by: str | None
+    table_columns: tuple[str, ...]
     resume: bool
     verify_inputs: bool
     shard: str | None

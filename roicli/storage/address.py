@@ -13,11 +13,10 @@ from pathlib import Path
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import ForeignText, foreign, raw_text
+from roicli.core.system import is_pipe
 
 STDIN = "-"
 SEPARATOR = "::"
-# What a process has open already.
-_OPEN_END = re.compile(r"/dev/stdin|/dev/fd/\d+|/proc/(self|\d+)/fd/\d+")
 # Stands in an address for the key of an image (storage.pattern).
 IMAGE = "{image}"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -31,20 +30,6 @@ def is_url(path: str) -> bool:
 def names_a_store(path: str) -> bool:
     """Whether ``path`` names a Zarr store: a URL, or a name that ends in .zarr."""
     return is_url(path) or Path(path).suffix.lower() == ".zarr"
-
-
-def is_pipe(path: str) -> bool:
-    """Whether a path is the open end of a pipe, as a shell's ``<(command)`` is.
-
-    A pipe with a name of its own is none: opening it would wait for a writer.
-    """
-    if _OPEN_END.fullmatch(path) is None:
-        return False
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def as_local_path(path: str) -> str:

@@ -196,7 +196,8 @@ def _find_one(header: Sequence[Heading], plain: Sequence[str], wanted: str, wher
 
 
 def _plain_names(header: Sequence[Heading]) -> list[str]:
-    plain = [PREFIX.sub("", plain_name(one.name), count=1) for one in header]
+    plain = [plain_name(one.name) for one in header]
+    plain = [name if name in BOX_NAMES else PREFIX.sub("", name, count=1) for name in plain]
     if {"x0", "y0"} <= set(plain):
         plain = [FROM_ZERO.get(name, name) for name in plain]
     return plain

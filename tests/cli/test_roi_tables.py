@@ -54,7 +54,7 @@ def align(features: str, rois: str, *options: str, stdin: bytes | None = None) -
 def table(path: str, **options: Any) -> Any:
     """The RoIs of a source, before they are on their maps."""
     reading = settle(Reading, options)
-    source = open_source(path)
+    source = open_source(path, reading)
     try:
         return read_rois(source, choose_columns(source, reading, None), reading)
     finally:
