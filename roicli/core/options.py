@@ -37,6 +37,7 @@ from roicli.core.vocabulary import (
     ResultDtype,
     RoiFormat,
     SamplingGrid,
+    StoredAs,
 )
 
 LOOKING, RULES, TOLERATED = "What to look at", "Rules", "What is tolerated"
@@ -292,7 +293,11 @@ class ChoiceOptions(TypedDict, total=False):
 
 
 class MapOptions(TypedDict, total=False):
-    """How maps are held in their file: ``layout`` names their axes."""
+    """How maps are held in their file.
+
+    ``layout`` names their axes, ``decode`` applies what their attributes say of packed numbers,
+    ``stored_as`` says what integers of 16 bits are.
+    """
 
     layout: Annotated[
         str,
@@ -305,6 +310,21 @@ class MapOptions(TypedDict, total=False):
             metavar="AXES",
             read=as_layout,
         ),
+    ]
+    decode: Annotated[
+        bool,
+        Opt(
+            "--decode/--no-decode",
+            READING,
+            "Unpack FEATURES as their attributes say: scale_factor, add_offset, _FillValue; scale, "
+            "zero_point.",
+            True,
+            shown="decode",
+        ),
+    ]
+    stored_as: Annotated[
+        StoredAs | None,
+        Opt("--stored-as", READING, "What 16-bit integers of FEATURES are."),
     ]
 
 

@@ -38,6 +38,7 @@ from roicli.core.vocabulary import (
     ResultDtype,
     RoiFormat,
     SamplingGrid,
+    StoredAs,
 )
 from roicli.operators.levels import LevelAssignment
 from roicli.pipeline.features import FeatureArgument, MapReading, Scales
@@ -63,13 +64,15 @@ class Reading:
     image_size: Size | None
     roi_scale: Any
     layout: str
+    decode: bool
+    stored_as: StoredAs | None
     ignore: tuple[str, ...] | None
     allow_external: bool
 
     @property
     def of_maps(self) -> MapReading:
         """What of this is about the maps' arrays."""
-        return MapReading(self.layout)
+        return MapReading(self.layout, self.decode, self.stored_as)
 
     @property
     def level_assignment(self) -> LevelAssignment:

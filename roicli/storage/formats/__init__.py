@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -164,6 +165,7 @@ FORMATS = (
         "hdf5", (".h5", ".hdf5", ".hf5", ".hdf", ".he5", ".nc", ".mat"), b"\x89HDF\r\n\x1a\n",
         _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, keeps_open=True, is_package=True,
     ),
+    Format("raw", (".bin", ".raw", ".dat")),
     Format("zarr", (".zarr",), written=(".zarr",), is_package=True),
     Format(
         "records", (".json", ".jsonl", ".ndjson"), first=b"[{", holds="table", streams=True,
@@ -171,7 +173,11 @@ FORMATS = (
     Format("text", (".csv", ".tsv", ".txt"), holds="table", streams=True),
     Format("gzip_stream", (".gz",), b"\x1f\x8b", holds="packed", streams=True),
 )  # fmt: skip
-ZARR, TEXT = (next(one for one in FORMATS if one.name == name) for name in ("zarr", "text"))
+# What follows :: in an address of raw binary, like float32[15,8,7,7].
+_DESCRIPTION = re.compile(r"[<>]?[a-z]+[0-9a-z_]*\[[0-9, ]+\]")
+ZARR, RAW, TEXT = (
+    next(one for one in FORMATS if one.name == name) for name in ("zarr", "raw", "text")
+)
 FORMAT_OF_ENDING = {ending: one for one in FORMATS for ending in one.endings}
 # So many bytes of a file show whether it is a text.
 TEXT_TRIED = 4096
@@ -228,6 +234,9 @@ def recognize(address: Address) -> Format:
             )
         return found
     found = _by_bytes(path, FORMAT_OF_ENDING.get(ending))
+    is_described = _DESCRIPTION.fullmatch(address.dataset or "") is not None
+    if is_described and (found is None or not found.magic):
+        return RAW
     if found is None:
         endings = " ".join(FORMAT_OF_ENDING)
         raise InputError(
@@ -255,10 +264,13 @@ def _by_bytes(path: str, by_ending: Format | None) -> Format | None:
             return by_ending
         with open(path, "rb", buffering=0) as stream:
             found = recognize_bytes(lambda at, size: _read_at(stream, at, size), path)
-            if found is None and (by_ending is None or by_ending.holds == "table"):
+            if found is None and (
+                by_ending is None or by_ending is RAW or by_ending.holds == "table"
+            ):
                 found = recognize_text(_read_at(stream, 0, TEXT_TRIED))
-                # What has no bytes of its own yields to an ending that is known.
-                found = by_ending if found is TEXT and by_ending else found
+                # What has no bytes of its own yields to the ending of another table.
+                if found is TEXT and by_ending not in (None, RAW):
+                    found = by_ending
             return found or by_ending
     except (OSError, ValueError):
         return by_ending
