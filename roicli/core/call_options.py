@@ -19,7 +19,7 @@ from roicli.core.options import (
     ErrorsOutOption,
     ExternalOption,
     ForceOption,
-    GroupOption,
+    GroupByOption,
     IgnoreOption,
     MapSizeOption,
     ModeOption,
@@ -52,7 +52,7 @@ class ErrorsOptions(
     ResourceOptions,
     DeviceOptions,
     ErrorsOutOption,
-    GroupOption,
+    GroupByOption,
     WatchOptions,
     total=False,
 ):
