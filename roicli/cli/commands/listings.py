@@ -47,7 +47,7 @@ def providers(**options: Unpack[ListOptions]) -> None:
     """List the execution providers: which there are, why not, and which one auto would use."""
     from roicli.runtime.providers import describe_providers
 
-    rows = [asdict(status) for status in describe_providers()]
+    rows = [status._asdict() for status in describe_providers()]
     _show("providers", rows, options)
 
 
