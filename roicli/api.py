@@ -15,6 +15,7 @@ from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import (
     OPERATORS,
     AlignOptions,
+    CropAndResizeOptions,
     Operator,
     PoolOptions,
     PrecisePoolOptions,
@@ -42,7 +43,7 @@ from roicli.storage.result import (
 )
 
 # What ``import roicli`` has of this file.
-__all__ = ["align", "errors", "export", "pool", "precise_pool"]
+__all__ = ["align", "crop_and_resize", "errors", "export", "pool", "precise_pool"]
 
 
 def default_output(features: FeatureArgument, operator: Operator) -> str:
@@ -94,6 +95,21 @@ def precise_pool(
     Pool's. Raises RoicliError. Source: Jiang et al. 2018 (IoU-Net), section 3.2.
     """
     return run("precise-pool", features, rois, output, options)
+
+
+def crop_and_resize(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    output: str | os.PathLike[str] | None = None,
+    **options: Unpack[CropAndResizeOptions],
+) -> Result:
+    """Crop and resize of stored or in-memory maps (N, C, H, W) at RoIs (K, 5), to P x P points.
+
+    Arguments and result as ``align``; ``normalization`` says how corners became shares of the map,
+    for an image of ``image_size``. The error table is RoI Pool's. Raises RoicliError. Source:
+    tensorflow/core/kernels/image/crop_and_resize_op.cc.
+    """
+    return run("crop-and-resize", features, rois, output, options)
 
 
 def run(

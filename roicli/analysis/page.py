@@ -5,6 +5,7 @@ Numbers come from the error table, lines from ``picture``; ``render.html`` makes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,11 +25,10 @@ from roicli.pipeline.run import Run, build_value_measurers
 from roicli.pipeline.stream import run_operator
 from roicli.storage.result import NoWriter
 
-# A page holds at most so many rows, and so many numbers for their drawings; the worst come first.
-LISTED_ROWS, DRAWN_NUMBERS = 50_000, 2_000_000
+# A page lists at most so many rows; the worst come first.
+LISTED_ROWS = 50_000
 # A chart shows at most so many points: the rest are the same cloud.
 CHARTED_POINTS = 2000
-WORST_SHOWN = 6
 # A page holds the greys of at most so many cells; without them drawings stand on white.
 SHADED_CELLS = 4_000_000
 HISTOGRAM_BINS = 24
@@ -78,8 +78,8 @@ class Shades:
 class Page:
     """Everything on the page. ``rows`` (n,) are the listed RoIs, ``records`` their columns.
 
-    ``pictures`` are the drawings by RoI, as many as there was room for; ``edges`` by measure are
-    those of the histograms' bins.
+    ``picture_of`` makes the lines of a RoI's drawing; ``edges`` by measure are those of the
+    histograms' bins.
     """
 
     parameters: Mapping[str, Any]
@@ -94,8 +94,7 @@ class Page:
     rows: IntArray
     records: Array
     corners: FloatArray
-    pictures: Mapping[int, Picture]
-    worst: tuple[int, ...]
+    picture_of: Callable[[int], Picture]
     shades: tuple[Shades, ...]
     map_of_roi: IntArray
     below_half: int
@@ -121,17 +120,15 @@ def _picture_maker(run: Run) -> Callable[[int], Picture]:
     """A function from a RoI to its lines, without the values of the cells."""
     aligns, pools = run.scaled(run.setting.align), run.scaled(run.setting.pool)
     model, levels = run.setting.pixel_model, run.pyramid.levels
-    # One number stands for all cells: a page has its own greys.
-    empty: list[FloatArray] = [
-        np.broadcast_to(run.pyramid.compute_dtype.type(0), (1, *level.shape[2:]))
-        for level in levels
-    ]
 
     def picture_of(row: int) -> Picture:
         place = int(run.inputs.map_of_roi[row])
         one = run.inputs.rois.take(slice(row, row + 1))
         number = levels[place].level
-        return build_picture(row, one, empty[place], aligns[place], pools[place], model, number, 0)
+        size = levels[place].image_shape(int(one.batch_index[0]))[1:]
+        # One number stands for all cells: a page has its own greys.
+        empty: FloatArray = np.broadcast_to(run.pyramid.compute_dtype.type(0), (1, *size))
+        return build_picture(row, one, empty, aligns[place], pools[place], model, number, 0)
 
     return picture_of
 
@@ -142,7 +139,7 @@ def _shade_maps(run: Run) -> list[Shades]:
     buffer = MapBuffer(run.pyramid.compute_dtype)
     for visit in plan_visits(run.inputs.rois, run.inputs.map_of_roi):
         level = run.pyramid.levels[visit.level]
-        cells += level.shape[2] * level.shape[3]
+        cells += math.prod(level.image_shape(visit.image)[1:])
         if cells > SHADED_CELLS:
             break
         shades.append(shade_map(visit.level, visit.image, level.read_image(visit.image, buffer)))
@@ -183,31 +180,11 @@ def build_page(
         rows=rows,
         records=table.records(rows),
         corners=table.rois.corners[rows],
-        pictures=_draw(rows, picture_of),
-        worst=tuple(int(row) for row in rows[:WORST_SHOWN]),
+        picture_of=picture_of,
         shades=tuple(shades),
         map_of_roi=map_of_roi,
         below_half=int((whole["iou"] < 0.5).sum()),
     )
-
-
-def _draw(rows: IntArray, picture_of: Callable[[int], Picture]) -> dict[int, Picture]:
-    """Drawings from the first row on, until they hold too many numbers."""
-    pictures: dict[int, Picture] = {}
-    numbers = 0
-    for row in rows.tolist():
-        picture = picture_of(row)
-        numbers += count_numbers(picture)
-        if numbers > DRAWN_NUMBERS:
-            break
-        pictures[row] = picture
-    return pictures
-
-
-def count_numbers(picture: Picture) -> int:
-    """How many numbers a drawing takes."""
-    bins = len(picture.align_x) + len(picture.align_y)
-    return 12 + 3 * bins + len(picture.points_x) + len(picture.points_y)
 
 
 def _histogram_edges(values: FloatArray) -> FloatArray:

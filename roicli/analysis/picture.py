@@ -98,6 +98,13 @@ class Picture:
         )
 
     @property
+    def bin_box(self) -> Box:
+        """RoI Align's bin that the picture shows closely."""
+        row, column = self.bin_index or (0, 0)
+        x, y = self.align_x, self.align_y
+        return x[column], y[row], x[column + 1], y[row + 1]
+
+    @property
     def point_offset(self) -> float:
         """From the operator's coordinates, cell i centred at i, to the picture's."""
         return 0.5 + self.cell_offset

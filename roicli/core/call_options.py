@@ -163,7 +163,13 @@ class DrawOptions(RoiOption, ForceOption, LookOptions, total=False):
     ]
     image: Annotated[
         Path | None,
-        Opt("--image", LOOKING, "An image to put under the map.", metavar="PHOTO", read=as_path),
+        Opt(
+            "--image",
+            LOOKING,
+            "An image to put under the map; needs roicli[figures].",
+            metavar="PHOTO",
+            read=as_path,
+        ),
     ]
 
 

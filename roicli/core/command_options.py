@@ -84,6 +84,15 @@ class ListOptions(TypedDict, total=False):
     list_format: Annotated[ListFormat, Opt("--format", None, "table or json.", "table")]
 
 
+class PresetsCommand(ListOptions, total=False):
+    """What ``presets`` takes."""
+
+    match: Annotated[
+        str | None,
+        Opt("--match", None, "Only rows that have this in them: a library, operator or word."),
+    ]
+
+
 class TableOptions(TypedDict, total=False):
     """What is shown of the error table, and what fails the command."""
 
@@ -200,7 +209,7 @@ class PictureOption(TypedDict, total=False):
         Opt(
             "-o --output",
             WRITING,
-            ".svg, .png or .pdf (needs roicli[figures]).",
+            ".svg; or .png or .pdf, which need roicli[figures].",
             metavar="FILE",
             shown="a drawing in the terminal",
         ),

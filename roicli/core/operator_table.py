@@ -6,9 +6,12 @@ call as a type checker reads it. Nothing here needs NumPy, for the help reads it
 """
 
 # Annotations are read at run time, so they are no text here.
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, TypedDict
 
+from roicli.core.declaration import Opt
 from roicli.core.options import (
+    OPERATOR,
+    ROUNDING,
     BorderOption,
     CompressionOption,
     DaskOption,
@@ -37,7 +40,11 @@ from roicli.core.options import (
     WatchOptions,
 )
 
-Operator = Literal["align", "pool", "precise-pool"]
+Operator = Literal["align", "pool", "precise-pool", "crop-and-resize"]
+Normalization = Literal["image", "matterport", "cells"]
+Interpolation = Literal["bilinear", "nearest"]
+CropPoints = Literal["one", "max", "avg"]
+Outside = Literal["value", "zeros"]
 
 
 class OperatorOptions(
@@ -90,7 +97,62 @@ class PrecisePoolOptions(RunOptions, BorderOption, total=False):
     """The keywords of ``precise_pool``."""
 
 
-class OwnOptions(ModeOption, GraphOption, BorderOption, total=False):
+class CropOptions(TypedDict, total=False):
+    """How the box of ``crop_and_resize`` is placed on the map, and what its points read."""
+
+    normalization: Annotated[
+        Normalization | None,
+        Opt(
+            "--normalization",
+            ROUNDING,
+            "How the corners become shares of the map: x/W of the image, Matterport's "
+            "(x1, x2 - 1)/(W - 1), or cells x*s.",
+            "image",
+            yields=True,
+        ),
+    ]
+    interpolation: Annotated[
+        Interpolation | None,
+        Opt("--interpolation", OPERATOR, "What a point reads.", "bilinear", yields=True),
+    ]
+    crop_points: Annotated[
+        CropPoints | None,
+        Opt(
+            "--crop-points",
+            OPERATOR,
+            "One point a bin, or 2 x 2 and their maximum or mean.",
+            "one",
+            yields=True,
+        ),
+    ]
+    outside_rule: Annotated[
+        Outside | None,
+        Opt(
+            "--outside-rule",
+            OPERATOR,
+            "Off the map: points have --extrapolation-value, or cells count 0 (kornia).",
+            "value",
+            yields=True,
+        ),
+    ]
+    extrapolation_value: Annotated[
+        float | None,
+        Opt(
+            "--extrapolation-value",
+            OPERATOR,
+            "The value of a point off the map.",
+            0.0,
+            metavar="X",
+            yields=True,
+        ),
+    ]
+
+
+class CropAndResizeOptions(RunOptions, CropOptions, total=False):
+    """The keywords of ``crop_and_resize``."""
+
+
+class OwnOptions(ModeOption, GraphOption, BorderOption, CropOptions, total=False):
     """What single operators have beside what all share; a call that takes any takes all."""
 
 
@@ -123,6 +185,12 @@ OPERATORS: dict[Operator, OperatorEntry] = {
         "PrecisePoolSpec",
         PrecisePoolOptions,
         "Run Precise RoI Pooling: the exact mean of the interpolated map over each bin.",
+    ),
+    "crop-and-resize": OperatorEntry(
+        "crop_and_resize",
+        "CropAndResizeSpec",
+        CropAndResizeOptions,
+        "Run crop and resize, the RoI Align of what came from TensorFlow.",
     ),
 }
 

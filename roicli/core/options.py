@@ -18,6 +18,7 @@ from roicli.core.parsing import (
     as_layout,
     as_names,
     as_path,
+    as_roi_scale,
     as_scales,
     as_size,
 )
@@ -31,7 +32,6 @@ from roicli.core.vocabulary import (
     Mode,
     Partition,
     PixelModel,
-    PresetName,
     Provider,
     Quantization,
     ResultDtype,
@@ -83,15 +83,15 @@ class SizeOption(TypedDict, total=False):
 
 
 class ScaleOption(TypedDict, total=False):
-    """Cells per image pixel: a number, "1/16", or one for each level."""
+    """Cells per image pixel: a number, "1/16", one a level, or "auto" with the image size."""
 
     spatial_scale: Annotated[
         float | str | Sequence[float] | None,
         Opt(
             "--spatial-scale",
             OPERATOR,
-            "Cells per image pixel, like 1/16; one per level of a pyramid.",
-            metavar="S[,S...]",
+            "Cells per image pixel, like 1/16; one per level; auto: from --image-size.",
+            metavar="S[,S...]|auto",
             shown="the dataset's attribute spatial_scale, else 1.0",
             read=as_scales,
         ),
@@ -213,11 +213,12 @@ class PresetOption(TypedDict, total=False):
     """Another library's defaults, which other options override."""
 
     preset: Annotated[
-        PresetName | None,
+        str | None,
         Opt(
             "--preset",
             ROUNDING,
             "A library's defaults (see roicli presets); other options override them.",
+            metavar="LIBRARY[.FUNCTION]",
         ),
     ]
 
@@ -264,7 +265,8 @@ class ReadingOptions(MapOptions, total=False):
     of K level numbers instead of ``level_rule``, whose constants are ``canonical_size`` and
     ``canonical_level``; ``roi_format``, ``roi_columns`` (the names of the RoIs' columns) and
     ``normalized`` say how RoIs are stored. ``image_size`` (height, width) is that of the network's
-    input.
+    input. ``roi_scale`` are network pixels for each pixel of the RoIs: a number, (x, y), an address
+    or an array (N,) or (N, 2).
     """
 
     levels: Annotated[
@@ -340,7 +342,24 @@ class ReadingOptions(MapOptions, total=False):
         Opt("--normalized", READING, "Coordinates are from 0 to 1 of --image-size.", False),
     ]
     image_size: Annotated[
-        str | Size | None, Opt("--image-size", READING, "In pixels.", metavar="HxW", read=as_size)
+        str | Size | None,
+        Opt(
+            "--image-size",
+            READING,
+            "Of the network's input, in pixels.",
+            metavar="HxW",
+            read=as_size,
+        ),
+    ]
+    roi_scale: Annotated[
+        float | str | Sequence[float] | ArrayLike | None,
+        Opt(
+            "--roi-scale",
+            READING,
+            "Network pixels for each pixel of the RoIs: one number, two, or one or two an image.",
+            metavar="R|RX,RY|ADDRESS",
+            read=as_roi_scale,
+        ),
     ]
 
 

@@ -10,13 +10,14 @@ import os
 import re
 from collections.abc import Sequence
 from operator import index
-from typing import Any
+from typing import Any, Literal
 
 from roicli.core.exceptions import ParameterError
 
 Size = tuple[int, int]
 # Layouts of maps, beside a letter for each axis.
-AUTO, TOKENS, REVERSED = "auto", "tokens:", "reversed"
+AUTO: Literal["auto"] = "auto"
+TOKENS, REVERSED = "tokens:", "reversed"
 LAYOUTS = ("nchw", "nhwc", "ncwh", "chw", "hwc", "cwh")
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -70,8 +71,10 @@ def parse_grid(layout: str) -> Size:
     return _parse_size(layout.removeprefix(TOKENS), f"the grid of layout {layout!r}")
 
 
-def as_scales(value: Any, name: str) -> tuple[float, ...]:
-    """Text like ``1/4,1/8``, a number or several numbers to one scale per level."""
+def as_scales(value: Any, name: str) -> tuple[float, ...] | Literal["auto"]:
+    """Text like ``1/4,1/8``, a number or several numbers to one scale per level; ``auto``."""
+    if isinstance(value, str) and value.strip() == AUTO:
+        return AUTO
     if isinstance(value, str):
         return tuple(parse_scale(part, name) for part in value.split(","))
     # NumPy's arrays of no axis have __iter__ too.
@@ -94,6 +97,27 @@ def parse_scale(text: str, name: str = "spatial scale") -> float:
     if not (math.isfinite(scale) and scale > 0):
         raise ParameterError(f"{name} is {text!r}, expected a positive, finite number")
     return scale
+
+
+def as_roi_scale(value: Any, name: str) -> Any:
+    """A number, text like ``1.5625`` or ``2,1.5``, or two numbers to a pair (x, y).
+
+    An address, or an array with a number or two an image, stays what it is.
+    """
+    if isinstance(value, str) and re.fullmatch(r"[-+0-9.eE/,\s]+|[+-]?(nan|inf)", value):
+        numbers = [parse_scale(part, name) for part in value.split(",")]
+    elif isinstance(value, int | float):
+        numbers = [parse_scale(repr(float(value)), name)]
+    elif isinstance(value, tuple | list) and len(value) == 2:
+        numbers = [parse_scale(str(part), name) for part in value]
+    else:
+        return value
+    if len(numbers) > 2:
+        raise ParameterError(
+            f"{name} is {value!r}, expected a number, two (x, y), or an address of one or two an "
+            "image"
+        )
+    return numbers[0], numbers[-1]
 
 
 def as_rows(value: Any, name: str) -> int | None:

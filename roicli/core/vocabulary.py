@@ -26,7 +26,6 @@ Severity = Literal["error", "warning", "note"]
 FailOn = Literal["error", "warning"]
 FindingFormat = Literal["table", "json", "github"]
 ListFormat = Literal["table", "json"]
-PresetName = Literal["caffe", "torchvision", "detectron2", "mmcv", "onnx10", "onnx16", "openvino"]
 
 SIZE_CLASSES = ("small", "medium", "large")
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)

@@ -35,11 +35,19 @@ SAME = 1e-5
 
 
 class MapGeometry(NamedTuple):
-    """What the error columns need of one map: the rule and scale, the size, the level number."""
+    """What the error columns need of one map: the rule and scale, the size, the level number.
+
+    ``sizes`` (N, 2) are the height and width of each image's map where these have their own.
+    """
 
     spec: PoolSpec
     map_size: Size | None = None
     level: int | None = None
+    sizes: IntArray | None = None
+
+    def size_of(self, images: IntArray) -> Size | IntArray | None:
+        """The maps' size, or that of each image's (k,)."""
+        return self.map_size if self.sizes is None else self.sizes[images]
 
 
 class ErrorTable:
@@ -121,11 +129,12 @@ class ErrorTable:
             here = np.flatnonzero(self._map_of_roi[rows] == index)
             if len(here) == 0:
                 continue
+            rois = self.rois.take(rows[here])
             columns = quantize_errors(
-                self.rois.take(rows[here]),
+                rois,
                 geometry.spec,
                 self.pixel_model,
-                geometry.map_size,
+                geometry.size_of(rois.batch_index),
                 self._compute_dtype,
             )
             for name, values in columns.items():

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from roicli.core.vocabulary import Quantization
+
 # Image pixels to cells: by the spatial scale; over the image's size times the map's size less 1;
 # over the image's size less 1, the same (Matterport).
 Normalization = Literal["scale", "image", "image-less-1"]
@@ -66,6 +68,15 @@ LEGACY = Placement(minimum=1.0)
 REAL = Placement()
 R_FCN = Placement(pixel_rounding=True, end_px=1.0, minimum=0.1)
 CAFFE = Placement(rounding="half-away", inclusive=True, minimum=1.0)
+HALF_EVEN = Placement(rounding="half-even", minimum=1.0)  # Chainer
+# RoI Pool's rounding rules by their words (``rounding.BOX_RULES`` has them in NumPy and ONNX).
+BOXES: dict[Quantization, Placement] = {
+    "caffe": CAFFE,
+    "floor": Placement(rounding="floor-size", minimum=1.0),
+    "round": Placement(rounding="half-away", minimum=1.0),
+    "hull": Placement(rounding="hull", minimum=1.0),
+    "mmcv": Placement(end_px=1.0),
+}
 
 
 @dataclass(frozen=True)

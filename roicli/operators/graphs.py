@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from roicli.core.types import FloatType
-from roicli.operators.onnx_graph import Graph, GraphBuilder, finish_graph
+from roicli.operators.onnx_graph import Arithmetic, Graph, GraphBuilder, finish_graph
 from roicli.operators.onnx_protobuf import ELEMENT_TYPES, Dimension
 
 
@@ -43,3 +43,15 @@ def build_placing_graph(stored: FloatType, dtype: FloatType) -> Graph:
         output = builder.add("Cast", "features", name="placed", to=ELEMENT_TYPES[dtype.name])
     sides = ("N", "C", "H", "W")
     return finish_graph(builder, {"features": (stored, sides)}, output, dtype, sides)
+
+
+def add_nan_safe_maximum(math: Arithmetic, values: str) -> str:
+    """Maxima over the cells (axes 3 and 4) of every bin; NaN where one of them is.
+
+    What ReduceMax does with a NaN depends on the provider and on where its vectors end.
+    """
+    add, axes = math.builder.add, math.builder.integers(3, 4)
+    marks = math.real(add("IsNaN", values))
+    marked = add("Greater", add("ReduceMax", marks, axes, keepdims=0), math.number(0))
+    maxima = add("ReduceMax", values, axes, keepdims=0)
+    return add("Where", marked, math.number(np.nan), maxima)

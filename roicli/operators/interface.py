@@ -29,8 +29,11 @@ from roicli.operators.onnx_graph import Graph, GraphBuilder
 from roicli.operators.reference import Expected
 
 # The ways that graphs are run in, each with a runner of its own (roicli.runtime.runners). A new
-# operator takes "one by one", which asks for nothing but ``graph`` and ``feeds``.
-GraphWay = Literal["one node", "fine grid", "max roi pool node", "index windows", "one by one"]
+# operator that reads cells with weights takes "taps", by being a ``taps.TapSpec``; any other "one
+# by one", which asks for nothing but ``graph`` and ``feeds``.
+GraphWay = Literal[
+    "one node", "fine grid", "max roi pool node", "index windows", "taps", "one by one"
+]
 
 
 class Compiled(NamedTuple):
@@ -95,7 +98,11 @@ class OperatorSpec(ABC):
     def describe(self) -> dict[str, Any]:
         """Its options by name, as plain values; the scale is the map's."""
         options = {name: getattr(self, name) for name in self.defaults()}
-        return options | {"output_size": list(self.output_size)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
+
+    def input_channels(self, part: slice) -> slice:
+        """The channels of the map that some channels of the result are read from."""
+        return part
 
     def work(self, corners: FloatArray) -> FloatArray:
         """(k,) how many values each bin of the RoIs (k, 4) is computed from."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -51,6 +51,14 @@ class LevelAssignment:
     def is_relative(self) -> bool:
         """Whether the rule counts levels from the finest one, whatever its number."""
         return self.rule == "mmdet" and self.canonical_level is None
+
+    def describe(self, finest: int) -> dict[str, Any]:
+        """The rule and its constants by name, on a pyramid from level ``finest`` on."""
+        return {
+            "level_rule": self.rule,
+            "canonical_size": self._size,
+            "canonical_level": self._level(finest),
+        }
 
     def assign(self, corners: FloatArray, finest: int, coarsest: int) -> IntArray:
         """(K,) level numbers of RoIs (K, 4) in image pixels, from ``finest`` to ``coarsest``.

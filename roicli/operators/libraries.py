@@ -1,90 +1,397 @@
-"""Other libraries' defaults, each with its source."""
+"""Other libraries' functions with their defaults: each is a row, a point of the space.
+
+A row has the version that it was run or read at, and its source. ``also`` are conventions that the
+function's own options reach; the sampling ratio is free where ``ratios``. What the original leaves
+to chance is said in ``undefined`` and not imitated. Needs no NumPy.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from roicli.core.vocabulary import Partition, PixelModel, PresetName, Quantization
+from roicli.core.exceptions import ParameterError
+from roicli.operators.convention import (
+    ALIGN,
+    AVERAGE_POOL,
+    BOXES,
+    CROP,
+    DEFORM_POOL,
+    HALF_EVEN,
+    HALF_PIXEL,
+    LEGACY,
+    POINT_ALIGN,
+    POOL,
+    PRECISE_POOL,
+    PS_POOL,
+    REAL,
+    Convention,
+    Empty,
+    Placement,
+    Reduction,
+)
+from roicli.operators.wording import as_options, describe, differences, operator_word
 
 
 @dataclass(frozen=True)
-class Preset:
-    """What a library does when nothing is said; ``sampling_ratio`` None: it has no default."""
+class LibraryFunction:
+    """One function of a library; ``required`` are options that it has no default for."""
 
-    name: PresetName
-    aligned: bool
-    sampling_ratio: int | None
-    quantization: Quantization
-    partition: Partition
-    pixel_model: PixelModel
+    library: str
+    function: str
+    version: str
+    convention: Convention
     source: str
+    also: tuple[Convention, ...] = ()
+    ratios: bool = True
+    required: tuple[str, ...] = ()
+    undefined: str = ""
+
+    @property
+    def name(self) -> str:
+        """What ``--preset`` takes."""
+        return f"{self.library}.{self.function}"
+
+    @property
+    def operator(self) -> str:
+        """The operator in whose region it lies."""
+        return operator_word(self.convention)
+
+    @property
+    def runs(self) -> bool:
+        """Whether an operator of roicli computes it."""
+        return as_options(self.convention) is not None
+
+    def reaches(self) -> Iterator[Convention]:
+        """Its default and what its options can make of it."""
+        yield self.convention
+        yield from self.also
+
+    def has(self, convention: Convention) -> bool:
+        """Whether its options reach a convention."""
+        return any(
+            convention == (replace(own, sampling_ratio=convention.sampling_ratio)
+                           if self.ratios else own)
+            for own in self.reaches()
+        )  # fmt: skip
+
+    def options(self) -> dict[str, Any]:
+        """Its defaults as options of roicli's operator; empty where there is none."""
+        found = as_options(self.convention)
+        options = {} if found is None else found[1]
+        return {name: value for name, value in options.items() if name not in self.required}
 
 
-PRESETS: dict[PresetName, Preset] = {
-    preset.name: preset
-    for preset in (
-        Preset(
-            "caffe",
-            False,
-            0,
-            "caffe",
-            "overlap",
-            "legacy",
-            "Fast R-CNN roi_pooling_layer.cpp; Caffe2 RoIAlign (aligned=false, ratio -1)",
-        ),
-        Preset(
-            "torchvision",
-            False,
-            0,
-            "caffe",
-            "overlap",
-            "legacy",
-            "torchvision.ops.roi_align (aligned=False, sampling_ratio=-1), roi_pool",
-        ),
-        Preset(
-            "detectron2",
-            True,
-            0,
-            "caffe",
-            "overlap",
-            "half-pixel",
-            "detectron2 ROIAlignV2 (aligned=True), POOLER_SAMPLING_RATIO 0; torchvision roi_pool",
-        ),
-        Preset(
-            "mmcv",
-            True,
-            0,
-            "mmcv",
-            "overlap",
-            "half-pixel",
-            "mmcv.ops.RoIAlign (aligned=True, sampling_ratio=0), mmcv.ops.RoIPool",
-        ),
-        Preset(
-            "onnx10",
-            False,
-            0,
-            "caffe",
-            "overlap",
-            "legacy",
-            "ONNX RoiAlign-10 (no half pixel, sampling_ratio 0), MaxRoiPool-1",
-        ),
-        Preset(
-            "onnx16",
-            True,
-            0,
-            "caffe",
-            "overlap",
-            "half-pixel",
-            "ONNX RoiAlign-16 (half_pixel, sampling_ratio 0), MaxRoiPool-1",
-        ),
-        Preset(
-            "openvino",
-            False,
-            None,
-            "caffe",
-            "overlap",
-            "legacy",
-            "OpenVINO ROIAlign-9 (asymmetric, sampling_ratio required), ROIPooling-1",
-        ),
-    )
+def _align(
+    half_pixel: bool, ratio: int = 0, reduction: Reduction = "mean", empty: Empty = "0"
+) -> Convention:
+    box = HALF_PIXEL if half_pixel else LEGACY
+    return Convention(box, sampling_ratio=ratio, reduction=reduction, empty=empty)
+
+
+def _both(reduction: Reduction = "mean", empty: Empty = "0") -> tuple[Convention, ...]:
+    return _align(True, 0, reduction, empty), _align(False, 0, reduction, empty)
+
+
+MEAN: Reduction = "mean"
+MAX: Reduction = "max"
+CORNERS: Reduction = "max-weighted-corners"
+FLOORED: Reduction = "max-floored"
+LEGACY_ADAPTIVE, HALF_ADAPTIVE = _align(False), _align(True)
+ONNX_ALSO = (*_both(), *_both("max-weighted-corners"))
+ZERO_PADDED = replace(
+    ALIGN, box=Placement(shift_cells=-0.5, minimum=0.0), border="zero"
+)  # fmt: skip
+PX_HALF = Placement(start_px=0.5, end_px=0.5, shift_cells=-0.5)
+PIXEL_BACK = Placement(start_px=-0.5, end_px=-0.5)
+ABOUT_CENTRE = replace(LEGACY, about="centre")
+TURNED = replace(HALF_PIXEL, turn="counter-clockwise")
+TURNED_ALSO = tuple(
+    replace(ALIGN, box=replace(box, turn=turn))
+    for box in (HALF_PIXEL, ABOUT_CENTRE)
+    for turn in ("counter-clockwise", "clockwise")
+)  # fmt: skip
+CROP_IMAGE = CROP.placed(normalization="image")
+MATTERPORT = CROP.placed(normalization="image-less-1", end_px=-1.0)
+PS_AVERAGE = replace(PS_POOL, group_size=0)
+PS_ALIGN_NAN = Convention(HALF_PIXEL, sampling_ratio=0, channels="class-major", empty="nan")
+TV_PS_POOL = replace(
+    AVERAGE_POOL, box=BOXES["round"], last_cell=False, channels="class-major"
+)  # fmt: skip
+MMCV_POOL = Convention(BOXES["mmcv"], cut="hull", reduction="cell-max")
+MEGENGINE_ALSO = tuple(
+    replace(ZERO_PADDED.placed(shift_cells=shift), reduction=reduction)
+    for shift in (-0.5, 0.0)
+    for reduction in (MEAN, MAX)
+)  # fmt: skip
+OPENVINO_ALSO = tuple(
+    Convention(box, reduction=reduction, empty="0" if reduction == FLOORED else "nan")
+    for box in (LEGACY, HALF_PIXEL, PX_HALF)
+    for reduction in (MEAN, FLOORED)
+)
+MINDSPORE = Convention(Placement(end_px=1.0), sampling_ratio=2)
+
+
+def _nearest(crop: Convention) -> Convention:
+    return replace(crop, interpolation="nearest")
+
+
+def _pooled(crop: Convention, reduction: Reduction = "max") -> Convention:
+    return replace(crop, sampling_ratio=2, reduction=reduction)
+
+
+Row = LibraryFunction
+ROWS: tuple[LibraryFunction, ...] = (
+    Row("caffe", "RoIPooling", "rbgirshick/caffe-fast-rcnn", POOL,
+        "Fast R-CNN, roi_pooling_layer.cpp", ratios=False),
+    Row("caffe", "RoIAlign", "as Caffe2", LEGACY_ADAPTIVE,
+        "Caffe2 RoIAlign (aligned=false, sampling_ratio -1)", _both()),
+    Row("torchvision", "roi_align", "0.29.1", LEGACY_ADAPTIVE,
+        "torchvision.ops.roi_align (aligned=False, sampling_ratio=-1)", _both()),
+    Row("torchvision", "roi_pool", "0.29.1", POOL, "torchvision.ops.roi_pool", ratios=False),
+    Row("torchvision", "ps_roi_align", "0.29.1", PS_ALIGN_NAN,
+        "torchvision.ops.ps_roi_align (sampling_ratio=-1): NaN for an adaptive RoI without size"),
+    Row("torchvision", "ps_roi_pool", "0.29.1", TV_PS_POOL,
+        "torchvision.ops.ps_roi_pool, ps_roi_pool_kernel.cpp", ratios=False),
+    Row("torchvision-0.4", "roi_align", "to 0.5", LEGACY_ADAPTIVE,
+        "torchvision.ops.roi_align before aligned"),
+    Row("torchvision-0.4", "roi_pool", "to 0.5", POOL, "torchvision.ops.roi_pool", ratios=False),
+    Row("torchvision-0.8", "onnx_export", "0.8 to 0.11", LEGACY_ADAPTIVE,
+        "the ONNX graph of roi_align(aligned=True): RoIs - 0.5 px, then RoiAlign-10",
+        (LEGACY_ADAPTIVE.placed(start_px=-0.5, end_px=-0.5),)),
+    Row("detectron2", "ROIAlign", "main", HALF_ADAPTIVE,
+        "detectron2 ROIAlignV2 (aligned=True), POOLER_SAMPLING_RATIO 0", _both()),
+    Row("detectron2", "RoIPool", "main", POOL, "detectron2 poolers: torchvision.ops.RoIPool",
+        ratios=False),
+    Row("detectron2", "ROIAlignRotated", "main", Convention(TURNED, sampling_ratio=0),
+        "detectron2 ROIAlignRotated: degrees, counter-clockwise"),
+    Row("mmcv", "RoIAlign", "2", HALF_ADAPTIVE,
+        "mmcv.ops.RoIAlign (aligned=True, sampling_ratio=0)", (*_both(), *_both(MAX, "-10000"))),
+    Row("mmcv", "RoIPool", "2", MMCV_POOL, "mmcv.ops.RoIPool, roi_pool_cuda_kernel.cuh",
+        ratios=False),
+    Row("mmcv", "RoIAlignRotated", "2", Convention(TURNED, sampling_ratio=0),
+        "mmcv.ops.RoIAlignRotated: radians, clockwise=True turns the other way", TURNED_ALSO),
+    Row("mmcv", "PrRoIPool", "2", replace(PRECISE_POOL, border="zero"),
+        "mmcv.ops.PrRoIPool, prroi_pool_cuda_kernel.cuh (read, not run)", ratios=False),
+    Row("mmcv", "DeformRoIPool", "2", HALF_ADAPTIVE,
+        "mmcv.ops.DeformRoIPool without offsets (read, not run)"),
+    Row("caffe2", "RoIAlign", "torch 1.7.1", LEGACY_ADAPTIVE,
+        "Caffe2 RoIAlign (aligned=false, sampling_ratio -1)", _both()),
+    Row("caffe2", "RoIPool", "torch 1.7.1", POOL, "Caffe2 RoIPool", ratios=False),
+    Row("caffe2", "RoIAlignRotated", "torch 1.7.1",
+        Convention(replace(ABOUT_CENTRE, turn="counter-clockwise"), sampling_ratio=0),
+        "Caffe2 RoIAlignRotated: degrees, counter-clockwise",
+        (Convention(TURNED, sampling_ratio=0),)),
+    Row("onnx10", "RoiAlign", "opset 10", LEGACY_ADAPTIVE,
+        "ONNX RoiAlign-10 (no half pixel, sampling_ratio 0)", ONNX_ALSO,
+        undefined="onnx.reference 1.23.2 computes opset 10 as half-pixel, against its text"),
+    Row("onnx10", "MaxRoiPool", "opset 1", POOL, "ONNX MaxRoiPool-1", ratios=False),
+    Row("onnx16", "RoiAlign", "opset 16", HALF_ADAPTIVE,
+        "ONNX RoiAlign-16 (half_pixel, sampling_ratio 0)", ONNX_ALSO),
+    Row("onnx16", "MaxRoiPool", "opset 1", POOL, "ONNX MaxRoiPool-1", ratios=False),
+    Row("onnx22", "RoiAlign", "opset 22", HALF_ADAPTIVE,
+        "ONNX RoiAlign-22 (as 16, more types)", ONNX_ALSO),
+    Row("onnx22", "MaxRoiPool", "opset 22", POOL, "ONNX MaxRoiPool-22", ratios=False),
+    Row("onnxruntime", "RoiAlign", "1.32.0", HALF_ADAPTIVE,
+        "onnxruntime RoiAlign-16; mode max takes the weighted corners", ONNX_ALSO),
+    Row("onnxruntime", "MaxRoiPool", "1.32.0", POOL, "onnxruntime MaxRoiPool", ratios=False),
+    Row("onnxruntime", "CropAndResize", "1.32.0", CROP_IMAGE,
+        "com.microsoft CropAndResize, corners over the image's size", (_nearest(CROP_IMAGE),)),
+    Row("openvino", "ROIAlign", "2026.4.1", _align(False, 0, "mean", "nan"),
+        "OpenVINO ROIAlign-9 (asymmetric, sampling_ratio required)",
+        OPENVINO_ALSO, required=("sampling_ratio",)),
+    Row("openvino", "ROIPooling", "2026.4.1", POOL, "OpenVINO ROIPooling-1 max", ratios=False),
+    Row("openvino", "ROIPooling-bilinear", "2026.4.1", CROP_IMAGE,
+        "OpenVINO ROIPooling-1 bilinear, RoIs over the image's size", ratios=False),
+    Row("openvino", "PSROIPooling", "2026.4.1", PS_AVERAGE,
+        "OpenVINO PSROIPooling-1 average", ratios=False,
+        undefined="bilinear is crop_and_resize a spatial bin; its rule off the map is not known"),
+    Row("openvino", "DeformablePSROIPooling", "2026.4.1", DEFORM_POOL,
+        "OpenVINO DeformablePSROIPooling-1, offsets 0"),
+    Row("openvino", "ROIAlignRotated", "2026.4.1", Convention(TURNED, sampling_ratio=0),
+        "OpenVINO ROIAlignRotated-15: radians"),
+    Row("openvino-onnx", "RoiAlign", "2026.4.1", _align(True, 1, "mean", "nan"),
+        "OpenVINO's ONNX front end: an omitted sampling_ratio is 1 (openvino#37826)",
+        (*_both("mean", "nan"), *_both(FLOORED))),
+    Row("openvino-onnx", "MaxRoiPool", "2026.4.1", POOL, "OpenVINO's ONNX front end",
+        ratios=False),
+    Row("tensorflow", "crop_and_resize", "2.21.0", CROP_IMAGE,
+        "tf.image.crop_and_resize, boxes over the image's size", (_nearest(CROP_IMAGE),)),
+    Row("tensorflow", "matterport", "mrcnn 0.2", MATTERPORT,
+        "Matterport Mask R-CNN: utils.norm_boxes, PyramidROIAlign", ratios=False),
+    Row("tensorflow", "object_detection", "1 and 2", _pooled(CROP_IMAGE),
+        "TF Object Detection API, first stage: crop_and_resize(2P), max_pool 2x2",
+        (CROP_IMAGE,), ratios=False),
+    Row("tensorflow", "tf-faster-rcnn", "endernewton", _pooled(CROP),
+        "endernewton/tf-faster-rcnn: boxes/((H-1)*stride), crop 2P, max_pool 2x2 SAME",
+        (CROP,), ratios=False),
+    Row("tensorflow", "model_garden", "2.19", POINT_ALIGN,
+        "official/vision/ops/spatial_transform_ops.py, multilevel_crop_and_resize",
+        ratios=False),
+    Row("keras_cv", "ROIAligner", "0.9", POINT_ALIGN,
+        "keras_cv/layers/object_detection/roi_align.py (read, not run)", ratios=False),
+    Row("tensorpack", "roi_align", "0.11", _align(True, 2),
+        "tensorpack examples/FasterRCNN/modeling/model_box.py: crop 2P, average",
+        ratios=False,
+        undefined="points off the map are crop_and_resize's 0, without a margin"),
+    Row("kornia", "crop_and_resize", "0.9", replace(CROP, border="zero", reach=1.0),
+        "kornia.geometry.transform.crop_and_resize, boxes in cells; align_corners changes nothing",
+        ratios=False),
+    Row("paddle", "roi_align", "3.3.1", _align(True, 0, "mean", "nan"),
+        "paddle.vision.ops.roi_align (aligned=True, sampling_ratio=-1)", _both("mean", "nan")),
+    Row("paddle", "roi_pool", "3.3.1", POOL, "paddle.vision.ops.roi_pool", ratios=False),
+    Row("paddle", "psroi_pool", "3.3.1", PS_AVERAGE, "paddle.vision.ops.psroi_pool",
+        ratios=False),
+    Row("mindspore", "ROIAlign", "2.10", MINDSPORE,
+        "mindspore ROIAlign (roi_end_mode=1, sample_num=2)", (_align(False, 2),)),
+    Row("ascend", "npu_roi_align", "torch_npu", MINDSPORE,
+        "torch_npu.npu_roi_align (roi_end_mode=1) (read, not run)", (_align(False, 2),)),
+    Row("mxnet", "ROIAlign", "1.9.1", LEGACY_ADAPTIVE,
+        "mxnet.contrib.ROIAlign (aligned=False, sample_ratio=-1)", _both(),
+        undefined="aligned aborts the process on a RoI without size"),
+    Row("mxnet", "ROIPooling", "1.9.1", POOL, "mxnet.nd.ROIPooling", ratios=False),
+    Row("mxnet", "PSROIPooling", "1.9.1", PS_AVERAGE, "mxnet.contrib.PSROIPooling",
+        ratios=False),
+    Row("mxnet", "RROIAlign", "1.9.1",
+        Convention(replace(ABOUT_CENTRE, turn="counter-clockwise"), sampling_ratio=0),
+        "mxnet.contrib.RROIAlign (sampling_ratio=-1): degrees",
+        (Convention(ABOUT_CENTRE, sampling_ratio=0),)),
+    Row("megengine", "roi_align", "1.13.1", ZERO_PADDED,
+        "megengine.functional.vision.roi_align (aligned=True, sample_points=2)", MEGENGINE_ALSO),
+    Row("megengine", "roi_pooling", "1.13.1", POOL,
+        "megengine.functional.vision.roi_pooling (mode=max)", (AVERAGE_POOL,), ratios=False),
+    Row("tvm", "roi_align", "0.27", LEGACY_ADAPTIVE,
+        "tvm.topi.vision.roi_align_nchw (aligned=False); aligned=True shifts nothing",
+        tuple(Convention(box, reduction=reduction)
+              for box in (LEGACY, REAL) for reduction in (MEAN, MAX))),
+    Row("tvm", "roi_pool", "0.27", POOL, "tvm.topi.vision.roi_pool_nchw", ratios=False),
+    Row("tvm-onnx", "RoiAlign", "0.27", Convention(PIXEL_BACK, sampling_ratio=0),
+        "tvm.relax.frontend.onnx RoiAlign-16: RoIs - 0.5 px, wrong by 0.5 (1 - s) cell",
+        (Convention(PIXEL_BACK, reduction="max"),)),
+    Row("ncnn", "ROIAlign-0", "20261020", replace(LEGACY_ADAPTIVE, cut="clipped"),
+        "ncnn ROIAlign version 0 (the layer's default), roialign.cpp",
+        (replace(HALF_ADAPTIVE, cut="clipped"),),
+        undefined="reads past the map for RoIs over the right or bottom edge"),
+    Row("ncnn", "ROIAlign-1", "20261020", LEGACY_ADAPTIVE, "ncnn ROIAlign version 1", _both()),
+    Row("ncnn", "ROIPooling", "20261020", POOL, "ncnn ROIPooling", ratios=False,
+        undefined="the x86 build divides by a reciprocal, so that bins may start a cell early"),
+    Row("ncnn", "PSROIPooling", "20261020", PS_AVERAGE, "ncnn PSROIPooling", ratios=False),
+    Row("mnn", "roi_align", "3.6.1", _align(False, 0, "mean", "nan"), "MNN roi_align",
+        (*_both("mean", "nan"), *_both(MAX, "-flt-max"))),
+    Row("mnn", "roi_pooling", "3.6.1", replace(POOL, cut="accumulated"), "MNN roi_pooling",
+        ratios=False),
+    Row("mnn", "crop_and_resize", "3.6.1", CROP_IMAGE, "MNN crop_and_resize",
+        (_nearest(CROP_IMAGE),)),
+    Row("opencv", "ROIPooling", "4.14.0", POOL, "cv2.dnn, Caffe importer", ratios=False),
+    Row("opencv", "PSROIPooling", "4.14.0", PS_AVERAGE, "cv2.dnn, Caffe importer", ratios=False),
+    Row("chainer", "roi_average_align_2d", "7.8.1", LEGACY_ADAPTIVE,
+        "chainer.functions.roi_average_align_2d"),
+    Row("chainer", "roi_max_align_2d", "7.8.1",
+        replace(LEGACY_ADAPTIVE, reduction="max", border="skip", empty="-inf"),
+        "chainer.functions.roi_max_align_2d"),
+    Row("chainer", "roi_pooling_2d", "7.8.1", replace(POOL, box=replace(HALF_EVEN, inclusive=True)),
+        "chainer.functions.roi_pooling_2d", ratios=False),
+    Row("chainer", "roi_max_pooling_2d", "7.8.1", replace(POOL, box=HALF_EVEN, empty="-inf"),
+        "chainer.functions.roi_max_pooling_2d", ratios=False),
+    Row("chainer", "roi_average_pooling_2d", "7.8.1", replace(AVERAGE_POOL, box=HALF_EVEN),
+        "chainer.functions.roi_average_pooling_2d", ratios=False),
+    Row("chainercv", "ps_roi_average_align_2d", "0.13",
+        Convention(Placement(minimum=0.1), sampling_ratio=0, channels="class-major"),
+        "chainercv.functions.ps_roi_average_align_2d"),
+    Row("chainercv", "ps_roi_average_pooling_2d", "0.13",
+        replace(PS_AVERAGE, box=Placement(minimum=0.1)),
+        "chainercv.functions.ps_roi_average_pooling_2d", ratios=False),
+    Row("nnabla", "roi_align", "1.39", _align(True, 0, "mean", "nan"),
+        "nnabla.functions.roi_align (always half-pixel)"),
+    Row("tensorrt", "ROIAlign", "roiAlignPlugin", _align(True, 0, "mean", "nan"),
+        "TensorRT roiAlignPlugin (read, not run): an fp16 engine has RoIs in float16",
+        (*_both("mean", "nan"), *_both(CORNERS, "nan"))),
+    Row("max", "roi_align", "26.7", LEGACY_ADAPTIVE, "Modular MAX, ops.roi_align",
+        (*_both(), *_both("max-split-corners"))),
+    Row("coreml", "crop_resize", "8", CROP,
+        "CoreML MIL crop_resize (read, not run), corners as the caller gives them"),
+    Row("directml", "ROI_ALIGN1", "1.15", HALF_ADAPTIVE,
+        "DML_ROI_ALIGN1 with offsets -0.5 as ONNX (read, not run)",
+        (*_both(), replace(HALF_ADAPTIVE, border="value"))),
+)  # fmt: skip
+PRESETS: dict[str, LibraryFunction] = {row.name: row for row in ROWS}
+LIBRARY_NAMES = tuple(dict.fromkeys(row.library for row in ROWS))
+TORCHVISION = {
+    row.operator: row.convention for row in reversed(ROWS) if row.library == "torchvision"
 }
+
+
+def functions_of(preset: str) -> tuple[LibraryFunction, ...]:
+    """The rows of ``LIBRARY`` or of ``LIBRARY.FUNCTION``; none where there is no such name."""
+    wanted = preset.lower()
+    exact = tuple(row for row in ROWS if row.name.lower() == wanted)
+    return exact or tuple(row for row in ROWS if row.library.lower() == wanted)
+
+
+def preset_options(preset: str, operator: str) -> dict[str, Any]:
+    """What a preset says of the options of every operator; ``operator`` is to be run.
+
+    Raises ParameterError where there is no such preset, or where it is another operator's.
+    """
+    rows = functions_of(preset)
+    if not rows:
+        raise ParameterError(
+            f"preset is {preset!r}, expected LIBRARY or LIBRARY.FUNCTION, of "
+            f"{', '.join(LIBRARY_NAMES)}",
+            "list them with roicli presets",
+        )
+    running = [row for row in rows if row.runs]
+    if operator != "errors" and operator not in {row.operator for row in running}:
+        raise _other_operator(preset, rows, running)
+    options: dict[str, Any] = {}
+    for row in reversed(running):
+        options |= row.options()
+    boxes = [row.convention.box for row in functions_of(rows[0].library) if row.operator == "align"]
+    if boxes:
+        options["pixel_model"] = "half-pixel" if boxes[0].shift_cells else "legacy"
+    return options
+
+
+def _other_operator(
+    preset: str, rows: Sequence[LibraryFunction], running: Sequence[LibraryFunction]
+) -> ParameterError:
+    if running:
+        found = ", ".join(f"{row.name} ({row.operator})" for row in running)
+        return ParameterError(
+            f"preset {preset} has no such operator, only {found}",
+            f"run roicli {running[0].operator} --preset {running[0].name}",
+        )
+    needed = ", ".join(dict.fromkeys(describe(row.convention) for row in rows))
+    return ParameterError(
+        f"preset {preset} needs an operator that roicli cannot run yet: {needed}",
+        "roicli diagnose computes it",
+    )
+
+
+def differs_from_torchvision(row: LibraryFunction) -> str:
+    """In words, what is not as in torchvision's function of the same operator, by default."""
+    plain = TORCHVISION.get(row.operator, TORCHVISION["align"])
+    changed = differences(row.convention, plain)
+    if not changed:
+        return "nothing"
+    own, usual = (describe(c).split(", ") for c in (row.convention, plain))
+    words = [word for word in own if word not in usual]
+    return ", ".join(words) or ", ".join(f"{name} {value}" for name, value in changed.items())
+
+
+def describe_row(row: LibraryFunction) -> dict[str, Any]:
+    """A row as plain values; ``command`` is null where roicli has no such operator."""
+    return {
+        "name": row.name,
+        "library": row.library,
+        "function": row.function,
+        "version": row.version,
+        "operator": row.operator,
+        "convention": describe(row.convention),
+        "differs_from_torchvision": differs_from_torchvision(row),
+        "runs": row.runs,
+        "command": f"roicli {row.operator} --preset {row.name}" if row.runs else None,
+        "source": row.source,
+        "undefined": row.undefined,
+    }

@@ -13,7 +13,7 @@ from roicli.core.operator_table import Operator
 from roicli.core.types import FloatArray, FloatType, check_word
 from roicli.core.vocabulary import Partition, PixelModel, Quantization
 from roicli.operators.geometry import quantize_rois
-from roicli.operators.graphs import add_cell_table
+from roicli.operators.graphs import add_cell_table, add_nan_safe_maximum
 from roicli.operators.interface import Compiled, GraphWay, OperatorSpec
 from roicli.operators.onnx_graph import INT32, INT64, Arithmetic, Graph, GraphBuilder, finish_graph
 from roicli.operators.onnx_protobuf import Dimension
@@ -190,7 +190,7 @@ def _add_pool_windows(builder: GraphBuilder, spec: PoolSpec, dtype: FloatType) -
     x_index = add("Unsqueeze", x_cells, integers(1, 3))
     index = add("Add", add("Add", y_index, x_index), batch)
     values = add("Gather", add_cell_table(builder), index, axis=0)
-    maxima = _add_nan_safe_maximum(math, values)
+    maxima = add_nan_safe_maximum(math, values)
     empty = add(
         "Or", add("Unsqueeze", y_empty, integers(2)), add("Unsqueeze", x_empty, integers(1))
     )
@@ -198,18 +198,6 @@ def _add_pool_windows(builder: GraphBuilder, spec: PoolSpec, dtype: FloatType) -
         empty = add("Or", empty, _add_no_size(math, (x1, y1, x2, y2), spec))
     filled = add("Where", add("Unsqueeze", empty, integers(3)), math.number(0), maxima)
     return add("Transpose", filled, name="roi_features", perm=(0, 3, 1, 2))
-
-
-def _add_nan_safe_maximum(math: Arithmetic, values: str) -> str:
-    """Maxima over the cells (axes 3 and 4) of every bin; NaN where one of them is.
-
-    What ReduceMax does with a NaN depends on the provider and on where its vectors end.
-    """
-    add, axes = math.builder.add, math.builder.integers(3, 4)
-    marks = math.real(add("IsNaN", values))
-    marked = add("Greater", add("ReduceMax", marks, axes, keepdims=0), math.number(0))
-    maxima = add("ReduceMax", values, axes, keepdims=0)
-    return add("Where", marked, math.number(np.nan), maxima)
 
 
 def _add_no_size(math: Arithmetic, corners: tuple[str, str, str, str], spec: PoolSpec) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from roicli.core.types import FloatArray, IntArray
 from roicli.core.vocabulary import Partition, Quantization
-from roicli.operators.convention import CAFFE, Placement
+from roicli.operators.convention import BOXES, Placement
 from roicli.operators.onnx_graph import Arithmetic
 
 
@@ -188,18 +188,14 @@ def _mmcv_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[str
 
 BOX_RULES: dict[Quantization, BoxRule] = {
     "caffe": BoxRule(
-        "Girshick 2015 (Fast R-CNN), roi_pooling_layer; ONNX MaxRoiPool-1", CAFFE, _caffe_onnx
+        "Girshick 2015 (Fast R-CNN), roi_pooling_layer; ONNX MaxRoiPool-1",
+        BOXES["caffe"],
+        _caffe_onnx,
     ),
-    "floor": BoxRule(
-        "docs/semantics.md, RoI Pool", Placement(rounding="floor-size", minimum=1.0), _floor_onnx
-    ),
-    "round": BoxRule(
-        "docs/semantics.md, RoI Pool", Placement(rounding="half-away", minimum=1.0), _round_onnx
-    ),
-    "hull": BoxRule(
-        "docs/semantics.md, RoI Pool", Placement(rounding="hull", minimum=1.0), _hull_onnx
-    ),
-    "mmcv": BoxRule("mmcv ops, roi_pool", Placement(end_px=1.0), _mmcv_onnx, ("overlap",)),
+    "floor": BoxRule("docs/semantics.md, RoI Pool", BOXES["floor"], _floor_onnx),
+    "round": BoxRule("docs/semantics.md, RoI Pool", BOXES["round"], _round_onnx),
+    "hull": BoxRule("docs/semantics.md, RoI Pool", BOXES["hull"], _hull_onnx),
+    "mmcv": BoxRule("mmcv ops, roi_pool", BOXES["mmcv"], _mmcv_onnx, ("overlap",)),
 }
 
 

@@ -6,25 +6,29 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.parsing import AUTO
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
 from roicli.operators.levels import LevelAssignment, level_of_scale
-from roicli.pipeline.features import FeatureArgument, FeaturePyramid, open_pyramid
+from roicli.pipeline.features import FeatureArgument, FeaturePyramid, Scales, open_pyramid
+from roicli.pipeline.image_sizes import find_size_scale
 from roicli.pipeline.request import Reading
+from roicli.pipeline.roi_scale import RoiScale, announce, open_roi_scale
 from roicli.pipeline.roi_source import choose_columns, open_source, read_rois
 from roicli.pipeline.roi_table import (
     NO_SCALE,
     Place,
     PlacedRois,
     RoiTable,
+    is_image_number,
 )
 from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
-from roicli.storage.address import parse_address
+from roicli.storage.address import parse_address, split_name
 from roicli.storage.array import MemoryArray, SelectedRows, StoredArray
 from roicli.storage.file_state import FileState, check_unchanged
 from roicli.storage.limits import check_memory, external_files
@@ -38,7 +42,8 @@ class Inputs:
     """Checked inputs. ``map_of_roi`` (K,) indexes ``places`` and the pyramid's levels.
 
     ``files`` is every file that they are read from, with its state when it was opened.
-    ``row_numbers`` (K,) are the RoIs' rows in their file where they are a block of it, else None.
+    ``row_numbers`` (K,) are the RoIs' rows in their file where they are a block of it, else None;
+    ``described`` is what a result's parameters say of the reading.
     """
 
     pyramid: FeaturePyramid | None
@@ -51,6 +56,7 @@ class Inputs:
     map_of_roi: IntArray
     files: Mapping[str, FileState]
     row_numbers: IntArray | None = None
+    described: Mapping[str, Any] = field(default_factory=dict)
 
     def check_unchanged(self) -> None:
         """Raise InputError where a file is no longer what it was when it was opened."""
@@ -103,20 +109,21 @@ def _open(
         scale_from = NO_SCALE if scales is None else "--spatial-scale"
         place = Place(scale, map_size, level_of_scale(scale), None, scale_from)
         return _finish(None, rois, (place,), reading, rows)
-    pyramid = open_pyramid(features, names, scales, reading.of_maps)
+    pyramid = open_pyramid(features, names, scales, reading.of_maps, reading.image_size)
     try:
-        places = tuple(level.place for level in pyramid.levels)
-        return _finish(pyramid, rois, places, reading, rows)
+        return _finish(pyramid, rois, (), reading, rows)
     except BaseException:
         pyramid.close()
         raise
 
 
-def single_scale(scales: tuple[float, ...] | None) -> float:
+def single_scale(scales: Scales | None) -> float:
     """The one scale of a run without features; 1.0 where none was given, which is noted."""
     if scales is None:
         logger.info("no --spatial-scale, taking 1.0: errors in pixels are errors in cells")
         return 1.0
+    if scales == AUTO:
+        raise ParameterError("--spatial-scale auto is that of a map, and there is none")
     if len(scales) != 1:
         raise ParameterError(f"{len(scales)} spatial scales without features, expected one")
     return scales[0]
@@ -142,13 +149,18 @@ def _finish(
     source = open_source(rois)
     try:
         chosen = choose_columns(source, reading, images)
-        table = read_rois(source, chosen, reading, rows)
+        table = scale_rois(read_rois(source, chosen, reading, rows), reading, pyramid)
     finally:
         source.close()
+    if pyramid is not None:
+        pyramid = pyramid.for_images(images_of(table, pyramid.images))
+        places = tuple(level.place for level in pyramid.levels)
     levels = open_levels(reading.level_from, rows)
     placed = place_rois(table, images, places, reading.level_assignment, levels)
     obey(placed, ignored)
     assert placed.map_of_roi is not None
+    if table.roi_scale is not None and rows is None:
+        announce(table.roi_scale, table.name)
     return Inputs(
         pyramid,
         table.as_rois(),
@@ -158,9 +170,49 @@ def _finish(
         (len(table), *source.shape[1:]),
         places,
         placed.map_of_roi,
-        {**source.files, **(levels.files if levels else {}), **(pyramid.files if pyramid else {})},
+        {
+            **source.files,
+            **(table.roi_scale.files if table.roi_scale else {}),
+            **(levels.files if levels else {}),
+            **(pyramid.files if pyramid else {}),
+        },
         rows,
+        _describe_reading(table, places, reading, levels),
     )
+
+
+def images_of(table: RoiTable, images: int) -> IntArray:
+    """The numbers of the images that have RoIs, ascending."""
+    return np.unique(table.batch[is_image_number(table.batch, images)]).astype(np.int64)
+
+
+def _describe_reading(
+    table: RoiTable, places: Sequence[Place], reading: Reading, levels: StoredArray | None
+) -> dict[str, Any]:
+    """What a result's parameters say of how its inputs were read: scales and levels of RoIs."""
+    found = {} if table.roi_scale is None else table.roi_scale.describe()
+    if len(places) == 1:
+        return found
+    if levels is not None:
+        name, dataset = split_name(levels.name)
+        return found | {"level_from_name": name, "level_from_dataset": dataset}
+    return found | reading.level_assignment.describe(places[0].level or 0)
+
+
+def scale_rois(table: RoiTable, reading: Reading, pyramid: FeaturePyramid | None) -> RoiTable:
+    """The RoIs in pixels of the network's input: times ``roi_scale``, or as the file of the maps
+    says how their images were resized. Raises InputError.
+    """
+    images = None if pyramid is None else pyramid.images
+    scale: RoiScale | None
+    if reading.roi_scale is not None:
+        last = table.batch[np.isfinite(table.batch)].max(initial=0.0)
+        scale = open_roi_scale(reading.roi_scale, images, float(last))
+    elif pyramid is None or reading.normalized:
+        return table
+    else:
+        scale = find_size_scale(table, pyramid)
+    return table if scale is None or np.all(scale.factors == 1) else table.scaled(scale)
 
 
 def place_rois(

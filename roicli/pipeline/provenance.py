@@ -55,6 +55,7 @@ def describe_geometry(inputs: Inputs, setting: Setting) -> dict[str, Any]:
         "pixel_model": setting.pixel_model,
         "preset": setting.preset,
         **_describe_rois(inputs),
+        **inputs.described,
         "created_utc": utc_now(),
     }
 

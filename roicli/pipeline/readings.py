@@ -64,7 +64,7 @@ SWAPPED_LETTERS, CHANNELS_LAST = "ncwh", "nhwc"
 def find_swapped_axes(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     """R07: centres leave a map that is not square, and with x and y exchanged everything fits."""
     sizes = [place.map_size for place in rois.places if place.map_size is not None]
-    if rois.usable == 0 or all(height == width for height, width in sizes):
+    if rois.usable == 0 or all(place.has_square_maps for place in rois.places):
         return
     rows = rois.rows(lambda block: block.usable & _has_centre_outside(block))
     if len(rows) < max(FEWEST_ROWS, SHARE_SWAPPED * rois.usable):
@@ -95,7 +95,7 @@ def _ways_to_exchange(rois: PlacedRois) -> list[str]:
 
 def find_exchanged(rois: PlacedRois) -> list[str]:
     """In words, how x and y may have been exchanged, where all RoIs are inside then."""
-    square = all(place.map_size == (place.map_size or ())[::-1] for place in rois.places)
+    square = all(place.has_square_maps for place in rois.places)
     if square or not rois.every(_fits_swapped):
         return []
     first, second = _ways_to_exchange(rois)
@@ -142,11 +142,13 @@ def find_normalized(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
 
 
 def _smallest_side_px(rois: PlacedRois) -> float:
-    return min(side / place.spatial_scale for place in rois.places for side in place.map_size or ())
+    return min(place.smallest_side / place.spatial_scale for place in rois.places)
 
 
 def _is_in_unit(block: Block) -> Array:
     corners = block.safe_corners
+    if block.roi_scale is not None and block.roi_scale.max() < SMALLEST_IMAGE_PX:
+        corners = corners / block.roi_scale  # as stored
     found: Array = np.all((corners >= 1 - NORMALIZED_MOST) & (corners <= NORMALIZED_MOST), axis=1)
     return found
 
@@ -212,7 +214,7 @@ def _fits_format(rois: PlacedRois, word: RoiFormat) -> bool:
     def fits(block: Block) -> Array:
         numbers = np.where(block.usable[:, None], block.numbers, 0.0)
         size = rois.table.normalized_to
-        corners, _ = to_corners(numbers, np.zeros_like(numbers), word, size)
+        corners = block.as_corners(numbers, word, size)
         return fits_inside(corners, block.extent_px, block.cell_px)
 
     return rois.every(fits)
@@ -313,10 +315,11 @@ def _fits_one_earlier(rois: PlacedRois, normalized: bool = False) -> bool:
         finite = np.asarray(np.isfinite(shifted).all(axis=1))
         shifted = np.where(finite[:, None], shifted, 0.0)
         size = None if normalized else rois.table.normalized_to
-        corners, _ = to_corners(shifted, np.zeros_like(shifted), rois.table.roi_format, size)
         if normalized:
+            corners, _ = to_corners(shifted, np.zeros_like(shifted), rois.table.roi_format, None)
             fitting = fits_inside(corners, np.ones(2), NORMALIZED_MOST - 1)
         else:
+            corners = block.as_corners(shifted, rois.table.roi_format, size)
             fitting = fits_inside(corners, block.extent_px, block.cell_px)
         return np.asarray(finite & fitting)
 
@@ -400,6 +403,8 @@ def find_fitting(rois: PlacedRois) -> list[str]:
     of the maps are looked for with it, and only then other scales.
     """
     place = rois.places[0]
+    if (scaled := _fitting_roi_scale(rois)) is not None:
+        return [scaled]
     doubtful = place.spatial_scale > 1 or place.scale_from == NO_SCALE
     for factor in _factors(place.spatial_scale, doubtful):
         if inside := _count_fitting(rois, factor, _corners, _map_cells):
@@ -423,14 +428,63 @@ def _describe_scale(rois: PlacedRois, factor: float, inside: str) -> list[str]:
         return [f"{place.scale_from} {place.spatial_scale:g} is over 1; {scales} puts {inside}"]
     if place.scale_from == NO_SCALE:
         return [f"no --spatial-scale was given; {scales} puts {inside}"]
+    said = f"{place.scale_from} is {_show_scale(place.spatial_scale)}; {scales} puts {inside}"
+    if rois.table.roi_scale is not None:
+        return [said]
     resized = (
-        "the RoIs are in pixels of the image before it was resized for the network: multiply them "
-        "by the network's size over the image's"
+        "the RoIs are in pixels of the image before it was resized for the network: add "
+        "--roi-scale, the network's size over the image's"
     )
-    return [
-        f"{place.scale_from} is {_show_scale(place.spatial_scale)}; {scales} puts {inside}",
-        resized,
-    ]
+    return [said, resized]
+
+
+def _fitting_roi_scale(rois: PlacedRois) -> str | None:
+    """In words, what fits in place of the --roi-scale that was given; None where that is none."""
+    if rois.table.roi_scale is None:
+        return None
+
+    def stored(block: Block) -> FloatArray:
+        assert block.roi_scale is not None
+        return np.asarray(block.safe_corners / block.roi_scale)
+
+    def inverse(block: Block) -> FloatArray:
+        assert block.roi_scale is not None
+        return np.asarray(stored(block) / block.roi_scale)
+
+    for words, corners in (("without --roi-scale", stored), ("--roi-scale inverted", inverse)):
+        if inside := _count_fitting(rois, 1.0, corners, _map_cells):
+            return f"{words} puts {inside}"
+    return None
+
+
+def find_resized(rois: PlacedRois) -> str | None:
+    """What to do where all RoIs would be inside, if they were of a larger image; None else."""
+    if rois.table.roi_scale is not None or rois.usable == 0 or len(rois.crossed):
+        return None
+    low, _ = rois.bounds()
+    if low.min() < 0:
+        return None
+    most = min(float(np.min(_room(block), initial=np.inf)) for block in rois.blocks())
+    if not 0 < most < 1:
+        return None
+    return (
+        "where they are in pixels of the image before it was resized for the network, add "
+        f"--roi-scale, the network's size over the image's: all are inside from {_floor(most)} on "
+        "down"
+    )
+
+
+def _room(block: Block) -> FloatArray:
+    """(k, 2) what the far corners may be multiplied by to stay inside."""
+    far = block.safe_corners[:, 2:]
+    extent = np.broadcast_to(block.extent_px, far.shape)
+    return np.where(far > 0, extent / np.maximum(far, np.finfo(np.float64).tiny), np.inf)
+
+
+def _floor(value: float) -> str:
+    """Three digits, not above the value."""
+    digits = 10.0 ** (2 - np.floor(np.log10(value)))
+    return f"{np.floor(value * digits) / digits:.3g}"
 
 
 def _show_scale(scale: float) -> str:

@@ -5,6 +5,8 @@ The boundary makes one of these records of a call's keywords; a stage takes the 
 
 from __future__ import annotations
 
+from typing import Any
+
 from roicli.core.call_options import ErrorsOptions, ExportOptions
 from roicli.core.declaration import record
 from roicli.core.exceptions import ParameterError
@@ -21,6 +23,7 @@ from roicli.core.options import (
     ScaleOption,
     SizeOption,
 )
+from roicli.core.parsing import AUTO
 from roicli.core.progress import Progress, StageTimes
 from roicli.core.types import Size
 from roicli.core.vocabulary import (
@@ -30,7 +33,6 @@ from roicli.core.vocabulary import (
     Mode,
     Partition,
     PixelModel,
-    PresetName,
     Provider,
     Quantization,
     ResultDtype,
@@ -38,14 +40,14 @@ from roicli.core.vocabulary import (
     SamplingGrid,
 )
 from roicli.operators.levels import LevelAssignment
-from roicli.pipeline.features import FeatureArgument, MapReading
+from roicli.pipeline.features import FeatureArgument, MapReading, Scales
 
 
 @record(ScaleOption, ReadingOptions, IgnoreOption, ExternalOption)
 class Reading:
     """How maps and RoIs are read."""
 
-    spatial_scale: tuple[float, ...] | None
+    spatial_scale: Scales | None
     levels: tuple[str, ...] | None
     level_rule: LevelRule
     canonical_size: float | None
@@ -55,6 +57,7 @@ class Reading:
     roi_columns: tuple[str, ...] | None
     normalized: bool
     image_size: Size | None
+    roi_scale: Any
     layout: str
     ignore: tuple[str, ...] | None
     allow_external: bool
@@ -74,20 +77,39 @@ class Reading:
     @property
     def normalized_to(self) -> Size | None:
         """The size that normalized coordinates refer to, or None. Raises ParameterError."""
+        if self.normalized and self.roi_scale is not None:
+            raise ParameterError(
+                "normalized RoIs go to the network's pixels by --image-size, and --roi-scale is "
+                "given too",
+                "give the network's image size, and drop --roi-scale",
+            )
         if self.normalized and self.image_size is None:
             raise ParameterError(
                 "normalized RoIs need the image size", "add --image-size HEIGHTxWIDTH"
             )
         return self.image_size if self.normalized else None
 
+    @property
+    def still_needs_image_size(self) -> bool:
+        """Whether something needs the image size once the maps' scales are known."""
+        return self.normalized or self.level_assignment.needs_image_size
+
     def check_image_size(self) -> None:
         """Raise ParameterError for an image size that nothing needs."""
-        needed = self.normalized or self.level_assignment.needs_image_size
+        needed = self.spatial_scale == AUTO or self.still_needs_image_size
         if self.image_size is not None and not needed:
             raise ParameterError(
                 "image size is given, and RoIs in pixels do not need it",
                 "add --normalized, or drop it",
             )
+
+
+@record()
+class SizedReading(Reading):
+    """The same for an operator that takes the image's size itself."""
+
+    def check_image_size(self) -> None:
+        """It is needed."""
 
 
 @record(
@@ -113,7 +135,7 @@ class Operation:
     quantization: Quantization | None
     partition: Partition | None
     pixel_model: PixelModel | None
-    preset: PresetName | None
+    preset: str | None
     graph: str | None
 
 
@@ -158,6 +180,6 @@ class ErrorsRequest(RunRequest):
 class ExportRequest(Operation):
     """What is asked of ``export``."""
 
-    spatial_scale: tuple[float, ...] | None
+    spatial_scale: Scales | None
     dtype: GraphDtype
     force: bool

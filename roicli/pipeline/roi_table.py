@@ -6,7 +6,7 @@ Ten million RoIs are looked at a block at a time, so that no rule holds more tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, assert_never
 
@@ -16,6 +16,7 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import RoiFormat
+from roicli.pipeline.roi_scale import RoiScale
 from roicli.storage.array import Precision
 from roicli.storage.roi_columns import COORDINATE_NAMES, RoiColumns
 from roicli.storage.table import Column, ListedImage, Table
@@ -30,6 +31,8 @@ ROI_BYTES = 120
 BLOCK_ROIS = 1 << 16
 # Where a scale comes from that nobody gave.
 NO_SCALE = "default"
+# Where a scale comes from that the user gave.
+GIVEN_SCALE = "--spatial-scale"
 
 
 class Place(NamedTuple):
@@ -37,16 +40,42 @@ class Place(NamedTuple):
 
     ``shape`` (N, C, H, W) is that of the array, None without one; ``scale_from`` says in words
     where the scale comes from, ``layout`` how the file holds the axes (``pipeline.layout``),
-    ``is_of_matlab`` that MATLAB wrote it, which reverses them.
+    ``is_of_matlab`` that MATLAB wrote it, which reverses them. ``sizes`` (N, 2) are the height and
+    width of each image where these have their own; then ``map_size`` is the largest.
     """
 
     spatial_scale: float
     map_size: Size | None
     level: int | None
     shape: tuple[int, int, int, int] | None = None
-    scale_from: str = "--spatial-scale"
+    scale_from: str = GIVEN_SCALE
     layout: str = "nchw"
     is_of_matlab: bool = False
+    sizes: IntArray | None = None
+
+    def cells(self, batch: Array) -> FloatArray:
+        """(k, 2) width and height of the maps of images ``batch`` (k,); the size must be known."""
+        assert self.map_size is not None
+        if self.sizes is None:
+            return np.broadcast_to(np.array(self.map_size[::-1], np.float64), (len(batch), 2))
+        # What names no image is another rule's matter.
+        known = is_image_number(batch, len(self.sizes))
+        images = np.where(known, batch, 0).astype(np.int64)
+        return np.asarray(self.sizes[images, ::-1], np.float64)
+
+    @property
+    def has_square_maps(self) -> bool:
+        """Whether width and height are equal on every map."""
+        if self.sizes is None:
+            return self.map_size == (self.map_size or ())[::-1]
+        return bool(np.all(self.sizes[:, 0] == self.sizes[:, 1]))
+
+    @property
+    def smallest_side(self) -> int:
+        """The smallest side of all maps, in cells."""
+        if self.sizes is None:
+            return min(self.map_size or (0,))
+        return int(self.sizes[self.sizes[:, 0] > 0].min(initial=1 << 30))
 
 
 @dataclass(frozen=True)
@@ -54,12 +83,12 @@ class RoiTable:
     """K RoIs as they are, right or wrong, all float64.
 
     ``numbers`` (K, 4) are the coordinates as stored, in the coarsest ``precision`` of the four and
-    in ``dtype`` or one that it holds; ``columns`` and ``normalized_to`` say how they
-    were read; ``corners`` (K, 4) are x1, y1, x2, y2 in image pixels, ``error_px`` (K,) what the
-    stored dtype can have lost of the worst of each. ``image`` is the column that names the RoI's
-    image, and ``batch`` (K,) what numbers it holds; 0 where there is no such column, and ``image``
-    is then None. ``carried`` are all other columns that have names, ``listed`` the images that the
-    source lists.
+    in ``dtype`` or one that it holds; ``columns``, ``normalized_to`` and ``roi_scale`` say how they
+    were read; ``corners`` (K, 4) are x1, y1, x2, y2 in pixels of the network's input, ``error_px``
+    (K,) what the stored dtype can have lost of the worst of each. ``image`` is the column that
+    names the RoI's image, and ``batch`` (K,) what numbers it holds; 0 where there is no such
+    column, and ``image`` is then None. ``carried`` are all other columns that have names,
+    ``listed`` the images that the source lists.
     """
 
     name: str
@@ -74,6 +103,7 @@ class RoiTable:
     error_px: FloatArray
     carried: tuple[Column, ...] = ()
     listed: tuple[ListedImage, ...] = ()
+    roi_scale: RoiScale | None = None
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -82,6 +112,18 @@ class RoiTable:
     def roi_format(self) -> RoiFormat:
         """What the four numbers were read as."""
         return self.columns.roi_format
+
+    def scaled(self, scale: RoiScale) -> RoiTable:
+        """The same RoIs, their corners in pixels that many times as small; in float64."""
+        corners, error = np.empty_like(self.corners), np.empty(len(self))
+        with np.errstate(invalid="ignore", over="ignore"):
+            for part in _parts(len(self)):
+                factors, numbers = scale.of(self.batch[part]), self.numbers[part]
+                spacing = np.asarray(self.precision.half_spacing(numbers), np.float64)
+                found, off = to_corners(numbers, spacing, self.roi_format, self.normalized_to)
+                corners[part] = found * factors
+                error[part] = (off * factors).max(axis=1, initial=0.0)
+        return replace(self, corners=corners, error_px=error, roi_scale=scale)
 
     def as_rois(self) -> RoIs:
         """The RoIs as the operators take them, once nothing is wrong with them."""
@@ -210,7 +252,8 @@ class Block:
 
     ``place`` (k,) numbers the map that each RoI is on, ``scale`` (k, 1) is its cells per pixel,
     ``map_cells`` (k, 2) its width and height; None where that is not known. ``usable`` (k,) says
-    which RoIs have coordinates that can be computed with, on their map.
+    which RoIs have coordinates that can be computed with, on their map. ``roi_scale`` (k, 4) or
+    (1, 4) is what corners were multiplied by, None where by nothing.
     """
 
     batch: FloatArray
@@ -221,6 +264,14 @@ class Block:
     scale: FloatArray | None
     map_cells: FloatArray | None
     usable: Array
+    roi_scale: FloatArray | None = None
+
+    def as_corners(
+        self, numbers: FloatArray, roi_format: RoiFormat, normalized_to: Size | None
+    ) -> FloatArray:
+        """(k, 4) corners in pixels of numbers (k, 4) that may be these RoIs' coordinates."""
+        corners, _ = to_corners(numbers, np.zeros_like(numbers), roi_format, normalized_to)
+        return corners if self.roi_scale is None else corners * self.roi_scale
 
     @cached_property
     def safe_corners(self) -> FloatArray:
@@ -302,12 +353,20 @@ class PlacedRois:
         if self.map_of_roi is not None:
             here = self.map_of_roi[part]
             if self.knows_maps:
-                sizes = [place.map_size[::-1] for place in self.places if place.map_size]
-                cells = np.array(sizes, np.float64)[here]
+                cells = self._cells(here, table.batch[part])
+        roi_scale = None if table.roi_scale is None else table.roi_scale.of(table.batch[part])
         return Block(
             table.batch[part], table.numbers[part], table.corners[part], table.error_px[part],
-            here, scale, cells, self.is_usable[part],
+            here, scale, cells, self.is_usable[part], roi_scale,
         )  # fmt: skip
+
+    def _cells(self, here: IntArray, batch: FloatArray) -> FloatArray:
+        """(k, 2) width and height of the RoIs' maps."""
+        found = np.empty((len(here), 2))
+        for number, place in enumerate(self.places):
+            rows = here == number
+            found[rows] = place.cells(batch[rows])
+        return found
 
     def _scales(self, part: slice) -> FloatArray | None:
         if self.map_of_roi is None:

@@ -141,9 +141,10 @@ def find_wholly_outside(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     if len(rows) == 0 or (len(rows) <= tolerated * len(rois) and not is_error):
         return
     fitting = readings.find_fitting(rois) if most else readings.find_exchanged(rois)
+    resized = None if fitting else readings.find_resized(rois)
     advice = "; or ".join(fitting) or (
         "is --spatial-scale right? Outside the map RoI Align reads zeros or the border, RoI Pool "
-        "nothing"
+        "nothing" + (f"; {resized}" if resized else "")
     )
     yield Draft(
         len(rows), rows,
@@ -157,8 +158,7 @@ def covered(rois: PlacedRois, row: int | np.integer) -> str:
     """In words, what the map of a RoI covers of its image."""
     assert rois.map_of_roi is not None
     place = rois.places[rois.map_of_roi[row]]
-    assert place.map_size is not None
-    height, width = (side / place.spatial_scale for side in place.map_size)
+    width, height = place.cells(rois.table.batch[row : row + 1])[0] / place.spatial_scale
     return f"{width:g} x {height:g} px (width x height)"
 
 

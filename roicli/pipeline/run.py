@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
@@ -17,14 +17,14 @@ from roicli.core.vocabulary import Provider
 from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.error_table.table import ErrorTable, MapGeometry
 from roicli.operators.interface import OperatorSpec
-from roicli.pipeline.features import FeatureArgument, FeaturePyramid
+from roicli.pipeline.features import FeatureArgument, FeaturePyramid, Scales
 from roicli.pipeline.inputs import (
     Inputs,
     open_inputs,
     single_scale,
 )
 from roicli.pipeline.memory import budget_of, check_address_space, plan_device, plan_memory
-from roicli.pipeline.request import Operation, Reading, RunRequest
+from roicli.pipeline.request import Operation, Reading, RunRequest, SizedReading
 from roicli.pipeline.settings import Setting, resolve_setting
 from roicli.pipeline.stream import Engine, ValueMeasurer
 from roicli.pipeline.validation import check_sampling_memory
@@ -88,7 +88,9 @@ def build_error_table(
 ) -> ErrorTable:
     """The table of the inputs' RoIs, on each level's map."""
     maps = [
-        MapGeometry(setting.pool.at_scale(place.spatial_scale), place.map_size, place.level)
+        MapGeometry(
+            setting.pool.at_scale(place.spatial_scale), place.map_size, place.level, place.sizes
+        )
         for place in inputs.places
     ]
     dtype = np.float32 if inputs.pyramid is None else inputs.pyramid.compute_dtype
@@ -98,7 +100,7 @@ def build_error_table(
 
 
 def resolve_operator(
-    operator: Operator, operation: Operation, scales: tuple[float, ...] | None
+    operator: Operator, operation: Operation, scales: Scales | None
 ) -> OperatorSpec:
     """One operator at one scale, from what is said of it alone."""
     node = _read_node(operation.graph, operator)
@@ -140,6 +142,8 @@ def open_run(
     node = _read_node(request.graph, operator)
     setting = resolve_setting(request, operator, node, request.spatial_scale, request.levels)
     reading: Reading = request
+    if "image_size" in setting.spec.defaults():
+        reading = SizedReading(**{one.name: getattr(request, one.name) for one in fields(Reading)})
     if node is not None:
         reading = replace(request, spatial_scale=(node.spatial_scale,))
     inputs = open_inputs(features, rois, reading, rows=rows)

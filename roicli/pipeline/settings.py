@@ -12,12 +12,13 @@ from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import OperatorOptions, OwnOptions
 from roicli.core.parsing import as_size
 from roicli.core.types import check_word
-from roicli.core.vocabulary import PixelModel, PresetName
+from roicli.core.vocabulary import PixelModel
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.operators.rounding import BOX_RULES
 from roicli.operators.table import operator_type
+from roicli.pipeline.features import Scales
 from roicli.pipeline.request import Operation
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Setting:
     align: AlignSpec
     pool: PoolSpec
     pixel_model: PixelModel
-    preset: PresetName | None = None
+    preset: str | None = None
 
     def __post_init__(self) -> None:
         check_word("pixel model", self.pixel_model, PixelModel)
@@ -55,7 +56,7 @@ def resolve_setting(
     operation: Operation,
     operator: str,
     node: RoiNode | None = None,
-    scales: tuple[float, ...] | None = None,
+    scales: Scales | None = None,
     levels: tuple[str, ...] | None = None,
 ) -> Setting:
     """What was said over a node's attributes or a preset, over the declared defaults.
@@ -63,7 +64,7 @@ def resolve_setting(
     ``scales`` and ``levels`` are those that were given beside a node.
     """
     name, said = operation.preset, vars(operation)
-    preset = {} if name is None else _read_preset(name)
+    preset = {} if name is None else _read_preset(name, operator)
     if node is not None:
         _check_conflicts(operation, node, scales, levels)
         said = {**said, **node.options()}
@@ -92,16 +93,16 @@ def resolve_setting(
     return Setting(spec, align, pool, pick("pixel_model") or spec.pixel_model, name)
 
 
-def _read_preset(name: PresetName) -> dict[str, Any]:
-    from roicli.operators.libraries import PRESETS  # which most runs do without
+def _read_preset(name: str, operator: str) -> dict[str, Any]:
+    from roicli.operators.libraries import preset_options  # which most runs do without
 
-    return vars(PRESETS[name])
+    return preset_options(name, operator)
 
 
 def _check_conflicts(
     operation: Operation,
     node: RoiNode,
-    scales: tuple[float, ...] | None,
+    scales: Scales | None,
     levels: tuple[str, ...] | None,
 ) -> None:
     """Raise ParameterError where an option says otherwise than the node."""
@@ -111,7 +112,7 @@ def _check_conflicts(
         raise ParameterError("--graph has one spatial scale, so it goes with one map, not --levels")
     given = {
         **vars(operation),
-        "spatial_scale": scales[0] if scales and len(scales) == 1 else scales,
+        "spatial_scale": scales[0] if isinstance(scales, tuple) and len(scales) == 1 else scales,
     }
     for key, value in node.options().items():
         said = given[key]

@@ -22,11 +22,13 @@ STRIDE_ATTRIBUTE = "stride"
 
 
 def read_stored_scale(array: StoredArray, maps: int) -> tuple[float, str]:
-    """The scale that the file has for a map, and where: the nearest attribute that says it."""
-    for attributes, whose in _attributes_around(array, maps):
-        found = _read_scale(array.name, attributes, whose)
-        if found is not None:
-            return found
+    """The scale that the file has for a map, and where: the nearest attribute that says it.
+
+    Without one it is 1.0, which is noted, and no pyramid.
+    """
+    found = find_stored_scale(array, maps)
+    if found is not None:
+        return found
     if maps > 1:
         raise InputError(
             f"{array.name}: has no attribute {SCALE_ATTRIBUTE}, and a pyramid needs its scales",
@@ -34,6 +36,15 @@ def read_stored_scale(array: StoredArray, maps: int) -> tuple[float, str]:
         )
     logger.info(f"{array.name}: no attribute {SCALE_ATTRIBUTE}, taking --spatial-scale 1.0")
     return 1.0, NO_SCALE
+
+
+def find_stored_scale(array: StoredArray, maps: int) -> tuple[float, str] | None:
+    """As ``read_stored_scale``; None where there is none."""
+    for attributes, whose in _attributes_around(array, maps):
+        found = _read_scale(array.name, attributes, whose)
+        if found is not None:
+            return found
+    return None
 
 
 def _attributes_around(array: StoredArray, maps: int) -> Iterator[tuple[Mapping[str, Any], str]]:
@@ -72,17 +83,31 @@ def _read_scale(name: str, attributes: Mapping[str, Any], whose: str) -> tuple[f
     return None
 
 
+def _advise_two_scales(value: Any, name: str) -> str:
+    """What to give where a map has two scales: they may be of x and y, or of y and x."""
+    advice = "the operators have one scale for x and y: give --spatial-scale, and --roi-scale 1,Y"
+    numbers = np.asarray(value).reshape(-1)
+    if numbers.size != 2 or numbers.dtype.kind not in "iuf" or not np.all(numbers > 0):
+        return advice
+    pair = tuple(1 / number if name == STRIDE_ATTRIBUTE else number for number in numbers)
+    first, second = (
+        f"--spatial-scale {x:.9g} --roi-scale 1,{y / x:.9g}" for x, y in (pair, pair[::-1])
+    )
+    return (
+        f"the operators have one scale for x and y: give {first} where they are x, y; {second} "
+        "where they are y, x"
+    )
+
+
 def parse_stored_scale(value: Any, name: str) -> float:
     """A scale or stride as files keep it: a number, an array of one, or text like the option's.
 
     Raises ParameterError, also where there is a value that cannot be read.
     """
-    array = np.asarray(value)
+    array = np.unique(value) if np.size(value) == 2 else np.asarray(value)
     if array.size != 1:
         raise ParameterError(
-            f"{name} is {array.size} numbers, expected one",
-            "the operators have one scale for x and y: bring the RoIs' x and y to one scale, and "
-            "give it as --spatial-scale",
+            f"{name} is {array.size} numbers, expected one", _advise_two_scales(value, name)
         )
     (item,) = array.reshape(-1).tolist()
     if isinstance(item, bytes):

@@ -160,11 +160,12 @@ class Verifier:
         Raises VerificationError where an element is beyond its bound.
         """
         for place in np.flatnonzero(self._chosen[rows]):
-            part = self._next_channels(len(feature_map))
+            part = self._next_channels(block.shape[1])
             self._rois += 1
             spec, row = self._specs[level], int(rows[place])
+            read = feature_map[spec.input_channels(part)]
             roi = row if self._row_numbers is None else int(self._row_numbers[row])
-            steps = spec.expect(feature_map[part], corners[place], self._coordinate_ulp)
+            steps = spec.expect(read, corners[place], self._coordinate_ulp)
             # Sums past the compute dtype have no bound, and are left out.
             with np.errstate(over="ignore", invalid="ignore"):
                 for channels, expected in steps:

@@ -2,108 +2,113 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from roicli.analysis.explanation import Corner, Sample
-from roicli.analysis.picture import Picture
+from roicli.analysis.picture import Box, Picture
+from roicli.render.shapes import Frame, Lines, Points, Shape, Words
 
-# One colour a corner (Okabe and Ito), the same for the cell and for its weight's rectangle.
-CORNER_COLORS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7")
-CORNER_HATCHES = ("", "///", "...", "\\\\\\")
-INK, PAPER, REAL = "#1a1a1a", "#ffffff", "#0072B2"
+# In cells: half the side of the mark at a cell's centre, how far letters are from its edge.
+MARK, INSET = 0.03, 0.04
+LINE = 15.0
+NOTE = "cells: each counts by the area of its colour, opposite to it"
 
 
-def draw_close_up(axes: Any, picture: Picture) -> None:
+def find_sample(picture: Picture) -> Sample | None:
     """The first sampling point of the bin that lies on the map."""
     assert picture.close_up is not None
-    row, column = picture.bin_index or (0, 0)
+    return next((sample for sample in picture.close_up.samples if sample.corners), None)
+
+
+def title_close_up(picture: Picture) -> str:
+    """Which sample of which bin, and its value."""
+    sample = find_sample(picture)
+    if sample is None or picture.close_up is None or picture.bin_index is None:
+        return "no sampling point on the map"
+    row, column = picture.bin_index
     samples = picture.close_up.samples
-    found = next((sample for sample in samples if sample.corners), None)
-    if found is None:
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, "no sampling point on the map", ha="center", transform=axes.transAxes)
-        return
-    number = samples.index(found) + 1
-    axes.set_title(
-        f"Bin {row},{column}: sample {number} of {len(samples)} = {exact_short(found.value)}"
-    )
-    _draw_cells(axes, picture, found)
-    _draw_areas(axes, picture, found)
-    _draw_bin(axes, picture)
-    offset = picture.point_offset
-    axes.plot(found.x + offset, found.y + offset, "o", ms=7, color=INK, mec=PAPER, zorder=8)
-    axes.set_xlabel("x, cells\na cell counts by the area of its colour,\nwhich lies opposite to it")
-    axes.set_ylabel("y, cells")
+    number = samples.index(sample) + 1
+    return f"Bin {row},{column}: sample {number} of {len(samples)} = {sample.value:.5g}"
 
 
-def _draw_cells(axes: Any, picture: Picture, sample: Sample) -> None:
-    """The four cells as squares, each with its index, value and weight."""
-    from matplotlib.patches import Rectangle
-    from matplotlib.ticker import MultipleLocator
+def frame_close_up(picture: Picture) -> Box:
+    """The window that shows the four cells; where there are none, the RoI."""
+    sample, offset = find_sample(picture), picture.point_offset
+    if sample is None:
+        return picture.window
+    xs, ys = ([getattr(c, axis) + offset for c in sample.corners] for axis in ("x", "y"))
+    return min(xs) - 0.55, min(ys) - 0.55, max(xs) + 0.55, max(ys) + 0.55
 
-    offset = picture.point_offset
-    tops, lefts = {c.y for c in sample.corners}, {c.x for c in sample.corners}
-    for color, corner in zip(CORNER_COLORS, sample.corners, strict=True):
+
+def shape_close_up(picture: Picture, frame: Frame) -> list[Shape]:
+    """Cells, weights, the bin and its sampling points, then the words on them."""
+    sample, offset = find_sample(picture), picture.point_offset
+    bin_outline = _box("real", frame, picture.bin_box)
+    if sample is None or picture.close_up is None:
+        return [bin_outline]
+    cells: list[Shape] = []
+    weights: list[Shape] = []
+    words: list[Shape] = []
+    for index, corner in _distinct_cells(sample):
         x, y = corner.x + offset, corner.y + offset
-        axes.add_patch(
-            Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=f"{color}22", edgecolor=INK, lw=0.8)
-        )
-        axes.plot(x, y, "s", ms=6, color=color, mec=INK, mew=0.6, zorder=7)
-        above = corner.y == min(tops) and len(tops) > 1
-        right = corner.x == max(lefts) and len(lefts) > 1
-        axes.annotate(
-            f"cell ({corner.y}, {corner.x})\n{exact_short(corner.value)} x {corner.weight:.4f}",
-            (x + (0.46 if right else -0.46), y + (-0.46 if above else 0.46)),
-            ha="right" if right else "left", va="top" if above else "bottom",
-            fontsize=8.5, zorder=9, bbox={"fc": PAPER, "ec": "none", "pad": 1, "alpha": 0.8},
-        )  # fmt: skip
-    low, high = min(lefts) + offset - 0.55, max(lefts) + offset + 0.55
-    axes.set_xlim(low, high)
-    axes.set_ylim(max(tops) + offset + 0.55, min(tops) + offset - 0.55)
-    axes.set_aspect("equal")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MultipleLocator(0.5))
+        x1, y1, x2, y2 = area = _weight_area(sample, index, offset)
+        cells.append(_box(f"cell-{index}", frame, (x - 0.5, y - 0.5, x + 0.5, y + 0.5)))
+        weights.append(_box(f"weight-{index}", frame, area))
+        words.append(_box(f"corner-{index}", frame, (x - MARK, y - MARK, x + MARK, y + MARK)))
+        words.append(_describe_cell(sample, corner, offset, frame))
+        if abs(x2 - x1) > 0.2 and abs(y2 - y1) > 0.1:
+            across, down = frame.place((x1 + x2) / 2, (y1 + y2) / 2)
+            words.append(Words("in-middle", ((f"{corner.weight:.4f}", (across, down + 4)),)))
+    every = tuple(frame.place(s.x + offset, s.y + offset) for s in picture.close_up.samples)
+    chosen = (frame.place(sample.x + offset, sample.y + offset),)
+    marks: list[Shape] = [
+        Points(look, places, diameter + rim)
+        for places, diameter in ((every, 5.0), (chosen, 9.0))
+        for look, rim in (("point-rim", 2.0), ("point", 0.0))
+    ]
+    return [*cells, *weights, bin_outline, *marks, *words]
 
 
-def exact_short(value: float) -> str:
-    """Five significant digits, which a label has room for."""
-    return f"{value:.5g}"
+def _box(look: str, frame: Frame, box: Box) -> Lines:
+    return Lines(look, (frame.box(box),), closed=True)
 
 
-def _draw_areas(axes: Any, picture: Picture, sample: Sample) -> None:
-    """The rectangles that the point cuts: a cell counts by the one diagonally opposite."""
-    from matplotlib.patches import Rectangle
+def _distinct_cells(sample: Sample) -> list[tuple[int, Corner]]:
+    """The four cells; at the map's edge fewer, of which some were read for two corners.
 
-    offset = picture.point_offset
-    x, y = sample.x + offset, sample.y + offset
-    for index, (color, hatch) in enumerate(zip(CORNER_COLORS, CORNER_HATCHES, strict=True)):
-        corner, opposite = sample.corners[index], sample.corners[3 - index]
-        width, height = _toward(opposite, corner, sample)
-        axes.add_patch(
-            Rectangle((x, y), width, height, facecolor=f"{color}77", edgecolor=INK, lw=0.7,
-                      hatch=hatch, zorder=4)
-        )  # fmt: skip
-        if abs(width) > 0.2 and abs(height) > 0.1:
-            axes.text(
-                x + width / 2, y + height / 2, f"{corner.weight:.4f}", ha="center", va="center",
-                fontsize=8.5, zorder=9, bbox={"fc": PAPER, "ec": "none", "pad": 1, "alpha": 0.8},
-            )  # fmt: skip
+    The other of the two has the weight 0 then.
+    """
+    cells: dict[tuple[int, int], tuple[int, Corner]] = {}
+    for index, corner in enumerate(sample.corners):
+        other = cells.get((corner.y, corner.x))
+        if other is None or other[1].weight < corner.weight:
+            cells[corner.y, corner.x] = index, corner
+    return list(cells.values())
 
 
-def _toward(opposite: Corner, corner: Corner, sample: Sample) -> tuple[float, float]:
-    """The signed sides of the rectangle from the point to the opposite cell's centre."""
-    width = corner.width if opposite.x >= sample.x else -corner.width
-    height = corner.height if opposite.y >= sample.y else -corner.height
-    return width, height
+def _weight_area(sample: Sample, index: int, offset: float) -> Box:
+    """The rectangle from the point to the centre of the opposite cell."""
+    corner, opposite = sample.corners[index], sample.corners[3 - index]
+    x1, x2 = _side(sample.x, corner.x, opposite.x)
+    y1, y2 = _side(sample.y, corner.y, opposite.y)
+    return x1 + offset, y1 + offset, x2 + offset, y2 + offset
 
 
-def _draw_bin(axes: Any, picture: Picture) -> None:
-    """The bin's outline and its other sampling points, as far as they are in view."""
-    row, column = picture.bin_index or (0, 0)
-    x1, x2 = picture.align_x[column], picture.align_x[column + 1]
-    y1, y2 = picture.align_y[row], picture.align_y[row + 1]
-    axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=REAL, lw=1.6, zorder=6)
-    assert picture.close_up is not None
-    offset = picture.point_offset
-    for sample in picture.close_up.samples:
-        axes.plot(sample.x + offset, sample.y + offset, "o", ms=4, color=INK, mec=PAPER, zorder=7)
+def _side(place: float, cell: int, opposite: int) -> tuple[float, float]:
+    """A side of that rectangle; at the map's edge, where one cell is both, a cell long."""
+    if cell == opposite:
+        return cell - 0.5, cell + 0.5
+    return min(max(place, min(cell, opposite)), max(cell, opposite)), opposite
+
+
+def _describe_cell(sample: Sample, corner: Corner, offset: float, frame: Frame) -> Words:
+    """Index, value and weight, in the outer corner of the cell."""
+    tops, lefts = {c.y for c in sample.corners}, {c.x for c in sample.corners}
+    above = corner.y == min(tops) and len(tops) > 1
+    right = corner.x == max(lefts) and len(lefts) > 1
+    far = 0.5 - INSET
+    x, y = frame.place(
+        corner.x + offset + (far if right else -far), corner.y + offset + (-far if above else far)
+    )
+    first = y + 10 if above else y - LINE - 2
+    lines = f"cell ({corner.y}, {corner.x})", f"{corner.value:.5g} x {corner.weight:.4f}"
+    texts = tuple((text, (x, first + LINE * number)) for number, text in enumerate(lines))
+    return Words("in-right" if right else "in-left", texts)

@@ -17,6 +17,7 @@ from roicli.core.types import Array, Size, check_word
 from roicli.core.vocabulary import ComparedOperator
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import RunRequest
+from roicli.render.shapes import Sheet
 from roicli.storage.atomic import check_output, replace_atomically
 from roicli.storage.opening import inputs_unchanged
 
@@ -48,10 +49,10 @@ def draw(
 ) -> Picture:
     """One RoI on its map as a picture: cells, real and rounded box, areas, bins, sampling points.
 
-    ``output`` is an .svg, .png or .pdf file (needs matplotlib); None draws nothing, and the
-    ``Picture`` is the result. ``channel`` None shows the mean over channels; ``bin_index`` (row,
-    column) adds a close-up of that bin's first sample; ``compare`` "pool,align" gives each a panel;
-    ``image`` lies under the map. Raises RoicliError.
+    ``output`` is an .svg file, or .png or .pdf (which need matplotlib, as ``image`` does); None
+    draws nothing, and the ``Picture`` is the result. ``channel`` None shows the mean over channels;
+    ``bin_index`` (row, column) adds a close-up of that bin's first sample; ``compare`` "pool,align"
+    gives each a panel; ``image`` lies under the map. Raises RoicliError.
     """
     check_known("draw", options, DrawOptions)
     request = settle(DrawRequest, options)
@@ -75,21 +76,34 @@ def draw(
 
 def _save(picture: Picture, output: str, taken: list[str], request: DrawRequest) -> None:
     """Draw to a temporary name, then rename."""
-    # matplotlib takes longer to import than all else here.
-    from roicli.render.figure import read_image, save_figure
+    from roicli.render.figure import Photo, draw_figure
 
     named = [] if request.image is None else [request.image]
     check_output(output, taken + named, request.force, FIGURE_ENDINGS)
-    photo = read_image(named[0]) if named else None
-    extent = (0.0, 0.0, 0.0, 0.0)
-    if photo is not None:
-        extent = place_image(photo.shape[:2], picture, named[0])
+    photo = None
+    for name in named:
+        # Matplotlib takes longer to import than all else here.
+        from roicli.render.plot import read_image
+
+        pixels = read_image(name)
+        photo = Photo(pixels, place_image(pixels.shape[:2], picture, name))
+    drawn = _write(draw_figure(picture, request.compare or (), photo), output)
+    with replace_atomically(output, request.force) as temporary, open(temporary, "wb") as stream:
+        stream.write(drawn)
+
+
+def _write(sheet: Sheet, output: str) -> bytes:
     file_format = os.path.splitext(output)[1].lower().removeprefix(".")
+    if file_format == "svg":
+        from roicli.render.svg import write_file
+
+        return write_file(sheet)
+    from roicli.render.plot import save_sheet
+
     # Drawn in memory: the PDF backend hides a full disk behind an error of its own.
     drawn = io.BytesIO()
-    save_figure(picture, drawn, file_format, request.compare or (), photo, extent)
-    with replace_atomically(output, request.force) as temporary, open(temporary, "wb") as stream:
-        stream.write(drawn.getbuffer())
+    save_sheet(sheet, drawn, file_format)
+    return drawn.getvalue()
 
 
 def place_image(size: Size, picture: Picture, name: str) -> Box:

@@ -1,253 +1,257 @@
-"""Pictures by matplotlib (extra ``roicli[figures]``): SVG, PNG or PDF.
-
-Colours are Okabe and Ito's, which colour-blind people tell apart; what they mean is told by line
-style and hatching too, so that a black and white print says the same.
-"""
+"""A picture of one RoI laid out on a sheet: panels with their axes, a heading and a legend."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from dataclasses import dataclass
 
 import numpy as np
 
-from roicli.analysis.picture import Box, Interval, Picture
-from roicli.core.exceptions import InputError, ProviderError
+from roicli.analysis.picture import Box, Interval, Picture, round_ticks
+from roicli.core.types import Array
+from roicli.render.close_up import NOTE, frame_close_up, shape_close_up, title_close_up
+from roicli.render.shapes import (
+    LOOKS,
+    Frame,
+    Lines,
+    Outline,
+    Place,
+    Points,
+    Raster,
+    Shape,
+    Sheet,
+    View,
+    Words,
+)
 
-REAL, QUANTIZED = "#0072B2", "#D55E00"
-LOST, GAINED = "#CC79A7", "#E69F00"
-INK, PAPER = "#1a1a1a", "#ffffff"
-SINGLE_WIDTH, DOUBLE_WIDTH, DPI = 6.0, 8.0, 200
-PANELS = {"pool": "RoI Pool rounds twice", "align": "RoI Align rounds nothing"}
-# More points or bins than these would be a grey area.
-SHOWN_POINTS, SHOWN_BINS = 2500, 40
-STYLE = {
-    "font.size": 9.5,
-    "axes.titlesize": 10,
-    "axes.linewidth": 0.8,
-    "hatch.linewidth": 0.8,
-    "svg.hashsalt": "roicli",
-    "svg.fonttype": "path",
-    "text.parse_math": False,
-}
-
-
-def import_pyplot() -> Any:
-    """Import matplotlib without a display, or the line that installs it. Raises ProviderError."""
-    try:
-        import matplotlib as mpl
-    except ModuleNotFoundError as error:
-        raise ProviderError(
-            f"figures need matplotlib, and there is no module {error.name}",
-            "pip install 'roicli[figures]'",
-        ) from error
-    return mpl
-
-
-def read_image(path: str) -> Any:
-    """An image (H, W) or (H, W, 3 or 4). Raises InputError."""
-    import_pyplot()
-    from matplotlib import image
-
-    try:
-        return image.imread(path)
-    except Exception as error:
-        reason = " ".join(str(error).split()) or repr(error)
-        raise InputError(f"{path}: cannot be read as an image: {reason}") from error
+TITLES = {"pool": "RoI Pool rounds twice", "align": "RoI Align rounds nothing"}
+# The widths of a sheet of one panel, of a panel of two, and of a drawing in a page.
+SINGLE, HALF, DRAWING = 576.0, 408.0, 400.0
+# Around a window: numbers, and a line of words above and below.
+LEFT, RIGHT, ABOVE, BELOW = 36.0, 44.0, 34.0, 38.0
+HEADING, LINE, TICK = 48.0, 18.0, 4.0
+# How high a panel is at most, in its width.
+TALLEST, TALLEST_DRAWING = 1.25, 0.78
+# More points, bins or cells a side than these would be a grey area.
+SHOWN_POINTS, SHOWN_BINS, SHOWN_CELLS = 2500, 40, 64
+# How black the largest value of a map is, of 255, and what is no number; lines stay visible on it.
+DARKEST, UNDEFINED = 116, 10
+# A photograph has at most so many pixels a side on a sheet.
+PHOTO_PIXELS = 1200
 
 
-def save_figure(
-    picture: Picture, stream: BinaryIO, file_format: str, panels: Sequence[str], image: Any,
-    extent: Box,
-) -> None:  # fmt: skip
-    """Draw to a stream. ``panels`` (of "pool", "align"): one each, side by side; none: all in one.
+@dataclass(frozen=True)
+class Photo:
+    """An image (H, W, channels) of 8 bits over ``extent`` x1, y1, x2, y2 in cells."""
 
-    ``image`` is put under the map over ``extent`` x1, y1, x2, y2 in cells; None: no image.
-    """
-    mpl = import_pyplot()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(STYLE):
-        kinds = [*(panels or ("both",)), *(("close-up",) if picture.close_up else ())]
-        columns = min(len(kinds), 2)
-        rows = -(-len(kinds) // columns)
-        width = SINGLE_WIDTH if columns == 1 else DOUBLE_WIDTH
-        x1, y1, x2, y2 = picture.window
-        ratio = max((y2 - y1) / (x2 - x1), 0.8 if picture.close_up else 0.0)
-        panel_height = (width / columns - 1.1) * ratio + 1.0
-        figure = Figure((width, panel_height * rows + 1.35), dpi=DPI, layout="compressed")
-        FigureCanvasAgg(figure)
-        for number, kind in enumerate(kinds, 1):
-            axes = figure.add_subplot(rows, columns, number)
-            if kind == "close-up":
-                _draw_close_up(axes, picture)
-            else:
-                _draw_panel(axes, picture, kind, image, extent)
-        figure.suptitle("\n".join(picture.describe()), fontsize=10.5)
-        handles = _legend_handles(picture, panels)
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=4 if columns > 1 else 3,
-            frameon=False, fontsize=9, handlelength=2.2, columnspacing=1.2,
-        )  # fmt: skip
-        date = {"Date": None} if file_format == "svg" else {"CreationDate": None}
-        metadata = {"png": {}, "svg": date, "pdf": date}[file_format]
-        figure.savefig(
-            stream, format=file_format, facecolor=PAPER, metadata=metadata, bbox_inches="tight",
-            pad_inches=0.08,
-        )  # fmt: skip
+    pixels: Array
+    extent: Box
 
 
-def _draw_panel(axes: Any, picture: Picture, kind: str, image: Any, extent: Box) -> None:
-    """The map, and on it what ``kind`` asks for: "pool", "align" or "both"."""
-    _draw_map(axes, picture, image, extent)
-    if kind in ("pool", "both"):
-        _fill(axes, picture.lost, LOST, "\\\\\\\\")
-        _fill(axes, picture.gained, GAINED, "////")
-        x_bins, y_bins = picture.pool_x, picture.pool_y
-        _bin_lines(axes, _edges(x_bins), _edges(y_bins), QUANTIZED, (0, (2, 2)))
-    if kind in ("align", "both"):
-        _bin_lines(axes, picture.align_x, picture.align_y, REAL, "solid")
-        if len(picture.points_x) * len(picture.points_y) <= SHOWN_POINTS:
-            _draw_points(axes, picture)
-    line_width = _line_width(axes, picture)
-    _outline(axes, picture.real, REAL, "solid", line_width)
-    if kind in ("pool", "both"):
-        _outline(axes, picture.quantized, QUANTIZED, (0, (5, 2)), line_width)
-    if picture.bin_index is not None and kind != "pool":
-        row, column = picture.bin_index
-        x, y = picture.align_x, picture.align_y
-        _outline(axes, (x[column], y[row], x[column + 1], y[row + 1]), INK, "solid", line_width)
-    if kind in PANELS:
-        axes.set_title(PANELS[kind])
-    _label(axes, picture)
+def draw_for_page(picture: Picture, map_name: str) -> Sheet:
+    """The RoI alone, over a map that the page holds; its heading and legend are the page's."""
+    frame = fit(picture.window, 0, ABOVE, DRAWING, TALLEST_DRAWING * DRAWING)
+    under = [Raster("cells", frame, picture.window, map_name)] if map_name else []
+    view = View(frame, (_back(frame), *under, *shape_roi(picture, "both", frame)))
+    shapes = (view, *shape_axes(frame, picture.stride))
+    height = round(ABOVE + frame.size[1] + BELOW)
+    return Sheet(f"RoI {picture.roi}", DRAWING, height, shapes)
 
 
-def _draw_map(axes: Any, picture: Picture, image: Any, extent: Box) -> None:
-    """The cells as a heat map, light so that lines stay visible; over an image, transparent."""
-    x1, y1, x2, y2 = picture.window
+def draw_figure(picture: Picture, panels: Sequence[str], photo: Photo | None = None) -> Sheet:
+    """A panel each of ``panels`` (of "pool", "align"; none: all in one), and the close-up."""
+    kinds = [*(panels or ("both",)), *(("close-up",) if picture.close_up else ())]
+    columns = min(len(kinds), 2)
+    room = SINGLE if columns == 1 else HALF
+    width, top = columns * room, HEADING
+    heading = ((line, (width / 2, 19.0 + LINE * i)) for i, line in enumerate(picture.describe()))
+    shapes: list[Shape] = [Words("title", tuple(heading))]
+    for first in range(0, len(kinds), columns):
+        row = [
+            _shape_panel(picture, kind, photo, room * place, top + LINE * (kinds != ["both"]), room)
+            for place, kind in enumerate(kinds[first : first + columns])
+        ]
+        shapes += [shape for panel, _ in row for shape in panel]
+        top = max(bottom for _, bottom in row)
+    shapes += _shape_legend(picture, panels, width, top)
+    label = " ".join(picture.describe())
+    return Sheet(label, width, round(top + LINE * 3 + 12), tuple(shapes))
+
+
+def _shape_panel(
+    picture: Picture, kind: str, photo: Photo | None, left: float, top: float, room: float
+) -> tuple[list[Shape], float]:
+    """The shapes of a panel, and where it ends."""
+    close = kind == "close-up"
+    window = frame_close_up(picture) if close else picture.window
+    frame = fit(window, left, top + ABOVE, room, TALLEST * room)
+    if close:
+        title, inside = title_close_up(picture), shape_close_up(picture, frame)
+        axes = shape_axes(frame, None, NOTE)
+    else:
+        title, inside = TITLES.get(kind, ""), _shape_cells(picture, frame, photo)
+        inside += shape_roi(picture, kind, frame, photo is not None)
+        axes = shape_axes(frame, picture.stride)
+    middle = frame.left + frame.size[0] / 2
+    words = [Words("title", ((title, (middle, frame.top - 10 if close else top - 6)),))]
+    view = View(frame, (_back(frame), *inside))
+    return [view, *axes, *words[: bool(title)]], frame.top + frame.size[1] + BELOW + 8
+
+
+def fit(window: Box, left: float, top: float, wide: float, high: float) -> Frame:
+    """A window as large as there is room for it and the numbers beside it, in the middle."""
+    x1, y1, x2, y2 = window
+    wide -= LEFT + RIGHT
+    scale = min(wide / (x2 - x1), high / (y2 - y1))
+    return Frame(window, round(left + LEFT + (wide - (x2 - x1) * scale) / 2), top, scale)
+
+
+def _back(frame: Frame) -> Lines:
+    return Lines("off-map", (frame.box(frame.window),), closed=True)
+
+
+def _shape_cells(picture: Picture, frame: Frame, photo: Photo | None) -> list[Shape]:
+    """The map's cells, the larger a value the darker; over an image they are a veil."""
+    shapes: list[Shape] = [] if photo is None else [crop(photo, frame)]
     top, left = (first + picture.cell_offset for first in picture.first_cell)
     height, width = picture.cells.shape
-    cells = np.ma.masked_invalid(picture.cells)
-    if image is not None:
-        a, b, c, d = extent
-        axes.imshow(image, extent=(a, c, d, b), aspect="equal", cmap="gray", zorder=0)
-    if height and width:
-        axes.imshow(
-            cells, extent=(left, left + width, top + height, top), cmap=_light_greys(),
-            interpolation="nearest", aspect="equal", alpha=0.3 if image is not None else 1.0,
-            zorder=1,
-        )  # fmt: skip
-        if max(height, width) <= 64:
-            style = {"colors": INK, "linewidths": 0.3, "alpha": 0.35, "zorder": 2}
-            axes.vlines(left + np.arange(width + 1), top, top + height, **style)
-            axes.hlines(top + np.arange(height + 1), left, left + width, **style)
-    axes.set_xlim(x1, x2)
-    axes.set_ylim(y2, y1)
-    axes.set_aspect("equal")
-    axes.set_facecolor("#f4f4f4")
+    if not height or not width:
+        return shapes
+    extent = (left, top, left + width, top + height)
+    if photo is None:
+        shapes.append(Lines("sheet", (frame.box(extent),), closed=True))
+    darkness = blacken(picture.cells) // (1 if photo is None else 2)
+    shapes.append(Raster("cells", frame, extent, darkness))
+    if max(height, width) <= SHOWN_CELLS:
+        xs, ys = (first + np.arange(n + 1) for first, n in ((left, width), (top, height)))
+        shapes.append(_cross("lattice", frame, xs.tolist(), ys.tolist()))
+    return shapes
 
 
-def _light_greys() -> Any:
-    """Greys from white to middle grey."""
-    from matplotlib.colors import LinearSegmentedColormap
+def blacken(values: Array) -> Array:
+    """Values (H, W), from the least to the greatest, as black (H, W, 2) of an opacity."""
+    defined = values[np.isfinite(values)].astype(np.float64)
+    low, high = (defined.min(), defined.max()) if defined.size else (0.0, 1.0)
+    with np.errstate(invalid="ignore"):
+        opacity = DARKEST * (values - low) / max(high - low, 1e-30)
+    opacity = np.where(np.isfinite(values), opacity, UNDEFINED)
+    return np.stack([np.zeros_like(opacity), np.round(opacity)], axis=-1).astype(np.uint8)
 
-    return LinearSegmentedColormap.from_list("light greys", ["#ffffff", "#8c8c8c"])
+
+def crop(photo: Photo, frame: Frame) -> Raster:
+    """The pixels that the window touches, fewer where it touches very many."""
+    cuts, extent = [], list(photo.extent)
+    for axis, count in enumerate(photo.pixels.shape[1::-1]):
+        start, end = photo.extent[axis], photo.extent[axis + 2]
+        size = (end - start) / count
+        places = [(frame.window[side] - start) / size for side in (axis, axis + 2)]
+        first, stop = (int(np.clip(edge, 0, count)) for edge in (places[0], places[1] + 1))
+        step = max(1, -(-(stop - first) // PHOTO_PIXELS))
+        stop = first + (stop - first) // step * step
+        cuts.append(slice(first, stop, step))
+        extent[axis], extent[axis + 2] = start + first * size, start + stop * size
+    x1, y1, x2, y2 = extent
+    return Raster("photo", frame, (x1, y1, x2, y2), photo.pixels[cuts[1], cuts[0]])
 
 
-def _edges(bins: tuple[Interval, ...]) -> tuple[float, ...]:
+def shape_roi(picture: Picture, kind: str, frame: Frame, on_photo: bool = False) -> list[Shape]:
+    """Areas, bins, boxes and sampling points of a panel: "pool", "align" or "both"."""
+    pool, align = kind != "align", kind != "pool"
+    shapes: list[Shape] = []
+    boxes = [("real", picture.real)]
+    if pool:
+        for look, areas in (("lost", picture.lost), ("gained", picture.gained)):
+            shapes += [Lines(look, tuple(map(frame.box, areas)), closed=True)] if areas else []
+        shapes += _shape_bins("pool-bins", frame, _edges(picture.pool_x), _edges(picture.pool_y))
+        boxes.insert(0, ("rounded", picture.quantized))
+    if align:
+        shapes += _shape_bins("align-bins", frame, picture.align_x, picture.align_y)
+    if align and picture.bin_index is not None:
+        boxes.append(("bin", picture.bin_box))
+    outlines = [(look, frame.box(box)) for look, box in boxes]
+    shapes.append(Lines("rim", tuple(outline for _, outline in outlines), closed=True))
+    shapes += [Lines(look, (outline,), closed=True) for look, outline in outlines]
+    return shapes + (_shape_points(picture, frame, on_photo) if align else [])
+
+
+def _edges(bins: tuple[Interval, ...]) -> list[float]:
     """Every place where a bin begins or ends."""
-    return tuple(sorted({edge for interval in bins for edge in interval}))
+    return sorted({edge for interval in bins for edge in interval})
 
 
-def _bin_lines(axes: Any, xs: Sequence[float], ys: Sequence[float], color: str, style: Any) -> None:
-    if max(len(xs), len(ys)) > SHOWN_BINS:
-        return
-    look = {"colors": color, "linewidths": 0.9, "linestyles": [style], "zorder": 4}
-    axes.vlines(xs, ys[0], ys[-1], **look)
-    axes.hlines(ys, xs[0], xs[-1], **look)
+def _shape_bins(look: str, frame: Frame, xs: Sequence[float], ys: Sequence[float]) -> list[Shape]:
+    return [] if max(len(xs), len(ys)) > SHOWN_BINS else [_cross(look, frame, xs, ys)]
 
 
-def _draw_points(axes: Any, picture: Picture) -> None:
-    x, y = np.meshgrid(picture.points_x, picture.points_y)
-    spacing = _points_a_cell(axes, picture) * min(
-        abs(picture.real[2] - picture.real[0]) / max(len(picture.points_x), 1),
-        abs(picture.real[3] - picture.real[1]) / max(len(picture.points_y), 1),
-    )
-    size = min(max(0.45 * spacing, 0.7), 3.2)
-    axes.scatter(x, y, s=size**2, c=INK, edgecolors=PAPER, linewidths=0.15 * size, zorder=6)
+def _cross(look: str, frame: Frame, xs: Sequence[float], ys: Sequence[float]) -> Lines:
+    """Lines down at every x and across at every y, each as long as the others reach."""
+    down = ((frame.place(x, ys[0]), frame.place(x, ys[-1])) for x in xs)
+    across = ((frame.place(xs[0], y), frame.place(xs[-1], y)) for y in ys)
+    return Lines(look, (*down, *across))
 
 
-def _points_a_cell(axes: Any, picture: Picture) -> float:
-    """How many typographic points a cell takes, roughly: layout comes later."""
-    return float(axes.bbox.width / axes.figure.dpi * 72 / (picture.window[2] - picture.window[0]))
-
-
-def _line_width(axes: Any, picture: Picture) -> float:
-    """Thinner outlines for a box that is drawn small."""
+def _shape_points(picture: Picture, frame: Frame, on_photo: bool) -> list[Shape]:
+    places = tuple(frame.place(x, y) for y in picture.points_y for x in picture.points_x)
+    if not 0 < len(places) <= SHOWN_POINTS:
+        return []
     x1, y1, x2, y2 = picture.real
-    side = min(abs(x2 - x1), abs(y2 - y1)) * _points_a_cell(axes, picture)
-    return min(max(side / 25, 0.9), 2.0)
+    sides = abs(x2 - x1) / len(picture.points_x), abs(y2 - y1) / len(picture.points_y)
+    diameter = min(max(0.44 * frame.scale * min(sides), 1.0), 4.5)
+    points = Points("point", places, diameter)
+    # Greys are light enough for black points; a photograph may be as dark as they are.
+    return [Points("point-rim", places, 1.4 * diameter), points] if on_photo else [points]
 
 
-def _fill(axes: Any, boxes: Sequence[Box], color: str, hatch: str) -> None:
-    from matplotlib.patches import Rectangle
-
-    for x1, y1, x2, y2 in boxes:
-        axes.add_patch(
-            Rectangle((x1, y1), x2 - x1, y2 - y1, facecolor=f"{color}66", edgecolor=color,
-                      hatch=hatch, linewidth=0, zorder=3)
-        )  # fmt: skip
-
-
-def _outline(axes: Any, box: Box, color: str, style: Any, line_width: float) -> None:
-    from matplotlib.patches import Rectangle
-
-    x1, y1, x2, y2 = box
-    for shade, width in ((PAPER, 1.8 * line_width), (color, line_width)):
-        axes.add_patch(
-            Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=shade, linewidth=width,
-                      linestyle=style if shade == color else "solid", zorder=5)
-        )  # fmt: skip
-
-
-def _label(axes: Any, picture: Picture) -> None:
-    """Cells below and to the left, image pixels above and to the right."""
-    stride = picture.stride
-    axes.set_xlabel("x, cells")
-    axes.set_ylabel("y, cells")
-    functions = (lambda cells: cells * stride, lambda px: px / stride)
-    axes.secondary_xaxis("top", functions=functions).set_xlabel("x, px of the image")
-    axes.secondary_yaxis("right", functions=functions).set_ylabel("y, px of the image")
+def shape_axes(frame: Frame, stride: float | None, below: str = "cells") -> list[Shape]:
+    """Cells below and to the left; where there is a stride, image pixels above and to the right."""
+    left, top, (width, height) = frame.left, frame.top, frame.size
+    right, low = left + width, top + height
+    sides = [(below, 1.0, low, TICK, 11.0, 25.0, left, -TICK, "left")]
+    if stride is not None:
+        sides.append(("px of the image", stride, top, -TICK, -3.0, -18.0, right, TICK, "right"))
+    x1, y1, x2, y2 = frame.window
+    ticks: list[Outline] = []
+    words: list[Shape] = []
+    for name, unit, y_edge, down, y_words, y_name, x_edge, aside, look in sides:
+        x_ticks = round_ticks(x1 * unit, x2 * unit, max(round(width / 50), 1))
+        y_ticks = round_ticks(y1 * unit, y2 * unit, max(round(height / 40), 1))
+        across: list[tuple[str, Place]] = [(name, (left + width / 2, y_edge + down + y_name))]
+        upright: list[tuple[str, Place]] = []
+        for value in x_ticks:
+            x, _ = frame.place(value / unit, y1)
+            ticks.append(((x, y_edge), (x, y_edge + down)))
+            across.append((f"{value:g}", (x, y_edge + down + y_words)))
+        for value in y_ticks:
+            _, y = frame.place(x1, value / unit)
+            ticks.append(((x_edge, y), (x_edge + aside, y)))
+            upright.append((f"{value:g}", (x_edge + 1.5 * aside, y + 4)))
+        words += [Words("above", tuple(across)), Words(look, tuple(upright))]
+    outline = Lines("frame", (frame.box(frame.window),), closed=True)
+    return [outline, Lines("frame", tuple(ticks)), *words]
 
 
-def _legend_handles(picture: Picture, panels: Sequence[str]) -> list[Any]:
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    lost, gained = (
-        f"{name} {area:.3g} cells\u00b2"
-        for name, area in (("lost", picture.area_lost), ("gained", picture.area_gained))
-    )
-    handles: list[Any] = [Line2D([], [], color=REAL, lw=2, label="real box")]
+def _shape_legend(picture: Picture, panels: Sequence[str], width: float, top: float) -> list[Shape]:
+    """A sample of every look that means something, in columns."""
+    entries = [("real", "real box")]
     if not panels or "pool" in panels:
-        handles += [
-            Line2D([], [], color=QUANTIZED, lw=2, ls=(0, (4, 1.6)), label="rounded box"),
-            Patch(facecolor=f"{LOST}66", edgecolor=LOST, hatch="\\\\\\\\", lw=0, label=lost),
-            Patch(facecolor=f"{GAINED}66", edgecolor=GAINED, hatch="////", lw=0, label=gained),
-            Line2D(
-                [], [], color=QUANTIZED, lw=0.9, ls=(0, (2, 2)), label="RoI Pool bins (may overlap)"
-            ),
+        entries += [
+            ("rounded", "rounded box"),
+            ("pool-bins", "RoI Pool bins (may overlap)"),
+            ("lost", f"lost {picture.area_lost:.3g} cells\u00b2"),
+            ("gained", f"gained {picture.area_gained:.3g} cells\u00b2"),
         ]
     if not panels or "align" in panels:
-        handles += [
-            Line2D([], [], color=REAL, lw=0.9, label="RoI Align bins"),
-            Line2D([], [], color=INK, marker="o", ms=4, ls="none", label="sampling points"),
-        ]
-    return handles
-
-
-def _draw_close_up(axes: Any, picture: Picture) -> None:
-    from roicli.render.close_up import draw_close_up
-
-    draw_close_up(axes, picture)
+        entries += [("align-bins", "RoI Align bins"), ("point", "sampling points")]
+    shapes: list[Shape] = []
+    for number, (look, text) in enumerate(entries):
+        row, column = divmod(number, 3)
+        x, y = LEFT + (width - 2 * RIGHT) / 3 * column, top + 10 + LINE * row
+        if look == "point":
+            shapes.append(Points(look, ((x + 14, y),), 6.0))
+        elif LOOKS[look].fill:
+            corners = ((x, y - 6), (x + 28, y - 6), (x + 28, y + 6), (x, y + 6))
+            shapes.append(Lines(look, (corners,), closed=True))
+        else:
+            shapes.append(Lines(look, (((x, y), (x + 28, y)),)))
+        shapes.append(Words("entry", ((text, (x + 36, y + 4)),)))
+    return shapes

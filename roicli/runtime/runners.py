@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
-from typing import Protocol, assert_never, cast
+from typing import TYPE_CHECKING, Protocol, assert_never, cast
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.device_map import NO_MAP, MapPlacer, PlacedMap, too_small
 from roicli.runtime.devices import HOST, Device, device_of
 from roicli.runtime.session import Feed, Session
+
+if TYPE_CHECKING:
+    from roicli.operators.taps import TapSpec
 
 SCRATCH_BYTES = 32 << 20
 # The feeds of an exact or a plain graph of RoI Align that have a channel axis.
@@ -144,7 +147,8 @@ class FineGridRunner:
         _, extent = align_boxes(corners, self._spec)
         counts = sampling_counts(extent, self._spec)
         fine = np.ascontiguousarray(fine_grid_rois(corners, counts, self._spec))
-        for rows in self._groups(counts, out.shape[1]):
+        channels = out.shape[1]
+        for rows in group_rows(counts, lambda n: self._samples // (self._samples_of(n) * channels)):
             across, down = map(int, counts[rows[0]])
             if across == 0 or down == 0:
                 out[rows] = 0
@@ -182,16 +186,6 @@ class FineGridRunner:
         """The samples of one channel of a RoI with so many (rows, columns) a bin."""
         steps = roi_align.fine_grid_steps(self._spec, counts)
         return max(math.prod(steps) * math.prod(self._spec.output_size), 1)
-
-    def _groups(self, counts: IntArray, channels: int) -> Iterator[IntArray]:
-        """Rows of one grid each, few enough that their samples fit the scratch."""
-        order = np.lexsort(counts.T)
-        cuts = np.flatnonzero(np.any(np.diff(counts[order], axis=0), axis=1)) + 1
-        for rows in np.split(order, cuts) if len(order) else []:
-            across, down = map(int, counts[rows[0]])
-            block = max(1, self._samples // (self._samples_of((down, across)) * channels))
-            for start in range(0, len(rows), block):
-                yield rows[start : start + block]
 
 
 class MaxRoiPoolRunner:
@@ -288,6 +282,67 @@ class OneByOneRunner:
         return join_odd(mean, *found)
 
 
+class TapsRunner:
+    """Any operator that reads cells with weights (``taps.TapSpec``), many RoIs at a time.
+
+    RoIs with as many samples a bin run together, so that the bits of one do not depend on another's
+    samples. What is looked up in one run takes ``scratch_bytes`` at most, or one RoI's.
+    """
+
+    def __init__(
+        self,
+        spec: TapSpec,
+        dtype: FloatType,
+        device: Device = HOST,
+        threads: int = 1,
+        scratch_bytes: int = SCRATCH_BYTES,
+    ) -> None:
+        self._spec, self._dtype, self._scratch_bytes = spec, dtype, scratch_bytes
+        self._session = Session(spec.graph(dtype), device, threads)
+        self._rows_session = Session(spec.rows_graph(dtype), device, threads)
+        self._placer = MapPlacer(dtype, device, threads)
+        self._map, self._rows = NO_MAP, None
+
+    def load(self, feature_map: FloatArray | PlacedMap) -> None:
+        """Take the map (C, H, W) that the next RoIs are on."""
+        self._map = self._placer.place(feature_map)
+        self._spec.output_channels(self._map.shape[0])
+        self._rows = self._rows_session.run_resident({"features": self._map.value})
+
+    def run(self, corners: FloatArray, out: FloatArray) -> None:
+        """RoIs (k, n) to ``out`` (k, C, P_h, P_w)."""
+        _, *map_size = self._map.shape
+        counts = self._spec.counts(corners, (map_size[0], map_size[1]))
+        has_samples = np.all(counts > 0, axis=1)
+        out[~has_samples] = 0
+        bins, taps = math.prod(self._spec.output_size), self._spec.taps_a_sample
+        row_bytes = bins * taps * (out.shape[1] * self._dtype.itemsize + 48)
+        sizes = np.asarray(map_size, np.int64)
+        most = self._scratch_bytes // row_bytes
+        for rows in group_rows(counts, lambda n: most // max(math.prod(n), 1)):
+            if not has_samples[rows[0]]:
+                continue
+            found = np.empty((len(rows), *out.shape[1:]), out.dtype)
+            feeds = {"rows": self._rows, "map_size": sizes, "rois": corners[rows]}
+            self._session.run_into(feeds, found)
+            out[rows] = found
+        if not self._map.is_finite:
+            _same_nans(out)
+
+
+def group_rows(counts: IntArray, most_rows: Callable[[tuple[int, int]], int]) -> Iterator[IntArray]:
+    """The rows of ``counts`` (k, 2) as (x, y) that are equal, as many together as ``most_rows``
+    says of them (down, across); at least one.
+    """
+    order = np.lexsort(counts.T)
+    cuts = np.flatnonzero(np.any(np.diff(counts[order], axis=0), axis=1)) + 1
+    for rows in np.split(order, cuts) if len(order) else []:
+        across, down = map(int, counts[rows[0]])
+        block = max(1, most_rows((down, across)))
+        for start in range(0, len(rows), block):
+            yield rows[start : start + block]
+
+
 class HalvingRunner:
     """Runs another runner in blocks that fit the memory of a device: too large a one is halved."""
 
@@ -357,6 +412,8 @@ def _build_session_runner(
 
             windows = cast("PoolSpec", spec)
             return WindowMaxRunner(windows, dtype, device, threads, scratch_bytes)
+        case "taps":
+            return TapsRunner(cast("TapSpec", spec), dtype, device, threads, scratch_bytes)
         case "one by one":
             return OneByOneRunner(spec, dtype, device, threads)
         case _:

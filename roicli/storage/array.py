@@ -200,6 +200,10 @@ class StoredArray(ABC):
         rest = (slice(0, side) for side in self.shape[1:])
         self.read((slice(first, first + len(out)), *rest), out)
 
+    def beside(self, name: str) -> str | None:
+        """The address of the array ``name`` in the same group of the same file, if there is one."""
+        return None
+
     def close(self) -> None:
         """Let go of the file."""
         self._kept = None

@@ -16,7 +16,7 @@ from roicli.storage.array import Shape, as_stored, is_numeric, name_of_dtype
 
 logger = logging.getLogger("roicli")
 
-Role = Literal["features", "rois", "vector", "result", "any"]
+Role = Literal["features", "rois", "vector", "scale", "result", "any"]
 # What roicli names the features of its own results.
 RESULT = "roi_features"
 
@@ -32,6 +32,7 @@ class Wanted(NamedTuple):
             "features": "numeric and 4-D (N, C, H, W)",
             "rois": "numeric and 2-D with 5 columns",
             "vector": "numeric and 1-D",
+            "scale": "numeric with a number or two an image",
             "result": "numeric",
             "any": "numeric",
         }[self.role]
@@ -45,6 +46,8 @@ class Wanted(NamedTuple):
                 return len(shape) == 2 and shape[1] == 5
             case "vector":
                 return len(shape) == 1
+            case "scale":
+                return len(shape) == 1 or (len(shape) == 2 and shape[1] == 2)
             case "result":
                 return len(shape) > 0
             case "any":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import BinaryIO, TypeVar, cast
@@ -66,11 +66,16 @@ def open_rois(address: Address) -> RoiSource:
 
 def _watch(source: Source) -> Source:
     """Have ``inputs_unchanged`` know the files of what was opened."""
+    watch(source.files)
+    return source
+
+
+def watch(files: Mapping[str, FileState]) -> None:
+    """Have these files be what they are now when the ``inputs_unchanged`` block ends."""
     watched = _watched.get()
     if watched is not None:
-        for path, state in source.files.items():
+        for path, state in files.items():
             watched.setdefault(path, state)
-    return source
 
 
 def _only_column(table: Table, role: Role) -> StoredArray:

@@ -26,6 +26,10 @@ class View(StoredArray):
         item = math.prod(stored.shape[1:]) * stored.dtype.itemsize
         self.reading_bytes = stored.reading_bytes + item
 
+    def beside(self, name: str) -> str | None:
+        """The address of the array ``name`` in the same group of the same file, if there is one."""
+        return self.stored.beside(name)
+
     def close(self) -> None:
         """Let go of the file."""
         self.stored.close()

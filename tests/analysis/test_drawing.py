@@ -1,9 +1,11 @@
 """A picture as data against the oracle and the error table, and its two renderings."""
 
+import re
 import sys
 from io import BytesIO, StringIO
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,9 +14,14 @@ from hypothesis import strategies as st
 
 import roicli
 from roicli.analysis.picture import frame, measure_area, subtract
+from roicli.render.close_up import frame_close_up, shape_close_up
 from roicli.render.draw import place_image
+from roicli.render.figure import Photo, blacken, crop
+from roicli.render.shapes import Frame, Lines, Sheet
+from roicli.render.svg import encode_png, write_element
 from roicli.render.terminal_picture import Canvas, print_picture
 from tests import oracle
+from tests.drawn import outline, read_drawing, read_path
 from tests.log import logged
 from tests.options import some
 
@@ -149,6 +156,114 @@ def test_figures_are_drawn(tmp_path, options):
     assert 1100 < width < 1800
 
 
+def draw_svg(tmp_path, **options):
+    """What ``draw -o .svg`` wrote, as text."""
+    path = tmp_path / "figure.svg"
+    draw(output=path, force=True, **options)
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("options", [{}, {"aligned": False, "roi": 96}, {"roi": 3}], ids=str)
+def test_lines_lie_where_the_picture_says(tmp_path, options):
+    picture, drawing = draw(**options), read_drawing(draw_svg(tmp_path, **options))
+    np.testing.assert_allclose(drawing.window, picture.window, atol=1e-3)
+    # Places are tenths of a pixel, and a panel is about 500 wide.
+    near = {"atol": 2e-4 * (picture.window[2] - picture.window[0])}
+    for look, boxes in {
+        "real": (picture.real,), "rounded": (picture.quantized,), "lost": picture.lost,
+        "gained": picture.gained, "rim": (picture.quantized, picture.real),
+    }.items():  # fmt: skip
+        found = drawing.lines.get(look, [])[: len(boxes)]  # then its sample in the legend
+        np.testing.assert_allclose(found, [*map(outline, boxes)] or np.empty(0), **near)
+    points = [(x, y) for y in picture.points_y for x in picture.points_x]
+    np.testing.assert_allclose(drawing.lines["point"][0][: len(points)], points, **near)
+    for look, xs, ys in (
+        ("align-bins", picture.align_x, picture.align_y),
+        ("pool-bins", *(sorted({edge for pair in bins for edge in pair})
+                        for bins in (picture.pool_x, picture.pool_y))),
+    ):  # fmt: skip
+        lines = [[(x, ys[0]), (x, ys[-1])] for x in xs] + [[(xs[0], y), (xs[-1], y)] for y in ys]
+        np.testing.assert_allclose(drawing.lines[look][: len(lines)], lines, **near)
+    assert drawing.words["title"] == list(picture.describe())
+
+
+def test_places_do_not_drift_and_lines_may_lean():
+    """A path is steps of tenths: ten thousand of them end where they should."""
+    spiral = tuple((5 * n**0.5 * np.cos(n / 7), 5 * n**0.5 * np.sin(n / 7)) for n in range(9999))
+    square = ((100.0, 50.0), (150.04, 100.0), (100.0, 150.0), (50.0, 100.0))
+    shapes = (Lines("real", (spiral, square)), Lines("lost", (square, square), closed=True))
+    text = write_element(Sheet("", 200, 200, shapes))
+    paths = re.findall(r' d="([^"]*)"', text)
+    assert [path.count("z") for path in paths] == [0, 2]
+    found = [line for path in paths for line in read_path(path)]
+    for line, expected in zip(found, (spiral, square, square, square), strict=True):
+        np.testing.assert_allclose(line, expected, atol=0.0501)
+
+
+def test_an_svg_needs_no_matplotlib_and_no_font(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    text = draw_svg(tmp_path, compare="pool,align", bin_index=(2, 3))
+    root = ElementTree.fromstring(text)
+    style = root.find(".//{*}style").text
+    for element in root.iter():
+        for name in (element.get("class") or "drawing").split():
+            assert f".{name}{{" in style
+    # All that the style and the elements refer to is there.
+    wanted = set(re.findall(r"url\(#([^)]*)\)", text))
+    assert wanted >= {"gained", "weight-1", "point"}
+    assert wanted <= {element.get("id") for element in root.iter()}
+    assert len(text) < 20_000
+    # What the letters say can be found and read out.
+    assert "sampling points" in text
+    assert root.get("aria-label").startswith("RoI 37 on image 1")
+
+
+@pytest.mark.usefixtures("matplotlib")
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_png_of_our_own_is_read_by_others(channels):
+    from matplotlib import image
+
+    pixels = np.random.default_rng(3).integers(0, 256, (5, 7, channels), np.uint8)
+    read = np.round(255 * image.imread(BytesIO(encode_png(pixels))))
+    grey = {1: [0], 2: [0, 0, 0, 1]}.get(channels)
+    expected = pixels if grey is None else pixels[..., grey].squeeze()
+    np.testing.assert_array_equal(read, expected)
+
+
+def test_cells_are_the_darker_the_larger():
+    values = np.array([[1.0, 2.0], [np.nan, 3.0]], np.float32)
+    assert blacken(values).tolist() == [[[0, 0], [0, 58]], [[0, 10], [0, 116]]]
+    assert blacken(np.full((1, 2), np.inf)).tolist() == [[[0, 10], [0, 10]]]
+    huge = np.array([[-3e38, 3e38]], np.float32)
+    assert blacken(huge).tolist() == [[[0, 0], [0, 116]]]
+
+
+def test_a_close_up_says_each_cell_once(tmp_path):
+    """At the map's edge a sample reads one row of cells: two cells, whose weights add up to 1."""
+    options = {"bin_index": (6, 6), "aligned": False, "compare": "align"}
+    sample = draw(**options).close_up.samples[0]
+    assert {corner.y for corner in sample.corners} == {63}
+    text = draw_svg(tmp_path, **options)
+    expected = {(c.y, c.x): f"{c.value:.5g} x {c.weight:.4f}" for c in sample.corners if c.weight}
+    assert len(expected) == 2
+    for (y, x), words in expected.items():
+        assert text.count(f">cell ({y}, {x})<") == 1
+        assert text.count(f">{words}<") == 1
+    assert text.count(">cell (") == 2
+
+
+def test_an_area_is_a_weight(tmp_path):
+    """Each corner's area on the sheet is its weight, in cells."""
+    picture = draw(bin_index=(2, 3))
+    window = frame_close_up(picture)
+    shapes = shape_close_up(picture, Frame(window, 0, 0, 100.0))
+    areas = {shape.look: shape.lines[0] for shape in shapes if shape.look.startswith("weight-")}
+    found = next(sample for sample in picture.close_up.samples if sample.corners)
+    for index, corner in enumerate(found.corners):
+        (x1, y1), _, (x2, y2), _ = areas[f"weight-{index}"]
+        assert abs((x2 - x1) * (y2 - y1)) / 100**2 == pytest.approx(corner.weight, abs=1e-6)
+
+
 @pytest.mark.usefixtures("matplotlib")
 def test_vector_formats_and_the_same_bytes_twice(tmp_path, monkeypatch):
     for ending, start in ((".svg", b"<?xml"), (".pdf", b"%PDF")):
@@ -159,10 +274,8 @@ def test_vector_formats_and_the_same_bytes_twice(tmp_path, monkeypatch):
             made.append(path.read_bytes())
         assert made[0] == made[1]
         assert made[0].startswith(start)
-    assert b"<text" not in (tmp_path / "0.svg").read_bytes()  # letters are paths: no font needed
 
 
-@pytest.mark.usefixtures("matplotlib")
 def test_a_figure_is_not_replaced_without_force(tmp_path):
     path = tmp_path / "figure.svg"
     path.write_text("kept")
@@ -174,17 +287,22 @@ def test_a_figure_is_not_replaced_without_force(tmp_path):
 
 
 @pytest.mark.usefixtures("matplotlib")
-def test_a_sample_off_the_map_has_no_close_up(tmp_path):
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_a_sample_off_the_map_has_no_close_up(tmp_path, ending):
     features = np.ones((1, 1, 8, 8), np.float32)
     roi = np.array([[0, 30, 30, 60, 60]], np.float32)
-    roicli.draw(features, roi, tmp_path / "f.png", roi=0, spatial_scale=1.0, bin_index=(6, 6))
-    assert (tmp_path / "f.png").stat().st_size > 1000
+    path = tmp_path / f"f.{ending}"
+    roicli.draw(features, roi, path, roi=0, spatial_scale=1.0, bin_index=(6, 6))
+    assert path.stat().st_size > 1000
+    if ending == "svg":
+        assert ">no sampling point on the map<" in path.read_text()
 
 
 def test_without_matplotlib_the_install_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(roicli.ProviderError, match=r"pip install 'roicli\[figures\]'"):
-        draw(output=tmp_path / "f.png")
+    for more in ({"output": "f.png"}, {"output": "f.svg", "image": SAMPLES / "image1.jpg"}):
+        with pytest.raises(roicli.ProviderError, match=r"pip install 'roicli\[figures\]'"):
+            draw(**more | {"output": tmp_path / more["output"]})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -193,6 +311,27 @@ def test_an_image_that_is_none(tmp_path):
     (tmp_path / "photo.jpg").write_text("not a photo")
     with pytest.raises(roicli.InputError, match="cannot be read as an image"):
         draw(output=tmp_path / "f.png", image=tmp_path / "photo.jpg")
+
+
+@pytest.mark.usefixtures("matplotlib")
+@pytest.mark.parametrize(
+    ("size", "most"), [((1, 1), (1, 1)), ((512, 512), (80, 80)), ((4000, 3000), (620, 470))]
+)
+def test_only_the_part_of_an_image_that_is_seen_is_kept(size, most):
+    picture = draw()
+    pixels = np.zeros((*size, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.indices(size) * 255 // max(size)
+    shape = crop(Photo(pixels, (0.0, 0.0, 64.0, 64.0)), Frame(picture.window, 0, 0, 1.0))
+    assert 0 < shape.pixels.shape[0] <= most[0]
+    assert 0 < shape.pixels.shape[1] <= most[1]
+    x1, y1, x2, y2 = shape.extent
+    cell = 64 / size[1], 64 / size[0]
+    assert x1 <= max(picture.window[0], 0) < x1 + 2 * cell[0]
+    assert x2 >= min(picture.window[2], 64)
+    assert y2 >= min(picture.window[3], 64)
+    # Its first pixel is the one that lay there.
+    first = round(y1 / cell[1]), round(x1 / cell[0])
+    np.testing.assert_array_equal(shape.pixels[0, 0], pixels[first])
 
 
 @pytest.mark.parametrize(

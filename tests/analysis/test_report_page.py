@@ -14,6 +14,9 @@ import roicli
 from roicli.analysis import page as report_page
 from roicli.analysis.page import shade_map
 from roicli.analysis.picture import round_ticks
+from roicli.render.html import page as html_page
+from roicli.render.shapes import COLORS
+from tests.drawn import outline, read_drawing
 
 pytest.importorskip("jinja2")
 
@@ -44,9 +47,25 @@ class Elements(HTMLParser):
             self.text[self._open[-1]] = self.text.get(self._open[-1], "") + data
 
 
-def read_data(path):
+def read_script(path, name):
     text = path.read_text(encoding="utf-8")
-    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+    return re.search(rf'id="{name}">(.*?)</script>', text, re.DOTALL)[1]
+
+
+def read_data(path):
+    return json.loads(read_script(path, "data"))
+
+
+def read_drawings(path):
+    """The drawings as they stand, the first row's first."""
+    text = read_script(path, "drawings")
+    return text.split("\n") if text else []
+
+
+def read_worst(path):
+    """The RoIs whose drawings are on the page."""
+    text = path.read_text(encoding="utf-8")
+    return [int(roi) for roi in re.findall(r'<figure tabindex="0" data-roi="(\d+)">', text)]
 
 
 @pytest.fixture(scope="module")
@@ -77,22 +96,68 @@ def test_the_worst_come_first(page):
     data = read_data(page[0])
     iou = data["values"][[c["name"] for c in data["columns"]].index("iou")]
     assert iou == sorted(iou)
-    assert data["worst"] == [int(roi) for roi in page[1].errors.worst_first("iou", 6)]
+    worst = read_worst(page[0])
+    assert worst == [int(roi) for roi in page[1].errors.worst_first("iou", 6)]
+    text, drawings = page[0].read_text(encoding="utf-8"), read_drawings(page[0])
+    for place, roi in enumerate(worst):
+        assert f'<figure tabindex="0" data-roi="{roi}">{drawings[place]}' in text
+        assert f"RoI {roi}: IoU {iou[place]:.3f}, an edge up to " in text
 
 
 def test_drawings_are_pictures(page):
-    data = read_data(page[0])
-    rois = data["values"][0]
+    rois, drawings = read_data(page[0])["values"][0], read_drawings(page[0])
+    assert len(drawings) == len(rois)
     for roi in (3, 37, 96):
-        drawing = data["drawings"][rois.index(roi)]
-        picture = roicli.draw(FPN, ROIS, roi=roi, **PYRAMID)
-        for key, expected in {
-            "window": picture.window, "real": picture.real, "rounded": picture.quantized,
-            "ax": picture.align_x, "ay": picture.align_y, "sx": picture.points_x,
-            "sy": picture.points_y, "px": sorted({e for pair in picture.pool_x for e in pair}),
-        }.items():  # fmt: skip
-            np.testing.assert_allclose(drawing[key], expected, atol=6e-4)
-        assert 1 / drawing["stride"] in (1 / 8, 1 / 16, 1 / 32)
+        text = drawings[rois.index(roi)]
+        picture, drawing = roicli.draw(FPN, ROIS, roi=roi, **PYRAMID), read_drawing(text)
+        np.testing.assert_allclose(drawing.window, picture.window, atol=1e-3)
+        near = {"atol": 3e-4 * (picture.window[2] - picture.window[0])}
+        for look, box in (("real", picture.real), ("rounded", picture.quantized)):
+            np.testing.assert_allclose(drawing.lines[look], [outline(box)], **near)
+        points = [(x, y) for y in picture.points_y for x in picture.points_x]
+        np.testing.assert_allclose(drawing.lines["point"][0], [*points, points[-1]], **near)
+        for look, xs in (
+            ("align-bins", picture.align_x),
+            ("pool-bins", sorted({edge for pair in picture.pool_x for edge in pair})),
+        ):
+            found = [line[0][0] for line in drawing.lines[look][: len(xs)]]
+            np.testing.assert_allclose(found, xs, **near)
+        # The numbers above are those of the image: a cell's times the stride.
+        low, high = (edge * picture.stride for edge in picture.window[::2])
+        across = drawing.words["above"]
+        pixels = [float(text) for text in across[across.index("px of the image") + 1 :]]
+        assert len(pixels) > 1
+        assert all(low - 1e-6 <= pixel <= high + 1e-6 for pixel in pixels)
+
+
+def test_what_drawings_refer_to_is_on_the_page(page):
+    """The map of each level and image once; and every class, hatch and marker."""
+    text = page[0].read_text(encoding="utf-8")
+    ids = [attributes["id"] for _, attributes in Elements(text).seen if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    drawings = "".join(read_drawings(page[0]))
+    maps = set(re.findall(r'href="#([^"]+)"', drawings))
+    assert len(maps) == 3
+    assert maps | set(re.findall(r"url\(#([^)]+)\)", text)) <= set(ids)
+    for look in set(re.findall(r'class="([^"]+)"', drawings)) - {"drawing"}:
+        assert f".drawing .{look}{{" in text
+    # The style names colours, and the page has them, in the light and in the dark.
+    for name in set(re.findall(r"var\(--([\w-]+)\)", text)):
+        assert text.count(f"--{name}:") == 2, name
+
+
+def test_colors_are_those_of_figures(page):
+    text = page[0].read_text(encoding="utf-8")
+    light = text[text.index(":root {") : text.index(":root[data-theme")]
+    for name in ("paper", "panel", "ink", "quiet", "real", "rounded", "gained", "lost"):
+        assert f"--{name}: {COLORS[name]};" in light
+
+
+def test_a_legacy_map_lies_half_a_cell_before(tmp_path):
+    path = tmp_path / "report.html"
+    roicli.write_report(f"{FPN}::p4", ROIS, path, aligned=False)
+    text = path.read_text(encoding="utf-8")
+    assert 'id="map-0" class="cells" x="-0.5" y="-0.5" width="32" height="32"' in text
 
 
 def test_maps_are_greys_of_the_mean():
@@ -156,7 +221,7 @@ def test_one_map_has_no_level_column(tmp_path):
 def test_no_rois_is_a_page_too(tmp_path):
     path = tmp_path / "report.html"
     roicli.write_report(f"{FPN}::p3", np.empty((0, 5), np.float32), path)
-    assert read_data(path)["worst"] == []
+    assert read_worst(path) == read_drawings(path) == []
     assert "no RoIs" in path.read_text(encoding="utf-8")
 
 
@@ -167,7 +232,7 @@ def test_odd_boxes_and_missing_values(tmp_path):
     path = tmp_path / "report.html"
     roicli.write_report(features, rois, path, spatial_scale=0.25, ignore="R04,R05")
     data = read_data(path)
-    assert len(data["drawings"]) == 3
+    assert len(read_drawings(path)) == 3
     assert (
         None
         in data["values"][[c["name"] for c in data["columns"]].index("value_error_relative_l2")]
@@ -176,7 +241,7 @@ def test_odd_boxes_and_missing_values(tmp_path):
 
 def test_more_than_fits(tmp_path, monkeypatch):
     monkeypatch.setattr(report_page, "LISTED_ROWS", 20)
-    monkeypatch.setattr(report_page, "DRAWN_NUMBERS", 500)
+    monkeypatch.setattr(html_page, "DRAWN_BYTES", 30_000)
     monkeypatch.setattr(report_page, "CHARTED_POINTS", 7)
     monkeypatch.setattr(report_page, "SHADED_CELLS", 5000)
     path = tmp_path / "report.html"
@@ -184,12 +249,16 @@ def test_more_than_fits(tmp_path, monkeypatch):
     data, text = read_data(path), path.read_text(encoding="utf-8")
     assert len(data["values"][0]) == 20
     assert "The 20 worst of 102 are listed" in text
-    drawn = [drawing is not None for drawing in data["drawings"]]
-    assert drawn == sorted(drawn, reverse=True)
-    assert 0 < sum(drawn) < 20
-    assert text.count("data-roi=") <= 2 * 7
-    assert len(data["maps"]) == 1
-    assert {drawing["map"] for drawing in data["drawings"] if drawing} <= {-1, 0}
+    drawings = read_drawings(path)
+    assert 0 < len(drawings) < 20
+    assert sum(map(len, drawings)) <= 30_000
+    assert f"The {len(drawings)} worst have drawings" in text
+    # The drawings are the first rows', in their order.
+    found = [int(re.search(r'aria-label="RoI (\d+)"', drawing)[1]) for drawing in drawings]
+    assert found == data["values"][0][: len(drawings)]
+    assert 0 < len(re.findall(r"<circle [^>]*data-roi=", text)) <= 2 * 7
+    assert text.count('id="map-') == 1
+    assert set(re.findall(r'href="#([^"]+)"', "".join(drawings))) <= {"map-0"}
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,17 @@ def test_presets() -> None:
     assert all(name in text for name in PRESETS)
 
 
+def test_presets_are_filtered() -> None:
+    rows = json.loads(succeed("presets", "--match", "crop_and", "--format", "json").text)["presets"]
+    assert {"tensorflow.matterport", "kornia.crop_and_resize"} <= {row["name"] for row in rows}
+    assert all("crop" in str(row) for row in rows)
+    (row,) = json.loads(succeed("presets", "--match", "tvm-onnx", "--format", "json").text)[
+        "presets"
+    ]
+    assert row["differs_from_torchvision"] == "coordinates -0.5 px, no minimum extent"
+    refuse("presets", "--match", "nobody", words=("nobody", "roicli presets"))
+
+
 @pytest.mark.parametrize("width", ["80", "120"])
 def test_listings_break_no_name(width: str) -> None:
     assert set(PRESETS) <= set(succeed("presets", COLUMNS=width).text.split())

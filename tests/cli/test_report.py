@@ -10,6 +10,7 @@ import pytest
 from tests import browser
 from tests.browser import Page, open_page
 from tests.cli.running import FPN, TEXT_ROIS, refuse, succeed
+from tests.drawn import read_path
 
 pytest.importorskip("jinja2")
 
@@ -97,7 +98,7 @@ def test_it_loads_without_a_word_or_a_request(loaded: Page) -> None:
     assert loaded.console == []
     assert [r for r in loaded.requests if not r.startswith(("file:", "data:"))] == []
     assert loaded.run(COUNT) == "102 of 102 RoIs"
-    assert loaded.run("document.querySelectorAll('#worst figure svg').length") == 6
+    assert loaded.run("document.querySelectorAll('#worst figure svg.drawing').length") == 6
     assert loaded.run("document.querySelectorAll('svg.chart').length") == 3
 
 
@@ -133,7 +134,10 @@ def test_a_row_opens_its_drawing(loaded: Page) -> None:
     title = f"document.getElementById('detail').open && {TITLE}"
     loaded.run(f"{ROWS}[1].click()")
     assert loaded.run(title) == "RoI 101"
-    assert loaded.run("document.querySelectorAll('#detail-drawing circle').length") == 14 * 14
+    points = "document.querySelector('#detail-drawing .point')"
+    assert loaded.run(f"getComputedStyle({points}).markerMid") == 'url("#point")'
+    # 14 x 14 places, each with a marker, and the end of the path.
+    assert len(read_path(loaded.run(f"{points}.getAttribute('d')"))[0]) == 14 * 14 + 1
     assert loaded.run("location.hash") == "#roi=101"
     loaded.press("ArrowRight")
     assert loaded.run(title) == "RoI 92"
@@ -151,6 +155,39 @@ def test_a_row_opens_its_drawing(loaded: Page) -> None:
 def test_an_address_opens_a_drawing(loaded: Page) -> None:
     loaded.run("location.hash = '#roi=3'; new Promise(done => setTimeout(done, 50))")
     assert loaded.run(TITLE) == "RoI 3"
+
+
+@NEEDS_CHROMIUM
+def test_the_worst_open_by_click_and_by_key(loaded: Page) -> None:
+    second = "document.querySelectorAll('#worst figure')[1]"
+    for event in ("MouseEvent('click')", "KeyboardEvent('keydown', {key: 'Enter'})"):
+        loaded.run(f"{second}.dispatchEvent(new {event})")
+        assert loaded.run(TITLE) == "RoI 101"
+        assert loaded.run("document.querySelectorAll('#detail-drawing svg.drawing').length") == 1
+        loaded.press("Escape")
+
+
+@NEEDS_CHROMIUM
+def test_drawings_follow_the_theme(loaded: Page) -> None:
+    real = "getComputedStyle(document.querySelector('#worst .real')).stroke"
+    cells = "getComputedStyle(document.querySelector('#worst use.cells')).filter"
+    assert (loaded.run(real), loaded.run(cells)) == ("rgb(0, 114, 178)", "none")
+    loaded.prefer("dark")
+    assert (loaded.run(real), loaded.run(cells)) == ("rgb(86, 180, 233)", "invert(1)")
+
+
+@NEEDS_CHROMIUM
+def test_a_row_without_a_drawing_says_how_to_get_it(
+    tab: Page, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roicli.render.html.page.DRAWN_BYTES", 30_000)
+    succeed(*CALL, "-o", "few.html", "-q")
+    tab.load((folder / "few.html").as_uri())
+    tab.run(f"{ROWS}[20].click()")
+    words = tab.run("document.getElementById('detail-drawing').textContent")
+    roi = tab.run(f"{ROWS}[20].children[0].textContent")
+    assert "worst only" in words
+    assert f"roicli draw --roi {roi}" in words
 
 
 @NEEDS_CHROMIUM
@@ -195,7 +232,7 @@ def test_ten_thousand_rows_stay_few_in_the_document(tab: Page, folder: Path) -> 
     click_heading(tab, "edge_error_max_px")
     assert type_filter(tab, "roi=9999") == "1 of 10,000 RoIs"
     tab.run(f"{ROWS}[0].click()")
-    assert tab.run("document.querySelectorAll('#detail-drawing svg').length") == 1
+    assert tab.run("document.querySelectorAll('#detail-drawing svg.drawing').length") == 1
     assert tab.console == []
 
 

@@ -8,7 +8,6 @@ from roicli.core.declaration import settle
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
 from roicli.core.parsing import as_size
-from roicli.core.vocabulary import PresetName
 from roicli.operators.libraries import PRESETS
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
@@ -35,17 +34,42 @@ def test_the_defaults_are_those_of_the_records(operator):
     assert setting.preset is None
 
 
+# aligned, sampling ratio (2 where there is no default), quantization, and the pixel model.
+LIBRARIES = {
+    "caffe": (False, 0, "caffe", "legacy"),
+    "torchvision": (False, 0, "caffe", "legacy"),
+    "detectron2": (True, 0, "caffe", "half-pixel"),
+    "mmcv": (True, 0, "mmcv", "half-pixel"),
+    "onnx10": (False, 0, "caffe", "legacy"),
+    "onnx16": (True, 0, "caffe", "half-pixel"),
+    "openvino": (False, 2, "caffe", "legacy"),
+}
+
+
 @pytest.mark.parametrize("operator", OPERATORS)
-@pytest.mark.parametrize("name", get_args(PresetName))
-def test_every_preset_resolves(operator, name):
-    setting, preset = resolve({"preset": name}, operator), PRESETS[name]
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_library_alone_says_both_operators(operator, name):
+    setting = resolve({"preset": name}, operator)
+    align, pool = setting.align, setting.pool
     assert setting.preset == name
-    assert setting.align.aligned == preset.aligned
-    assert setting.pool.quantization == preset.quantization
-    assert setting.pool.partition == preset.partition
-    assert setting.pixel_model == preset.pixel_model
-    ratio = 2 if preset.sampling_ratio is None else preset.sampling_ratio
-    assert setting.align.sampling_ratio == ratio
+    assert (align.aligned, align.sampling_ratio, pool.quantization, setting.pixel_model) == (
+        LIBRARIES[name]
+    )
+    assert pool.partition == "overlap"
+
+
+def test_every_function_resolves_to_its_convention_or_is_refused_by_name():
+    for row in PRESETS.values():
+        if row.operator not in get_args(Operator) or not row.runs:
+            with pytest.raises(ParameterError, match="needs an operator that roicli cannot run"):
+                resolve({"preset": row.name}, "align")
+            continue
+        spec = resolve({"preset": row.name}, row.operator).spec
+        assert row.options().items() <= vars(spec).items()
+        other = "pool" if row.operator != "pool" else "align"
+        with pytest.raises(ParameterError, match="has no such operator") as caught:
+            resolve({"preset": row.name}, other)
+        assert row.name in caught.value.hint
 
 
 # SEMANTICS section 4: torchvision False, detectron2 and mmcv True, ONNX 10 legacy, 16 half_pixel.
@@ -60,14 +84,14 @@ def test_the_libraries_defaults_differ_in_aligned(name, aligned):
     assert resolve({"preset": name}, "align").align.aligned == aligned
 
 
-@pytest.mark.parametrize("name", get_args(PresetName))
+@pytest.mark.parametrize("name", LIBRARIES)
 def test_an_option_overrides_a_preset(name):
     options = {
         "preset": name, "sampling_ratio": 3, "quantization": "hull", "partition": "disjoint",
         "pixel_model": "legacy", "output_size": (2, 3), "sampling_grid": "thirds", "mode": "max",
     }  # fmt: skip
     setting = resolve(options, "align")
-    aligned = PRESETS[name].aligned
+    aligned = LIBRARIES[name][0]
     assert setting.align == AlignSpec((2, 3), 1.0, 3, aligned, "max", "thirds")
     assert setting.pool == PoolSpec((2, 3), 1.0, "hull", "disjoint")
     assert setting.pixel_model == "legacy"
@@ -98,8 +122,9 @@ def test_mmcv_asked_for_over_a_preset_drops_no_partition_that_was_given():
 
 
 def test_an_unknown_preset_lists_the_known_ones():
-    with pytest.raises(ParameterError, match="preset is 'keras', expected one of: caffe, torch"):
+    with pytest.raises(ParameterError, match=r"preset is 'keras'.*torchvision.*kornia.*directml"):
         resolve({"preset": "keras"}, "align")
+    assert resolve({"preset": "PADDLE.ROI_Align"}, "align").preset == "PADDLE.ROI_Align"
 
 
 @pytest.mark.parametrize("size", [7, "7", (7, 7), [7, 7], "7x7"])

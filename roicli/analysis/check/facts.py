@@ -14,6 +14,7 @@ from roicli.analysis.check.inputs import CheckedInputs
 from roicli.analysis.check.records import Limits
 from roicli.core.types import Array, FloatArray
 from roicli.pipeline.draft import Draft
+from roicli.pipeline.readings import find_resized
 from roicli.pipeline.roi_table import Block, PlacedRois, is_crossed, is_image_number
 from roicli.pipeline.rules import covered
 from roicli.pipeline.validation import (
@@ -40,11 +41,13 @@ def find_partly_outside(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft
     for block in rois.blocks():
         past = np.maximum(-block.corners, block.corners - np.tile(block.extent_px, 2))
         reach = max(reach, past[block.outside[0]].max(initial=0.0))
+    resized = find_resized(rois)
     yield _draft(
         rois, rows,
         f"RoIs reach past the {covered(rois, rows[0])} that the map covers, by up to "
         f"{reach:.4g} px",
-        "clip the RoIs to the image, or tolerate a share of them with --max-outside",
+        "clip the RoIs to the image, or tolerate a share of them with --max-outside"
+        + (f"; {resized}" if resized else ""),
     )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
+import numpy as np
+
 from roicli.analysis.check.map_statistics import MapStatistics, measure_map
 from roicli.core.exceptions import DamagedFileError, InputError
 from roicli.core.types import Array
@@ -24,6 +26,7 @@ from roicli.pipeline.inputs import (
     check_one_stdin,
     open_levels,
     place_rois,
+    scale_rois,
 )
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_source import choose_columns, open_source, read_rois
@@ -82,7 +85,9 @@ def read_checked_inputs(
     problems = _find_feature_problems(maps)
     pyramid = None
     if not problems:
-        pyramid = build_pyramid(maps, reading.spatial_scale)
+        pyramid = build_pyramid(maps, reading.spatial_scale, reading.image_size)
+        # Some rules look at images without RoIs too.
+        pyramid = pyramid.for_images(np.arange(pyramid.images))
     table, described = _read_rois(rois, reading, pyramid, problems)
     placed = None if table is None else _place(table, pyramid, reading)
     inputs = CheckedInputs(tuple(problems), pyramid, placed, spec, measure)
@@ -161,7 +166,7 @@ def _read_rois(
         count = source.shape[0]
         # The table, the cells and a sorted copy for the duplicates.
         check_memory(source.name, f"{count:,} RoIs", count * ROI_BYTES * 3)
-        return read_rois(source, chosen, reading), described
+        return scale_rois(read_rois(source, chosen, reading), reading, pyramid), described
     finally:
         source.close()
 

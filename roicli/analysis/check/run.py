@@ -58,7 +58,7 @@ def check(
         if request.dask is not None:
             from roicli.analysis.check.on_cluster import plan_measuring
 
-            measure = plan_measuring(features, request.dask, stack)
+            measure = plan_measuring(features, request.dask, request.of_maps, stack)
         inputs, maps, table = read_checked_inputs(features, rois, request, spec, stack, measure)
         findings: list[Finding] = []
         skipped: dict[str, str] = {}

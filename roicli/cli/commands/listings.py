@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Unpack
 
-from roicli.core.command_options import ListOptions
+from roicli.core.command_options import ListOptions, PresetsCommand
 
-PROSE = ("source", "reason", "install", "missing")
+PROSE = ("differs_from_torchvision", "source", "undefined", "reason", "install", "missing")
+SHOWN_OF_PRESETS = ("name", "operator", "version", "runs", *PROSE[:3])
 HEADER_WIDTH = 10
 
 
@@ -51,12 +52,23 @@ def providers(**options: Unpack[ListOptions]) -> None:
     _show("providers", rows, options)
 
 
-def presets(**options: Unpack[ListOptions]) -> None:
-    """List the presets: other libraries' defaults, with their sources."""
-    from roicli.operators.libraries import PRESETS
+def presets(**options: Unpack[PresetsCommand]) -> None:
+    """List the presets: other libraries' functions, with what differs from torchvision's.
 
-    rows = [asdict(preset) for preset in PRESETS.values()]
-    _show("presets", rows, options)
+    Example: roicli presets --match openvino
+    """
+    from roicli.core.exceptions import ParameterError
+    from roicli.operators.libraries import PRESETS, describe_row
+
+    wanted = (options["match"] or "").lower()
+    rows = [describe_row(row) for row in PRESETS.values()]
+    kept = [row for row in rows if any(wanted in str(cell).lower() for cell in row.values())]
+    if not kept:
+        raise ParameterError(f"no preset has {options['match']!r} in its row", "see roicli presets")
+    if options["list_format"] == "json":
+        print_json("presets", kept)
+    else:
+        print_rows([{name: row[name] for name in SHOWN_OF_PRESETS} for row in kept])
 
 
 def _show(key: str, rows: Sequence[dict[str, Any]], options: ListOptions) -> None:

@@ -75,6 +75,8 @@ def _check_arguments(
     """Refuse what a cluster cannot do, before it is asked."""
     parse_local(str(request.dask))
     addresses = {"features": features, "rois": rois, "level_from": request.level_from}
+    if not isinstance(request.roi_scale, tuple):
+        addresses["roi_scale"] = request.roi_scale
     for name, value in addresses.items():
         if value is not None and not isinstance(value, str | os.PathLike):
             raise ParameterError(f"--dask: {name} are an array, expected an address", "save it")
@@ -147,9 +149,11 @@ def make_tasks(job: Job, shards: Sequence[Shard]) -> list[BlockTask]:
 
 def _make_job(cluster: Cluster, run: Run, features: Any, rois: Any, request: RunRequest) -> Job:
     """What tasks share; addresses from the root, because workers stand somewhere else."""
-    level_from, graph = request.level_from, request.graph
+    level_from, graph, roi_scale = request.level_from, request.graph, request.roi_scale
     if isinstance(level_from, str | os.PathLike):
         level_from = _from_root(parse_address(level_from))
+    if isinstance(roi_scale, str | os.PathLike):
+        roi_scale = _from_root(parse_address(roi_scale))
     if graph is not None:
         path, separator, node = graph.partition("::")
         graph = f"{os.path.abspath(path)}{separator}{node}"
@@ -160,6 +164,8 @@ def _make_job(cluster: Cluster, run: Run, features: Any, rois: Any, request: Run
         request,
         levels=None,  # they are in the addresses
         level_from=level_from,
+        roi_scale=roi_scale,
+        image_size=request.image_size if request.still_needs_image_size else None,
         graph=graph,
         spatial_scale=tuple(level.spatial_scale for level in run.pyramid.levels),
         provider=run.engine.provider,

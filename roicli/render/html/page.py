@@ -5,33 +5,39 @@ Everything that comes from files is escaped: by Jinja2 in the markup, as JSON in
 
 from __future__ import annotations
 
-import base64
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, Unpack
 
+import numpy as np
+
 from roicli.analysis.page import Page, measure_page
-from roicli.analysis.picture import Picture
 from roicli.core.call_options import ReportOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ProviderError
 from roicli.core.strict_json import encode_for_script
 from roicli.core.types import Array
 from roicli.error_table.columns import COLUMNS, Column, check_column
+from roicli.error_table.geometric import MODEL_OFFSET
 from roicli.error_table.writers import plain_value
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import open_run
+from roicli.render.figure import draw_for_page
 from roicli.render.html import charts
+from roicli.render.svg import find_looks, link_pixels, write_definitions, write_element, write_style
 from roicli.render.tables import format_number
 from roicli.storage.atomic import check_output, replace_atomically
 from roicli.storage.opening import inputs_unchanged
 
 PAGE_ENDINGS = (".html", ".htm")
+# A page's drawings take at most so much: they are of the worst, and a browser holds all of them.
+DRAWN_BYTES = 12_000_000
+WORST_SHOWN = 6
 
 
 def import_jinja() -> Any:
@@ -94,6 +100,8 @@ def render_page(page: Page) -> str:
         loader=loader, autoescape=True, trim_blocks=True,
         lstrip_blocks=True, undefined=jinja.StrictUndefined,
     )  # fmt: skip
+    drawings = draw_worst(page)
+    looks = find_looks("".join(drawings))
     rendered: str = environment.get_template("page.html").render(
         page=page,
         cards=_cards(page),
@@ -104,11 +112,19 @@ def render_page(page: Page) -> str:
         },
         parameters=[(key, _words(value)) for key, value in page.parameters.items() if value != ""],
         data=encode_data(page),
+        drawings=drawings,
+        captions=_captions(page),
+        shared=hold_maps(page) + write_definitions(looks, _name_color),
         # Not templates: their braces are their own.
-        style=loader.get_source(environment, "page.css")[0],
+        style=loader.get_source(environment, "page.css")[0] + write_style(looks, _name_color),
         script=loader.get_source(environment, "page.js")[0],
     )
     return rendered
+
+
+def _name_color(name: str) -> str:
+    """A variable of the page's style, which has other values in the dark."""
+    return f"var(--{name})"
 
 
 def _words(value: Any) -> str:
@@ -154,7 +170,7 @@ def _one(value: float | None) -> str:
 
 
 def encode_data(page: Page) -> str:
-    """The rows, maps and drawings as JSON that is safe inside a script element."""
+    """The rows as JSON that is safe inside a script element."""
     data = {
         "columns": [
             {"name": c.name, "unit": c.unit, "meaning": c.meaning, "kind": c.kind}
@@ -163,16 +179,6 @@ def encode_data(page: Page) -> str:
         "sort": page.sort,
         "values": [_column(page, column) for column in page.columns],
         "corners": [[round(float(x), 2) for x in corner] for corner in page.corners],
-        "maps": [
-            {
-                "height": shade.greys.shape[0],
-                "width": shade.greys.shape[1],
-                "greys": base64.b64encode(shade.greys.tobytes()).decode(),
-            }
-            for shade in page.shades
-        ],
-        "drawings": _drawings(page),
-        "worst": list(page.worst),
     }
     return encode_for_script(data)
 
@@ -185,37 +191,38 @@ def _column(page: Page, column: Column) -> list[Any]:
     return [None if v is None or not math.isfinite(v) else float(f"{v:.5g}") for v in values]
 
 
-def _drawings(page: Page) -> list[Any]:
-    """One object a listed row, or null where there was no room for it."""
-    place = {(shade.level, shade.image): i for i, shade in enumerate(page.shades)}
-    found: list[Any] = []
+def draw_worst(page: Page) -> list[str]:
+    """Drawings of the listed rows as SVG elements, from the first on, while there is room."""
+    maps = {(shade.level, shade.image): f"map-{i}" for i, shade in enumerate(page.shades)}
+    drawings: list[str] = []
+    room = DRAWN_BYTES
     for row in page.rows.tolist():
-        picture = page.pictures.get(row)
-        if picture is None:
-            found.append(None)
-            continue
-        where = (int(page.map_of_roi[row]), picture.batch_index)
-        found.append(_drawing(picture, place.get(where, -1)))
-    return found
+        picture = page.picture_of(row)
+        name = maps.get((int(page.map_of_roi[row]), picture.batch_index), "")
+        drawing = write_element(draw_for_page(picture, name))
+        room -= len(drawing)
+        if room < 0:
+            break
+        drawings.append(drawing)
+    return drawings
 
 
-def _drawing(picture: Picture, place: int) -> Mapping[str, Any]:
-    return {
-        "map": place,
-        "stride": picture.stride,
-        "offset": picture.cell_offset,
-        "window": _short(picture.window),
-        "real": _short(picture.real),
-        "rounded": _short(picture.quantized),
-        "ax": _short(picture.align_x),
-        "ay": _short(picture.align_y),
-        "px": _short(sorted({edge for interval in picture.pool_x for edge in interval})),
-        "py": _short(sorted({edge for interval in picture.pool_y for edge in interval})),
-        "sx": _short(picture.points_x),
-        "sy": _short(picture.points_y),
-    }
+def hold_maps(page: Page) -> str:
+    """The maps as images that drawings refer to; their unit is a cell, as in ``Picture``."""
+    offset = MODEL_OFFSET[page.parameters["pixel_model"]]
+    images = []
+    for number, shade in enumerate(page.shades):
+        height, width = shade.greys.shape
+        extent = (offset, offset, offset + width, offset + height)
+        pixels = np.stack([np.zeros_like(shade.greys), shade.greys // 2], axis=-1)
+        images.append(f'<image id="map-{number}" class="cells" {link_pixels(pixels, extent)}/>')
+    return "".join(images)
 
 
-def _short(values: Any) -> list[float]:
-    """Thousandths of a cell, which no drawing shows."""
-    return [round(float(value), 3) for value in values]
+def _captions(page: Page) -> list[tuple[int, str]]:
+    """Of the worst: the RoI, and how far off it is."""
+    worst = page.records[:WORST_SHOWN][["roi", "iou", "edge_error_max_px"]]
+    return [
+        (int(roi), f"RoI {roi}: IoU {format_number(iou)}, an edge up to {edge:.1f} px off")
+        for roi, iou, edge in worst.tolist()
+    ]

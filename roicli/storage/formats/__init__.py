@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol, cast
 
 from roicli.core.exceptions import InputError
-from roicli.storage.address import Address, is_url
+from roicli.storage.address import IMAGE, Address, is_url
 
 if TYPE_CHECKING:  # NumPy, which --help does not wait for
     from roicli.storage.array import FileContents, StoredArray
     from roicli.storage.choosing import Wanted
+    from roicli.storage.shelf import Shelf, WayOfKey
     from roicli.storage.table import Table
 
 
@@ -56,6 +58,13 @@ class Lister(Protocol):
         """
 
 
+class ShelfReader(Protocol):
+    """What the module has that keeps a file open for many arrays; in a package it is ``shelf``."""
+
+    def open_shelf(self, path: str, way_of: WayOfKey) -> Shelf:
+        """The arrays of a file, each at the way that its key has. Raises InputError."""
+
+
 class StreamReader(Protocol):
     """What the module of a format has besides, if files of it may come through a pipe."""
 
@@ -78,7 +87,8 @@ class Format(NamedTuple):
 
     A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``. It ``holds``
     several arrays with names, or "one" without, or a "table". Files with an ending in ``written``
-    can be results. ``streams``: it may come through a pipe.
+    can be results. ``streams``: it may come through a pipe. ``keeps_open``: many arrays of one file
+    are read without opening it again.
     """
 
     name: str
@@ -88,12 +98,18 @@ class Format(NamedTuple):
     holds: Literal["several", "one", "table"] = "several"
     written: tuple[str, ...] = ()
     streams: bool = False
+    keeps_open: bool = False
     is_package: bool = False
 
     @property
     def reader(self) -> Reader:
         """The module, imported when the first file of the format is met."""
         return cast("Reader", self._import("read"))
+
+    @property
+    def shelves(self) -> ShelfReader:
+        """The module that keeps files open, of a format that can."""
+        return cast("ShelfReader", self._import("shelf"))
 
     @property
     def writer(self) -> Writer:
@@ -120,11 +136,11 @@ _HDF5_OFFSETS = (0, *(512 << n for n in range(12)))
 
 FORMATS = (
     Format("npy", (".npy",), b"\x93NUMPY", holds="one", written=(".npy",), streams=True),
-    Format("npz", (".npz",), b"PK\x03\x04", streams=True),
-    Format("safetensors", (".safetensors",), b"\0\0\0{", (5,), streams=True),
+    Format("npz", (".npz",), b"PK\x03\x04", streams=True, keeps_open=True),
+    Format("safetensors", (".safetensors",), b"\0\0\0{", (5,), streams=True, keeps_open=True),
     Format(
         "hdf5", (".h5", ".hdf5", ".hf5", ".hdf", ".he5", ".nc", ".mat"), b"\x89HDF\r\n\x1a\n",
-        _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, is_package=True,
+        _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, keeps_open=True, is_package=True,
     ),
     Format("zarr", (".zarr",), written=(".zarr",), is_package=True),
     Format("text", (".csv", ".tsv", ".txt"), holds="table", streams=True),
@@ -178,7 +194,9 @@ def recognize(address: Address) -> Format:
         known = any(os.path.exists(os.path.join(path, name)) for name in STORE_NAMES)
         found = ZARR if known else FORMAT_OF_ENDING.get(ending)
         if found is None:
-            raise InputError(f"{path}: is a folder, expected a file or a Zarr store")
+            raise InputError(
+                f"{path}: is a folder, expected a file or a Zarr store", _advise_pattern(path)
+            )
         return found
     found = _by_bytes(path) or FORMAT_OF_ENDING.get(ending)
     if found is None:
@@ -188,6 +206,16 @@ def recognize(address: Address) -> Format:
             "of none of these either"
         )
     return found
+
+
+def _advise_pattern(folder: str) -> str | None:
+    """How to write a folder of files, one an image, by the ending that most of them have."""
+    endings = Counter(Path(name).suffix.lower() for name in os.listdir(folder))
+    known = [(count, ending) for ending, count in endings.items() if ending in FORMAT_OF_ENDING]
+    if not known:
+        return None
+    pattern = os.path.join(folder, IMAGE + max(known)[1])
+    return f"one file an image is written '{pattern}'"
 
 
 def _by_bytes(path: str) -> Format | None:

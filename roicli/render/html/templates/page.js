@@ -32,106 +32,15 @@
   wantsDark.addEventListener("change", (event) => setTheme(event.matches));
   at("theme").addEventListener("click", () => setTheme(root.dataset.theme !== "dark"));
 
-  // A drawing, from lines that the program computed -------------------------------------------
-  const svg = (name, attributes, parent) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    if (parent) parent.append(made);
-    return made;
-  };
-  const bytes = data.maps.map((map) => Uint8Array.from(atob(map.greys), (mark) => mark.charCodeAt(0)));
-  const shade = (drawing) => {
-    const map = data.maps[drawing.map];
-    if (!map) return null;
-    const [x1, y1, x2, y2] = drawing.window.map((edge) => edge - drawing.offset);
-    const left = Math.max(Math.floor(x1), 0), right = Math.min(Math.ceil(x2), map.width);
-    const top = Math.max(Math.floor(y1), 0), bottom = Math.min(Math.ceil(y2), map.height);
-    if (right <= left || bottom <= top) return null;
-    const canvas = element("canvas");
-    canvas.width = right - left;
-    canvas.height = bottom - top;
-    const context = canvas.getContext("2d");
-    const pixels = context.createImageData(canvas.width, canvas.height);
-    for (let y = top; y < bottom; y++) for (let x = left; x < right; x++) {
-      // Black at an opacity, so that the dark theme can turn it white.
-      pixels.data[4 * ((y - top) * canvas.width + x - left) + 3] = 0.5 * bytes[drawing.map][y * map.width + x];
-    }
-    context.putImageData(pixels, 0, 0);
-    return { href: canvas.toDataURL(), left, top, right, bottom };
-  };
-  const ticks = (low, high, most) => {
-    const raw = (high - low) / most, power = 10 ** Math.floor(Math.log10(raw));
-    const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw * 0.999);
-    const found = [];
-    for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9; k++) found.push(+(k * step).toPrecision(6));
-    return found;
-  };
-  let drawn = 0;
-  const draw = (place, wide) => {
-    const drawing = data.drawings[place];
-    if (!drawing) return element("p", "This page had no room for the drawing: roicli draw --roi " + rois[place], "quiet");
-    const id = `d${drawn++}`;
-    const [x1, y1, x2, y2] = drawing.window;
-    const edge = { left: 34, right: 40, top: 30, bottom: 32 };
-    const room = wide - edge.left - edge.right;
-    const scale = Math.min(room / (x2 - x1), (0.95 * wide) / (y2 - y1));
-    const tall = (y2 - y1) * scale, across = (x2 - x1) * scale;
-    const start = edge.left + (room - across) / 2;
-    const X = (x) => start + (x - x1) * scale, Y = (y) => edge.top + (y - y1) * scale;
-    const picture = svg("svg", { class: "drawing", viewBox: `0 0 ${wide} ${tall + edge.top + edge.bottom}`, role: "img", "aria-label": `RoI ${rois[place]}` });
-    const defs = svg("defs", {}, picture);
-    const clip = svg("clipPath", { id: `${id}w` }, defs);
-    svg("rect", { x: start, y: edge.top, width: across, height: tall }, clip);
-    svg("rect", { class: "sheet", x: start, y: edge.top, width: across, height: tall }, picture);
-    const inside = svg("g", { "clip-path": `url(#${id}w)` }, picture);
-    const heat = shade(drawing), o = drawing.offset;
-    if (heat) svg("image", { href: heat.href, x: X(heat.left + o), y: Y(heat.top + o), width: (heat.right - heat.left) * scale, height: (heat.bottom - heat.top) * scale, preserveAspectRatio: "none" }, inside);
-    const rectangle = ([a, b, c, d], attributes, parent) =>
-      svg("rect", { x: X(Math.min(a, c)), y: Y(Math.min(b, d)), width: Math.abs(c - a) * scale, height: Math.abs(d - b) * scale, ...attributes }, parent);
-    const areas = [["gained", drawing.rounded, drawing.real, "g", "M-2 10L10 -2M4 16L16 4"], ["lost", drawing.real, drawing.rounded, "l", "M-2 2L10 14M4 -4L16 8"]];
-    for (const [kind, whole, without, letter, stripes] of areas) {
-      const mask = svg("mask", { id: id + letter }, defs);
-      rectangle(whole, { fill: "white" }, mask);
-      rectangle(without, { fill: "black" }, mask);
-      const pattern = svg("pattern", { id: `${id}h${letter}`, width: 12, height: 12, patternUnits: "userSpaceOnUse" }, defs);
-      svg("path", { d: stripes, class: `hatch ${letter}`, fill: "none" }, pattern);
-      const group = svg("g", { mask: `url(#${id}${letter})` }, inside);
-      rectangle(whole, { class: kind }, group);
-      rectangle(whole, { fill: `url(#${id}h${letter})` }, group);
-    }
-    const grid = (xs, ys, kind) => {
-      if (Math.max(xs.length, ys.length) > 40) return;
-      const [left, right, top, bottom] = [xs[0], xs[xs.length - 1], ys[0], ys[ys.length - 1]];
-      const path = xs.map((x) => `M${X(x)} ${Y(top)}V${Y(bottom)}`).join("") + ys.map((y) => `M${X(left)} ${Y(y)}H${X(right)}`).join("");
-      svg("path", { d: path, class: `bins ${kind}` }, inside);
-    };
-    grid(drawing.px, drawing.py, "rounded");
-    grid(drawing.ax, drawing.ay, "real");
-    const sides = [drawing.sx, drawing.sy].map((s) => (s.length > 1 ? Math.abs(s[1] - s[0]) * scale : 20));
-    const radius = Math.max(Math.min(...sides.map((side) => side * 0.22), 2.6), 0.5);
-    if (drawing.sx.length * drawing.sy.length <= 2500)
-      for (const y of drawing.sy) for (const x of drawing.sx) svg("circle", { class: "point", cx: X(x), cy: Y(y), r: radius }, inside);
-    rectangle(drawing.rounded, { class: "box rounded" }, inside);
-    rectangle(drawing.real, { class: "box real" }, inside);
-    const label = (x, y, text, anchor) => { svg("text", { x, y, "text-anchor": anchor }, picture).textContent = text; };
-    const low = edge.top + tall;
-    for (const x of ticks(x1, x2, across / 55)) { svg("line", { class: "tick", x1: X(x), x2: X(x), y1: low, y2: low + 4 }, picture); label(X(x), low + 15, x, "middle"); }
-    for (const y of ticks(y1, y2, tall / 40)) { svg("line", { class: "tick", x1: start - 4, x2: start, y1: Y(y), y2: Y(y) }, picture); label(start - 6, Y(y) + 4, y, "end"); }
-    const s = drawing.stride;
-    for (const x of ticks(x1 * s, x2 * s, across / 70)) { svg("line", { class: "tick", x1: X(x / s), x2: X(x / s), y1: edge.top - 4, y2: edge.top }, picture); label(X(x / s), edge.top - 7, x, "middle"); }
-    for (const y of ticks(y1 * s, y2 * s, tall / 45)) { svg("line", { class: "tick", x1: start + across, x2: start + across + 4, y1: Y(y / s), y2: Y(y / s) }, picture); label(start + across + 6, Y(y / s) + 4, y, "start"); }
-    label(start + across / 2, low + 28, "cells", "middle");
-    label(start + across / 2, 10, "px of the image", "middle");
-    return picture;
-  };
-
   // One RoI closely ---------------------------------------------------------------------------
+  const drawings = at("drawings").textContent.split("\n");
   const dialog = at("detail");
   let current = -1;
   const open = (place) => {
     current = place;
     at("detail-title").textContent = `RoI ${rois[place]}`;
-    at("detail-drawing").replaceChildren(draw(place, 700));
+    if (place < drawings.length) at("detail-drawing").innerHTML = drawings[place];
+    else at("detail-drawing").replaceChildren(element("p", `This page has drawings of the ${drawings.length} worst only: roicli draw --roi ${rois[place]}`, "quiet"));
     const corner = data.corners[place], facts = [["x1, y1, px", corner.slice(0, 2).join(", ")], ["x2, y2, px", corner.slice(2).join(", ")]];
     data.columns.forEach((c, i) => { if (c.name !== "roi") facts.push([c.name + (c.unit === "-" || c.unit === "1" ? "" : `, ${c.unit.replace("2", "\u00b2")}`), shown(data.values[i][place], c.kind), c.meaning]); });
     at("detail-facts").replaceChildren(...facts.flatMap(([name, value, meaning]) => {
@@ -154,23 +63,16 @@
   });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   dialog.addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
-  document.querySelectorAll("[data-roi]").forEach((dot) => dot.addEventListener("click", () => open(placeOf.get(+dot.dataset.roi))));
+  document.querySelectorAll("[data-roi]").forEach((mark) => {
+    const openIt = () => open(placeOf.get(+mark.dataset.roi));
+    mark.addEventListener("click", openIt);
+    mark.addEventListener("keydown", (event) => { if (event.key === "Enter") openIt(); });
+  });
   const openFromAddress = () => {
     const place = placeOf.get(+(/^#roi=(\d+)$/.exec(location.hash) || [])[1]);
     if (place !== undefined) open(place);
   };
   addEventListener("hashchange", openFromAddress);
-
-  // The worst ---------------------------------------------------------------------------------
-  for (const roi of data.worst) {
-    const place = placeOf.get(roi), figure = element("figure");
-    const caption = `RoI ${roi}: IoU ${shown(column("iou")[place], "number")}, an edge up to ${column("edge_error_max_px")[place].toFixed(1)} px off`;
-    figure.tabIndex = 0;
-    figure.append(draw(place, 380), element("figcaption", caption));
-    figure.addEventListener("click", () => open(place));
-    figure.addEventListener("keydown", (event) => { if (event.key === "Enter") open(place); });
-    at("worst").append(figure);
-  }
 
   // The table: only the rows in view are in the document ----------------------------------------
   const ROW = 28, SPARE = 12, PRINTED = 60;

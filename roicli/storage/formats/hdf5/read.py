@@ -137,13 +137,14 @@ class Hdf5Array(StoredArray):
 
     def __init__(
         self,
-        file: h5py.File,
+        file: h5py.File | None,
         dataset: h5py.Dataset,
         address: Address,
         others: OtherFiles,
         row_bytes: int,
     ) -> None:
         self.name = str(Address(address.path, name_of(dataset)))
+        self._path = address.path
         stored = as_stored(dataset.dtype)
         check_numeric(stored, self.name)
         check_decodable(dataset, self.name)
@@ -154,9 +155,6 @@ class Hdf5Array(StoredArray):
         self.precision = stored_precision(dataset)
         self.attributes = read_attributes(dataset.attrs)
         self.dimension_names = read_dimension_names(dataset, self.attributes)
-        group = dataset.parent
-        self.group_attributes = {} if group.name == "/" else read_attributes(group.attrs)
-        self.file_attributes = read_attributes(dataset.file.attrs)
         self.reading_bytes = 2 * chunk_bytes(dataset)
         self.chunk_rows = dataset.chunks[0] if dataset.chunks and self.shape else 1
         self.dataset = dataset
@@ -171,6 +169,10 @@ class Hdf5Array(StoredArray):
         else:
             child.close()
         return self
+
+    def read_with(self, reader: ContainedReader) -> None:
+        """Have a child of somebody else's read the values."""
+        self._reader = reader
 
     def is_copied_from(self, path: str) -> bool:
         """Whether the values lie as they are in the file at ``path``, past no link to another."""
@@ -192,13 +194,22 @@ class Hdf5Array(StoredArray):
         if self._opaque is not None:
             out[...] = raw.view(self._opaque)
 
+    def beside(self, name: str) -> str | None:
+        """The address of the array ``name`` in the same group of the same file, if there is one."""
+        group = self.dataset.parent
+        with suppress(*DAMAGE):
+            if isinstance(group.get(name), h5py.Dataset):
+                return str(Address(self._path, f"{group.name.rstrip('/')}/{name}"))
+        return None
+
     def close(self) -> None:
         """Let go of the file."""
         super().close()
         if self._reader is not None:
             self._reader.close()
-        for file in (self.dataset.file, self._file):
-            close_file(file)
+        if self._file is not None:
+            for file in (self.dataset.file, self._file):
+                close_file(file)
 
 
 def open_file(source: Any, name: str) -> h5py.File:
@@ -255,29 +266,48 @@ def naming_damage(name: str) -> Iterator[None]:
 
 def choose_dataset(file: h5py.File, address: Address, wanted: Wanted) -> Hdf5Array:
     """The named dataset of an open file, or the only one that is wanted, as ``open_array``."""
-    preferred = wanted.preferred
     others: OtherFiles = {}
     try:
         with naming_damage(str(Address(address.path))):
             node, path = file, address.path
             if address.dataset is not None:
                 node, path = look_up(file, address, others)
-            if preferred is not None and isinstance(node, h5py.Group) and preferred in node:
-                named = Address(address.path, f"{name_of(node)}/{preferred}")
-                inner, inner_path = look_up(file, named, others)
-                if isinstance(inner, h5py.Dataset):
-                    node, path = inner, inner_path
-            if isinstance(node, h5py.Group):
-                node = _only_fitting(node, address, wanted)
-            row_bytes = trace_sources(node, path, others)
-            if node.is_virtual:
-                check_parts_open(node, address.path)
-            if node.shape is None:
-                raise InputError(f"{address}: the dataset is empty (a null dataspace)")
-            return Hdf5Array(file, node, address, others, row_bytes)
+            array = choose_below(file, node, path, address, wanted, others)
+            group = array.dataset.parent
+            array.group_attributes = {} if group.name == "/" else read_attributes(group.attrs)
+            array.file_attributes = read_attributes(array.dataset.file.attrs)
+            return array
     except BaseException:
         close_file(file)
         raise
+
+
+def choose_below(
+    file: h5py.File | None,
+    node: h5py.Group | h5py.Dataset,
+    path: str,
+    address: Address,
+    wanted: Wanted,
+    others: OtherFiles,
+) -> Hdf5Array:
+    """The dataset that ``node`` is, or the group's only one that is wanted.
+
+    Closing the array closes ``file`` too; None where the file serves others.
+    """
+    preferred = wanted.preferred
+    if preferred is not None and isinstance(node, h5py.Group) and preferred in node:
+        named = Address(address.path, f"{name_of(node)}/{preferred}")
+        inner, inner_path = look_up(node.file, named, others)
+        if isinstance(inner, h5py.Dataset):
+            node, path = inner, inner_path
+    if isinstance(node, h5py.Group):
+        node = _only_fitting(node, address, wanted)
+    row_bytes = trace_sources(node, path, others)
+    if node.is_virtual:
+        check_parts_open(node, address.path)
+    if node.shape is None:
+        raise InputError(f"{address}: the dataset is empty (a null dataspace)")
+    return Hdf5Array(file, node, address, others, row_bytes)
 
 
 def look_up(

@@ -1,0 +1,341 @@
+"""Operators that read cells with weights: what is common to all of them, given where they read.
+
+A *tap* is one cell with its weight. An operator of this kind says, for each bin, its samples, and
+for each sample its taps (``TapSpec.taps``), once, in ``array_math``. The graph that runs and that
+is exported, the float64 reference with its bound, and what explains and draws a RoI follow from it.
+
+The graph looks the cells up as rows of all channels and multiplies them by their weights, a matrix
+product a bin. What is not read (a point off the map, a sample that another RoI has and this one has
+not) is a row after the last cell, which holds the value outside; so NaN and infinities of a cell
+reach those bins alone that read it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from roicli.core.exceptions import ParameterError
+from roicli.core.types import Array, FloatArray, FloatType, IntArray, Size
+from roicli.operators.array_math import ArrayMath, NumpyMath, OnnxMath, Tensor, Value
+from roicli.operators.graphs import add_nan_safe_maximum
+from roicli.operators.interface import GraphWay, OperatorSpec, Sampling
+from roicli.operators.onnx_graph import INT64, Arithmetic, Graph, GraphBuilder, finish_graph
+from roicli.operators.onnx_protobuf import Dimension
+from roicli.operators.reference import Expected, channel_steps, rounding_gamma
+
+# Roundings of one weight and its product with the cell: 1 - l on both axes, their product, the
+# sample's share and the product with it, the product with the cell.
+TAP_ROUNDINGS = 6
+
+
+class Tap(NamedTuple):
+    """A cell (``y``, ``x``), whole, with its ``weight``, where ``is_read`` holds."""
+
+    y: Value
+    x: Value
+    weight: Value
+    is_read: Value
+
+
+class Taps(NamedTuple):
+    """What bins read. All values go along five axes, of size 1 where they are the same there: RoI,
+    row and column of the bin, row and column of the sample in it.
+
+    ``share`` is what a sample counts in its bin's mean (1 under a maximum). ``is_used`` says which
+    samples there are, ``is_read`` which of these are on the map: others have the value outside.
+    ``points`` (y, x) are where samples lie, in cells, cell i centred at i; None for whole cells.
+    """
+
+    taps: tuple[Tap, ...]
+    share: Value
+    is_used: Value
+    is_read: Value
+    points: tuple[Value, Value] | None = None
+
+
+@dataclass(frozen=True)
+class TapSpec(OperatorSpec):
+    """An operator that reads cells with weights."""
+
+    @abstractmethod
+    def taps(self, math: ArrayMath, rois: Sequence[Value], map_size: tuple[Value, Value]) -> Taps:
+        """What the bins of some RoIs read.
+
+        ``rois`` are the columns of ``roi_columns``, real, along the first axis; ``map_size`` is
+        (height, width) in cells, whole.
+        """
+
+    @abstractmethod
+    def counts(self, corners: FloatArray, map_size: Size) -> IntArray:
+        """(k, 2) samples a bin of RoIs (k, n), as (x, y): those of equal counts run together."""
+
+    @property
+    def taps_a_sample(self) -> int:
+        """How many cells a sample is made of."""
+        return 4
+
+    @property
+    def takes_maximum(self) -> bool:
+        """Whether a bin is the maximum of its samples; else their mean."""
+        return False
+
+    @property
+    def outside(self) -> float:
+        """The value of a sample off the map."""
+        return 0.0
+
+    @property
+    def groups(self) -> int:
+        """Position-sensitive groups on an axis; 1 where every bin reads every channel."""
+        return 1
+
+    def output_channels(self, channels: int) -> int:
+        """C / groups^2. Raises ParameterError where that is no whole number."""
+        square = self.groups**2
+        if channels % square:
+            raise ParameterError(
+                f"the map has {channels} channels, which group size {self.groups} cannot divide: "
+                f"{self.title} needs a multiple of {square}",
+                "give the --group-size that the map was made for",
+            )
+        return channels // square
+
+    def input_channels(self, part: slice) -> slice:
+        """The channels of the map that some channels of the result are read from."""
+        square = self.groups**2
+        return slice(part.start * square, part.stop * square)
+
+    def work(self, corners: FloatArray) -> FloatArray:
+        """(k,) cells that are weighed for each bin."""
+        counts = self.counts(corners, (1, 1)).prod(axis=1, dtype=np.float64)
+        return np.asarray(np.maximum(counts, 1) * self.taps_a_sample)
+
+    def sampling(self, corners: FloatArray, channels: int, dtype: FloatType) -> Sampling:
+        """The cells that are looked up."""
+        counts = self.counts(corners.astype(dtype), (1, 1))
+        row = self.taps_a_sample * self.output_channels(channels) * dtype.itemsize
+        bins = self.output_size[0] * self.output_size[1]
+        return Sampling(np.prod(counts + 0.0, axis=1) * (bins * row), counts, "sampling")
+
+    # The graph --------------------------------------------------------------------------------
+
+    def graph_way(self, dtype: FloatType, resident: bool) -> GraphWay:
+        """Cells looked up as rows, for many RoIs at once."""
+        return "taps"
+
+    def graph(self, dtype: FloatType) -> Graph:
+        """``rows`` (H * W * g^2 + 1, C / g^2) of one map, ``map_size`` (2,) and ``rois`` (K, n) to
+        (K, C / g^2, P_h, P_w).
+        """
+        builder = GraphBuilder()
+        math = OnnxMath(builder, dtype)
+        sides = [
+            Tensor(math, builder.add("Gather", "map_size", builder.constant(np.array(axis))), True)
+            for axis in (0, 1)
+        ]
+        output = self._add(math, "rows", (sides[0], sides[1]), 0)
+        inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
+            "rows": (dtype, ("rows", "C")),
+            "map_size": (INT64, (2,)),
+            "rois": (dtype, ("K", len(self.roi_columns))),
+        }
+        return finish_graph(builder, inputs, output, dtype, ("K", "C", *self.output_size))
+
+    def rows_graph(self, dtype: FloatType) -> Graph:
+        """``features`` (N, C, H, W) to ``rows``: the channels of a cell, and the value outside."""
+        builder = GraphBuilder()
+        output = self._add_rows(builder, dtype)
+        shapes: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
+            "features": (dtype, ("N", "C", "H", "W"))
+        }
+        return finish_graph(builder, shapes, output, dtype, ("rows", "channels"))
+
+    def add_export(self, builder: GraphBuilder, dtype: FloatType) -> str:
+        """The same nodes, over RoIs with their image's number in front."""
+        math = OnnxMath(builder, dtype)
+        shape = builder.add("Shape", "features")
+        sides = [
+            Tensor(math, builder.add("Gather", shape, builder.constant(np.array(axis))), True)
+            for axis in (2, 3)
+        ]
+        rows = self._add_rows(builder, dtype)
+        return self._add(math, rows, (sides[0], sides[1]), 1)
+
+    def _add_rows(self, builder: GraphBuilder, dtype: FloatType) -> str:
+        add, integers = builder.add, builder.integers
+        square = self.groups**2
+        count = add("Div", add("Slice", add("Shape", "features"), integers(1), integers(2)),
+                    integers(square))  # fmt: skip
+        split = add("Concat", integers(0), count, integers(square), integers(-1), axis=0)
+        cells = add("Transpose", add("Reshape", "features", split), perm=(0, 3, 2, 1))
+        flat = add("Reshape", cells, add("Concat", integers(-1), count, axis=0))
+        outside = builder.constant(np.array(self.outside, dtype))
+        last = add("Expand", outside, add("Concat", integers(1), count, axis=0))
+        return add("Concat", flat, last, name="rows", axis=0)
+
+    def _add(
+        self, math: OnnxMath, rows: str, map_size: tuple[Tensor, Tensor], first_column: int
+    ) -> str:
+        """The nodes from the rows of the cells to the result."""
+        builder, arithmetic = math.builder, Arithmetic(math.builder, math.dtype)
+        add, integers = builder.add, builder.integers
+        apart = integers(-1, 1, 1, 1, 1)
+
+        def column(number: int) -> Tensor:
+            name = add("Reshape", arithmetic.column("rois", number, number + 1), apart)
+            return Tensor(math, name, False)
+
+        columns = [column(first_column + number) for number in range(len(self.roi_columns))]
+        taps = self.taps(math, columns, map_size)
+        first_row = math.whole(column(0)) * (map_size[0] * map_size[1]) if first_column else None
+        end = Tensor(math, add("Gather", add("Shape", rows), builder.constant(np.array(0))), True)
+        looked_up = list(self._look_up(math, taps, map_size[1], first_row, end - 1))
+        last = integers(5)
+        index, weight = (
+            add("Concat", *(add("Unsqueeze", part[k].name, last) for part in looked_up), axis=5)
+            for k in (0, 1)
+        )
+        if self.takes_maximum:
+            products = add("MatMul", add("Unsqueeze", weight, integers(5)),
+                           add("Gather", rows, index, axis=0))  # fmt: skip
+            samples = add("Squeeze", products, integers(5))
+            found = add_nan_safe_maximum(arithmetic, samples)
+        else:
+            shape = add("Shape", weight)
+            bins = add("Slice", shape, integers(0), integers(3))
+            inner = add("Slice", shape, integers(3), integers(6))
+            each = add("ReduceProd", inner, keepdims=1)
+            index = add("Reshape", index, add("Concat", bins, each, axis=0))
+            weight = add("Reshape", weight, add("Concat", bins, integers(1), each, axis=0))
+            products = add("MatMul", weight, add("Gather", rows, index, axis=0))
+            found = add("Squeeze", products, integers(3))
+        return add("Transpose", found, name="roi_features", perm=(0, 3, 1, 2))
+
+    def _look_up(
+        self, math: ArrayMath, taps: Taps, width: Value, first_row: Value | None, outside_row: Value
+    ) -> Iterator[tuple[Value, Value]]:
+        """The row and the weight of each tap."""
+        for number, tap in enumerate(taps.taps):
+            is_read = taps.is_used & taps.is_read & tap.is_read
+            row = tap.y * width + tap.x
+            if first_row is not None:
+                row = row + first_row
+            if self.groups > 1:
+                row = row * self.groups**2 + self._group_of_bins(math)
+            weight = math.where(is_read, tap.weight * taps.share, 0)
+            if number == 0:
+                weight = math.where(taps.is_used & ~taps.is_read, taps.share, weight)
+            yield math.where(is_read, row, outside_row), weight
+
+    def _group_of_bins(self, math: ArrayMath) -> Value:
+        """Which group a bin reads, row by row."""
+        height, width = self.output_size
+        row, column = math.counting(height, 1), math.counting(width, 2)
+        return (row * self.groups) // height * self.groups + (column * self.groups) // width
+
+    # The reference ----------------------------------------------------------------------------
+
+    def taps_of(self, corners: FloatArray, map_size: Size, is_exact: bool = False) -> Taps:
+        """The taps of RoIs (k, n), in their dtype; with ``is_exact`` the weights in float64."""
+        math = NumpyMath(corners.dtype, is_exact)
+        columns = [column.reshape(-1, 1, 1, 1, 1) for column in corners.T]
+        # A coordinate may be so large that it overflows: then it is off the map.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.taps(math, columns, map_size)
+
+    def expect(
+        self, feature_map: FloatArray, corners: FloatArray, coordinate_ulp: float = 0.0
+    ) -> Iterator[tuple[slice, Expected]]:
+        """The weighted cells in float64.
+
+        Every step of the coordinates is a node of its own, which rounds as NumPy does wherever it
+        runs; so the points are the same ones, and ``coordinate_ulp`` does not matter.
+        """
+        channels, height, width = feature_map.shape
+        taps = self.taps_of(corners[None], (height, width), is_exact=True)
+        group = np.broadcast_to(
+            np.asarray(self._group_of_bins(NumpyMath(corners.dtype))), (1, *self.output_size, 1, 1)
+        )[0]
+        whole = np.broadcast_shapes(
+            *(np.shape(part) for part in (taps.is_used, taps.is_read, *taps.taps[0]))
+        )
+        for part in channel_steps(self.output_channels(channels), int(np.prod(whole))):
+            number = np.arange(part.start, part.stop).reshape(-1, 1, 1, 1, 1)
+            yield part, self._weigh(feature_map, taps, number * self.groups**2 + group)
+
+    def _weigh(self, feature_map: FloatArray, taps: Taps, channel: IntArray) -> Expected:
+        """Some channels of the result, each bin of which reads ``channel`` (c, P_h, P_w, 1, 1)."""
+        unread = taps.is_used & ~taps.is_read
+        share = np.asarray(taps.share, np.float64)
+        values: Array = np.where(unread, share * self.outside, 0.0)
+        magnitude: Array = np.abs(values)
+        largest = abs(self.outside)
+        with np.errstate(invalid="ignore", over="ignore"):
+            for tap in taps.taps:
+                is_read = taps.is_used & taps.is_read & tap.is_read
+                y, x = (np.where(is_read, cell, 0) for cell in (tap.y, tap.x))
+                cells = feature_map[channel, y, x].astype(np.float64)
+                weight = tap.weight * share
+                values = values + np.where(is_read, weight * cells, 0.0)
+                finite = np.where(np.isfinite(cells) & is_read, cells, 0.0)
+                magnitude = magnitude + np.abs(weight * finite)
+                largest = max(largest, float(np.abs(finite).max(initial=0)))
+            samples = values.shape[3] * values.shape[4]
+            reduce = np.max if self.takes_maximum else np.sum
+            values, magnitude = (reduce(part, axis=(3, 4)) for part in (values, magnitude))
+        added = len(taps.taps) * (1 if self.takes_maximum else samples)
+        kind = np.finfo(feature_map.dtype)
+        gamma = sum(
+            rounding_gamma(TAP_ROUNDINGS + added, float(np.finfo(real).eps) / 2)
+            for real in (feature_map.dtype, float)
+        )
+        bound = gamma * magnitude + (TAP_ROUNDINGS + added) * float(kind.smallest_normal) * (
+            1 + largest
+        )
+        bound = np.where(magnitude * (1 + gamma) <= float(kind.max), bound, np.inf)
+        return Expected(values, magnitude, np.where(np.isfinite(values), bound, 0))
+
+
+def bilinear_taps(
+    math: ArrayMath, y: Value, x: Value, map_size: tuple[Value, Value]
+) -> tuple[tuple[Tap, ...], Value]:
+    """The four cells around points, and which points are on the map, as RoiAlign-16 has them.
+
+    A point below -1 or above the number of cells reads nothing; others are moved to the map.
+    """
+    rows, y_on_map = _neighbours(math, y, map_size[0])
+    columns, x_on_map = _neighbours(math, x, map_size[1])
+    on_map = y_on_map & x_on_map
+    return cross(rows, columns, on_map), on_map
+
+
+def cross(
+    rows: Sequence[tuple[Value, Value]], columns: Sequence[tuple[Value, Value]], is_read: Value
+) -> tuple[Tap, ...]:
+    """A tap for each row with each column, both as (cell, weight)."""
+    return tuple(Tap(y, x, height * width, is_read) for y, height in rows for x, width in columns)
+
+
+def _neighbours(
+    math: ArrayMath, points: Value, cells: Value
+) -> tuple[tuple[tuple[Value, Value], tuple[Value, Value]], Value]:
+    """``geometry.find_neighbours``: both as (cell, weight), and whether the points count."""
+    size = math.real(cells)
+    on_map = (points >= -1) & (points <= size)
+    # What is not finite would be no cell; off the map any cell does.
+    inside = math.where(on_map, math.minimum(math.maximum(points, 0), size), 0)
+    low = math.minimum(math.whole(inside), cells - 1)
+    share = math.exact(math.where(low < cells - 1, inside - math.real(low), 0))
+    return ((low, 1 - share), (math.minimum(low + 1, cells - 1), share)), on_map
+
+
+def mask_below(math: ArrayMath, counts: tuple[Value, Value]) -> Value:
+    """Which of the samples there are, where RoIs or bins have ``counts`` (rows, columns)."""
+    down = math.counting(math.largest(counts[0]), 3)
+    across = math.counting(math.largest(counts[1]), 4)
+    return (down < counts[0]) & (across < counts[1])

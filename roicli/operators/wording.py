@@ -1,0 +1,288 @@
+"""A convention in words, and as the command of roicli that computes it. Needs no NumPy."""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+from roicli.core.vocabulary import Partition
+from roicli.operators.convention import (
+    ALIGN,
+    BOXES,
+    CROP,
+    DEFORM_POOL,
+    HALF_PIXEL,
+    LEGACY,
+    R_FCN,
+    BorderRule,
+    Convention,
+    Cut,
+    Empty,
+    Normalization,
+    Placement,
+    Reduction,
+)
+
+REDUCTION_WORDS: dict[Reduction, str] = {
+    "mean": "average",
+    "max": "maximum of the samples",
+    "max-weighted-corners": "maximum of the weighted corners (ONNX's mode max)",
+    "max-split-corners": "maximum of the weighted corners, split past the last cell (MAX's max)",
+    "max-floored": "maximum of the samples and 0 (OpenVINO's max)",
+    "cell-mean": "average of the cells",
+    "cell-max": "maximum of the cells",
+    "integral": "exact mean",
+}
+BORDER_WORDS: dict[BorderRule, str] = {
+    "clamp": "clamped at the border",
+    "zero": "zero padding at the border",
+    "skip": "points off the map are skipped",
+    "extrapolate": "extrapolated before the map, its edge repeated after it",
+    "value": "0 off the map, without a margin",
+}
+NORMALIZATION_WORDS: dict[Normalization, str] = {
+    "scale": "corners by the spatial scale",
+    "image": "corners over the image's size",
+    "image-less-1": "corners over the image's size less 1",
+}
+EMPTY_WORDS: dict[Empty, str] = {
+    "0": "0 for an empty bin",
+    "nan": "NaN for an empty bin",
+    "-inf": "-inf for an empty bin",
+    "-flt-max": "-FLT_MAX for an empty bin",
+    "-10000": "-10000 for an empty bin",
+}
+PARTITIONS: dict[Cut, Partition] = {
+    "overlap": "overlap",
+    "disjoint": "disjoint",
+    "floor-size": "floor-size",
+}
+
+
+def operator_word(convention: Convention) -> str:
+    """The operator whose region of the space it lies in, as a command would be called."""
+    sensitive = convention.channels != "all"
+    match convention.reduction:
+        case "integral":
+            return "precise-pool"
+        case "cell-max":
+            return "pool"
+        case "cell-mean":
+            return "ps-pool" if sensitive else "average-pool"
+        case _:
+            if convention.box.turn != "none":
+                return "rotated-align"
+            plain = "ps-align" if sensitive else "align"
+            return {"ends": "crop-and-resize", "corners": "deform-pool"}.get(convention.grid, plain)
+
+
+TITLES = {
+    "align": "RoI Align",
+    "pool": "RoI Pool",
+    "precise-pool": "Precise RoI Pooling",
+    "average-pool": "Average RoI Pool",
+    "crop-and-resize": "crop_and_resize",
+    "ps-pool": "Position-sensitive RoI Pool",
+    "ps-align": "Position-sensitive RoI Align",
+    "rotated-align": "Rotated RoI Align",
+    "deform-pool": "Deformable RoI Pool without offsets",
+}
+
+
+def describe(convention: Convention) -> str:
+    """The convention in words: the operator, then what it does, the usual left out."""
+    operator = operator_word(convention)
+    return ", ".join([TITLES[operator], *_parts(convention, operator), *_ends(convention)])
+
+
+def _parts(convention: Convention, operator: str) -> list[str]:
+    match operator:
+        case "pool" | "average-pool" | "ps-pool":
+            return [*_cell_box(convention.box), *_cuts(convention)]
+        case "crop-and-resize":
+            return _crop(convention)
+        case "precise-pool":
+            shift = ["half-pixel"] if convention.box.shift_cells else []
+            return [*shift, *_box_differences(convention.box, None)]
+        case "deform-pool":
+            box = convention.box
+            return [
+                *(["corners rounded before scaling"] if box.pixel_rounding else []),
+                f"{convention.sampling_ratio} points an axis",
+            ]
+        case _:
+            return [
+                REDUCTION_WORDS[convention.reduction],
+                *_coordinates(convention.box),
+                _ratio(convention),
+                *(["sampled at thirds"] if convention.grid == "thirds" else []),
+                *(["bins clipped to the map (ncnn)"] if convention.cut == "clipped" else []),
+            ]
+
+
+def _ratio(convention: Convention) -> str:
+    ratio = convention.sampling_ratio
+    return f"sampling ratio {ratio}" if ratio else "adaptive"
+
+
+def coordinates_word(box: Placement) -> str:
+    """Half-pixel or legacy, or OpenVINO's half_pixel, which is half an image pixel on."""
+    if not box.shift_cells:
+        return "legacy"
+    return "openvino-half-pixel" if box.start_px == box.end_px == 0.5 else "half-pixel"
+
+
+def _coordinates(box: Placement) -> list[str]:
+    word = coordinates_word(box)
+    if word == "openvino-half-pixel":
+        return ["OpenVINO's half_pixel", *_minimum(box, None)]
+    plain = HALF_PIXEL if word == "half-pixel" else LEGACY
+    return [word, *_box_differences(box, plain.minimum)]
+
+
+def _box_differences(box: Placement, minimum: float | None) -> list[str]:
+    parts = ["corners rounded before scaling"] if box.pixel_rounding else []
+    if box.start_px == box.end_px != 0:
+        parts.append(f"coordinates {box.start_px:+g} px")
+    elif box.end_px:
+        parts.append(f"x2 and y2 {box.end_px:+g} px")
+    return [*parts, *_minimum(box, minimum)]
+
+
+def _minimum(box: Placement, usual: float | None) -> list[str]:
+    parts = []
+    if box.minimum != usual:
+        if box.minimum is None:
+            parts.append("no minimum extent")
+        else:
+            parts.append(f"extent at least {box.minimum:g} cell{'s' * (box.minimum == 0)}")
+    return [*parts, *(["kept about the centre"] if box.about == "centre" else [])]
+
+
+def _cell_box(box: Placement) -> list[str]:
+    for word, rule in BOXES.items():
+        if box == rule:
+            return [f"quantization {word}"]
+    if box.rounding == "half-even":
+        end = "inclusive" if box.inclusive else "exclusive"
+        return [f"edges rounded half to even, the end cell {end}"]
+    if box.pixel_rounding:
+        return ["corners rounded before scaling (R-FCN)", *_minimum(box, R_FCN.minimum)]
+    return ["real edges" if box.rounding == "none" else f"edges by {box.rounding}",
+            *_box_differences(box, None)]  # fmt: skip
+
+
+def _cuts(convention: Convention) -> list[str]:
+    match convention.cut:
+        case "overlap" | "disjoint" | "floor-size":
+            parts = [f"partition {convention.cut}"]
+        case "accumulated":
+            parts = ["partition overlap, edges added up (MNN)"]
+        case "hull":
+            plain = convention.box == BOXES["mmcv"]
+            parts = ["partition overlap"] if plain else ["bins that touch a cell read it"]
+        case "equal" | "clipped":
+            parts = []
+        case _:
+            assert_never(convention.cut)
+    return parts if convention.last_cell else [*parts, "the last row and column never read"]
+
+
+def _crop(convention: Convention) -> list[str]:
+    parts = [NORMALIZATION_WORDS[convention.box.normalization]]
+    parts += _box_differences(convention.box, None)
+    if convention.sampling_ratio > 1:
+        word = "maximum" if convention.reduction == "max" else "mean"
+        n = convention.sampling_ratio
+        parts.append(f"{n}P points and the {word} of {n}x{n}")
+    return [*parts, *(["nearest cell"] if convention.interpolation == "nearest" else [])]
+
+
+def _ends(convention: Convention) -> list[str]:
+    """What it does at the map's border, with channels, and where there is nothing."""
+    parts = []
+    plain = CROP if convention.grid == "ends" else ALIGN
+    if convention.grid == "corners":
+        plain = DEFORM_POOL
+    if not convention.reads_cells:
+        if convention.border != plain.border:
+            parts.append(BORDER_WORDS[convention.border])
+        if convention.reach != plain.reach and convention.border in ("clamp", "skip", "value"):
+            parts.append(f"up to {convention.reach:g} cells past the map")
+        if convention.border_value:
+            parts.append(f"{convention.border_value:g} off the map")
+    match convention.channels:
+        case "all":
+            pass
+        case "class-major" | "position-major":
+            size = convention.group_size
+            groups = f"{size}x{size} groups" if size else "a group a bin"
+            parts.append(f"channels {convention.channels}, {groups}")
+        case _:
+            assert_never(convention.channels)
+    return [*parts, *([EMPTY_WORDS[convention.empty]] if convention.empty != "0" else [])]
+
+
+def differences(convention: Convention, plain: Convention) -> dict[str, Any]:
+    """The parameters by name in which it differs from another one."""
+    usual = plain.parameters()
+    return {name: value for name, value in convention.parameters().items() if value != usual[name]}
+
+
+# As roicli's own command ----------------------------------------------------------------------
+
+
+def as_options(convention: Convention) -> tuple[str, dict[str, Any]] | None:
+    """The operator and its options that compute it, where roicli has them; else None.
+
+    Of the fill of an empty bin roicli has 0 alone; only boxes without size meet another.
+    """
+    plain = _with_plain_ends(convention)
+    if plain.box in (HALF_PIXEL, LEGACY):
+        mode = {"mean": "avg", "max": "max"}.get(plain.reduction)
+        options = {
+            "aligned": plain.box == HALF_PIXEL,
+            "sampling_ratio": plain.sampling_ratio,
+            "mode": mode,
+            "sampling_grid": plain.grid,
+        }
+        same = Convention(
+            plain.box, "equal", plain.grid, plain.sampling_ratio, reduction=plain.reduction
+        )
+        if mode and plain == same and plain.grid in ("quarters", "thirds"):
+            return "align", options
+    for quantization, box in BOXES.items():
+        cut: Cut = "hull" if quantization == "mmcv" else plain.cut
+        same = Convention(box, cut, reduction="cell-max")
+        if plain == same and (cut in PARTITIONS or quantization == "mmcv"):
+            partition = PARTITIONS.get(cut, "overlap")
+            return "pool", {"quantization": quantization, "partition": partition}
+    for border in ("clamp", "zero"):
+        if plain == Convention(Placement(), border=border, reduction="integral"):
+            return "precise-pool", {"border": border}
+    return None
+
+
+def _with_plain_ends(convention: Convention) -> Convention:
+    from dataclasses import replace
+
+    ratio = ALIGN.sampling_ratio
+    cells = convention.reads_cells or convention.reduction == "integral"
+    return replace(
+        convention, empty="0", sampling_ratio=ratio if cells else convention.sampling_ratio
+    )
+
+
+def command(convention: Convention) -> str | None:
+    """What of ``roicli`` gives the same numbers, where something does."""
+    found = as_options(convention)
+    if found is None or convention.empty != "0":
+        return None
+    operator, options = found
+    words = []
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif (name, value) not in (("mode", "avg"), ("sampling_grid", "quarters")):
+            words.append(f"--{flag} {value}")
+    return " ".join(["roicli", operator, *words])

@@ -1,0 +1,174 @@
+"""What holds for every operator that reads cells with weights (``taps``)."""
+
+import dataclasses
+from functools import cache
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+
+import roicli
+from roicli.operators.crop_and_resize import CropAndResizeSpec
+from roicli.operators.export import build_export_graph
+from roicli.operators.taps import TapSpec
+from roicli.runtime.engine import Engine
+from tests.strategies import awkward_corners, boxes, examples, normal_map, ort
+
+MAP = normal_map((8, 9, 12))
+SPECS = {
+    "crop": CropAndResizeSpec((3, 2), 0.25),
+    "crop, one point": CropAndResizeSpec((1, 1), 0.25, "cells"),
+    "crop, matterport": CropAndResizeSpec((3, 2), 0.25, "matterport", (37, 50)),
+    "crop, nearest": CropAndResizeSpec((3, 4), 0.25, interpolation="nearest"),
+    "crop, maximum": CropAndResizeSpec((2, 3), 0.25, crop_points="max", extrapolation_value=-7.5),
+    "crop, mean": CropAndResizeSpec((2, 3), 0.25, crop_points="avg", extrapolation_value=3),
+    "crop, zeros": CropAndResizeSpec((3, 2), 0.25, "cells", outside_rule="zeros"),
+}
+
+
+@cache
+def runner_of(spec, dtype, threads, scratch):
+    return Engine("cpu", threads, scratch_bytes=scratch).build_runner(spec, np.dtype(dtype))
+
+
+def run(spec, feature_map, corners, threads=2, scratch=1 << 20):
+    """(K, C, P_h, P_w) by ONNX Runtime."""
+    runner = runner_of(spec, feature_map.dtype.name, threads, scratch)
+    channels = spec.output_channels(len(feature_map))
+    out = np.full((len(corners), channels, *spec.output_size), 7, feature_map.dtype)
+    runner.load(feature_map)
+    runner.run(np.ascontiguousarray(corners, feature_map.dtype), out)
+    return out
+
+
+def some_rois(spec, count=40, seed=0):
+    return awkward_corners((9, 12), spec.spatial_scale, count, seed)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", SPECS)
+@examples(4)
+@given(corners=boxes())
+def test_a_run_is_within_the_references_bound(name, dtype, corners):
+    spec = SPECS[name]
+    feature_map, corners = MAP.astype(dtype), corners.astype(dtype)
+    for row, roi in zip(run(spec, feature_map, corners), corners, strict=True):
+        for channels, expected in spec.expect(feature_map, roi):
+            assert np.isfinite(expected.bound).all()
+            assert (np.abs(row[channels] - expected.values) <= expected.bound).all()
+            tight = 1e-3 if dtype == np.float32 else 1e-12
+            assert (expected.bound <= tight * (1 + expected.magnitude)).all()
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_roi_has_the_same_bits_in_any_company(name):
+    spec = SPECS[name]
+    corners = some_rois(spec)
+    together = run(spec, MAP, corners)
+    alone = run(spec, MAP, corners[::-1], threads=1, scratch=1)[::-1]
+    assert together.tobytes() == alone.tobytes()
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_an_exported_graph_gives_what_a_run_gives(name):
+    spec = SPECS[name]
+    graph = build_export_graph(spec, np.dtype(np.float32), {})
+    onnx.checker.check_model(onnx.load_from_string(graph.model), full_check=True)
+    session = ort.InferenceSession(graph.model, providers=["CPUExecutionProvider"])
+    corners = some_rois(spec)
+    maps = np.stack([MAP, MAP[:, ::-1]])
+    image = np.arange(len(corners)) % 2
+    rois = np.column_stack([image, corners]).astype(np.float32)
+    (found,) = session.run(None, {"features": maps, "rois": rois})
+    for number in (0, 1):
+        expected = run(spec, np.ascontiguousarray(maps[number]), corners[image == number])
+        # RoIs with other numbers of samples stand beside these, whose bits may differ for it.
+        np.testing.assert_allclose(found[image == number], expected, rtol=2e-5, atol=1e-5)
+    (none,) = session.run(None, {"features": maps, "rois": rois[:0]})
+    assert none.shape == (0, *found.shape[1:])
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_nan_and_infinity_reach_the_bins_that_read_them(name):
+    spec = SPECS[name]
+    feature_map = MAP.copy()
+    feature_map[:, 4, 5], feature_map[:, 2, 3], feature_map[:, 6, 9] = np.nan, np.inf, -np.inf
+    corners, odd = some_rois(spec), 0
+    found, before = run(spec, feature_map, corners), run(spec, MAP, corners)
+    for row, roi, clean in zip(found, corners, before, strict=True):
+        for channels, expected in spec.expect(feature_map, roi):
+            finite = np.isfinite(expected.values)
+            odd += (~finite).sum()
+            np.testing.assert_array_equal(row[channels][~finite], expected.values[~finite])
+            if not spec.takes_maximum:
+                np.testing.assert_array_equal(row[channels][finite], clean[channels][finite])
+    assert odd > 10
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_constant_map_is_constant_where_it_is_read(name):
+    spec = SPECS[name]
+    if spec.outside:
+        spec = dataclasses.replace(spec, extrapolation_value=0.0)
+    corners = np.float32([[8, 8, 30, 20], [9.5, 3, 24, 30]])
+    found = run(spec, np.full((8, 9, 12), 2.5, np.float32), corners)
+    np.testing.assert_allclose(found, 2.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_channels_that_change_places_change_places_in_the_result(name):
+    spec = SPECS[name]
+    if spec.groups > 1:
+        pytest.skip("a group of channels is no channel")
+    order = np.random.default_rng(3).permutation(len(MAP))
+    corners = some_rois(spec)
+    np.testing.assert_array_equal(
+        run(spec, np.ascontiguousarray(MAP[order]), corners), run(spec, MAP, corners)[:, order]
+    )
+
+
+def test_every_operator_of_this_kind_is_tried():
+    assert {type(spec) for spec in SPECS.values()} == set(TapSpec.__subclasses__())
+
+
+def call_of(spec):
+    """An operator's call with a spec's options."""
+    options = {name: getattr(spec, name) for name in spec.defaults()}
+    call = getattr(roicli, spec.operator.replace("-", "_"))
+    return lambda maps, rois, output=None, **more: call(
+        maps, rois, output, **{**options, "ignore": "R04,R05,R08", **more}
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in SPECS if "," not in name])
+def test_a_whole_run_verifies_shares_and_resumes(name, tmp_path):
+    spec = SPECS[name]
+    call, maps, rois = call_of(spec), tmp_path / "maps.npy", tmp_path / "rois.npy"
+    np.save(maps, normal_map((2, 8, 9, 12)))
+    corners = some_rois(spec)
+    np.save(rois, np.column_stack([np.arange(len(corners)) % 2, corners]).astype(np.float32))
+    options = {"spatial_scale": spec.spatial_scale}
+    whole, again, merged = (tmp_path / f"{n}.h5" for n in ("whole", "again", "merged"))
+    kept = call(maps, rois, **options, verify=True)
+    assert kept.verification.rois == len(corners)
+    assert kept.verification.left_out == 0
+    call(maps, rois, whole, **options)
+    call(maps, rois, again, **options, resume=True)
+    assert roicli.compare(whole, again).equal
+    parts = [tmp_path / f"part{number}.h5" for number in (1, 2)]
+    for number, part in enumerate(parts, 1):
+        call(maps, rois, part, **options, shard=f"{number}/2")
+    roicli.merge(parts, merged)
+    assert roicli.compare(whole, merged).equal
+    assert kept.parameters["operator"] == spec.operator
+    for option in spec.defaults():
+        assert option in kept.parameters
+    # Over a pyramid each RoI is read on its own level.
+    levels = [normal_map((1, 8, side, side), seed=side) for side in (64, 32)]
+    boxes_px = np.float32([[0, 3, 4, 30, 33], [0, 10, 10, 240, 250]])
+    scales = [0.25, 0.125]
+    both = call(levels, boxes_px, spatial_scale=scales, level_from=np.array([2, 3]))
+    for row in (0, 1):
+        alone = call(levels[row], boxes_px[row : row + 1], spatial_scale=scales[row])
+        np.testing.assert_array_equal(both.roi_features[row], alone.roi_features[0])
