@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, Unpack
 
 from roicli.core.command_options import ListOptions, PresetsCommand
