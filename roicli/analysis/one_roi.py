@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.types import Array, FloatArray, RoIs, Size
+from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.roi_align import AlignSpec
@@ -25,7 +25,7 @@ from roicli.storage.opening import open_array
 
 @dataclass(frozen=True)
 class RoiOnMap:
-    """One RoI: its row number, its map (C, H, W) in the operators' dtype, the specs on it."""
+    """One RoI: its number among the run's, its map (C, H, W) in the operators' dtype, its specs."""
 
     index: int
     rois: RoIs
@@ -55,16 +55,32 @@ def open_roi(
     index: int,
     request: RunRequest,
 ) -> RoiOnMap:
-    """Open a run, take RoI ``index`` and its map, close the files. Raises RoicliError.
+    """Open a run, take RoI ``index``, a row of its file, and its map, close the files.
+
+    Raises RoicliError.
 
     The pixel model is that of ``aligned``, as for ``align``.
     """
     run = open_run("align", features, rois, request)
     try:
-        check_index("roi", index, len(run.inputs.rois))
-        return _take(run, index)
+        return _take(run, _place_of(index, run.inputs.row_numbers, len(run.inputs.rois)))
     finally:
         run.inputs.close()
+
+
+def _place_of(roi: int, row_numbers: IntArray | None, count: int) -> int:
+    """Which of the run's RoIs is a row of their file. Raises ParameterError where none is."""
+    if row_numbers is None:
+        check_index("roi", roi, count)
+        return roi
+    place = int(np.searchsorted(row_numbers, roi))
+    if place < count and row_numbers[place] == roi:
+        return place
+    last = f", the last of which is {row_numbers[-1]}" if count else ""
+    raise ParameterError(
+        f"roi is {roi}, which was left out, or is no row: {count:,} rows are RoIs here{last}",
+        "give the number that a row has in the file, or drop --where and --drop-invalid",
+    )
 
 
 def _take(run: Run, index: int) -> RoiOnMap:
@@ -74,7 +90,7 @@ def _take(run: Run, index: int) -> RoiOnMap:
     align, pool = run.scaled(run.setting.align)[place], run.scaled(run.setting.pool)[place]
     check_sampling_memory(
         run.inputs.rois, np.array([index]), align, run.pyramid.channels,
-        run.pyramid.compute_dtype, run.inputs.rois_name,
+        run.pyramid.compute_dtype, run.inputs.rois_name, run.inputs.row_numbers,
     )  # fmt: skip
     feature_map = level.read_image(int(one.batch_index[0]), MapBuffer(run.pyramid.compute_dtype))
     return RoiOnMap(

@@ -20,6 +20,7 @@ from roicli.core.options import (
     ExternalOption,
     ForceOption,
     GraphOption,
+    GroupOption,
     IgnoreOption,
     MapSizeOption,
     ModeOption,
@@ -52,6 +53,7 @@ class ErrorsOptions(
     ResourceOptions,
     DeviceOptions,
     ErrorsOutOption,
+    GroupOption,
     WatchOptions,
     total=False,
 ):
@@ -156,7 +158,7 @@ class DrawOptions(RoiOption, ForceOption, LookOptions, total=False):
         Opt(
             "--compare",
             LOOKING,
-            "A panel each, side by side.",
+            "A panel for each of these, side by side, not one for both.",
             metavar="pool,align",
             read=as_names,
         ),
@@ -258,6 +260,15 @@ class CompareOptions(ExternalOption, total=False):
     worst: Annotated[
         int | str | None,
         Opt("--rows", None, "Worst RoIs and channels to list.", 10, metavar="N|all", read=as_rows),
+    ]
+    match_rows: Annotated[
+        bool,
+        Opt(
+            "--match-rows",
+            None,
+            "Rows in another order or missing are fine: compare those that are the same RoI's.",
+            False,
+        ),
     ]
 
 

@@ -223,7 +223,11 @@ class DrawCommand(PictureOption, DrawOptions, QuietOption, total=False):
 class PageOption(TypedDict, total=False):
     """Where the page goes."""
 
-    output: Required[Annotated[str, Opt("-o --output", WRITING, "The page.", metavar="FILE.html")]]
+    output: Required[
+        Annotated[
+            str, Opt("-o --output", WRITING, "The page; needs roicli[report].", metavar="FILE.html")
+        ]
+    ]
 
 
 class ReportCommand(PageOption, ReportOptions, QuietOption, total=False):

@@ -19,6 +19,7 @@ Kind = Literal["integer", "number", "text"]
 class Column(NamedTuple):
     """One column: a missing value is NaN in memory and HDF5, null in JSON, empty in CSV.
 
+    ``is_foreign``: its texts are the user's, and made safe where they are shown.
     ``heading`` is what people read over it; without one, the name.
     """
 
@@ -27,6 +28,7 @@ class Column(NamedTuple):
     meaning: str
     kind: Kind = "number"
     heading: str = ""
+    is_foreign: bool = False
 
     @property
     def header(self) -> list[str]:
@@ -185,7 +187,7 @@ def check_column(name: str, columns: Sequence[Column]) -> None:
     )
 
 
-def record_dtype(columns: tuple[Column, ...]) -> np.dtype[np.void]:
+def record_dtype(columns: Sequence[Column]) -> np.dtype[np.void]:
     """The compound dtype of one row. `level` can be missing, so it is stored as a float."""
     kinds = {"number": np.dtype("<f8"), "integer": np.dtype("<i8"), "text": np.dtype("S6")}
     return np.dtype(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -15,7 +16,9 @@ import numpy as np
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.parsing import AUTO
 from roicli.core.types import Array, FloatArray, FloatType, IntArray, Size, check_spatial_scale
+from roicli.core.vocabulary import StoredAs
 from roicli.operators.levels import level_of_scale
+from roicli.pipeline.decoding import decode, no_note
 from roicli.pipeline.image_scale import infer_scale
 from roicli.pipeline.layout import arrange, is_of_matlab, layout_of
 from roicli.pipeline.map_collection import MapCollection
@@ -183,31 +186,36 @@ class FeaturePyramid:
             level.stored.close()
 
 
+# A comma that is none of a shape, as in x.bin::float32[2,8,24,32].
+_BETWEEN_LEVELS = re.compile(r",(?![^\[]*\])")
+
+
 def resolve_addresses(features: str | os.PathLike[str], names: Sequence[str]) -> list[Address]:
     """One address per level: dataset ``names`` in one file or group, or a comma-separated list."""
     text = os.fspath(features)
     if names:
         return [parse_address(text).within(name) for name in names]
     if "," in text and not os.path.exists(text):
-        return [parse_address(part.strip()) for part in text.split(",")]
+        return [parse_address(part.strip()) for part in _BETWEEN_LEVELS.split(text)]
     return [parse_address(text)]
 
 
 class MapReading(NamedTuple):
-    """How the arrays of maps are read: ``layout`` is a word of ``pipeline.layout``, or ``auto``."""
+    """How the arrays of maps are read: ``layout`` is a word of ``pipeline.layout``, or ``auto``;
+    ``decode`` and ``stored_as`` are those of ``pipeline.decoding``.
+    """
 
     layout: str = AUTO
+    decode: bool = True
+    stored_as: StoredAs | None = None
 
     def read(self, stored: StoredArray, tells: bool = True) -> StoredArray:
         """The maps of an array, as (N, C, H, W) or (C, H, W). Raises InputError.
 
         What the file says of them is noted if ``tells``.
         """
-        return arrange(stored, self.layout, logger.info if tells else no_note)
-
-
-def no_note(text: str) -> None:
-    """A note that was told of another map."""
+        tell = logger.info if tells else no_note
+        return decode(arrange(stored, self.layout, tell), self.decode, self.stored_as, tell)
 
 
 AS_THEY_SAY = MapReading()

@@ -20,7 +20,6 @@ from roicli.pipeline.roi_table import (
     NO_SCALE,
     Block,
     PlacedRois,
-    RoiTable,
     fits_inside,
     has_centre_outside,
     is_image_number,
@@ -46,6 +45,8 @@ SMALL_SIDE_CELLS = 2.0
 SPREAD_SIDE = 0.5
 # So many rows show whether ids are few, or rows all alike.
 MANY_ROWS = 1 << 20
+# So many keys are shown one by one.
+FEW_IMAGES = 3
 # A reading explains RoIs that lie outside where it puts this share of them inside.
 SHARE_FITTING = 0.9
 # RoIs fill most of the image that they were found in.
@@ -346,8 +347,10 @@ def find_last_column(rois: PlacedRois) -> str | None:
 def explain_first_column(rois: PlacedRois, rows: IntArray) -> str:
     """What to do where ``rows`` (k,) of the RoIs name no image: what the first column may be."""
     table, images = rois.table, rois.images
-    where = "the first column is the image's number in FEATURES, from 0"
-    told = find_padding(table, rows) or find_last_column(rois) or _find_tokens(rois)
+    where = "the image's number in FEATURES is from 0"
+    of_none = f"-1 is of no image: --drop-invalid leaves these rows out; {where}"
+    told = of_none if np.all(table.batch[rows] == -1) else None
+    told = told or find_last_column(rois) or _find_tokens(rois)
     if told:
         return told
     if images is None or not np.all(is_image_number(table.batch, None)):
@@ -361,9 +364,10 @@ def explain_first_column(rois: PlacedRois, rows: IntArray) -> str:
     if bits is not None and high >= 2.0 ** (bits + 1):
         return where  # these are not the numbers that once were written
     if low >= 1 and high == images:
-        return f"images seem to be numbered from 1 (one-based): subtract 1; {where}"
+        keys = ",".join(map(str, range(1, images + 1))) if images <= FEW_IMAGES else f"1..{images}"
+        return f"images seem to be numbered from 1 (one-based): add --images {keys}; {where}"
     if low >= images and len(np.unique(table.batch[:MANY_ROWS])) <= images:
-        return f"these look like ids: replace each by its image's place in FEATURES; {where}"
+        return f"these look like ids: --images says whose each map is, in order; {where}"
     return where
 
 
@@ -379,18 +383,6 @@ def _find_tokens(rois: PlacedRois) -> str | None:
         f"FEATURES are read as one image of {images} channels: if they are tokens (N, L, D) of "
         f"{images} images, add --layout tokens:HxW, {tokens} being H x W"
     )
-
-
-def find_padding(table: RoiTable, rows: IntArray) -> str | None:
-    """What to do where all ``rows`` only fill up an array, with -1 or NaN; None where not."""
-    chosen = rows[:MANY_ROWS]
-    numbers = table.numbers[chosen]
-    if table.image is not None:
-        numbers = np.column_stack([table.batch[chosen], numbers])
-    if not (np.all(numbers == -1) or np.isnan(numbers).all()):
-        return None
-    filled = "-1" if numbers.flat[0] == -1 else "NaN"
-    return f"rows of {filled} only fill up the array: drop them"
 
 
 # Wholly outside -------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.types import Array
 from roicli.core.vocabulary import Severity
 from roicli.pipeline import readings
 from roicli.pipeline.draft import Draft, and_more
@@ -19,15 +20,17 @@ from roicli.pipeline.roi_table import (
     FLOAT32_MAX,
     MAX_CELL,
     MAX_PIXEL,
+    Holds,
     PlacedRois,
     is_image_number,
     reaches_too_far,
 )
+from roicli.pipeline.row_choice import FILLED
 from roicli.storage.roi_columns import COORDINATE_NAMES
 
 logger = logging.getLogger("roicli")
 
-RULE_IDS = tuple(f"R{number:02}" for number in range(1, 19))
+RULE_IDS = tuple(f"R{number:02}" for number in range(1, 20))
 # Where one of these speaks, there is nothing to compute with.
 NEEDED = ("R01", "R02", "R03", "R11", "R16")
 LEAST_LOST_PX = 0.25
@@ -53,6 +56,30 @@ class RoiRule(NamedTuple):
     tolerated: float = 0.0
 
 
+def find_padding(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
+    """R19: rows of zeros, of -1 or of NaN, which fill up arrays of one length.
+
+    Where all RoIs are zeros, that is what they are.
+    """
+    table = rois.table
+    found = {name: rois.rows(_is_filled(holds)) for name, holds in FILLED.items()}
+    if len(found["zeros"]) == len(rois):
+        del found["zeros"]
+    rows = np.sort(np.concatenate(list(found.values())))
+    if len(rows) == 0:
+        return
+    words = " and ".join(f"{len(some):,} of {name}" for name, some in found.items() if len(some))
+    yield Draft(
+        len(rows), rows,
+        f"row {table.number(rows[0])}: rows that only fill up the array: {words}",
+        "--drop-invalid leaves them out", "RoIs", table.name,
+    )  # fmt: skip
+
+
+def _is_filled(holds: Callable[[Array], Array]) -> Holds:
+    return lambda block: holds(block.numbers)
+
+
 def find_not_finite(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     """R02: NaN, infinity, and numbers past float32 or the operators' 32-bit cells."""
     rows = np.flatnonzero(~rois.is_usable)
@@ -60,9 +87,14 @@ def find_not_finite(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
         return
     table, row = rois.table, int(rows[0])
     words, advice = _describe_unusable(rois, row)
-    if padding := readings.find_padding(table, rows):
-        advice = padding
-    yield Draft(len(rows), rows, f"row {row}, {words}{and_more(rows)}", advice, "RoIs", table.name)
+    yield Draft(
+        len(rows),
+        rows,
+        f"row {table.number(row)}, {words}{and_more(rows)}",
+        advice,
+        "RoIs",
+        table.name,
+    )
 
 
 def _describe_unusable(rois: PlacedRois, row: int) -> tuple[str, str]:
@@ -102,8 +134,8 @@ def find_bad_batch_index(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     last = "" if rois.images is None else f" to {rois.images - 1}"
     yield Draft(
         len(rows), rows,
-        f"row {rows[0]}, {table.image_place}: found {table.batch[rows[0]]:g}, expected "
-        f"a whole number from 0{last}{and_more(rows)}",
+        f"row {table.number(rows[0])}, {table.image_place}: found {table.batch[rows[0]]:g}, "
+        f"expected a whole number from 0{last}{and_more(rows)}",
         readings.explain_first_column(rois, rows), "RoIs", table.name,
     )  # fmt: skip
 
@@ -125,7 +157,7 @@ def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     yield Draft(
         len(rows), rows,
         f"{len(rows):,} of {len(rois):,} RoIs have crossed corners (x2 < x1 or y2 < y1): "
-        f"row {rows[0]} has {shown}",
+        f"row {table.number(rows[0])} has {shown}",
         advice, "RoIs", table.name,
     )  # fmt: skip
 
@@ -193,8 +225,8 @@ def _find_lost_images(rois: PlacedRois) -> Iterator[Draft]:
     if len(rows):
         yield Draft(
             len(rows), rows,
-            f"row {rows[0]}, {table.image_place}: found {table.batch[rows[0]]:g}, which "
-            f"may be another image: {precision.name} holds whole numbers up to {last:g} only"
+            f"row {table.number(rows[0])}, {table.image_place}: found {table.batch[rows[0]]:g}, "
+            f"which may be another image: {precision.name} holds whole numbers up to {last:g} only"
             f"{and_more(rows)}",
             f"make the RoIs again as float32, from numbers that never were "
             f"{precision.name}",
@@ -206,6 +238,7 @@ def _find_lost_images(rois: PlacedRois) -> Iterator[Draft]:
 ROI_RULES: tuple[RoiRule, ...] = (
     RoiRule("R13", "dtype loses coordinates", "warning", "rois", find_lost_image,
             limit="max_coordinate_error", tolerated=LEAST_LOST_PX),
+    RoiRule("R19", "padding", "error", "rois", find_padding),
     RoiRule("R11", "batch index last", "error", "maps", readings.find_batch_index_last,
             is_guess=True),
     RoiRule("R03", "batch index", "error", "rois", find_bad_batch_index),

@@ -129,7 +129,11 @@ def test_bare_max_roi_pool(maps: Any, rois: Any) -> None:
     assert found == PoolConvention("caffe", "overlap", NO_ODDITY)
 
 
-@some("quantization, partition", RULES, ("floor", "floor-size"), ("round", "disjoint"),
+# Of these RoIs none lies at an exact half, where rounding to even differs.
+TOLD_APART = [rule for rule in RULES if rule[0] != "half-even"]
+
+
+@some("quantization, partition", TOLD_APART, ("floor", "floor-size"), ("round", "disjoint"),
       ("hull", "overlap"), ("mmcv", "overlap"))  # fmt: skip
 def test_every_rule_of_the_oracle(maps: Any, rois: Any, quantization: str, partition: str) -> None:
     result = oracle.roi_pool(

@@ -1,16 +1,18 @@
 """``roicli providers``, ``presets``, ``--version``, ``--help``, completion, and --provider."""
 
+import inspect
 import json
 import os
 import subprocess
 import sys
+from typing import get_args
 
 import onnxruntime
 import pytest
 from typer.testing import CliRunner
 
 import roicli
-from roicli.cli.app import COMMANDS, build_listing
+from roicli.cli.app import COMMANDS, build_app, build_listing
 from roicli.operators.libraries import PRESETS
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, ROIS, SCALE, refuse, run, run_process, succeed
@@ -84,9 +86,25 @@ def test_help() -> None:
     assert all(f" {name} " in text for name in COMMANDS)
     assert {"align", "pool", "errors", "export", "providers", "presets"} <= set(COMMANDS)
     assert succeed("-h").text == text
-    for command in COMMANDS:
-        assert "Usage: roicli" in succeed(command, "--help").text
     assert "Usage: roicli" in run().text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_word_of_help_is_shown(command: str) -> None:
+    """Brackets too, which could be read as markup: roicli[figures]."""
+    text = " ".join(succeed(command, "--help", COLUMNS="800").text.split())
+    assert "Usage: roicli" in text
+    function = next(c for c in build_app([command]).registered_commands if c.name == command)
+    assert function.callback is not None
+    for parameter in inspect.signature(function.callback).parameters.values():
+        for info in get_args(parameter.annotation)[1:]:
+            assert info.help.replace("\\[", "[") in text
+
+
+@pytest.mark.parametrize("command", ["draw", "report"])
+def test_what_an_extra_is_needed_for_is_said(command: str) -> None:
+    extra = {"draw": "figures", "report": "report"}[command]
+    assert f"roicli[{extra}]" in " ".join(succeed(command, "--help", COLUMNS="200").text.split())
 
 
 @pytest.mark.parametrize(

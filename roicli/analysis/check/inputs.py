@@ -28,6 +28,7 @@ from roicli.pipeline.inputs import (
     place_rois,
     scale_rois,
 )
+from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_source import choose_columns, open_source, read_rois
 from roicli.pipeline.roi_table import ROI_BYTES, PlacedRois, RoiTable
@@ -149,7 +150,7 @@ def _read_rois(
 ) -> tuple[RoiTable | None, Mapping[str, Any]]:
     """The RoIs, or None and one more problem where they have no four corners."""
     images = None if pyramid is None else pyramid.images
-    source = open_source(rois, _open_any_rois)
+    source = open_source(rois, reading, _open_any_rois)
     try:
         described = {
             "name": source.name, "shape": list(source.shape), "dtype": stored_as(source),
@@ -166,7 +167,9 @@ def _read_rois(
         count = source.shape[0]
         # The table, the cells and a sorted copy for the duplicates.
         check_memory(source.name, f"{count:,} RoIs", count * ROI_BYTES * 3)
-        return scale_rois(read_rois(source, chosen, reading), reading, pyramid), described
+        keys = MapKeys(pyramid, reading.images)
+        table = read_rois(source, chosen, reading, maps=keys)
+        return scale_rois(table, reading, pyramid), described
     finally:
         source.close()
 
@@ -176,7 +179,7 @@ def _place(table: RoiTable, pyramid: FeaturePyramid | None, reading: Reading) ->
     if pyramid is None:
         return PlacedRois(table, None, (), None)
     places = [level.place for level in pyramid.levels]
-    levels = open_levels(reading.level_from)
+    levels = open_levels(reading.level_from, table.row_numbers)
     return place_rois(table, pyramid.images, places, reading.level_assignment, levels)
 
 

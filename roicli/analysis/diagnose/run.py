@@ -15,7 +15,6 @@ from typing import Unpack
 
 import numpy as np
 
-from roicli.analysis.compare.run import ResultArgument, open_stored_result
 from roicli.analysis.diagnose.conventions import Convention, all_conventions
 from roicli.analysis.diagnose.sample import MAX_CELLS, Sample, find_too_large, read_sample
 from roicli.analysis.diagnose.search import (
@@ -25,6 +24,7 @@ from roicli.analysis.diagnose.search import (
     find_growth,
     rank_conventions,
 )
+from roicli.analysis.result.source import ResultArgument, open_stored_result
 from roicli.core.call_options import DiagnoseOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
