@@ -69,6 +69,8 @@ InspectedFile = Annotated[
         "an .onnx model.",
     ),
 ]
+RuleName = Annotated[str | None, Arg("[RULE]", "Only this one, like R05.")]
+ColumnName = Annotated[str | None, Arg("[COLUMN]", "Only this one, like iou.")]
 GraphFile = Annotated[str, Arg("OUT.onnx", "The file to write.")]
 
 
