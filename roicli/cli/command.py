@@ -58,7 +58,7 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
             options += _make_options(hint if isinstance(hint, tuple) else get_args(hint)[:1])
         else:
             typed, argument = get_args(hint)
-            info = typer.Argument(metavar=argument.metavar, help=argument.help)
+            info = typer.Argument(metavar=argument.metavar, help=_as_is(argument.help))
             arguments.append(parameter.replace(annotation=Annotated[typed, info]))
 
     def run(**given: Any) -> None:
@@ -84,7 +84,7 @@ def _make_options(options: tuple[type, ...]) -> Iterator[inspect.Parameter]:
             *opt.flags.split(),
             metavar=opt.metavar,
             rich_help_panel=opt.panel,
-            help=opt.help,
+            help=_as_is(opt.help),
             show_default=shown,
         )
         yield inspect.Parameter(
@@ -93,6 +93,11 @@ def _make_options(options: tuple[type, ...]) -> Iterator[inspect.Parameter]:
             default=inspect.Parameter.empty if declaration.is_required else default,
             annotation=Annotated[typed, info],
         )
+
+
+def _as_is(help_text: str) -> str:
+    """Help whose brackets stay: Typer reads them as Rich's markup."""
+    return help_text.replace("[", "\\[")
 
 
 def terminal_type(declared: Any) -> Any:

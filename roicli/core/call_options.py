@@ -158,7 +158,7 @@ class DrawOptions(RoiOption, ForceOption, LookOptions, total=False):
         Opt(
             "--compare",
             LOOKING,
-            "A panel each, side by side.",
+            "A panel for each of these, side by side, not one for both.",
             metavar="pool,align",
             read=as_names,
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -144,10 +145,14 @@ FORMATS = (
         "hdf5", (".h5", ".hdf5", ".hf5", ".hdf", ".he5", ".nc", ".mat"), b"\x89HDF\r\n\x1a\n",
         _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, keeps_open=True, is_package=True,
     ),
+    Format("raw", (".bin", ".raw", ".dat")),
     Format("zarr", (".zarr",), written=(".zarr",), is_package=True),
     Format("text", (".csv", ".tsv", ".txt"), holds="table", streams=True),
 )  # fmt: skip
+# What follows :: in an address of raw binary, like float32[15,8,7,7].
+_DESCRIPTION = re.compile(r"[<>]?[a-z]+[0-9a-z_]*\[[0-9, ]+\]")
 ZARR = next(one for one in FORMATS if one.name == "zarr")
+RAW = next(one for one in FORMATS if one.name == "raw")
 FORMAT_OF_ENDING = {ending: one for one in FORMATS for ending in one.endings}
 # One of these makes a folder a Zarr store.
 STORE_NAMES = ("zarr.json", ".zgroup", ".zarray")
@@ -200,7 +205,10 @@ def recognize(address: Address) -> Format:
                 f"{path}: is a folder, expected a file or a Zarr store", _advise_pattern(path)
             )
         return found
-    found = _by_bytes(path) or FORMAT_OF_ENDING.get(ending)
+    found = _by_bytes(path)
+    if found is None and _DESCRIPTION.fullmatch(address.dataset or ""):
+        return RAW
+    found = found or FORMAT_OF_ENDING.get(ending)
     if found is None:
         endings = " ".join(FORMAT_OF_ENDING)
         raise InputError(
