@@ -20,7 +20,7 @@ from roicli.core.options import (
     ExternalOption,
     ForceOption,
     GraphOption,
-    GroupOption,
+    GroupByOption,
     IgnoreOption,
     MapSizeOption,
     ModeOption,
@@ -53,7 +53,7 @@ class ErrorsOptions(
     ResourceOptions,
     DeviceOptions,
     ErrorsOutOption,
-    GroupOption,
+    GroupByOption,
     WatchOptions,
     total=False,
 ):

@@ -75,6 +75,10 @@ class Inputs:
         """Raise InputError where a file is no longer what it was when it was opened."""
         check_unchanged(self.files)
 
+    def number(self, row: int) -> int:
+        """What a RoI is called: its row in the file."""
+        return row if self.row_numbers is None else int(self.row_numbers[row])
+
     def take(self, rows: IntArray) -> Inputs:
         """The same maps with the RoIs of ``rows`` (k,) alone."""
         return replace(

@@ -29,7 +29,7 @@ from roicli.storage.array import (
     StoredArray,
     StoredDataset,
     as_read,
-    check_numeric,
+    check_readable,
     contiguous_runs,
     precision_of,
 )
@@ -161,7 +161,7 @@ def _open_member(
     path = address.path
     member = archive.choose(address, wanted)
     name = f"{path}::{member.name}"
-    check_numeric(member.header.dtype, name)
+    check_readable(member.header.dtype, name)
     if _is_stored(member.entry):
         offset = archive.values_at(member) + member.header.offset
         header = member.header._replace(offset=offset)
@@ -240,7 +240,7 @@ def _open_compressed(
         return array
     with closing(array):
         check_memory(name, "its values, which are compressed and in Fortran order", 2 * array.size)
-        return MemoryArray(array.read_fortran(), name, files)
+        return MemoryArray(array.read_fortran(), name, files, may_be_table=True)
 
 
 class CompressedArray(StoredArray):
@@ -257,7 +257,7 @@ class CompressedArray(StoredArray):
         name: str,
         files: dict[str, FileState],
     ) -> None:
-        check_numeric(member.header.dtype, name)
+        check_readable(member.header.dtype, name)
         self.name = foreign(name)
         self.files = files
         self.shape = member.header.shape
