@@ -164,7 +164,10 @@ def build_picture(
     box = _as_box(real)
     region = [axis.region_start[0] for axis in axes] + [axis.region_end[0] for axis in axes]
     quantized = _as_box(np.array(region) + offset)
-    shown = feature_map.mean(axis=0) if channel is None else feature_map[channel]
+    # A map may hold NaN and infinities, and its numbers may be near the largest.
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = feature_map.mean(axis=0, dtype=np.float64) if channel is None else None
+    shown = feature_map[channel] if mean is None else mean
     window = frame((box, quantized))
     cells, first = _cut(shown, window, offset)
     align_x, align_y = _align_edges(corners, align, offset + 0.5)

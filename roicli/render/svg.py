@@ -41,7 +41,7 @@ ColorOf = Callable[[str], str]
 def write_file(sheet: Sheet) -> bytes:
     """A file that needs nothing but itself; letters stay text."""
     body, color_of = _body(sheet.shapes), COLORS.__getitem__
-    used = ["sheet", *find_looks(body)]
+    used = dict.fromkeys(["sheet", *find_looks(body)])
     size = f'width="{sheet.width:g}" height="{sheet.height:g}"'
     text = (
         f'<?xml version="1.0" encoding="utf-8"?>\n<svg xmlns="http://www.w3.org/2000/svg" {size} '

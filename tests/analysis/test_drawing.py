@@ -105,7 +105,8 @@ def test_cells_are_the_maps():
         picture.cells, features[4, top : top + height, left : left + width]
     )
     np.testing.assert_allclose(
-        draw().cells, features.mean(axis=0)[top : top + height, left : left + width]
+        draw().cells,
+        features.mean(axis=0, dtype=np.float64)[top : top + height, left : left + width],
     )
 
 
@@ -426,6 +427,28 @@ def test_constant_and_missing_maps():
     assert "RoI 0" in shown(
         roicli.draw(np.ones((1, 1, 8, 8), np.float32), far, roi=0, spatial_scale=0.25)
     )
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_mean_of_the_largest_numbers_is_a_number(tmp_path):
+    features = np.full((1, 2, 8, 8), 3e38, np.float32)
+    features[0, :, 4, 4] = np.inf, -np.inf
+    roi = np.array([[0, 10, 10, 30, 30]], np.float32)
+    picture = roicli.draw(features, roi, tmp_path / "f.svg", roi=0, spatial_scale=0.25)
+    row, column = picture.first_cell
+    assert np.argwhere(~np.isfinite(picture.cells)).tolist() == [[4 - row, 4 - column]]
+    np.testing.assert_allclose(picture.cells[0], 3e38, rtol=1e-6)
+
+
+@pytest.mark.parametrize("box", [(30, 30, 3, 3), (5, 5, 5, 5), (-1e7, 3, 1e7, 4), (40, 40, 60, 60)])
+def test_odd_boxes_are_drawn_in_numbers(tmp_path, box):
+    """Crossed, empty, huge and outside: every place in the SVG is a plain number."""
+    features = np.arange(64, dtype=np.float32).reshape(1, 1, 8, 8)
+    roi, path = np.array([[0, *box]], np.float32), tmp_path / "f.svg"
+    roicli.draw(features, roi, path, roi=0, spatial_scale=0.25, ignore="R04,R05,R06")
+    for element in ElementTree.fromstring(path.read_text(encoding="utf-8")).iter():
+        for name in ("d", "x", "y", "width", "height", "viewBox", "stroke-width"):
+            assert not re.search("nan|inf|e", element.get(name, ""))
 
 
 @pytest.mark.usefixtures("matplotlib")
