@@ -33,8 +33,8 @@ STRIPES = {
     "\\": "M-2 6L2 10M0 0L8 8M6-2L10 2",
     ".": "M2 2h.01M6 6h.01",
 }
-# PNG's number for pixels of 1, 2, 3 and 4 channels (https://www.w3.org/TR/png-3/).
-PNG_KINDS = {1: 0, 2: 4, 3: 2, 4: 6}
+# PNG's numbers for RGB and RGBA (https://www.w3.org/TR/png-3/).
+PNG_KINDS = {3: 2, 4: 6}
 ColorOf = Callable[[str], str]
 
 
@@ -100,7 +100,7 @@ def link_pixels(pixels: Array, extent: Box) -> str:
 
 
 def encode_png(pixels: Array) -> bytes:
-    """PNG of pixels (H, W, channels) of 8 bits: grey, grey and opacity, RGB, or RGBA."""
+    """PNG of pixels (H, W, channels) of 8 bits, RGB or RGBA."""
     height, width, channels = pixels.shape
     # A row begins with the number of its filter, here none.
     rows = np.zeros((height, 1 + width * channels), np.uint8)
