@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -185,13 +186,17 @@ class FeaturePyramid:
             level.stored.close()
 
 
+# A comma that is none of a shape, as in x.bin::float32[2,8,24,32].
+_BETWEEN_LEVELS = re.compile(r",(?![^\[]*\])")
+
+
 def resolve_addresses(features: str | os.PathLike[str], names: Sequence[str]) -> list[Address]:
     """One address per level: dataset ``names`` in one file or group, or a comma-separated list."""
     text = os.fspath(features)
     if names:
         return [parse_address(text).within(name) for name in names]
     if "," in text and not os.path.exists(text):
-        return [parse_address(part.strip()) for part in text.split(",")]
+        return [parse_address(part.strip()) for part in _BETWEEN_LEVELS.split(text)]
     return [parse_address(text)]
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from roicli.core.types import Array
 from roicli.storage.address import parse_address
 from roicli.storage.array import MemoryArray, StoredArray
-from roicli.storage.opening import open_array
+from roicli.storage.choosing import Wanted
+from roicli.storage.formats import trtexec
+from roicli.storage.opening import open_array, watch
 
 ResultArgument = str | os.PathLike[str] | Array
 
@@ -18,4 +20,9 @@ def open_stored_result(argument: ResultArgument, name: str) -> StoredArray:
     """A result in a file or in memory, of at least one axis. Raises InputError."""
     if not isinstance(argument, str | os.PathLike):
         return MemoryArray(np.asarray(argument), name)
-    return open_array(parse_address(argument), "result")
+    address = parse_address(argument)
+    if os.path.splitext(address.path)[1].lower() == trtexec.ENDING:
+        stored = trtexec.open_array(address, Wanted("result"))
+        watch(stored.files)
+        return stored
+    return open_array(address, "result")
