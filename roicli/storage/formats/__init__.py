@@ -9,9 +9,8 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol, cast
 
 from roicli.core.exceptions import InputError
 from roicli.storage.address import IMAGE, Address, is_url
@@ -76,8 +75,8 @@ class Lister(Protocol):
 class ShelfReader(Protocol):
     """What the module has that keeps a file open for many arrays; in a package it is ``shelf``."""
 
-    def open_shelf(self, path: str, way_of: WayOfKey) -> Shelf:
-        """The arrays of a file, each at the way that its key has. Raises InputError."""
+    def open_shelf(self, path: str, way_of: WayOfKey, wanted: Wanted) -> Shelf:
+        """The arrays of a file, each at its key's way and ``wanted``. Raises InputError."""
 
 
 class StreamReader(Protocol):
@@ -97,8 +96,7 @@ class Writer(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """One file format. A module with its name reads and writes it; in a package two do.
 
     A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``, or as a text
