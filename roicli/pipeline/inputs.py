@@ -194,7 +194,7 @@ def _finish(
         },
         table.row_numbers,
         {**describe_choice(reading), **_describe_reading(table, places, reading, levels)},
-        tuple(carry(column.name, column.values) for column in table.carried),
+        tuple(carry(*column[:2], table.text_widths.get(column.name)) for column in table.carried),
     )
 
 

@@ -15,6 +15,7 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.types import FloatArray, IntArray, Size
 from roicli.core.vocabulary import RoiFormat
+from roicli.error_table.carried import text_width
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.layout import straighten_rois
 from roicli.pipeline.map_keys import MapKeys
@@ -32,6 +33,8 @@ from roicli.storage.table import RoiSource, Table, as_table, headings_of
 
 logger = logging.getLogger("roicli")
 
+# What the images of RoIs are called where their column has no name.
+IMAGE_COLUMN = "image"
 # More are no columns of RoIs, even where there are no rows.
 MOST_COLUMNS = 4096
 # What a text of six numbers a line is taken for where all of them fit.
@@ -114,8 +117,24 @@ def read_rois(
     if image is not None:
         batch, is_keyed = number_images(image, table, numbers, images, maps)
     found = read_roi_table(table, columns, normalized_to, image, batch)
-    kept_image = (image,) if image is not None and is_keyed else ()
-    return replace(found, row_numbers=numbers, carried=(*kept_image, *found.carried))
+    carried = found.carried
+    if image is not None and is_keyed:
+        name = IMAGE_COLUMN if columns.image is None or not image.name else image.name
+        carried = (image._replace(name=name), *carried)
+    widths = _text_widths(whole, [column.name for column in table.columns])
+    return replace(found, row_numbers=numbers, carried=carried, text_widths=widths)
+
+
+def _text_widths(source: RoiSource, names: Sequence[str]) -> dict[str, int]:
+    """What the longest text of each column of texts takes, whatever rows of it are read."""
+    if isinstance(source, Table):
+        texts = zip(names, source.columns, strict=True)
+        return {name: text_width(one.values) for name, one in texts if one.is_text}
+    fields = (
+        [] if source.dtype.names is None else [source.dtype[name] for name in source.dtype.names]
+    )
+    # A character of fixed width has four bytes, which UTF-8 seldom takes.
+    return {n: one.itemsize for n, one in zip(names, fields, strict=False) if one.kind in "SU"}
 
 
 def describe_choice(reading: Reading) -> dict[str, Any]:
