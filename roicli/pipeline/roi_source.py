@@ -22,19 +22,19 @@ from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_images import RowsOfImages, find_image_column, number_images
 from roicli.pipeline.roi_table import ROI_BYTES, RoiTable, read_roi_table
+from roicli.pipeline.rois_of_images import IMAGE_COLUMN, read_rois_of_images
 from roicli.pipeline.row_choice import choose_rows
 from roicli.pipeline.validation import describe_roi_shape
 from roicli.storage.address import Address, parse_address
 from roicli.storage.array import Heading, MemoryArray, SelectedRows
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_rois
+from roicli.storage.pattern import is_pattern
 from roicli.storage.roi_columns import COORDINATE_NAMES, RoiColumns, find_columns, show_names
 from roicli.storage.table import RoiSource, Table, as_table, headings_of
 
 logger = logging.getLogger("roicli")
 
-# What the images of RoIs are called where their column has no name.
-IMAGE_COLUMN = "image"
 # More are no columns of RoIs, even where there are no rows.
 MOST_COLUMNS = 4096
 # What a text of six numbers a line is taken for where all of them fit.
@@ -59,7 +59,8 @@ def open_source(
     """
     source: RoiSource
     if isinstance(rois, str | os.PathLike):
-        source = opener(parse_address(rois))
+        address = parse_address(rois)
+        source = read_rois_of_images(address) if is_pattern(address) else opener(address)
         if isinstance(source, Table):
             return source
         source = straighten_rois(source)
@@ -273,7 +274,8 @@ def _check_yolo(
     """
     # Of arrays the columns are those that this program documents.
     looks_alike = columns.roi_format == "cxcywh" and normalized_to is not None
-    if looks_alike and isinstance(source, Table) and columns.image == 0 and len(source):
+    is_text = isinstance(source, Table) and not any(one.is_text for one in source.columns)
+    if looks_alike and is_text and columns.image == 0 and source.shape[0]:
         if images in (None, 1):
             return
         raise InputError(
