@@ -129,7 +129,7 @@ def read_rois(
 def _text_widths(source: RoiSource, names: Sequence[str]) -> dict[str, int]:
     """What the longest text of each column of texts takes, whatever rows of it are read."""
     if isinstance(source, Table):
-        texts = zip(names, source.columns, strict=True)
+        texts = zip(names, source.columns, strict=False)  # an empty one has none
         return {name: text_width(one.values) for name, one in texts if one.is_text}
     fields = (
         [] if source.dtype.names is None else [source.dtype[name] for name in source.dtype.names]
