@@ -11,7 +11,7 @@ from roicli.core.call_options import (
     DiagnoseOptions,
     DrawOptions,
     ErrorsOptions,
-    ExplainOptions,
+    ExplainOneOptions,
     ExportOptions,
     InspectOptions,
     MergeOptions,
@@ -194,7 +194,7 @@ class CheckCommand(CheckOptions, QuietOption, total=False):
     ]
 
 
-class ExplainCommand(ExplainOptions, QuietOption, total=False):
+class ExplainCommand(ExplainOneOptions, QuietOption, total=False):
     """The options of ``roicli explain``."""
 
     explain_format: Annotated[

@@ -20,11 +20,13 @@ from roicli.pipeline.roi_table import (
     NO_SCALE,
     Block,
     PlacedRois,
+    RoiTable,
     fits_inside,
     has_centre_outside,
     is_image_number,
     to_corners,
 )
+from roicli.pipeline.row_choice import FILLED
 
 # Fewer RoIs than this may be outside on purpose: operators' own test cases are.
 FEWEST_REFUSED = 10
@@ -358,8 +360,7 @@ def explain_first_column(rois: PlacedRois, rows: IntArray) -> str:
     """What to do where ``rows`` (k,) of the RoIs name no image: what the first column may be."""
     table, images = rois.table, rois.images
     where = "the image's number in FEATURES is from 0"
-    of_none = f"-1 is of no image: --drop-invalid leaves these rows out; {where}"
-    told = of_none if np.all(table.batch[rows] == -1) else None
+    told = _explain_none(table, rows)
     told = told or find_last_column(rois) or _find_tokens(rois)
     if told:
         return told
@@ -379,6 +380,17 @@ def explain_first_column(rois: PlacedRois, rows: IntArray) -> str:
     if low >= images and len(np.unique(table.batch[:MANY_ROWS])) <= images:
         return f"these look like ids: --images says whose each map is, in order; {where}"
     return where
+
+
+def _explain_none(table: RoiTable, rows: IntArray) -> str | None:
+    """What to do where all ``rows`` are of no image, and may only fill up an array."""
+    batch, numbers = table.batch[rows], table.numbers[rows]
+    for name, is_none in (("-1", batch == -1), ("NaN", np.isnan(batch))):
+        if is_none.all():
+            padding = FILLED[name](numbers).all()
+            what = f"rows of {name} only fill up the array" if padding else f"{name} is of no image"
+            return f"{what}: --drop-invalid leaves them out"
+    return None
 
 
 def _find_tokens(rois: PlacedRois) -> str | None:

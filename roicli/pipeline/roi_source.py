@@ -21,12 +21,14 @@ from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_images import RowsOfImages, find_image_column, number_images
 from roicli.pipeline.roi_table import ROI_BYTES, RoiTable, read_roi_table
+from roicli.pipeline.rois_of_images import IMAGE_COLUMN, read_rois_of_images
 from roicli.pipeline.row_choice import choose_rows
 from roicli.pipeline.validation import describe_roi_shape
 from roicli.storage.address import Address, parse_address
 from roicli.storage.array import Heading, MemoryArray, SelectedRows
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_rois
+from roicli.storage.pattern import is_pattern
 from roicli.storage.roi_columns import COORDINATE_NAMES, RoiColumns, find_columns, show_names
 from roicli.storage.table import RoiSource, Table, as_table, headings_of
 
@@ -56,7 +58,8 @@ def open_source(
     """
     source: RoiSource
     if isinstance(rois, str | os.PathLike):
-        source = opener(parse_address(rois))
+        address = parse_address(rois)
+        source = read_rois_of_images(address) if is_pattern(address) else opener(address)
         if isinstance(source, Table):
             return source
         source = straighten_rois(source)
@@ -114,8 +117,10 @@ def read_rois(
     if image is not None:
         batch, is_keyed = number_images(image, table, numbers, images, maps)
     found = read_roi_table(table, columns, normalized_to, image, batch)
-    kept_image = (image,) if image is not None and is_keyed else ()
-    return replace(found, row_numbers=numbers, carried=(*kept_image, *found.carried))
+    carried = found.carried
+    if image is not None and is_keyed:
+        carried = (image._replace(name=image.name or IMAGE_COLUMN), *carried)
+    return replace(found, row_numbers=numbers, carried=carried)
 
 
 def describe_choice(reading: Reading) -> dict[str, Any]:
@@ -254,7 +259,8 @@ def _check_yolo(
     """
     # Of arrays the columns are those that this program documents.
     looks_alike = columns.roi_format == "cxcywh" and normalized_to is not None
-    if looks_alike and isinstance(source, Table) and columns.image == 0 and len(source):
+    is_text = isinstance(source, Table) and not any(one.is_text for one in source.columns)
+    if looks_alike and is_text and columns.image == 0 and source.shape[0]:
         if images in (None, 1):
             return
         raise InputError(

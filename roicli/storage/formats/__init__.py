@@ -76,8 +76,8 @@ class Lister(Protocol):
 class ShelfReader(Protocol):
     """What the module has that keeps a file open for many arrays; in a package it is ``shelf``."""
 
-    def open_shelf(self, path: str, way_of: WayOfKey) -> Shelf:
-        """The arrays of a file, each at the way that its key has. Raises InputError."""
+    def open_shelf(self, path: str, way_of: WayOfKey, wanted: Wanted) -> Shelf:
+        """The arrays of a file, each at its key's way and ``wanted``. Raises InputError."""
 
 
 class StreamReader(Protocol):
