@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.operator_table import Operator
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.interface import OperatorSpec
@@ -31,6 +32,7 @@ class RoiOnMap:
     rois: RoIs
     level: int | None
     feature_map: FloatArray
+    spec: OperatorSpec
     align: AlignSpec
     pool: PoolSpec
     pixel_model: PixelModel
@@ -43,7 +45,8 @@ class RoiOnMap:
     def run(self, spec: OperatorSpec) -> FloatArray:
         """(C, P_h, P_w): what the operator gives for this RoI, by really running it."""
         runner = self.engine.build_runner(spec, self.feature_map.dtype)
-        out = np.empty((1, len(self.feature_map), *spec.output_size), self.feature_map.dtype)
+        channels = spec.output_channels(len(self.feature_map))
+        out = np.empty((1, channels, *spec.output_size), self.feature_map.dtype)
         runner.load(self.feature_map)
         runner.run(self.rois.corners.astype(out.dtype), out)
         return np.asarray(out[0])
@@ -54,14 +57,15 @@ def open_roi(
     rois: FeatureArgument,
     index: int,
     request: RunRequest,
+    operator: Operator = "align",
 ) -> RoiOnMap:
-    """Open a run, take RoI ``index``, a row of its file, and its map, close the files.
+    """Open a run of ``operator``, take RoI ``index``, a row of its file, and its map, and close it.
 
     Raises RoicliError.
 
     The pixel model is that of ``aligned``, as for ``align``.
     """
-    run = open_run("align", features, rois, request)
+    run = open_run(operator, features, rois, request)
     try:
         return _take(run, _place_of(index, run.inputs.row_numbers, len(run.inputs.rois)))
     finally:
@@ -87,16 +91,17 @@ def _take(run: Run, index: int) -> RoiOnMap:
     """The one RoI of an open run, and its map."""
     place = int(run.inputs.map_of_roi[index])
     level, one = run.pyramid.levels[place], run.inputs.rois.take(slice(index, index + 1))
+    spec = run.scaled(run.spec)[place]
     align, pool = run.scaled(run.setting.align)[place], run.scaled(run.setting.pool)[place]
     check_sampling_memory(
-        run.inputs.rois, np.array([index]), align, run.pyramid.channels,
+        run.inputs.rois, np.array([index]), spec, run.pyramid.channels,
         run.pyramid.compute_dtype, run.inputs.rois_name, run.inputs.row_numbers,
     )  # fmt: skip
     feature_map = level.read_image(int(one.batch_index[0]), MapBuffer(run.pyramid.compute_dtype))
     return RoiOnMap(
-        index, one, level.level, feature_map, align, pool, run.setting.pixel_model, run.engine,
-        level.stored.name, run.inputs.rois_name,
-        (len(run.inputs.rois), run.pyramid.channels, *align.output_size), list(run.inputs.files),
+        index, one, level.level, feature_map, spec, align, pool, run.setting.pixel_model,
+        run.engine, level.stored.name, run.inputs.rois_name,
+        run.result_shape(spec), list(run.inputs.files),
     )  # fmt: skip
 
 

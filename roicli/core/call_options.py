@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated, Required, TypedDict
 
 from roicli.core.declaration import Opt, PythonOnly
-from roicli.core.operator_table import OperatorOptions, OwnOptions
+from roicli.core.operator_table import Operator, OperatorOptions, OwnOptions
 from roicli.core.options import (
     LOOKING,
     RULES,
@@ -19,8 +19,7 @@ from roicli.core.options import (
     ErrorsOutOption,
     ExternalOption,
     ForceOption,
-    GraphOption,
-    GroupOption,
+    GroupByOption,
     IgnoreOption,
     MapSizeOption,
     ModeOption,
@@ -53,7 +52,7 @@ class ErrorsOptions(
     ResourceOptions,
     DeviceOptions,
     ErrorsOutOption,
-    GroupOption,
+    GroupByOption,
     WatchOptions,
     total=False,
 ):
@@ -83,8 +82,7 @@ class ExportOptions(
 
 class LookOptions(
     OperatorOptions,
-    ModeOption,
-    GraphOption,
+    OwnOptions,
     ReadingOptions,
     IgnoreOption,
     ExternalOption,
@@ -121,6 +119,20 @@ class ExplainOptions(
             LOOKING,
             "A stored result to check too; exit code 1 where it equals neither operator.",
             metavar="FILE",
+        ),
+    ]
+
+
+class ExplainOneOptions(ExplainOptions, total=False):
+    """The keywords of ``explain`` for one operator that reads cells with weights."""
+
+    operator: Annotated[
+        Operator | None,
+        Opt(
+            "--operator",
+            LOOKING,
+            "Explain this operator alone.",
+            shown="RoI Align, and RoI Pool beside it",
         ),
     ]
 

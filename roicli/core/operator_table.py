@@ -20,7 +20,7 @@ from roicli.core.options import (
     ExternalOption,
     ForceOption,
     GraphOption,
-    GroupOption,
+    GroupByOption,
     IgnoreOption,
     ModeOption,
     PixelModelOption,
@@ -83,7 +83,7 @@ class RunOptions(
     DeviceOptions,
     ValuesOption,
     ErrorsOutOption,
-    GroupOption,
+    GroupByOption,
     WatchOptions,
     total=False,
 ):

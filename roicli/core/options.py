@@ -671,7 +671,7 @@ class ErrorsOutOption(TypedDict, total=False):
     ]
 
 
-class GroupOption(TypedDict, total=False):
+class GroupByOption(TypedDict, total=False):
     """Whose values the summary keeps apart; ``table_columns`` are asked of the table later."""
 
     group_by: Annotated[

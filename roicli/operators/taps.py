@@ -244,6 +244,11 @@ class TapSpec(OperatorSpec):
         row, column = math.counting(height, 1), math.counting(width, 2)
         return (row * self.groups) // height * self.groups + (column * self.groups) // width
 
+    def group_of_bin(self, bin_index: Size) -> int:
+        """Which group one bin reads."""
+        (row, column), (height, width), size = bin_index, self.output_size, self.groups
+        return row * size // height * size + column * size // width
+
     # The reference ----------------------------------------------------------------------------
 
     def taps_of(self, corners: FloatArray, map_size: Size, is_exact: bool = False) -> Taps:

@@ -29,13 +29,13 @@ _ENDING = re.compile(r"(?<=.)\.[A-Za-z][A-Za-z0-9]{0,7}$")
 class ImageKeys:
     """What the maps' images are called, in the maps' order: one or several keys each.
 
-    ``source`` says in words where they come from. ``is_certain``: whoever gave them says that RoIs
-    have keys; otherwise a number of a RoI may as well be the map's.
+    ``source`` says in words where they come from. ``advice`` says what to do
+    about a RoI's key that is none of them.
     """
 
     keys: Sequence[tuple[str, ...]]
     source: str
-    is_certain: bool = True
+    advice: str = "name the maps' images in their order with --images; --where leaves others out"
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -78,9 +78,7 @@ def number_by_keys(
         raise InputError(
             f"{rois}: row {row}, column {column}: image {foreign(texts[place])!s} is none of "
             f"{keys.source} ({len(keys):,}: {keys.listed()}){more}",
-            "--drop-invalid leaves out rows of no image"
-            if is_none
-            else "name the maps' images in their order with --images; --where leaves others out",
+            "--drop-invalid leaves out rows of no image" if is_none else keys.advice,
         )
     return np.array(found, np.int64)[inverse]
 

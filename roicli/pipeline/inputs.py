@@ -34,12 +34,16 @@ from roicli.pipeline.roi_table import (
     RoiTable,
     is_image_number,
 )
+from roicli.pipeline.rois_of_images import IMAGE_COLUMN
 from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
 from roicli.storage.address import parse_address, split_name
 from roicli.storage.array import MemoryArray, SelectedRows, StoredArray
 from roicli.storage.file_state import FileState, check_unchanged
 from roicli.storage.limits import check_memory, external_files
 from roicli.storage.opening import open_array
+
+# What an error table and a result call the key of a RoI's map.
+KEY_COLUMN = "image_key"
 
 logger = logging.getLogger("roicli")
 
@@ -70,6 +74,10 @@ class Inputs:
     def check_unchanged(self) -> None:
         """Raise InputError where a file is no longer what it was when it was opened."""
         check_unchanged(self.files)
+
+    def number(self, row: int) -> int:
+        """What a RoI is called: its row in the file."""
+        return row if self.row_numbers is None else int(self.row_numbers[row])
 
     def take(self, rows: IntArray) -> Inputs:
         """The same maps with the RoIs of ``rows`` (k,) alone."""
@@ -190,8 +198,19 @@ def _finish(
         },
         table.row_numbers,
         {**describe_choice(reading), **_describe_reading(table, places, reading, levels)},
-        tuple(carry(column.name, column.values) for column in table.carried),
+        _carry(table, pyramid),
     )
+
+
+def _carry(table: RoiTable, pyramid: FeaturePyramid | None) -> tuple[CarriedColumn, ...]:
+    """The columns that go along: those of the RoIs' source, and the keys of a collection's maps."""
+    carried = tuple(carry(column.name, column.values) for column in table.carried)
+    if pyramid is None or pyramid.keys is None:
+        return carried
+    keys = np.array(pyramid.keys, object)[table.batch.astype(np.int64)]
+    # The same keys again, of a source whose columns have no names.
+    others = (one for one in carried if one.name != IMAGE_COLUMN)
+    return (carry(KEY_COLUMN, keys), *others)
 
 
 def images_of(table: RoiTable, images: int) -> IntArray:

@@ -18,6 +18,11 @@ from roicli.storage.formats import Lister, recognize
 from roicli.storage.key_list import KeyList, Keys, as_key, read_key_list
 from roicli.storage.table import ListedImage
 
+# What to do about a RoI whose image is none of maps that have an address each.
+OF_ADDRESSES = (
+    "name RoIs' images as {image} in FEATURES does, or give what else they are called with "
+    "--images, a table like id,file_name; --where leaves others out"
+)
 # What a list of images is called beside maps.
 NAMES = ("image_ids", "img_ids", "image_names", "file_names")
 
@@ -42,7 +47,7 @@ class MapKeys:
         found = None if self.given is None else self._read(self.given)
         if own is None:
             return None if found is None else self._in_order(found)
-        keys = ImageKeys([(key,) for key in own], "the maps' images")
+        keys = ImageKeys([(key,) for key in own], "the maps' images", OF_ADDRESSES)
         if found is not None:
             keys, matched = _add_names(keys, found.keys)
             if not matched:
@@ -61,7 +66,7 @@ class MapKeys:
         beside = self._beside()
         if beside is None and len(listed) == self.pyramid.images:
             names = [_names_of(image) for image in listed]
-            return ImageKeys(names, "the images that the RoIs' source lists", is_certain=False)
+            return ImageKeys(names, "the images that the RoIs' source lists")
         if beside is not None and listed:
             beside, _ = _add_names(beside, [_names_of(image) for image in listed])
         return beside
@@ -87,11 +92,11 @@ class MapKeys:
         for name, where, values in _attributes_of(stored):
             texts: list[Keys] = [(as_key(value),) for value in values]
             _check_count(f"{stored.name}: attribute {name}{where}", len(texts), images)
-            return ImageKeys(texts, f"attribute {name}{where} of {stored.name}", is_certain=False)
+            return ImageKeys(texts, f"attribute {name}{where} of {stored.name}")
         for address in _datasets_beside(stored):
             found = self._read(str(address))
             _check_count(str(address), len(found.keys), images)
-            return ImageKeys(found.keys, str(address), is_certain=False)
+            return ImageKeys(found.keys, str(address))
         return None
 
 

@@ -21,13 +21,15 @@ from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_images import RowsOfImages, find_image_column, number_images
 from roicli.pipeline.roi_table import ROI_BYTES, RoiTable, read_roi_table
+from roicli.pipeline.rois_of_images import IMAGE_COLUMN, read_rois_of_images
 from roicli.pipeline.row_choice import choose_rows
 from roicli.pipeline.validation import describe_roi_shape
 from roicli.storage.address import Address, parse_address
-from roicli.storage.array import Heading, MemoryArray, SelectedRows, StoredArray
+from roicli.storage.array import Heading, MemoryArray, SelectedRows
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_rois
-from roicli.storage.roi_columns import RoiColumns, find_columns, show_names
+from roicli.storage.pattern import is_pattern
+from roicli.storage.roi_columns import COORDINATE_NAMES, RoiColumns, find_columns, show_names
 from roicli.storage.table import RoiSource, Table, as_table, headings_of
 
 logger = logging.getLogger("roicli")
@@ -56,12 +58,13 @@ def open_source(
     """
     source: RoiSource
     if isinstance(rois, str | os.PathLike):
-        source = opener(parse_address(rois))
+        address = parse_address(rois)
+        source = read_rois_of_images(address) if is_pattern(address) else opener(address)
         if isinstance(source, Table):
             return source
         source = straighten_rois(source)
     else:
-        source = MemoryArray(np.asarray(rois), "rois")
+        source = MemoryArray(np.asarray(rois), "rois", may_be_table=True)
     # Of more columns only names tell which are the box.
     by_image = len(source.shape) == 3 and source.dtype.names is None
     if by_image and (source.shape[2] == 4 or reading.roi_columns is not None):
@@ -114,8 +117,10 @@ def read_rois(
     if image is not None:
         batch, is_keyed = number_images(image, table, numbers, images, maps)
     found = read_roi_table(table, columns, normalized_to, image, batch)
-    kept_image = (image,) if image is not None and is_keyed else ()
-    return replace(found, row_numbers=numbers, carried=(*kept_image, *found.carried))
+    carried = found.carried
+    if image is not None and is_keyed:
+        carried = (image._replace(name=image.name or IMAGE_COLUMN), *carried)
+    return replace(found, row_numbers=numbers, carried=carried)
 
 
 def describe_choice(reading: Reading) -> dict[str, Any]:
@@ -151,7 +156,7 @@ def choose_columns(source: RoiSource, reading: Reading, images: int | None) -> C
     names = reading.roi_columns or _recognize(source)
     if names is not None:
         headings = _rename(source, headings, names)
-    if headings is None:
+    if headings is None or _is_empty(source):
         columns = _by_position(source, reading.roi_format, images)
         _check_yolo(source, columns, images, read_size(source, reading))
         return Chosen(columns)
@@ -168,8 +173,8 @@ def choose_columns(source: RoiSource, reading: Reading, images: int | None) -> C
     if columns.is_assumed:
         name = foreign(headings[columns.coordinates[0]].name)
         logger.info(
-            f"{source.name}: {name} is read as x, y, width, height, as COCO has it; "
-            "--roi-format says otherwise"
+            f"{source.name}: {name} is read as {_describe(columns.roi_format)}; --roi-format says "
+            "otherwise"
         )
     return Chosen(columns, names)
 
@@ -193,6 +198,12 @@ def _rename(
     return [one._replace(name=name) for one, name in zip(headings, names, strict=True)]
 
 
+def _describe(roi_format: RoiFormat) -> str:
+    if roi_format == "xywh":
+        return "x, y, width, height, as COCO has it"
+    return ", ".join(COORDINATE_NAMES[roi_format])
+
+
 def _by_position(source: RoiSource, roi_format: RoiFormat | None, images: int | None) -> RoiColumns:
     """The columns of an array, or a text, without names. Raises InputError for another shape."""
     width = 5
@@ -202,14 +213,16 @@ def _by_position(source: RoiSource, roi_format: RoiFormat | None, images: int | 
             raise InputError(f"{source.name}: {wrong[0]}", wrong[1])
         width = source.shape[1]
     image = 0 if width == 5 else None
-    return RoiColumns(image, tuple(range(width - 4, width)), roi_format or "xyxy")
+    places = tuple(range(width - 4, width))
+    return RoiColumns(image, places, roi_format or "xyxy", are_named=False)
 
 
 def _is_empty(source: RoiSource) -> bool:
-    """Whether an array without names holds nothing, in whatever shape."""
+    """Whether a source holds nothing, and nothing says what its columns would be."""
+    if isinstance(source, Table):
+        return not len(source) and not source.columns
     return (
-        isinstance(source, StoredArray)
-        and source.dtype.names is None
+        source.dtype.names is None
         and len(source.shape) in (1, 2)
         and source.shape[0] == 0
         and source.shape[-1] <= MOST_COLUMNS
@@ -217,7 +230,6 @@ def _is_empty(source: RoiSource) -> bool:
 
 
 def _empty_table(source: RoiSource) -> Table:
-    assert isinstance(source, StoredArray)
     return as_table(MemoryArray(np.empty((0, 5), np.float32), source.name, source.files))
 
 
@@ -247,7 +259,8 @@ def _check_yolo(
     """
     # Of arrays the columns are those that this program documents.
     looks_alike = columns.roi_format == "cxcywh" and normalized_to is not None
-    if looks_alike and isinstance(source, Table) and columns.image == 0 and len(source):
+    is_text = isinstance(source, Table) and not any(one.is_text for one in source.columns)
+    if looks_alike and is_text and columns.image == 0 and source.shape[0]:
         if images in (None, 1):
             return
         raise InputError(

@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.types import Array
 from roicli.core.vocabulary import Severity
 from roicli.pipeline import readings
 from roicli.pipeline.draft import Draft, and_more
@@ -21,7 +20,6 @@ from roicli.pipeline.roi_table import (
     FLOAT32_MAX,
     MAX_CELL,
     MAX_PIXEL,
-    Holds,
     PlacedRois,
     is_image_number,
     reaches_too_far,
@@ -59,27 +57,25 @@ class RoiRule:
 
 
 def find_padding(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
-    """R19: rows of zeros, of -1 or of NaN, which fill up arrays of one length.
+    """R19: rows of zeros or of -1, which fill up arrays of one length.
 
-    Where all RoIs are zeros, that is what they are.
+    Those that cannot be computed with are R02's and R03's. Where all RoIs are zeros, that is what
+    they are.
     """
     table = rois.table
-    found = {name: rois.rows(_is_filled(holds)) for name, holds in FILLED.items()}
-    if len(found["zeros"]) == len(rois):
-        del found["zeros"]
-    rows = np.sort(np.concatenate(list(found.values())))
-    if len(rows) == 0:
-        return
-    words = " and ".join(f"{len(some):,} of {name}" for name, some in found.items() if len(some))
-    yield Draft(
-        len(rows), rows,
-        f"row {table.number(rows[0])}: rows that only fill up the array: {words}",
-        "--drop-invalid leaves them out", "RoIs", table.name,
-    )  # fmt: skip
-
-
-def _is_filled(holds: Callable[[Array], Array]) -> Holds:
-    return lambda block: holds(block.numbers)
+    zeros = rois.rows(lambda block: FILLED["zeros"](block.numbers))
+    zeros = zeros[: 0 if len(zeros) == len(rois) else None]
+    ones = rois.rows(
+        lambda b: FILLED["-1"](b.numbers) & np.asarray(is_image_number(b.batch, rois.images))
+    )
+    for rows, filled in ((zeros, "zeros"), (ones, "-1")):
+        if len(rows):
+            yield Draft(
+                len(rows), rows,
+                f"row {table.number(rows[0])}: rows of {filled} only fill up the array"
+                f"{and_more(rows)}",
+                "--drop-invalid leaves them out", "RoIs", table.name,
+            )  # fmt: skip
 
 
 def find_not_finite(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
@@ -89,6 +85,8 @@ def find_not_finite(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
         return
     table, row = rois.table, int(rows[0])
     words, advice = _describe_unusable(rois, row)
+    if FILLED["NaN"](table.numbers[rows]).all():
+        advice = "rows of NaN only fill up the array: --drop-invalid leaves them out"
     yield Draft(
         len(rows),
         rows,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import ForeignText, foreign, raw_text
+from roicli.core.system import is_pipe
 
 STDIN = "-"
 SEPARATOR = "::"
@@ -64,6 +65,11 @@ class Address:
     def is_stdin(self) -> bool:
         """Whether the bytes come from standard input."""
         return self.path == STDIN
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the bytes come once: from standard input or a pipe."""
+        return self.is_stdin or is_pipe(self.path)
 
     @property
     def stem(self) -> str:

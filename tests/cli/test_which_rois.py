@@ -248,6 +248,8 @@ def test_padding_is_refused_or_left_out(fill: float, word: str) -> None:
     rows = np.insert(ROIS, [0, 4, 15, 15], fill, axis=0)
     save("r.npy", rows)
     refuse("align", "feats.npy", "r.npy", *STRIDE_16, words=("row 0", word, "--drop-invalid"))
+    said = ("fill up the array", "--drop-invalid leaves them out")
+    refuse("align", "feats.npy", "r.npy", *STRIDE_16, words=said)
     assert f"left out 4 of 19 rows as padding: 4 of {word}" in gives("r.npy", "--drop-invalid")
     assert roicli.check("feats.npy", "r.npy", spatial_scale="1/16").failed()
     assert not roicli.check("feats.npy", "r.npy", spatial_scale="1/16", drop_invalid=True).failed()
@@ -389,6 +391,33 @@ def test_a_result_in_zarr_has_the_columns() -> None:
     group = zarr.open_group("out.zarr", mode="r")
     assert group["rois_columns/class"][:].tolist() == CLASSES
     np.testing.assert_array_equal(group["rois_columns/score"][:], SCORES)
+
+
+def test_padding_of_boxes_without_an_image() -> None:
+    """-1 can be computed with there, as RoIs outside; so it is refused by name, unless ignored."""
+    save("one.npy", FEATS[:1])
+    save("r.npy", np.vstack([CORNERS[:9], -np.ones((3, 4), np.float32)]))
+    words = ("row 9: rows of -1 only fill up the array (3 such rows)", "--ignore R19")
+    refuse("align", "one.npy", "r.npy", *STRIDE_16, words=words)
+    gives("r.npy", "--drop-invalid", features="one.npy", expected=BASE[:9])
+    succeed("align", "one.npy", "r.npy", *STRIDE_16, "--ignore", "R19", "-q")
+    # Nothing but zeros is what somebody tries an operator with.
+    save("r.npy", np.zeros((1, 5)))
+    succeed("align", "one.npy", "r.npy", *STRIDE_16, "-q", "--force")
+
+
+def test_a_page_has_the_columns_and_the_rows_of_the_file() -> None:
+    pytest.importorskip("jinja2")
+    write_table(image=BATCH.astype(int), score=SCORES, **{"class": CLASSES})
+    given = ("report", "feats.npy", "r.csv", *STRIDE_16, "--where", "image == 1", "-q")
+    succeed(*given, "-o", "page.html", "--sort", "score")
+    text = Path("page.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r"<script[^>]*json[^>]*>(.*?)</script>", text, re.DOTALL)[1])
+    names, values = [column["name"] for column in data["columns"]], data["values"]
+    assert {"score", "class"} <= set(names)
+    assert sorted(values[names.index("roi")]) == list(range(9, 15))
+    assert values[names.index("score")] == sorted(SCORES[9:].tolist(), reverse=True)
+    refuse(*given, "-o", "other.html", "--sort", "size", words=("no column 'size'",))
 
 
 def test_arrays_and_lists_in_python() -> None:

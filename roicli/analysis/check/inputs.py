@@ -109,7 +109,7 @@ def _or_any(address: Address, opener: Callable[[], Source]) -> Source | StoredAr
     try:
         return opener()
     except InputError as error:
-        again = not isinstance(error, DamagedFileError) and not address.is_stdin
+        again = not isinstance(error, DamagedFileError) and not address.is_stream
         if not again or recognize(address).holds != "several":
             raise
         with contextlib.suppress(InputError):

@@ -81,7 +81,10 @@ def write_report(
         closing(open_run("align", features, rois, replace(request, values=True))) as run,
     ):
         check_output(path, run.inputs.files, force, PAGE_ENDINGS)
-        check_column(sort, COLUMNS)
+        if sort in COLUMN_BY_NAME:
+            check_column(sort, COLUMNS)
+        else:
+            run.error_table().check_column(sort)
         page, table = measure_page(run, sort, request.progress)
     text = render_page(page)
     with (
@@ -105,7 +108,7 @@ def render_page(page: Page) -> str:
     rendered: str = environment.get_template("page.html").render(
         page=page,
         cards=_cards(page),
-        ranked_by=COLUMN_BY_NAME[page.sort],
+        ranked_by=next(column for column in page.columns if column.name == page.sort),
         charts={
             "histograms": charts.draw_histograms(page),
             "clouds": charts.draw_clouds(page),

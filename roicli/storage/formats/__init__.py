@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,9 @@ from roicli.storage.address import IMAGE, Address, is_url
 if TYPE_CHECKING:  # NumPy, which --help does not wait for
     from roicli.storage.array import FileContents, StoredArray
     from roicli.storage.choosing import Wanted
+    from roicli.storage.file_state import FileState
     from roicli.storage.shelf import Shelf, WayOfKey
-    from roicli.storage.table import Table
+    from roicli.storage.table import RoiSource, Table
 
 
 # From a name in a group to the whole way that it would stand for; None where it does not fit.
@@ -30,8 +31,11 @@ WayOf = Callable[[str], str | None]
 class Reader(Protocol):
     """What the module of a format has."""
 
-    def open_array(self, address: Address, wanted: Wanted) -> StoredArray:
-        """The array at an address, or the file's only one that is ``wanted``. Raises InputError."""
+    def open_array(self, address: Address, wanted: Wanted) -> RoiSource:
+        """The array at an address, or the file's only one that is ``wanted``. Raises InputError.
+
+        Where RoIs are wanted it may be a table.
+        """
 
     def contents(self, address: Address) -> FileContents:
         """What the file holds, or its group or array that the address names. Raises InputError."""
@@ -46,8 +50,17 @@ class TableReader(Protocol):
     def contents(self, address: Address) -> FileContents:
         """As a ``Reader``'s."""
 
-    def parse_table(self, data: bytes, name: str) -> Table:
+    def parse_table(
+        self, data: bytes, name: str, files: Mapping[str, FileState] | None = None
+    ) -> Table:
         """The table in the bytes of a file, of a format that may come through a pipe."""
+
+
+class Unpacker(Protocol):
+    """What the module of a format has that packs files of others."""
+
+    def unpack(self, stream: BinaryIO, name: str) -> bytes:
+        """The bytes of the file that is packed. Raises InputError."""
 
 
 class Lister(Protocol):
@@ -63,8 +76,8 @@ class Lister(Protocol):
 class ShelfReader(Protocol):
     """What the module has that keeps a file open for many arrays; in a package it is ``shelf``."""
 
-    def open_shelf(self, path: str, way_of: WayOfKey) -> Shelf:
-        """The arrays of a file, each at the way that its key has. Raises InputError."""
+    def open_shelf(self, path: str, way_of: WayOfKey, wanted: Wanted) -> Shelf:
+        """The arrays of a file, each at its key's way and ``wanted``. Raises InputError."""
 
 
 class StreamReader(Protocol):
@@ -88,8 +101,9 @@ class Writer(Protocol):
 class Format:
     """One file format. A module with its name reads and writes it; in a package two do.
 
-    A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``. It ``holds``
-    several arrays with names, or "one" without, or a "table". Files with an ending in ``written``
+    A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``, or as a text
+    one of the bytes ``first`` before all others but blanks. It ``holds`` several arrays with names,
+    or "one" without, or a "table", or another file "packed". Files with an ending in ``written``
     can be results. ``streams``: it may come through a pipe. ``keeps_open``: many arrays of one file
     are read without opening it again.
     """
@@ -98,7 +112,8 @@ class Format:
     endings: tuple[str, ...]
     magic: bytes = b""
     offsets: tuple[int, ...] = (0,)
-    holds: Literal["several", "one", "table"] = "several"
+    first: bytes = b""
+    holds: Literal["several", "one", "table", "packed"] = "several"
     written: tuple[str, ...] = ()
     streams: bool = False
     keeps_open: bool = False
@@ -108,6 +123,11 @@ class Format:
     def reader(self) -> Reader:
         """The module, imported when the first file of the format is met."""
         return cast("Reader", self._import("read"))
+
+    @property
+    def unpacker(self) -> Unpacker:
+        """The module of a format that packs others."""
+        return cast("Unpacker", self._import("read"))
 
     @property
     def shelves(self) -> ShelfReader:
@@ -147,13 +167,21 @@ FORMATS = (
     ),
     Format("raw", (".bin", ".raw", ".dat")),
     Format("zarr", (".zarr",), written=(".zarr",), is_package=True),
+    Format(
+        "records", (".json", ".jsonl", ".ndjson"), first=b"[{", holds="table", streams=True,
+    ),
     Format("text", (".csv", ".tsv", ".txt"), holds="table", streams=True),
+    Format("gzip_stream", (".gz",), b"\x1f\x8b", holds="packed", streams=True),
 )  # fmt: skip
 # What follows :: in an address of raw binary, like float32[15,8,7,7].
 _DESCRIPTION = re.compile(r"[<>]?[a-z]+[0-9a-z_]*\[[0-9, ]+\]")
-ZARR = next(one for one in FORMATS if one.name == "zarr")
-RAW = next(one for one in FORMATS if one.name == "raw")
+ZARR, RAW, TEXT = (
+    next(one for one in FORMATS if one.name == name) for name in ("zarr", "raw", "text")
+)
 FORMAT_OF_ENDING = {ending: one for one in FORMATS for ending in one.endings}
+# So many bytes of a file show whether it is a text.
+TEXT_TRIED = 4096
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # One of these makes a folder a Zarr store.
 STORE_NAMES = ("zarr.json", ".zgroup", ".zarray")
 # What is often met and not read, by its first bytes: what it is, and what to do.
@@ -205,10 +233,10 @@ def recognize(address: Address) -> Format:
                 f"{path}: is a folder, expected a file or a Zarr store", _advise_pattern(path)
             )
         return found
-    found = _by_bytes(path)
-    if found is None and _DESCRIPTION.fullmatch(address.dataset or ""):
+    found = _by_bytes(path, FORMAT_OF_ENDING.get(ending))
+    is_described = _DESCRIPTION.fullmatch(address.dataset or "") is not None
+    if is_described and (found is None or not found.magic):
         return RAW
-    found = found or FORMAT_OF_ENDING.get(ending)
     if found is None:
         endings = " ".join(FORMAT_OF_ENDING)
         raise InputError(
@@ -228,16 +256,24 @@ def _advise_pattern(folder: str) -> str | None:
     return f"one file an image is written '{pattern}'"
 
 
-def _by_bytes(path: str) -> Format | None:
-    """The format whose magic bytes a file has; None without any, or where it cannot be read."""
+def _by_bytes(path: str, by_ending: Format | None) -> Format | None:
+    """The format that a file's bytes tell; that of its ending where they do not, or none do."""
     try:
         # Opening a pipe would wait for a writer.
         if not stat.S_ISREG(os.stat(path).st_mode):
-            return None
+            return by_ending
         with open(path, "rb", buffering=0) as stream:
-            return recognize_bytes(lambda at, size: _read_at(stream, at, size), path)
+            found = recognize_bytes(lambda at, size: _read_at(stream, at, size), path)
+            if found is None and (
+                by_ending is None or by_ending is RAW or by_ending.holds == "table"
+            ):
+                found = recognize_text(_read_at(stream, 0, TEXT_TRIED))
+                # What has no bytes of its own yields to the ending of another table.
+                if found is TEXT and by_ending not in (None, RAW):
+                    found = by_ending
+            return found or by_ending
     except (OSError, ValueError):
-        return None
+        return by_ending
 
 
 def _read_at(stream: BinaryIO, at: int, size: int) -> bytes:
@@ -254,3 +290,15 @@ def recognize_bytes(read_at: Callable[[int, int], bytes], name: str) -> Format |
         if read_at(0, len(magic)) == magic:
             raise InputError(f"{name}: is {what}, which is not read", hint)
     return None
+
+
+def recognize_text(head: bytes) -> Format | None:
+    """The format of a text by its beginning; None of what is no text."""
+    text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
+    for found in FORMATS:
+        if text[:1] and text[:1] in found.first:
+            return found
+    # The last character may be cut.
+    shown = head.removeprefix(BYTE_ORDER_MARK).decode("utf-8", "replace").rstrip("\ufffd")
+    is_text = bool(text) and all(mark.isprintable() or mark in "\t\r\n\f" for mark in shown)
+    return TEXT if is_text and "\ufffd" not in shown else None

@@ -29,7 +29,7 @@ from roicli.storage.array import (
     StoredArray,
     StoredDataset,
     as_read,
-    check_numeric,
+    check_readable,
     contiguous_runs,
     precision_of,
 )
@@ -161,7 +161,7 @@ def _open_member(
     path = address.path
     member = archive.choose(address, wanted)
     name = f"{path}::{member.name}"
-    check_numeric(member.header.dtype, name)
+    check_readable(member.header.dtype, name)
     if _is_stored(member.entry):
         offset = archive.values_at(member) + member.header.offset
         header = member.header._replace(offset=offset)
@@ -190,8 +190,8 @@ def contents(address: Address) -> FileContents:
 class NpzShelf(Shelf):
     """Members of one archive, whose list is read once."""
 
-    def __init__(self, path: str, way_of: WayOfKey) -> None:
-        self._path, self._way_of = path, way_of
+    def __init__(self, path: str, way_of: WayOfKey, wanted: Wanted) -> None:
+        self._path, self._way_of, self._wanted = path, way_of, wanted
         with ExitStack() as stack:
             self._archive, state = stack.enter_context(_open_archive(path))
             self._stack = stack.pop_all()
@@ -200,16 +200,16 @@ class NpzShelf(Shelf):
     def open(self, key: str) -> StoredArray:
         """The member of a key."""
         address = Address(self._path, self._way_of(key))
-        return _open_member(self._archive, address, Wanted("features"), self.files[self._path])
+        return _open_member(self._archive, address, self._wanted, self.files[self._path])
 
     def close(self) -> None:
         """Let go of the archive."""
         self._stack.close()
 
 
-def open_shelf(path: str, way_of: WayOfKey) -> NpzShelf:
+def open_shelf(path: str, way_of: WayOfKey, wanted: Wanted) -> NpzShelf:
     """The members of an archive. Raises InputError."""
-    return NpzShelf(path, way_of)
+    return NpzShelf(path, way_of, wanted)
 
 
 def find_names(path: str, group: str, way_of: WayOf) -> list[str]:
@@ -240,7 +240,7 @@ def _open_compressed(
         return array
     with closing(array):
         check_memory(name, "its values, which are compressed and in Fortran order", 2 * array.size)
-        return MemoryArray(array.read_fortran(), name, files)
+        return MemoryArray(array.read_fortran(), name, files, may_be_table=True)
 
 
 class CompressedArray(StoredArray):
@@ -257,7 +257,7 @@ class CompressedArray(StoredArray):
         name: str,
         files: dict[str, FileState],
     ) -> None:
-        check_numeric(member.header.dtype, name)
+        check_readable(member.header.dtype, name)
         self.name = foreign(name)
         self.files = files
         self.shape = member.header.shape
