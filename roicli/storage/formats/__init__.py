@@ -9,9 +9,8 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol, cast
 
 from roicli.core.exceptions import InputError
 from roicli.storage.address import IMAGE, Address, is_url
@@ -97,8 +96,7 @@ class Writer(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """One file format. A module with its name reads and writes it; in a package two do.
 
     A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``, or as a text
