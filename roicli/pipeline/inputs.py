@@ -14,7 +14,7 @@ import numpy as np
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.parsing import AUTO
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
-from roicli.error_table.carried import CarriedColumn, carry
+from roicli.error_table.carried import CarriedColumn, carry, text_width
 from roicli.operators.levels import LevelAssignment, level_of_scale
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid, Scales, open_pyramid
 from roicli.pipeline.image_sizes import find_size_scale
@@ -34,7 +34,6 @@ from roicli.pipeline.roi_table import (
     RoiTable,
     is_image_number,
 )
-from roicli.pipeline.rois_of_images import IMAGE_COLUMN
 from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
 from roicli.storage.address import parse_address, split_name
 from roicli.storage.array import MemoryArray, SelectedRows, StoredArray
@@ -204,13 +203,15 @@ def _finish(
 
 def _carry(table: RoiTable, pyramid: FeaturePyramid | None) -> tuple[CarriedColumn, ...]:
     """The columns that go along: those of the RoIs' source, and the keys of a collection's maps."""
-    carried = tuple(carry(column.name, column.values) for column in table.carried)
+    widths = table.text_widths
+    carried = tuple(carry(*column[:2], widths.get(column.name)) for column in table.carried)
     if pyramid is None or pyramid.keys is None:
         return carried
-    keys = np.array(pyramid.keys, object)[table.batch.astype(np.int64)]
+    every = np.array(pyramid.keys, object)
+    keys = every[table.batch.astype(np.int64)]
     # The same keys again, of a source whose columns have no names.
-    others = (one for one in carried if one.name != IMAGE_COLUMN)
-    return (carry(KEY_COLUMN, keys), *others)
+    others = (one for one in carried if not np.array_equal(one.values, keys))
+    return (carry(KEY_COLUMN, keys, text_width(every)), *others)
 
 
 def images_of(table: RoiTable, images: int) -> IntArray:

@@ -15,6 +15,7 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.types import FloatArray, IntArray, Size
 from roicli.core.vocabulary import RoiFormat
+from roicli.error_table.carried import text_width
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.layout import straighten_rois
 from roicli.pipeline.map_keys import MapKeys
@@ -119,8 +120,22 @@ def read_rois(
     found = read_roi_table(table, columns, normalized_to, image, batch)
     carried = found.carried
     if image is not None and is_keyed:
-        carried = (image._replace(name=image.name or IMAGE_COLUMN), *carried)
-    return replace(found, row_numbers=numbers, carried=carried)
+        name = IMAGE_COLUMN if columns.image is None or not image.name else image.name
+        carried = (image._replace(name=name), *carried)
+    widths = _text_widths(whole, [column.name for column in table.columns])
+    return replace(found, row_numbers=numbers, carried=carried, text_widths=widths)
+
+
+def _text_widths(source: RoiSource, names: Sequence[str]) -> dict[str, int]:
+    """What the longest text of each column of texts takes, whatever rows of it are read."""
+    if isinstance(source, Table):
+        texts = zip(names, source.columns, strict=False)  # an empty one has none
+        return {name: text_width(one.values) for name, one in texts if one.is_text}
+    fields = (
+        [] if source.dtype.names is None else [source.dtype[name] for name in source.dtype.names]
+    )
+    # A character of fixed width has four bytes, which UTF-8 seldom takes.
+    return {n: one.itemsize for n, one in zip(names, fields, strict=False) if one.kind in "SU"}
 
 
 def describe_choice(reading: Reading) -> dict[str, Any]:
