@@ -21,6 +21,7 @@ from roicli.core.options import (
     ForceOption,
     GroupByOption,
     IgnoreOption,
+    ImageSizeOption,
     MapSizeOption,
     ModeOption,
     Path,
@@ -75,6 +76,7 @@ class ExportOptions(
     RoundingOptions,
     PresetOption,
     OwnOptions,
+    ImageSizeOption,
     total=False,
 ):
     """The keywords of ``export``."""
