@@ -217,6 +217,10 @@ class SweepOptions(
 class DiagnoseOptions(ScaleOption, ReadingOptions, IgnoreOption, ExternalOption, total=False):
     """The keywords of ``diagnose``; ``sample`` None looks at all RoIs."""
 
+    angle: Annotated[
+        float | None,
+        Opt("--angle", None, "Degrees that the RoIs are turned by about their centres."),
+    ]
     sample: Annotated[
         int | str | None,
         Opt(

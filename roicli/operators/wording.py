@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, assert_never
 
 from roicli.core.vocabulary import Partition
@@ -162,6 +163,10 @@ def _cell_box(box: Placement) -> list[str]:
     for word, rule in BOXES.items():
         if box == rule:
             return [f"quantization {word}"]
+    still = replace(box, start_px=0.0, end_px=0.0)
+    for word, rule in BOXES.items():
+        if still == rule:
+            return [f"quantization {word}", *_box_differences(box, box.minimum)]
     if box.rounding == "half-even":
         end = "inclusive" if box.inclusive else "exclusive"
         return [f"edges rounded half to even, the end cell {end}"]
@@ -263,8 +268,6 @@ def as_options(convention: Convention) -> tuple[str, dict[str, Any]] | None:
 
 
 def _with_plain_ends(convention: Convention) -> Convention:
-    from dataclasses import replace
-
     ratio = ALIGN.sampling_ratio
     cells = convention.reads_cells or convention.reduction == "integral"
     return replace(

@@ -16,19 +16,15 @@ from typing import Unpack
 import numpy as np
 
 from roicli.analysis.compare.run import ResultArgument, open_stored_result
-from roicli.analysis.diagnose.conventions import Convention, all_conventions
+from roicli.analysis.diagnose.candidates import Candidate, Wanted, first_candidates
+from roicli.analysis.diagnose.names import Need, find_libraries, find_needs
 from roicli.analysis.diagnose.sample import MAX_CELLS, Sample, find_too_large, read_sample
-from roicli.analysis.diagnose.search import (
-    Candidate,
-    Finding,
-    Ranking,
-    find_growth,
-    rank_conventions,
-)
+from roicli.analysis.diagnose.search import Finding, Ranking, find_growth, rank_candidates
 from roicli.core.call_options import DiagnoseOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, IntArray
+from roicli.operators.libraries import LibraryFunction
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import Inputs, open_inputs
 from roicli.pipeline.request import Reading
@@ -58,12 +54,13 @@ class RoiGroup:
 class PartialMatch:
     """A convention that explains some RoIs, ``rows``, and not ``others``.
 
-    Its distance is over ``rows``.
+    Its distance is over ``rows``; ``libraries`` have functions that explain the same.
     """
 
     finding: Finding
     rows: tuple[int, ...]
     others: tuple[RoiGroup, ...]
+    libraries: tuple[LibraryFunction, ...]
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,8 @@ class Diagnosis:
     ``match`` explains every RoI that was looked at, ``partial`` at least half. ``nearest`` is one
     of these or the best there is, None past a distance of 0.3, as is ``runner_up``, the best with
     other numbers. ``distance`` is that of the best on all RoIs with numbers. ``synonyms`` give the
-    numbers of the best on this data. ``told_apart`` is False where all conventions do: then there
+    numbers of the best on this data; ``libraries`` have functions that give them; ``needs`` says
+    which of its rules which RoIs need. ``told_apart`` is False where all conventions do: then there
     is no match. ``left_out`` are RoIs that could not be looked at; ``rois_compared`` of the
     ``rois`` and ``channels_compared`` decided.
     """
@@ -82,7 +80,9 @@ class Diagnosis:
     partial: PartialMatch | None
     nearest: Finding | None
     distance: float
-    synonyms: tuple[Convention, ...]
+    synonyms: tuple[Candidate, ...]
+    libraries: tuple[LibraryFunction, ...]
+    needs: tuple[Need, ...]
     runner_up: Finding | None
     told_apart: bool
     zeros: bool
@@ -95,36 +95,43 @@ class Diagnosis:
 
 
 def diagnose_result(
-    inputs: Inputs, result: StoredArray, sample_size: int | None, tolerance: float | None
+    inputs: Inputs,
+    result: StoredArray,
+    sample_size: int | None,
+    tolerance: float | None,
+    angle: float | None = None,
 ) -> Diagnosis:
     """Search the conventions for the one behind ``result`` (K, C, P_h, P_w). Raises InputError.
 
-    ``sample_size`` RoIs decide in the end, None for all; ``tolerance`` None is ``find_tolerance``.
+    ``sample_size`` RoIs decide in the end, None for all; ``tolerance`` None is ``find_tolerance``;
+    with an ``angle`` in degrees the RoIs are turned by it.
     """
     assert inputs.pyramid is not None
-    _check_result(inputs, result, inputs.pyramid.channels)
-    sample = read_sample(inputs, result, sample_size)
+    wanted = _read_shape(inputs, result, inputs.pyramid.channels, angle)
+    sample = read_sample(inputs, result, sample_size, wanted, angle or 0.0)
     if tolerance is None:
         tolerance = find_tolerance(sample, result.precision, inputs.pyramid.compute_dtype)
-    conventions = all_conventions()
-    ranking = rank_conventions(conventions, sample, tolerance)
+    ranking = rank_candidates(first_candidates(wanted), sample, tolerance)
     best, zeros = ranking.best, not np.any(sample.result)
     told_apart = bool(ranking.telling.any())
     # Zeros come from anywhere; a rule with empty bins only would be no explanation.
     may_match = told_apart and not zeros
     is_match = may_match and bool(best.explained.all()) and best.finding.distance <= tolerance
     nearest = best.finding if may_match and best.finding.distance <= FAR else None
+    partial = _describe_part(ranking, sample) if may_match and not is_match else None
     return Diagnosis(
         best.finding if is_match else None,
-        _describe_part(ranking, sample) if may_match and not is_match else None,
+        partial,
         nearest,
         best.finding.distance,
         ranking.synonyms,
+        find_libraries(best.finding.candidate, best.explained, sample) if is_match else (),
+        find_needs(best.finding.candidate, sample, tolerance) if is_match else (),
         _find_runner_up(ranking) if may_match else None,
         told_apart,
         zeros,
         tolerance,
-        len(conventions),
+        ranking.tried,
         _left_out(inputs),
         len(sample.result),
         len(inputs.rois),
@@ -152,26 +159,21 @@ def _find_runner_up(ranking: Ranking) -> Finding | None:
 
 def _describe_part(ranking: Ranking, sample: Sample) -> PartialMatch | None:
     """The best candidate where it explains enough of the RoIs, with the reasons of the others."""
-    best: Candidate = ranking.best
+    best = ranking.best
     explained = best.explained
     if (explained & ranking.telling).sum() < PARTIAL_SHARE * ranking.telling.sum():
         return None
     if explained.all():
         return None
     others, groups = ~explained, []
-    reasons = {
-        "NaN or infinite in the result": ~np.isfinite(sample.result).all(axis=(1, 2, 3)),
-        "without positive size": sample.without_size,
-        "reaching past the map": sample.off_map,
-        "with other numbers": np.ones(len(explained), bool),
-    }
-    for reason, mask in reasons.items():
+    for reason, mask in sample.reasons().items():
         here = others & mask
         others = others & ~here
         if here.any():
             groups.append(RoiGroup(reason, _numbers(sample.rows[here])))
     finding = replace(best.finding, distance=best.own_distance)
-    return PartialMatch(finding, _numbers(sample.rows[explained]), tuple(groups))
+    libraries = find_libraries(finding.candidate, explained, sample)
+    return PartialMatch(finding, _numbers(sample.rows[explained]), tuple(groups), libraries)
 
 
 def _left_out(inputs: Inputs) -> tuple[RoiGroup, ...]:
@@ -183,29 +185,23 @@ def _numbers(rows: IntArray) -> tuple[int, ...]:
     return tuple(sorted(int(row) for row in rows))
 
 
-def _check_result(inputs: Inputs, result: StoredArray, channels: int) -> None:
-    expected = (len(inputs.rois), channels)
-    shape = result.shape
-    if len(shape) == 4 and shape[:2] == expected and 0 not in shape:
-        return
+def _read_shape(inputs: Inputs, result: StoredArray, channels: int, angle: float | None) -> Wanted:
+    """What the shape of a result says of the candidates. Raises InputError where it fits none."""
+    shape, count = result.shape, len(inputs.rois)
+    if len(shape) == 4 and shape[0] == count and 0 not in shape:
+        if shape[1] == channels:
+            return Wanted(turned=angle is not None)
+        groups = channels // shape[1]
+        side = math.isqrt(groups)
+        if groups > 1 and groups * shape[1] == channels and angle is None:
+            if groups == shape[2] * shape[3]:
+                return Wanted(("class-major", "position-major"))
+            if side * side == groups:
+                return Wanted(("class-major", "position-major"), side)
     raise InputError(
-        f"{result.name}: shape is {shape}, expected ({expected[0]}, {expected[1]}, "
+        f"{result.name}: shape is {shape}, expected ({count}, {channels}, "
         "P_h, P_w), RoIs and channels as in the inputs, none of them 0",
-        _describe_groups(shape, channels) if len(shape) == 4 and shape[0] == expected[0] else None,
-    )
-
-
-def _describe_groups(shape: Sequence[int], channels: int) -> str | None:
-    """What to think of a result with fewer channels, where they may be position-sensitive."""
-    groups = channels // shape[1] if shape[1] else 0
-    side = math.isqrt(groups)
-    if groups * shape[1] != channels or groups < 2:
-        return None
-    if groups != shape[2] * shape[3] and side * side != groups:
-        return None
-    return (
-        f"position-sensitive? {channels} channels are {shape[1]} x {groups}, so that each bin may "
-        "read channels of its own; diagnose knows no such convention"
+        f"position-sensitive results have {channels} channels over P_h x P_w, or over a square",
     )
 
 
@@ -215,12 +211,15 @@ class DiagnoseRequest(Reading):
 
     sample: int | None
     tolerance: float | None
+    angle: float | None
 
     def __post_init__(self) -> None:
         if self.sample is not None and self.sample < 1:
             raise ParameterError(f"sample is {self.sample}, expected at least 1 RoI")
         if self.tolerance is not None and not 0 < self.tolerance < math.inf:
             raise ParameterError(f"tolerance is {self.tolerance:g}, expected a positive number")
+        if self.angle is not None and not math.isfinite(self.angle):
+            raise ParameterError(f"angle is {self.angle:g}, expected degrees")
 
 
 @inputs_unchanged()
@@ -243,7 +242,7 @@ def diagnose(
         with external_files(request.allow_external):
             stored = open_stored_result(result, "result")
         try:
-            return diagnose_result(inputs, stored, request.sample, request.tolerance)
+            return diagnose_result(inputs, stored, request.sample, request.tolerance, request.angle)
         finally:
             stored.close()
     finally:
