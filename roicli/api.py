@@ -15,10 +15,13 @@ from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import (
     OPERATORS,
     AlignOptions,
+    AveragePoolOptions,
     CropAndResizeOptions,
     Operator,
     PoolOptions,
     PrecisePoolOptions,
+    PsAlignOptions,
+    PsPoolOptions,
     call_name,
 )
 from roicli.core.types import Array
@@ -30,6 +33,7 @@ from roicli.pipeline.request import ErrorsRequest, ExportRequest, RunRequest
 from roicli.pipeline.run import (
     build_error_table,
     build_value_measurers,
+    check_asked,
     open_run,
     resolve_operator,
 )
@@ -43,7 +47,10 @@ from roicli.storage.result import (
 )
 
 # What ``import roicli`` has of this file.
-__all__ = ["align", "crop_and_resize", "errors", "export", "pool", "precise_pool"]
+__all__ = [
+    "align", "average_pool", "crop_and_resize", "errors", "export", "pool", "precise_pool",
+    "ps_align", "ps_pool",
+]  # fmt: skip
 
 
 def default_output(features: FeatureArgument, operator: Operator) -> str:
@@ -110,6 +117,48 @@ def crop_and_resize(
     tensorflow/core/kernels/image/crop_and_resize_op.cc.
     """
     return run("crop-and-resize", features, rois, output, options)
+
+
+def average_pool(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    output: str | os.PathLike[str] | None = None,
+    **options: Unpack[AveragePoolOptions],
+) -> Result:
+    """Average RoI Pool of stored or in-memory maps (N, C, H, W) at RoIs (K, 5).
+
+    The mean of the cells of RoI Pool's bins. Arguments and result as ``pool``. Raises RoicliError.
+    Source: Girshick 2015, section 2.1, for the bins; Chainer, roi_average_pooling_2d.
+    """
+    return run("average-pool", features, rois, output, options)
+
+
+def ps_pool(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    output: str | os.PathLike[str] | None = None,
+    **options: Unpack[PsPoolOptions],
+) -> Result:
+    """Position-sensitive RoI Pool of stored or in-memory maps (N, C, H, W) at RoIs (K, 5).
+
+    Arguments as ``align``; the result is (K, C / g^2, P_h, P_w) for ``group_size`` g. The error
+    table is RoI Pool's. Raises RoicliError. Source: Dai et al. 2016 (R-FCN), section 2.2.
+    """
+    return run("ps-pool", features, rois, output, options)
+
+
+def ps_align(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    output: str | os.PathLike[str] | None = None,
+    **options: Unpack[PsAlignOptions],
+) -> Result:
+    """Position-sensitive RoI Align of stored or in-memory maps (N, C, H, W) at RoIs (K, 5).
+
+    Arguments as ``align``; the result is (K, C / g^2, P_h, P_w) for ``group_size`` g. The error
+    table is RoI Pool's. Raises RoicliError. Source: torchvision.ops.ps_roi_align.
+    """
+    return run("ps-align", features, rois, output, options)
 
 
 def run(
@@ -197,7 +246,8 @@ def _geometric_errors(rois: FeatureArgument, request: ErrorsRequest) -> Result:
     with inputs_unchanged():
         inputs = open_inputs(None, rois, request, request.map_size)
         check_outputs(inputs, None, request)
-    table = build_error_table(inputs, setting)
+        table = build_error_table(inputs, setting, group_by=request.group_by)
+        check_asked(table, request)
     parameters = provenance.describe_geometry(inputs, setting)
     write_errors(table, parameters, request)
     return Result("errors", table, parameters)

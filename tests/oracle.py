@@ -167,6 +167,9 @@ def _axis_bins(
     elif quantization == "round":
         start = round_half_away(float(low * s))
         size = round_half_away(float(high * s)) - start
+    elif quantization == "half-even":
+        start = round(float(low * s))
+        size = round(float(high * s)) - start
     elif quantization == "hull":
         start = math.floor(low * s)
         size = math.ceil(high * s) - start

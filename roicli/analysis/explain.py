@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Any, Unpack, overload
 
 import numpy as np
 
+from roicli.analysis.bin_reading import BinReading, check_bin_reading, read_bin
 from roicli.analysis.explanation import (
     AlignedBin,
     Check,
@@ -31,9 +32,10 @@ from roicli.analysis.one_roi import (
     open_roi,
     read_stored_value,
 )
-from roicli.core.call_options import ExplainOptions
+from roicli.core.call_options import ExplainOneOptions, ExplainOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
+from roicli.core.operator_table import Operator
 from roicli.core.types import Array, FloatArray, RoIs, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.error_table.geometric import MODEL_OFFSET, quantize_errors
@@ -58,7 +60,7 @@ from roicli.storage.opening import inputs_unchanged
 MAX_LISTED = 1 << 16
 
 
-@record(ExplainOptions)
+@record(ExplainOneOptions)
 class ExplainRequest(RunRequest):
     """What was asked of ``explain``."""
 
@@ -66,22 +68,42 @@ class ExplainRequest(RunRequest):
     channel: int
     bin_index: Size
     result: str | os.PathLike[str] | Array | None
+    operator: Operator | None
+
+
+@overload
+def explain(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    **options: Unpack[ExplainOptions],
+) -> Explanation: ...
+
+
+@overload
+def explain(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    **options: Unpack[ExplainOneOptions],
+) -> Explanation | BinReading: ...
 
 
 @inputs_unchanged()
 def explain(
     features: FeatureArgument | Sequence[Array],
     rois: FeatureArgument,
-    **options: Unpack[ExplainOptions],
-) -> Explanation:
+    **options: Unpack[ExplainOneOptions],
+) -> Explanation | BinReading:
     """The arithmetic of one bin (row, column) of one RoI, and whether it equals the operators'.
 
     ``features`` and ``rois`` as for ``align``. Both operators are really run, and their values of
-    the bin stand in ``checks``; ``result`` is a stored one (K, C, P_h, P_w) to check too. Raises
+    the bin stand in ``checks``; ``result`` is a stored one (K, C, P_h, P_w) to check too. With
+    ``operator`` that one alone is explained, its weighted cells, as a ``BinReading``. Raises
     RoicliError, naming the range of what is outside it.
     """
-    check_known("explain", options, ExplainOptions)
+    check_known("explain", options, ExplainOneOptions)
     request = settle(ExplainRequest, options)
+    if request.operator is not None:
+        return _explain_one(features, rois, request, request.operator)
     roi, channel, bin_index = request.roi, request.channel, request.bin_index
     opened = open_roi(features, rois, roi, request)
     check_index("channel", channel, len(opened.feature_map))
@@ -96,6 +118,27 @@ def explain(
         1 / opened.align.spatial_scale, opened.pixel_model, channel_map.dtype.name,
         (x1, y1, x2, y2), aligned, pooled, opened.features_name, opened.rois_name, checks,
     )  # fmt: skip
+
+
+def _explain_one(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    request: ExplainRequest,
+    operator: Operator,
+) -> BinReading:
+    """One operator's bin, and whether it is what the operator gives."""
+    opened = open_roi(features, rois, request.roi, request, operator)
+    channel, bin_index = request.channel, request.bin_index
+    check_index("channel", channel, opened.result_shape[1])
+    check_bin(bin_index, opened.spec.output_size)
+    reading = read_bin(opened, request.roi, channel, bin_index)
+    ran = float(opened.run(opened.spec)[(channel, *bin_index)])
+    checks = [check_bin_reading(reading, ran, "ran", reading.dtype)]
+    if request.result is not None:
+        with external_files(request.allow_external):
+            stored, name = read_stored_value(request.result, opened, channel, bin_index)
+        checks.append(check_bin_reading(reading, float(stored), name, stored.dtype.name))
+    return replace(reading, checks=tuple(checks))
 
 
 def _check(

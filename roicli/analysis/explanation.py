@@ -138,12 +138,16 @@ class PooledBin:
 
 @dataclass(frozen=True)
 class Check:
-    """A value of the explanation held against the operator's: ``source`` "ran" or a file's name."""
+    """A value of the explanation held against the operator's: ``source`` "ran" or a file's name.
+
+    ``bound`` is how far rounding may take the one from the other; 0 where their bits are the same.
+    """
 
     operator: Operator
     source: str
     explained: float
     found: float
+    bound: float = 0.0
 
     @property
     def difference(self) -> float:
@@ -153,7 +157,9 @@ class Check:
     @property
     def equal(self) -> bool:
         """Whether both are the same number; NaN in the map makes both NaN."""
-        return self.found == self.explained or (isnan(self.found) and isnan(self.explained))
+        if isnan(self.found) or isnan(self.explained):
+            return isnan(self.found) and isnan(self.explained)
+        return self.found == self.explained or abs(self.found - self.explained) <= self.bound
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def describe_columns(headings: Sequence[Heading]) -> tuple[str | None, str]:
     try:
         found = find_columns(headings, None, "table")
     except InputError as error:
-        return None, f"table of {shown}; {error.hint}"
+        return None, f"table of {shown}, no boxes by these names; {error.hint}"
     box = show_names([headings[place] for place in found.coordinates])
     image = "none" if found.image is None else show_names([headings[found.image]])
     others = show_names([headings[place] for place in found.carried])
@@ -176,6 +176,12 @@ def _choose(role: Role, contents: FileContents) -> Choice:
     if len(contents.datasets) == 1 and contents.datasets[0].address == contents.path:
         return _choose_only(wanted, contents.datasets[0])
     fitting = [d for d in contents.datasets if d.shape and d.is_numeric and wanted.fits(d.shape)]
+    if not fitting and role == "rois":
+        tables = [one for one in contents.datasets if one.columns and describe_use(one)[0] == role]
+        if len(tables) == 1:
+            return Choice(tables[0].address, "the only table of boxes")
+        if tables:
+            return Choice(None, f"{len(tables)} tables of boxes: name one")
     if len(fitting) == 1:
         return Choice(fitting[0].address, f"the only dataset that is {wanted}")
     if not fitting:

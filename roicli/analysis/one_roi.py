@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.types import Array, FloatArray, RoIs, Size
+from roicli.core.operator_table import Operator
+from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.roi_align import AlignSpec
@@ -25,12 +26,13 @@ from roicli.storage.opening import open_array
 
 @dataclass(frozen=True)
 class RoiOnMap:
-    """One RoI: its row number, its map (C, H, W) in the operators' dtype, the specs on it."""
+    """One RoI: its number among the run's, its map (C, H, W) in the operators' dtype, its specs."""
 
     index: int
     rois: RoIs
     level: int | None
     feature_map: FloatArray
+    spec: OperatorSpec
     align: AlignSpec
     pool: PoolSpec
     pixel_model: PixelModel
@@ -43,7 +45,8 @@ class RoiOnMap:
     def run(self, spec: OperatorSpec) -> FloatArray:
         """(C, P_h, P_w): what the operator gives for this RoI, by really running it."""
         runner = self.engine.build_runner(spec, self.feature_map.dtype)
-        out = np.empty((1, len(self.feature_map), *spec.output_size), self.feature_map.dtype)
+        channels = spec.output_channels(len(self.feature_map))
+        out = np.empty((1, channels, *spec.output_size), self.feature_map.dtype)
         runner.load(self.feature_map)
         runner.run(self.rois.corners.astype(out.dtype), out)
         return np.asarray(out[0])
@@ -54,33 +57,51 @@ def open_roi(
     rois: FeatureArgument,
     index: int,
     request: RunRequest,
+    operator: Operator = "align",
 ) -> RoiOnMap:
-    """Open a run, take RoI ``index`` and its map, close the files. Raises RoicliError.
+    """Open a run of ``operator``, take RoI ``index``, a row of its file, and its map, and close it.
+
+    Raises RoicliError.
 
     The pixel model is that of ``aligned``, as for ``align``.
     """
-    run = open_run("align", features, rois, request)
+    run = open_run(operator, features, rois, request)
     try:
-        check_index("roi", index, len(run.inputs.rois))
-        return _take(run, index)
+        return _take(run, _place_of(index, run.inputs.row_numbers, len(run.inputs.rois)))
     finally:
         run.inputs.close()
+
+
+def _place_of(roi: int, row_numbers: IntArray | None, count: int) -> int:
+    """Which of the run's RoIs is a row of their file. Raises ParameterError where none is."""
+    if row_numbers is None:
+        check_index("roi", roi, count)
+        return roi
+    place = int(np.searchsorted(row_numbers, roi))
+    if place < count and row_numbers[place] == roi:
+        return place
+    last = f", the last of which is {row_numbers[-1]}" if count else ""
+    raise ParameterError(
+        f"roi is {roi}, which was left out, or is no row: {count:,} rows are RoIs here{last}",
+        "give the number that a row has in the file, or drop --where and --drop-invalid",
+    )
 
 
 def _take(run: Run, index: int) -> RoiOnMap:
     """The one RoI of an open run, and its map."""
     place = int(run.inputs.map_of_roi[index])
     level, one = run.pyramid.levels[place], run.inputs.rois.take(slice(index, index + 1))
+    spec = run.scaled(run.spec)[place]
     align, pool = run.scaled(run.setting.align)[place], run.scaled(run.setting.pool)[place]
     check_sampling_memory(
-        run.inputs.rois, np.array([index]), align, run.pyramid.channels,
-        run.pyramid.compute_dtype, run.inputs.rois_name,
+        run.inputs.rois, np.array([index]), spec, run.pyramid.channels,
+        run.pyramid.compute_dtype, run.inputs.rois_name, run.inputs.row_numbers,
     )  # fmt: skip
     feature_map = level.read_image(int(one.batch_index[0]), MapBuffer(run.pyramid.compute_dtype))
     return RoiOnMap(
-        index, one, level.level, feature_map, align, pool, run.setting.pixel_model, run.engine,
-        level.stored.name, run.inputs.rois_name,
-        (len(run.inputs.rois), run.pyramid.channels, *align.output_size), list(run.inputs.files),
+        index, one, level.level, feature_map, spec, align, pool, run.setting.pixel_model,
+        run.engine, level.stored.name, run.inputs.rois_name,
+        run.result_shape(spec), list(run.inputs.files),
     )  # fmt: skip
 
 

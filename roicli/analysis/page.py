@@ -5,6 +5,7 @@ Numbers come from the error table, lines from ``picture``; ``render.html`` makes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,9 @@ import numpy as np
 
 from roicli.analysis.picture import Picture, build_picture
 from roicli.core.progress import Progress
-from roicli.core.types import Array, FloatArray, IntArray, RoIs
+from roicli.core.types import Array, FloatArray, IntArray
 from roicli.core.vocabulary import SIZE_CLASSES
-from roicli.error_table.columns import COLUMN_BY_NAME, Column
+from roicli.error_table.columns import Column
 from roicli.error_table.table import ErrorTable, Summary, summarize
 from roicli.pipeline import provenance
 from roicli.pipeline.features import MapBuffer
@@ -38,6 +39,8 @@ LISTED_COLUMNS = (
     "value_cosine", "share_stage1", "share_stage2", "share_aggregation", "coordinate_error_px",
     "empty_bins",
 )  # fmt: skip
+# What the RoIs' source has besides stands behind what tells which RoI it is.
+NAMED_BEFORE, CARRIED_COLUMNS = 2, 12
 HISTOGRAMS = ("edge_error_max_px", "total_edge_error_max_px")
 SHARES = ("share_stage1", "share_stage2", "share_aggregation")
 
@@ -119,17 +122,16 @@ def _picture_maker(run: Run) -> Callable[[int], Picture]:
     """A function from a RoI to its lines, without the values of the cells."""
     aligns, pools = run.scaled(run.setting.align), run.scaled(run.setting.pool)
     model, levels = run.setting.pixel_model, run.pyramid.levels
-    # One number stands for all cells: a page has its own greys.
-    empty: list[FloatArray] = [
-        np.broadcast_to(run.pyramid.compute_dtype.type(0), (1, *level.shape[2:]))
-        for level in levels
-    ]
 
     def picture_of(row: int) -> Picture:
         place = int(run.inputs.map_of_roi[row])
         one = run.inputs.rois.take(slice(row, row + 1))
         number = levels[place].level
-        return build_picture(row, one, empty[place], aligns[place], pools[place], model, number, 0)
+        size = levels[place].image_shape(int(one.batch_index[0]))[1:]
+        # One number stands for all cells: a page has its own greys.
+        empty: FloatArray = np.broadcast_to(run.pyramid.compute_dtype.type(0), (1, *size))
+        roi = run.inputs.number(row)
+        return build_picture(roi, one, empty, aligns[place], pools[place], model, number, 0)
 
     return picture_of
 
@@ -140,7 +142,7 @@ def _shade_maps(run: Run) -> list[Shades]:
     buffer = MapBuffer(run.pyramid.compute_dtype)
     for visit in plan_visits(run.inputs.rois, run.inputs.map_of_roi):
         level = run.pyramid.levels[visit.level]
-        cells += level.shape[2] * level.shape[3]
+        cells += math.prod(level.image_shape(visit.image)[1:])
         if cells > SHADED_CELLS:
             break
         shades.append(shade_map(visit.level, visit.image, level.read_image(visit.image, buffer)))
@@ -163,7 +165,8 @@ def build_page(
     rows = table.worst_first(sort, LISTED_ROWS)
     several = len(table.maps) > 1
     names = [name for name in LISTED_COLUMNS if several or name != "level"]
-    columns = tuple(COLUMN_BY_NAME[name] for name in dict.fromkeys([*names, sort]))
+    names[NAMED_BEFORE:NAMED_BEFORE] = list(table.carried)[:CARRIED_COLUMNS]
+    columns = tuple(table.by_name[name] for name in dict.fromkeys([*names, sort]))
     whole = {
         name: table.column(name) for name in (*HISTOGRAMS, *SHARES, "iou", "size_class", "level")
     }
@@ -175,7 +178,7 @@ def build_page(
         images=len(np.unique(table.rois.batch_index)),
         groups=tuple(_groups(whole, edges, several)),
         edges=edges,
-        cloud=_cloud(table.rois, whole, rows),
+        cloud=_cloud(table, whole, rows),
         columns=columns,
         sort=sort,
         rows=rows,
@@ -227,13 +230,15 @@ def _finite(statistic: Callable[[FloatArray], Any], values: FloatArray) -> float
     return float(statistic(defined)) if len(defined) else None
 
 
-def _cloud(rois: RoIs, whole: Mapping[str, Array], rows: IntArray) -> Cloud:
+def _cloud(table: ErrorTable, whole: Mapping[str, Array], rows: IntArray) -> Cloud:
     """At most 2000 RoIs: evenly spaced among the worst-first rows, the worst one among them."""
     chosen = rows[:: max(1, -(-len(rows) // CHARTED_POINTS))]
+    rois = table.rois
     sides = np.maximum(rois.corners[chosen, 2:] - rois.corners[chosen, :2], 0.0)
     level = np.nan_to_num(whole["level"][chosen], nan=-1).astype(np.int64)
     side_px = np.sqrt(sides[:, 0] * sides[:, 1])
-    return Cloud(chosen, side_px, level, whole["edge_error_max_px"][chosen], whole["iou"][chosen])
+    edge, iou = (whole[name][chosen] for name in ("edge_error_max_px", "iou"))
+    return Cloud(table.row_numbers(chosen), side_px, level, edge, iou)
 
 
 def shade_map(level: int, image: int, feature_map: FloatArray) -> Shades:

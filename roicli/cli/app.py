@@ -33,6 +33,8 @@ COMMANDS: dict[str, str] = {
     "export": "export",
     "bench": "bench",
     "presets": "listings",
+    "rules": "listings",
+    "columns": "listings",
     "providers": "listings",
 }
 

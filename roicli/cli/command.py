@@ -58,7 +58,7 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
             options += _make_options(hint if isinstance(hint, tuple) else get_args(hint)[:1])
         else:
             typed, argument = get_args(hint)
-            info = typer.Argument(metavar=argument.metavar, help=argument.help)
+            info = typer.Argument(metavar=argument.metavar, help=_as_is(argument.help))
             arguments.append(parameter.replace(annotation=Annotated[typed, info]))
 
     def run(**given: Any) -> None:
@@ -84,7 +84,7 @@ def _make_options(options: tuple[type, ...]) -> Iterator[inspect.Parameter]:
             *opt.flags.split(),
             metavar=opt.metavar,
             rich_help_panel=opt.panel,
-            help=opt.help,
+            help=_as_is(opt.help),
             show_default=shown,
         )
         yield inspect.Parameter(
@@ -93,6 +93,11 @@ def _make_options(options: tuple[type, ...]) -> Iterator[inspect.Parameter]:
             default=inspect.Parameter.empty if declaration.is_required else default,
             annotation=Annotated[typed, info],
         )
+
+
+def _as_is(help_text: str) -> str:
+    """Help whose brackets stay: Typer reads them as Rich's markup."""
+    return help_text.replace("[", "\\[")
 
 
 def terminal_type(declared: Any) -> Any:
@@ -123,14 +128,24 @@ class TableRequest:
         return View(self.rows, self.sort, self.columns or (), self.summary)
 
     def thresholds(self, with_values: bool) -> list[Threshold]:
-        """Thresholds and columns, checked before anything runs."""
-        from roicli.error_table.columns import COLUMNS, GEOMETRIC_COLUMNS, check_column
+        """Thresholds and columns, checked as far as that can be before the inputs are read."""
+        from roicli.error_table.columns import (
+            COLUMN_BY_NAME,
+            COLUMNS,
+            GEOMETRIC_COLUMNS,
+            check_column,
+        )
 
         found = self._parse_thresholds() if self.fail_over or self.fail_under else []
         columns = COLUMNS if with_values else GEOMETRIC_COLUMNS
         for name in (*(t.column for t in found), *self.view().columns, self.sort):
-            check_column(name, columns)
+            if name in COLUMN_BY_NAME:  # others may be columns of the RoIs' source
+                check_column(name, columns)
         return found
+
+    def asked(self, thresholds: Sequence[Threshold]) -> tuple[str, ...]:
+        """The columns that will be asked for, which a run checks before it begins."""
+        return (*(one.column for one in thresholds), *self.view().columns, self.sort)
 
     def _parse_thresholds(self) -> list[Threshold]:
         from roicli.error_table.thresholds import parse_threshold

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated, Required, TypedDict
 
 from roicli.core.declaration import Opt, PythonOnly
-from roicli.core.operator_table import OperatorOptions, OwnOptions
+from roicli.core.operator_table import Operator, OperatorOptions, OwnOptions
 from roicli.core.options import (
     LOOKING,
     RULES,
@@ -19,7 +19,7 @@ from roicli.core.options import (
     ErrorsOutOption,
     ExternalOption,
     ForceOption,
-    GraphOption,
+    GroupByOption,
     IgnoreOption,
     MapSizeOption,
     ModeOption,
@@ -52,6 +52,7 @@ class ErrorsOptions(
     ResourceOptions,
     DeviceOptions,
     ErrorsOutOption,
+    GroupByOption,
     WatchOptions,
     total=False,
 ):
@@ -81,8 +82,7 @@ class ExportOptions(
 
 class LookOptions(
     OperatorOptions,
-    ModeOption,
-    GraphOption,
+    OwnOptions,
     ReadingOptions,
     IgnoreOption,
     ExternalOption,
@@ -123,6 +123,20 @@ class ExplainOptions(
     ]
 
 
+class ExplainOneOptions(ExplainOptions, total=False):
+    """The keywords of ``explain`` for one operator that reads cells with weights."""
+
+    operator: Annotated[
+        Operator | None,
+        Opt(
+            "--operator",
+            LOOKING,
+            "Explain this operator alone.",
+            shown="RoI Align, and RoI Pool beside it",
+        ),
+    ]
+
+
 class DrawOptions(RoiOption, ForceOption, LookOptions, total=False):
     """The keywords of ``draw``.
 
@@ -156,7 +170,7 @@ class DrawOptions(RoiOption, ForceOption, LookOptions, total=False):
         Opt(
             "--compare",
             LOOKING,
-            "A panel each, side by side.",
+            "A panel for each of these, side by side, not one for both.",
             metavar="pool,align",
             read=as_names,
         ),
@@ -262,6 +276,15 @@ class CompareOptions(ExternalOption, total=False):
     worst: Annotated[
         int | str | None,
         Opt("--rows", None, "Worst RoIs and channels to list.", 10, metavar="N|all", read=as_rows),
+    ]
+    match_rows: Annotated[
+        bool,
+        Opt(
+            "--match-rows",
+            None,
+            "Rows in another order or missing are fine: compare those that are the same RoI's.",
+            False,
+        ),
     ]
 
 

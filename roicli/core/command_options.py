@@ -11,7 +11,7 @@ from roicli.core.call_options import (
     DiagnoseOptions,
     DrawOptions,
     ErrorsOptions,
-    ExplainOptions,
+    ExplainOneOptions,
     ExportOptions,
     InspectOptions,
     MergeOptions,
@@ -69,6 +69,8 @@ InspectedFile = Annotated[
         "an .onnx model.",
     ),
 ]
+RuleName = Annotated[str | None, Arg("[RULE]", "Only this one, like R05.")]
+ColumnName = Annotated[str | None, Arg("[COLUMN]", "Only this one, like iou.")]
 GraphFile = Annotated[str, Arg("OUT.onnx", "The file to write.")]
 
 
@@ -192,7 +194,7 @@ class CheckCommand(CheckOptions, QuietOption, total=False):
     ]
 
 
-class ExplainCommand(ExplainOptions, QuietOption, total=False):
+class ExplainCommand(ExplainOneOptions, QuietOption, total=False):
     """The options of ``roicli explain``."""
 
     explain_format: Annotated[
@@ -223,7 +225,11 @@ class DrawCommand(PictureOption, DrawOptions, QuietOption, total=False):
 class PageOption(TypedDict, total=False):
     """Where the page goes."""
 
-    output: Required[Annotated[str, Opt("-o --output", WRITING, "The page.", metavar="FILE.html")]]
+    output: Required[
+        Annotated[
+            str, Opt("-o --output", WRITING, "The page; needs roicli[report].", metavar="FILE.html")
+        ]
+    ]
 
 
 class ReportCommand(PageOption, ReportOptions, QuietOption, total=False):

@@ -20,6 +20,7 @@ from roicli.core.options import (
     ExternalOption,
     ForceOption,
     GraphOption,
+    GroupByOption,
     IgnoreOption,
     ModeOption,
     PixelModelOption,
@@ -40,11 +41,14 @@ from roicli.core.options import (
     WatchOptions,
 )
 
-Operator = Literal["align", "pool", "precise-pool", "crop-and-resize"]
+Operator = Literal[
+    "align", "pool", "precise-pool", "crop-and-resize", "average-pool", "ps-pool", "ps-align"
+]  # fmt: skip
 Normalization = Literal["image", "matterport", "cells"]
 Interpolation = Literal["bilinear", "nearest"]
 CropPoints = Literal["one", "max", "avg"]
 Outside = Literal["value", "zeros"]
+PsRule = Literal["r-fcn", "torchvision", "chainercv"]
 
 
 class OperatorOptions(
@@ -79,6 +83,7 @@ class RunOptions(
     DeviceOptions,
     ValuesOption,
     ErrorsOutOption,
+    GroupByOption,
     WatchOptions,
     total=False,
 ):
@@ -152,7 +157,54 @@ class CropAndResizeOptions(RunOptions, CropOptions, total=False):
     """The keywords of ``crop_and_resize``."""
 
 
-class OwnOptions(ModeOption, GraphOption, BorderOption, CropOptions, total=False):
+class GroupSizeOption(TypedDict, total=False):
+    """How many groups of bins ``ps_pool`` and ``ps_align`` have on each axis."""
+
+    group_size: Annotated[
+        int | None,
+        Opt(
+            "--group-size",
+            OPERATOR,
+            "Position-sensitive: groups of bins on an axis; C channels give C/g^2.",
+            0,
+            metavar="G",
+            shown="as many as bins",
+            yields=True,
+        ),
+    ]
+
+
+class PsRuleOption(TypedDict, total=False):
+    """How ``ps_pool`` rounds a box."""
+
+    ps_rule: Annotated[
+        PsRule | None,
+        Opt(
+            "--ps-rule",
+            ROUNDING,
+            "Position-sensitive RoI Pool: corners rounded before scaling (r-fcn), after it, the "
+            "last row and column unread (torchvision), or not at all (chainercv).",
+            "r-fcn",
+            yields=True,
+        ),
+    ]
+
+
+class AveragePoolOptions(RunOptions, total=False):
+    """The keywords of ``average_pool``."""
+
+
+class PsPoolOptions(RunOptions, GroupSizeOption, PsRuleOption, total=False):
+    """The keywords of ``ps_pool``."""
+
+
+class PsAlignOptions(RunOptions, GroupSizeOption, total=False):
+    """The keywords of ``ps_align``."""
+
+
+class OwnOptions(
+    ModeOption, GraphOption, BorderOption, CropOptions, GroupSizeOption, PsRuleOption, total=False
+):
     """What single operators have beside what all share; a call that takes any takes all."""
 
 
@@ -191,6 +243,24 @@ OPERATORS: dict[Operator, OperatorEntry] = {
         "CropAndResizeSpec",
         CropAndResizeOptions,
         "Run crop and resize, the RoI Align of what came from TensorFlow.",
+    ),
+    "average-pool": OperatorEntry(
+        "average_pool",
+        "AveragePoolSpec",
+        AveragePoolOptions,
+        "Run average RoI Pool: RoI Pool's bins, and the mean of their cells.",
+    ),
+    "ps-pool": OperatorEntry(
+        "average_pool",
+        "PsPoolSpec",
+        PsPoolOptions,
+        "Run position-sensitive RoI Pool (R-FCN): each bin reads channels of its own.",
+    ),
+    "ps-align": OperatorEntry(
+        "ps_align",
+        "PsAlignSpec",
+        PsAlignOptions,
+        "Run position-sensitive RoI Align: each bin reads channels of its own.",
     ),
 }
 

@@ -37,6 +37,7 @@ from roicli.core.vocabulary import (
     ResultDtype,
     RoiFormat,
     SamplingGrid,
+    StoredAs,
 )
 
 LOOKING, RULES, TOLERATED = "What to look at", "Rules", "What is tolerated"
@@ -241,8 +242,62 @@ class GraphOption(TypedDict, total=False):
 # How the inputs are read
 
 
+class ChoiceOptions(TypedDict, total=False):
+    """Whose image a RoI is of, and which RoIs there are.
+
+    ``images`` are the keys of the maps' images, in their order: a file of them, or the keys;
+    ``image_from`` an address or array that says whose each RoI is, or two (first and last rows);
+    ``where`` a condition on the columns; ``drop_invalid`` leaves out rows that only fill up.
+    """
+
+    images: Annotated[
+        Path | Sequence[Any] | ArrayLike | None,
+        Opt(
+            "--images",
+            READING,
+            "What the maps' images are called, in order: a file of keys, or keys like 397133,37777 "
+            "or 1..8. RoIs name their image so.",
+            metavar="LIST",
+            shown="{image} in FEATURES, image_ids beside the maps, else numbers from 0",
+        ),
+    ]
+    image_from: Annotated[
+        Path | ArrayLike | Sequence[Any] | None,
+        Opt(
+            "--image-from",
+            READING,
+            "What says whose image a RoI is: an index a RoI, counts, starts or ranges of rows an "
+            "image. The kind is recognized; :indices, :counts, :starts, :ranges, :inclusive, "
+            ":lengths say it.",
+            metavar="ADDRESS[:KIND]|FIRST,LAST",
+        ),
+    ]
+    where: Annotated[
+        str | None,
+        Opt(
+            "--where",
+            READING,
+            "Only RoIs that fulfil a condition, like \"score > 0.5 and class == 'person'\".",
+            metavar="CONDITION",
+        ),
+    ]
+    drop_invalid: Annotated[
+        bool,
+        Opt(
+            "--drop-invalid",
+            READING,
+            "Leave out rows that only fill up an array (zeros, -1, NaN) or are of no image.",
+            False,
+        ),
+    ]
+
+
 class MapOptions(TypedDict, total=False):
-    """How maps are held in their file: ``layout`` names their axes."""
+    """How maps are held in their file.
+
+    ``layout`` names their axes, ``decode`` applies what their attributes say of packed numbers,
+    ``stored_as`` says what integers of 16 bits are.
+    """
 
     layout: Annotated[
         str,
@@ -256,9 +311,24 @@ class MapOptions(TypedDict, total=False):
             read=as_layout,
         ),
     ]
+    decode: Annotated[
+        bool,
+        Opt(
+            "--decode/--no-decode",
+            READING,
+            "Unpack FEATURES as their attributes say: scale_factor, add_offset, _FillValue; scale, "
+            "zero_point.",
+            True,
+            shown="decode",
+        ),
+    ]
+    stored_as: Annotated[
+        StoredAs | None,
+        Opt("--stored-as", READING, "What 16-bit integers of FEATURES are."),
+    ]
 
 
-class ReadingOptions(MapOptions, total=False):
+class ReadingOptions(MapOptions, ChoiceOptions, total=False):
     """How maps and RoIs are read.
 
     ``levels`` names one dataset per pyramid level, finest first; ``level_from`` an address or array
@@ -599,6 +669,21 @@ class ErrorsOutOption(TypedDict, total=False):
             read=as_path,
         ),
     ]
+
+
+class GroupByOption(TypedDict, total=False):
+    """Whose values the summary keeps apart; ``table_columns`` are asked of the table later."""
+
+    group_by: Annotated[
+        str | None,
+        Opt(
+            "--group-by",
+            TABLE,
+            "A summary of each value of a column, like class.",
+            metavar="COLUMN",
+        ),
+    ]
+    table_columns: Annotated[Sequence[str], PythonOnly(())]
 
 
 class ValuesOption(TypedDict, total=False):

@@ -178,3 +178,12 @@ def as_path(value: Any, name: str) -> str:
         return str(os.fspath(value))
     except TypeError:
         raise ParameterError(f"{name} is {value!r}, expected a path") from None
+
+
+def did_you_mean(word: str, words: Sequence[str]) -> str:
+    """The question after a word that is none of ``words`` but near one; else an empty text."""
+    from difflib import get_close_matches  # seldom needed
+
+    by_lower = {one.lower(): one for one in words}
+    near = [by_lower[one] for one in get_close_matches(word.lower(), by_lower, 2)]
+    return f"did you mean {' or '.join(near)}?" if near else ""

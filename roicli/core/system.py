@@ -10,6 +10,7 @@ import contextlib
 import errno
 import gc
 import os
+import re
 import signal
 import stat
 import sys
@@ -161,6 +162,24 @@ def allow_open_files(needed: int) -> int | None:
 _position = threading.Lock()
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 _NO_LINK, _NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
+
+
+# What a process has open already, by the names that Linux and macOS give it.
+_OPEN_END = re.compile(r"/dev/stdin|/dev/fd/\d+|/proc/(self|\d+)/fd/\d+")
+
+
+def is_pipe(path: str) -> bool:
+    """Whether a path is the open end of a pipe, as a shell's ``<(command)`` is.
+
+    A pipe with a name of its own is none: opening it would wait for a writer.
+    """
+    if _OPEN_END.fullmatch(path) is None:
+        return False
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def read_at(descriptor: int, view: memoryview, offset: int) -> int:

@@ -51,6 +51,18 @@ def check_spatial_scale(scale: float) -> None:
         )
 
 
+def check_sampling(sampling_ratio: object, aligned: object) -> None:
+    """Raise ParameterError for a sampling ratio or an ``aligned`` that is none."""
+    if not isinstance(aligned, bool):
+        raise ParameterError(f"aligned is {aligned!r}, expected True or False")
+    ratio = sampling_ratio
+    if not isinstance(ratio, int) or not 0 <= ratio <= MAX_SAMPLING_RATIO:
+        raise ParameterError(
+            f"sampling ratio is {ratio!r}, expected 0 (adaptive) "
+            f"to {MAX_SAMPLING_RATIO} points per axis and bin"
+        )
+
+
 @dataclass(frozen=True)
 class RoIs:
     """K checked RoIs.

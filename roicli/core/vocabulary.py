@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 Mode = Literal["avg", "max"]
 SamplingGrid = Literal["quarters", "thirds"]
-Quantization = Literal["caffe", "floor", "round", "hull", "mmcv"]
+Quantization = Literal["caffe", "floor", "round", "half-even", "hull", "mmcv"]
 Partition = Literal["overlap", "disjoint", "floor-size"]
 Border = Literal["clamp", "zero"]
 PixelModel = Literal["half-pixel", "legacy"]
@@ -14,6 +14,7 @@ Provider = Literal["auto", "cpu", "cuda", "native"]
 # The operators that a picture and the error table set against each other.
 ComparedOperator = Literal["align", "pool"]
 LevelRule = Literal["torchvision", "detectron2", "mmdet", "matterport", "model-garden"]
+StoredAs = Literal["bfloat16", "uint16"]
 RoiFormat = Literal["xyxy", "xywh", "cxcywh", "yxyx"]
 ResultDtype = Literal["float16", "float32", "float64"]
 GraphDtype = Literal["float32", "float64"]
@@ -36,6 +37,7 @@ QUANTIZATION_MEANINGS: dict[Quantization, str] = {
     "caffe": "both edges rounded, the end cell inclusive",
     "floor": "start and size rounded down",
     "round": "both edges rounded, the end cell exclusive",
+    "half-even": "as round, halves to the even cell (Chainer)",
     "hull": "every cell that the box touches",
     "mmcv": "no rounding, a pixel added at the end",
 }

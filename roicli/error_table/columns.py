@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.parsing import did_you_mean
 from roicli.core.vocabulary import SummaryForm
 
 Kind = Literal["integer", "number", "text"]
@@ -19,6 +20,7 @@ Kind = Literal["integer", "number", "text"]
 class Column(NamedTuple):
     """One column: a missing value is NaN in memory and HDF5, null in JSON, empty in CSV.
 
+    ``is_foreign``: its texts are the user's, and made safe where they are shown.
     ``heading`` is what people read over it; without one, the name.
     """
 
@@ -27,6 +29,7 @@ class Column(NamedTuple):
     meaning: str
     kind: Kind = "number"
     heading: str = ""
+    is_foreign: bool = False
 
     @property
     def header(self) -> list[str]:
@@ -63,7 +66,12 @@ GEOMETRIC_COLUMNS: tuple[Column, ...] = (
         heading="dtype loss",
     ),
     *(
-        Column(f"quantized_{edge}", "cells", f"{edge} edge of the pooled region Q")
+        Column(
+            f"quantized_{edge}",
+            "cells",
+            f"{edge} edge of the pooled region Q",
+            heading=f"pooled {edge}",
+        )
         for edge in ("x1", "y1", "x2", "y2")
     ),
     *_signed_edges(),
@@ -170,6 +178,17 @@ class View(NamedTuple):
     summary: SummaryForm = "short"
 
 
+def describe_column(column: Column) -> dict[str, str]:
+    """What people ask of a column."""
+    unit = "" if column.unit in ("-", "1") else column.unit
+    return {
+        "name": column.name,
+        "heading": column.heading or column.name,
+        "unit": unit,
+        "meaning": column.meaning,
+    }
+
+
 def check_column(name: str, columns: Sequence[Column]) -> None:
     """Raise ParameterError unless ``columns`` has ``name``."""
     if name in (column.name for column in columns):
@@ -179,13 +198,13 @@ def check_column(name: str, columns: Sequence[Column]) -> None:
             f"column {name!r} needs the operators' values, which this run did not measure",
             "add --values",
         )
+    known = [column.name for column in columns]
     raise ParameterError(
-        f"there is no column {name!r}, expected one of: "
-        + ", ".join(column.name for column in columns)
+        f"there is no column {name!r}", did_you_mean(name, known) or "see roicli columns"
     )
 
 
-def record_dtype(columns: tuple[Column, ...]) -> np.dtype[np.void]:
+def record_dtype(columns: Sequence[Column]) -> np.dtype[np.void]:
     """The compound dtype of one row. `level` can be missing, so it is stored as a float."""
     kinds = {"number": np.dtype("<f8"), "integer": np.dtype("<i8"), "text": np.dtype("S6")}
     return np.dtype(

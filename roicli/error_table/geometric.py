@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from roicli.core.norms import divide_where_positive
-from roicli.core.types import Array, FloatArray, RoIs, Size
+from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import SIZE_CLASSES, PixelModel
 from roicli.operators.geometry import AxisBins, quantize_rois
 from roicli.operators.roi_pool import PoolSpec
@@ -23,14 +23,15 @@ def quantize_errors(
     rois: RoIs,
     spec: PoolSpec,
     pixel_model: PixelModel,
-    map_size: Size | None,
+    map_size: Size | IntArray | None,
     compute_dtype: type[np.floating] | np.dtype[np.floating] = np.float32,
 ) -> dict[str, Array]:
     """Every geometric column of K RoIs on one map, but for ``roi`` and ``level``.
 
-    ``map_size`` (height, width) in cells, or None where it is unknown (``clipped_fraction`` is then
-    NaN). ``compute_dtype`` is the float type that the operator computes coordinates in. Returns
-    arrays (K,) by column name; NaN is a value that is not defined.
+    ``map_size`` is (height, width) in cells, or (K, 2) of each RoI's map, or None where it is
+    unknown (``clipped_fraction`` is then NaN). ``compute_dtype`` is the float type that the
+    operator computes coordinates in. Returns arrays (K,) by column name; NaN is a value that is not
+    defined.
     """
     axes = quantize_rois(rois.corners.astype(compute_dtype), spec)
     real = rois.corners * spec.spatial_scale
@@ -140,20 +141,21 @@ def _bin_columns(
     }
 
 
-def _clipped_fraction(quantized: FloatArray, map_size: Size | None) -> FloatArray:
+def _clipped_fraction(quantized: FloatArray, map_size: Size | IntArray | None) -> FloatArray:
     """Share of Q outside the map; not defined without a map or for an empty Q."""
     if map_size is None:
         return np.full(len(quantized), np.nan)
-    height, width = map_size
-    inside = np.clip(quantized, 0, [width, height, width, height])
+    inside = np.clip(quantized, 0, np.asarray(map_size)[..., [1, 0, 1, 0]])
     area = _area(quantized)
     return divide_where_positive(area - _area(inside), area)
 
 
-def _empty_bins(axes: tuple[AxisBins, AxisBins], map_size: Size | None) -> Array:
+def _empty_bins(axes: tuple[AxisBins, AxisBins], map_size: Size | IntArray | None) -> Array:
     """Bins without a cell: of the map where it is known, else of the bin itself."""
     filled = []
-    for bins, cells in zip(axes, (None, None) if map_size is None else map_size[::-1], strict=True):
-        start, end = (bins.start, bins.end) if cells is None else bins.clipped(cells)
+    for axis, bins in zip((1, 0), axes, strict=True):
+        start, end = bins.start, bins.end
+        if map_size is not None:
+            start, end = bins.clipped(np.asarray(map_size)[..., axis, None])
         filled.append((end > start).sum(axis=1))
     return np.asarray(axes[0].start.shape[1] * axes[1].start.shape[1] - filled[0] * filled[1])

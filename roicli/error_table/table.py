@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from roicli.core.exceptions import ParameterError
+from roicli.core.foreign import foreign
 from roicli.core.norms import mean_of
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import SIZE_CLASSES, PixelModel
+from roicli.error_table.carried import CarriedColumn, table_columns
 from roicli.error_table.columns import (
     COLUMN_BY_NAME,
     GEOMETRIC_COLUMNS,
@@ -30,17 +33,27 @@ from roicli.operators.roi_pool import PoolSpec
 
 BLOCK_ROWS = 1 << 15
 KEPT_ROWS = 1 << 17
+# A summary of more groups is none.
+MOST_GROUPS = 1000
 # A RoI whose IoU is less loses more than it keeps.
 HALF = 0.5
 SAME = 1e-5
 
 
 class MapGeometry(NamedTuple):
-    """What the error columns need of one map: the rule and scale, the size, the level number."""
+    """What the error columns need of one map: the rule and scale, the size, the level number.
+
+    ``sizes`` (N, 2) are the height and width of each image's map where these have their own.
+    """
 
     spec: PoolSpec
     map_size: Size | None = None
     level: int | None = None
+    sizes: IntArray | None = None
+
+    def size_of(self, images: IntArray) -> Size | IntArray | None:
+        """The maps' size, or that of each image's (k,)."""
+        return self.map_size if self.sizes is None else self.sizes[images]
 
 
 class ErrorTable:
@@ -48,7 +61,9 @@ class ErrorTable:
 
     ``map_of_roi`` (K,) indexes ``maps``; None where there is one map. ``values`` holds the value
     columns (K,) by name, or is empty. ``row_numbers`` (K,) is what the column ``roi`` says, where
-    these RoIs are a block of more.
+    these RoIs are a block of more, or some were left out. ``carried`` are columns of the RoIs'
+    source, which stand behind the ``measured`` ones; ``group_by`` names one whose values a summary
+    keeps apart.
     """
 
     def __init__(
@@ -60,11 +75,18 @@ class ErrorTable:
         values: Mapping[str, FloatArray] | None = None,
         compute_dtype: Any = np.float32,
         row_numbers: IntArray | None = None,
+        carried: Sequence[CarriedColumn] = (),
+        group_by: str | None = None,
     ) -> None:
         self.rois = rois
         self.maps = tuple(maps)
         self.pixel_model = pixel_model
-        self.columns: tuple[Column, ...] = GEOMETRIC_COLUMNS + (VALUE_COLUMNS if values else ())
+        self.measured: tuple[Column, ...] = GEOMETRIC_COLUMNS + (VALUE_COLUMNS if values else ())
+        self._carried = table_columns(carried)
+        self.columns: tuple[Column, ...] = (*self.measured, *self._carried)
+        self.group_by = group_by
+        if group_by is not None:
+            self.check_column(group_by)
         self._map_of_roi = np.zeros(len(rois), np.int64) if map_of_roi is None else map_of_roi
         self._values = dict(values or {})
         self._compute_dtype = np.dtype(compute_dtype)
@@ -78,12 +100,35 @@ class ErrorTable:
         """What the column ``roi`` says of these rows of the table."""
         return rows if self._row_numbers is None else self._row_numbers[rows]
 
-    def records(self, rows: IntArray | slice) -> Array:
-        """Structured rows with every column, for the RoIs of ``rows``."""
+    @property
+    def by_name(self) -> Mapping[str, Column]:
+        """The columns by their names."""
+        return {column.name: column for column in self.columns}
+
+    @property
+    def carried(self) -> Mapping[str, Column]:
+        """The columns of the RoIs' source, by their names in the table."""
+        return {column.name: column for column in self._carried}
+
+    def measured_records(self, rows: IntArray | slice) -> Array:
+        """Structured rows with what was measured, for the RoIs of ``rows``."""
         self.prepare()
         if self._kept is not None:
             return self._kept[rows]
         return self._compute(np.arange(len(self))[rows])
+
+    def records(self, rows: IntArray | slice) -> Array:
+        """Structured rows with every column, for the RoIs of ``rows``."""
+        measured = self.measured_records(rows)
+        if not self._carried:
+            return measured
+        found = {column.name: measured[column.name] for column in self.measured}
+        found |= {column.name: one.read(rows) for column, one in self._carried.items()}
+        dtype = np.dtype([(name, values.dtype) for name, values in found.items()])
+        out = np.empty(len(measured), dtype)
+        for name, values in found.items():
+            out[name] = values
+        return out
 
     def prepare(self) -> None:
         """Compute what is kept of the table; the value columns must be measured by then."""
@@ -98,8 +143,16 @@ class ErrorTable:
     def column(self, name: str) -> Array:
         """One column (K,). Raises ParameterError for an unknown name."""
         self.check_column(name)
-        parts = [block[name] for block in self.blocks()]
-        return np.concatenate(parts) if parts else np.empty(0, record_dtype(self.columns)[name])
+        for column, one in self._carried.items():
+            if column.name == name:
+                return one.read(slice(None))
+        parts = [block[name] for block in self.measured_blocks()]
+        return np.concatenate(parts) if parts else np.empty(0, record_dtype(self.measured)[name])
+
+    def measured_blocks(self) -> Iterator[Array]:
+        """All that was measured, a bounded number of rows at a time."""
+        for start in range(0, len(self), BLOCK_ROWS):
+            yield self.measured_records(slice(start, start + BLOCK_ROWS))
 
     def check_column(self, name: str) -> None:
         """Raise ParameterError unless the table has the column."""
@@ -113,20 +166,23 @@ class ErrorTable:
         ranked = values if name in WORST_IS_SMALLEST else -np.abs(values)
         if name in ("roi", "batch_index", "level"):
             ranked = values
+        elif name in self.carried:
+            ranked = -np.asarray(values, np.float64)
         return np.argsort(ranked, kind="stable")[:count]
 
     def _compute(self, rows: IntArray) -> Array:
-        out = np.zeros(len(rows), record_dtype(self.columns))
+        out = np.zeros(len(rows), record_dtype(self.measured))
         out["roi"] = self.row_numbers(rows)
         for index, geometry in enumerate(self.maps):
             here = np.flatnonzero(self._map_of_roi[rows] == index)
             if len(here) == 0:
                 continue
+            rois = self.rois.take(rows[here])
             columns = quantize_errors(
-                self.rois.take(rows[here]),
+                rois,
                 geometry.spec,
                 self.pixel_model,
-                geometry.map_size,
+                geometry.size_of(rois.batch_index),
                 self._compute_dtype,
             )
             for name, values in columns.items():
@@ -186,25 +242,28 @@ def _quantile(ordered: FloatArray, share: float) -> float:
 class Summary:
     """Statistics for all RoIs, by COCO size class, and by pyramid level where there are several.
 
+    ``by_group`` are those of a column's values, largest group first; empty where none was named.
     ``little_overlap`` of the ``with_overlap`` RoIs that have an IoU share less than half with their
     box. ``constants`` are the summary columns that are one number for all of several RoIs.
     """
 
     by_class: tuple[GroupSummary, ...]
     by_level: tuple[GroupSummary, ...]
+    by_group: tuple[GroupSummary, ...]
+    group_by: str | None
     little_overlap: int
     with_overlap: int
     constants: Mapping[str, float]
 
 
 def summarize(table: ErrorTable) -> Summary:
-    """The summary of a table (SEMANTICS: summaries)."""
-    names = [name for name in SUMMARY_COLUMNS if name in {c.name for c in table.columns}]
+    """The summary of a table (SEMANTICS: summaries). Raises ParameterError for too many groups."""
+    names = [name for name in SUMMARY_COLUMNS if name in {c.name for c in table.measured}]
     keep = [*names, "size_class", "level"]
     dtype = record_dtype(tuple(COLUMN_BY_NAME[name] for name in keep))
     wanted = np.empty(len(table), dtype)
     start = 0
-    for block in table.blocks():
+    for block in table.measured_blocks():
         for name in keep:
             wanted[name][start : start + len(block)] = block[name]
         start += len(block)
@@ -217,10 +276,13 @@ def summarize(table: ErrorTable) -> Summary:
     classes += [group(name, wanted[wanted["size_class"] == name.encode()]) for name in SIZE_CLASSES]
     levels = sorted({geometry.level for geometry in table.maps if geometry.level is not None})
     by_level = [group(str(level), wanted[wanted["level"] == level]) for level in levels]
+    groups = [] if table.group_by is None else _split_by(table, table.group_by)
     iou = wanted["iou"]
     return Summary(
         tuple(classes),
         tuple(by_level) if len(table.maps) > 1 else (),
+        tuple(group(name, wanted[rows]) for name, rows in groups),
+        table.group_by,
         int(np.count_nonzero(iou < HALF)),
         int(np.count_nonzero(~np.isnan(iou))),
         {name: float(wanted[name][0]) for name in names if _is_constant(wanted[name])},
@@ -230,3 +292,24 @@ def summarize(table: ErrorTable) -> Summary:
 def _is_constant(values: FloatArray) -> bool:
     """Whether several values are one, but for the last digits that rounding makes."""
     return len(values) > 1 and bool(np.ptp(values) <= SAME * abs(values[0]))
+
+
+def _split_by(table: ErrorTable, name: str) -> list[tuple[str, IntArray]]:
+    """The rows of each value of a column, by what it is called; the largest group first."""
+    values, inverse = np.unique(table.column(name), return_inverse=True)
+    if len(values) > MOST_GROUPS:
+        raise ParameterError(
+            f"--group-by {name}: {len(values):,} values, expected at most {MOST_GROUPS:,}",
+            "group by a column of few values, like a class",
+        )
+    sizes = np.bincount(inverse, minlength=len(values))
+    parts = np.split(np.argsort(inverse, kind="stable"), np.cumsum(sizes)[:-1])
+    order = np.argsort(-sizes, kind="stable").tolist()
+    return [(_name_of(values[place]), parts[place]) for place in order] if len(table) else []
+
+
+def _name_of(value: Any) -> str:
+    """A column's value as the name of a group."""
+    if isinstance(value, bytes):
+        return str(foreign(value)) or "(empty)"
+    return f"{value:.15g}" if isinstance(value, float | np.floating) else str(value)

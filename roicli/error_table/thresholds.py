@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import IntArray
 from roicli.core.vocabulary import STATISTICS
-from roicli.error_table.columns import COLUMN_BY_NAME
+from roicli.error_table.columns import COLUMNS, Column
 from roicli.error_table.table import ErrorTable, measure_statistics
 
 Direction = Literal["over", "under"]
@@ -57,15 +58,20 @@ def parse_threshold(text: str, direction: Direction) -> Threshold:
             f"threshold {text!r} has statistic {statistic!r}, expected one of: "
             + ", ".join(STATISTICS)
         )
-    if column in COLUMN_BY_NAME and COLUMN_BY_NAME[column].kind == "text":
-        raise ParameterError(f"threshold {text!r}: column {column} holds words, not numbers")
+    _check_numbers(repr(text), column, COLUMNS)
     return Threshold(column, value, direction, statistic or None)
+
+
+def _check_numbers(threshold: str, name: str, columns: Sequence[Column]) -> None:
+    if any(column.name == name and column.kind == "text" for column in columns):
+        raise ParameterError(f"threshold {threshold}: column {name} holds words, not numbers")
 
 
 def check_thresholds(table: ErrorTable, thresholds: list[Threshold]) -> list[Crossing]:
     """The thresholds that the table crosses. A value that is not defined crosses none."""
     crossings = []
     for threshold in thresholds:
+        _check_numbers(str(threshold), threshold.column, table.columns)
         values = np.asarray(table.column(threshold.column), np.float64)
         if threshold.statistic is not None:
             found = getattr(measure_statistics(values), threshold.statistic)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.foreign import foreign
 from roicli.core.strict_json import HEAD, encode, encode_plain
 from roicli.core.types import Array
 from roicli.core.vocabulary import TableFormat
@@ -27,9 +28,9 @@ FORMAT_OF_ENDING: dict[str, TableFormat] = {
 def plain_value(value: Any, column: Column) -> Any:
     """One cell as a Python value; None where it is not defined."""
     if column.kind == "text":
-        return value.decode()
+        return foreign(value.decode()) if column.is_foreign else value.decode()
     number = float(value)
-    if math.isnan(number):
+    if not math.isfinite(number):
         return None
     return int(value) if column.kind == "integer" else number
 
@@ -46,7 +47,9 @@ def _block_records(block: Array, columns: Sequence[Column]) -> Iterator[dict[str
 
 
 def summary_object(summary: Summary) -> dict[str, Any]:
-    """``summary`` keyed by size class and, for a pyramid, ``summary_by_level`` keyed by level."""
+    """``summary`` keyed by size class; for a pyramid ``summary_by_level`` keyed by level, and with
+    --group-by ``summary_by_group``: the column, and its groups keyed by its values.
+    """
 
     def group(statistics: Mapping[str, Any], n: int) -> dict[str, Any]:
         return {"n": n, **{name: asdict(values) for name, values in statistics.items()}}
@@ -54,6 +57,11 @@ def summary_object(summary: Summary) -> dict[str, Any]:
     found: dict[str, Any] = {
         "summary": {g.name: group(g.statistics, g.n) for g in summary.by_class}
     }
+    if summary.group_by is not None:
+        found["summary_by_group"] = {
+            "column": summary.group_by,
+            "groups": {g.name: group(g.statistics, g.n) for g in summary.by_group},
+        }
     if summary.by_level:
         found["summary_by_level"] = {g.name: group(g.statistics, g.n) for g in summary.by_level}
     return found

@@ -154,6 +154,10 @@ class Tensor:
         assert not self.is_whole
         return self._add("Div", other)
 
+    def __rtruediv__(self, other: Value) -> Tensor:
+        assert not self.is_whole
+        return self._add("Div", other, swap=True)
+
     def __floordiv__(self, other: Value) -> Tensor:
         assert self.is_whole
         return self._add("Div", other)

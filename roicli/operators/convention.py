@@ -74,6 +74,7 @@ BOXES: dict[Quantization, Placement] = {
     "caffe": CAFFE,
     "floor": Placement(rounding="floor-size", minimum=1.0),
     "round": Placement(rounding="half-away", minimum=1.0),
+    "half-even": HALF_EVEN,
     "hull": Placement(rounding="hull", minimum=1.0),
     "mmcv": Placement(end_px=1.0),
 }

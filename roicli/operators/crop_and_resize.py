@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math as real_math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, assert_never
 
 import numpy as np
@@ -26,6 +26,7 @@ from roicli.core.operator_table import (
 from roicli.core.types import FloatArray, IntArray, Size, check_word
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.array_math import ArrayMath, Value
+from roicli.operators.convention import CROP, Convention, Placement
 from roicli.operators.taps import Taps, TapSpec, cross
 
 
@@ -76,6 +77,25 @@ class CropAndResizeSpec(TapSpec):
     def pixel_model(self) -> PixelModel:
         """Cell i is centred at i, and nothing is shifted."""
         return "legacy"
+
+    @property
+    def convention(self) -> Convention:
+        """The point of the space of conventions that it is."""
+        words: dict[Normalization, Placement] = {
+            "cells": Placement(),
+            "image": Placement(normalization="image"),
+            "matterport": Placement(normalization="image-less-1", end_px=-1.0),
+        }
+        return replace(
+            CROP,
+            box=words[self.normalization],
+            interpolation=self.interpolation,
+            sampling_ratio=self._points,
+            reduction="max" if self.takes_maximum else "mean",
+            border="value" if self.outside_rule == "value" else "zero",
+            border_value=self.extrapolation_value,
+            reach=0.0 if self.outside_rule == "value" else 1.0,
+        )
 
     @property
     def taps_a_sample(self) -> int:

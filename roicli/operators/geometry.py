@@ -84,8 +84,8 @@ class AxisBins(NamedTuple):
         """(K,) upper edge of Q, the union of the bins."""
         return self.end[:, -1]
 
-    def clipped(self, cells: int) -> tuple[IntArray, IntArray]:
-        """(start, end), each (K, P), clipped to a map that is ``cells`` long."""
+    def clipped(self, cells: int | IntArray) -> tuple[IntArray, IntArray]:
+        """(start, end), each (K, P), clipped to a map that is ``cells`` long, or to one of each."""
         return np.clip(self.start, 0, cells), np.clip(self.end, 0, cells)
 
 

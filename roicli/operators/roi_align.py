@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
 from roicli.core.types import (
-    MAX_SAMPLING_RATIO,
     Array,
     FloatArray,
     FloatType,
     IntArray,
     Size,
+    check_sampling,
     check_word,
 )
 from roicli.core.vocabulary import Mode, PixelModel, SamplingGrid
@@ -67,14 +67,7 @@ class AlignSpec(OperatorSpec):
         super().__post_init__()
         check_word("mode", self.mode, Mode)
         check_word("sampling grid", self.sampling_grid, SamplingGrid)
-        if not isinstance(self.aligned, bool):
-            raise ParameterError(f"aligned is {self.aligned!r}, expected True or False")
-        ratio = self.sampling_ratio
-        if not isinstance(ratio, int) or not 0 <= ratio <= MAX_SAMPLING_RATIO:
-            raise ParameterError(
-                f"sampling ratio is {ratio!r}, expected 0 (adaptive) "
-                f"to {MAX_SAMPLING_RATIO} points per axis and bin"
-            )
+        check_sampling(self.sampling_ratio, self.aligned)
 
     @property
     def pixel_model(self) -> PixelModel:

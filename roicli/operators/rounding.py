@@ -168,6 +168,12 @@ def _round_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[st
     return start, math.builder.add("Sub", end, start)
 
 
+def _half_even_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[str, str]:
+    add = math.builder.add
+    start, end = (math.whole(add("Round", math.scaled(edge, scale))) for edge in (low, high))
+    return start, add("Sub", end, start)
+
+
 def _floor_onnx(math: Arithmetic, low: str, high: str, scale: float) -> tuple[str, str]:
     add = math.builder.add
     start, size = (
@@ -195,6 +201,11 @@ BOX_RULES: dict[Quantization, BoxRule] = {
     ),
     "floor": BoxRule("docs/semantics.md, RoI Pool", BOXES["floor"], _floor_onnx),
     "round": BoxRule("docs/semantics.md, RoI Pool", BOXES["round"], _round_onnx),
+    "half-even": BoxRule(
+        "Chainer, functions/roi_pooling/roi_max_pooling_2d.py (Python's round)",
+        BOXES["half-even"],
+        _half_even_onnx,
+    ),
     "hull": BoxRule("docs/semantics.md, RoI Pool", BOXES["hull"], _hull_onnx),
     "mmcv": BoxRule("mmcv ops, roi_pool", BOXES["mmcv"], _mmcv_onnx, ("overlap",)),
 }

@@ -22,6 +22,7 @@ import numpy as np
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import Array, FloatArray, FloatType, IntArray, Size
 from roicli.operators.array_math import ArrayMath, NumpyMath, OnnxMath, Tensor, Value
+from roicli.operators.convention import Convention
 from roicli.operators.graphs import add_nan_safe_maximum
 from roicli.operators.interface import GraphWay, OperatorSpec, Sampling
 from roicli.operators.onnx_graph import INT64, Arithmetic, Graph, GraphBuilder, finish_graph
@@ -61,6 +62,11 @@ class Taps(NamedTuple):
 @dataclass(frozen=True)
 class TapSpec(OperatorSpec):
     """An operator that reads cells with weights."""
+
+    @property
+    @abstractmethod
+    def convention(self) -> Convention:
+        """The point of the space of conventions that it is."""
 
     @abstractmethod
     def taps(self, math: ArrayMath, rois: Sequence[Value], map_size: tuple[Value, Value]) -> Taps:
@@ -238,6 +244,11 @@ class TapSpec(OperatorSpec):
         row, column = math.counting(height, 1), math.counting(width, 2)
         return (row * self.groups) // height * self.groups + (column * self.groups) // width
 
+    def group_of_bin(self, bin_index: Size) -> int:
+        """Which group one bin reads."""
+        (row, column), (height, width), size = bin_index, self.output_size, self.groups
+        return row * size // height * size + column * size // width
+
     # The reference ----------------------------------------------------------------------------
 
     def taps_of(self, corners: FloatArray, map_size: Size, is_exact: bool = False) -> Taps:
@@ -299,6 +310,22 @@ class TapSpec(OperatorSpec):
         )
         bound = np.where(magnitude * (1 + gamma) <= float(kind.max), bound, np.inf)
         return Expected(values, magnitude, np.where(np.isfinite(values), bound, 0))
+
+
+def check_group_size(group_size: int, output_size: Size) -> None:
+    """Raise ParameterError unless bins fall into so many groups on each axis; 0 is a group each."""
+    height, width = output_size
+    if not isinstance(group_size, int) or group_size < 0:
+        raise ParameterError(f"group size is {group_size!r}, expected a whole number from 1")
+    if group_size == 0 and height != width:
+        raise ParameterError(
+            f"output size is {height}x{width}, and bins have one number of groups on both axes",
+            "give --group-size, or a square --output-size",
+        )
+    if group_size > min(height, width):
+        raise ParameterError(
+            f"group size is {group_size}, expected at most the {min(height, width)} bins of an axis"
+        )
 
 
 def bilinear_taps(

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.foreign import stored_text
 from roicli.core.types import FloatArray
+from roicli.error_table.carried import CarriedColumn
 from roicli.error_table.columns import record_dtype
 from roicli.error_table.table import ErrorTable
 from roicli.operators.interface import OperatorSpec
@@ -35,6 +37,7 @@ from roicli.storage.atomic import (
     open_draft,
 )
 from roicli.storage.result import (
+    ROIS_COLUMNS,
     STDOUT,
     MemoryWriter,
     ResultFile,
@@ -49,6 +52,8 @@ if TYPE_CHECKING:
     from roicli.storage.shard import Shard
 
 logger = logging.getLogger("roicli")
+# What the name of a dataset cannot have.
+NO_NAME = {ord("/"): "_", 0: "_"}
 
 
 @dataclass(frozen=True)
@@ -202,8 +207,9 @@ def _open_writer(
     shape, dtype = tuple(parameters["result_shape"]), np.dtype(parameters["dtype"])
     if output is None:
         return nullcontext(MemoryWriter(shape, dtype))
-    records = record_dtype(run.error_table().columns)
+    records = record_dtype(run.error_table().measured)
     beside = records.itemsize + 5 * stored_rois_dtype(run).itemsize
+    beside += sum(column.row_bytes for column in run.inputs.carried)
     return open_result(
         ResultFile(
             output,
@@ -244,10 +250,22 @@ def _plan_resumption(
 def tables_beside(run: Run, table: ErrorTable) -> dict[str, RowSource]:
     """What stands beside the features in an HDF5 file or a Zarr store."""
     rois, dtype = run.inputs.rois, stored_rois_dtype(run)
-    return {
+    found: dict[str, RowSource] = {
         "rois": lambda start, stop: rois.take(slice(start, stop)).as_rows(dtype),
-        "quantization_error": lambda start, stop: table.records(slice(start, stop)),
+        "quantization_error": lambda start, stop: table.measured_records(slice(start, stop)),
     }
+    return found | {name: column.read_rows for name, column in carried_datasets(run.inputs).items()}
+
+
+def carried_datasets(inputs: Inputs) -> dict[str, CarriedColumn]:
+    """What the RoIs' source has besides, by the names of its datasets in a result."""
+    found: dict[str, CarriedColumn] = {}
+    for column in inputs.carried:
+        name = plain = stored_text(column.name).translate(NO_NAME).strip(".") or "column"
+        while f"{ROIS_COLUMNS}/{name}" in found:
+            name = f"{name}_{plain}"
+        found[f"{ROIS_COLUMNS}/{name}"] = column
+    return found
 
 
 def stored_rois_dtype(run: Run) -> np.dtype[Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -13,18 +15,24 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.parsing import AUTO
-from roicli.core.types import Array, FloatArray, FloatType, Size, check_spatial_scale
+from roicli.core.types import Array, FloatArray, FloatType, IntArray, Size, check_spatial_scale
+from roicli.core.vocabulary import StoredAs
 from roicli.operators.levels import level_of_scale
+from roicli.pipeline.decoding import decode, no_note
 from roicli.pipeline.image_scale import infer_scale
 from roicli.pipeline.layout import arrange, is_of_matlab, layout_of
-from roicli.pipeline.roi_table import Place
+from roicli.pipeline.map_collection import MapCollection
+from roicli.pipeline.roi_table import GIVEN_SCALE, NO_SCALE, Place
 from roicli.pipeline.stored_scale import read_stored_scale
 from roicli.pipeline.validation import check_feature_shape
-from roicli.storage.address import Address, parse_address
+from roicli.storage.address import IMAGE, Address, parse_address
 from roicli.storage.array import MemoryArray, StoredArray
 from roicli.storage.file_state import FileState
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
+from roicli.storage.pattern import address_of, find_keys, is_pattern, natural_order
+
+logger = logging.getLogger("roicli")
 
 FeatureArgument = str | os.PathLike[str] | Array
 # One scale a level, or "auto": from the size of the network's input.
@@ -32,20 +40,35 @@ Scales = tuple[float, ...] | Literal["auto"]
 
 
 class FeatureLevel(NamedTuple):
-    """The maps (N, C, H, W) of one pyramid level, still in their file."""
+    """The maps (N, C, H, W) of one pyramid level, still in their file.
+
+    Of a collection H and W are the largest; each image has its own.
+    """
 
     stored: StoredArray
     shape: tuple[int, int, int, int]
     spatial_scale: float
     level: int | None
-    scale_from: str = "--spatial-scale"
+    scale_from: str = GIVEN_SCALE
+
+    @property
+    def sizes(self) -> IntArray | None:
+        """(N, 2) height and width of each image; None where all have those of ``shape``."""
+        return self.stored.sizes if isinstance(self.stored, MapCollection) else None
+
+    def image_shape(self, index: int) -> tuple[int, int, int]:
+        """(C, H, W) of image ``index``."""
+        if isinstance(self.stored, MapCollection):
+            return self.stored.image_shape(index)
+        return self.shape[1:]
 
     @property
     def place(self) -> Place:
         """What a RoI needs to know of the map."""
         return Place(
-            self.spatial_scale, self.shape[2:], self.level, self.shape, self.scale_from,
-            layout_of(self.stored), is_of_matlab(self.stored),
+            self.spatial_scale, self.shape[2:], self.level,
+            self.shape if self.sizes is None else None, self.scale_from,
+            layout_of(self.stored), is_of_matlab(self.stored), self.sizes,
         )  # fmt: skip
 
     @property
@@ -68,14 +91,15 @@ class FeatureLevel(NamedTuple):
 
     def read_image(self, index: int, buffer: MapBuffer, keep_float16: bool = False) -> FloatArray:
         """Image ``index`` as (C, H, W) in the buffer's dtype, or as float16 where it is kept."""
-        stored = buffer.stored_view(self.shape[1:], self.stored.dtype)
+        shape = self.image_shape(index)
+        stored = buffer.stored_view(shape, self.stored.dtype)
         if len(self.stored.shape) == 3:
             stored[...] = self.stored.read_all()
         else:
             self.stored.read_item_into(index, stored)
         if stored.dtype == buffer.dtype or (keep_float16 and stored.dtype == np.float16):
             return stored
-        upcast = buffer.upcast_view(self.shape[1:])
+        upcast = buffer.upcast_view(shape)
         with np.errstate(invalid="ignore"):  # said of signalling NaNs
             np.copyto(upcast, stored, casting="unsafe")
         return upcast
@@ -106,9 +130,13 @@ class MapBuffer:
 
 @dataclass(frozen=True)
 class FeaturePyramid:
-    """One or more levels, finest first, with the same images and channels."""
+    """One or more levels, finest first, with the same images and channels.
+
+    ``keys`` is what the images are called, an image a key, where their addresses say it.
+    """
 
     levels: tuple[FeatureLevel, ...]
+    keys: tuple[str, ...] | None = None
 
     @property
     def images(self) -> int:
@@ -136,10 +164,30 @@ class FeaturePyramid:
         levels = reversed(self.levels)
         return {path: state for level in levels for path, state in level.stored.files.items()}
 
+    def for_images(self, images: IntArray) -> FeaturePyramid:
+        """The pyramid once some images of a collection were looked at, which alone can be read.
+
+        Raises InputError.
+        """
+        if self.keys is None:
+            return self
+        levels = []
+        for level in self.levels:
+            assert isinstance(level.stored, MapCollection)
+            said = math.nan if level.scale_from == NO_SCALE else level.spatial_scale
+            level.stored.look_at(images, None if level.scale_from == GIVEN_SCALE else said)
+            n, c, h, w = level.stored.shape
+            levels.append(level._replace(shape=(n, c, h, w)))
+        return replace(self, levels=tuple(levels))
+
     def close(self) -> None:
         """Let go of the files."""
         for level in self.levels:
             level.stored.close()
+
+
+# A comma that is none of a shape, as in x.bin::float32[2,8,24,32].
+_BETWEEN_LEVELS = re.compile(r",(?![^\[]*\])")
 
 
 def resolve_addresses(features: str | os.PathLike[str], names: Sequence[str]) -> list[Address]:
@@ -148,18 +196,26 @@ def resolve_addresses(features: str | os.PathLike[str], names: Sequence[str]) ->
     if names:
         return [parse_address(text).within(name) for name in names]
     if "," in text and not os.path.exists(text):
-        return [parse_address(part.strip()) for part in text.split(",")]
+        return [parse_address(part.strip()) for part in _BETWEEN_LEVELS.split(text)]
     return [parse_address(text)]
 
 
 class MapReading(NamedTuple):
-    """How the arrays of maps are read: ``layout`` is a word of ``pipeline.layout``, or ``auto``."""
+    """How the arrays of maps are read: ``layout`` is a word of ``pipeline.layout``, or ``auto``;
+    ``decode`` and ``stored_as`` are those of ``pipeline.decoding``.
+    """
 
     layout: str = AUTO
+    decode: bool = True
+    stored_as: StoredAs | None = None
 
-    def read(self, stored: StoredArray) -> StoredArray:
-        """The maps of an array, as (N, C, H, W) or (C, H, W). Raises InputError."""
-        return arrange(stored, self.layout)
+    def read(self, stored: StoredArray, tells: bool = True) -> StoredArray:
+        """The maps of an array, as (N, C, H, W) or (C, H, W). Raises InputError.
+
+        What the file says of them is noted if ``tells``.
+        """
+        tell = logger.info if tells else no_note
+        return decode(arrange(stored, self.layout, tell), self.decode, self.stored_as, tell)
 
 
 AS_THEY_SAY = MapReading()
@@ -207,7 +263,13 @@ def open_maps(
     stored: list[StoredArray] = []
     try:
         # One by one: what was opened before an error must be closed.
-        for address in resolve_addresses(features, names):
+        addresses = resolve_addresses(features, names)
+        if any(map(is_pattern, addresses)):
+            keys = _find_common_keys(addresses)
+            count = len(addresses)
+            stored.extend(MapCollection(one, keys, reading.read, count) for one in addresses)
+            return stored
+        for address in addresses:
             stored.append(opener(address) if opener else open_array(address, "features"))
             stored[-1] = reading.read(stored[-1])
     except BaseException:
@@ -215,6 +277,25 @@ def open_maps(
             array.close()
         raise
     return stored
+
+
+def _find_common_keys(addresses: Sequence[Address]) -> tuple[str, ...]:
+    """The keys of a pyramid's levels, which are the same for all. Raises InputError."""
+    first, *others = addresses
+    keys = find_keys(first)
+    for address in others:
+        if not is_pattern(address):
+            raise InputError(f"{address}: has no {IMAGE}, expected one as in {first}")
+        lacking = set(keys) ^ set(find_keys(address))
+        if lacking:
+            one = min(lacking, key=natural_order)
+            has, has_not = (first, address) if one in keys else (address, first)
+            more = f" ({len(lacking):,} such images)" if len(lacking) > 1 else ""
+            raise InputError(
+                f"{address_of(has_not, one)}: is not there, and {address_of(has, one)} is{more}: "
+                "expected every level of every image"
+            )
+    return keys
 
 
 def build_pyramid(
@@ -231,7 +312,7 @@ def build_pyramid(
     levels = []
     for index, array in enumerate(stored):
         shape = check_feature_shape(array)
-        scale_from = "--spatial-scale"
+        scale_from = GIVEN_SCALE
         if scales is None:
             scale, scale_from = read_stored_scale(array, len(stored))
         elif scales == AUTO:
@@ -239,6 +320,12 @@ def build_pyramid(
                 raise ParameterError(
                     "--spatial-scale auto needs the size of the network's input",
                     "add --image-size HEIGHTxWIDTH",
+                )
+            if isinstance(array, MapCollection):
+                raise ParameterError(
+                    "--spatial-scale auto infers the scale of maps of one size, and these have "
+                    "their own",
+                    "give the scale, like 1/16",
                 )
             scale, scale_from = infer_scale(array.name, shape[2:], image_size), f"{scale_from} auto"
         else:
@@ -248,7 +335,8 @@ def build_pyramid(
         image_bytes = math.prod(shape[1:]) * (array.dtype.itemsize + 8)
         check_memory(array.name, f"one image of shape {shape[1:]}", image_bytes)
         levels.append(FeatureLevel(array, shape, scale, level_of_scale(scale), scale_from))
-    return FeaturePyramid(tuple(_number_levels(levels) if len(levels) > 1 else levels))
+    keys = getattr(stored[0], "keys", None)  # of a collection
+    return FeaturePyramid(tuple(_number_levels(levels) if len(levels) > 1 else levels), keys)
 
 
 def _number_levels(levels: Sequence[FeatureLevel]) -> Sequence[FeatureLevel]:

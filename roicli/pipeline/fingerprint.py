@@ -16,6 +16,9 @@ from roicli.storage.array import MemoryArray
 from roicli.storage.file_state import hash_file
 from roicli.storage.row_file import as_bytes
 
+# The states of more files than that are one text.
+MOST_NAMED = 100
+
 
 def fingerprint(run: Run, parameters: Mapping[str, Any], verify_inputs: bool) -> dict[str, str]:
     """Parameters, the RoIs' contents, and the state of every input, as flat text by name.
@@ -25,7 +28,13 @@ def fingerprint(run: Run, parameters: Mapping[str, Any], verify_inputs: bool) ->
     """
     found = {name: _as_text(value) for name, value in parameters.items() if name != "created_utc"}
     found["RoIs' contents"] = _hash_rois(run.inputs.rois, run.inputs.map_of_roi)
-    for path, state in run.inputs.files.items():
+    files = run.inputs.files
+    if len(files) > MOST_NAMED:
+        states = sorted((path, *state, hash_file(path) if verify_inputs else "")
+                        for path, state in files.items())  # fmt: skip
+        found[f"states of {len(files):,} files"] = _hash_text(json.dumps(states))
+        files = {}
+    for path, state in files.items():
         name = foreign(path)
         found[f"size of {name}"] = f"{state.size:,} bytes"
         found[f"modification time of {name}"] = f"{state.mtime_ns} ns"
@@ -35,6 +44,10 @@ def fingerprint(run: Run, parameters: Mapping[str, Any], verify_inputs: bool) ->
         if isinstance(level.stored, MemoryArray):
             found[f"SHA-256 of {level.stored.name}"] = _hash_arrays(level.stored.read_all())
     return found
+
+
+def _hash_text(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def _as_text(value: Any) -> str:

@@ -14,17 +14,25 @@ import numpy as np
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.parsing import AUTO
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
+from roicli.error_table.carried import CarriedColumn, carry
 from roicli.operators.levels import LevelAssignment, level_of_scale
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid, Scales, open_pyramid
 from roicli.pipeline.image_sizes import find_size_scale
+from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_scale import RoiScale, announce, open_roi_scale
-from roicli.pipeline.roi_source import choose_columns, open_source, read_rois
+from roicli.pipeline.roi_source import (
+    choose_columns,
+    describe_choice,
+    open_source,
+    read_rois,
+)
 from roicli.pipeline.roi_table import (
     NO_SCALE,
     Place,
     PlacedRois,
     RoiTable,
+    is_image_number,
 )
 from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
 from roicli.storage.address import parse_address, split_name
@@ -41,8 +49,9 @@ class Inputs:
     """Checked inputs. ``map_of_roi`` (K,) indexes ``places`` and the pyramid's levels.
 
     ``files`` is every file that they are read from, with its state when it was opened.
-    ``row_numbers`` (K,) are the RoIs' rows in their file where they are a block of it, else None;
-    ``described`` is what a result's parameters say of the reading.
+    ``row_numbers`` (K,) are the RoIs' rows in their file where these are not all of it, else None;
+    ``described`` is what a result's parameters say of the reading, ``carried`` are the other
+    columns of the RoIs' source.
     """
 
     pyramid: FeaturePyramid | None
@@ -56,10 +65,15 @@ class Inputs:
     files: Mapping[str, FileState]
     row_numbers: IntArray | None = None
     described: Mapping[str, Any] = field(default_factory=dict)
+    carried: tuple[CarriedColumn, ...] = ()
 
     def check_unchanged(self) -> None:
         """Raise InputError where a file is no longer what it was when it was opened."""
         check_unchanged(self.files)
+
+    def number(self, row: int) -> int:
+        """What a RoI is called: its row in the file."""
+        return row if self.row_numbers is None else int(self.row_numbers[row])
 
     def take(self, rows: IntArray) -> Inputs:
         """The same maps with the RoIs of ``rows`` (k,) alone."""
@@ -67,7 +81,8 @@ class Inputs:
             self,
             rois=self.rois.take(rows),
             map_of_roi=self.map_of_roi[rows],
-            row_numbers=rows,
+            row_numbers=rows if self.row_numbers is None else self.row_numbers[rows],
+            carried=tuple(column.take(rows) for column in self.carried),
         )
 
     def close(self) -> None:
@@ -110,8 +125,7 @@ def _open(
         return _finish(None, rois, (place,), reading, rows)
     pyramid = open_pyramid(features, names, scales, reading.of_maps, reading.image_size)
     try:
-        places = tuple(level.place for level in pyramid.levels)
-        return _finish(pyramid, rois, places, reading, rows)
+        return _finish(pyramid, rois, (), reading, rows)
     except BaseException:
         pyramid.close()
         raise
@@ -146,13 +160,17 @@ def _finish(
     ignored = check_ignored(reading.ignore or ())
     ignored = ignored if rows is None else tuple(rule.id for rule in ROI_RULES)
     images = pyramid.images if pyramid else None
-    source = open_source(rois)
+    keys = MapKeys(pyramid, reading.images)
+    source = open_source(rois, reading)
     try:
         chosen = choose_columns(source, reading, images)
-        table = scale_rois(read_rois(source, chosen, reading, rows), reading, pyramid)
+        table = scale_rois(read_rois(source, chosen, reading, rows, keys), reading, pyramid)
     finally:
         source.close()
-    levels = open_levels(reading.level_from, rows)
+    if pyramid is not None:
+        pyramid = pyramid.for_images(images_of(table, pyramid.images))
+        places = tuple(level.place for level in pyramid.levels)
+    levels = open_levels(reading.level_from, table.row_numbers)
     placed = place_rois(table, images, places, reading.level_assignment, levels)
     obey(placed, ignored)
     assert placed.map_of_roi is not None
@@ -168,14 +186,21 @@ def _finish(
         places,
         placed.map_of_roi,
         {
+            **keys.files,
             **source.files,
             **(table.roi_scale.files if table.roi_scale else {}),
             **(levels.files if levels else {}),
             **(pyramid.files if pyramid else {}),
         },
-        rows,
-        _describe_reading(table, places, reading, levels),
+        table.row_numbers,
+        {**describe_choice(reading), **_describe_reading(table, places, reading, levels)},
+        tuple(carry(column.name, column.values) for column in table.carried),
     )
+
+
+def images_of(table: RoiTable, images: int) -> IntArray:
+    """The numbers of the images that have RoIs, ascending."""
+    return np.unique(table.batch[is_image_number(table.batch, images)]).astype(np.int64)
 
 
 def _describe_reading(
@@ -278,9 +303,18 @@ def open_levels(
     """The array of level numbers, or its ``rows``; None without one."""
     if level_from is None:
         return None
-    if not isinstance(level_from, str | os.PathLike):
-        return MemoryArray(np.asarray(level_from), "level_from")
-    return _select(open_array(parse_address(level_from), "vector"), rows)
+    levels: StoredArray
+    if isinstance(level_from, str | os.PathLike):
+        levels = open_array(parse_address(level_from), "vector")
+    else:
+        levels = MemoryArray(np.asarray(level_from), "level_from")
+    if rows is not None and len(rows) and (not levels.shape or rows[-1] >= levels.shape[0]):
+        levels.close()
+        raise InputError(
+            f"{levels.name}: shape {levels.shape}, expected a level for every row of the RoIs' "
+            f"file, at least {rows[-1] + 1:,}"
+        )
+    return _select(levels, rows)
 
 
 def _read_levels(levels: StoredArray) -> Array:

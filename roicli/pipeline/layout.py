@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 
 from roicli.core.exceptions import InputError
 from roicli.core.parsing import AUTO, TOKENS, parse_grid
@@ -16,6 +17,9 @@ from roicli.storage.array import MATLAB_CLASS, StoredArray
 from roicli.storage.views import GridArray, PermutedArray
 
 logger = logging.getLogger("roicli")
+
+# Takes a note for the user.
+Tell = Callable[[str], object]
 
 AXES = "nchw"
 # What dimensions are called, in any case, in the singular or the plural.
@@ -31,11 +35,14 @@ AXIS_OF_NAME = {name: axis for axis, names in NAMES_OF_AXES.items() for name in 
 FEWEST_TOKENS, DEPTH_STEP, MOST_IMAGES = 49, 32, 16
 
 
-def arrange(stored: StoredArray, layout: str) -> StoredArray:
-    """The maps of a stored array as (N, C, H, W) or (C, H, W). Raises InputError."""
+def arrange(stored: StoredArray, layout: str, tell: Tell = logger.info) -> StoredArray:
+    """The maps of a stored array as (N, C, H, W) or (C, H, W); ``tell`` notes what the file said.
+
+    Raises InputError.
+    """
     if layout.startswith(TOKENS):
         return _on_grid(stored, *parse_grid(layout))
-    letters = _said_by_file(stored) if layout == AUTO else layout
+    letters = _said_by_file(stored, tell) if layout == AUTO else layout
     if letters is None:
         _refuse_tokens(stored)
         return stored
@@ -53,14 +60,13 @@ def arrange(stored: StoredArray, layout: str) -> StoredArray:
 
 def layout_of(stored: StoredArray) -> str:
     """The layout of an array that ``arrange`` gave: a letter for each axis as the file holds it."""
-    wanted = AXES[-len(stored.shape) :]
-    permuted = stored
-    while not isinstance(permuted, PermutedArray):
-        inner = getattr(permuted, "stored", None)
-        if inner is None:
-            return wanted
-        permuted = inner
-    return "".join(wanted[permuted.axes.index(axis)] for axis in range(len(wanted)))
+    inner: StoredArray | None = stored
+    while inner is not None and not isinstance(inner, PermutedArray):
+        stored, inner = inner, getattr(inner, "stored", None)
+    if inner is None:
+        return AXES[-len(stored.shape) :]
+    wanted = AXES[-len(inner.shape) :]
+    return "".join(wanted[inner.axes.index(axis)] for axis in range(len(wanted)))
 
 
 def rearrange(layout: str, found: str) -> str:
@@ -86,7 +92,7 @@ def is_of_matlab(stored: StoredArray) -> bool:
     return MATLAB_CLASS in stored.attributes
 
 
-def _said_by_file(stored: StoredArray) -> str | None:
+def _said_by_file(stored: StoredArray, tell: Tell) -> str | None:
     """The layout that the file tells, which is noted; None where it tells nothing."""
     count = len(stored.shape)
     if count not in (3, 4):
@@ -99,7 +105,7 @@ def _said_by_file(stored: StoredArray) -> str | None:
             return None
         letters, why = named, f"its dimensions are {', '.join(stored.dimension_names)}"
     if letters != AXES[-count:]:
-        logger.info(f"{stored.name}: read as --layout {letters}: {why}")
+        tell(f"{stored.name}: read as --layout {letters}: {why}")
     return letters
 
 

@@ -16,6 +16,7 @@ from roicli.core.version import __version__
 from roicli.core.vocabulary import Provider
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.onnx_protobuf import OPSET
+from roicli.pipeline.decoding import decoding_of
 from roicli.pipeline.inputs import Inputs
 from roicli.pipeline.layout import layout_of
 from roicli.pipeline.run import Run
@@ -81,6 +82,7 @@ def describe_run(
         "features_dataset": [dataset for _, dataset in names],
         "features_shape": [list(level.stored.shape) for level in levels],
         "features_layout": [layout_of(level.stored) for level in levels],
+        "features_decoding": [decoding_of(level.stored) or "none" for level in levels],
         "features_dtype": [level.stored.precision.name for level in levels],
     }
 

@@ -26,6 +26,7 @@ from roicli.pipeline.roi_table import (
     is_image_number,
     to_corners,
 )
+from roicli.pipeline.row_choice import FILLED
 
 # Fewer RoIs than this may be outside on purpose: operators' own test cases are.
 FEWEST_REFUSED = 10
@@ -46,6 +47,8 @@ SMALL_SIDE_CELLS = 2.0
 SPREAD_SIDE = 0.5
 # So many rows show whether ids are few, or rows all alike.
 MANY_ROWS = 1 << 20
+# So many keys are shown one by one.
+FEW_IMAGES = 3
 # A reading explains RoIs that lie outside where it puts this share of them inside.
 SHARE_FITTING = 0.9
 # RoIs fill most of the image that they were found in.
@@ -53,7 +56,11 @@ FILLED_SHARE = 0.6
 STRIDES_TRIED = tuple(2**power for power in range(8))
 # Exchanging x and y of the RoIs and of the maps fits equally well: only the user knows.
 SWAPPED = [1, 0, 3, 2]
-SWAPPED_ROIS = "save RoIs as batch_index, x1, y1, x2, y2 (TensorFlow has y1, x1, y2, x2)"
+SWAPPED_ROIS = {
+    "xyxy": "add --roi-format yxyx where RoIs are y1, x1, y2, x2, as TensorFlow's",
+    "yxyx": "add --roi-format xyxy where RoIs are x1, y1, x2, y2",
+}
+SWAPPED_NAMES = "exchange the names of x and y in --roi-columns (TensorFlow has y1, x1, y2, x2)"
 SWAPPED_MAPS = "where the maps' height and width are exchanged, give --layout {layout}"
 SWAPPED_LETTERS, CHANNELS_LAST = "ncwh", "nhwc"
 
@@ -64,7 +71,7 @@ SWAPPED_LETTERS, CHANNELS_LAST = "ncwh", "nhwc"
 def find_swapped_axes(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     """R07: centres leave a map that is not square, and with x and y exchanged everything fits."""
     sizes = [place.map_size for place in rois.places if place.map_size is not None]
-    if rois.usable == 0 or all(height == width for height, width in sizes):
+    if rois.usable == 0 or all(place.has_square_maps for place in rois.places):
         return
     rows = rois.rows(lambda block: block.usable & _has_centre_outside(block))
     if len(rows) < max(FEWEST_ROWS, SHARE_SWAPPED * rois.usable):
@@ -87,15 +94,19 @@ def find_swapped_axes(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
 def _ways_to_exchange(rois: PlacedRois) -> list[str]:
     """Of RoIs and of maps, in words; the more likely first."""
     place = rois.places[0]
+    columns = rois.table.columns
+    exchanged = SWAPPED_NAMES
+    if not columns.are_named:
+        exchanged = SWAPPED_ROIS.get(columns.roi_format, SWAPPED_NAMES)
     maps = SWAPPED_MAPS.format(layout=rearrange(place.layout, SWAPPED_LETTERS))
     if place.is_of_matlab:
-        return [f"{maps} (MATLAB wrote this file, whose axes are reversed)", SWAPPED_ROIS]
-    return [SWAPPED_ROIS, f"{maps}: MATLAB, Julia and R write arrays so"]
+        return [f"{maps} (MATLAB wrote this file, whose axes are reversed)", exchanged]
+    return [exchanged, f"{maps}: MATLAB, Julia and R write arrays so"]
 
 
 def find_exchanged(rois: PlacedRois) -> list[str]:
     """In words, how x and y may have been exchanged, where all RoIs are inside then."""
-    square = all(place.map_size == (place.map_size or ())[::-1] for place in rois.places)
+    square = all(place.has_square_maps for place in rois.places)
     if square or not rois.every(_fits_swapped):
         return []
     first, second = _ways_to_exchange(rois)
@@ -125,8 +136,8 @@ def find_normalized(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     low, high = rois.bounds()
     height, width = (s / rois.places[0].spatial_scale for s in rois.places[0].map_size or (0, 0))
     advice = (
-        "add --normalized --image-size HEIGHTxWIDTH where they are x1, y1, x2, y2; TensorFlow's "
-        "are y1, x1, y2, x2: exchange their columns before"
+        "add --normalized --image-size HEIGHTxWIDTH where they are x1, y1, x2, y2, and "
+        "--roi-format yxyx besides where they are y1, x1, y2, x2, as TensorFlow's"
     )
     if _looks_like_yolo(rois):
         advice = (
@@ -142,7 +153,7 @@ def find_normalized(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
 
 
 def _smallest_side_px(rois: PlacedRois) -> float:
-    return min(side / place.spatial_scale for place in rois.places for side in place.map_size or ())
+    return min(place.smallest_side / place.spatial_scale for place in rois.places)
 
 
 def _is_in_unit(block: Block) -> Array:
@@ -303,7 +314,7 @@ def find_batch_index_last(rois: PlacedRois, tolerated: float) -> Iterator[Draft]
         rois, rows,
         "RoIs look as if the batch index stood in the last column: it holds image numbers only, "
         "the first column does not, and the four before it are corners inside the image",
-        "move the last column to the front: rois[:, [4, 0, 1, 2, 3]]",
+        "add --roi-columns x1,y1,x2,y2,image",
     )  # fmt: skip
 
 
@@ -336,18 +347,21 @@ def find_last_column(rois: PlacedRois) -> str | None:
     normalized = not whole and _fits_one_earlier(rois, normalized=True)
     if not (normalized or (not rois.every(_is_in_unit) and _fits_one_earlier(rois))):
         return None
-    kind = "normalized x1, y1, x2, y2" if normalized else "x1, y1, x2, y2"
+    kind, said = "x1, y1, x2, y2", "--roi-columns x1,y1,x2,y2,score"
+    if normalized:
+        kind, said = f"normalized {kind}", f"{said} --normalized --image-size HEIGHTxWIDTH"
     return (
-        f"the last column is no coordinate: they look like {kind} and a score or an area; save "
-        "batch_index, x1, y1, x2, y2"
+        f"the last column is no coordinate: they look like {kind} and a score or an area; add "
+        f"{said}"
     )
 
 
 def explain_first_column(rois: PlacedRois, rows: IntArray) -> str:
     """What to do where ``rows`` (k,) of the RoIs name no image: what the first column may be."""
     table, images = rois.table, rois.images
-    where = "the first column is the image's number in FEATURES, from 0"
-    told = find_padding(table, rows) or find_last_column(rois) or _find_tokens(rois)
+    where = "the image's number in FEATURES is from 0"
+    told = _explain_none(table, rows)
+    told = told or find_last_column(rois) or _find_tokens(rois)
     if told:
         return told
     if images is None or not np.all(is_image_number(table.batch, None)):
@@ -361,10 +375,22 @@ def explain_first_column(rois: PlacedRois, rows: IntArray) -> str:
     if bits is not None and high >= 2.0 ** (bits + 1):
         return where  # these are not the numbers that once were written
     if low >= 1 and high == images:
-        return f"images seem to be numbered from 1 (one-based): subtract 1; {where}"
+        keys = ",".join(map(str, range(1, images + 1))) if images <= FEW_IMAGES else f"1..{images}"
+        return f"images seem to be numbered from 1 (one-based): add --images {keys}; {where}"
     if low >= images and len(np.unique(table.batch[:MANY_ROWS])) <= images:
-        return f"these look like ids: replace each by its image's place in FEATURES; {where}"
+        return f"these look like ids: --images says whose each map is, in order; {where}"
     return where
+
+
+def _explain_none(table: RoiTable, rows: IntArray) -> str | None:
+    """What to do where all ``rows`` are of no image, and may only fill up an array."""
+    batch, numbers = table.batch[rows], table.numbers[rows]
+    for name, is_none in (("-1", batch == -1), ("NaN", np.isnan(batch))):
+        if is_none.all():
+            padding = FILLED[name](numbers).all()
+            what = f"rows of {name} only fill up the array" if padding else f"{name} is of no image"
+            return f"{what}: --drop-invalid leaves them out"
+    return None
 
 
 def _find_tokens(rois: PlacedRois) -> str | None:
@@ -379,18 +405,6 @@ def _find_tokens(rois: PlacedRois) -> str | None:
         f"FEATURES are read as one image of {images} channels: if they are tokens (N, L, D) of "
         f"{images} images, add --layout tokens:HxW, {tokens} being H x W"
     )
-
-
-def find_padding(table: RoiTable, rows: IntArray) -> str | None:
-    """What to do where all ``rows`` only fill up an array, with -1 or NaN; None where not."""
-    chosen = rows[:MANY_ROWS]
-    numbers = table.numbers[chosen]
-    if table.image is not None:
-        numbers = np.column_stack([table.batch[chosen], numbers])
-    if not (np.all(numbers == -1) or np.isnan(numbers).all()):
-        return None
-    filled = "-1" if numbers.flat[0] == -1 else "NaN"
-    return f"rows of {filled} only fill up the array: drop them"
 
 
 # Wholly outside -------------------------------------------------------------------------------

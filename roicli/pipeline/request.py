@@ -38,6 +38,7 @@ from roicli.core.vocabulary import (
     ResultDtype,
     RoiFormat,
     SamplingGrid,
+    StoredAs,
 )
 from roicli.operators.levels import LevelAssignment
 from roicli.pipeline.features import FeatureArgument, MapReading, Scales
@@ -48,6 +49,10 @@ class Reading:
     """How maps and RoIs are read."""
 
     spatial_scale: Scales | None
+    images: Any
+    image_from: Any
+    where: str | None
+    drop_invalid: bool
     levels: tuple[str, ...] | None
     level_rule: LevelRule
     canonical_size: float | None
@@ -59,13 +64,15 @@ class Reading:
     image_size: Size | None
     roi_scale: Any
     layout: str
+    decode: bool
+    stored_as: StoredAs | None
     ignore: tuple[str, ...] | None
     allow_external: bool
 
     @property
     def of_maps(self) -> MapReading:
         """What of this is about the maps' arrays."""
-        return MapReading(self.layout)
+        return MapReading(self.layout, self.decode, self.stored_as)
 
     @property
     def level_assignment(self) -> LevelAssignment:
@@ -156,6 +163,8 @@ class RunRequest(Reading, Operation):
     dtype: ResultDtype | None
     values: bool
     errors_out: str | None
+    group_by: str | None
+    table_columns: tuple[str, ...]
     resume: bool
     verify_inputs: bool
     shard: str | None

@@ -6,24 +6,28 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from roicli.core.condition import parse_condition
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
-from roicli.core.types import IntArray, Size
+from roicli.core.types import FloatArray, IntArray, Size
 from roicli.core.vocabulary import RoiFormat
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.layout import straighten_rois
+from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.request import Reading
+from roicli.pipeline.roi_images import RowsOfImages, find_image_column, number_images
 from roicli.pipeline.roi_table import ROI_BYTES, RoiTable, read_roi_table
+from roicli.pipeline.row_choice import choose_rows
 from roicli.pipeline.validation import describe_roi_shape
 from roicli.storage.address import Address, parse_address
-from roicli.storage.array import Heading, MemoryArray, SelectedRows, StoredArray
+from roicli.storage.array import Heading, MemoryArray, SelectedRows
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_rois
-from roicli.storage.roi_columns import RoiColumns, find_columns, show_names
+from roicli.storage.roi_columns import COORDINATE_NAMES, RoiColumns, find_columns, show_names
 from roicli.storage.table import RoiSource, Table, as_table, headings_of
 
 logger = logging.getLogger("roicli")
@@ -42,24 +46,50 @@ class Chosen(NamedTuple):
 
 
 def open_source(
-    rois: FeatureArgument, opener: Callable[[Address], RoiSource] = open_rois
+    rois: FeatureArgument,
+    reading: Reading,
+    opener: Callable[[Address], RoiSource] = open_rois,
 ) -> RoiSource:
-    """What the RoIs are read from, open and not looked at yet; ``opener`` opens an address."""
+    """What the RoIs are read from, open and not looked at yet; ``opener`` opens an address.
+
+    RoIs (N, M, 4) are rows, image by image.
+    """
+    source: RoiSource
     if isinstance(rois, str | os.PathLike):
         source = opener(parse_address(rois))
-        return source if isinstance(source, Table) else straighten_rois(source)
-    return MemoryArray(np.asarray(rois), "rois")
+        if isinstance(source, Table):
+            return source
+        source = straighten_rois(source)
+    else:
+        source = MemoryArray(np.asarray(rois), "rois", may_be_table=True)
+    # Of more columns only names tell which are the box.
+    by_image = len(source.shape) == 3 and source.dtype.names is None
+    if by_image and (source.shape[2] == 4 or reading.roi_columns is not None):
+        return RowsOfImages(source)
+    return source
 
 
 def read_rois(
-    source: RoiSource, chosen: Chosen, reading: Reading, rows: IntArray | None = None
+    source: RoiSource,
+    chosen: Chosen,
+    reading: Reading,
+    rows: IntArray | None = None,
+    maps: MapKeys | None = None,
 ) -> RoiTable:
-    """The RoIs of a source; with ``rows`` (k,), ascending, only these are read.
+    """The RoIs of a source that are asked for; with ``rows`` (k,), ascending, only these of them.
+
+    ``maps`` are those that they are on, and what their images are called; None without maps.
 
     Raises InputError, ParameterError.
     """
+    maps = maps or MapKeys(None, reading.images)
     normalized_to = read_size(source, reading)
-    if rows is not None:
+    condition = None if reading.where is None else parse_condition(reading.where)
+    chooses = condition is not None or reading.drop_invalid
+    # Whose a RoI is, and which of them are asked for, only all of them tell.
+    at_once = not (chooses or reading.image_from is not None or isinstance(source, RowsOfImages))
+    whole = source
+    if rows is not None and at_once:
         source = source.take(rows) if isinstance(source, Table) else SelectedRows(source, rows)
     count = source.shape[0]
     check_memory(source.name, f"{count:,} RoIs", count * ROI_BYTES)
@@ -67,7 +97,36 @@ def read_rois(
     if chosen.names is not None:
         renamed = zip(table.columns, chosen.names, strict=True)
         table = replace(table, columns=tuple(one._replace(name=name) for one, name in renamed))
-    return read_roi_table(table, chosen.columns, normalized_to)
+    images = None if maps.pyramid is None else maps.pyramid.images
+    columns = chosen.columns
+    image = find_image_column(table, columns.image, whole, reading.image_from, images, maps.files)
+    numbers = rows
+    if not at_once:
+        values = None if image is None else image.values
+        is_counted = isinstance(whole, RowsOfImages) and reading.image_from is not None
+        kept = choose_rows(table, columns, values, condition, reading.drop_invalid, is_counted)
+        if kept is not None:
+            numbers = kept if rows is None else kept[rows]
+        if numbers is not None:
+            table, image = table.take(numbers), None if image is None else image.take(numbers)
+    batch: FloatArray = np.zeros(len(table))
+    is_keyed = False
+    if image is not None:
+        batch, is_keyed = number_images(image, table, numbers, images, maps)
+    found = read_roi_table(table, columns, normalized_to, image, batch)
+    kept_image = (image,) if image is not None and is_keyed else ()
+    return replace(found, row_numbers=numbers, carried=(*kept_image, *found.carried))
+
+
+def describe_choice(reading: Reading) -> dict[str, Any]:
+    """What was said of whose RoIs are and which there are, for a result's provenance."""
+    said = {name: getattr(reading, name) for name in ("where", "image_from", "images")}
+    found = {
+        name: str(foreign(os.fspath(value) if isinstance(value, str | os.PathLike) else "array"))
+        for name, value in said.items()
+        if value is not None
+    }
+    return found | ({"drop_invalid": True} if reading.drop_invalid else {})
 
 
 def read_size(source: RoiSource, reading: Reading) -> Size | None:
@@ -86,11 +145,13 @@ def choose_columns(source: RoiSource, reading: Reading, images: int | None) -> C
 
     Raises InputError where there are no four coordinates, or no column for several images.
     """
+    if reading.image_from is not None or isinstance(source, RowsOfImages):
+        images = None  # whose a RoI is stands elsewhere
     headings: Sequence[Heading] | None = headings_of(source)
     names = reading.roi_columns or _recognize(source)
     if names is not None:
         headings = _rename(source, headings, names)
-    if headings is None:
+    if headings is None or _is_empty(source):
         columns = _by_position(source, reading.roi_format, images)
         _check_yolo(source, columns, images, read_size(source, reading))
         return Chosen(columns)
@@ -101,13 +162,14 @@ def choose_columns(source: RoiSource, reading: Reading, images: int | None) -> C
         raise InputError(
             f"{source.name}: no column names the RoI's image, and there are {images} images, "
             f"found: {show_names(headings)}",
-            "name the columns: --roi-columns image,x1,y1,x2,y2, with _ for those to be left out",
+            "name the columns: --roi-columns image,x1,y1,x2,y2, with _ for those to be left out; "
+            "or say whose each RoI is: --image-from ADDRESS",
         )
     if columns.is_assumed:
         name = foreign(headings[columns.coordinates[0]].name)
         logger.info(
-            f"{source.name}: {name} is read as x, y, width, height, as COCO has it; "
-            "--roi-format says otherwise"
+            f"{source.name}: {name} is read as {_describe(columns.roi_format)}; --roi-format says "
+            "otherwise"
         )
     return Chosen(columns, names)
 
@@ -131,6 +193,12 @@ def _rename(
     return [one._replace(name=name) for one, name in zip(headings, names, strict=True)]
 
 
+def _describe(roi_format: RoiFormat) -> str:
+    if roi_format == "xywh":
+        return "x, y, width, height, as COCO has it"
+    return ", ".join(COORDINATE_NAMES[roi_format])
+
+
 def _by_position(source: RoiSource, roi_format: RoiFormat | None, images: int | None) -> RoiColumns:
     """The columns of an array, or a text, without names. Raises InputError for another shape."""
     width = 5
@@ -140,14 +208,16 @@ def _by_position(source: RoiSource, roi_format: RoiFormat | None, images: int | 
             raise InputError(f"{source.name}: {wrong[0]}", wrong[1])
         width = source.shape[1]
     image = 0 if width == 5 else None
-    return RoiColumns(image, tuple(range(width - 4, width)), roi_format or "xyxy")
+    places = tuple(range(width - 4, width))
+    return RoiColumns(image, places, roi_format or "xyxy", are_named=False)
 
 
 def _is_empty(source: RoiSource) -> bool:
-    """Whether an array without names holds nothing, in whatever shape."""
+    """Whether a source holds nothing, and nothing says what its columns would be."""
+    if isinstance(source, Table):
+        return not len(source) and not source.columns
     return (
-        isinstance(source, StoredArray)
-        and source.dtype.names is None
+        source.dtype.names is None
         and len(source.shape) in (1, 2)
         and source.shape[0] == 0
         and source.shape[-1] <= MOST_COLUMNS
@@ -155,7 +225,6 @@ def _is_empty(source: RoiSource) -> bool:
 
 
 def _empty_table(source: RoiSource) -> Table:
-    assert isinstance(source, StoredArray)
     return as_table(MemoryArray(np.empty((0, 5), np.float32), source.name, source.files))
 
 

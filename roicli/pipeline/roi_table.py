@@ -31,6 +31,8 @@ ROI_BYTES = 120
 BLOCK_ROIS = 1 << 16
 # Where a scale comes from that nobody gave.
 NO_SCALE = "default"
+# Where a scale comes from that the user gave.
+GIVEN_SCALE = "--spatial-scale"
 
 
 class Place(NamedTuple):
@@ -38,16 +40,42 @@ class Place(NamedTuple):
 
     ``shape`` (N, C, H, W) is that of the array, None without one; ``scale_from`` says in words
     where the scale comes from, ``layout`` how the file holds the axes (``pipeline.layout``),
-    ``is_of_matlab`` that MATLAB wrote it, which reverses them.
+    ``is_of_matlab`` that MATLAB wrote it, which reverses them. ``sizes`` (N, 2) are the height and
+    width of each image where these have their own; then ``map_size`` is the largest.
     """
 
     spatial_scale: float
     map_size: Size | None
     level: int | None
     shape: tuple[int, int, int, int] | None = None
-    scale_from: str = "--spatial-scale"
+    scale_from: str = GIVEN_SCALE
     layout: str = "nchw"
     is_of_matlab: bool = False
+    sizes: IntArray | None = None
+
+    def cells(self, batch: Array) -> FloatArray:
+        """(k, 2) width and height of the maps of images ``batch`` (k,); the size must be known."""
+        assert self.map_size is not None
+        if self.sizes is None:
+            return np.broadcast_to(np.array(self.map_size[::-1], np.float64), (len(batch), 2))
+        # What names no image is another rule's matter.
+        known = is_image_number(batch, len(self.sizes))
+        images = np.where(known, batch, 0).astype(np.int64)
+        return np.asarray(self.sizes[images, ::-1], np.float64)
+
+    @property
+    def has_square_maps(self) -> bool:
+        """Whether width and height are equal on every map."""
+        if self.sizes is None:
+            return self.map_size == (self.map_size or ())[::-1]
+        return bool(np.all(self.sizes[:, 0] == self.sizes[:, 1]))
+
+    @property
+    def smallest_side(self) -> int:
+        """The smallest side of all maps, in cells."""
+        if self.sizes is None:
+            return min(self.map_size or (0,))
+        return int(self.sizes[self.sizes[:, 0] > 0].min(initial=1 << 30))
 
 
 @dataclass(frozen=True)
@@ -58,9 +86,10 @@ class RoiTable:
     in ``dtype`` or one that it holds; ``columns``, ``normalized_to`` and ``roi_scale`` say how they
     were read; ``corners`` (K, 4) are x1, y1, x2, y2 in pixels of the network's input, ``error_px``
     (K,) what the stored dtype can have lost of the worst of each. ``image`` is the column that
-    names the RoI's image, and ``batch`` (K,) what numbers it holds; 0 where there is no such
-    column, and ``image`` is then None. ``carried`` are all other columns that have names,
-    ``listed`` the images that the source lists.
+    names the RoI's image, and ``batch`` (K,) the numbers of their maps; 0 where there is no such
+    column, and ``image`` is then None. ``carried`` are all other columns that have names, and that
+    of the images where it holds keys; ``listed`` the images that the source lists. ``row_numbers``
+    (K,) are the rows in the source, None where these are all.
     """
 
     name: str
@@ -75,6 +104,7 @@ class RoiTable:
     error_px: FloatArray
     carried: tuple[Column, ...] = ()
     listed: tuple[ListedImage, ...] = ()
+    row_numbers: IntArray | None = None
     roi_scale: RoiScale | None = None
 
     def __len__(self) -> int:
@@ -111,26 +141,34 @@ class RoiTable:
     def image_place(self) -> str:
         """In words, where a row has its image."""
         assert self.image is not None
-        return f"column {self.columns.image} ({self.image.name})"
+        place = self.columns.image
+        return self.image.name if place is None else f"column {place} ({self.image.name})"
+
+    def number(self, row: int | np.integer) -> int:
+        """What a row is called: its number in the source."""
+        return int(row if self.row_numbers is None else self.row_numbers[row])
 
 
 def read_roi_table(
-    table: Table, columns: RoiColumns, normalized_to: Size | None = None
+    table: Table,
+    columns: RoiColumns,
+    normalized_to: Size | None,
+    image: Column | None,
+    batch: FloatArray,
 ) -> RoiTable:
-    """The RoIs of a table. ``normalized_to`` is (height, width) in pixels.
+    """The RoIs of a table. ``normalized_to`` is (height, width) in pixels; ``image`` the column of
+    images, and ``batch`` (K,) the numbers of their maps.
 
     Raises InputError where they are no numbers, for nothing else.
     """
     count, roi_format = len(table), columns.roi_format
     sources = [_numbers_of(table, place) for place in columns.coordinates]
     as_stored = roi_format == "xyxy" and normalized_to is None
-    batch, numbers, error = np.zeros(count), np.empty((count, 4)), np.empty(count)
+    numbers, error = np.empty((count, 4)), np.empty(count)
     corners = numbers if as_stored else np.empty((count, 4))
     spacing = np.empty((min(count, BLOCK_ROIS), 4))
-    image = None if columns.image is None else table.columns[columns.image]
     if image is not None:
-        batch[:] = _image_numbers(table, columns.image or 0)
-        image = Column(foreign(image.name) or "batch_index", image.values, image.precision)
+        image = image._replace(name=foreign(image.name) or "batch_index")
     with np.errstate(invalid="ignore", over="ignore"):
         for part in _parts(count):
             size = part.stop - part.start
@@ -158,21 +196,6 @@ def _numbers_of(table: Table, place: int) -> tuple[Array, Precision]:
     row = next((row for row, text in enumerate(column.values) if not _is_number(text)), 0)
     found = "nothing" if column.values[row] is None else repr(str(foreign(column.values[row])))
     raise InputError(f"{table.where(row, place)}: found {found}, expected a number")
-
-
-def _image_numbers(table: Table, place: int) -> Array:
-    """The images' numbers. Raises InputError where an image is named otherwise."""
-    column = table.columns[place]
-    if column.precision is not None:
-        return column.values
-    for row, text in enumerate(column.values):
-        if not _is_number(text):
-            found = "nothing" if text is None else repr(str(foreign(text)))
-            raise InputError(
-                f"{table.where(row, place)}: found {found}, expected the number of the image in "
-                "FEATURES, from 0"
-            )
-    return column.values.astype(np.float64)
 
 
 def _is_number(text: str | None) -> bool:
@@ -325,13 +348,20 @@ class PlacedRois:
         if self.map_of_roi is not None:
             here = self.map_of_roi[part]
             if self.knows_maps:
-                sizes = [place.map_size[::-1] for place in self.places if place.map_size]
-                cells = np.array(sizes, np.float64)[here]
+                cells = self._cells(here, table.batch[part])
         roi_scale = None if table.roi_scale is None else table.roi_scale.of(table.batch[part])
         return Block(
             table.batch[part], table.numbers[part], table.corners[part], table.error_px[part],
             here, scale, cells, self.is_usable[part], roi_scale,
         )  # fmt: skip
+
+    def _cells(self, here: IntArray, batch: FloatArray) -> FloatArray:
+        """(k, 2) width and height of the RoIs' maps."""
+        found = np.empty((len(here), 2))
+        for number, place in enumerate(self.places):
+            rows = here == number
+            found[rows] = place.cells(batch[rows])
+        return found
 
     def _scales(self, part: slice) -> FloatArray | None:
         if self.map_of_roi is None:

@@ -24,11 +24,12 @@ from roicli.pipeline.roi_table import (
     is_image_number,
     reaches_too_far,
 )
+from roicli.pipeline.row_choice import FILLED
 from roicli.storage.roi_columns import COORDINATE_NAMES
 
 logger = logging.getLogger("roicli")
 
-RULE_IDS = tuple(f"R{number:02}" for number in range(1, 19))
+RULE_IDS = tuple(f"R{number:02}" for number in range(1, 20))
 # Where one of these speaks, there is nothing to compute with.
 NEEDED = ("R01", "R02", "R03", "R11", "R16")
 LEAST_LOST_PX = 0.25
@@ -55,6 +56,28 @@ class RoiRule:
     tolerated: float = 0.0
 
 
+def find_padding(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
+    """R19: rows of zeros or of -1, which fill up arrays of one length.
+
+    Those that cannot be computed with are R02's and R03's. Where all RoIs are zeros, that is what
+    they are.
+    """
+    table = rois.table
+    zeros = rois.rows(lambda block: FILLED["zeros"](block.numbers))
+    zeros = zeros[: 0 if len(zeros) == len(rois) else None]
+    ones = rois.rows(
+        lambda b: FILLED["-1"](b.numbers) & np.asarray(is_image_number(b.batch, rois.images))
+    )
+    for rows, filled in ((zeros, "zeros"), (ones, "-1")):
+        if len(rows):
+            yield Draft(
+                len(rows), rows,
+                f"row {table.number(rows[0])}: rows of {filled} only fill up the array"
+                f"{and_more(rows)}",
+                "--drop-invalid leaves them out", "RoIs", table.name,
+            )  # fmt: skip
+
+
 def find_not_finite(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     """R02: NaN, infinity, and numbers past float32 or the operators' 32-bit cells."""
     rows = np.flatnonzero(~rois.is_usable)
@@ -62,9 +85,16 @@ def find_not_finite(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
         return
     table, row = rois.table, int(rows[0])
     words, advice = _describe_unusable(rois, row)
-    if padding := readings.find_padding(table, rows):
-        advice = padding
-    yield Draft(len(rows), rows, f"row {row}, {words}{and_more(rows)}", advice, "RoIs", table.name)
+    if FILLED["NaN"](table.numbers[rows]).all():
+        advice = "rows of NaN only fill up the array: --drop-invalid leaves them out"
+    yield Draft(
+        len(rows),
+        rows,
+        f"row {table.number(row)}, {words}{and_more(rows)}",
+        advice,
+        "RoIs",
+        table.name,
+    )
 
 
 def _describe_unusable(rois: PlacedRois, row: int) -> tuple[str, str]:
@@ -104,8 +134,8 @@ def find_bad_batch_index(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     last = "" if rois.images is None else f" to {rois.images - 1}"
     yield Draft(
         len(rows), rows,
-        f"row {rows[0]}, {table.image_place}: found {table.batch[rows[0]]:g}, expected "
-        f"a whole number from 0{last}{and_more(rows)}",
+        f"row {table.number(rows[0])}, {table.image_place}: found {table.batch[rows[0]]:g}, "
+        f"expected a whole number from 0{last}{and_more(rows)}",
         readings.explain_first_column(rois, rows), "RoIs", table.name,
     )  # fmt: skip
 
@@ -127,7 +157,7 @@ def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     yield Draft(
         len(rows), rows,
         f"{len(rows):,} of {len(rois):,} RoIs have crossed corners (x2 < x1 or y2 < y1): "
-        f"row {rows[0]} has {shown}",
+        f"row {table.number(rows[0])} has {shown}",
         advice, "RoIs", table.name,
     )  # fmt: skip
 
@@ -160,8 +190,7 @@ def covered(rois: PlacedRois, row: int | np.integer) -> str:
     """In words, what the map of a RoI covers of its image."""
     assert rois.map_of_roi is not None
     place = rois.places[rois.map_of_roi[row]]
-    assert place.map_size is not None
-    height, width = (side / place.spatial_scale for side in place.map_size)
+    width, height = place.cells(rois.table.batch[row : row + 1])[0] / place.spatial_scale
     return f"{width:g} x {height:g} px (width x height)"
 
 
@@ -196,8 +225,8 @@ def _find_lost_images(rois: PlacedRois) -> Iterator[Draft]:
     if len(rows):
         yield Draft(
             len(rows), rows,
-            f"row {rows[0]}, {table.image_place}: found {table.batch[rows[0]]:g}, which "
-            f"may be another image: {precision.name} holds whole numbers up to {last:g} only"
+            f"row {table.number(rows[0])}, {table.image_place}: found {table.batch[rows[0]]:g}, "
+            f"which may be another image: {precision.name} holds whole numbers up to {last:g} only"
             f"{and_more(rows)}",
             f"make the RoIs again as float32, from numbers that never were "
             f"{precision.name}",
@@ -209,6 +238,7 @@ def _find_lost_images(rois: PlacedRois) -> Iterator[Draft]:
 ROI_RULES: tuple[RoiRule, ...] = (
     RoiRule("R13", "dtype loses coordinates", "warning", "rois", find_lost_image,
             limit="max_coordinate_error", tolerated=LEAST_LOST_PX),
+    RoiRule("R19", "padding", "error", "rois", find_padding),
     RoiRule("R11", "batch index last", "error", "maps", readings.find_batch_index_last,
             is_guess=True),
     RoiRule("R03", "batch index", "error", "rois", find_bad_batch_index),

@@ -14,7 +14,7 @@ from roicli.core.operator_table import Operator
 from roicli.core.system import usable_cores
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.core.vocabulary import Provider
-from roicli.error_table.columns import VALUE_COLUMNS
+from roicli.error_table.columns import COLUMN_BY_NAME, VALUE_COLUMNS
 from roicli.error_table.table import ErrorTable, MapGeometry
 from roicli.operators.interface import OperatorSpec
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid, Scales
@@ -52,6 +52,7 @@ class Run:
     setting: Setting
     engine: Engine
     asked_provider: Provider
+    group_by: str | None = None
     value_columns: dict[str, FloatArray] = field(default_factory=dict)
 
     @property
@@ -80,21 +81,39 @@ class Run:
 
     def error_table(self) -> ErrorTable:
         """The error table of this run's RoIs, with the value columns measured so far."""
-        return build_error_table(self.inputs, self.setting, self.value_columns)
+        return build_error_table(self.inputs, self.setting, self.value_columns, self.group_by)
 
 
 def build_error_table(
-    inputs: Inputs, setting: Setting, values: Mapping[str, FloatArray] | None = None
+    inputs: Inputs,
+    setting: Setting,
+    values: Mapping[str, FloatArray] | None = None,
+    group_by: str | None = None,
 ) -> ErrorTable:
-    """The table of the inputs' RoIs, on each level's map."""
+    """The table of the inputs' RoIs, on each level's map. Raises ParameterError for a column to
+    group by that there is not.
+    """
     maps = [
-        MapGeometry(setting.pool.at_scale(place.spatial_scale), place.map_size, place.level)
+        MapGeometry(
+            setting.pool.at_scale(place.spatial_scale), place.map_size, place.level, place.sizes
+        )
         for place in inputs.places
     ]
     dtype = np.float32 if inputs.pyramid is None else inputs.pyramid.compute_dtype
     return ErrorTable(
-        inputs.rois, maps, setting.pixel_model, inputs.map_of_roi, values, dtype, inputs.row_numbers
-    )
+        inputs.rois, maps, setting.pixel_model, inputs.map_of_roi, values, dtype,
+        inputs.row_numbers, inputs.carried, group_by,
+    )  # fmt: skip
+
+
+def check_asked(table: ErrorTable, request: RunRequest) -> None:
+    """Raise ParameterError where somebody will ask for a column that there will not be.
+
+    Those that are measured were looked at before anything was read.
+    """
+    for name in request.table_columns:
+        if name not in COLUMN_BY_NAME:
+            table.check_column(name)
 
 
 def resolve_operator(
@@ -152,10 +171,13 @@ def open_run(
         if provider == "native":
             _announce_compilation(operator, setting, inputs, request)
         engine = _open_engine(provider, operator, inputs, setting, request)
-        return Run(operator, inputs, setting, engine, request.provider)
+        run = Run(operator, inputs, setting, engine, request.provider, request.group_by)
+        check_asked(run.error_table(), request)
     except BaseException:
         inputs.close()
         raise
+    else:
+        return run
 
 
 def _announce_compilation(
@@ -224,7 +246,7 @@ def check_sampling(run: Run, spec: OperatorSpec) -> None:
         rows = np.flatnonzero(run.inputs.map_of_roi == index)
         check_sampling_memory(
             run.inputs.rois, rows, level_spec, run.pyramid.channels,
-            run.pyramid.compute_dtype, run.inputs.rois_name,
+            run.pyramid.compute_dtype, run.inputs.rois_name, run.inputs.row_numbers,
         )  # fmt: skip
 
 

@@ -22,11 +22,13 @@ STRIDE_ATTRIBUTE = "stride"
 
 
 def read_stored_scale(array: StoredArray, maps: int) -> tuple[float, str]:
-    """The scale that the file has for a map, and where: the nearest attribute that says it."""
-    for attributes, whose in _attributes_around(array, maps):
-        found = _read_scale(array.name, attributes, whose)
-        if found is not None:
-            return found
+    """The scale that the file has for a map, and where: the nearest attribute that says it.
+
+    Without one it is 1.0, which is noted, and no pyramid.
+    """
+    found = find_stored_scale(array, maps)
+    if found is not None:
+        return found
     if maps > 1:
         raise InputError(
             f"{array.name}: has no attribute {SCALE_ATTRIBUTE}, and a pyramid needs its scales",
@@ -34,6 +36,15 @@ def read_stored_scale(array: StoredArray, maps: int) -> tuple[float, str]:
         )
     logger.info(f"{array.name}: no attribute {SCALE_ATTRIBUTE}, taking --spatial-scale 1.0")
     return 1.0, NO_SCALE
+
+
+def find_stored_scale(array: StoredArray, maps: int) -> tuple[float, str] | None:
+    """As ``read_stored_scale``; None where there is none."""
+    for attributes, whose in _attributes_around(array, maps):
+        found = _read_scale(array.name, attributes, whose)
+        if found is not None:
+            return found
+    return None
 
 
 def _attributes_around(array: StoredArray, maps: int) -> Iterator[tuple[Mapping[str, Any], str]]:

@@ -33,7 +33,10 @@ def describe_roi_shape(shape: tuple[int, ...], images: int | None) -> tuple[str,
     columns = "batch_index, x1, y1, x2, y2"
     if len(shape) == 2 and shape[1] == 4 and images not in (None, 1):
         found = f"RoIs have 4 columns and there are {images} images, expected 5 columns: {columns}"
-        return found, "put the number of the image, from 0, in front"
+        return found, (
+            "put the number of the image, from 0, in front, or say whose each RoI is: --image-from "
+            "ADDRESS"
+        )
     if len(shape) == 2 and shape[1] in (4, 5):
         return None
     remark, advice = _explain_roi_shape(shape)
@@ -66,12 +69,17 @@ def check_sampling_memory(
     channels: int,
     dtype: np.dtype[np.floating],
     name: str,
+    numbers: IntArray | None = None,
 ) -> None:
-    """Raise InputError where one RoI of ``rows`` takes more than 256 MiB of sampling points."""
+    """Raise InputError where one RoI of ``rows`` takes more than 256 MiB of sampling points.
+
+    ``numbers`` (K,) are what the RoIs are called, where that is not their place.
+    """
     needed, counts, kind = spec.sampling(rois.corners[rows], channels, dtype)
     if len(needed) and needed.max() > MAX_SAMPLES_BYTES:
         worst = int(np.argmax(needed))
-        message, advice = describe_huge_grid(int(rows[worst]), needed[worst], counts[worst], kind)
+        row = int(rows[worst] if numbers is None else numbers[rows[worst]])
+        message, advice = describe_huge_grid(row, needed[worst], counts[worst], kind)
         raise InputError(f"{name}: {message}", advice)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from roicli.analysis.explanation import Corner, Sample
 from roicli.analysis.picture import Box, Picture
-from roicli.render.shapes import Frame, Lines, Points, Shape, Words
+from roicli.render.shapes import Frame, Points, Shape, Words
 
 # In cells: half the side of the mark at a cell's centre, how far letters are from its edge.
 MARK, INSET = 0.03, 0.04
@@ -41,7 +41,7 @@ def frame_close_up(picture: Picture) -> Box:
 def shape_close_up(picture: Picture, frame: Frame) -> list[Shape]:
     """Cells, weights, the bin and its sampling points, then the words on them."""
     sample, offset = find_sample(picture), picture.point_offset
-    bin_outline = _box("real", frame, picture.bin_box)
+    bin_outline = frame.outline("real", picture.bin_box)
     if sample is None or picture.close_up is None:
         return [bin_outline]
     cells: list[Shape] = []
@@ -50,9 +50,9 @@ def shape_close_up(picture: Picture, frame: Frame) -> list[Shape]:
     for index, corner in _distinct_cells(sample):
         x, y = corner.x + offset, corner.y + offset
         x1, y1, x2, y2 = area = _weight_area(sample, index, offset)
-        cells.append(_box(f"cell-{index}", frame, (x - 0.5, y - 0.5, x + 0.5, y + 0.5)))
-        weights.append(_box(f"weight-{index}", frame, area))
-        words.append(_box(f"corner-{index}", frame, (x - MARK, y - MARK, x + MARK, y + MARK)))
+        cells.append(frame.outline(f"cell-{index}", (x - 0.5, y - 0.5, x + 0.5, y + 0.5)))
+        weights.append(frame.outline(f"weight-{index}", area))
+        words.append(frame.outline(f"corner-{index}", (x - MARK, y - MARK, x + MARK, y + MARK)))
         words.append(_describe_cell(sample, corner, offset, frame))
         if abs(x2 - x1) > 0.2 and abs(y2 - y1) > 0.1:
             across, down = frame.place((x1 + x2) / 2, (y1 + y2) / 2)
@@ -65,10 +65,6 @@ def shape_close_up(picture: Picture, frame: Frame) -> list[Shape]:
         for look, rim in (("point-rim", 2.0), ("point", 0.0))
     ]
     return [*cells, *weights, bin_outline, *marks, *words]
-
-
-def _box(look: str, frame: Frame, box: Box) -> Lines:
-    return Lines(look, (frame.box(box),), closed=True)
 
 
 def _distinct_cells(sample: Sample) -> list[tuple[int, Corner]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 from roicli.analysis.compare.difference import GroupDifference
@@ -46,8 +46,24 @@ def write_comparison_json(found: Comparison, stream: TextIO) -> None:
         "worst_rois": _groups("roi", found.worst_rois),
         "worst_channels": _groups("channel", found.worst_channels),
         "provenance_differences": found.provenance,
+        "axes": found.axes,
+        "rows": _rows_object(found),
     }
     write_object(payload, stream)
+
+
+def _rows_object(found: Comparison) -> dict[str, Any] | None:
+    rows = found.rows
+    if rows is None:
+        return None
+    return {
+        "a": rows.a.tolist(),
+        "b": rows.b.tolist(),
+        "only_a": rows.only_a.tolist(),
+        "only_b": rows.only_b.tolist(),
+        "compared": found.rows_matched,
+        "equal": found.equal_where_matched,
+    }
 
 
 def _groups(name: str, groups: Sequence[GroupDifference]) -> list[dict[str, Any]]:
@@ -70,7 +86,10 @@ def print_comparison(found: Comparison, stream: TextIO) -> None:
     stream.write(f"shape {' x '.join(map(str, found.shape))}\n")
     for difference in found.provenance or ():
         stream.write(f"{describe_provenance(difference)}\n")
-    stream.write(f"\n{describe_verdict(found)}\n\n")
+    stream.write(f"\n{describe_verdict(found)}\n")
+    for line in describe_alignment(found):
+        stream.write(f"{line}\n")
+    stream.write("\n")
     write_table(Table([["measure"], ["value"]], _measures(found), [True, False]), stream)
     if found.elements:
         stream.write("\n")
@@ -94,11 +113,29 @@ def describe_provenance(difference: ProvenanceDifference) -> str:
     return f"{name}: A {shown[0]}, B {shown[1]}"
 
 
+def describe_alignment(found: Comparison) -> Iterator[str]:
+    """How axes and rows of one are those of the other, where they are not as they stand."""
+    if found.axes is not None:
+        yield found.axes
+    if found.rows is not None:
+        equal = "equal" if found.equal_where_matched else "different"
+        yield f"{found.rows.describe()}; matched, {len(found.rows.a):,} rows are {equal}"
+        if not found.rows_matched:
+            yield "row by row they are compared here; --match-rows compares rows of the same RoI"
+        elif not found.equal and found.equal_where_matched:
+            yield "--match-rows accepts this"
+
+
 def describe_verdict(found: Comparison) -> str:
     """Equal or not, under which tolerance."""
     tolerance = found.tolerance
     verdict = "Equal" if found.equal else "Different"
     limit = f"{tolerance.absolute:g} + {tolerance.relative:g} |b|"
+    if found.rows is not None and found.equal_where_matched and not found.equal:
+        missing = len(found.rows.only_a) + len(found.rows.only_b)
+        return f"{verdict}: rows are {'missing' if missing else 'in another order'}"
+    if found.rounded and found.equal and found.ulp is not None:
+        return f"{verdict}: but for rounding to {found.ulp.dtype} (0 ULP of it)"
     if found.not_finite:
         return (
             f"{verdict}: {found.not_finite:,} elements are NaN or infinite in one result "

@@ -71,6 +71,8 @@ SUMMARIZED_SHORT = (
     "value_error_relative_l2",
 )
 FULL_HEADER = ["summary", "RoIs", "n", "mean", "median", "p95", "max"]
+# A line has room for so many groups; the full summary has all.
+GROUPS_IN_A_LINE = 6
 # Below these a RoI and its box have little in common, or less than most tasks want.
 IOU_STYLES = ((0.5, "bold red"), (0.75, "yellow"))
 
@@ -82,6 +84,8 @@ def default_columns(table: ErrorTable, sort: str) -> list[str]:
         names.insert(2, "level")
     if any(column.name == SHOWN_VALUES[0] for column in table.columns):
         names[-13:-13] = SHOWN_VALUES
+    # What the user knows the RoIs by.
+    names[2:2] = table.carried
     if sort in names:
         names.remove(sort)
     names.insert(3 + (len(table.maps) > 1), sort)
@@ -93,12 +97,12 @@ def _view_columns(table: ErrorTable, view: View, summary: Summary) -> tuple[list
     for name in (*view.columns, view.sort):
         table.check_column(name)
     if view.columns:
-        return [COLUMN_BY_NAME[name] for name in view.columns], ""
+        return [table.by_name[name] for name in view.columns], ""
     same: dict[str, float] = dict(summary.constants)
     images = table.rois.batch_index
     if len(images) > 1 and bool((images == images[0]).all()):
         same["batch_index"] = int(images[0])
-    columns = [COLUMN_BY_NAME[name] for name in default_columns(table, view.sort)]
+    columns = [table.by_name[name] for name in default_columns(table, view.sort)]
     said = [column for column in columns if column.name in same]
     kept = [column for column in columns if column.name not in same or column.name == view.sort]
     words = ", ".join(f"{c.heading} {format_cell(same[c.name], c)}{_unit(c)}" for c in said)
@@ -162,7 +166,7 @@ def _coloured(cell: str, column: Column) -> Cell:
 
 def _describe_rows(table: ErrorTable, view: View) -> str:
     shown = len(table) if view.rows is None else min(view.rows, len(table))
-    column = COLUMN_BY_NAME[view.sort]
+    column = table.by_name[view.sort]
     heading = column.heading or view.sort
     first = "smallest" if view.sort in WORST_IS_SMALLEST else "largest"
     order = f"{first} {heading} first" if column.kind == "number" else f"by {heading}"
@@ -180,9 +184,13 @@ def _summary_table(summary: Summary, form: SummaryForm) -> Table:
 
 
 def _short_summary(summary: Summary) -> Table:
-    """A line a quantity: over all RoIs, then the medians of the size classes that have any."""
+    """A line a quantity: over all RoIs, then the medians of the size classes that have any, or of
+    the groups that were asked for, the largest first.
+    """
     everything, *classes = summary.by_class
     classes = [group for group in classes if group.n]
+    if summary.group_by is not None:
+        classes = list(summary.by_group[:GROUPS_IN_A_LINE])
     headers = ["summary", "median", "95 %", "worst", *(group.name for group in classes)]
     rows = []
     for name in SUMMARIZED_SHORT:
@@ -217,6 +225,7 @@ def _summary_rows(summary: Summary) -> list[list[str]]:
     rows = []
     labelled = [(group, group.name) for group in summary.by_class]
     labelled += [(group, f"level {group.name}") for group in summary.by_level]
+    labelled += [(group, f"{summary.group_by} {group.name}") for group in summary.by_group]
     for name in SUMMARIZED:
         for group, label in labelled:
             if name not in group.statistics:

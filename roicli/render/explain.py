@@ -238,12 +238,12 @@ def _edge_grid(places: tuple[str, ...], edges: tuple[EdgeError, ...], with_stage
     return Grid(("edge", *places, *stages, f"{stages[-1]}, px"), tuple(rows))
 
 
-def describe_check(check: Check) -> str:
+def describe_check(check: Check, name: str = "") -> str:
     """Whether an operator's value equals a result."""
     source = "ran" if check.source == "ran" else f"stored ({check.source})"
     answer = "yes" if check.equal else "no"
     difference = "0" if check.difference == 0 else f"{check.difference:.6g}"
-    name = OPERATOR_NAMES[check.operator]
+    name = name or OPERATOR_NAMES[check.operator]
     return f"{name} equals the {source} result: {answer}, difference {difference}"
 
 

@@ -52,7 +52,9 @@ def draw_for_page(picture: Picture, map_name: str) -> Sheet:
     """The RoI alone, over a map that the page holds; its heading and legend are the page's."""
     frame = fit(picture.window, 0, ABOVE, DRAWING, TALLEST_DRAWING * DRAWING)
     under = [Raster("cells", frame, picture.window, map_name)] if map_name else []
-    view = View(frame, (_back(frame), *under, *shape_roi(picture, "both", frame)))
+    view = View(
+        frame, (frame.outline("off-map", frame.window), *under, *shape_roi(picture, "both", frame))
+    )
     shapes = (view, *shape_axes(frame, picture.stride))
     height = round(ABOVE + frame.size[1] + BELOW)
     return Sheet(f"RoI {picture.roi}", DRAWING, height, shapes)
@@ -94,7 +96,7 @@ def _shape_panel(
         axes = shape_axes(frame, picture.stride)
     middle = frame.left + frame.size[0] / 2
     words = [Words("title", ((title, (middle, frame.top - 10 if close else top - 6)),))]
-    view = View(frame, (_back(frame), *inside))
+    view = View(frame, (frame.outline("off-map", frame.window), *inside))
     return [view, *axes, *words[: bool(title)]], frame.top + frame.size[1] + BELOW + 8
 
 
@@ -106,10 +108,6 @@ def fit(window: Box, left: float, top: float, wide: float, high: float) -> Frame
     return Frame(window, round(left + LEFT + (wide - (x2 - x1) * scale) / 2), top, scale)
 
 
-def _back(frame: Frame) -> Lines:
-    return Lines("off-map", (frame.box(frame.window),), closed=True)
-
-
 def _shape_cells(picture: Picture, frame: Frame, photo: Photo | None) -> list[Shape]:
     """The map's cells, the larger a value the darker; over an image they are a veil."""
     shapes: list[Shape] = [] if photo is None else [crop(photo, frame)]
@@ -119,7 +117,7 @@ def _shape_cells(picture: Picture, frame: Frame, photo: Photo | None) -> list[Sh
         return shapes
     extent = (left, top, left + width, top + height)
     if photo is None:
-        shapes.append(Lines("sheet", (frame.box(extent),), closed=True))
+        shapes.append(frame.outline("sheet", extent))
     darkness = blacken(picture.cells) // (1 if photo is None else 2)
     shapes.append(Raster("cells", frame, extent, darkness))
     if max(height, width) <= SHOWN_CELLS:
@@ -161,16 +159,15 @@ def shape_roi(picture: Picture, kind: str, frame: Frame, on_photo: bool = False)
     boxes = [("real", picture.real)]
     if pool:
         for look, areas in (("lost", picture.lost), ("gained", picture.gained)):
-            shapes += [Lines(look, tuple(map(frame.box, areas)), closed=True)] if areas else []
+            shapes += [frame.outline(look, *areas)] if areas else []
         shapes += _shape_bins("pool-bins", frame, _edges(picture.pool_x), _edges(picture.pool_y))
         boxes.insert(0, ("rounded", picture.quantized))
     if align:
         shapes += _shape_bins("align-bins", frame, picture.align_x, picture.align_y)
     if align and picture.bin_index is not None:
         boxes.append(("bin", picture.bin_box))
-    outlines = [(look, frame.box(box)) for look, box in boxes]
-    shapes.append(Lines("rim", tuple(outline for _, outline in outlines), closed=True))
-    shapes += [Lines(look, (outline,), closed=True) for look, outline in outlines]
+    shapes.append(frame.outline("rim", *(box for _, box in boxes)))
+    shapes += [frame.outline(look, box) for look, box in boxes]
     return shapes + (_shape_points(picture, frame, on_photo) if align else [])
 
 
@@ -226,27 +223,31 @@ def shape_axes(frame: Frame, stride: float | None, below: str = "cells") -> list
             ticks.append(((x_edge, y), (x_edge + aside, y)))
             upright.append((f"{value:g}", (x_edge + 1.5 * aside, y + 4)))
         words += [Words("above", tuple(across)), Words(look, tuple(upright))]
-    outline = Lines("frame", (frame.box(frame.window),), closed=True)
-    return [outline, Lines("frame", tuple(ticks)), *words]
+    return [frame.outline("frame", frame.window), Lines("frame", tuple(ticks)), *words]
 
 
-def _shape_legend(picture: Picture, panels: Sequence[str], width: float, top: float) -> list[Shape]:
-    """A sample of every look that means something, in columns."""
-    entries = [("real", "real box")]
+def list_meanings(picture: Picture, panels: Sequence[str]) -> list[tuple[str, str]]:
+    """Every look of a drawing that means something, and what."""
+    meanings = [("real", "real box")]
     if not panels or "pool" in panels:
-        entries += [
+        meanings += [
             ("rounded", "rounded box"),
             ("pool-bins", "RoI Pool bins (may overlap)"),
             ("lost", f"lost {picture.area_lost:.3g} cells\u00b2"),
             ("gained", f"gained {picture.area_gained:.3g} cells\u00b2"),
         ]
     if not panels or "align" in panels:
-        entries += [("align-bins", "RoI Align bins"), ("point", "sampling points")]
+        meanings += [("align-bins", "RoI Align bins"), ("point", "sampling points")]
+    return meanings
+
+
+def _shape_legend(picture: Picture, panels: Sequence[str], width: float, top: float) -> list[Shape]:
+    """A sample of each look, in three columns."""
     shapes: list[Shape] = []
-    for number, (look, text) in enumerate(entries):
+    for number, (look, text) in enumerate(list_meanings(picture, panels)):
         row, column = divmod(number, 3)
         x, y = LEFT + (width - 2 * RIGHT) / 3 * column, top + 10 + LINE * row
-        if look == "point":
+        if LOOKS[look].round:
             shapes.append(Points(look, ((x + 14, y),), 6.0))
         elif LOOKS[look].fill:
             corners = ((x, y - 6), (x + 28, y - 6), (x + 28, y + 6), (x, y + 6))

@@ -133,11 +133,13 @@ class Frame:
         x1, y1, _, _ = self.window
         return self.left + (x - x1) * self.scale, self.top + (y - y1) * self.scale
 
-    def box(self, box: Box) -> Outline:
-        """The outline of an upright box in cells."""
-        x1, y1, x2, y2 = box
-        corners = ((x1, y1), (x2, y1), (x2, y2), (x1, y2))
-        return tuple(self.place(*corner) for corner in corners)
+    def outline(self, look: str, *boxes: Box) -> Lines:
+        """Upright boxes in cells."""
+        lines = (
+            tuple(self.place(x, y) for x, y in ((x1, y1), (x2, y1), (x2, y2), (x1, y2)))
+            for x1, y1, x2, y2 in boxes
+        )
+        return Lines(look, tuple(lines), closed=True)
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ def _write_path(lines: Iterable[Outline], closed: bool = False) -> str:
 
 
 def _tenths(number: int) -> str:
-    return f"{number / 10:g}"
+    return f"{number / 10:.10g}"
 
 
 def _number(value: float) -> str:

@@ -13,9 +13,12 @@ from pathlib import Path
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import ForeignText, foreign, raw_text
+from roicli.core.system import is_pipe
 
 STDIN = "-"
 SEPARATOR = "::"
+# Stands in an address for the key of an image (storage.pattern).
+IMAGE = "{image}"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -64,9 +67,20 @@ class Address:
         return self.path == STDIN
 
     @property
+    def is_stream(self) -> bool:
+        """Whether the bytes come once: from standard input or a pipe."""
+        return self.is_stdin or is_pipe(self.path)
+
+    @property
     def stem(self) -> str:
-        """The file's name without its ending; ``stdin`` for standard input."""
-        return "stdin" if self.is_stdin else Path(self.path).stem
+        """The file's name without its ending; ``stdin`` for standard input.
+
+        Of files that are many by ``{image}`` it is what stands before that in their path.
+        """
+        if self.is_stdin:
+            return "stdin"
+        before, image, _ = self.path.partition(IMAGE)
+        return Path(before).name.rstrip("_-. ") or "images" if image else Path(self.path).stem
 
     def within(self, name: str) -> Address:
         """The dataset ``name`` inside this file or group."""

@@ -88,8 +88,8 @@ def precision_of(dtype: np.dtype[Any]) -> Precision:
 
         found: Any = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
         return Precision(dtype.name, int(found.nmant), int(found.minexp))
-    if dtype.kind in "iu":
-        return Precision(dtype.name, None)
+    if dtype.kind != "f":
+        return Precision("record" if dtype.names else dtype.name, None)
     information = np.finfo(dtype)
     return Precision(dtype.newbyteorder("=").name, information.nmant, int(information.minexp))
 
@@ -99,6 +99,14 @@ def is_numeric(dtype: np.dtype[Any]) -> bool:
     return is_narrow_float(dtype) or (
         dtype.isbuiltin != 2 and dtype.kind in "iuf" and dtype.itemsize <= 8
     )
+
+
+def is_record(dtype: np.dtype[Any]) -> bool:
+    """Whether roicli reads rows of the dtype: fields of numbers, truth values or short texts."""
+    if dtype.fields is None:
+        return False
+    bases = [one[0].base for one in dtype.fields.values()]
+    return all(is_numeric(as_stored(base)) or base.kind in "bSU" for base in bases)
 
 
 def name_of_dtype(dtype: np.dtype[Any]) -> str:
@@ -111,6 +119,7 @@ def check_numeric(dtype: np.dtype[Any], name: str) -> None:
     if is_numeric(dtype):
         return
     hint = None
+
     if dtype == np.dtype("V1"):
         hint = (
             "NumPy saves float8_e4m3fn and others of ml_dtypes so, and not which: "
@@ -120,6 +129,12 @@ def check_numeric(dtype: np.dtype[Any], name: str) -> None:
         f"{name}: dtype is {dtype}, expected float16, float32, float64, bfloat16 or an integer",
         hint,
     )
+
+
+def check_readable(dtype: np.dtype[Any], name: str) -> None:
+    """Raise InputError unless the dtype is one of numbers, of short texts or of records."""
+    if not (is_record(dtype) or dtype.kind in "SU"):
+        check_numeric(dtype, name)
 
 
 # --- arrays -------------------------------------------------------------------------------------
@@ -217,8 +232,9 @@ class MemoryArray(StoredArray):
         values: Array,
         name: str,
         files: Mapping[str, FileState] | None = None,
+        may_be_table: bool = False,
     ) -> None:
-        check_numeric(values.dtype, name)
+        (check_readable if may_be_table else check_numeric)(values.dtype, name)
         self.name = foreign(name)
         self.files = files or {}
         self.shape = values.shape
@@ -247,7 +263,7 @@ class RawArray(StoredArray):
     """An array whose values lie in a file as they are: read at offsets, nothing is mapped."""
 
     def __init__(self, path: str, layout: RawLayout, name: str, state: FileState) -> None:
-        check_numeric(layout.dtype, name)
+        check_readable(layout.dtype, name)
         self.name = foreign(name)
         self.files = {path: state}
         self.shape = layout.shape
@@ -261,7 +277,8 @@ class RawArray(StoredArray):
         if out.size == 0:
             return
         stored = self._layout.dtype
-        raw = out if stored.itemsize == self.dtype.itemsize else np.empty(out.shape, stored)
+        same = stored.itemsize == self.dtype.itemsize and (stored.isnative or not stored.names)
+        raw = out if same else np.empty(out.shape, stored)
         view = memoryview(cast("Any", raw.reshape(-1).view(np.uint8)))
         done = 0
         for first, count in contiguous_runs(self.shape, place):
@@ -390,6 +407,16 @@ class FileContents:
     file_format: str
     attributes: Mapping[str, Any]
     datasets: tuple[StoredDataset, ...]
+
+
+def headings_of_dtype(dtype: np.dtype[Any]) -> tuple[Heading, ...]:
+    """The columns of an array of records; "" for a field of several axes, which is none."""
+    fields: Mapping[str, Any] = dtype.fields or {}
+    found = []
+    for name, one in fields.items():
+        shape = one[0].shape
+        found.append(Heading(name if len(shape) < 2 else "", shape[0] if len(shape) == 1 else 1))
+    return tuple(found)
 
 
 def split_into_blocks(

@@ -13,7 +13,15 @@ import numpy as np
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.storage.address import Address
-from roicli.storage.array import Shape, as_stored, is_numeric, name_of_dtype
+from roicli.storage.array import (
+    Shape,
+    as_stored,
+    headings_of_dtype,
+    is_numeric,
+    is_record,
+    name_of_dtype,
+)
+from roicli.storage.roi_columns import hold_boxes
 
 logger = logging.getLogger("roicli")
 
@@ -85,9 +93,26 @@ class Candidate(NamedTuple):
         """Whether it holds numbers."""
         return is_numeric(as_stored(self.dtype))
 
-    def has_axes(self, count: int) -> bool:
-        """Whether it has so many axes."""
-        return self.shape is not None and len(self.shape) == count
+    def is_table(self, wanted: Wanted) -> bool:
+        """Whether it holds records that RoIs can be made of, where these are wanted."""
+        if wanted.role != "rois" or not is_record(self.dtype):
+            return False
+        is_row = self.shape is not None and len(self.shape) == 1
+        return is_row and hold_boxes(headings_of_dtype(self.dtype))
+
+    def may_be(self, wanted: Wanted) -> bool:
+        """Whether it is taken where nothing fits: one image's map, or boxes (K, 4) or (N, M, 4)."""
+        if self.shape is None or not self.is_numeric:
+            return False
+        match wanted.role:
+            case "features":
+                return len(self.shape) == 3
+            case "rois":
+                return len(self.shape) in (2, 3) and self.shape[-1] == 4
+            case "vector" | "scale" | "result" | "any":
+                return False
+            case _:
+                assert_never(wanted.role)
 
     def __str__(self) -> str:
         return f"{self.name} {self.shape} {name_of_dtype(as_stored(self.dtype))}"
@@ -109,14 +134,16 @@ def choose_only(address: Address, found: Sequence[Candidate], wanted: Wanted) ->
     Raises InputError where there is none, or more than one.
     """
     fitting = [index for index, candidate in enumerate(found) if candidate.fits(wanted)]
+    if not fitting:
+        fitting = [index for index, candidate in enumerate(found) if candidate.is_table(wanted)]
     if len(fitting) == 1:
         return fitting[0]
-    if not fitting and wanted.role == "features":
+    if not fitting:
         # Nobody is to guess what was taken of a file that has no such array.
-        maps = [index for index, one in enumerate(found) if one.is_numeric and one.has_axes(3)]
-        if len(maps) == 1:
-            logger.info(f"{address}: no dataset is {wanted}, taking {found[maps[0]]}")
-            return maps[0]
+        others = [index for index, one in enumerate(found) if one.may_be(wanted)]
+        if len(others) == 1:
+            logger.info(f"{address}: no dataset is {wanted}, taking {found[others[0]]}")
+            return others[0]
     if fitting:
         shown = list_names([str(found[index]) for index in fitting])
         raise InputError(

@@ -18,6 +18,9 @@ ALLOW_HINT = "add --allow-external (in Python allow_external=True) if that file 
 
 _allowed = ContextVar("allow_external", default=False)
 
+# So little need not be looked for, which takes longer than to open a small array.
+ALWAYS_FREE = 1 << 16
+
 
 @contextmanager
 def external_files(allowed: object) -> Iterator[None]:
@@ -36,6 +39,8 @@ def external_is_allowed() -> bool:
 
 def check_memory(name: str, what: str, needed: int) -> None:
     """Raise InputError where ``needed`` bytes are more than the memory that is free."""
+    if needed <= ALWAYS_FREE:
+        return
     available = available_bytes()
     if needed > available:
         raise InputError(f"{name}: {needed:,} bytes for {what}, {available:,} are free")

@@ -14,12 +14,13 @@ from typing import cast
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
-from roicli.storage.address import Address, is_url
+from roicli.storage.address import IMAGE, Address, is_url
+from roicli.storage.array import StoredArray
 from roicli.storage.choosing import list_names
 from roicli.storage.formats import Lister, WayOf, recognize
-from roicli.storage.opening import holds_no_datasets
+from roicli.storage.opening import holds_no_datasets, open_array, watch
+from roicli.storage.shelf import Shelf
 
-IMAGE = "{image}"
 _DIGITS = re.compile("([0-9]+)")
 
 
@@ -60,6 +61,30 @@ def find_keys(pattern: Address) -> tuple[str, ...]:
     if not keys:
         raise InputError(f"{pattern}: nothing matches {IMAGE}; {there}")
     return tuple(sorted(keys, key=natural_order))
+
+
+class AddressShelf(Shelf):
+    """Arrays at addresses of their own, as the files of a folder."""
+
+    def __init__(self, pattern: Address) -> None:
+        self._pattern = pattern
+
+    def open(self, key: str) -> StoredArray:
+        """The array at the key's address."""
+        return open_array(address_of(self._pattern, key), "features")
+
+
+def open_shelf(pattern: Address) -> Shelf:
+    """The arrays that a pattern stands for. Raises InputError."""
+    if IMAGE in pattern.path:
+        return AddressShelf(pattern)
+    found = recognize(pattern)
+    if not found.keeps_open:
+        return AddressShelf(pattern)
+    dataset = str(pattern.dataset)
+    shelf = found.shelves.open_shelf(pattern.path, lambda key: dataset.replace(IMAGE, key))
+    watch(shelf.files)
+    return shelf
 
 
 def natural_order(key: str) -> tuple[tuple[str | int, ...], str]:

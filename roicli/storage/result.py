@@ -33,6 +33,8 @@ from roicli.storage.resume import (
 from roicli.storage.row_file import Layout, RowFile, allocated_bytes, count_bytes, narrow
 
 STDOUT = "-"
+# The group of what the RoIs' source has besides, a dataset a column.
+ROIS_COLUMNS = "rois_columns"
 # Headers, attributes and the library's own structures in an HDF5 file.
 HDF5_OVERHEAD = 1 << 16
 

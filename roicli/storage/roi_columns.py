@@ -49,6 +49,8 @@ IMAGE_NAME = re.compile(
 )
 # A column of four numbers.
 BOX_NAMES = ("bbox", "bboxes", "box", "boxes", "roi", "rois", "xyxy", "xywh", "cxcywh", "yxyx")
+# COCO has x, y, width and height under these; libraries call corners boxes.
+COCO_NAMES = ("bbox", "bboxes")
 # Other columns that are asked for by what they mean.
 MEANINGS: dict[str, tuple[str, ...]] = {
     "score": ("score", "scores", "conf", "confidence", "prob", "probability"),
@@ -71,13 +73,15 @@ class RoiColumns(NamedTuple):
 
     ``image`` is the place of the column that names the RoI's image, None without one;
     ``coordinates`` are those of the four numbers in the order of ``roi_format``, or of one column
-    that holds all four; ``carried`` those of all others. ``is_assumed``: nothing says the format.
+    that holds all four; ``carried`` those of all others. ``are_named``: the columns have names,
+    which say their order. ``is_assumed``: nothing says the format.
     """
 
     image: int | None
     coordinates: tuple[int, ...]
     roi_format: RoiFormat
     carried: tuple[int, ...] = ()
+    are_named: bool = True
     is_assumed: bool = False
 
 
@@ -106,7 +110,16 @@ def find_columns(
         for place in range(len(header))
         if place not in (image, *found) and plain[place] and header[place].name != SKIPPED
     )
-    return RoiColumns(image, found, roi_format, carried, is_assumed)
+    return RoiColumns(image, found, roi_format, carried, is_assumed=is_assumed)
+
+
+def hold_boxes(header: Sequence[Heading]) -> bool:
+    """Whether RoIs can be made of these columns."""
+    try:
+        find_columns(header, None, "")
+    except InputError as error:
+        return error.hint is not None and "--roi-format" in error.hint
+    return True
 
 
 def _find_coordinates(
@@ -127,7 +140,8 @@ def _find_coordinates(
     if boxes:
         name = plain[boxes[0]]
         named: RoiFormat | None = next((w for w in get_args(RoiFormat) if name.endswith(w)), None)
-        word = said or own or named or "xywh"  # as COCO's, which has most columns of that name
+        usual: RoiFormat = "xywh" if name in COCO_NAMES else "xyxy"
+        word = said or own or named or usual
         return (boxes[0],), word, not (said or own or named)
     if said and _is_uncertain(plain):
         names = COORDINATE_NAMES[said]
@@ -182,7 +196,8 @@ def _find_one(header: Sequence[Heading], plain: Sequence[str], wanted: str, wher
 
 
 def _plain_names(header: Sequence[Heading]) -> list[str]:
-    plain = [PREFIX.sub("", plain_name(one.name), count=1) for one in header]
+    plain = [plain_name(one.name) for one in header]
+    plain = [name if name in BOX_NAMES else PREFIX.sub("", name, count=1) for name in plain]
     if {"x0", "y0"} <= set(plain):
         plain = [FROM_ZERO.get(name, name) for name in plain]
     return plain

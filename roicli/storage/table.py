@@ -22,6 +22,10 @@ from roicli.storage.array import (
     Precision,
     StoredArray,
     StoredDataset,
+    as_stored,
+    check_numeric,
+    headings_of_dtype,
+    is_narrow_float,
     precision_of,
 )
 from roicli.storage.file_state import FileState
@@ -118,10 +122,7 @@ def headings_of(source: RoiSource) -> tuple[Heading, ...] | None:
     """Names and widths of a source's columns; None of an array, whose columns have no names."""
     if isinstance(source, Table):
         return source.headings if source.is_named else None
-    fields = source.dtype.fields
-    if fields is None:
-        return None
-    return tuple(Heading(name, _width((0, *one[0].shape))) for name, one in fields.items())
+    return headings_of_dtype(source.dtype) if source.dtype.names else None
 
 
 def _width(shape: Sequence[int]) -> int:
@@ -140,6 +141,7 @@ def as_table(source: RoiSource) -> Table:
     values, precision = source.read_all(), source.precision
     names = source.dtype.names
     if names is None:
+        check_numeric(source.dtype, source.name)
         columns = [Column("", values[:, place], precision) for place in range(values.shape[1])]
     else:
         columns = [column_of(name, values[name]) for name in names]
@@ -151,12 +153,17 @@ def as_table(source: RoiSource) -> Table:
 
 def column_of(name: str, values: Array) -> Column:
     """A column of an array's numbers, truth values or texts."""
-    kind = values.dtype.kind
+    kind, stored = values.dtype.kind, as_stored(values.dtype)
     if kind == "b":
         return Column(name, values.astype(np.uint8), precision_of(np.dtype(np.uint8)))
     if kind in "SUO":
         return text_column(name, values.tolist())
-    return Column(name, values, precision_of(values.dtype))
+    precision = precision_of(stored)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if is_narrow_float(stored):
+        values = values.view(stored).astype(np.float32)
+    return Column(name, values, precision)
 
 
 def text_column(name: str, texts: Sequence[Any]) -> Column:

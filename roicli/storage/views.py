@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from roicli.core.types import Array
-from roicli.storage.array import Place, Shape, StoredArray
+from roicli.storage.array import (
+    Place,
+    Shape,
+    StoredArray,
+    narrow_float,
+    precision_of,
+)
 
 
 class View(StoredArray):
@@ -69,3 +76,47 @@ class GridArray(View):
         self.stored.read(there, held)
         shape = (*held.shape[:-2], rows.stop - rows.start, self._width, held.shape[-1])
         out[...] = held.reshape(shape)[..., columns, :]
+
+
+class BitsArray(View):
+    """Numbers that are kept as integers of as many bits: bfloat16 as uint16."""
+
+    def __init__(self, stored: StoredArray, dtype: np.dtype[Any]) -> None:
+        super().__init__(stored, stored.shape)
+        self._bits_of = dtype
+        self.dtype, self.precision = np.dtype(np.float32), precision_of(dtype)
+
+    def read(self, place: Place, out: Array) -> None:
+        """The values at ``place`` into ``out``."""
+        held = np.empty(out.shape, self.stored.dtype)
+        self.stored.read(place, held)
+        out[...] = held.view(self._bits_of)
+
+
+def as_bfloat16(stored: StoredArray) -> BitsArray:
+    """The bits of 16-bit integers as bfloat16."""
+    return BitsArray(stored, narrow_float("bfloat16"))
+
+
+class DecodedArray(View):
+    """Numbers that a file keeps packed; ``described`` says in words how they are unpacked.
+
+    ``decode`` gives the values at a place of what is stored there, in float64.
+    """
+
+    def __init__(
+        self,
+        stored: StoredArray,
+        dtype: np.dtype[Any],
+        decode: Callable[[Array, Place], Array],
+        described: str,
+    ) -> None:
+        super().__init__(stored, stored.shape)
+        self.dtype, self.described, self._decode = dtype, described, decode
+
+    def read(self, place: Place, out: Array) -> None:
+        """The values at ``place`` into ``out``."""
+        held = np.empty(out.shape, self.stored.dtype)
+        self.stored.read(place, held)
+        with np.errstate(over="ignore"):
+            out[...] = self._decode(held, place)

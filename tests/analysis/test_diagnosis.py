@@ -160,7 +160,11 @@ def test_bare_max_roi_pool(maps: Any, rois: Any) -> None:
     assert found == pool_rule("caffe", "overlap")
 
 
-@some("quantization, partition", RULES, ("floor", "floor-size"), ("round", "disjoint"),
+# Of these RoIs none lies at an exact half, where rounding to even differs.
+TOLD_APART = [rule for rule in RULES if rule[0] != "half-even"]
+
+
+@some("quantization, partition", TOLD_APART, ("floor", "floor-size"), ("round", "disjoint"),
       ("hull", "overlap"), ("mmcv", "overlap"))  # fmt: skip
 def test_every_rule_of_the_oracle(maps: Any, rois: Any, quantization: str, partition: str) -> None:
     result = oracle.roi_pool(
@@ -519,7 +523,7 @@ def test_position_sensitive_channels(rois: Any, rule: Convention, name: str | No
 
 
 @some("rule, library",
-      [(POINT_ALIGN, "keras_cv.ROIAligner"), (replace(CROP, border="zero"), "kornia"),
+      [(POINT_ALIGN, "keras_cv.ROIAligner"), (replace(CROP, border="zero", reach=1.0), "kornia"),
        (CROP.placed(normalization="image-less-1", end_px=-1.0), "tensorflow.matterport"),
        (Convention(Placement(end_px=1.0)), "mindspore.ROIAlign"),
        (Convention(Placement(start_px=-0.5, end_px=-0.5)), "tvm-onnx.RoiAlign")],
@@ -536,7 +540,7 @@ def test_rules_that_differ_at_the_border_and_below_a_cell(rule: Convention, libr
     found = find(features, boxes, result, ignore="R04,R05")
     assert matched(found).convention.parameters() == rule.parameters()
     assert any(row.name.startswith(library) for row in found.libraries)
-    assert found.needs
+    assert bool(found.needs) is (library != "tensorflow.matterport")
 
 
 def test_no_usable_roi(maps: Any) -> None:

@@ -19,7 +19,7 @@ from roicli.render.draw import place_image
 from roicli.render.figure import Photo, blacken, crop
 from roicli.render.shapes import Frame, Lines, Sheet
 from roicli.render.svg import encode_png, write_element
-from roicli.render.terminal_picture import Canvas, print_picture
+from roicli.render.terminal_picture import SHADES, Canvas, print_picture
 from tests import oracle
 from tests.drawn import outline, read_drawing, read_path
 from tests.log import logged
@@ -385,13 +385,30 @@ def test_any_width(columns, roi):
     text = shown(draw(roi=roi), columns=columns)
     rows = [line for line in text.splitlines() if any(mark > "\u2800" for mark in line)]
     assert rows
+    scales = [line for line in text.splitlines() if line.startswith(("    px", " cells"))]
+    assert len(scales) == 2
+    assert max(map(len, scales)) <= int(columns)
 
 
 def test_lines_land_where_they_should():
-    canvas = Canvas((0.0, 0.0, 4.0, 2.0), 8, 2)
-    canvas.box(4, (1.0, 0.5, 3.0, 1.5))
+    canvas = Canvas(8, 2)
+    canvas.paint([Lines("real", (((4, 2), (12, 2), (12, 6), (4, 6)),), closed=True)])
     rows, columns = np.nonzero(canvas.dots)
     assert (columns.min(), columns.max(), rows.min(), rows.max()) == (4, 12, 2, 6)
+
+
+def test_lines_may_lean_in_the_terminal_too():
+    """A square on its corner: the area in it, and the outline around that."""
+    square = ((8.0, 0.0), (16.0, 8.0), (8.0, 16.0), (0.0, 8.0))
+    canvas = Canvas(8, 4)
+    canvas.paint([Lines(look, (square,), closed=True) for look in ("gained", "real")])
+    assert [(row != "").sum() for row in canvas.shades] == [2, 6, 6, 2]
+    rows, columns = np.nonzero(canvas.dots)
+    assert (columns.min(), columns.max(), rows.min(), rows.max()) == (0, 15, 0, 15)
+    distance = abs(columns - 7.5) + abs(rows - 7.5)
+    assert distance.min() >= 6
+    assert distance.max() <= 9
+    assert canvas.character(1, 3) == SHADES["gained"]
 
 
 def test_ascii_terminal_is_told_what_to_do():

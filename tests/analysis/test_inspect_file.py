@@ -116,7 +116,7 @@ def test_layouts_and_types_of_hdf5(path):
     assert found["/virtual"].stored.layout == "virtual"
     assert found["/virtual"].values.max == 5
     assert found["/table"].usable_as is None
-    assert "no number that roicli reads" in found["/table"].why
+    assert "no boxes by these names" in found["/table"].why
     assert found["/table"].values is None
     assert (found["/empty"].values.min, found["/empty"].values.zeros) == (None, 0)
 

@@ -52,9 +52,9 @@ def test_folder(name: str) -> None:
     refuse_either(name, name, "is a folder", "expected a file")
 
 
-@pytest.mark.parametrize("name", ["f.txt", "f", "f.pt", ".npy"])
+@pytest.mark.parametrize("name", ["f.log", "f", "f.pt", ".npy"])
 def test_unknown_ending(name: str) -> None:
-    Path(name).write_text("0,1,2,3,4\n" * 100)
+    Path(name).write_bytes(b"\0\1\2" * 100)
     refuse_either(name, name, "ending", ".npy", ".h5", "first bytes")
 
 
@@ -236,7 +236,7 @@ def test_impossible_names(name: str) -> None:
 def test_a_device_and_a_closed_pipe() -> None:
     refuse("align", "/dev/null", ROIS, *SCALE, words=("/dev/null", "ending"))
     refuse("align", "-", ROIS, *SCALE, words=("stdin", "empty"))
-    refuse("align", "-", ROIS, *SCALE, stdin=b"hello", words=("stdin", "hello"))
+    refuse("align", "-", ROIS, *SCALE, stdin=b"\0hello", words=("stdin", "hello"))
     data = Path(FEATURES).read_bytes()
     refuse("align", "-", ROIS, *SCALE, stdin=data[:1000], words=("stdin",))
     refuse("align", "-", ROIS, *SCALE, stdin=b"\x89HDF\r\n\x1a\nxx", words=("stdin", "HDF5"))

@@ -23,7 +23,6 @@ DTYPES: list[tuple[Any, str]] = [
     (np.zeros((2, 5), bool), "bool"),
     (np.zeros((2, 5), np.longdouble), "float128"),
     (np.zeros((2, 5), "datetime64[s]"), "datetime64"),
-    (np.zeros(2, [("x1", "f4"), ("y1", "f4")]), "x1"),
     (np.zeros((2, 5), object), "pickle"),
 ]
 CELLS: list[tuple[int, float, tuple[str, ...]]] = [

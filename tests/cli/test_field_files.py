@@ -130,10 +130,11 @@ REFUSED: dict[str, tuple[str, Any, tuple[str, ...]]] = {
                     ("(15, 6)", "scores", "angle", "--roi-columns image,x1")),
     "seven columns": ("feats.npy", np.column_stack([ROIS, SCORES, SCORES]), ("(15, 7)", "angle")),
     "ids": ("feats.npy", with_image(np.where(ROIS[:, 0], 37777, 397133)), ("397133", "ids")),
-    "one-based": ("feats.npy", with_image(ROIS[:, 0] + 1), ("one-based", "subtract 1")),
-    "index last": ("feats.npy", np.roll(ROIS, -1, axis=1), ("last column", "[4, 0, 1, 2, 3]")),
+    "one-based": ("feats.npy", with_image(ROIS[:, 0] + 1), ("one-based", "--images 1,2")),
+    "index last": ("feats.npy", np.roll(ROIS, -1, axis=1),
+                   ("last column", "--roi-columns x1,y1,x2,y2,image")),
     "transposed": ("feats.npy", ROIS.T, ("(5, 15)", "MATLAB", "rois.T")),
-    "image by image": ("feats.npy", np.zeros((2, 8, 4)), ("(2, 8, 4)", "image")),
+    "image by image": ("feats.npy", np.zeros((2, 8, 5)), ("(2, 8, 5)", "expected (K, 5)")),
     "no image": ("feats.npy", CORNERS, ("4 columns and there are 2 images",)),
     "padded with -1": ("feats.npy", np.vstack([ROIS, -np.ones((5, 5))]), ("row 15", "fill up")),
     "padded with NaN": ("feats.npy", np.vstack([ROIS, np.full((5, 5), np.nan)]), ("fill up",)),
@@ -220,7 +221,7 @@ def reverse(attributes: dict[str, Any]) -> None:
 def test_reversed_axes_are_not_blamed_on_the_rois_alone() -> None:
     """Exchanged x and y explain the same: both are named, whichever of the two it was."""
     reverse({})
-    words = ("look as if x and y were exchanged", "--layout ncwh", "TensorFlow has y1, x1, y2, x2")
+    words = ("look as if x and y were exchanged", "--layout ncwh", "as TensorFlow's")
     refuse("pool", "reversed.h5::feats", "rois.npy", *STRIDE_16, words=words)
     refuse("align", "feats.npy", "reversed.h5", *STRIDE_16, words=("/rois", "reversed", "MATLAB"))
     words = ("1/16", "x and y exchanged", "--layout ncwh", "TensorFlow")

@@ -1,19 +1,32 @@
 """``roicli providers``, ``presets``, ``--version``, ``--help``, completion, and --provider."""
 
+import inspect
 import json
 import os
 import subprocess
 import sys
+from typing import get_args
 
 import onnxruntime
 import pytest
 from typer.testing import CliRunner
 
 import roicli
-from roicli.cli.app import COMMANDS, build_listing
+from roicli.analysis.check.rules import RULES
+from roicli.cli.app import COMMANDS, build_app, build_listing
+from roicli.error_table.columns import COLUMNS
 from roicli.operators.libraries import PRESETS
 from tests.cli.conftest import Arrays
-from tests.cli.running import FEATURES, ROIS, SCALE, refuse, run, run_process, succeed
+from tests.cli.running import (
+    FEATURES,
+    ROIS,
+    SCALE,
+    TEXT_ROIS,
+    refuse,
+    run,
+    run_process,
+    succeed,
+)
 
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 without_cuda = pytest.mark.skipif(HAS_CUDA, reason="this ONNX Runtime has CUDA")
@@ -84,9 +97,25 @@ def test_help() -> None:
     assert all(f" {name} " in text for name in COMMANDS)
     assert {"align", "pool", "errors", "export", "providers", "presets"} <= set(COMMANDS)
     assert succeed("-h").text == text
-    for command in COMMANDS:
-        assert "Usage: roicli" in succeed(command, "--help").text
     assert "Usage: roicli" in run().text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_word_of_help_is_shown(command: str) -> None:
+    """Brackets too, which could be read as markup: roicli[figures]."""
+    text = " ".join(succeed(command, "--help", COLUMNS="800").text.split())
+    assert "Usage: roicli" in text
+    function = next(c for c in build_app([command]).registered_commands if c.name == command)
+    assert function.callback is not None
+    for parameter in inspect.signature(function.callback).parameters.values():
+        for info in get_args(parameter.annotation)[1:]:
+            assert info.help.replace("\\[", "[") in text
+
+
+@pytest.mark.parametrize("command", ["draw", "report"])
+def test_what_an_extra_is_needed_for_is_said(command: str) -> None:
+    extra = {"draw": "figures", "report": "report"}[command]
+    assert f"roicli[{extra}]" in " ".join(succeed(command, "--help", COLUMNS="200").text.split())
 
 
 @pytest.mark.parametrize(
@@ -152,3 +181,29 @@ def test_a_bug_keeps_its_traceback() -> None:
 def test_python_dash_m() -> None:
     outcome = run_process("--version")
     assert (outcome.code, outcome.text) == (0, f"roicli {roicli.__version__}\n")
+
+
+def test_rules_are_those_of_check() -> None:
+    rows = json.loads(succeed("rules", "--format", "json").text)["rules"]
+    assert [row["id"] for row in rows] == [rule.id for rule in RULES]
+    assert all(len(row["meaning"]) > 10 and row["name"] for row in rows)
+    assert [row["id"] for row in rows if not row["ignorable"]] == [
+        "R01",
+        "R02",
+        "R03",
+        "R11",
+        "R16",
+    ]
+    (line,) = succeed("rules", "r05", COLUMNS="200").text.splitlines()[2:]
+    assert line.split()[0] == "R05"
+    refuse("rules", "R50", words=("no rule 'R50'", "did you mean R"))
+
+
+def test_columns_are_those_of_the_error_table() -> None:
+    rows = json.loads(succeed("columns", "--format", "json").text)["columns"]
+    assert [row["name"] for row in rows] == [column.name for column in COLUMNS]
+    assert "intersection over union" in succeed("columns", "iou").text
+    assert max(map(len, succeed("columns", COLUMNS="80").text.splitlines())) <= 80
+    words = ("no column 'edge_eror_max'", "did you mean edge_error_max_px")
+    refuse("errors", TEXT_ROIS, *SCALE, "--sort", "edge_eror_max", words=words)
+    refuse("columns", "nonsense", words=("no column 'nonsense'", "roicli columns"))

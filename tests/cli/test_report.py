@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from roicli.analysis.page import LISTED_COLUMNS
+from roicli.error_table.columns import COLUMN_BY_NAME
 from tests import browser
 from tests.browser import Page, open_page
 from tests.cli.running import FPN, TEXT_ROIS, refuse, succeed
@@ -67,7 +69,7 @@ def loaded(tab: Page, address: str) -> Page:
 ROWS = "[...document.querySelectorAll('tr.row')]"
 FIRST_ROI = f"{ROWS}[0].children[0].textContent"
 COUNT = "document.getElementById('count').textContent"
-PLAIN = ".textContent.replaceAll('\\u200b', '')"  # headings may break after underscores
+NAME = ".closest('th').dataset.column"
 TITLE = "document.getElementById('detail-title').textContent"
 
 
@@ -82,7 +84,7 @@ def type_filter(page: Page, text: str) -> str:
 
 def column(page: Page, name: str) -> list[str]:
     """What the rendered rows show in a column."""
-    names = page.run(f"[...document.querySelectorAll('th')].map(h => h{PLAIN})")
+    names = page.run(f"[...document.querySelectorAll('th')].map(h => h{NAME})")
     found: list[str] = page.run(f"{ROWS}.map(r => r.children[{names.index(name)}].textContent)")
     return found
 
@@ -90,7 +92,7 @@ def column(page: Page, name: str) -> list[str]:
 def click_heading(page: Page, name: str) -> None:
     """Click a column's heading."""
     buttons = "[...document.querySelectorAll('th button')]"
-    page.run(f"{buttons}.find(b => b{PLAIN} === '{name}').click()")
+    page.run(f"{buttons}.find(b => b{NAME} === '{name}').click()")
 
 
 @NEEDS_CHROMIUM
@@ -113,7 +115,25 @@ def test_it_sorts(loaded: Page) -> None:
     assert shifts == sorted(shifts)
     click_heading(loaded, "size_class")
     assert column(loaded, "size_class")[0] == "large"
-    assert loaded.run(f"document.querySelector('th[aria-sort]'){PLAIN}") == "size_class"
+    assert loaded.run(f"document.querySelector('th[aria-sort]'){NAME}") == "size_class"
+
+
+@NEEDS_CHROMIUM
+def test_headings_have_their_meaning_as_a_tooltip(loaded: Page) -> None:
+    buttons = "[...document.querySelectorAll('th button')].map(b => [b.textContent, b.title])"
+    terms = "[...document.querySelectorAll('#detail-facts dt')].map(t => [t.textContent, t.title])"
+    headings = loaded.run(buttons)
+    assert len(headings) == len(LISTED_COLUMNS)
+    for name, (text, tooltip) in zip(LISTED_COLUMNS, headings, strict=True):
+        column = COLUMN_BY_NAME[name]
+        assert text.split("\n") == column.header
+        assert tooltip == f"{name}: {column.meaning}"
+    loaded.run(f"{ROWS}[0].click()")
+    facts = dict(loaded.run(terms))
+    assert facts["edge error, px"] == dict(headings)["edge error\npx"]
+    cards = loaded.run("[...document.querySelectorAll('.card')].map(c => c.title)")
+    assert COLUMN_BY_NAME["iou"].meaning in cards
+    assert all(cards)
 
 
 @NEEDS_CHROMIUM

@@ -15,7 +15,7 @@ from roicli.core.operator_table import OPERATORS, Operator, OwnOptions, RunOptio
 from roicli.operators.table import operator_type
 from tests.strategies import normal_map
 
-MAPS = normal_map((1, 2, 9, 12))
+MAPS = normal_map((1, 4, 9, 12))
 
 
 def test_every_word_has_its_entry():
@@ -45,7 +45,7 @@ def test_an_entry_names_class_call_and_options(name):
 def test_an_operator_is_run_by_its_name(name):
     rois = np.float32([[0, 1, 1, 6, 5]])
     found = run(name, MAPS, rois, None, {"output_size": 2})
-    channels = operator_type(name)((2, 2)).output_channels(2)
+    channels = operator_type(name)((2, 2)).output_channels(4)
     assert found.roi_features.shape == (1, channels, 2, 2)
     assert found.parameters["operator"] == name
     with pytest.raises(TypeError, match=rf"{call_name(name)}\(\) got an unexpected keyword"):

@@ -122,7 +122,7 @@ UNKNOWN = {
         0, 1, 1, 1, type("Spec", (), {"sampling_grid": "fifths"})
     ),
     "level rule": lambda: levels.LevelAssignment("mine").assign(np.ones((1, 4)), 2, 5),
-    "format": lambda: to_corners(np.ones((1, 4)), np.ones((1, 4)), "yxyx", None),
+    "format": lambda: to_corners(np.ones((1, 4)), np.ones((1, 4)), "yxxy", None),
     "border": lambda: bin_weights(0.0, 1.0, 1, 3, "wrap"),
     "provider": lambda: device_of("tpu"),
 }
@@ -134,7 +134,7 @@ def test_an_unknown_word_is_not_computed_as_another(name):
         UNKNOWN[name]()
 
 
-@pytest.mark.parametrize("word", ["nearest", "", None, 3])
+@pytest.mark.parametrize("word", ["nearby", "", None, 3])
 def test_an_unknown_word_is_refused_by_name(word):
     with pytest.raises(ParameterError, match=r"^operator is .* expected one of: align, pool, pre"):
         operator_type(word)
@@ -149,13 +149,13 @@ def test_an_unknown_word_is_refused_by_name(word):
 def test_what_an_operator_says_of_itself():
     corners = np.float32([[0, 0, 40, 80], [5, 5, 5, 5]])
     for name in OPERATORS:
-        spec = operator_type(name)((2, 3), 0.25)
+        spec = operator_type(name)((3, 3), 0.25)
         assert isinstance(spec, OperatorSpec)
         assert spec.operator == name
         assert spec.title
         assert spec.at_scale(0.5) == replace(spec, spatial_scale=0.5)
-        assert spec.output_channels(7) == 7
-        assert spec.describe()["output_size"] == [2, 3]
+        assert spec.output_channels(18) == (2 if name.startswith("ps-") else 18)
+        assert spec.describe()["output_size"] == [3, 3]
         assert "spatial_scale" not in spec.describe()
         assert set(spec.defaults()) == set(spec.describe())
         assert (spec.work(corners) >= 1).all()

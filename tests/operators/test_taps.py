@@ -9,14 +9,30 @@ import pytest
 from hypothesis import given
 
 import roicli
+from roicli.core.operator_table import OPERATORS
+from roicli.operators.average_pool import AveragePoolSpec, PsPoolSpec
 from roicli.operators.crop_and_resize import CropAndResizeSpec
+from roicli.operators.evaluate import SampledMap, all_bins, evaluate
 from roicli.operators.export import build_export_graph
+from roicli.operators.ps_align import PsAlignSpec
+from roicli.operators.table import operator_type
 from roicli.operators.taps import TapSpec
 from roicli.runtime.engine import Engine
 from tests.strategies import awkward_corners, boxes, examples, normal_map, ort
 
 MAP = normal_map((8, 9, 12))
 SPECS = {
+    "average": AveragePoolSpec((3, 2), 0.25),
+    "average, half-even": AveragePoolSpec((3, 4), 0.25, "half-even", "disjoint"),
+    "average, floor": AveragePoolSpec((3, 4), 0.25, "floor", "floor-size"),
+    "average, mmcv": AveragePoolSpec((3, 4), 0.25, "mmcv"),
+    "average, hull": AveragePoolSpec((3, 4), 0.25, "hull"),
+    "ps pool": PsPoolSpec((2, 2), 0.25),
+    "ps pool, torchvision": PsPoolSpec((3, 4), 0.25, 2, "torchvision"),
+    "ps pool, chainercv": PsPoolSpec((3, 4), 0.25, 1, "chainercv"),
+    "ps align": PsAlignSpec((2, 2), 0.25),
+    "ps align, adaptive": PsAlignSpec((3, 5), 0.25, 0, False, 2),
+    "ps align, one group": PsAlignSpec((3, 5), 0.25, 3, True, 1),
     "crop": CropAndResizeSpec((3, 2), 0.25),
     "crop, one point": CropAndResizeSpec((1, 1), 0.25, "cells"),
     "crop, matterport": CropAndResizeSpec((3, 2), 0.25, "matterport", (37, 50)),
@@ -111,7 +127,7 @@ def test_a_constant_map_is_constant_where_it_is_read(name):
     spec = SPECS[name]
     if spec.outside:
         spec = dataclasses.replace(spec, extrapolation_value=0.0)
-    corners = np.float32([[8, 8, 30, 20], [9.5, 3, 24, 30]])
+    corners = np.float32([[8, 8, 30, 21], [9.5, 3, 27, 30]])
     found = run(spec, np.full((8, 9, 12), 2.5, np.float32), corners)
     np.testing.assert_allclose(found, 2.5, rtol=1e-6)
 
@@ -129,7 +145,24 @@ def test_channels_that_change_places_change_places_in_the_result(name):
 
 
 def test_every_operator_of_this_kind_is_tried():
-    assert {type(spec) for spec in SPECS.values()} == set(TapSpec.__subclasses__())
+    kinds = {operator_type(name) for name in OPERATORS}
+    assert {type(spec) for spec in SPECS.values()} == {k for k in kinds if issubclass(k, TapSpec)}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_reference_is_its_point_of_the_space_of_conventions(name):
+    """Another program for the same numbers: NumPy, all conventions in one (``evaluate``)."""
+    spec = SPECS[name]
+    # In float64, so that crops' order of operations makes no difference that matters.
+    corners = some_rois(spec, 60).astype(np.float64)
+    image = getattr(spec, "image_size", None)
+    one = SampledMap(MAP.astype(np.float64), corners, spec.spatial_scale, image)
+    expected = evaluate(spec.convention, one, all_bins(spec.output_size))
+    found = np.array([next(spec.expect(one.feature_map, row))[1].values for row in corners])
+    different = np.abs(found - expected) > 1e-9
+    # The ends of a crop may be on either side of the map's.
+    assert not different[:, :, 1:-1, 1:-1].any()
+    assert different.mean() <= (0.03 if name.startswith("crop") else 0)
 
 
 def call_of(spec):

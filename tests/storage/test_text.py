@@ -165,10 +165,3 @@ def test_the_names_say_the_format(header, word):
     other = "cxcywh" if word != "cxcywh" else "xywh"
     with pytest.raises(InputError, match=f"drop --roi-format {other}: the names say {word}"):
         parse(f"{header}\n0,1,2,3,4\n", roi_format=other)
-
-
-def test_images_by_name_say_what_to_do():
-    with pytest.raises(
-        InputError, match=r"line 2, column 0 \(image\): found 'a\.jpg', expected the number of"
-    ):
-        parse("image,x1,y1,x2,y2\na.jpg,1,2,3,4\n")

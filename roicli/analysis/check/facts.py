@@ -92,7 +92,8 @@ def find_huge_grid(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
     rows = np.flatnonzero(needed > MAX_SAMPLES_BYTES)
     if len(rows):
         worst = int(np.argmax(needed))
-        words = describe_huge_grid(worst, needed[worst], counts[worst], kind)
+        number = rois.table.number(worst)
+        words = describe_huge_grid(number, needed[worst], counts[worst], kind)
         yield _draft(rois, rows, *words)
 
 

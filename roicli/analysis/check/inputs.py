@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
+import numpy as np
+
 from roicli.analysis.check.map_statistics import MapStatistics, measure_map
 from roicli.core.exceptions import DamagedFileError, InputError
 from roicli.core.types import Array
@@ -26,6 +28,7 @@ from roicli.pipeline.inputs import (
     place_rois,
     scale_rois,
 )
+from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_source import choose_columns, open_source, read_rois
 from roicli.pipeline.roi_table import ROI_BYTES, PlacedRois, RoiTable
@@ -84,6 +87,8 @@ def read_checked_inputs(
     pyramid = None
     if not problems:
         pyramid = build_pyramid(maps, reading.spatial_scale, reading.image_size)
+        # Some rules look at images without RoIs too.
+        pyramid = pyramid.for_images(np.arange(pyramid.images))
     table, described = _read_rois(rois, reading, pyramid, problems)
     placed = None if table is None else _place(table, pyramid, reading)
     inputs = CheckedInputs(tuple(problems), pyramid, placed, spec, measure)
@@ -104,7 +109,7 @@ def _or_any(address: Address, opener: Callable[[], Source]) -> Source | StoredAr
     try:
         return opener()
     except InputError as error:
-        again = not isinstance(error, DamagedFileError) and not address.is_stdin
+        again = not isinstance(error, DamagedFileError) and not address.is_stream
         if not again or recognize(address).holds != "several":
             raise
         with contextlib.suppress(InputError):
@@ -145,7 +150,7 @@ def _read_rois(
 ) -> tuple[RoiTable | None, Mapping[str, Any]]:
     """The RoIs, or None and one more problem where they have no four corners."""
     images = None if pyramid is None else pyramid.images
-    source = open_source(rois, _open_any_rois)
+    source = open_source(rois, reading, _open_any_rois)
     try:
         described = {
             "name": source.name, "shape": list(source.shape), "dtype": stored_as(source),
@@ -162,7 +167,9 @@ def _read_rois(
         count = source.shape[0]
         # The table, the cells and a sorted copy for the duplicates.
         check_memory(source.name, f"{count:,} RoIs", count * ROI_BYTES * 3)
-        return scale_rois(read_rois(source, chosen, reading), reading, pyramid), described
+        keys = MapKeys(pyramid, reading.images)
+        table = read_rois(source, chosen, reading, maps=keys)
+        return scale_rois(table, reading, pyramid), described
     finally:
         source.close()
 
@@ -172,7 +179,7 @@ def _place(table: RoiTable, pyramid: FeaturePyramid | None, reading: Reading) ->
     if pyramid is None:
         return PlacedRois(table, None, (), None)
     places = [level.place for level in pyramid.levels]
-    levels = open_levels(reading.level_from)
+    levels = open_levels(reading.level_from, table.row_numbers)
     return place_rois(table, pyramid.images, places, reading.level_assignment, levels)
 
 

@@ -72,6 +72,8 @@ def _reason_of_rois(inputs: CheckedInputs, index: int, statistics: MapStatistics
         return None
     assert inputs.pyramid is not None
     level = inputs.pyramid.levels[index]
+    if level.sizes is not None:  # one layout for maps of many sizes shows in their channels
+        return None
     of_level = [
         block.corners[block.usable & (block.place == index)] for block in inputs.rois.blocks()
     ]

@@ -26,11 +26,10 @@ from roicli.analysis.check.map_statistics import (
 from roicli.core.exceptions import ParameterError
 from roicli.pipeline.cluster.connection import Cluster, connect, parse_local
 from roicli.pipeline.cluster.tasks import as_outcome, run_tasks
-from roicli.pipeline.features import FeatureLevel, build_pyramid
+from roicli.pipeline.features import AS_THEY_SAY, FeatureLevel, MapReading, open_pyramid
 from roicli.storage.address import parse_address, path_from_root
 from roicli.storage.file_state import FileState, check_unchanged
 from roicli.storage.limits import external_files, external_is_allowed
-from roicli.storage.opening import open_array
 
 TASKS_A_THREAD = 4
 
@@ -47,6 +46,7 @@ class ImagesTask:
     stop: int = 0
     images: Sequence[int] | None = None
     allow_external: bool = False
+    reading: MapReading = AS_THEY_SAY
 
 
 def look_at_images(task: ImagesTask) -> Any:
@@ -57,15 +57,18 @@ def look_at_images(task: ImagesTask) -> Any:
 
 def _look(task: ImagesTask) -> ImageStatistics | list[bytes]:
     check_unchanged(task.files)
-    stored = open_array(parse_address(task.address), "features")
-    with contextlib.closing(stored):
-        level = build_pyramid([stored], (task.spatial_scale,)).levels[0]
+    images = np.arange(task.start, task.stop) if task.images is None else np.array(task.images)
+    scales = (task.spatial_scale,)
+    with contextlib.closing(open_pyramid(task.address, (), scales, task.reading)) as pyramid:
+        (level,) = pyramid.for_images(images).levels
         if task.images is not None:
             return digest_images(level, task.images)
         return measure_images(level, task.start, task.stop)
 
 
-def plan_measuring(features: Any, address: str, stack: contextlib.ExitStack) -> Measure:
+def plan_measuring(
+    features: Any, address: str, reading: MapReading, stack: contextlib.ExitStack
+) -> Measure:
     """What measures a map on the cluster, which is asked when a rule first wants to know.
 
     Raises ParameterError for features that workers cannot read.
@@ -78,19 +81,19 @@ def plan_measuring(features: Any, address: str, stack: contextlib.ExitStack) -> 
     def measure(level: FeatureLevel) -> MapStatistics:
         if not clusters:
             clusters.append(stack.enter_context(connect(address)))
-        return _measure(clusters[0], level)
+        return _measure(clusters[0], level, reading)
 
     return measure
 
 
-def _measure(cluster: Cluster, level: FeatureLevel) -> MapStatistics:
+def _measure(cluster: Cluster, level: FeatureLevel, reading: MapReading) -> MapStatistics:
     """One map, in pieces of images that follow one another."""
     place = parse_address(level.stored.name)
     path = path_from_root(place.path)
     files = {path_from_root(name): state for name, state in level.stored.files.items()}
     whole = ImagesTask(
         str(replace(place, path=path)), level.spatial_scale, files,
-        cluster.versions, allow_external=external_is_allowed(),
+        cluster.versions, allow_external=external_is_allowed(), reading=reading,
     )  # fmt: skip
     count = max(1, min(level.shape[0], TASKS_A_THREAD * cluster.threads()))
 

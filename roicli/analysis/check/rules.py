@@ -12,7 +12,7 @@ from roicli.analysis.check.records import Limits
 from roicli.core.exceptions import ParameterError
 from roicli.core.vocabulary import Severity
 from roicli.pipeline.draft import Draft
-from roicli.pipeline.rules import ROI_RULES, RoiRule
+from roicli.pipeline.rules import NEEDED, ROI_RULES, RoiRule
 
 # What a rule cannot do without: where the shape of that is wrong, the rule is skipped.
 Needs = Literal["nothing", "rois", "maps", "both"]
@@ -41,6 +41,19 @@ class Rule:
         return None
 
 
+def describe_rule(rule: Rule) -> dict[str, str | bool]:
+    """What people ask of a rule. Its meaning is what its function says of itself."""
+    meaning = (rule.find.__doc__ or "").partition("\n")[0].partition(": ")[2]
+    return {
+        "id": rule.id,
+        "name": rule.name,
+        "severity": rule.severity,
+        "guess": rule.is_guess,
+        "ignorable": rule.id not in NEEDED,
+        "meaning": meaning[:1].upper() + meaning[1:],
+    }
+
+
 def _shared(rule: RoiRule) -> Rule:
     """A rule that the operators obey, told of what ``check`` tolerates."""
 
@@ -49,6 +62,7 @@ def _shared(rule: RoiRule) -> Rule:
         tolerated = rule.tolerated if rule.limit is None else getattr(limits, rule.limit)
         return rule.find(inputs.rois, tolerated)
 
+    find.__doc__ = rule.find.__doc__
     needs: Needs = "both" if rule.needs == "maps" else "rois"
     return Rule(rule.id, rule.name, rule.severity, needs, find, rule.is_guess)
 

@@ -58,7 +58,7 @@ def check(
         if request.dask is not None:
             from roicli.analysis.check.on_cluster import plan_measuring
 
-            measure = plan_measuring(features, request.dask, stack)
+            measure = plan_measuring(features, request.dask, request.of_maps, stack)
         inputs, maps, table = read_checked_inputs(features, rois, request, spec, stack, measure)
         findings: list[Finding] = []
         skipped: dict[str, str] = {}
@@ -67,20 +67,19 @@ def check(
             if reason:
                 skipped[rule.id] = reason
             else:
-                findings += _run(rule, inputs, limits, request.rows)
+                drafts = rule.find(inputs, limits)
+                findings += [_name(rule, draft, inputs, request.rows) for draft in drafts]
     ran = tuple(rule.id for rule in rules if rule.id not in skipped)
     return CheckReport(maps, table, ran, skipped, tuple(findings))
 
 
-def _run(rule: Rule, inputs: CheckedInputs, limits: Limits, shown: int) -> list[Finding]:
-    return [_name(rule, draft, shown) for draft in rule.find(inputs, limits)]
-
-
-def _name(rule: Rule, draft: Draft, shown: int) -> Finding:
+def _name(rule: Rule, draft: Draft, inputs: CheckedInputs, shown: int) -> Finding:
+    rows = [int(row) for row in draft.rows[:shown]]
+    if draft.unit == "RoIs" and inputs.rois is not None:
+        rows = [inputs.rois.table.number(row) for row in rows]
     return Finding(
         rule.id, rule.name, draft.severity or rule.severity, draft.count, draft.unit,
-        tuple(int(row) for row in draft.rows[:shown]),
-        draft.where, draft.message, draft.advice,
+        tuple(rows), draft.where, draft.message, draft.advice,
     )  # fmt: skip
 
 

@@ -9,31 +9,34 @@ each array and 100 bytes a row.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import numpy as np
 
+from roicli.analysis.compare.alignment import align_axes, find_rows, find_turned_bins
 from roicli.analysis.compare.difference import Block, GroupDifference, Tolerance, Totals
 from roicli.analysis.compare.magnitudes import HistogramBin
 from roicli.analysis.compare.ulp import shared_float_type
+from roicli.analysis.result.axes import TakenRows
+from roicli.analysis.result.rows import RowMatch
+from roicli.analysis.result.source import ResultArgument, open_stored_result
 from roicli.core.call_options import CompareOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.foreign import foreign
-from roicli.core.types import Array
 from roicli.core.vocabulary import ComparedStatistic
-from roicli.storage.address import STDIN, parse_address
-from roicli.storage.array import MemoryArray, StoredArray
+from roicli.storage.address import STDIN
+from roicli.storage.array import StoredArray
 from roicli.storage.limits import external_files
-from roicli.storage.opening import inputs_unchanged, open_array
+from roicli.storage.opening import inputs_unchanged
 
-ResultArgument = str | os.PathLike[str] | Array
 # Stored bytes of one block; its float64 differences and what is summed of them take 30 times that.
 BLOCK_BYTES = 1 << 20
+# Rows that are looked at more closely where results differ.
+MOST_LOOKED_AT = 64
 # Two runs of the same thing differ in these.
 NOT_COMPARED = ("created_utc",)
 
@@ -64,7 +67,11 @@ class Comparison:
     infinity meets something else: then nothing is equal. ``measured`` and ``limit`` are what
     ``statistic`` came to and may come to; for elementwise the largest |a - b| - limit, and 0.
     What is past the largest float64 is given as that. ``ulp`` is None where one dtype is whole,
-    ``provenance`` unless both files have attributes.
+    ``provenance`` unless both files have attributes. ``axes`` says in words how the axes of one
+    were read, or in which order they would be equal; None where both are alike as they are.
+    ``rows`` are the rows of A and B that are the same RoI's, None where each is the other's of its
+    number: with ``rows_matched`` these are compared, and ``equal_where_matched`` says whether they
+    are equal. ``rounded``: they are equal because one is the other rounded to its dtype.
     """
 
     equal: bool
@@ -88,6 +95,11 @@ class Comparison:
     worst_rois: tuple[GroupDifference, ...]
     worst_channels: tuple[GroupDifference, ...]
     provenance: tuple[ProvenanceDifference, ...] | None
+    axes: str | None = None
+    rows: RowMatch | None = None
+    rows_matched: bool = False
+    equal_where_matched: bool | None = None
+    rounded: bool = False
 
 
 def read_blocks(a: StoredArray, b: StoredArray, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
@@ -111,16 +123,67 @@ def compare_stored(
     tolerance: Tolerance,
     worst: int | None = 10,
     block_bytes: int = BLOCK_BYTES,
+    match_rows: bool = False,
 ) -> Comparison:
-    """Compare two open arrays of one shape; ``worst`` RoIs and channels are listed, None for all.
+    """Compare two open arrays; ``worst`` RoIs and channels are listed, None for all.
 
-    The first axis are the RoIs, the second the channels. Differences are float64. Raises InputError
-    where the shapes differ.
+    The first axis are the RoIs, the second the channels. Differences are float64. Where shapes or
+    values differ, A may have its axes or its rows in another order, or not all of B's rows: that is
+    found, and rows in another order or missing make results different unless ``match_rows`` accepts
+    it. Raises InputError where neither shapes nor rows can be brought together.
     """
-    if a.shape != b.shape or not a.shape:
+    a, b, axes = align_axes(a, b)
+    found = None
+    if a.shape == b.shape:
+        found = _compare_as_they_are(a, b, tolerance, worst, block_bytes)
+        if found.equal:
+            return replace(found, axes=axes)
+    differing = () if found is None else [roi.index for roi in found.worst_rois[:MOST_LOOKED_AT]]
+    rows = find_rows(a, b, differing)
+    if rows is None and found is None:
         raise InputError(
-            f"{a.name} has shape {a.shape} and {b.name} {b.shape}, expected two equal shapes"
+            f"{a.name} has shape {a.shape} and {b.name} {b.shape}, expected two equal shapes",
+            "few rows of one are found in the other, so these are no results of the same RoIs",
         )
+    if rows is not None:
+        return _compare_rows(a, b, rows, found, axes, tolerance, worst, block_bytes, match_rows)
+    assert found is not None
+
+    def is_equal(turned: StoredArray) -> bool:
+        return _compare_as_they_are(turned, b, tolerance, 0, block_bytes).equal
+
+    return replace(found, axes=axes or find_turned_bins(a, b, is_equal))
+
+
+def _compare_rows(
+    a: StoredArray,
+    b: StoredArray,
+    rows: RowMatch,
+    found: Comparison | None,
+    axes: str | None,
+    tolerance: Tolerance,
+    worst: int | None,
+    block_bytes: int,
+    match_rows: bool,
+) -> Comparison:
+    """The rows that were matched; ``found`` is what came out row by row, where that could be."""
+    sides = TakenRows(a, rows.a), TakenRows(b, rows.b)
+    matched = _compare_as_they_are(*sides, tolerance, worst, block_bytes)
+    worst_rois = tuple(replace(r, index=int(rows.b[r.index])) for r in matched.worst_rois)
+    matched = replace(matched, worst_rois=worst_rois)
+    is_shown = match_rows or found is None
+    shown = matched if is_shown else found
+    assert shown is not None
+    return replace(
+        shown, equal=matched.equal and match_rows, axes=axes, rows=rows,
+        rows_matched=is_shown, equal_where_matched=matched.equal,
+    )  # fmt: skip
+
+
+def _compare_as_they_are(
+    a: StoredArray, b: StoredArray, tolerance: Tolerance, worst: int | None, block_bytes: int
+) -> Comparison:
+    """Compare two arrays of one shape, row by row."""
     totals = Totals(a.shape, tolerance, shared_float_type(a.precision, b.precision))
     with np.errstate(invalid="ignore"):  # widening a signalling NaN
         for block in read_blocks(a, b, block_bytes):
@@ -137,8 +200,10 @@ def _finish(
         ulp = UlpDifference(totals.ulp_type.name, totals.ulp_max, totals.ulp_mean)
     mean, relative_l2, cosine = totals.rows.overall()
     within = totals.outside == 0 if tolerance.statistic == "elementwise" else measured <= limit
+    # Of two precisions the coarser decides: what only was rounded to it is the same.
+    rounded = not within and a.precision != b.precision and ulp is not None and ulp.max == 0
     return Comparison(
-        within and totals.not_finite == 0,
+        (within or rounded) and totals.not_finite == 0,
         (a.name, b.name),
         a.shape,
         (a.precision.name, b.precision.name),
@@ -159,6 +224,7 @@ def _finish(
         totals.rows.worst(worst),
         totals.channels.worst(worst) if len(a.shape) > 1 else (),
         compare_provenance(a.file_attributes, b.file_attributes),
+        rounded=rounded,
     )
 
 
@@ -194,13 +260,6 @@ def _plain(value: Any) -> Any:
     return foreign(str(value))
 
 
-def open_stored_result(argument: ResultArgument, name: str) -> StoredArray:
-    """A result in a file or in memory, of at least one axis. Raises InputError."""
-    if not isinstance(argument, str | os.PathLike):
-        return MemoryArray(np.asarray(argument), name)
-    return open_array(parse_address(argument), "result")
-
-
 @record(CompareOptions)
 class CompareRequest:
     """What was asked of ``compare``."""
@@ -210,6 +269,7 @@ class CompareRequest:
     stat: ComparedStatistic
     equal_nan: bool
     worst: int | None
+    match_rows: bool
     allow_external: bool
 
 
@@ -222,8 +282,9 @@ def compare(
     """Compare two results, addresses (``file.h5``, ``file.h5::/dataset``, ``file.npy``) or arrays.
 
     An HDF5 file without a dataset's name means its ``/roi_features``. ``Comparison.equal`` tells
-    whether they agree under ``Tolerance``; ``allow_external`` lets HDF5 files lead to others.
-    Raises RoicliError where one cannot be read or the shapes differ.
+    whether they agree under ``Tolerance``; ``match_rows`` accepts rows in another order, and rows
+    that one has alone; ``allow_external`` lets HDF5 files lead to others. Raises RoicliError where
+    one cannot be read or the shapes have nothing in common.
     """
     check_known("compare", options, CompareOptions)
     request = settle(CompareRequest, options)
@@ -235,4 +296,6 @@ def compare(
         for argument, name in ((a, "a"), (b, "b")):
             opened.append(open_stored_result(argument, name))
             stack.callback(opened[-1].close)
-        return compare_stored(opened[0], opened[1], tolerance, request.worst)
+        return compare_stored(
+            opened[0], opened[1], tolerance, request.worst, match_rows=request.match_rows
+        )

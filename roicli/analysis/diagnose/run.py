@@ -15,11 +15,11 @@ from typing import Unpack
 
 import numpy as np
 
-from roicli.analysis.compare.run import ResultArgument, open_stored_result
 from roicli.analysis.diagnose.candidates import Candidate, Wanted, first_candidates
 from roicli.analysis.diagnose.names import Need, find_libraries, find_needs
 from roicli.analysis.diagnose.sample import MAX_CELLS, Sample, find_too_large, read_sample
 from roicli.analysis.diagnose.search import Finding, Ranking, find_growth, rank_candidates
+from roicli.analysis.result.source import ResultArgument, open_stored_result
 from roicli.core.call_options import DiagnoseOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError

@@ -24,7 +24,9 @@ def errors(inputs: FeaturesAndRois, **options: Unpack[ErrorsCommand]) -> None:
     table = settle(TableRequest, options)
     thresholds = table.thresholds(with_values=features is not None)
     with ProgressBar(options["quiet"]) as progress:
-        given = keywords(ErrorsOptions, options, progress=progress)
+        given = keywords(
+            ErrorsOptions, options, progress=progress, table_columns=table.asked(thresholds)
+        )
         result = api.errors(features, rois, **given)
     shows = not (options["quiet"] or options["no_table"])
     finish(result, table, thresholds, shows, to_stderr=False)

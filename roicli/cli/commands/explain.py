@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Unpack
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO, Unpack
 
 from roicli.cli.command import ProgressBar, leaving_with
-from roicli.core.call_options import ExplainOptions
+from roicli.core.call_options import ExplainOneOptions
 from roicli.core.command_options import ExplainCommand, Features, Rois
 from roicli.core.declaration import keywords
 
@@ -16,15 +17,23 @@ def explain(features: Features, rois: Rois, **options: Unpack[ExplainCommand]) -
 
     Example: roicli explain sample_data/text_fpn.h5::p3 sample_data/text_rois.npy --roi 37
     """
+    from roicli.analysis.bin_reading import BinReading
     from roicli.analysis.explain import explain as explain_roi
     from roicli.render import explain as text
 
     with ProgressBar(options["quiet"]):  # holds notes back until nothing is refused
-        given = keywords(ExplainOptions, options)
+        given: Any = keywords(ExplainOneOptions, options)
         found = explain_roi(features, rois, **given)
+    write: Mapping[str, Callable[[Any, TextIO], None]]
     write = {"table": text.print_explanation, "json": text.write_json, "md": text.print_markdown}
+    whose = "neither operator's"
+    if isinstance(found, BinReading):
+        from roicli.render import bin_reading as one
+
+        write = {"table": one.print_reading, "json": one.write_json, "md": one.print_markdown}
+        whose = f"not {found.title}'s"
     stored = [check for check in found.checks if check.source != "ran"]
     differs = bool(stored) and not any(check.equal for check in stored)
-    findings = [f"{stored[0].source} equals neither operator's result"] if differs else []
+    findings = [f"{stored[0].source} equals {whose} result"] if differs else []
     with leaving_with(int(differs), findings):
         write[options["explain_format"]](found, sys.stdout)

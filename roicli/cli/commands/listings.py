@@ -1,4 +1,4 @@
-"""``roicli providers`` and ``roicli presets``: what there is to choose from."""
+"""``roicli providers``, ``presets``, ``rules``, ``columns``: what there is, and what it means."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Unpack
 
-from roicli.core.command_options import ListOptions, PresetsCommand
+from roicli.core.command_options import ColumnName, ListOptions, PresetsCommand, RuleName
+from roicli.core.exceptions import ParameterError
+from roicli.core.parsing import did_you_mean
 
 PROSE = ("differs_from_torchvision", "source", "undefined", "reason", "install", "missing")
 SHOWN_OF_PRESETS = ("name", "operator", "version", "runs", *PROSE[:3])
@@ -57,7 +59,6 @@ def presets(**options: Unpack[PresetsCommand]) -> None:
 
     Example: roicli presets --match openvino
     """
-    from roicli.core.exceptions import ParameterError
     from roicli.operators.libraries import PRESETS, describe_row
 
     wanted = (options["match"] or "").lower()
@@ -69,6 +70,50 @@ def presets(**options: Unpack[PresetsCommand]) -> None:
         print_json("presets", kept)
     else:
         print_rows([{name: row[name] for name in SHOWN_OF_PRESETS} for row in kept])
+
+
+def rules(name: RuleName = None, **options: Unpack[ListOptions]) -> None:
+    """List the rules of check: what each looks for, and whether it refuses or warns.
+
+    Example: roicli rules R05
+    """
+    from roicli.analysis.check.rules import RULES, describe_rule
+
+    _explain("rules", _choose("rule", name, [describe_rule(rule) for rule in RULES]), options)
+
+
+def columns(name: ColumnName = None, **options: Unpack[ListOptions]) -> None:
+    """List the columns of the error table, with their units and meanings.
+
+    Example: roicli columns iou
+    """
+    from roicli.error_table.columns import COLUMNS, describe_column
+
+    _explain("columns", _choose("column", name, list(map(describe_column, COLUMNS))), options)
+
+
+def _explain(key: str, rows: Sequence[dict[str, Any]], options: ListOptions) -> None:
+    """Rows whose last cell is a sentence, which the terminal's width may fold."""
+    from roicli.render.tables import print_folded
+
+    if options["list_format"] == "json":
+        print_json(key, rows)
+        return
+    headers = [name.replace("_", " ") for name in rows[0]]
+    print_folded(headers, [[_word(cell) for cell in row.values()] for row in rows], sys.stdout)
+
+
+def _choose(kind: str, name: str | None, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All rows, or those that a name, in any case, is the first cell of."""
+    if name is None:
+        return rows
+    found = [row for row in rows if str(next(iter(row.values()))).lower() == name.lower()]
+    if not found:
+        raise ParameterError(
+            f"there is no {kind} {name!r}",
+            did_you_mean(name, [next(iter(row.values())) for row in rows]) or f"see roicli {kind}s",
+        )
+    return found
 
 
 def _show(key: str, rows: Sequence[dict[str, Any]], options: ListOptions) -> None:

@@ -38,7 +38,10 @@ def _run(operator: Operator, features: str, rois: str, options: Any) -> None:
     if output is None and options["shard"] is None:
         output = api.default_output(features, operator)
     with ProgressBar(options["quiet"], verbose) as progress:
-        given: Any = keywords(OPERATORS[operator].options, options, progress=progress)
+        given: Any = keywords(
+            OPERATORS[operator].options, options, progress=progress,
+            table_columns=table.asked(thresholds),
+        )  # fmt: skip
         result = api.run(operator, features, rois, output, given)
     if verbose:
         for key, value in result.parameters.items():

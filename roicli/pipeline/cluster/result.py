@@ -21,7 +21,7 @@ from roicli.error_table.columns import record_dtype
 from roicli.operators.interface import OperatorSpec
 from roicli.pipeline import provenance
 from roicli.pipeline.cluster.task import Destination
-from roicli.pipeline.execute import stored_rois_dtype, tables_beside
+from roicli.pipeline.execute import carried_datasets, stored_rois_dtype, tables_beside
 from roicli.pipeline.parts import cut_at_multiples, split_rows
 from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run
@@ -182,8 +182,10 @@ class PartsResult:
         datasets: dict[str, Any] = {
             "roi_features": (whole.shape, whole.dtype),
             "rois": ((count, 5), stored_rois_dtype(whole.run)),
-            "quantization_error": ((count,), record_dtype(whole.run.error_table().columns)),
+            "quantization_error": ((count,), record_dtype(whole.run.error_table().measured)),
         }
+        for name, column in carried_datasets(whole.run.inputs).items():
+            datasets[name] = ((count, *column.values.shape[1:]), column.dtype)
         filled = [shard for shard in shards if len(shard)]
         with publish_parts(plan), replace_atomically(self.target, whole.force) as temporary:
             write_virtual(temporary, self.target, datasets, filled, whole.attributes)

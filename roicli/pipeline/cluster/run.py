@@ -26,6 +26,7 @@ from roicli.pipeline.cluster.task import BlockDone, BlockTask, Job, run_block
 from roicli.pipeline.cluster.tasks import run_tasks
 from roicli.pipeline.execute import Result, check_outputs, open_errors_file, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
+from roicli.pipeline.image_from import ImageSource, parse_image_from
 from roicli.pipeline.parts import split_rows
 from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run, open_run
@@ -75,6 +76,9 @@ def _check_arguments(
     """Refuse what a cluster cannot do, before it is asked."""
     parse_local(str(request.dask))
     addresses = {"features": features, "rois": rois, "level_from": request.level_from}
+    if request.image_from is not None:
+        arrays = parse_image_from(request.image_from).arrays
+        addresses |= {f"image_from[{number}]": one for number, one in enumerate(arrays)}
     if not isinstance(request.roi_scale, tuple):
         addresses["roi_scale"] = request.roi_scale
     for name, value in addresses.items():
@@ -164,6 +168,8 @@ def _make_job(cluster: Cluster, run: Run, features: Any, rois: Any, request: Run
         request,
         levels=None,  # they are in the addresses
         level_from=level_from,
+        image_from=_image_from_root(request.image_from),
+        images=_list_from_root(request.images),
         roi_scale=roi_scale,
         image_size=request.image_size if request.still_needs_image_size else None,
         graph=graph,
@@ -177,6 +183,8 @@ def _make_job(cluster: Cluster, run: Run, features: Any, rois: Any, request: Run
         verify_inputs=False,
         force=False,
         errors_out=None,
+        group_by=None,
+        table_columns=(),
         progress=no_progress,
         stage_times=None,
     )
@@ -185,6 +193,22 @@ def _make_job(cluster: Cluster, run: Run, features: Any, rois: Any, request: Run
         run.operator, ",".join(addresses), _from_root(parse_address(rois)), of_a_block, files,
         cluster.versions,
     )  # fmt: skip
+
+
+def _image_from_root(given: Any) -> ImageSource | None:
+    """``--image-from`` as every worker finds it."""
+    if given is None:
+        return None
+    source = parse_image_from(given)
+    return replace(source, arrays=tuple(_from_root(parse_address(one)) for one in source.arrays))
+
+
+def _list_from_root(given: Any) -> Any:
+    """``--images`` as every worker finds it: a file by its whole path, keys as they are."""
+    if not isinstance(given, str | os.PathLike):
+        return given
+    path = parse_address(given).path
+    return _from_root(parse_address(given)) if os.path.exists(path) else given
 
 
 def _from_root(address: Address) -> str:

@@ -20,7 +20,7 @@ from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ProviderError
 from roicli.core.strict_json import encode_for_script
 from roicli.core.types import Array
-from roicli.error_table.columns import COLUMNS, Column, check_column
+from roicli.error_table.columns import COLUMN_BY_NAME, COLUMNS, Column, check_column
 from roicli.error_table.geometric import MODEL_OFFSET
 from roicli.error_table.writers import plain_value
 from roicli.pipeline.execute import Result
@@ -81,7 +81,10 @@ def write_report(
         closing(open_run("align", features, rois, replace(request, values=True))) as run,
     ):
         check_output(path, run.inputs.files, force, PAGE_ENDINGS)
-        check_column(sort, COLUMNS)
+        if sort in COLUMN_BY_NAME:
+            check_column(sort, COLUMNS)
+        else:
+            run.error_table().check_column(sort)
         page, table = measure_page(run, sort, request.progress)
     text = render_page(page)
     with (
@@ -105,6 +108,7 @@ def render_page(page: Page) -> str:
     rendered: str = environment.get_template("page.html").render(
         page=page,
         cards=_cards(page),
+        ranked_by=next(column for column in page.columns if column.name == page.sort),
         charts={
             "histograms": charts.draw_histograms(page),
             "clouds": charts.draw_clouds(page),
@@ -136,32 +140,30 @@ def _words(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _cards(page: Page) -> list[tuple[str, str, str]]:
-    """What to know first: a title, a number, a line below it."""
+def _cards(page: Page) -> list[tuple[str, str, str, str]]:
+    """What to know first: a title, a number, a line below it, what it means."""
     found = page.summary.by_class[0].statistics
     edge, iou = found["edge_error_max_px"], found["iou"]
+    meaning = {name: COLUMN_BY_NAME[name].meaning for name in found}
     cards = [
-        ("RoIs", f"{page.total:,}", f"on {page.images} image{'s' if page.images != 1 else ''}"),
+        ("RoIs", f"{page.total:,}", f"on {page.images} image{'s' if page.images != 1 else ''}",
+         "regions of interest, rows of the RoIs"),
         ("Worst edge of the box", f"{_one(edge.median)} px",
-         f"median; 95 % below {_one(edge.p95)}, at most {_one(edge.max)} px"),
+         f"median; 95 % below {_one(edge.p95)}, at most {_one(edge.max)} px",
+         meaning["edge_error_max_px"]),
         ("IoU with the real box", format_number(iou.median),
-         f"median; {page.below_half:,} RoIs below 0.5"),
+         f"median; {page.below_half:,} RoIs below 0.5", meaning["iou"]),
     ]  # fmt: skip
     if "value_error_relative_l2" in found:
-        error = found["value_error_relative_l2"]
-        cards.append(
-            (
-                "Error of the values",
-                format_number(error.median),
-                "median of |Pool - Align| / |Align|",
-            )
-        )
+        error = found["value_error_relative_l2"].median
+        line, means = "median of |Pool - Align| / |Align|", meaning["value_error_relative_l2"]
+        cards.append(("Error of the values", format_number(error), line, means))
         rounding = [found[name].mean for name in ("share_stage1", "share_stage2")]
         if None not in rounding:
-            share = sum(value for value in rounding if value is not None)
-            cards.append(
-                ("Caused by rounding", f"{100 * share:.0f} %", "the rest: maximum, not mean")
-            )
+            share = f"{100 * sum(value for value in rounding if value is not None):.0f} %"
+            line = "the rest: maximum, not mean"
+            means = "mean share of the value error from rounding the box and the bins"
+            cards.append(("Caused by rounding", share, line, means))
     return cards
 
 
@@ -173,7 +175,7 @@ def encode_data(page: Page) -> str:
     """The rows as JSON that is safe inside a script element."""
     data = {
         "columns": [
-            {"name": c.name, "unit": c.unit, "meaning": c.meaning, "kind": c.kind}
+            {"name": c.name, "header": c.header, "meaning": c.meaning, "kind": c.kind}
             for c in page.columns
         ],
         "sort": page.sort,

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import stat
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
 
 from roicli.core.exceptions import InputError
-from roicli.storage.address import Address, is_url
+from roicli.storage.address import IMAGE, Address, is_url
 
 if TYPE_CHECKING:  # NumPy, which --help does not wait for
     from roicli.storage.array import FileContents, StoredArray
     from roicli.storage.choosing import Wanted
-    from roicli.storage.table import Table
+    from roicli.storage.file_state import FileState
+    from roicli.storage.shelf import Shelf, WayOfKey
+    from roicli.storage.table import RoiSource, Table
 
 
 # From a name in a group to the whole way that it would stand for; None where it does not fit.
@@ -27,8 +31,11 @@ WayOf = Callable[[str], str | None]
 class Reader(Protocol):
     """What the module of a format has."""
 
-    def open_array(self, address: Address, wanted: Wanted) -> StoredArray:
-        """The array at an address, or the file's only one that is ``wanted``. Raises InputError."""
+    def open_array(self, address: Address, wanted: Wanted) -> RoiSource:
+        """The array at an address, or the file's only one that is ``wanted``. Raises InputError.
+
+        Where RoIs are wanted it may be a table.
+        """
 
     def contents(self, address: Address) -> FileContents:
         """What the file holds, or its group or array that the address names. Raises InputError."""
@@ -43,8 +50,17 @@ class TableReader(Protocol):
     def contents(self, address: Address) -> FileContents:
         """As a ``Reader``'s."""
 
-    def parse_table(self, data: bytes, name: str) -> Table:
+    def parse_table(
+        self, data: bytes, name: str, files: Mapping[str, FileState] | None = None
+    ) -> Table:
         """The table in the bytes of a file, of a format that may come through a pipe."""
+
+
+class Unpacker(Protocol):
+    """What the module of a format has that packs files of others."""
+
+    def unpack(self, stream: BinaryIO, name: str) -> bytes:
+        """The bytes of the file that is packed. Raises InputError."""
 
 
 class Lister(Protocol):
@@ -55,6 +71,13 @@ class Lister(Protocol):
 
         Arrays are not opened for that. Raises InputError.
         """
+
+
+class ShelfReader(Protocol):
+    """What the module has that keeps a file open for many arrays; in a package it is ``shelf``."""
+
+    def open_shelf(self, path: str, way_of: WayOfKey) -> Shelf:
+        """The arrays of a file, each at the way that its key has. Raises InputError."""
 
 
 class StreamReader(Protocol):
@@ -78,24 +101,38 @@ class Writer(Protocol):
 class Format:
     """One file format. A module with its name reads and writes it; in a package two do.
 
-    A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``. It ``holds``
-    several arrays with names, or "one" without, or a "table". Files with an ending in ``written``
-    can be results. ``streams``: it may come through a pipe.
+    A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``, or as a text
+    one of the bytes ``first`` before all others but blanks. It ``holds`` several arrays with names,
+    or "one" without, or a "table", or another file "packed". Files with an ending in ``written``
+    can be results. ``streams``: it may come through a pipe. ``keeps_open``: many arrays of one file
+    are read without opening it again.
     """
 
     name: str
     endings: tuple[str, ...]
     magic: bytes = b""
     offsets: tuple[int, ...] = (0,)
-    holds: Literal["several", "one", "table"] = "several"
+    first: bytes = b""
+    holds: Literal["several", "one", "table", "packed"] = "several"
     written: tuple[str, ...] = ()
     streams: bool = False
+    keeps_open: bool = False
     is_package: bool = False
 
     @property
     def reader(self) -> Reader:
         """The module, imported when the first file of the format is met."""
         return cast("Reader", self._import("read"))
+
+    @property
+    def unpacker(self) -> Unpacker:
+        """The module of a format that packs others."""
+        return cast("Unpacker", self._import("read"))
+
+    @property
+    def shelves(self) -> ShelfReader:
+        """The module that keeps files open, of a format that can."""
+        return cast("ShelfReader", self._import("shelf"))
 
     @property
     def writer(self) -> Writer:
@@ -122,17 +159,29 @@ _HDF5_OFFSETS = (0, *(512 << n for n in range(12)))
 
 FORMATS = (
     Format("npy", (".npy",), b"\x93NUMPY", holds="one", written=(".npy",), streams=True),
-    Format("npz", (".npz",), b"PK\x03\x04", streams=True),
-    Format("safetensors", (".safetensors",), b"\0\0\0{", (5,), streams=True),
+    Format("npz", (".npz",), b"PK\x03\x04", streams=True, keeps_open=True),
+    Format("safetensors", (".safetensors",), b"\0\0\0{", (5,), streams=True, keeps_open=True),
     Format(
         "hdf5", (".h5", ".hdf5", ".hf5", ".hdf", ".he5", ".nc", ".mat"), b"\x89HDF\r\n\x1a\n",
-        _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, is_package=True,
+        _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, keeps_open=True, is_package=True,
     ),
+    Format("raw", (".bin", ".raw", ".dat")),
     Format("zarr", (".zarr",), written=(".zarr",), is_package=True),
+    Format(
+        "records", (".json", ".jsonl", ".ndjson"), first=b"[{", holds="table", streams=True,
+    ),
     Format("text", (".csv", ".tsv", ".txt"), holds="table", streams=True),
+    Format("gzip_stream", (".gz",), b"\x1f\x8b", holds="packed", streams=True),
 )  # fmt: skip
-ZARR = next(one for one in FORMATS if one.name == "zarr")
+# What follows :: in an address of raw binary, like float32[15,8,7,7].
+_DESCRIPTION = re.compile(r"[<>]?[a-z]+[0-9a-z_]*\[[0-9, ]+\]")
+ZARR, RAW, TEXT = (
+    next(one for one in FORMATS if one.name == name) for name in ("zarr", "raw", "text")
+)
 FORMAT_OF_ENDING = {ending: one for one in FORMATS for ending in one.endings}
+# So many bytes of a file show whether it is a text.
+TEXT_TRIED = 4096
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # One of these makes a folder a Zarr store.
 STORE_NAMES = ("zarr.json", ".zgroup", ".zarray")
 # What is often met and not read, by its first bytes: what it is, and what to do.
@@ -180,9 +229,14 @@ def recognize(address: Address) -> Format:
         known = any(os.path.exists(os.path.join(path, name)) for name in STORE_NAMES)
         found = ZARR if known else FORMAT_OF_ENDING.get(ending)
         if found is None:
-            raise InputError(f"{path}: is a folder, expected a file or a Zarr store")
+            raise InputError(
+                f"{path}: is a folder, expected a file or a Zarr store", _advise_pattern(path)
+            )
         return found
-    found = _by_bytes(path) or FORMAT_OF_ENDING.get(ending)
+    found = _by_bytes(path, FORMAT_OF_ENDING.get(ending))
+    is_described = _DESCRIPTION.fullmatch(address.dataset or "") is not None
+    if is_described and (found is None or not found.magic):
+        return RAW
     if found is None:
         endings = " ".join(FORMAT_OF_ENDING)
         raise InputError(
@@ -192,16 +246,34 @@ def recognize(address: Address) -> Format:
     return found
 
 
-def _by_bytes(path: str) -> Format | None:
-    """The format whose magic bytes a file has; None without any, or where it cannot be read."""
+def _advise_pattern(folder: str) -> str | None:
+    """How to write a folder of files, one an image, by the ending that most of them have."""
+    endings = Counter(Path(name).suffix.lower() for name in os.listdir(folder))
+    known = [(count, ending) for ending, count in endings.items() if ending in FORMAT_OF_ENDING]
+    if not known:
+        return None
+    pattern = os.path.join(folder, IMAGE + max(known)[1])
+    return f"one file an image is written '{pattern}'"
+
+
+def _by_bytes(path: str, by_ending: Format | None) -> Format | None:
+    """The format that a file's bytes tell; that of its ending where they do not, or none do."""
     try:
         # Opening a pipe would wait for a writer.
         if not stat.S_ISREG(os.stat(path).st_mode):
-            return None
+            return by_ending
         with open(path, "rb", buffering=0) as stream:
-            return recognize_bytes(lambda at, size: _read_at(stream, at, size), path)
+            found = recognize_bytes(lambda at, size: _read_at(stream, at, size), path)
+            if found is None and (
+                by_ending is None or by_ending is RAW or by_ending.holds == "table"
+            ):
+                found = recognize_text(_read_at(stream, 0, TEXT_TRIED))
+                # What has no bytes of its own yields to the ending of another table.
+                if found is TEXT and by_ending not in (None, RAW):
+                    found = by_ending
+            return found or by_ending
     except (OSError, ValueError):
-        return None
+        return by_ending
 
 
 def _read_at(stream: BinaryIO, at: int, size: int) -> bytes:
@@ -218,3 +290,15 @@ def recognize_bytes(read_at: Callable[[int, int], bytes], name: str) -> Format |
         if read_at(0, len(magic)) == magic:
             raise InputError(f"{name}: is {what}, which is not read", hint)
     return None
+
+
+def recognize_text(head: bytes) -> Format | None:
+    """The format of a text by its beginning; None of what is no text."""
+    text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
+    for found in FORMATS:
+        if text[:1] and text[:1] in found.first:
+            return found
+    # The last character may be cut.
+    shown = head.removeprefix(BYTE_ORDER_MARK).decode("utf-8", "replace").rstrip("\ufffd")
+    is_text = bool(text) and all(mark.isprintable() or mark in "\t\r\n\f" for mark in shown)
+    return TEXT if is_text and "\ufffd" not in shown else None

@@ -28,8 +28,10 @@ from roicli.storage.array import (
     StoredArray,
     StoredDataset,
     as_stored,
-    check_numeric,
+    check_readable,
+    headings_of_dtype,
     is_numeric,
+    is_record,
     name_of_dtype,
     narrow_float,
 )
@@ -94,13 +96,13 @@ def parse(data: bytes, address: Address, wanted: Wanted) -> StoredArray:
 def parse_npy(data: bytes, name: str) -> StoredArray:
     """As ``parse``, of the bytes alone."""
     header = read_header(lambda at, size: data[at : at + size], name, len(data))
-    check_numeric(header.dtype, name)
+    check_readable(header.dtype, name)
     count = math.prod(header.shape)
     values = np.frombuffer(data, header.dtype, count, header.offset)
     order = "F" if header.is_fortran else "C"
     with _of_possible_shape(header, name):
         values = values.reshape(header.shape, order=order)  # type: ignore[call-overload]
-    return MemoryArray(values, name)
+    return MemoryArray(values, name, may_be_table=True)
 
 
 @contextlib.contextmanager
@@ -122,6 +124,7 @@ def describe(header: Header, address: str, opener: Callable[[], StoredArray]) ->
         "C order" if header.is_plain else "Fortran order",
         stored_bytes=math.prod(header.shape) * header.dtype.itemsize,
         open=opener,
+        columns=headings_of_dtype(header.dtype) if is_record(header.dtype) else None,
     )
 
 
@@ -130,12 +133,12 @@ def array_in_file(path: str, header: Header, name: str, state: FileState) -> Sto
     if header.is_plain:
         layout = RawLayout(header.offset, header.shape, header.dtype)
         return RawArray(path, layout, name, state)
-    check_numeric(header.dtype, name)
+    check_readable(header.dtype, name)
     with _of_possible_shape(header, name):
         values: Array = np.empty(header.shape, header.dtype)
     if values.size:
         values = np.memmap(path, header.dtype, "r", header.offset, header.shape, "F")
-    return MemoryArray(values, name, {path: state})
+    return MemoryArray(values, name, {path: state}, may_be_table=True)
 
 
 def _look_at(path: str) -> tuple[Header, FileState]:

@@ -12,7 +12,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import IO, Any, NamedTuple, cast
@@ -29,7 +29,7 @@ from roicli.storage.array import (
     StoredArray,
     StoredDataset,
     as_read,
-    check_numeric,
+    check_readable,
     contiguous_runs,
     precision_of,
 )
@@ -37,6 +37,7 @@ from roicli.storage.choosing import Candidate, Wanted, choose_only, list_names
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats import WayOf, names_below, npy
 from roicli.storage.limits import check_memory
+from roicli.storage.shelf import Shelf, WayOfKey
 
 ENDING = ".npy"
 METHODS = {zipfile.ZIP_DEFLATED: "deflate", zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}
@@ -150,15 +151,21 @@ def _open_archive(path: str) -> Iterator[tuple[Archive, FileState]]:
 
 def open_array(address: Address, wanted: Wanted) -> StoredArray:
     """The array of an archive that is named, or its only one that is wanted. Raises InputError."""
+    with _open_archive(address.path) as (archive, state):
+        return _open_member(archive, address, wanted, state)
+
+
+def _open_member(
+    archive: Archive, address: Address, wanted: Wanted, state: FileState
+) -> StoredArray:
     path = address.path
-    with _open_archive(path) as (archive, state):
-        member = archive.choose(address, wanted)
-        name = f"{path}::{member.name}"
-        check_numeric(member.header.dtype, name)
-        if _is_stored(member.entry):
-            offset = archive.values_at(member) + member.header.offset
-            header = member.header._replace(offset=offset)
-            return npy.array_in_file(path, header, name, state)
+    member = archive.choose(address, wanted)
+    name = f"{path}::{member.name}"
+    check_readable(member.header.dtype, name)
+    if _is_stored(member.entry):
+        offset = archive.values_at(member) + member.header.offset
+        header = member.header._replace(offset=offset)
+        return npy.array_in_file(path, header, name, state)
     return _open_compressed(lambda: open(path, "rb"), member, name, {path: state})
 
 
@@ -178,6 +185,31 @@ def contents(address: Address) -> FileContents:
         else:
             members = [archive.member(name) for name in archive.entries]
     return FileContents(foreign(path), "npz", {}, tuple(_describe(path, one) for one in members))
+
+
+class NpzShelf(Shelf):
+    """Members of one archive, whose list is read once."""
+
+    def __init__(self, path: str, way_of: WayOfKey) -> None:
+        self._path, self._way_of = path, way_of
+        with ExitStack() as stack:
+            self._archive, state = stack.enter_context(_open_archive(path))
+            self._stack = stack.pop_all()
+        self.files = {path: state}
+
+    def open(self, key: str) -> StoredArray:
+        """The member of a key."""
+        address = Address(self._path, self._way_of(key))
+        return _open_member(self._archive, address, Wanted("features"), self.files[self._path])
+
+    def close(self) -> None:
+        """Let go of the archive."""
+        self._stack.close()
+
+
+def open_shelf(path: str, way_of: WayOfKey) -> NpzShelf:
+    """The members of an archive. Raises InputError."""
+    return NpzShelf(path, way_of)
 
 
 def find_names(path: str, group: str, way_of: WayOf) -> list[str]:
@@ -208,7 +240,7 @@ def _open_compressed(
         return array
     with closing(array):
         check_memory(name, "its values, which are compressed and in Fortran order", 2 * array.size)
-        return MemoryArray(array.read_fortran(), name, files)
+        return MemoryArray(array.read_fortran(), name, files, may_be_table=True)
 
 
 class CompressedArray(StoredArray):
@@ -225,7 +257,7 @@ class CompressedArray(StoredArray):
         name: str,
         files: dict[str, FileState],
     ) -> None:
-        check_numeric(member.header.dtype, name)
+        check_readable(member.header.dtype, name)
         self.name = foreign(name)
         self.files = files
         self.shape = member.header.shape

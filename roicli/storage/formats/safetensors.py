@@ -33,6 +33,7 @@ from roicli.storage.choosing import Candidate, Wanted, choose_only, list_names
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats import WayOf, names_below
 from roicli.storage.limits import check_memory
+from roicli.storage.shelf import Shelf, WayOfKey
 
 LENGTH_BYTES = 8
 # The reference implementation's own limit.
@@ -125,6 +126,25 @@ def parse(data: bytes, address: Address, wanted: Wanted) -> StoredArray:
     array = MemoryArray(values.reshape(tensor.shape), name)
     array.file_attributes = tensors.metadata
     return array
+
+
+class SafetensorsShelf(Shelf):
+    """Tensors of one file, whose header is read once."""
+
+    def __init__(self, path: str, way_of: WayOfKey) -> None:
+        self._path, self._way_of = path, way_of
+        self._tensors, state = _look_at(path)
+        self.files = {path: state}
+
+    def open(self, key: str) -> StoredArray:
+        """The tensor of a key."""
+        tensor = self._tensors.choose(Address(self._path, self._way_of(key)), Wanted("features"))
+        return _open_tensor(self._path, self._tensors, tensor, self.files[self._path])
+
+
+def open_shelf(path: str, way_of: WayOfKey) -> SafetensorsShelf:
+    """The tensors of a file. Raises InputError."""
+    return SafetensorsShelf(path, way_of)
 
 
 def find_names(path: str, group: str, way_of: WayOf) -> list[str]:

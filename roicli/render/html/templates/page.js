@@ -21,6 +21,8 @@
     return size === 0 || (size >= 0.001 && size < 100000) ? value.toFixed(3) : value.toPrecision(3);
   };
 
+  const explain = (column) => `${column.name}: ${column.meaning}`;
+
   // Light and dark ----------------------------------------------------------------------------
   const root = document.documentElement;
   const setTheme = (dark) => {
@@ -42,7 +44,7 @@
     if (place < drawings.length) at("detail-drawing").innerHTML = drawings[place];
     else at("detail-drawing").replaceChildren(element("p", `This page has drawings of the ${drawings.length} worst only: roicli draw --roi ${rois[place]}`, "quiet"));
     const corner = data.corners[place], facts = [["x1, y1, px", corner.slice(0, 2).join(", ")], ["x2, y2, px", corner.slice(2).join(", ")]];
-    data.columns.forEach((c, i) => { if (c.name !== "roi") facts.push([c.name + (c.unit === "-" || c.unit === "1" ? "" : `, ${c.unit.replace("2", "\u00b2")}`), shown(data.values[i][place], c.kind), c.meaning]); });
+    data.columns.forEach((c, i) => { if (c.name !== "roi") facts.push([c.header.join(", "), shown(data.values[i][place], c.kind), explain(c)]); });
     at("detail-facts").replaceChildren(...facts.flatMap(([name, value, meaning]) => {
       const term = element("dt", name);
       if (meaning) term.title = meaning;
@@ -80,9 +82,10 @@
   const smallIsBad = new Set(["iou", "value_cosine", "roi", "batch_index", "level"]);
   let order = rois.map((_, place) => place), sortedBy = data.sort, down = !smallIsBad.has(data.sort);
   data.columns.forEach((c) => {
-    const heading = element("th"), button = element("button", c.name.replaceAll("_", "_\u200b"));
+    const heading = element("th"), button = element("button", c.header.join("\n").replaceAll("_", "_\u200b"));
     button.type = "button";
-    button.title = c.meaning + (c.unit === "-" || c.unit === "1" ? "" : ` (${c.unit})`);
+    button.title = explain(c);
+    heading.dataset.column = c.name;
     button.addEventListener("click", () => {
       down = sortedBy === c.name ? !down : !smallIsBad.has(c.name) && c.kind !== "text";
       sortedBy = c.name;

@@ -105,8 +105,14 @@ class Readable(NamedTuple):
     row_bytes: int
 
 
+# What a child stays for: one dataset, or datasets by their numbers.
+Reads = Readable | Callable[[int], Readable]
+
+
 class OpeningChild:
     """A child that runs ``open_dataset`` and, where that gives a chunked dataset, stays to read it.
+
+    So it does where that gives a function from a number to a dataset, for many datasets of a file.
 
     ``size`` is the file's in bytes; the time that a child may compute grows with it. ``room`` bytes
     can be read at once. Raises InputError where it died over the opening, or what it refused.
@@ -114,7 +120,7 @@ class OpeningChild:
 
     def __init__(
         self,
-        open_dataset: Callable[[], Readable | None],
+        open_dataset: Callable[[], Reads | None],
         name: str,
         size: int,
         room: int = BLOCK_BYTES,
@@ -137,13 +143,17 @@ class OpeningChild:
             self.close()
             raise
 
-    def _live(self, open_dataset: Callable[[], Readable | None], asked: int, answer: int) -> None:
+    def _live(self, open_dataset: Callable[[], Reads | None], asked: int, answer: int) -> None:
         """The child's side."""
         os.close(self._ask)  # else it would not see that the parent is gone
         os.close(self._hear)
         opened, word = _attempt(open_dataset, self._name)
         os.write(answer, word)
-        if opened is not None and is_decoded(opened.dataset):
+        if isinstance(opened, Readable):
+            only = opened
+            if is_decoded(only.dataset):
+                serve(lambda number: only, self.shared, asked, answer)
+        elif opened is not None:
             serve(opened, self.shared, asked, answer)
 
     def _hear_opening(self) -> None:
@@ -191,9 +201,7 @@ def try_first(action: Callable[[], object], name: str, size: int) -> None:
         OpeningChild(act, name, size).close()
 
 
-def _attempt(
-    open_dataset: Callable[[], Readable | None], name: str
-) -> tuple[Readable | None, bytes]:
+def _attempt(open_dataset: Callable[[], Reads | None], name: str) -> tuple[Reads | None, bytes]:
     """In the child: what was opened, and what came out in bytes."""
     try:
         return open_dataset(), DONE
@@ -240,18 +248,21 @@ def is_decoded(dataset: h5py.Dataset) -> bool:
     return bool(dataset.shape) and bool(dataset.chunks or dataset.is_virtual)
 
 
-def serve(opened: Readable, shared: mmap.mmap, asked: int, answer: int) -> None:
+# The number of a dataset, and of its axes; a start and a stop for each of them follow.
+REQUEST = struct.Struct("2q")
+
+
+def serve(readable: Callable[[int], Readable], shared: mmap.mmap, asked: int, answer: int) -> None:
     """In the child: a place comes, its values go into ``shared`` memory, then a word back."""
-    dataset = opened.dataset
-    request = struct.Struct(f"{2 * len(dataset.shape)}q")
-    dtype = dataset.dtype.newbyteorder("=")
-    while len(data := os.read(asked, request.size)) == request.size:
-        numbers = request.unpack(data)
+    while len(data := os.read(asked, REQUEST.size)) == REQUEST.size:
+        number, axes = REQUEST.unpack(data)
+        numbers = struct.unpack(f"{2 * axes}q", os.read(asked, 16 * axes)) if axes else ()
         place = tuple(map(slice, numbers[0::2], numbers[1::2]))
-        out = _view(shared, dtype, place)
-        limit_time(SECONDS + decoded_bytes(opened, place) / READ_BYTES_PER_SECOND)
         try:
-            dataset.read_direct(out, place)
+            opened = readable(number)
+            out = _view(shared, opened.dataset.dtype.newbyteorder("="), place)
+            limit_time(SECONDS + decoded_bytes(opened, place) / READ_BYTES_PER_SECOND)
+            opened.dataset.read_direct(out, place)
             os.write(answer, DONE)
         except Exception as error:
             os.write(answer, f"-{error}"[:1000].encode(errors="replace"))
@@ -268,7 +279,8 @@ class ContainedReader:
     """One open dataset, read by a child in pieces of at most 16 MiB or one chunk.
 
     ``child`` has opened the same dataset; without one, or where its memory is too small for a
-    chunk, a child is started, which inherits the open file.
+    chunk, a child is started, which inherits the open file. With ``number`` the child reads that
+    one of many datasets, and whoever started it ends it.
     """
 
     def __init__(
@@ -277,12 +289,15 @@ class ContainedReader:
         name: str,
         row_bytes: int = 0,
         child: OpeningChild | None = None,
+        number: int | None = None,
     ) -> None:
         self._chunks, self._dtype = dataset.chunks, dataset.dtype.newbyteorder("=")
         room = max(BLOCK_BYTES, chunk_bytes(dataset))
         if child is not None and len(child.shared) < room:
-            child.close()
-            child = None
+            if number is None:
+                child.close()
+            child = number = None
+        self._number = number
         self._child = child or OpeningChild(lambda: Readable(dataset, row_bytes), name, 0, room)
 
     def read(self, place: Sequence[slice], out: Array) -> None:
@@ -297,11 +312,13 @@ class ContainedReader:
 
     def _read_piece(self, place: Sequence[slice]) -> Array:
         numbers = [number for part in place for number in (part.start, part.stop)]
-        answer = self._child.ask(struct.pack(f"{len(numbers)}q", *numbers))
+        request = REQUEST.pack(self._number or 0, len(place))
+        answer = self._child.ask(request + struct.pack(f"{len(numbers)}q", *numbers))
         if answer != DONE:
             raise OSError(answer[1:].decode(errors="replace"))
         return _view(self._child.shared, self._dtype, place)
 
     def close(self) -> None:
-        """End the child."""
-        self._child.close()
+        """End the child, unless it reads others too."""
+        if self._number is None:
+            self._child.close()

@@ -33,6 +33,7 @@ from roicli.storage.part_writer import (
     TABLES_CRC32,
     crc32_of_table,
 )
+from roicli.storage.result import ROIS_COLUMNS
 from roicli.storage.row_file import as_bytes
 from roicli.storage.shard import Shard
 
@@ -59,8 +60,9 @@ class ResultPart:
                 f"{path}: is no part of a result: /{ROI_FEATURES} is {features.shape} "
                 f"{features.dtype}, expected (K, C, P_h, P_w) floats"
             )
-        for name, dataset in file.items():
-            if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual:
+        self._datasets = _datasets_of(file, path)
+        for name, dataset in self._datasets.items():
+            if dataset.is_virtual:
                 raise InputError(f"{path}: is no part of a result: /{name} holds no values")
             trace_sources(dataset, path, {})
         self._features = features
@@ -82,7 +84,7 @@ class ResultPart:
         self.attributes = {k: v for k, v in attributes.items() if k not in PART_ATTRIBUTES}
         self.tables = {
             name: (dataset.dtype, dataset.shape[1:])
-            for name, dataset in file.items()
+            for name, dataset in self._datasets.items()
             if name not in (ROI_FEATURES, *PART_TABLES)
         }
         for item in (item for value in self.attributes.values() for item in np.ravel(value)):
@@ -95,24 +97,24 @@ class ResultPart:
 
     def _check_lengths(self) -> None:
         """Every dataset has a row for every RoI, and a checksum."""
-        names = {name for name in self._file if name != ROI_FEATURES}
+        names = {name for name in self._datasets if name != ROI_FEATURES}
         if names != set(self._tables_crc32):
             raise InputError(f"{self.path}: its tables are {sorted(names)}, expected "
                              f"{sorted(self._tables_crc32)}")  # fmt: skip
         for name in names:
-            if self._file[name].shape[:1] != self.shape[:1]:
+            if self._datasets[name].shape[:1] != self.shape[:1]:
                 raise InputError(
-                    f"{self.path}: /{name} has shape {self._file[name].shape}, expected "
+                    f"{self.path}: /{name} has shape {self._datasets[name].shape}, expected "
                     f"{len(self)} rows as /{ROI_FEATURES} has"
                 )
 
     def read_table(self, name: str, start: int, stop: int) -> Array:
         """Rows of a table, (stop - start, ...)."""
-        dataset = self._file[name]
+        dataset = self._datasets[name]
         needed = (stop - start) * math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
         check_memory(self.path, f"{stop - start:,} rows of /{name}", needed)
         try:
-            return np.asarray(self._file[name][start:stop])
+            return np.asarray(dataset[start:stop])
         except DAMAGE as error:
             raise InputError(f"{self.path}: /{name} cannot be read: {first_line(error)}") from error
 
@@ -147,6 +149,20 @@ class ResultPart:
             if len(wrong):
                 raise _damaged(self.path, f"row {start + int(wrong[0])} of /{ROI_FEATURES}")
             yield start, stop, block
+
+
+def _datasets_of(file: h5py.File, path: str) -> dict[str, h5py.Dataset]:
+    """The datasets by name; those in the group of the RoIs' columns as GROUP/NAME."""
+    found: dict[str, Any] = dict(file.items())
+    group = found.pop(ROIS_COLUMNS, None)
+    if isinstance(group, h5py.Group):
+        for name in group:
+            find_object(file, f"{ROIS_COLUMNS}/{name}", path, {})
+        found |= {f"{ROIS_COLUMNS}/{name}": dataset for name, dataset in group.items()}
+    for name, dataset in found.items():
+        if not isinstance(dataset, h5py.Dataset):
+            raise InputError(f"{path}: is no part of a result: /{name} holds no values")
+    return found
 
 
 def _damaged(path: str, what: str) -> InputError:

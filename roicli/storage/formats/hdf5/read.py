@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from roicli.core.exceptions import InputError, first_line
+from roicli.core.exceptions import DamagedFileError, InputError, first_line
 from roicli.core.foreign import foreign
 from roicli.core.system import renew_time
 from roicli.core.types import Array
@@ -29,16 +29,19 @@ from roicli.storage.array import (
     StoredDataset,
     as_read,
     as_stored,
-    check_numeric,
+    check_readable,
+    headings_of_dtype,
     is_narrow_float,
     is_numeric,
+    is_record,
     plain_attributes,
     precision_of,
     unreadable,
 )
-from roicli.storage.choosing import RESULT, Candidate, Wanted, choose_only
+from roicli.storage.choosing import RESULT, Candidate, Wanted, choose_only, list_names
 from roicli.storage.file_state import read_state
 from roicli.storage.formats import WayOf
+from roicli.storage.formats.hdf5 import frames
 from roicli.storage.formats.hdf5.contained import (
     ContainedReader,
     OpeningChild,
@@ -49,6 +52,8 @@ from roicli.storage.formats.hdf5.contained import (
     try_first,
 )
 from roicli.storage.formats.hdf5.filters import check_filters, list_filters
+from roicli.storage.formats.hdf5.frames import Frame, is_frame, read_frame
+from roicli.storage.formats.hdf5.frames import describe as describe_frame
 from roicli.storage.formats.hdf5.links import (
     OtherFiles,
     check_parts_open,
@@ -60,6 +65,7 @@ from roicli.storage.formats.hdf5.links import (
     trace_sources,
 )
 from roicli.storage.limits import check_memory
+from roicli.storage.table import RoiSource, Table
 
 # What h5py raises for a damaged file, wherever in it; its own words are kept.
 DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
@@ -67,6 +73,8 @@ NO_MEMORY = "memory allocation failed"
 # A longer attribute is none that roicli reads or writes.
 LONGEST_ATTRIBUTE = 1 << 20
 LOCKED, WRITING = "unable to lock file", "already open for write"
+# Groups whose names begin so are indices of PyTables' tables.
+INDEX_OF_PYTABLES = b"_i_"
 # What a child has opened and then this process, so that a program that opens a file again and again
 # forks once. What is decoded is read by a child every time.
 _OPENED: set[tuple[Any, ...]] = set()
@@ -75,8 +83,49 @@ MOST_OPENED = 1 << 12
 # --- opening --------------------------------------------------------------------------------------
 
 
-def open_array(address: Address, wanted: Wanted) -> Hdf5Array:
-    """The named dataset, or the file's (or group's) only one that is wanted. Raises InputError."""
+def open_array(address: Address, wanted: Wanted) -> RoiSource:
+    """The named dataset, or the file's (or group's) only one that is wanted. Raises InputError.
+
+    Where RoIs are wanted and there is no such dataset, the only table of pandas is read.
+    """
+    try:
+        return open_dataset(address, wanted)
+    except InputError as error:
+        if wanted.role != "rois" or isinstance(error, DamagedFileError):
+            raise
+        table = _read_frame(address)
+        if table is None:
+            raise
+        return table
+
+
+def _read_frame(address: Address) -> Table | None:
+    """The only table of pandas in a file or group; None without one. Raises InputError."""
+    check_regular_file(address.path)
+
+    def find() -> list[Frame]:
+        found: list[h5py.Group] = []
+        with naming_damage(address.path), open_file(address.path, address.path) as file:
+            group = file if address.dataset is None else file.get(address.dataset)
+            if isinstance(group, h5py.Group):
+                list_datasets(group, found)
+            return [describe_frame(one) for one in found]
+
+    try_first(find, address.path, os.path.getsize(address.path))
+    tables = find()
+    if len(tables) > 1:
+        shown = list_names([one.name for one in tables])
+        raise InputError(
+            f"{address}: {len(tables)} tables of pandas fit: {shown}",
+            f"name one: {Address(address.path)}::{tables[0].name}",
+        )
+    if not tables:
+        return None
+    return read_frame(address.path, tables[0], lambda one: open_dataset(one, Wanted("any")))
+
+
+def open_dataset(address: Address, wanted: Wanted) -> Hdf5Array:
+    """As ``open_array``, of datasets alone."""
     check_regular_file(address.path)
     state, status = read_state(address.path), os.stat(address.path)
     known = (*_identity(status), address, wanted.role)
@@ -137,7 +186,7 @@ class Hdf5Array(StoredArray):
 
     def __init__(
         self,
-        file: h5py.File,
+        file: h5py.File | None,
         dataset: h5py.Dataset,
         address: Address,
         others: OtherFiles,
@@ -146,7 +195,7 @@ class Hdf5Array(StoredArray):
         self.name = str(Address(address.path, name_of(dataset)))
         self._path = address.path
         stored = as_stored(dataset.dtype)
-        check_numeric(stored, self.name)
+        check_readable(stored, self.name)
         check_decodable(dataset, self.name)
         self.files = others
         self.row_bytes = row_bytes
@@ -155,9 +204,6 @@ class Hdf5Array(StoredArray):
         self.precision = stored_precision(dataset)
         self.attributes = read_attributes(dataset.attrs)
         self.dimension_names = read_dimension_names(dataset, self.attributes)
-        group = dataset.parent
-        self.group_attributes = {} if group.name == "/" else read_attributes(group.attrs)
-        self.file_attributes = read_attributes(dataset.file.attrs)
         self.reading_bytes = 2 * chunk_bytes(dataset)
         self.chunk_rows = dataset.chunks[0] if dataset.chunks and self.shape else 1
         self.dataset = dataset
@@ -172,6 +218,10 @@ class Hdf5Array(StoredArray):
         else:
             child.close()
         return self
+
+    def read_with(self, reader: ContainedReader) -> None:
+        """Have a child of somebody else's read the values."""
+        self._reader = reader
 
     def is_copied_from(self, path: str) -> bool:
         """Whether the values lie as they are in the file at ``path``, past no link to another."""
@@ -206,8 +256,9 @@ class Hdf5Array(StoredArray):
         super().close()
         if self._reader is not None:
             self._reader.close()
-        for file in (self.dataset.file, self._file):
-            close_file(file)
+        if self._file is not None:
+            for file in (self.dataset.file, self._file):
+                close_file(file)
 
 
 def open_file(source: Any, name: str) -> h5py.File:
@@ -264,29 +315,48 @@ def naming_damage(name: str) -> Iterator[None]:
 
 def choose_dataset(file: h5py.File, address: Address, wanted: Wanted) -> Hdf5Array:
     """The named dataset of an open file, or the only one that is wanted, as ``open_array``."""
-    preferred = wanted.preferred
     others: OtherFiles = {}
     try:
         with naming_damage(str(Address(address.path))):
             node, path = file, address.path
             if address.dataset is not None:
                 node, path = look_up(file, address, others)
-            if preferred is not None and isinstance(node, h5py.Group) and preferred in node:
-                named = Address(address.path, f"{name_of(node)}/{preferred}")
-                inner, inner_path = look_up(file, named, others)
-                if isinstance(inner, h5py.Dataset):
-                    node, path = inner, inner_path
-            if isinstance(node, h5py.Group):
-                node = _only_fitting(node, address, wanted)
-            row_bytes = trace_sources(node, path, others)
-            if node.is_virtual:
-                check_parts_open(node, address.path)
-            if node.shape is None:
-                raise InputError(f"{address}: the dataset is empty (a null dataspace)")
-            return Hdf5Array(file, node, address, others, row_bytes)
+            array = choose_below(file, node, path, address, wanted, others)
+            group = array.dataset.parent
+            array.group_attributes = {} if group.name == "/" else read_attributes(group.attrs)
+            array.file_attributes = read_attributes(array.dataset.file.attrs)
+            return array
     except BaseException:
         close_file(file)
         raise
+
+
+def choose_below(
+    file: h5py.File | None,
+    node: h5py.Group | h5py.Dataset,
+    path: str,
+    address: Address,
+    wanted: Wanted,
+    others: OtherFiles,
+) -> Hdf5Array:
+    """The dataset that ``node`` is, or the group's only one that is wanted.
+
+    Closing the array closes ``file`` too; None where the file serves others.
+    """
+    preferred = wanted.preferred
+    if preferred is not None and isinstance(node, h5py.Group) and preferred in node:
+        named = Address(address.path, f"{name_of(node)}/{preferred}")
+        inner, inner_path = look_up(node.file, named, others)
+        if isinstance(inner, h5py.Dataset):
+            node, path = inner, inner_path
+    if isinstance(node, h5py.Group):
+        node = _only_fitting(node, address, wanted)
+    row_bytes = trace_sources(node, path, others)
+    if node.is_virtual:
+        check_parts_open(node, address.path)
+    if node.shape is None:
+        raise InputError(f"{address}: the dataset is empty (a null dataspace)")
+    return Hdf5Array(file, node, address, others, row_bytes)
 
 
 def look_up(
@@ -310,13 +380,21 @@ def look_up(
     return node, path
 
 
-def list_datasets(group: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
+def list_datasets(
+    group: h5py.Group, frames: list[h5py.Group] | None = None
+) -> list[tuple[str, h5py.Dataset]]:
     """Every dataset below a group; neither soft links nor links outside the file are followed.
+
+    With ``frames`` the tables of pandas are put there, and their datasets are no others'; the
+    indices of PyTables are nobody's.
 
     Groups are gone through one by one, because HDF5's own visit finds each object by its whole
     path: that takes time with the square of the depth.
     """
     found: list[tuple[str, h5py.Dataset]] = []
+    if frames is not None and is_frame(group):
+        frames.append(group)
+        return found
     seen = {_place_of(group)}
     waiting = [(group, name) for name in reversed(_hard_links(group))]
     while waiting:
@@ -329,6 +407,10 @@ def list_datasets(group: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
         renew_time()
         if isinstance(node, h5py.Dataset):
             found.append((name_of(node), node))
+        elif isinstance(node, h5py.Group) and name.startswith(INDEX_OF_PYTABLES):
+            continue
+        elif isinstance(node, h5py.Group) and frames is not None and is_frame(node):
+            frames.append(node)
         elif isinstance(node, h5py.Group):
             waiting += [(node, inner) for inner in reversed(_hard_links(node))]
     return found
@@ -347,7 +429,7 @@ def _place_of(node: h5py.Group | h5py.Dataset | h5py.Datatype) -> tuple[int, int
 
 
 def _only_fitting(group: h5py.Group, address: Address, wanted: Wanted) -> h5py.Dataset:
-    datasets = list_datasets(group)
+    datasets = list_datasets(group, [] if wanted.role == "rois" else None)
     for _, node in datasets:
         # HDF5 opens the sources of a virtual dataset to say what shape it has.
         if node.is_virtual:
@@ -491,8 +573,19 @@ def _describe(node: h5py.Group | h5py.Dataset, path: str) -> FileContents:
     """The datasets below a group, or the one dataset."""
     if isinstance(node, h5py.Dataset):
         return FileContents(foreign(path), "hdf5", {}, (_describe_dataset(node, path),))
-    datasets = tuple(_describe_dataset(dataset, path) for _, dataset in list_datasets(node))
-    return FileContents(foreign(path), "hdf5", plain_attributes(_Readable(node.attrs)), datasets)
+    tables: list[h5py.Group] = []
+    datasets = [_describe_dataset(dataset, path) for _, dataset in list_datasets(node, tables)]
+    datasets += [_describe_frame(one, path) for one in tables]
+    attributes = plain_attributes(_Readable(node.attrs))
+    return FileContents(foreign(path), "hdf5", attributes, tuple(datasets))
+
+
+def _describe_frame(group: h5py.Group, path: str) -> StoredDataset:
+    """A table of pandas, which is one dataset to whoever reads it."""
+    frame = describe_frame(group)
+    headings, address = frames.headings_of(frame, group), Address(path, name_of(group))
+    shape = frames.count_rows(frame, group), len(headings)
+    return StoredDataset(str(address), shape, "pandas", True, "table of pandas", columns=headings)
 
 
 def _describe_dataset(dataset: h5py.Dataset, path: str) -> StoredDataset:
@@ -511,7 +604,8 @@ def _describe_dataset(dataset: h5py.Dataset, path: str) -> StoredDataset:
         ", ".join(text for _, text in list_filters(dataset)) or None,
         None if dataset.is_virtual else dataset.id.get_storage_size(),
         plain_attributes(_Readable(dataset.attrs)),
-        partial(open_array, address, Wanted("any")),
+        partial(open_dataset, address, Wanted("any")),
+        headings_of_dtype(dataset.dtype) if is_record(dataset.dtype) else None,
     )
 
 

@@ -182,10 +182,20 @@ def _write_compressed(file: h5py.File, rows: RowFile, compression: Compression) 
 
 def _write_table(file: h5py.File, name: str, source: RowSource, count: int) -> None:
     first = source(0, min(count, TABLE_ROWS_A_BLOCK))
-    dataset = file.create_dataset(name, (count, *first.shape[1:]), first.dtype, track_times=False)
+    shape, dtype = (count, *first.shape[1:]), _in_file(first.dtype)
+    dataset = file.create_dataset(name, shape, dtype, track_times=False)
     for start in range(0, count, TABLE_ROWS_A_BLOCK):
         stop = min(start + TABLE_ROWS_A_BLOCK, count)
-        dataset[start:stop] = first if start == 0 else source(start, stop)
+        rows = first if start == 0 else source(start, stop)
+        dataset[start:stop] = rows if rows.dtype.kind != "S" else rows.astype(dtype)
+
+
+def _in_file(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of a table's dataset: bytes of one length are UTF-8 texts, and are called so."""
+    if dtype.kind != "S":
+        return dtype
+    found: np.dtype[Any] = h5py.string_dtype("utf-8", dtype.itemsize)
+    return found
 
 
 # --- a result in parts ----------------------------------------------------------------------------
@@ -209,7 +219,7 @@ def write_virtual(
     folder = os.path.basename(parts_folder(target))
     with open_growing(path) as file:
         for name, (shape, dtype) in datasets.items():
-            layout = h5py.VirtualLayout(shape, dtype)
+            layout = h5py.VirtualLayout(shape, _in_file(dtype))
             for shard in shards:
                 _map_part(layout, f"{folder}/{shard.key}", name, shard.rows)
             fill = np.nan if dtype.kind == "f" else None

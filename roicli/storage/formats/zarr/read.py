@@ -28,7 +28,7 @@ from roicli.storage.array import (
     StoredDataset,
     as_read,
     as_stored,
-    check_numeric,
+    check_readable,
     is_narrow_float,
     is_numeric,
     name_of_dtype,
@@ -395,7 +395,7 @@ class ZarrArray(StoredArray):
         self.name = address_of(array, path)
         self.files = states_of(path, array.path)
         stored = stored_dtype(array)
-        check_numeric(stored, self.name)
+        check_readable(stored, self.name)
         _check_chunks(array, self.name)
         self.shape = tuple(array.shape)
         self.dtype = as_read(stored)

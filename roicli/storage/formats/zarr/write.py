@@ -115,6 +115,8 @@ def _metadata_last() -> Any:
 ROI_FEATURES = "roi_features"
 # Small enough to read a few RoIs, large enough for a request over a network.
 CHUNK_BYTES = 4 << 20
+# What a text is taken to have, where chunks are cut.
+TEXT_BYTES = 32
 AXES = {
     ROI_FEATURES: ("roi", "channel", "bin_row", "bin_column"),
     "rois": ("roi", "coordinate"),
@@ -173,7 +175,7 @@ class StoreDraft:
 
     def _write_table(self, name: str, source: RowSource) -> None:
         count = self.shape[0]
-        head = _as_numbers(source(0, min(count, 1)))
+        head = _as_stored(source(0, min(count, 1)))
         with writing(self.path):
             array = _create(self._root, name, (count, *head.shape[1:]), head.dtype, None)
             columns = source(0, 0).dtype.names
@@ -181,7 +183,7 @@ class StoreDraft:
                 array.attrs.update({"columns": list(columns), "size_classes": list(SIZE_CLASSES)})
             for start in range(0, count, array.chunks[0]):
                 stop = min(start + array.chunks[0], count)
-                array[start:stop] = _as_numbers(source(start, stop))
+                array[start:stop] = _as_stored(source(start, stop))
 
 
 def begin(
@@ -210,18 +212,21 @@ def join(place: StorePlace, metadata: Mapping[str, bytes]) -> StoreDraft:
 
 def _create(root: Any, name: str, shape: tuple[int, ...], dtype: Any, codecs: Any) -> Any:
     """An array in chunks of whole rows, every one of which is stored."""
-    row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+    is_text = dtype.kind == "O"
+    row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * (
+        TEXT_BYTES if is_text else dtype.itemsize
+    )
     most = max(1, min(shape[0], CHUNK_BYTES // max(row_bytes, 1)))
     # The last chunk is stored as long as the others, so they share the rows evenly.
     rows = -(-shape[0] // -(-shape[0] // most)) if shape[0] else 1
     return root.create_array(
         name,
         shape=shape,
-        dtype=dtype,
+        dtype=str if is_text else dtype,
         chunks=(rows, *shape[1:]),
         compressors=codecs,
         filters=None,
-        fill_value=0,
+        fill_value="" if is_text else 0,
         # One flat folder; with slashes each chunk would have four of its own.
         chunk_key_encoding={"name": "default", "separator": "."},
         dimension_names=AXES.get(name),
@@ -243,8 +248,12 @@ def _choose_codecs(path: str, compression: Compression) -> Any:
     )
 
 
-def _as_numbers(rows: Array) -> Array:
-    """Rows as they are, or of a compound dtype as float64 (k, columns); a text by its number."""
+def _as_stored(rows: Array) -> Array:
+    """Rows as they are, texts as Python's; or of a compound dtype as float64 (k, columns), where a
+    text is its number.
+    """
+    if rows.dtype.kind == "S":
+        return np.array([text.decode() for text in rows.tolist()], object)
     if rows.dtype.names is None:
         return rows
     table = np.empty((len(rows), len(rows.dtype.names)))

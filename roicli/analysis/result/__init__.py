@@ -1,0 +1,1 @@
+"""Stored results of any runtime: which axes they have, and which RoI each row is of."""

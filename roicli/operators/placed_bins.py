@@ -1,0 +1,112 @@
+"""Boxes on the map, and their bins, in ``array_math``: a convention's placement and cut in a graph.
+
+``rounding`` and ``geometry`` say the same in NumPy; tests hold the two against each other. Values
+go along the five axes of ``taps.Taps``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, assert_never
+
+import numpy as np
+
+from roicli.operators.array_math import ArrayMath, Value
+from roicli.operators.convention import Cut, Placement
+
+
+class Span(NamedTuple):
+    """One axis of boxes, in cells: whole where the placement rounds, else real."""
+
+    start: Value
+    extent: Value
+
+
+def place_span(
+    math: ArrayMath, low: Value, high: Value, spatial_scale: float, box: Placement
+) -> Span:
+    """``rounding.place_axis`` for placements by the scale."""
+    assert box.normalization == "scale"
+    scale = math.number(float(np.float32(spatial_scale)))
+
+    def scaled(edge: Value, offset: float) -> Value:
+        moved = math.round_half_away(edge) if box.pixel_rounding else edge
+        moved = moved + offset if offset else moved
+        cells = moved * scale
+        return cells + box.shift_cells if box.shift_cells else cells
+
+    start, end = scaled(low, box.start_px), scaled(high, box.end_px)
+    match box.rounding:
+        case "none":
+            pass
+        case "half-away":
+            start, end = (math.whole(math.round_half_away(edge)) for edge in (start, end))
+        case "half-even":
+            start, end = (math.whole(math.round_half_even(edge)) for edge in (start, end))
+        case "floor":
+            start, end = (math.whole(math.floor(edge)) for edge in (start, end))
+        case "hull":
+            start, end = math.whole(math.floor(start)), math.whole(math.ceil(end))
+        case "floor-size":
+            start = math.whole(math.floor(start))
+            end = start + math.whole(math.floor(scaled(high - low, box.end_px)))
+        case _:
+            assert_never(box.rounding)
+    extent = end - start + (1 if box.inclusive else 0)
+    return keep_least(math, Span(start, extent), box)
+
+
+def keep_least(math: ArrayMath, span: Span, box: Placement) -> Span:
+    """``rounding.keep_minimum``."""
+    if box.minimum is None:
+        return span
+    least = math.maximum(span.extent, box.minimum if box.rounding == "none" else int(box.minimum))
+    match box.about:
+        case "corner":
+            return Span(span.start, least)
+        case "centre":
+            return Span(span.start + (span.extent - least) / 2, least)
+        case _:
+            assert_never(box.about)
+
+
+def cut_cells(
+    math: ArrayMath, span: Span, bins: int, axis: int, box: Placement, cut: Cut
+) -> tuple[Value, Value]:
+    """``geometry.bin_windows``: (first, last) of the bins' cells along ``axis``, half-open."""
+    number = math.counting(bins, axis)
+    match cut:
+        case "disjoint":
+            edges = (number * span.extent // bins, (number + 1) * span.extent // bins)
+        case "floor-size":
+            size = span.extent // bins
+            edges = (number * size, (number + 1) * size)
+        case "overlap":
+            step = math.real(span.extent) / bins
+            first, last = math.real(number) * step, math.real(number + 1) * step
+            edges = (math.whole(math.floor(first)), math.whole(math.ceil(last)))
+        case "hull":
+            start, extent = (part if box.rounding == "none" else math.real(part) for part in span)
+            step = extent / bins
+            first, last = math.real(number) * step + start, math.real(number + 1) * step + start
+            return math.whole(math.floor(first)), math.whole(math.ceil(last))
+        case "equal" | "accumulated" | "clipped":
+            raise ValueError(f"cut {cut} is not made in a graph")
+        case _:
+            assert_never(cut)
+    return span.start + edges[0], span.start + edges[1]
+
+
+def count_points(math: ArrayMath, span: Span, bins: int, sampling_ratio: int) -> Value:
+    """Points a bin, whole: ``sampling_ratio``, or where that is 0 ceil(extent / bins), maybe 0."""
+    needed = math.whole(math.maximum(math.ceil(span.extent / bins), 0))
+    return needed if sampling_ratio == 0 else needed * 0 + sampling_ratio
+
+
+def place_points(
+    math: ArrayMath, span: Span, bins: int, count: Value, axis: int, index: Value
+) -> Value:
+    """``geometry.bin_points`` at quarters: the points ``index`` of ``count`` a bin."""
+    size = span.extent / bins
+    parts = math.real(math.maximum(count, 1))
+    inside = (math.real(index) + 0.5) * size / parts
+    return span.start + math.real(math.counting(bins, axis)) * size + inside

@@ -1,0 +1,173 @@
+"""What the numbers of a stored map stand for, where its file says that they are packed.
+
+CF's ``scale_factor``, ``add_offset`` and ``_FillValue``, as netCDF's readers apply them (CF
+conventions, 8.1; also where Zarr and HDF5 files carry them); ``scale`` and ``zero_point`` of
+quantized integers, as ONNX's DequantizeLinear; bfloat16 kept as uint16, which no file tells.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from roicli.core.exceptions import InputError
+from roicli.core.types import Array, FloatArray
+from roicli.core.vocabulary import StoredAs
+from roicli.pipeline.layout import Tell
+from roicli.storage.array import Place, StoredArray
+from roicli.storage.views import DecodedArray, as_bfloat16
+
+SCALE, OFFSET, UNSIGNED = "scale_factor", "add_offset", "_Unsigned"
+FILLS = ("_FillValue", "missing_value")
+QUANTIZED = ("scale", "zero_point")
+WAY_OUT = "or take the stored numbers: --no-decode"
+# Magnitudes of ordinary features; of all numbers of 16 bits a sixth are such in bfloat16.
+ORDINARY = 1e-6, 1e6
+SAMPLED_SIDE = 64
+
+
+def decode(
+    stored: StoredArray, wanted: bool, stored_as: StoredAs | None, tell: Tell
+) -> StoredArray:
+    """The maps (N, C, H, W) or (C, H, W) in the numbers that they mean; ``tell`` notes how.
+
+    Raises InputError, also for integers that look like bfloat16's bits and nobody says so.
+    """
+    if stored_as == "bfloat16":
+        if stored.dtype.kind not in "iu" or stored.dtype.itemsize != 2:
+            raise InputError(
+                f"{stored.name}: dtype is {stored.precision.name}, and --stored-as bfloat16 is of "
+                "integers of 16 bits",
+                "drop --stored-as",
+            )
+        return as_bfloat16(stored)
+    if not wanted:
+        return stored
+    found = _decode_cf(stored) or _decode_quantized(stored)
+    if found is not None:
+        tell(
+            f"{stored.name}: {stored.precision.name}, read as {found.described} "
+            "(--no-decode takes the stored numbers)"
+        )
+        return found
+    if stored_as is None and tell is not no_note:
+        _refuse_bfloat16(stored)
+    return stored
+
+
+def no_note(text: str) -> None:
+    """A note that was told of another map."""
+
+
+def decoding_of(stored: StoredArray | None) -> str | None:
+    """In words, how the numbers of an array are unpacked; None where they are as stored."""
+    while stored is not None:
+        if isinstance(stored, DecodedArray):
+            return stored.described
+        stored = getattr(stored, "stored", None)
+    return None
+
+
+def _decode_cf(stored: StoredArray) -> DecodedArray | None:
+    """Packed as CF says, with values that stand for none, which are NaN."""
+    attributes = stored.attributes
+    if not attributes.keys() & {SCALE, OFFSET, *FILLS}:
+        return None
+    factor, offset = _number(stored, SCALE, 1.0), _number(stored, OFFSET, 0.0)
+    fills = [_number(stored, name, np.nan) for name in FILLS if name in attributes]
+    fills = list(dict.fromkeys(fill for fill in fills if not np.isnan(fill)))
+    is_unsigned = str(attributes.get(UNSIGNED, "")).lower() in ("true", "b'true'")
+    as_unsigned = np.dtype(f"u{stored.dtype.itemsize}") if is_unsigned else None
+    if (factor, offset) == (1.0, 0.0) and not fills:
+        return None
+
+    with np.errstate(invalid="ignore", over="ignore"):
+        # What the dtype does not hold is nowhere in the array.
+        gaps = np.array(fills, np.float64).astype(stored.dtype)
+        gaps = gaps[gaps.astype(np.float64) == fills]
+
+    def unpack(held: Array, place: Place) -> FloatArray:
+        missing = np.isin(held, gaps)
+        numbers = held if as_unsigned is None else held.view(as_unsigned)
+        return np.where(missing, np.nan, numbers * factor + offset)
+
+    words = f"number * {factor:g} + {offset:g}" if (factor, offset) != (1.0, 0.0) else "it is"
+    words += f", {' and '.join(f'{fill:g}' for fill in fills)} as NaN" if fills else ""
+    return DecodedArray(stored, _dtype_of(stored), unpack, words)
+
+
+def _decode_quantized(stored: StoredArray) -> DecodedArray | None:
+    """Quantized integers, with one scale for all or one for each channel."""
+    there = [name for name in QUANTIZED if name in stored.attributes]
+    if not there or stored.dtype.kind not in "iu":
+        return None
+    if len(there) == 1:
+        raise InputError(
+            f"{stored.name}: integers with an attribute {there[0]} alone, expected {QUANTIZED[0]} "
+            f"and {QUANTIZED[1]} of quantized numbers",
+            f"write both (zero_point may be 0), {WAY_OUT}",
+        )
+    axis = len(stored.shape) - 3
+    scale, zero = (_numbers(stored, name, stored.shape[axis]) for name in QUANTIZED)
+
+    def unpack(held: Array, place: Place) -> FloatArray:
+        channels = place[axis] if axis >= 0 else slice(None)
+        own = [one if one.size == 1 else one[channels, None, None] for one in (scale, zero)]
+        return np.asarray((held.astype(np.float64) - own[1]) * own[0])
+
+    shown = f"{scale[0]:g}" if scale.size == 1 else f"{scale.size} scales"
+    zeros = f"{zero[0]:g}" if zero.size == 1 else f"{zero.size} zero points"
+    return DecodedArray(stored, _dtype_of(stored), unpack, f"(number - {zeros}) * {shown}")
+
+
+def _dtype_of(stored: StoredArray) -> np.dtype[Any]:
+    """float32 has every number of 16 bits and narrower floats; others are decoded in float64."""
+    wide = stored.dtype.itemsize > (2 if stored.dtype.kind in "iu" else 4)
+    return np.dtype(np.float64 if wide else np.float32)
+
+
+def _number(stored: StoredArray, name: str, missing: float) -> float:
+    if name not in stored.attributes:
+        return missing
+    return float(_numbers(stored, name, 1)[0])
+
+
+def _numbers(stored: StoredArray, name: str, count: int) -> FloatArray:
+    """An attribute of one number, or of ``count``. Raises InputError."""
+    try:
+        numbers = np.asarray(stored.attributes[name]).astype(np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.size not in (1, count):
+        raise InputError(
+            f"{stored.name}: attribute {name} is {stored.attributes[name]!r}, expected a number",
+            f"write a number, {WAY_OUT}",
+        )
+    return numbers
+
+
+def _refuse_bfloat16(stored: StoredArray) -> None:
+    """Raise InputError where 16-bit integers are as good as certain to be bfloat16's bits.
+
+    They are where each of a sample is an ordinary number or 0 in bfloat16: of integers that count
+    something, as pixels do, some are small, which are no ordinary number.
+    """
+    if stored.dtype.kind not in "iu" or stored.dtype.itemsize != 2:
+        return
+    place = tuple(slice(0, min(side, SAMPLED_SIDE)) for side in stored.shape)
+    place = (slice(0, 1), *place[1:]) if len(place) == 4 else place
+    held = np.empty([part.stop - part.start for part in place], stored.dtype)
+    stored.read(place, held)
+    values = np.abs((held.astype(np.uint32) << np.uint32(16)).view(np.float32))
+    low, high = ORDINARY
+    with np.errstate(invalid="ignore"):
+        ordinary = (values >= low) & (values <= high)
+    if not ordinary.any() or not (ordinary | (values == 0)).all():
+        return
+    raise InputError(
+        f"{stored.name}: dtype is {stored.precision.name}, and its numbers look like the bits of "
+        f"bfloat16: as integers they are from {held.min():,} to {held.max():,}, as bfloat16 from "
+        f"{values.min():.3g} to {values.max():.3g} in magnitude",
+        "say which they are: --stored-as bfloat16 or --stored-as uint16",
+    )

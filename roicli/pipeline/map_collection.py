@@ -1,0 +1,179 @@
+"""Maps that stand one by one under keys, each of its own size, and are read one at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from roicli.core.exceptions import InputError
+from roicli.core.foreign import foreign
+from roicli.core.system import renew_time
+from roicli.core.types import Array, IntArray
+from roicli.pipeline.stored_scale import find_stored_scale
+from roicli.pipeline.validation import check_feature_shape
+from roicli.storage.address import Address
+from roicli.storage.array import Place, StoredArray
+from roicli.storage.file_state import FileState
+from roicli.storage.pattern import address_of, open_shelf
+
+# What is kept of each image that was looked at: C, H, W, a dtype's letter and the stored scale.
+FACTS = 5
+# How an array is read, given whether what its file says is to be noted.
+Read = Callable[[StoredArray, bool], StoredArray]
+
+
+class MapCollection(StoredArray):
+    """N maps, one under each key, as an array (N, C, H, W) whose H and W are the largest seen.
+
+    ``sizes`` (N, 2) are the height and width of each map that was looked at, else 0. The first map
+    speaks for all: what its file says of the layout and the numbers is noted, its attributes are
+    the collection's, and ``stored`` is its array, which is closed. ``maps`` is the number of
+    levels.
+    """
+
+    def __init__(self, pattern: Address, keys: Sequence[str], read: Read, maps: int) -> None:
+        self.name = str(pattern)
+        self.keys = tuple(keys)
+        self._pattern, self._read, self._maps = pattern, read, maps
+        self.sizes: IntArray = np.zeros((len(keys), 2), np.int64)
+        self._seen: dict[str, FileState] = {}
+        self._shelf = open_shelf(pattern)
+        try:
+            with contextlib.closing(self._open(0, tells=True)) as first:
+                self.dtype, self.precision = first.dtype, first.precision
+                self.attributes = first.attributes
+                self.group_attributes = dict(first.group_attributes)
+                self.file_attributes = first.file_attributes
+                self.stored = first
+                shape = _shape_of_one(first)
+        except BaseException:
+            self.close()
+            raise
+        self.shape = (len(keys), *shape)
+        self.sizes[0] = shape[1:]
+
+    @property
+    def files(self) -> dict[str, FileState]:  # type: ignore[override]
+        """The files of the maps that were opened."""
+        return {**self._shelf.files, **self._seen}
+
+    def look_at(self, images: IntArray, scale: float | None) -> None:
+        """Take down the sizes and dtypes of some images, before any of them is read.
+
+        Where the stored ``scale`` is used (NaN: there is none) all must say the same. Raises
+        InputError.
+        """
+        if len(images) == 0:
+            return
+        keys = [self.keys[image] for image in images]
+        facts = self._shelf.look_at(keys, self._fill, FACTS)
+        missing = np.flatnonzero(facts[:, 0] == 0)
+        if len(missing):  # what a child could not say, this process meets itself
+            self._fill([keys[place] for place in missing], again := facts[missing])
+            facts[missing] = again
+        self._check_channels(images, facts)
+        if scale is not None:
+            self._check_scales(images, facts[:, 4], scale)
+        self.sizes[images] = facts[:, 1:3]
+        letters = {chr(int(code)) for code in np.unique(facts[:, 3])}
+        self.dtype = np.result_type(self.dtype, *(np.dtype(letter) for letter in letters))
+        self.shape = (*self.shape[:2], *(int(side) for side in self.sizes.max(axis=0)))
+
+    def _fill(self, keys: Sequence[str], facts: Array) -> None:
+        for row, key in zip(facts, keys, strict=True):
+            renew_time()
+            with contextlib.closing(self._open_key(key)) as array:
+                found = find_stored_scale(array, self._maps)
+                row[:] = (
+                    *_shape_of_one(array),
+                    ord(array.dtype.char),
+                    math.nan if found is None else found[0],
+                )
+
+    def _check_channels(self, images: IntArray, facts: Array) -> None:
+        different = np.flatnonzero(facts[:, 0] != self.shape[1])
+        if len(different) == 0:
+            return
+        place = different[0]
+        channels, height, width = facts[place, :3].astype(int).tolist()
+        advice = None
+        if width == self.stored.shape[-1]:
+            advice = f"the last axis is {width} long in both: --layout hwc puts the channels there"
+        raise InputError(
+            f"{self._address(images[place])}: a map of shape {(channels, height, width)}, expected "
+            f"{self.shape[1]} channels as in {self._address(0)}",
+            advice,
+        )
+
+    def _check_scales(self, images: IntArray, scales: Array, scale: float) -> None:
+        same = np.isclose(scales, scale, rtol=1e-6, atol=0, equal_nan=True)
+        different = np.flatnonzero(~same)
+        if len(different):
+            place = different[0]
+            raise InputError(
+                f"{self._address(images[place])}: says {_show_scale(scales[place])}, and "
+                f"{self._address(0)} says {_show_scale(scale)}",
+                "give --spatial-scale, one for all images",
+            )
+
+    def image_shape(self, image: int) -> tuple[int, int, int]:
+        """(C, H, W) of an image that was looked at."""
+        height, width = self.sizes[image]
+        return self.shape[1], int(height), int(width)
+
+    def read(self, place: Place, out: Array) -> None:
+        """The values at ``place``, which is inside each of its maps, into ``out``."""
+        for row, image in enumerate(range(place[0].start, place[0].stop)):
+            with contextlib.closing(self._open(image)) as array:
+                own = place[1:] if len(array.shape) == 3 else (slice(0, 1), *place[1:])
+                target = out[row] if len(array.shape) == 3 else out[row : row + 1]
+                if array.dtype == out.dtype:
+                    array.read(own, target)
+                    continue
+                held = np.empty(target.shape, array.dtype)
+                array.read(own, held)
+                target[...] = held
+
+    def read_item_into(self, index: int, out: Array) -> None:
+        """The map of image ``index`` into ``out`` (C, H, W)."""
+        self.read((slice(index, index + 1), *(slice(0, side) for side in out.shape)), out[None])
+
+    def _open(self, image: int, tells: bool = False) -> StoredArray:
+        return self._open_key(self.keys[image], tells)
+
+    def _open_key(self, key: str, tells: bool = False) -> StoredArray:
+        stored = self._shelf.open(key)
+        try:
+            if not self._shelf.files:
+                self._seen.update(stored.files)
+            return self._read(stored, tells)
+        except BaseException:
+            stored.close()
+            raise
+
+    def _address(self, image: int) -> str:
+        return foreign(str(address_of(self._pattern, self.keys[image])))
+
+    def close(self) -> None:
+        """Let go of what stays open."""
+        self._shelf.close()
+
+
+def _show_scale(scale: float) -> str:
+    return "no scale" if math.isnan(scale) else f"{scale:g}"
+
+
+def _shape_of_one(array: StoredArray) -> tuple[int, int, int]:
+    """(C, H, W) of an array of one map. Raises InputError."""
+    images, *shape = check_feature_shape(array)
+    if images != 1:
+        raise InputError(
+            f"{array.name}: has {images} images, expected one map under each key: (C, H, W) or "
+            "(1, C, H, W)",
+            "maps of one size in one array need no {image}",
+        )
+    channels, height, width = shape
+    return channels, height, width

@@ -1,0 +1,184 @@
+"""Whose image each RoI is: from a column, from another array, or by the place in the array."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import numpy as np
+
+from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.foreign import foreign
+from roicli.core.types import Array, FloatArray, IntArray
+from roicli.pipeline.image_from import (
+    RoiRows,
+    find_images,
+    parse_image_from,
+    read_vectors,
+)
+from roicli.pipeline.image_keys import (
+    ImageKeys,
+    count_keys,
+    number_by_appearance,
+    number_by_keys,
+)
+from roicli.pipeline.map_keys import MapKeys
+from roicli.pipeline.roi_table import is_image_number
+from roicli.storage.array import Place, StoredArray, precision_of
+from roicli.storage.file_state import FileState
+from roicli.storage.table import Column, Table
+from roicli.storage.views import View
+
+logger = logging.getLogger("roicli")
+
+WHOLE = precision_of(np.dtype(np.int64))
+# A column of such a name has keys rather than the maps' numbers.
+NAMED_BY_KEY = re.compile(r"id$|ids$|name$|file|path", re.IGNORECASE)
+
+
+class RowsOfImages(View):
+    """RoIs (N, M, w), image by image, as rows (N * M, w)."""
+
+    def __init__(self, stored: StoredArray) -> None:
+        self.images, self.an_image, width = stored.shape
+        super().__init__(stored, (self.images * self.an_image, width))
+        self.chunk_rows = 1
+
+    def read(self, place: Place, out: Array) -> None:
+        """The values at ``place`` into ``out``: whole images, of which the rows are cut."""
+        rows, inner = place[0], place[1:]
+        if out.size == 0:
+            return
+        first, last = rows.start // self.an_image, -(-rows.stop // self.an_image)
+        held = np.empty((last - first, self.an_image, *out.shape[1:]), out.dtype)
+        self.stored.read((slice(first, last), slice(0, self.an_image), *inner), held)
+        start = rows.start - first * self.an_image
+        out[...] = held.reshape(-1, *out.shape[1:])[start : start + len(out)]
+
+
+def find_image_column(
+    table: Table,
+    image: int | None,
+    source: object,
+    image_from: object,
+    images: int | None,
+    files: dict[str, FileState],
+) -> Column | None:
+    """The column of images: ``table``'s own at place ``image``, or made of what says it.
+
+    ``source`` is what the table was read from, ``image_from`` the option, ``images`` how many maps
+    there are; ``files`` gets those that are read. Raises InputError, ParameterError.
+    """
+    flat = source if isinstance(source, RowsOfImages) else None
+    own = None if image is None else table.columns[image]
+    if flat is not None and images is not None and flat.images != images:
+        raise InputError(
+            f"{table.name}: shape ({flat.images}, {flat.an_image}, {flat.shape[1]}) are RoIs of "
+            f"{flat.images:,} images, and there are {images:,} maps",
+            "give the maps that the RoIs are of",
+        )
+    if image_from is None:
+        if flat is None or own is not None:
+            return own
+        logger.info(
+            f"{table.name}: shape ({flat.images}, {flat.an_image}, {flat.shape[1]}) is read image "
+            f"by image, {flat.an_image:,} RoIs each"
+        )
+        numbers = np.repeat(np.arange(flat.images), flat.an_image)
+        return Column("image", numbers, WHOLE)
+    if own is not None:
+        raise ParameterError(
+            f"{table.name}: column {foreign(own.name) or 'batch_index'} says whose image a RoI is, "
+            "and --image-from says it too",
+            "drop --image-from, or leave the column out with --roi-columns and _ for it",
+        )
+    parsed = parse_image_from(image_from)
+    stored, vectors = read_vectors(parsed)
+    rows = RoiRows(table.name, len(table), None if flat is None else flat.an_image)
+    names = [array.name for array in stored]
+    found = find_images(vectors, names, parsed.kind, rows, images)
+    is_read = np.shares_memory(found, vectors[0])
+    for array in stored:
+        files.update(array.files)
+    return Column(names[0], found, stored[0].precision if is_read else WHOLE)
+
+
+def number_images(
+    column: Column,
+    table: Table,
+    rows: IntArray | None,
+    images: int | None,
+    keys: MapKeys,
+) -> tuple[FloatArray, bool]:
+    """(K,) the number of each RoI's map, and whether it was found by a key.
+
+    ``column`` are the images of the rows of ``table``, ``rows`` (K,) their numbers in the file,
+    ``images`` is how many maps there are. A number that names no map stays as it is: the rules say
+    so. Raises InputError for a key that no map has.
+    """
+    if len(column.values) == 0:
+        return np.zeros(0), False
+    name = str(foreign(column.name)) or "batch_index"
+    values = column.values
+    if column.is_text:
+        values = np.array([text or "" for text in values.tolist()], object)
+        found = keys.said(table.images) or keys.found(table.images)
+    else:
+        found = _keys_of_numbers(values, name, table, images, keys)
+    if found is not None:
+        _check_exact(column, table, rows)
+        logger.info(f"{table.name}: column {name} is matched with {found.source}")
+        return number_by_keys(values, found, table.name, name, rows).astype(np.float64), True
+    if not column.is_text or all(map(_is_number, values.tolist())):
+        return values.astype(np.float64), False
+    if images is None:
+        return number_by_appearance(values)[0].astype(np.float64), True
+    row = 0 if rows is None else int(rows[0])
+    raise InputError(
+        f"{table.name}: row {row}, column {name}: found {str(foreign(values[0]))!r}, expected the "
+        f"number of the image in FEATURES, from 0: the {images:,} maps have no keys",
+        "say what the maps' images are called, in their order: --images LIST",
+    )
+
+
+def _keys_of_numbers(
+    values: Array, name: str, table: Table, images: int | None, keys: MapKeys
+) -> ImageKeys | None:
+    """The keys that the images of RoIs are, None where they are the maps' numbers, or nothing.
+
+    Numbers of maps are taken as such, unless their column is called like one of keys.
+    """
+    if not np.isfinite(values).all():
+        return None
+    said = keys.said(table.images)
+    is_number = bool(is_image_number(values, images).all())
+    if said is not None or (is_number and NAMED_BY_KEY.search(name) is None):
+        return said
+    found = keys.found(table.images)
+    known, distinct = (0, 1) if found is None else count_keys(values, found)
+    return None if known == 0 or (is_number and known < distinct) else found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_exact(column: Column, table: Table, rows: IntArray | None) -> None:
+    """Raise InputError for keys that the dtype may have for another number."""
+    bits = None if column.precision is None else column.precision.mantissa_bits
+    if bits is None or column.precision is None:
+        return
+    last = 2.0 ** (bits + 1)
+    lost = np.flatnonzero(np.abs(column.values) >= last)
+    if len(lost):
+        row = int(lost[0]) if rows is None else int(rows[lost[0]])
+        raise InputError(
+            f"{table.name}: row {row}, column {foreign(column.name) or 'batch_index'}: found "
+            f"{column.values[lost[0]]:.0f}, which may be another image: {column.precision.name} "
+            f"holds whole numbers up to {last:g} only",
+            "make the RoIs again with images as whole numbers or float64",
+        )

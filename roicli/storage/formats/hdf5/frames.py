@@ -1,0 +1,188 @@
+"""Tables of pandas in HDF5: a group is one table, in pandas' fixed or its table layout.
+
+Names that pandas keeps as pickled attributes are read from the pickle's opcodes: nothing is
+unpickled. Columns of objects are pickles themselves, and are left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickletools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from roicli.core.exceptions import InputError
+from roicli.core.foreign import foreign
+from roicli.core.types import Array
+from roicli.storage.address import Address
+from roicli.storage.array import Heading, StoredArray
+from roicli.storage.choosing import list_names
+from roicli.storage.file_state import FileState
+from roicli.storage.table import Column, Table, column_of, text_column
+
+logger = logging.getLogger("roicli")
+
+PANDAS_TYPE = "pandas_type"
+KINDS = ("frame", "frame_table")
+# The opcodes of texts and of whole numbers; and those by which a list of them is built.
+NAME_OPCODES = {
+    "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING",
+    "SHORT_BINSTRING", "INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1",
+}  # fmt: skip
+LIST_OPCODES = {
+    "PROTO", "FRAME", "MARK", "LIST", "EMPTY_LIST", "APPEND", "APPENDS", "PUT", "BINPUT",
+    "LONG_BINPUT", "MEMOIZE", "STOP",
+}  # fmt: skip
+MOST_BLOCKS = 10_000
+
+
+class Block(NamedTuple):
+    """Columns that lie in one dataset: its address, the field of its records, and their names.
+
+    ``names`` is the address of a dataset of names where they are not known yet.
+    """
+
+    values: str
+    field: str | None
+    names: Sequence[str] | str
+
+
+class Frame(NamedTuple):
+    """A table of pandas: its group, its columns in order or "" unknown, and its blocks."""
+
+    name: str
+    order: str
+    blocks: tuple[Block, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def is_frame(group: h5py.Group) -> bool:
+    """Whether a group is a table of pandas."""
+    return _text(group.attrs.get(PANDAS_TYPE)) in KINDS
+
+
+def describe(group: h5py.Group) -> Frame:
+    """How a table of pandas lies in its group. Raises InputError."""
+    if _text(group.attrs.get(PANDAS_TYPE)) == "frame":
+        return _describe_fixed(group)
+    return _describe_table(group)
+
+
+def _describe_fixed(group: h5py.Group) -> Frame:
+    blocks, left_out = [], []
+    count = int(group.attrs.get("nblocks", 0))
+    for number in range(min(count, MOST_BLOCKS)):
+        items, values = (f"{group.name}/block{number}_{what}" for what in ("items", "values"))
+        if group.file[values].dtype.kind == "O" or group.file[items].dtype.kind == "O":
+            left_out.append(items)
+        else:
+            blocks.append(Block(values, None, items))
+    return Frame(group.name, f"{group.name}/axis0", tuple(blocks), tuple(left_out))
+
+
+def _describe_table(group: h5py.Group) -> Frame:
+    table, blocks = group["table"], []
+    for field in table.dtype.names or ():
+        kind = table.attrs.get(f"{field}_kind")
+        if field == "index" or kind is None:
+            continue
+        blocks.append(Block(table.name, field, read_names(kind, table.name)))
+    return Frame(group.name, "", tuple(blocks))
+
+
+def headings_of(frame: Frame, group: h5py.Group) -> tuple[Heading, ...]:
+    """The columns' names, in order, for ``inspect``."""
+    if frame.order:
+        return tuple(map(Heading, _texts(group.file[frame.order][()])))
+    return tuple(Heading(name) for block in frame.blocks for name in block.names)
+
+
+def count_rows(frame: Frame, group: h5py.Group) -> int:
+    """How many rows the table has, for ``inspect``."""
+    return int(group.file[frame.blocks[0].values].shape[0]) if frame.blocks else 0
+
+
+def read_names(pickled: bytes | str, where: str) -> list[str]:
+    """The names in a pickled list of texts or numbers. Raises InputError for any other pickle."""
+    data = pickled.encode("latin1") if isinstance(pickled, str) else bytes(pickled)
+    names = []
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name in NAME_OPCODES:
+                names.append(str(argument))
+            elif opcode.name not in LIST_OPCODES:
+                raise ValueError(f"opcode {opcode.name}")
+    except Exception as error:
+        raise InputError(
+            f"{where}: pandas kept the names of its columns as a pickle that is no list of names, "
+            "and a pickle is never loaded",
+            "save the table as .parquet or .csv",
+        ) from error
+    return names
+
+
+def read_frame(path: str, frame: Frame, opener: Callable[[Address], StoredArray]) -> Table:
+    """The table, its datasets opened by ``opener`` one by one. Raises InputError."""
+    shown = str(Address(path, frame.name))
+    columns: dict[str, Column] = {}
+    arrays: dict[str, Array] = {}
+    files: dict[str, FileState] = {}
+
+    def read(name: str) -> Array:
+        if name not in arrays:
+            stored = opener(Address(path, name))
+            try:
+                arrays[name] = stored.read_all()
+                files.update(stored.files)
+            finally:
+                stored.close()
+        return arrays[name]
+
+    for block in frame.blocks:
+        values = read(block.values)
+        if block.field is not None:
+            values = values[block.field]
+        names = _texts(read(block.names)) if isinstance(block.names, str) else block.names
+        values = values if values.ndim == 2 else values[:, None]
+        if values.shape[1] != len(names):
+            raise InputError(
+                f"{Address(path, block.values)}: {values.shape[1]} columns, expected "
+                f"{len(names)} as there are names"
+            )
+        columns.update((name, column_of(name, values[:, i])) for i, name in enumerate(names))
+    if frame.left_out:
+        lost = [name for items in frame.left_out for name in _try_texts(read, items)]
+        logger.info(f"{shown}: columns of Python objects are left out: {list_names(lost)}")
+    order = _texts(read(frame.order)) if frame.order else list(columns)
+    ordered = [columns[name] for name in order if name in columns]
+    counts = {len(one.values) for one in ordered}
+    if len(counts) > 1:
+        raise InputError(f"{shown}: its columns have different lengths")
+    is_named = order != [str(number) for number in range(len(order))]
+    if not is_named:
+        ordered = [one._replace(name="") for one in ordered]
+    stored_as = next((one.precision.name for one in ordered if one.precision), "text")
+    return Table(
+        foreign(shown), counts.pop() if counts else 0, tuple(ordered), stored_as, files, is_named
+    )  # fmt: skip
+
+
+def _texts(values: Array) -> list[str]:
+    if values.dtype.kind in "iu":
+        return [str(value) for value in values.tolist()]
+    found = text_column("", np.asarray(values).reshape(-1).tolist()).values
+    return [str(name) for name in found]
+
+
+def _try_texts(read: Callable[[str], Array], name: str) -> list[str]:
+    try:
+        return _texts(read(name))
+    except InputError:
+        return [name]
+
+
+def _text(value: object) -> str:
+    return value.decode("latin1") if isinstance(value, bytes) else str(value)

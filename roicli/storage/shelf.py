@@ -1,0 +1,39 @@
+"""Many arrays under keys, opened one at a time: of a folder, or of one file that stays open."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from roicli.core.types import Array
+from roicli.storage.array import StoredArray
+from roicli.storage.file_state import FileState
+
+# From a key to the way, inside a file, to its array.
+WayOfKey = Callable[[str], str]
+# Puts the numbers of some keys into the rows of an array.
+Fill = Callable[[Sequence[str], Array], None]
+
+
+class Shelf(ABC):
+    """Arrays under keys. ``files`` are those that stay open for all of them."""
+
+    files: Mapping[str, FileState] = {}
+
+    @abstractmethod
+    def open(self, key: str) -> StoredArray:
+        """The array of a key, which the caller closes. Raises InputError."""
+
+    def look_at(self, keys: Sequence[str], fill: Fill, width: int) -> Array:
+        """What ``fill`` finds by opening all of these, in (n, width) numbers. Raises InputError.
+
+        A format whose parser is not trusted does so elsewhere.
+        """
+        found = np.zeros((len(keys), width))
+        fill(keys, found)
+        return found
+
+    def close(self) -> None:  # noqa: B027 - not every shelf keeps something open
+        """Let go of what stays open."""

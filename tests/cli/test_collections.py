@@ -1,0 +1,217 @@
+"""Maps under keys, each of its own size: one run computes what a run of each map alone would."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import roicli
+from roicli.core.exceptions import InputError
+from roicli.pipeline.features import MapReading
+from tests.cli.running import refuse, run, succeed
+from tests.log import logged
+
+RNG = np.random.default_rng(5)
+KEYS = ("img2", "img10", "img1")  # in natural order: img1, img2, img10
+SIZES = {"img1": (12, 20), "img2": (16, 9), "img10": (7, 30)}
+MAPS = {key: RNG.normal(size=(3, *SIZES[key])).astype(np.float32) for key in KEYS}
+ORDER = sorted(KEYS, key=lambda key: int(key[3:]))
+# In image pixels at stride 4, inside their own maps alone.
+BOXES = {
+    key: np.array([[1, 2, 4 * w - 3, 4 * h - 5], [0, 0, 2 * w, 2 * h]], np.float32)
+    for key, (h, w) in SIZES.items()
+}
+ROIS = np.concatenate(
+    [np.column_stack([np.full(2, n), BOXES[key]]) for n, key in enumerate(ORDER)]
+).astype(np.float32)[[4, 0, 3, 1, 5, 2]]
+STRIDE_4 = {"spatial_scale": 1 / 4}
+
+
+@pytest.fixture(autouse=True)
+def stored(folder: Path) -> None:
+    """The maps in a folder, in one HDF5 file of three kinds, and in one NPZ."""
+    Path("maps").mkdir()
+    with h5py.File("feats.h5", "w") as file:
+        for key, values in MAPS.items():
+            np.save(f"maps/{key}.npy", values)
+            file[f"plain/{key}"] = values
+            file[f"deep/{key}/p2"] = values[np.newaxis].astype(np.float64)
+            file.create_dataset(f"packed/{key}", data=values, compression="gzip", chunks=(1, 3, 3))
+    np.savez("feats.npz", **MAPS)
+    np.savez_compressed("packed.npz", **MAPS)
+    np.save("rois.npy", ROIS)
+
+
+PATTERNS = [
+    "maps/{image}.npy", "feats.h5::plain/{image}", "feats.h5::/deep/{image}/p2",
+    "feats.h5::packed/{image}", "feats.npz::{image}", "packed.npz::{image}",
+]  # fmt: skip
+
+
+def one_by_one(function=roicli.align, **options):
+    """What a run of each map alone gives, in the order of the RoIs."""
+    found = [None] * len(ROIS)
+    for number, key in enumerate(ORDER):
+        rows = np.flatnonzero(ROIS[:, 0] == number)
+        result = function(MAPS[key], ROIS[rows, 1:], **STRIDE_4, **options)
+        for row, values in zip(rows, result.roi_features, strict=True):
+            found[row] = values
+    return np.array(found)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_collection_is_computed_as_its_maps_are(pattern):
+    found = roicli.align(pattern, "rois.npy", **STRIDE_4, output_size=3)
+    np.testing.assert_allclose(found.roi_features, one_by_one(output_size=3), atol=1e-6)
+
+
+@pytest.mark.parametrize("function", [roicli.pool, roicli.precise_pool])
+@pytest.mark.parametrize("provider", ["cpu", "native"])
+def test_every_operator_and_runner_takes_maps_of_many_sizes(function, provider):
+    if provider == "native":
+        pytest.importorskip("numba")
+        if function is roicli.precise_pool:
+            pytest.skip("it has no compiled kernel")
+    options = {"output_size": 3, "provider": provider}
+    found = function("maps/{image}.npy", "rois.npy", verify=True, **STRIDE_4, **options)
+    np.testing.assert_array_equal(found.roi_features, one_by_one(function, **options))
+
+
+def test_the_error_table_knows_the_size_of_each_map():
+    """What is outside one map is inside a larger one."""
+    rois = ROIS.copy()
+    rois[:, 3] += 10
+    found = roicli.pool("feats.h5::plain/{image}", rois, **STRIDE_4).errors
+    for number, key in enumerate(ORDER):
+        rows = np.flatnonzero(rois[:, 0] == number)
+        alone = roicli.pool(MAPS[key], rois[rows, 1:], **STRIDE_4).errors
+        for name in ("clipped_fraction", "empty_bins", "iou"):
+            np.testing.assert_array_equal(found.column(name)[rows], alone.column(name))
+    assert found.column("clipped_fraction").max() > 0
+
+
+def test_rules_look_at_the_map_that_a_roi_is_on():
+    """The middle of one map may lie outside another."""
+    assert not roicli.check("maps/{image}.npy", ROIS, **STRIDE_4, select="R05,R06,R07").findings
+    moved = ROIS.copy()
+    moved[:, 0] = (moved[:, 0] + 1) % 3
+    found = roicli.check("maps/{image}.npy", moved, **STRIDE_4).findings
+    assert {finding.rule for finding in found} & {"R05", "R06"}
+    beyond = ROIS + np.array([1, 0, 0, 0, 0])
+    assert len(roicli.check("maps/{image}.npy", beyond, select="R03").findings) == 1
+    with pytest.raises(InputError, match=r"row 0, column 0 \(batch_index\): found 3, expected"):
+        roicli.align("maps/{image}.npy", beyond)
+
+
+def test_every_command_takes_a_collection(tmp_path):
+    features, rois = "feats.h5::packed/{image}", "rois.npy"
+    scale = ("--spatial-scale", "1/4")
+    for command in ("draw", "explain", "sweep", "errors", "check"):
+        more = ("--roi", "0") if command in ("draw", "explain") else ()
+        succeed(command, features, rois, *scale, *more)
+    succeed("report", features, rois, *scale, "-o", "r.html")
+    result = roicli.align(features, rois, **STRIDE_4, output_size=3).roi_features
+    np.save("result.npy", result)
+    assert run("diagnose", features, rois, "result.npy", *scale).code == 0
+
+
+def test_a_run_goes_on_and_blocks_of_rois_read_their_images_alone():
+    features = "maps/{image}.npy"
+    expected = roicli.align(features, "rois.npy", **STRIDE_4).roi_features
+    roicli.align(features, "rois.npy", "a.h5", **STRIDE_4, resume=True)
+    for number in (1, 2):
+        roicli.align(features, "rois.npy", f"{number}.h5", **STRIDE_4, shard=f"{number}/2")
+    succeed("merge", "1.h5", "2.h5", "-o", "v.h5")
+    for name in ("a.h5", "v.h5"):
+        with h5py.File(name) as file:
+            np.testing.assert_array_equal(file["roi_features"][:], expected)
+    Path("maps/img10.npy").unlink()
+    roicli.align(features, ROIS[ROIS[:, 0] < 2], **STRIDE_4)
+
+
+def test_a_pyramid_an_image():
+    """Levels of one group an image; every image has every level, at one scale."""
+    with h5py.File("p.h5", "w") as file:
+        for key, values in MAPS.items():
+            for name, step in (("p2", 1), ("p3", 2)):
+                data = file.create_dataset(f"{key}/{name}", data=values[:, ::step, ::step])
+                data.attrs["spatial_scale"] = 0.25 / step
+            file[f"{key}/boxes"] = BOXES[key]
+    options = {"levels": "p2,p3", "level_rule": "torchvision", "canonical_size": 40}
+    options |= {"canonical_level": 3}
+    found = roicli.align("p.h5::{image}", "rois.npy", output_size=2, **options)
+    assert set(found.errors.column("level")) == {2, 3}
+    for number, key in enumerate(ORDER):
+        rows = np.flatnonzero(ROIS[:, 0] == number)
+        alone = roicli.align(f"p.h5::{key}", ROIS[rows, 1:], output_size=2, **options)
+        np.testing.assert_array_equal(found.roi_features[rows], alone.roi_features)
+    listed = roicli.align("p.h5::{image}/p2,p.h5::{image}/p3", "rois.npy", output_size=2,
+                          **{**options, "levels": None})  # fmt: skip
+    np.testing.assert_array_equal(listed.roi_features, found.roi_features)
+    with h5py.File("p.h5", "a") as file:
+        file["img10/p3"].attrs["spatial_scale"] = 0.5
+    with pytest.raises(InputError, match=r"img10/p3: says 0.5, and p.h5::img1/p3 says 0.125"):
+        roicli.align("p.h5::{image}", "rois.npy", **options)
+    roicli.align("p.h5::{image}", "rois.npy", **options, spatial_scale="1/4,1/8")
+    with h5py.File("p.h5", "a") as file:
+        del file["img10/p3"]
+    with pytest.raises(InputError, match=r"p.h5::img10/p3: is not there, and p.h5::img10/p2 is"):
+        roicli.align("p.h5::{image}", "rois.npy", **options)
+
+
+def test_what_a_file_says_is_noted_once(folder):
+    with h5py.File("m.h5", "w") as file:
+        for key, values in MAPS.items():
+            file[key] = values.transpose(0, 2, 1)
+            file[key].attrs["MATLAB_class"] = np.bytes_("single")
+    with logged() as lines:
+        found = roicli.align("m.h5::{image}", "rois.npy", **STRIDE_4, output_size=3)
+    np.testing.assert_array_equal(found.roi_features, one_by_one(output_size=3))
+    assert sum("read as --layout cwh" in line for line in lines) == 1
+    assert found.parameters["features_layout"] == ["cwh"]
+
+
+def test_maps_that_do_not_belong_together():
+    np.save("maps/img3.npy", np.zeros((4, 5, 5), np.float32))
+    rois = np.array([[0, 1, 1, 9, 9], [2, 1, 1, 9, 9]])
+    with pytest.raises(InputError, match=r"img3.npy: a map of shape \(4, 5, 5\), expected 3"):
+        roicli.align("maps/{image}.npy", rois)
+    for key, values in MAPS.items():
+        np.save(f"maps/{key}.npy", values.transpose(1, 2, 0).copy())
+    Path("maps/img3.npy").unlink()
+    with pytest.raises(InputError, match="--layout hwc puts the channels there"):
+        roicli.align("maps/{image}.npy", ROIS, **STRIDE_4)
+    found = roicli.align("maps/{image}.npy", ROIS, **STRIDE_4, output_size=3, layout="hwc")
+    np.testing.assert_array_equal(found.roi_features, one_by_one(output_size=3))
+    np.save("maps/img2.npy", np.zeros((2, 3, 5, 5), np.float32))
+    with pytest.raises(InputError, match="has 2 images, expected one map under each key"):
+        roicli.align("maps/{image}.npy", ROIS, **STRIDE_4, layout="auto")
+
+
+def test_maps_of_several_dtypes_are_computed_in_the_widest():
+    np.save("maps/img2.npy", MAPS["img2"].astype(np.float16))
+    np.save("maps/img10.npy", MAPS["img10"].astype(np.float64))
+    found = roicli.align("maps/{image}.npy", ROIS, **STRIDE_4, output_size=3)
+    assert found.roi_features.dtype == np.float64
+    np.testing.assert_allclose(found.roi_features, one_by_one(output_size=3), atol=2e-3)
+
+
+def test_a_folder_says_how_to_write_it():
+    refuse("align", "maps", "rois.npy", words=("is a folder", "'maps/{image}.npy'"))
+    succeed("align", "maps/{image}.npy", "rois.npy", "--spatial-scale", "1/4")
+    assert Path("maps.align.h5").exists()
+
+
+def test_a_file_that_changes_while_a_run_reads_is_noticed(monkeypatch):
+    reading = MapReading.read
+
+    def change(self, stored, tells=True):
+        if not tells:
+            np.save("maps/img2.npy", MAPS["img2"] + 1)
+        return reading(self, stored, tells)
+
+    monkeypatch.setattr(MapReading, "read", change)
+    with pytest.raises(InputError, match=r"maps/img2.npy: was changed while it was read"):
+        roicli.align("maps/{image}.npy", ROIS, "o.h5", **STRIDE_4)
+    assert not Path("o.h5").exists()
