@@ -262,7 +262,7 @@ def first_candidates(wanted: Wanted) -> list[Candidate]:
         found += [Candidate(c, oddity) for oddity in ODDITIES[1:] for c in plain]
         found += [Candidate(c, oddity) for oddity in ODDITIES[3:4] for c in _crops()]
     if wanted.channels == ("all",):
-        return found
+        return list(dict.fromkeys(found))
     size = wanted.group_size
     # The libraries' position-sensitive operators have no oddity that was seen.
     return [
