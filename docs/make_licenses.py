@@ -29,6 +29,7 @@ TEXTS = {
     "BSD 3-Clause License": "BSD-3-Clause",
     "ISC License": "ISC",
     "MIT License": "MIT",
+    "PSFL": "PSF-2.0",
 }
 CLASSIFIERS = {
     "License :: OSI Approved :: Apache Software License": "Apache-2.0",

@@ -6,6 +6,7 @@ A profile is reproducible and has no deadline, for the machine may be shared.
 """
 
 import os
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 from itertools import product
@@ -25,6 +26,11 @@ settings.register_profile("full", deadline=None, max_examples=500, derandomize=T
 settings.register_profile("explore", deadline=None, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+
+# Processes that tests start keep the bytecode of what they import; compiling the package anew is a
+# third of what a small one takes.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 CLUSTER = "cluster"
 

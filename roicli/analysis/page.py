@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.analysis.picture import Picture, build_picture
+from roicli.analysis.picture import Picture, average_channels, build_picture
 from roicli.core.progress import Progress
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.core.vocabulary import SIZE_CLASSES
@@ -29,7 +29,7 @@ from roicli.storage.result import NoWriter
 LISTED_ROWS = 50_000
 # A chart shows at most so many points: the rest are the same cloud.
 CHARTED_POINTS = 2000
-# A page holds the greys of at most so many cells; without them drawings stand on white.
+# A page holds at most so many cells; without them drawings stand on white.
 SHADED_CELLS = 4_000_000
 HISTOGRAM_BINS = 24
 LISTED_COLUMNS = (
@@ -69,11 +69,11 @@ class Cloud:
 
 @dataclass(frozen=True)
 class Shades:
-    """One map (H, W), the mean over its channels, as greys from 0 to 255."""
+    """One map (H, W): the mean over its channels."""
 
     level: int
     image: int
-    greys: Array
+    cells: FloatArray
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,8 @@ def _shade_maps(run: Run) -> list[Shades]:
         cells += math.prod(level.image_shape(visit.image)[1:])
         if cells > SHADED_CELLS:
             break
-        shades.append(shade_map(visit.level, visit.image, level.read_image(visit.image, buffer)))
+        mean = average_channels(level.read_image(visit.image, buffer))
+        shades.append(Shades(visit.level, visit.image, mean))
     return shades
 
 
@@ -239,15 +240,6 @@ def _cloud(table: ErrorTable, whole: Mapping[str, Array], rows: IntArray) -> Clo
     side_px = np.sqrt(sides[:, 0] * sides[:, 1])
     edge, iou = (whole[name][chosen] for name in ("edge_error_max_px", "iou"))
     return Cloud(table.row_numbers(chosen), side_px, level, edge, iou)
-
-
-def shade_map(level: int, image: int, feature_map: FloatArray) -> Shades:
-    """A map (C, H, W) as greys, from the least to the greatest mean over channels."""
-    mean = feature_map.mean(axis=0, dtype=np.float64)
-    defined = mean[np.isfinite(mean)]
-    low, high = (defined.min(), defined.max()) if len(defined) else (0.0, 1.0)
-    scaled = np.nan_to_num((mean - low) / max(high - low, 1e-30), posinf=1.0, neginf=0.0)
-    return Shades(level, image, np.round(255 * np.clip(scaled, 0, 1)).astype(np.uint8))
 
 
 def share_names() -> Sequence[tuple[str, str]]:

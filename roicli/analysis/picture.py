@@ -164,7 +164,7 @@ def build_picture(
     box = _as_box(real)
     region = [axis.region_start[0] for axis in axes] + [axis.region_end[0] for axis in axes]
     quantized = _as_box(np.array(region) + offset)
-    shown = feature_map.mean(axis=0) if channel is None else feature_map[channel]
+    shown = average_channels(feature_map) if channel is None else feature_map[channel]
     window = frame((box, quantized))
     cells, first = _cut(shown, window, offset)
     align_x, align_y = _align_edges(corners, align, offset + 0.5)
@@ -196,6 +196,24 @@ def build_picture(
         bin_index=bin_index,
         close_up=close_up,
     )
+
+
+def average_channels(feature_map: FloatArray) -> FloatArray:
+    """The mean (H, W) of a map (C, H, W), which may hold NaN, infinities and huge numbers."""
+    with np.errstate(invalid="ignore"):
+        mean: FloatArray = feature_map.mean(axis=0, dtype=np.float64)
+    return mean
+
+
+def scale_values(values: FloatArray) -> FloatArray:
+    """Values from 0, the least that is finite, to 1, the greatest; NaN where one is not finite."""
+    scaled: FloatArray = np.where(np.isfinite(values), values, np.nan).astype(np.float64)
+    finite = scaled[~np.isnan(scaled)]
+    if not finite.size:
+        return scaled
+    # Halved: a difference of the largest numbers is none.
+    low, high = float(finite.min()) / 2, float(finite.max()) / 2
+    return (scaled / 2 - low) / max(high - low, 1e-30)
 
 
 def _intervals(bins: AxisBins, offset: float) -> tuple[Interval, ...]:

@@ -21,6 +21,7 @@ from roicli.core.options import (
     ForceOption,
     GroupByOption,
     IgnoreOption,
+    ImageSizeOption,
     MapSizeOption,
     ModeOption,
     Path,
@@ -75,6 +76,7 @@ class ExportOptions(
     RoundingOptions,
     PresetOption,
     OwnOptions,
+    ImageSizeOption,
     total=False,
 ):
     """The keywords of ``export``."""
@@ -228,7 +230,23 @@ class SweepOptions(
     ]
 
 
-class DiagnoseOptions(ScaleOption, ReadingOptions, IgnoreOption, ExternalOption, total=False):
+class MatchRowsOption(TypedDict, total=False):
+    """Whether rows of a result may be in another order, or not all of them there."""
+
+    match_rows: Annotated[
+        bool,
+        Opt(
+            "--match-rows",
+            None,
+            "Rows in another order or missing are fine: take those that are the same RoI's.",
+            False,
+        ),
+    ]
+
+
+class DiagnoseOptions(
+    ScaleOption, ReadingOptions, IgnoreOption, ExternalOption, MatchRowsOption, total=False
+):
     """The keywords of ``diagnose``; ``sample`` None looks at all RoIs."""
 
     angle: Annotated[
@@ -258,7 +276,7 @@ class DiagnoseOptions(ScaleOption, ReadingOptions, IgnoreOption, ExternalOption,
     ]
 
 
-class CompareOptions(ExternalOption, total=False):
+class CompareOptions(MatchRowsOption, ExternalOption, total=False):
     """The keywords of ``compare``; ``worst`` RoIs and channels are listed, None for all."""
 
     atol: Annotated[float, Opt("--atol", None, "Absolute tolerance.", 1e-5, metavar="X")]
@@ -276,15 +294,6 @@ class CompareOptions(ExternalOption, total=False):
     worst: Annotated[
         int | str | None,
         Opt("--rows", None, "Worst RoIs and channels to list.", 10, metavar="N|all", read=as_rows),
-    ]
-    match_rows: Annotated[
-        bool,
-        Opt(
-            "--match-rows",
-            None,
-            "Rows in another order or missing are fine: compare those that are the same RoI's.",
-            False,
-        ),
     ]
 
 

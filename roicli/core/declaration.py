@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import (
@@ -136,10 +136,37 @@ def record(*options: type) -> Callable[[type[Record]], type[Record]]:
             for name in declared
             if name in spelled or name not in inherited
         }
-        cls._declared = {**inherited, **declared}  # type: ignore[attr-defined]
-        return dataclass(frozen=True, kw_only=True)(cls)
+        made: Any = cls
+        made._declared = {**inherited, **declared}
+        made.__init__, made.__setattr__ = _fill, _refuse_to_change
+        made.__eq__, made.__repr__ = _is_equal, _describe
+        # The methods that a dataclass would write take most of a millisecond a class to compile.
+        return dataclass(init=False, repr=False, eq=False, kw_only=True)(cls)
 
     return make
+
+
+def _fill(self: Any, **values: Any) -> None:
+    odd = values.keys() ^ _fields_of(type(self)).keys()
+    if odd:
+        raise TypeError(f"{type(self).__name__}: missing or unknown fields: {sorted(odd)}")
+    self.__dict__.update(values)
+    check = getattr(self, "__post_init__", None)
+    if check is not None:
+        check()
+
+
+def _refuse_to_change(self: Any, name: str, value: Any) -> None:
+    raise FrozenInstanceError(f"{type(self).__name__}.{name} cannot be assigned to")
+
+
+def _is_equal(self: Any, other: object) -> bool:
+    return type(self) is type(other) and self.__dict__ == other.__dict__
+
+
+def _describe(self: Any) -> str:
+    fields = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
+    return f"{type(self).__name__}({fields})"
 
 
 def _fields_of(cls: type) -> dict[str, Declaration]:

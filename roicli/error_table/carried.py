@@ -64,12 +64,16 @@ def encode_text(text: str | None) -> bytes:
     return b"" if text is None else text.encode("utf-8", "backslashreplace").rstrip(b"\0")
 
 
-def carry(name: str, values: Array) -> CarriedColumn:
-    """A column, with the width of its longest text."""
+def carry(name: str, values: Array, width: int | None = None) -> CarriedColumn:
+    """A column; ``width`` is that of the longest text where these are not all of its values."""
     if values.dtype != object:
         return CarriedColumn(name, values)
-    width = max((len(encode_text(text)) for text in values.tolist()), default=0)
-    return CarriedColumn(name, values, width)
+    return CarriedColumn(name, values, text_width(values) if width is None else width)
+
+
+def text_width(values: Array) -> int:
+    """What the longest of some texts takes in UTF-8."""
+    return max((len(encode_text(text)) for text in values.tolist()), default=0)
 
 
 def table_columns(carried: Sequence[CarriedColumn]) -> dict[Column, CarriedColumn]:

@@ -7,7 +7,6 @@ are asked for. Value columns, which need the operators to run, are measured once
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -193,8 +192,7 @@ class ErrorTable:
         return out
 
 
-@dataclass(frozen=True)
-class ColumnStatistics:
+class ColumnStatistics(NamedTuple):
     """Over the rows where the column is defined; None where there is none."""
 
     mean: float | None
@@ -205,8 +203,7 @@ class ColumnStatistics:
     p05: float | None
 
 
-@dataclass(frozen=True)
-class GroupSummary:
+class GroupSummary(NamedTuple):
     """``n`` RoIs of one group, and the statistics of the summary columns."""
 
     name: str
@@ -238,8 +235,7 @@ def _quantile(ordered: FloatArray, share: float) -> float:
     return float(np.interp(place, np.arange(len(ordered)), ordered))
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """Statistics for all RoIs, by COCO size class, and by pyramid level where there are several.
 
     ``by_group`` are those of a column's values, largest group first; empty where none was named.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, TextIO
 
 from roicli.core.exceptions import ParameterError
@@ -52,7 +51,7 @@ def summary_object(summary: Summary) -> dict[str, Any]:
     """
 
     def group(statistics: Mapping[str, Any], n: int) -> dict[str, Any]:
-        return {"n": n, **{name: asdict(values) for name, values in statistics.items()}}
+        return {"n": n, **{name: values._asdict() for name, values in statistics.items()}}
 
     found: dict[str, Any] = {
         "summary": {g.name: group(g.statistics, g.n) for g in summary.by_class}

@@ -15,7 +15,7 @@ equation 3.3).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,7 @@ from roicli.core.types import FloatArray
 STEP_VALUES = 1 << 16
 
 
-@dataclass(frozen=True)
-class Expected:
+class Expected(NamedTuple):
     """One RoI's result; all arrays (C, P_h, P_w) float64.
 
     ``values``; ``magnitude``, the size of what was added (the values with every cell replaced by

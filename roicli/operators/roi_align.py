@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, assert_never
+from typing import Any, ClassVar, NamedTuple, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -294,8 +294,7 @@ def _add_thirds_shift(math: Arithmetic, corners: str, spec: AlignSpec) -> str:
 # What is expected --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class AxisWeights:
+class AxisWeights(NamedTuple):
     """What the sampling points of one axis of one RoI read, bin by bin.
 
     ``cells`` (R,) the cells, in order; ``weights`` (P, n, R) float64 what each counts at each

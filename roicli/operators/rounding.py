@@ -10,7 +10,7 @@ without both, and a test holds them against each other.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple, assert_never
 
 import numpy as np
@@ -130,8 +130,7 @@ def keep_minimum(start: Any, extent: Any, box: Placement) -> tuple[Any, Any]:
 # The rounding of the box ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class BoxRule:
+class BoxRule(NamedTuple):
     """How one axis of a box is rounded.
 
     ``box`` is the rule as data, which ``numpy`` computes; ``onnx`` gives the same as names of
@@ -224,8 +223,7 @@ def quantize_box(
 # The rounding of the bins ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class PartitionRule:
+class PartitionRule(NamedTuple):
     """How a box of whole cells is cut into bins.
 
     ``numpy(size, bins, dtype)`` takes sizes (K, 1) int64 to the (first, last) edges of the bins,

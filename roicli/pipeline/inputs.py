@@ -14,7 +14,7 @@ import numpy as np
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.parsing import AUTO
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
-from roicli.error_table.carried import CarriedColumn, carry
+from roicli.error_table.carried import CarriedColumn, carry, text_width
 from roicli.operators.levels import LevelAssignment, level_of_scale
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid, Scales, open_pyramid
 from roicli.pipeline.image_sizes import find_size_scale
@@ -40,6 +40,9 @@ from roicli.storage.array import MemoryArray, SelectedRows, StoredArray
 from roicli.storage.file_state import FileState, check_unchanged
 from roicli.storage.limits import check_memory, external_files
 from roicli.storage.opening import open_array
+
+# What an error table and a result call the key of a RoI's map.
+KEY_COLUMN = "image_key"
 
 logger = logging.getLogger("roicli")
 
@@ -194,8 +197,21 @@ def _finish(
         },
         table.row_numbers,
         {**describe_choice(reading), **_describe_reading(table, places, reading, levels)},
-        tuple(carry(column.name, column.values) for column in table.carried),
+        _carry(table, pyramid),
     )
+
+
+def _carry(table: RoiTable, pyramid: FeaturePyramid | None) -> tuple[CarriedColumn, ...]:
+    """The columns that go along: those of the RoIs' source, and the keys of a collection's maps."""
+    widths = table.text_widths
+    carried = tuple(carry(*column[:2], widths.get(column.name)) for column in table.carried)
+    if pyramid is None or pyramid.keys is None:
+        return carried
+    every = np.array(pyramid.keys, object)
+    keys = every[table.batch.astype(np.int64)]
+    # The same keys again, of a source whose columns have no names.
+    others = (one for one in carried if not np.array_equal(one.values, keys))
+    return (carry(KEY_COLUMN, keys, text_width(every)), *others)
 
 
 def images_of(table: RoiTable, images: int) -> IntArray:

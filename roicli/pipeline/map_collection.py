@@ -40,7 +40,7 @@ class MapCollection(StoredArray):
         self._pattern, self._read, self._maps = pattern, read, maps
         self.sizes: IntArray = np.zeros((len(keys), 2), np.int64)
         self._seen: dict[str, FileState] = {}
-        self._shelf = open_shelf(pattern)
+        self._shelf = open_shelf(pattern, "features")
         try:
             with contextlib.closing(self._open(0, tells=True)) as first:
                 self.dtype, self.precision = first.dtype, first.precision

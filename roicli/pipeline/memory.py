@@ -6,7 +6,7 @@ block. What is left over the budget's fixed part is divided among the blocks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from roicli.core.exceptions import ParameterError, ProviderError
 from roicli.core.system import available_bytes, limit_of, resident_bytes
@@ -43,8 +43,7 @@ def default_budget() -> int:
     return available_bytes() // 4
 
 
-@dataclass(frozen=True)
-class Budget:
+class Budget(NamedTuple):
     """How many bytes a run may take; ``asked`` says that somebody set them."""
 
     size: int
@@ -95,8 +94,7 @@ def describe_largest(pyramid: FeaturePyramid) -> str:
 DEVICE_SCRATCH_BYTES = 256 << 20
 
 
-@dataclass(frozen=True)
-class DevicePlan:
+class DevicePlan(NamedTuple):
     """Bytes on a device of one result block, and of what the operators need for it."""
 
     block_bytes: int

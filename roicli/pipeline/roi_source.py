@@ -15,18 +15,21 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.types import FloatArray, IntArray, Size
 from roicli.core.vocabulary import RoiFormat
+from roicli.error_table.carried import text_width
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.layout import straighten_rois
 from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_images import RowsOfImages, find_image_column, number_images
 from roicli.pipeline.roi_table import ROI_BYTES, RoiTable, read_roi_table
+from roicli.pipeline.rois_of_images import IMAGE_COLUMN, read_rois_of_images
 from roicli.pipeline.row_choice import choose_rows
 from roicli.pipeline.validation import describe_roi_shape
 from roicli.storage.address import Address, parse_address
 from roicli.storage.array import Heading, MemoryArray, SelectedRows
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_rois
+from roicli.storage.pattern import is_pattern
 from roicli.storage.roi_columns import COORDINATE_NAMES, RoiColumns, find_columns, show_names
 from roicli.storage.table import RoiSource, Table, as_table, headings_of
 
@@ -56,7 +59,8 @@ def open_source(
     """
     source: RoiSource
     if isinstance(rois, str | os.PathLike):
-        source = opener(parse_address(rois))
+        address = parse_address(rois)
+        source = read_rois_of_images(address) if is_pattern(address) else opener(address)
         if isinstance(source, Table):
             return source
         source = straighten_rois(source)
@@ -114,8 +118,24 @@ def read_rois(
     if image is not None:
         batch, is_keyed = number_images(image, table, numbers, images, maps)
     found = read_roi_table(table, columns, normalized_to, image, batch)
-    kept_image = (image,) if image is not None and is_keyed else ()
-    return replace(found, row_numbers=numbers, carried=(*kept_image, *found.carried))
+    carried = found.carried
+    if image is not None and is_keyed:
+        name = IMAGE_COLUMN if columns.image is None or not image.name else image.name
+        carried = (image._replace(name=name), *carried)
+    widths = _text_widths(whole, [column.name for column in table.columns])
+    return replace(found, row_numbers=numbers, carried=carried, text_widths=widths)
+
+
+def _text_widths(source: RoiSource, names: Sequence[str]) -> dict[str, int]:
+    """What the longest text of each column of texts takes, whatever rows of it are read."""
+    if isinstance(source, Table):
+        texts = zip(names, source.columns, strict=False)  # an empty one has none
+        return {name: text_width(one.values) for name, one in texts if one.is_text}
+    fields = (
+        [] if source.dtype.names is None else [source.dtype[name] for name in source.dtype.names]
+    )
+    # A character of fixed width has four bytes, which UTF-8 seldom takes.
+    return {n: one.itemsize for n, one in zip(names, fields, strict=False) if one.kind in "SU"}
 
 
 def describe_choice(reading: Reading) -> dict[str, Any]:
@@ -254,7 +274,8 @@ def _check_yolo(
     """
     # Of arrays the columns are those that this program documents.
     looks_alike = columns.roi_format == "cxcywh" and normalized_to is not None
-    if looks_alike and isinstance(source, Table) and columns.image == 0 and len(source):
+    is_text = isinstance(source, Table) and not any(one.is_text for one in source.columns)
+    if looks_alike and is_text and columns.image == 0 and source.shape[0]:
         if images in (None, 1):
             return
         raise InputError(

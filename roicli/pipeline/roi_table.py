@@ -5,8 +5,8 @@ Ten million RoIs are looked at a block at a time, so that no rule holds more tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, assert_never
 
@@ -89,7 +89,8 @@ class RoiTable:
     names the RoI's image, and ``batch`` (K,) the numbers of their maps; 0 where there is no such
     column, and ``image`` is then None. ``carried`` are all other columns that have names, and that
     of the images where it holds keys; ``listed`` the images that the source lists. ``row_numbers``
-    (K,) are the rows in the source, None where these are all.
+    (K,) are the rows in the source, None where these are all; ``text_widths`` what the longest text
+    of a column takes there, by name.
     """
 
     name: str
@@ -105,6 +106,7 @@ class RoiTable:
     carried: tuple[Column, ...] = ()
     listed: tuple[ListedImage, ...] = ()
     row_numbers: IntArray | None = None
+    text_widths: Mapping[str, int] = field(default_factory=dict)
     roi_scale: RoiScale | None = None
 
     def __len__(self) -> int:

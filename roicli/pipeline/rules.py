@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -37,8 +36,7 @@ LEAST_LOST_PX = 0.25
 Needs = Literal["rois", "maps"]
 
 
-@dataclass(frozen=True)
-class RoiRule:
+class RoiRule(NamedTuple):
     """One rule on RoIs. ``find`` is given the RoIs and how much of it is tolerated.
 
     ``needs`` is what it cannot do without, ``limit`` the option of ``check`` that says what is

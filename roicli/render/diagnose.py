@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from roicli.analysis.diagnose.candidates import Candidate
 from roicli.analysis.diagnose.run import FAR, Diagnosis, PartialMatch, RoiGroup
 from roicli.analysis.diagnose.search import Finding
+from roicli.analysis.result.rows import RowMatch
 from roicli.core.strict_json import write_object
 from roicli.operators.convention import BOXES
 from roicli.operators.libraries import LibraryFunction
@@ -41,8 +42,22 @@ def write_diagnosis_json(found: Diagnosis, stream: TextIO) -> None:
         "rois": found.rois,
         "rois_compared": found.rois_compared,
         "channels_compared": found.channels_compared,
+        "axes": found.alignment.axes,
+        "rows": _rows_object(found.alignment.rows),
     }
     write_object(payload, stream)
+
+
+def _rows_object(rows: RowMatch | None) -> dict[str, Any] | None:
+    """The result's rows, and the RoIs that they are of."""
+    if rows is None:
+        return None
+    return {
+        "result": rows.a.tolist(),
+        "rois": rows.b.tolist(),
+        "only_result": rows.only_a.tolist(),
+        "only_rois": rows.only_b.tolist(),
+    }
 
 
 def candidate_object(candidate: Candidate) -> dict[str, Any]:
@@ -100,6 +115,8 @@ def _group_object(group: RoiGroup) -> dict[str, Any]:
 
 def print_diagnosis(found: Diagnosis, stream: TextIO) -> None:
     """The match and what gives the same numbers, then the runner-up, with their distances."""
+    for line in found.alignment.describe():
+        _print_line(f"{line[0].upper()}{line[1:]}", stream)
     if found.match is not None:
         _print_finding("Match", found.match, stream)
         if found.match.candidate.command is not None:
@@ -130,6 +147,8 @@ def print_diagnosis(found: Diagnosis, stream: TextIO) -> None:
 
 
 def _describe_failure(found: Diagnosis) -> str:
+    if found.alignment.rows is not None and found.nearest is not None:
+        return "rows are not the RoIs', one by one; --match-rows takes each as its RoI's"
     if found.zeros:
         return "the result is 0 wherever it was looked at, and zeros come from anywhere"
     if not found.told_apart:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from roicli.analysis.picture import Box, Interval, Picture, round_ticks
-from roicli.core.types import Array
+from roicli.analysis.picture import Box, Interval, Picture, round_ticks, scale_values
+from roicli.core.types import Array, FloatArray
 from roicli.render.close_up import NOTE, frame_close_up, shape_close_up, title_close_up
 from roicli.render.shapes import (
     LOOKS,
@@ -126,14 +126,12 @@ def _shape_cells(picture: Picture, frame: Frame, photo: Photo | None) -> list[Sh
     return shapes
 
 
-def blacken(values: Array) -> Array:
-    """Values (H, W), from the least to the greatest, as black (H, W, 2) of an opacity."""
-    defined = values[np.isfinite(values)].astype(np.float64)
-    low, high = (defined.min(), defined.max()) if defined.size else (0.0, 1.0)
-    with np.errstate(invalid="ignore"):
-        opacity = DARKEST * (values - low) / max(high - low, 1e-30)
-    opacity = np.where(np.isfinite(values), opacity, UNDEFINED)
-    return np.stack([np.zeros_like(opacity), np.round(opacity)], axis=-1).astype(np.uint8)
+def blacken(values: FloatArray) -> Array:
+    """Values (H, W), from the least to the greatest, as black RGBA (H, W, 4) of an opacity."""
+    scaled = scale_values(values)
+    pixels = np.zeros((*values.shape, 4), np.uint8)
+    pixels[..., 3] = np.where(np.isnan(scaled), UNDEFINED, np.rint(DARKEST * scaled))
+    return pixels
 
 
 def crop(photo: Photo, frame: Frame) -> Raster:

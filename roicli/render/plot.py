@@ -41,7 +41,7 @@ def import_matplotlib() -> Any:
 
 
 def read_image(path: str) -> Array:
-    """An image (H, W, 1, 3 or 4) of 8 bits. Raises InputError."""
+    """An image (H, W, 3 or 4) of 8 bits. Raises InputError."""
     import_matplotlib()
     from matplotlib import image
 
@@ -53,7 +53,7 @@ def read_image(path: str) -> Array:
     if pixels.dtype != np.uint8:
         largest = 1.0 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
         pixels = np.round(255 * np.clip(pixels / largest, 0, 1)).astype(np.uint8)
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+    return pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1)
 
 
 def save_sheet(sheet: Sheet, stream: BinaryIO, file_format: str) -> None:
@@ -110,9 +110,7 @@ def _draw(axes: Any, shapes: Iterable[Shape]) -> None:
                 assert not isinstance(pixels, str)
                 (x1, y1), (x2, y2) = frame.place(*extent[:2]), frame.place(*extent[2:])
                 kind = "nearest" if name == "cells" else "bilinear"
-                axes.imshow(
-                    _as_rgba(pixels), extent=(x1, x2, y2, y1), interpolation=kind, zorder=order
-                )
+                axes.imshow(pixels, extent=(x1, x2, y2, y1), interpolation=kind, zorder=order)
             case View(frame, inside):
                 before = set(axes.get_children())
                 _draw(axes, inside)
@@ -139,11 +137,3 @@ def _colors(look: Look) -> dict[str, Any]:
         "capstyle": "butt",
         "joinstyle": "miter",
     }
-
-
-def _as_rgba(pixels: Array) -> Array:
-    """Grey, grey and opacity, RGB or RGBA as RGB or RGBA."""
-    if pixels.shape[2] > 2:
-        return pixels
-    grey = np.repeat(pixels[..., :1], 3, axis=2)
-    return np.concatenate([grey, pixels[..., 1:]], axis=2)

@@ -146,8 +146,7 @@ class Frame:
 class Raster:
     """Pixels over ``extent``, in cells, as far as they lie in the frame's window.
 
-    ``pixels`` (H, W, channels) of 8 bits are grey, grey and opacity, RGB, or RGBA; or the name of
-    what a page holds once.
+    ``pixels`` (H, W, channels) of 8 bits are RGB or RGBA; or the name of what a page holds once.
     """
 
     look: str

@@ -33,15 +33,15 @@ STRIPES = {
     "\\": "M-2 6L2 10M0 0L8 8M6-2L10 2",
     ".": "M2 2h.01M6 6h.01",
 }
-# PNG's number for pixels of 1, 2, 3 and 4 channels (https://www.w3.org/TR/png-3/).
-PNG_KINDS = {1: 0, 2: 4, 3: 2, 4: 6}
+# PNG's numbers for RGB and RGBA (https://www.w3.org/TR/png-3/).
+PNG_KINDS = {3: 2, 4: 6}
 ColorOf = Callable[[str], str]
 
 
 def write_file(sheet: Sheet) -> bytes:
     """A file that needs nothing but itself; letters stay text."""
     body, color_of = _body(sheet.shapes), COLORS.__getitem__
-    used = ["sheet", *find_looks(body)]
+    used = dict.fromkeys(["sheet", *find_looks(body)])
     size = f'width="{sheet.width:g}" height="{sheet.height:g}"'
     text = (
         f'<?xml version="1.0" encoding="utf-8"?>\n<svg xmlns="http://www.w3.org/2000/svg" {size} '
@@ -100,7 +100,7 @@ def link_pixels(pixels: Array, extent: Box) -> str:
 
 
 def encode_png(pixels: Array) -> bytes:
-    """PNG of pixels (H, W, channels) of 8 bits: grey, grey and opacity, RGB, or RGBA."""
+    """PNG of pixels (H, W, channels) of 8 bits, RGB or RGBA."""
     height, width, channels = pixels.shape
     # A row begins with the number of its filter, here none.
     rows = np.zeros((height, 1 + width * channels), np.uint8)

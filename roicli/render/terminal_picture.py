@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from roicli.analysis.picture import Picture, round_ticks
+from roicli.analysis.picture import Picture, round_ticks, scale_values
 from roicli.core.exceptions import ParameterError
 from roicli.core.types import IntArray
 from roicli.render.explain import describe_sample
@@ -151,19 +151,14 @@ def _render(picture: Picture, kind: str, console: Console) -> Text:
 def _heat(frame: Frame, picture: Picture, width: int, height: int) -> IntArray:
     """A grey (height, width) from 24 to 110 behind every character, -1 off the map."""
     grey: IntArray = np.full((height, width), -1, np.int64)
-    cells = picture.cells
-    defined = cells[np.isfinite(cells)]
-    if not defined.size:
-        return grey
-    low, high = float(defined.min()), float(defined.max())
-    scaled = np.clip(np.nan_to_num((cells - low) / max(high - low, 1e-30)), 0, 1)
+    cells = np.nan_to_num(scale_values(picture.cells))
     x = frame.window[0] + (2 * np.arange(width) + 1) / frame.scale
     y = frame.window[1] + (4 * np.arange(height) + 2) / frame.scale
     rows = np.floor(y - picture.cell_offset).astype(np.int64) - picture.first_cell[0]
     columns = np.floor(x - picture.cell_offset).astype(np.int64) - picture.first_cell[1]
     fits_y = np.flatnonzero((rows >= 0) & (rows < cells.shape[0]))
     fits_x = np.flatnonzero((columns >= 0) & (columns < cells.shape[1]))
-    shown = scaled[np.ix_(rows[fits_y], columns[fits_x])]
+    shown = cells[np.ix_(rows[fits_y], columns[fits_x])]
     grey[np.ix_(fits_y, fits_x)] = (DARKEST + (LIGHTEST - DARKEST) * shown).astype(np.int64)
     return grey
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,7 @@ REPLACE_PACKAGE = f"pip uninstall -y onnxruntime onnxruntime-gpu && {PACKAGE}"
 DRIVER_HINT = "install the NVIDIA driver; nvidia-smi then lists the device"
 
 
-@dataclass(frozen=True)
-class CudaStatus:
+class CudaStatus(NamedTuple):
     """What there is of CUDA: ``offered`` by this onnxruntime, ``loads`` on the device asked for.
 
     ``missing`` are libraries that the loader does not find; ``reason`` says what is wrong and

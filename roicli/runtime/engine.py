@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from roicli.core.types import FloatType
 from roicli.core.vocabulary import Provider
@@ -12,8 +12,7 @@ from roicli.runtime.devices import Device, device_of
 from roicli.runtime.runners import Runner, build_runner
 
 
-@dataclass(frozen=True)
-class Engine:
+class Engine(NamedTuple):
     """What runs the operators: a provider already chosen, its device, and how many threads.
 
     A result block takes ``block_bytes``; what the operators need beside it ``scratch_bytes``

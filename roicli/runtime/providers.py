@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from typing import NamedTuple
 
 from roicli.core.exceptions import ProviderError, first_line
 from roicli.core.types import check_word
@@ -17,8 +17,7 @@ logger = logging.getLogger("roicli")
 NATIVE_INSTALL = "pip install 'roicli[native]'"
 
 
-@dataclass(frozen=True)
-class ProviderStatus:
+class ProviderStatus(NamedTuple):
     """One row of ``roicli providers``.
 
     ``offered`` says whether what is installed has it, ``available`` whether it loads; ``missing``

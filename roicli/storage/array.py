@@ -399,8 +399,7 @@ class StoredDataset:
                 yield block
 
 
-@dataclass(frozen=True)
-class FileContents:
+class FileContents(NamedTuple):
     """What a file holds: its format, its own attributes and its datasets."""
 
     path: str

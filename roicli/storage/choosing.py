@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, NamedTuple, assert_never
 
@@ -30,8 +29,7 @@ Role = Literal["features", "rois", "vector", "scale", "result", "any"]
 RESULT = "roi_features"
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What an array is to be read as."""
 
     role: Role

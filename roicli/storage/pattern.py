@@ -16,7 +16,7 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.storage.address import IMAGE, Address, is_url
 from roicli.storage.array import StoredArray
-from roicli.storage.choosing import list_names
+from roicli.storage.choosing import Role, Wanted, list_names
 from roicli.storage.formats import Lister, WayOf, recognize
 from roicli.storage.opening import holds_no_datasets, open_array, watch
 from roicli.storage.shelf import Shelf
@@ -66,23 +66,23 @@ def find_keys(pattern: Address) -> tuple[str, ...]:
 class AddressShelf(Shelf):
     """Arrays at addresses of their own, as the files of a folder."""
 
-    def __init__(self, pattern: Address) -> None:
-        self._pattern = pattern
+    def __init__(self, pattern: Address, role: Role) -> None:
+        self._pattern, self._role = pattern, role
 
     def open(self, key: str) -> StoredArray:
         """The array at the key's address."""
-        return open_array(address_of(self._pattern, key), "features")
+        return open_array(address_of(self._pattern, key), self._role)
 
 
-def open_shelf(pattern: Address) -> Shelf:
-    """The arrays that a pattern stands for. Raises InputError."""
+def open_shelf(pattern: Address, role: Role) -> Shelf:
+    """The arrays that a pattern stands for, to play a ``role``. Raises InputError."""
     if IMAGE in pattern.path:
-        return AddressShelf(pattern)
+        return AddressShelf(pattern, role)
     found = recognize(pattern)
     if not found.keeps_open:
-        return AddressShelf(pattern)
-    dataset = str(pattern.dataset)
-    shelf = found.shelves.open_shelf(pattern.path, lambda key: dataset.replace(IMAGE, key))
+        return AddressShelf(pattern, role)
+    dataset, wanted = str(pattern.dataset), Wanted(role)
+    shelf = found.shelves.open_shelf(pattern.path, lambda key: dataset.replace(IMAGE, key), wanted)
     watch(shelf.files)
     return shelf
 

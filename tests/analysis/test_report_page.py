@@ -1,5 +1,7 @@
 """The page: its data against the error table, its charts, what a hostile name can do to it."""
 
+import base64
+import io
 import json
 import math
 import re
@@ -12,7 +14,6 @@ import pytest
 
 import roicli
 from roicli.analysis import page as report_page
-from roicli.analysis.page import shade_map
 from roicli.analysis.picture import round_ticks
 from roicli.render.html import page as html_page
 from roicli.render.shapes import COLORS
@@ -160,13 +161,18 @@ def test_a_legacy_map_lies_half_a_cell_before(tmp_path):
     assert 'id="map-0" class="cells" x="-0.5" y="-0.5" width="32" height="32"' in text
 
 
-def test_maps_are_greys_of_the_mean():
-    features = np.stack([np.arange(12.0).reshape(3, 4), np.zeros((3, 4))])
-    shades = shade_map(0, 1, features)
-    np.testing.assert_array_equal(shades.greys, np.round(255 * np.arange(12).reshape(3, 4) / 11))
-    features[0, 0, 0] = np.nan
-    assert shade_map(0, 1, features).greys[0, 0] == 0
-    assert (shade_map(0, 1, np.full((1, 2, 2), np.inf)).greys == 255).all()
+def test_maps_are_greys_of_the_mean(tmp_path):
+    image = pytest.importorskip("matplotlib.image")
+    features = np.stack([np.arange(12.0).reshape(3, 4), np.zeros((3, 4))])[None]
+    features[0, 0, 0, 0] = np.nan
+    path = tmp_path / "report.html"
+    rois = np.array([[0, 1, 1, 3, 3], [0, 0, 0, 2.5, 3]], np.float32)
+    roicli.write_report(features, rois, path, spatial_scale=1.0, ignore="R04,R05")
+    (data,) = re.findall(r'id="map-0"[^>]* href="data:image/png;base64,([^"]*)"', path.read_text())
+    pixels = np.rint(255 * image.imread(io.BytesIO(base64.b64decode(data))))
+    expected = np.rint(116 * (np.arange(12) - 1) / 10).reshape(3, 4)
+    expected[0, 0] = 10
+    np.testing.assert_array_equal(pixels[..., 3], expected)
 
 
 def test_the_page_needs_nothing_but_itself(page):

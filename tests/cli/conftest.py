@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.cli.running import FEATURES, ROIS
-from tests.faults.cluster import Processes, wait_for_workers
+from tests.faults.cluster import PATIENCE, Processes, wait_for_workers
 
 Arrays = tuple[NDArray[Any], NDArray[Any]]
 
@@ -43,6 +43,8 @@ def inputs(folder: Path) -> Arrays:
 @pytest.fixture(scope="session")
 def dask() -> Iterator[tuple[str, str]]:
     """``--dask`` and one cluster for all tests: a scheduler and two workers, in another folder."""
-    with Processes(2) as processes:
+    with Processes(2) as processes, pytest.MonkeyPatch.context() as patient:
         wait_for_workers(processes.address, 2)
+        # On a busy machine a scheduler that is there may be long in its answer.
+        patient.setattr("roicli.pipeline.cluster.connection.CONNECT_S", PATIENCE)
         yield "--dask", processes.address

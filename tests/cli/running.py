@@ -18,6 +18,8 @@ from roicli.cli.app import build_app
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 FPN, TEXT_ROIS = f"{SAMPLES}/text_fpn.h5", f"{SAMPLES}/text_rois.npy"
 FEATURES, ROIS = "f.npy", "r.npy"
+# For what takes a process a second on a machine that is not busy.
+PATIENCE = 180
 SCALE = ("--spatial-scale", "1/4")
 
 APP = build_app()

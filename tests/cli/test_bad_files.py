@@ -209,7 +209,7 @@ def test_huge_sparse_datasets() -> None:
 
 def test_bad_scale_attributes() -> None:
     rois = save("one.npy", np.zeros((1, 5), np.float32))
-    for value in [0.0, -1.0, float("nan"), float("inf"), 1e-60, "1/x", [0.5, 0.5], b"x"]:
+    for value in [0.0, -1.0, float("nan"), float("inf"), 1e-60, "1/x", [0.5, 0.4], b"x"]:
         path = save_h5("f.h5", {"spatial_scale": value}, maps=MAPS)
         refuse("align", path, rois, words=("f.h5::/maps", "spatial_scale", "expected"))
 

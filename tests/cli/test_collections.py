@@ -13,17 +13,17 @@ from tests.cli.running import refuse, run, succeed
 from tests.log import logged
 
 RNG = np.random.default_rng(5)
-KEYS = ("img2", "img10", "img1")  # in natural order: img1, img2, img10
-SIZES = {"img1": (12, 20), "img2": (16, 9), "img10": (7, 30)}
+KEYS = ("2", "10", "1")  # in natural order: 1, 2, 10
+SIZES = {"1": (12, 20), "2": (16, 9), "10": (7, 30)}
 MAPS = {key: RNG.normal(size=(3, *SIZES[key])).astype(np.float32) for key in KEYS}
-ORDER = sorted(KEYS, key=lambda key: int(key[3:]))
+ORDER = sorted(KEYS, key=int)
 # In image pixels at stride 4, inside their own maps alone.
 BOXES = {
     key: np.array([[1, 2, 4 * w - 3, 4 * h - 5], [0, 0, 2 * w, 2 * h]], np.float32)
     for key, (h, w) in SIZES.items()
 }
 ROIS = np.concatenate(
-    [np.column_stack([np.full(2, n), BOXES[key]]) for n, key in enumerate(ORDER)]
+    [np.column_stack([np.full(2, int(key)), BOXES[key]]) for key in ORDER]
 ).astype(np.float32)[[4, 0, 3, 1, 5, 2]]
 STRIDE_4 = {"spatial_scale": 1 / 4}
 
@@ -52,8 +52,8 @@ PATTERNS = [
 def one_by_one(function=roicli.align, **options):
     """What a run of each map alone gives, in the order of the RoIs."""
     found = [None] * len(ROIS)
-    for number, key in enumerate(ORDER):
-        rows = np.flatnonzero(ROIS[:, 0] == number)
+    for key in ORDER:
+        rows = np.flatnonzero(ROIS[:, 0] == int(key))
         result = function(MAPS[key], ROIS[rows, 1:], **STRIDE_4, **options)
         for row, values in zip(rows, result.roi_features, strict=True):
             found[row] = values
@@ -83,8 +83,8 @@ def test_the_error_table_knows_the_size_of_each_map():
     rois = ROIS.copy()
     rois[:, 3] += 10
     found = roicli.pool("feats.h5::plain/{image}", rois, **STRIDE_4).errors
-    for number, key in enumerate(ORDER):
-        rows = np.flatnonzero(rois[:, 0] == number)
+    for key in ORDER:
+        rows = np.flatnonzero(rois[:, 0] == int(key))
         alone = roicli.pool(MAPS[key], rois[rows, 1:], **STRIDE_4).errors
         for name in ("clipped_fraction", "empty_bins", "iou"):
             np.testing.assert_array_equal(found.column(name)[rows], alone.column(name))
@@ -95,13 +95,11 @@ def test_rules_look_at_the_map_that_a_roi_is_on():
     """The middle of one map may lie outside another."""
     assert not roicli.check("maps/{image}.npy", ROIS, **STRIDE_4, select="R05,R06,R07").findings
     moved = ROIS.copy()
-    moved[:, 0] = (moved[:, 0] + 1) % 3
+    moved[:, 0] = np.select([moved[:, 0] == 1, moved[:, 0] == 2], [2, 10], 1)
     found = roicli.check("maps/{image}.npy", moved, **STRIDE_4).findings
     assert {finding.rule for finding in found} & {"R05", "R06"}
-    beyond = ROIS + np.array([1, 0, 0, 0, 0])
-    assert len(roicli.check("maps/{image}.npy", beyond, select="R03").findings) == 1
-    with pytest.raises(InputError, match=r"row 0, column 0 \(batch_index\): found 3, expected"):
-        roicli.align("maps/{image}.npy", beyond)
+    with pytest.raises(InputError, match=r"image 11 is none of the maps' images \(3: 1, 2, 10\)"):
+        roicli.align("maps/{image}.npy", ROIS + np.array([1, 0, 0, 0, 0]))
 
 
 def test_every_command_takes_a_collection(tmp_path):
@@ -126,8 +124,8 @@ def test_a_run_goes_on_and_blocks_of_rois_read_their_images_alone():
     for name in ("a.h5", "v.h5"):
         with h5py.File(name) as file:
             np.testing.assert_array_equal(file["roi_features"][:], expected)
-    Path("maps/img10.npy").unlink()
-    roicli.align(features, ROIS[ROIS[:, 0] < 2], **STRIDE_4)
+    Path("maps/10.npy").write_bytes(b"damaged")
+    roicli.align(features, ROIS[ROIS[:, 0] < 3], **STRIDE_4)
 
 
 def test_a_pyramid_an_image():
@@ -142,21 +140,21 @@ def test_a_pyramid_an_image():
     options |= {"canonical_level": 3}
     found = roicli.align("p.h5::{image}", "rois.npy", output_size=2, **options)
     assert set(found.errors.column("level")) == {2, 3}
-    for number, key in enumerate(ORDER):
-        rows = np.flatnonzero(ROIS[:, 0] == number)
+    for key in ORDER:
+        rows = np.flatnonzero(ROIS[:, 0] == int(key))
         alone = roicli.align(f"p.h5::{key}", ROIS[rows, 1:], output_size=2, **options)
         np.testing.assert_array_equal(found.roi_features[rows], alone.roi_features)
     listed = roicli.align("p.h5::{image}/p2,p.h5::{image}/p3", "rois.npy", output_size=2,
                           **{**options, "levels": None})  # fmt: skip
     np.testing.assert_array_equal(listed.roi_features, found.roi_features)
     with h5py.File("p.h5", "a") as file:
-        file["img10/p3"].attrs["spatial_scale"] = 0.5
-    with pytest.raises(InputError, match=r"img10/p3: says 0.5, and p.h5::img1/p3 says 0.125"):
+        file["10/p3"].attrs["spatial_scale"] = 0.5
+    with pytest.raises(InputError, match=r"10/p3: says 0.5, and p.h5::1/p3 says 0.125"):
         roicli.align("p.h5::{image}", "rois.npy", **options)
     roicli.align("p.h5::{image}", "rois.npy", **options, spatial_scale="1/4,1/8")
     with h5py.File("p.h5", "a") as file:
-        del file["img10/p3"]
-    with pytest.raises(InputError, match=r"p.h5::img10/p3: is not there, and p.h5::img10/p2 is"):
+        del file["10/p3"]
+    with pytest.raises(InputError, match=r"p.h5::10/p3: is not there, and p.h5::10/p2 is"):
         roicli.align("p.h5::{image}", "rois.npy", **options)
 
 
@@ -173,25 +171,25 @@ def test_what_a_file_says_is_noted_once(folder):
 
 
 def test_maps_that_do_not_belong_together():
-    np.save("maps/img3.npy", np.zeros((4, 5, 5), np.float32))
-    rois = np.array([[0, 1, 1, 9, 9], [2, 1, 1, 9, 9]])
-    with pytest.raises(InputError, match=r"img3.npy: a map of shape \(4, 5, 5\), expected 3"):
+    np.save("maps/3.npy", np.zeros((4, 5, 5), np.float32))
+    rois = np.array([[1, 1, 1, 9, 9], [3, 1, 1, 9, 9]])
+    with pytest.raises(InputError, match=r"3.npy: a map of shape \(4, 5, 5\), expected 3"):
         roicli.align("maps/{image}.npy", rois)
     for key, values in MAPS.items():
         np.save(f"maps/{key}.npy", values.transpose(1, 2, 0).copy())
-    Path("maps/img3.npy").unlink()
+    Path("maps/3.npy").unlink()
     with pytest.raises(InputError, match="--layout hwc puts the channels there"):
         roicli.align("maps/{image}.npy", ROIS, **STRIDE_4)
     found = roicli.align("maps/{image}.npy", ROIS, **STRIDE_4, output_size=3, layout="hwc")
     np.testing.assert_array_equal(found.roi_features, one_by_one(output_size=3))
-    np.save("maps/img2.npy", np.zeros((2, 3, 5, 5), np.float32))
+    np.save("maps/2.npy", np.zeros((2, 3, 5, 5), np.float32))
     with pytest.raises(InputError, match="has 2 images, expected one map under each key"):
         roicli.align("maps/{image}.npy", ROIS, **STRIDE_4, layout="auto")
 
 
 def test_maps_of_several_dtypes_are_computed_in_the_widest():
-    np.save("maps/img2.npy", MAPS["img2"].astype(np.float16))
-    np.save("maps/img10.npy", MAPS["img10"].astype(np.float64))
+    np.save("maps/2.npy", MAPS["2"].astype(np.float16))
+    np.save("maps/10.npy", MAPS["10"].astype(np.float64))
     found = roicli.align("maps/{image}.npy", ROIS, **STRIDE_4, output_size=3)
     assert found.roi_features.dtype == np.float64
     np.testing.assert_allclose(found.roi_features, one_by_one(output_size=3), atol=2e-3)
@@ -208,10 +206,76 @@ def test_a_file_that_changes_while_a_run_reads_is_noticed(monkeypatch):
 
     def change(self, stored, tells=True):
         if not tells:
-            np.save("maps/img2.npy", MAPS["img2"] + 1)
+            np.save("maps/2.npy", MAPS["2"] + 1)
         return reading(self, stored, tells)
 
     monkeypatch.setattr(MapReading, "read", change)
-    with pytest.raises(InputError, match=r"maps/img2.npy: was changed while it was read"):
+    with pytest.raises(InputError, match=r"maps/2.npy: was changed while it was read"):
         roicli.align("maps/{image}.npy", ROIS, "o.h5", **STRIDE_4)
     assert not Path("o.h5").exists()
+
+
+# RoIs under keys --------------------------------------------------------------------------------
+
+
+def write_boxes(boxes=BOXES):
+    """The RoIs of every image, in one file and in a folder of tables."""
+    Path("tables").mkdir()
+    with h5py.File("boxes.h5", "w") as file:
+        for key, values in boxes.items():
+            file.create_dataset(f"{key}/boxes", data=values, chunks=True, compression="gzip")
+            rows = "\n".join(",".join(map(repr, row)) for row in values.tolist())
+            Path(f"tables/{key}.csv").write_text(f"x1,y1,x2,y2\n{rows}\n")
+
+
+def test_rois_of_each_image_under_its_key():
+    """They are one table in the keys' order, whichever format has them."""
+    write_boxes()
+    expected = roicli.align("maps/{image}.npy", ROIS, **STRIDE_4, output_size=3)
+    order = [
+        int(np.flatnonzero((ROIS[:, 0] == int(key)) & (ROIS[:, 3] == box[2]))[0])
+        for key in ORDER
+        for box in BOXES[key]
+    ]
+    for pattern in ("boxes.h5::{image}/boxes", "tables/{image}.csv"):
+        found = roicli.align("maps/{image}.npy", pattern, "o.h5", **STRIDE_4, output_size=3,
+                             force=True)  # fmt: skip
+        keys = [key.encode() for key in ORDER for _ in range(2)]
+        with h5py.File("o.h5") as file:
+            np.testing.assert_array_equal(file["roi_features"], expected.roi_features[order])
+            assert file["rois_columns/image_key"][:].tolist() == keys
+        assert found.errors.column("image_key").tolist() == keys
+    outcome = succeed("errors", "maps/{image}.npy", "rois.npy", "--spatial-scale", "1/4",
+                      "--format", "csv", "--group-by", "image_key")  # fmt: skip
+    assert "image_key" in outcome.text.splitlines()[0]
+
+
+def test_rois_under_numbers_go_with_an_array_of_maps():
+    maps = np.stack([values[:, :7, :9] for values in MAPS.values()])
+    np.save("maps.npy", maps)
+    with h5py.File("boxes.h5", "w") as file:
+        for number in range(3):
+            file[f"box_{number}"] = np.array([[1, 2, 20, 25]] * number, np.float16)
+        file["box_0"].attrs["empty"] = True
+    found = roicli.align("maps.npy", "boxes.h5::box_{image}", **STRIDE_4, output_size=3)
+    rois = np.array([[1, 1, 2, 20, 25], [2, 1, 2, 20, 25], [2, 1, 2, 20, 25]], np.float16)
+    alone = roicli.align("maps.npy", rois, **STRIDE_4, output_size=3)
+    np.testing.assert_array_equal(found.roi_features, alone.roi_features)
+    assert found.errors.column("coordinate_error_px").max() > 0
+
+
+def test_rois_of_images_that_do_not_belong_together():
+    write_boxes({**BOXES, "3": BOXES["1"]})
+    with pytest.raises(InputError, match=r"image 3 is none of the maps' images"):
+        roicli.align("maps/{image}.npy", "boxes.h5::{image}/boxes", **STRIDE_4)
+    with h5py.File("boxes.h5", "a") as file:
+        del file["3/boxes"], file["10/boxes"]
+        file["3/boxes"] = np.ones((2, 6))
+    with pytest.raises(InputError, match=r"boxes.h5::3/boxes: has 6 columns, expected 4 columns"):
+        roicli.align("maps/{image}.npy", "boxes.h5::{image}/boxes", **STRIDE_4)
+    with h5py.File("boxes.h5", "a") as file:
+        del file["3/boxes"]
+        file["3/boxes"] = np.ones((0, 6))
+        file["10/boxes"] = BOXES["10"][0]
+    found = roicli.align("maps/{image}.npy", "boxes.h5::{image}/boxes", **STRIDE_4)
+    assert len(found.errors) == 5

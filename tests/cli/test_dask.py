@@ -18,7 +18,7 @@ from roicli.pipeline.cluster.connection import parse_local
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run, save, succeed
 from tests.cli.test_merge import read_all
-from tests.faults.cluster import wait_until_idle
+from tests.faults.cluster import pausing, wait_until_idle
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 PYRAMID = (FPN, TEXT_ROIS, "--levels", "p3,p4,p5")
@@ -265,10 +265,9 @@ def test_a_part_that_is_missing_is_named(dask: tuple[str, str], inputs: Arrays) 
     refuse("compare", "o.h5", "o.h5", words=(names[1], "is missing"))
 
 
-def test_storage_that_stays_away(
-    dask: tuple[str, str], inputs: Arrays, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tasks, "ATTEMPTS", 2)
+@pytest.fixture
+def taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The features go while the run's tasks are made."""
     make_tasks = cluster_run.make_tasks
 
     def take_away(*arguments: Any) -> Any:
@@ -276,11 +275,37 @@ def test_storage_that_stays_away(
         return make_tasks(*arguments)
 
     monkeypatch.setattr(cluster_run, "make_tasks", take_away)
-    outcome = run("align", FEATURES, ROIS, *SCALE, "-o", "o.h5", *dask)
+
+
+def test_storage_that_stays_away(
+    dask: tuple[str, str], inputs: Arrays, monkeypatch: pytest.MonkeyPatch, taken_away: None
+) -> None:
+    monkeypatch.setattr(tasks, "ATTEMPTS", 2)
+    with pausing(dask[1], 0.01):
+        outcome = run("align", FEATURES, ROIS, *SCALE, "-o", "o.h5", *dask)
     assert outcome.code == 2
     assert outcome.errors[-1].startswith("roicli: error: ")
     assert "f.npy: no such file" in outcome.errors[-1]
     assert sorted(os.listdir(".")) == ["away.npy", ROIS]
+
+
+def test_storage_that_comes_back(dask: tuple[str, str], inputs: Arrays, taken_away: None) -> None:
+    """Every task fails of it at least once."""
+    succeed("align", FEATURES, ROIS, *SCALE, "-o", "one.h5", "-q")
+    ticks = []
+
+    def bring_back(done: int, total: int, size: int) -> None:
+        ticks.append(done)
+        if len(ticks) == 10:
+            os.rename("away.npy", FEATURES)
+
+    with pausing(dask[1], 1.0):
+        roicli.align(
+            FEATURES, ROIS, "many.h5", spatial_scale=0.25, dask=dask[1], progress=bring_back
+        )
+    assert ticks[9] == 0
+    assert read_all("many.h5") == read_all("one.h5")
+    assert sorted(os.listdir(".")) == sorted([FEATURES, "many.h5", "many.h5.parts", "one.h5", ROIS])
 
 
 def test_other_versions_are_an_error_that_names_the_worker(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cli.running import FEATURES, ROIS, SCALE, refuse, run, save, start, succeed
+from tests.cli.running import FEATURES, PATIENCE, ROIS, SCALE, refuse, run, save, start, succeed
 
 pytestmark = pytest.mark.usefixtures("inputs")
 TIB = 1 << 40
@@ -176,7 +176,7 @@ def test_a_pipe_without_an_end(data: bytes, monkeypatch: pytest.MonkeyPatch) -> 
 def test_dev_zero_on_stdin_ends_at_once() -> None:
     with open("/dev/zero", "rb") as zeros:
         process = start("align", "-", ROIS, *SCALE, stdin=zeros)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (2, b"")
     assert b"stdin: is none of .npy" in err
 

@@ -17,7 +17,17 @@ from roicli.core.declaration import settle
 from roicli.pipeline.inputs import open_inputs
 from roicli.pipeline.request import Reading, RunRequest
 from roicli.storage.array import RawArray
-from tests.cli.running import FEATURES, ROIS, SCALE, assert_refused, refuse, run, save, succeed
+from tests.cli.running import (
+    FEATURES,
+    PATIENCE,
+    ROIS,
+    SCALE,
+    assert_refused,
+    refuse,
+    run,
+    save,
+    succeed,
+)
 
 ALLOW = "--allow-external"
 SOURCE = "source.h5"
@@ -364,7 +374,7 @@ def test_a_second_signal_ends_what_waits_on_its_way_out(number: signal.Signals, 
     assert process.stdout.readline() == b"leaving\n"
     time.sleep(0.5)  # signals that come together count as one
     process.send_signal(number)
-    process.communicate(timeout=20)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == code
 
 

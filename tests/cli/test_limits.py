@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Arrays
-from tests.cli.running import FEATURES, ROIS, SCALE, Outcome, assert_refused, run, snapshot, start
+from tests.cli.running import (
+    FEATURES,
+    PATIENCE,
+    ROIS,
+    SCALE,
+    Outcome,
+    assert_refused,
+    run,
+    snapshot,
+    start,
+)
 from tests.options import some
 
 MIB = 1 << 20
@@ -31,7 +41,7 @@ def limit(which: int, size: int) -> Callable[[], None]:
 def run_limited(which: int, size: int, *arguments: str) -> Outcome:
     """A command in a process of its own that has the limit."""
     process = start(*arguments, preexec_fn=limit(which, size))
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     return Outcome(process.returncode, out, err.decode())
 
 

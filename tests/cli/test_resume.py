@@ -17,6 +17,7 @@ from tests.cli.conftest import Arrays
 from tests.cli.running import (
     FEATURES,
     FPN,
+    PATIENCE,
     ROIS,
     SCALE,
     TEXT_ROIS,
@@ -49,7 +50,7 @@ def stop(output: str, number: signal.Signals, starter: Any, *command: str) -> Ou
     journal = Path(f".{output}.roicli-part.journal")
     before = journal.stat().st_ino if journal.exists() else 0
     process = starter(*command, "-o", output, "--resume", env={**os.environ, **EPOCH})
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while (
         not journal.exists()
         or journal.stat().st_ino == before
@@ -59,7 +60,7 @@ def stop(output: str, number: signal.Signals, starter: Any, *command: str) -> Ou
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     return Outcome(process.returncode, out, err.decode())
 
 
@@ -231,7 +232,7 @@ def test_an_input_that_changes_while_it_is_read_is_noticed(
 
 def test_the_second_of_two_runs_to_one_name_says_so(inputs: Arrays) -> None:
     first = start_slowly("align", FEATURES, ROIS, *SCALE, "-o", "r.h5", *PLAIN)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while not Path(".r.h5.roicli-part").exists():
         assert first.poll() is None, first.communicate()
         assert time.monotonic() < deadline
@@ -241,7 +242,7 @@ def test_the_second_of_two_runs_to_one_name_says_so(inputs: Arrays) -> None:
         second = run("align", FEATURES, ROIS, *SCALE, "-o", "r.h5", *options)
         assert_refused(second, "r.h5: another run is writing it", "wait for that run")
     first.send_signal(signal.SIGCONT)
-    _, err = first.communicate(timeout=60)
+    _, err = first.communicate(timeout=PATIENCE)
     assert first.returncode == 0, err
     assert sorted(os.listdir()) == [FEATURES, "r.h5", ROIS]
 

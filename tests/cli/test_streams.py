@@ -20,6 +20,7 @@ from tests.cli.conftest import Arrays
 from tests.cli.running import (
     FEATURES,
     FPN,
+    PATIENCE,
     ROIS,
     SCALE,
     SLOW_ROICLI,
@@ -79,7 +80,7 @@ def test_a_run_writes_nothing_below_the_home_directory(inputs: Arrays, provider:
     environment = {k: v for k, v in {**os.environ, **places}.items() if v}
     command = ("align", FEATURES, ROIS, *SCALE, "-q", "--provider", provider)
     process = start(*command, env=environment)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (0, b"")
     assert list(home.rglob("*")) == []
 
@@ -135,13 +136,13 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 def test_a_signal_in_the_middle_leaves_nothing(number: signal.Signals, compression: str) -> None:
     options = ("--threads", "1", "--compression", compression)
     process = start_slowly("align", f"{FPN}::p3", TEXT_ROIS, "-o", "out.h5", *options)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while not temporary_files():
         assert time.monotonic() < deadline
         assert process.poll() is None, "the run was over before the signal"
         time.sleep(0.01)
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == CODES[number]
     assert out == b""
     assert b"Traceback" not in err
@@ -159,7 +160,7 @@ def test_a_hangup_that_is_ignored_at_the_start_stays_so(inputs: Arrays) -> None:
     process.stdin.flush()
     wait_for_a_pipe(process.pid)
     process.send_signal(signal.SIGHUP)
-    out, err = process.communicate(rois[100:], timeout=20)
+    out, err = process.communicate(rois[100:], timeout=PATIENCE)
     assert (process.returncode, out, err) == (0, b"", b"")
     assert np.load("o.npy").shape == (5, 3, 7, 7)
 
@@ -172,7 +173,7 @@ def test_a_terminal_that_hangs_up_ends_the_run_and_leaves_nothing() -> None:
     if pid == 0:
         heed_signals()
         os.execv(command[0], command)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while not temporary_files() and time.monotonic() < deadline:
         time.sleep(0.01)
     os.close(terminal)
@@ -183,7 +184,7 @@ def test_a_terminal_that_hangs_up_ends_the_run_and_leaves_nothing() -> None:
 def wait_for_a_pipe(pid: int) -> None:
     """Wait until a process waits for its stdin."""
     waits_in = Path(f"/proc/{pid}/wchan")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while "pipe" not in waits_in.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -193,7 +194,7 @@ def test_a_signal_while_it_waits_for_stdin() -> None:
     process = start("align", "-", TEXT_ROIS, stdin=subprocess.PIPE)
     wait_for_a_pipe(process.pid)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (130, b"")
     assert err == b"roicli: error: interrupted\n"
 
@@ -215,7 +216,7 @@ def limit_files(size: int) -> Any:
 )
 def test_no_room_for_the_result(options: tuple[str, ...]) -> None:
     process = start("align", f"{FPN}::p3", TEXT_ROIS, *options, preexec_fn=limit_files(1 << 16))
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, err
     assert len(err.splitlines()) == 1, err
     assert b"a file may have 65,536 here" in err
@@ -226,7 +227,7 @@ def test_no_room_for_the_result(options: tuple[str, ...]) -> None:
 def test_no_room_for_the_errors(many: str) -> None:
     arguments = ("errors", many, "--spatial-scale", "1/8", "--errors-out", "e.csv")
     process = start(*arguments, preexec_fn=limit_files(1 << 16))
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, err
     assert b"e.csv: cannot be written" in err
     assert os.listdir(".") == ["many.npy"]
@@ -257,7 +258,7 @@ def test_full_device_as_stdout(inputs: Arrays) -> None:
     for options in (("-o", "-", "--no-table"), ("-o", "o.npy")):
         with open("/dev/full", "wb") as full:
             process = start("align", FEATURES, ROIS, *SCALE, *options, stdout=full)
-            _, err = process.communicate(timeout=20)
+            _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 2
         assert b"No space left" in err.splitlines()[-1]
         assert b"Traceback" not in err
@@ -282,7 +283,7 @@ def run_into(stdout: int, *args: str, **options: Any) -> tuple[int, str]:
     """Exit code and stderr of a command whose stdout is this descriptor."""
     process = start(*args, stdout=stdout, **options)
     os.close(stdout)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     return process.returncode, err.decode()
 
 

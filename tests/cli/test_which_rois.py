@@ -432,3 +432,41 @@ def test_arrays_and_lists_in_python() -> None:
     np.testing.assert_allclose(run(ROIS, where="x1 > 200"), BASE[ROIS[:, 1] > 200], atol=1e-5)
     with pytest.raises(ParameterError, match="expected a condition"):
         run(ROIS, where="")
+
+
+@pytest.mark.full
+def test_a_cluster_and_one_machine_agree(dask: tuple[str, str]) -> None:
+    """Blocks are of the kept rows; every address is found from another folder."""
+    with Path("r.csv").open("w", encoding="utf-8") as stream:
+        stream.write("score,class,x1,y1,x2,y2\n")
+        for row, corners in enumerate(np.insert(CORNERS, 4, 0.0, axis=0).tolist()):
+            name = CLASSES[row % 15]
+            stream.write(",".join(map(str, [row / 20, name, *corners])) + "\n")
+    save("i.npy", np.insert(IDS, 4, 0))
+    Path("ids.txt").write_text("397133\n37777\n")
+    given = (
+        "align", "feats.npy", "r.csv", *STRIDE_16, "-q", "--image-from", "i.npy", "--images",
+        "ids.txt", "--drop-invalid", "--where", "score > 0.1", "--values",
+    )  # fmt: skip
+    for name in ("whole", "parts"):
+        more = dask if name == "parts" else ()
+        succeed(*given, "-o", f"{name}.h5", "--errors-out", f"{name}.csv", *more)
+    assert Path("whole.csv").read_bytes() == Path("parts.csv").read_bytes()
+    succeed("merge", "parts.h5", "-o", "joined.h5", "-q")
+    kept = [row for row in range(16) if row != 4 and row / 20 > 0.1]
+    for other in ("parts.h5", "joined.h5"):
+        with h5py.File("whole.h5") as whole, h5py.File(other) as parts:
+            assert whole["quantization_error"]["roi"].tolist() == kept
+            for name in ("roi_features", "rois", "quantization_error", "rois_columns/score",
+                         "rois_columns/class", "rois_columns/image"):  # fmt: skip
+                np.testing.assert_array_equal(whole[name][()], parts[name][()])
+
+
+def test_a_run_that_is_resumed_has_the_same_rows() -> None:
+    save("r.npy", np.insert(ROIS, 4, 0.0, axis=0))
+    given = ("align", "feats.npy", "r.npy", *STRIDE_16, "--drop-invalid", "--resume", "-q")
+    succeed(*given, "-o", "a.h5")
+    with h5py.File("a.h5") as file:
+        np.testing.assert_allclose(file["roi_features"][()], BASE, atol=1e-5)
+        assert file["quantization_error"]["roi"].tolist() == [r for r in range(16) if r != 4]
+        assert file.attrs["drop_invalid"]

@@ -16,6 +16,7 @@ import pytest
 from tests.cli.running import (
     FEATURES,
     FPN,
+    PATIENCE,
     ROIS,
     SCALE,
     TEXT_ROIS,
@@ -270,7 +271,7 @@ def has_kept_rows() -> bool:
 def interrupt(number: int, ready: Callable[[], bool], *arguments: str) -> int:
     """Signal the run when it is ``ready``; gives its exit code."""
     process = start(*arguments)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not ready():
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         assert time.monotonic() < deadline

@@ -142,13 +142,13 @@ def test_statistics_are_numpys_over_the_defined_values(values):
     found = measure_statistics(array)
     defined = array[~np.isnan(array)]
     if len(defined) == 0:
-        assert set(vars(found).values()) == {None}
+        assert set(found) == {None}
         return
     expected = {
         "mean": np.mean(defined), "median": np.median(defined), "p95": np.quantile(defined, 0.95),
         "max": np.max(defined), "min": np.min(defined), "p05": np.quantile(defined, 0.05),
     }  # fmt: skip
-    assert vars(found) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert found._asdict() == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 def test_the_95th_percentile_is_linear_between_values():

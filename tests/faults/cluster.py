@@ -12,13 +12,15 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PATH = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
 NETWORK = "10.213.77"
 BRIDGE = "roicli-br"
+# For what happens soon on a machine that is not busy.
+PATIENCE = 180
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
@@ -92,7 +94,7 @@ class Processes:
 
     def _start_worker(self, number):
         words = ["distributed.cli.dask_worker", self.address, "--nthreads", "1", "--no-nanny",
-                 "--no-dashboard", "--death-timeout", "60"]  # fmt: skip
+                 "--no-dashboard", "--death-timeout", str(PATIENCE)]  # fmt: skip
         if self._spaces is None:
             return self._run(words)
         host = ["--host", f"{NETWORK}.{number + 2}"]
@@ -165,10 +167,29 @@ class Killer(threading.Thread):
             raise self.failure
 
 
-def start_roicli(*words, **options):
+# A client that publishes nothing while the file ``held`` is in its folder: a run is not over before
+# it is interrupted, whatever the machine.
+HELD_ROICLI = """
+import os, time
+from roicli.__main__ import main
+from roicli.pipeline.cluster.result import PartsResult
+
+publish = PartsResult.publish
+
+def wait_and_publish(*given):
+    while os.path.exists("held"):
+        time.sleep(0.01)
+    publish(*given)
+
+PartsResult.publish = wait_and_publish
+main()
+"""
+
+
+def start_roicli(*words, program=("-m", "roicli"), **options):
     """A roicli process, heeding Ctrl-C as in a terminal."""
     return subprocess.Popen(
-        [sys.executable, "-m", "roicli", *map(str, words)],
+        [sys.executable, *program, *map(str, words)],
         env={**os.environ, "PYTHONPATH": PATH},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -182,7 +203,7 @@ def start_roicli(*words, **options):
 def run_roicli(*words, **options):
     """Run roicli and insist on exit code 0; gives its stderr."""
     process = start_roicli(*words, **options)
-    _, err = process.communicate(timeout=600)
+    _, err = process.communicate(timeout=4 * PATIENCE)
     assert process.returncode == 0, err
     return err
 
@@ -196,21 +217,40 @@ def wait_for_workers(address, count):
     """Wait until ``count`` workers have come to the scheduler."""
     from distributed import Client
 
-    with Client(address) as client:
-        client.wait_for_workers(count, timeout=60)
+    with Client(address, timeout=PATIENCE) as client:
+        client.wait_for_workers(count, timeout=PATIENCE)
 
 
 def wait_until_idle(address):
     """Wait until tasks that ran when their run was interrupted have finished what they do."""
     from distributed import Client
 
-    with Client(address) as client:
+    with Client(address, timeout=PATIENCE) as client:
         wait_until(lambda: not any(client.run(count_running).values()))
 
 
-def wait_until(found, seconds=60):
+def set_pause(seconds):
+    """How long the tasks of this worker wait before they try again what storage may mend."""
+    from roicli.pipeline.cluster import tasks
+
+    found, tasks.PAUSE_S = tasks.PAUSE_S, seconds
+    return found
+
+
+@contextmanager
+def pausing(address, seconds):
+    """Tasks of all workers wait so long meanwhile."""
+    from distributed import Client
+
+    with Client(address, timeout=PATIENCE) as client:
+        (before,) = set(client.run(set_pause, seconds).values())
+        yield
+        client.run(set_pause, before)
+
+
+def wait_until(found):
     """Wait until ``found()`` holds."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while not found():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -3,12 +3,15 @@
 import os
 import signal
 import subprocess
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from roicli.pipeline.cluster.result import BLOCKS_A_THREAD
 from tests.faults.cluster import (
+    HELD_ROICLI,
+    PATIENCE,
     Killer,
     Processes,
     run_roicli,
@@ -43,6 +46,18 @@ def parts_in(folder):
     return [p for p in place.iterdir() if p.name[0] == "0"] if place.exists() else []
 
 
+@contextmanager
+def held_run(folder, *words, **options):
+    """A run that gives no result a name before the block ends, of which parts are there."""
+    (folder / "held").touch()
+    running = start_roicli(*words, program=("-c", HELD_ROICLI), cwd=folder, **options)
+    try:
+        wait_until(lambda: parts_in(folder) or running.poll() is not None)
+        yield running
+    finally:
+        (folder / "held").unlink()
+
+
 def finish(work):
     """Compare the result, see that nothing else is left, and remove it."""
     folder, _, expected = work
@@ -62,7 +77,7 @@ def test_three_workers_killed(processes, work):
     running = start_roicli(*command, "-o", "o.h5", "--dask", processes.address, cwd=folder)
     wait_until(lambda: parts_in(folder) or running.poll() is not None)
     killer.start()
-    _, err = running.communicate(timeout=120)
+    _, err = running.communicate(timeout=PATIENCE)
     killer.stop()
     assert running.returncode == 0, err
     finish(work)
@@ -76,7 +91,7 @@ def test_the_scheduler_restarted(processes, work):
     running = start_roicli(*words, cwd=folder)
     wait_until(lambda: parts_in(folder) or running.poll() is not None)
     processes.restart_scheduler()
-    _, err = running.communicate(timeout=120)
+    _, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 3, err
     assert "the scheduler went away; run the same command again" in err.splitlines()[-1]
     err = run_roicli(*words, cwd=folder)
@@ -84,6 +99,7 @@ def test_the_scheduler_restarted(processes, work):
     finish(work)
 
 
+@pytest.mark.full
 def test_storage_briefly_away(processes, work):
     folder, command, _ = work
     running = start_roicli(*command, "-o", "o.h5", "--dask", processes.address, cwd=folder)
@@ -92,7 +108,7 @@ def test_storage_briefly_away(processes, work):
     with pytest.raises(subprocess.TimeoutExpired):
         running.wait(0.5)
     os.rename(folder / "away", folder / INPUTS[0])
-    _, err = running.communicate(timeout=120)
+    _, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 0, err
     finish(work)
 
@@ -100,10 +116,9 @@ def test_storage_briefly_away(processes, work):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_leaves_nothing(processes, work, number):
     folder, command, _ = work
-    running = start_roicli(*command, "-o", "o.h5", "--dask", processes.address, cwd=folder)
-    wait_until(lambda: parts_in(folder) or running.poll() is not None)
-    running.send_signal(number)
-    _, err = running.communicate(timeout=60)
+    with held_run(folder, *command, "-o", "o.h5", "--dask", processes.address) as running:
+        running.send_signal(number)
+        _, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], err
     wait_until(lambda: sorted(os.listdir(folder)) == INPUTS)
 
@@ -112,17 +127,16 @@ def test_an_interruption_leaves_nothing(processes, work, number):
 def test_an_interruption_keeps_parts_and_a_killed_client_too(processes, work):
     folder, command, _ = work
     words = [*command, "-o", "o.h5", "--resume", "--dask", processes.address]
-    running = start_roicli(*words, cwd=folder)
-    wait_until(lambda: parts_in(folder) or running.poll() is not None)
-    running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=60)
+    with held_run(folder, *words) as running:
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 130, err
     assert "the same command goes on from there" in err
     kept = len(parts_in(folder))
-    running = start_roicli(*words, cwd=folder)
-    wait_until(lambda: len(parts_in(folder)) > kept or running.poll() is not None)
-    running.kill()
-    running.communicate()
+    with held_run(folder, *words) as running:
+        wait_until(lambda: len(parts_in(folder)) > min(kept, BLOCKS_A_THREAD * 2 - 1))
+        running.kill()
+        running.communicate()
     err = run_roicli(*words, cwd=folder)
     assert "parts were there and whole" in err
     finish(work)
@@ -131,12 +145,10 @@ def test_an_interruption_keeps_parts_and_a_killed_client_too(processes, work):
 @pytest.mark.full
 def test_a_terminals_interruption_of_a_local_cluster(work):
     folder, command, _ = work
-    running = start_roicli(
-        *command, "-o", "o.h5", "--dask", "local:2", cwd=folder, start_new_session=True
-    )
-    wait_until(lambda: parts_in(folder) or running.poll() is not None)
-    os.killpg(running.pid, signal.SIGINT)
-    _, err = running.communicate(timeout=60)
+    words = [*command, "-o", "o.h5", "--dask", "local:2"]
+    with held_run(folder, *words, start_new_session=True) as running:
+        os.killpg(running.pid, signal.SIGINT)
+        _, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 130, err
     assert [line for line in err.splitlines() if "note:" not in line] == [
         "roicli: error: interrupted"

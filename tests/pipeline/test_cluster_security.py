@@ -15,19 +15,20 @@ import pytest
 import roicli
 from roicli.core.exceptions import ClusterError, ParameterError
 from roicli.pipeline.cluster.connection import Local, connect, parse_local
+from tests.faults.cluster import PATIENCE
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 PAGES = ("/", "/status", "/health", "/info/main/workers.html", "/metrics", "/json/counts.json")
 
 
-def reaches(address: str, security: Any) -> bool:
+def reaches(address: str, security: Any, patience: float = 3) -> bool:
     """Whether a client with these certificates (None: with none) gets an answer."""
 
     async def try_it() -> None:
         given = security.get_connection_args("client") if security is not None else {}
-        comm = await distributed.comm.connect(address, timeout=3, **given)
+        comm = await distributed.comm.connect(address, timeout=patience, **given)
         await comm.write({"op": "identity", "reply": True})
-        await asyncio.wait_for(comm.read(), 3)
+        await asyncio.wait_for(comm.read(), patience)
         await comm.close()
 
     try:
@@ -48,10 +49,10 @@ def listening() -> list[tuple[str, int]]:
     ]
 
 
-def ask(place: tuple[str, int], page: str) -> bytes:
+def ask(place: tuple[str, int], page: str, patience: float = 3) -> bytes:
     """The first line that a plain request for a page gets."""
     try:
-        with socket.create_connection(place, timeout=3) as connection:
+        with socket.create_connection(place, timeout=patience) as connection:
             connection.sendall(f"GET {page} HTTP/1.0\r\n\r\n".encode())
             return connection.recv(100).partition(b"\r\n")[0]
     except OSError:
@@ -63,7 +64,7 @@ def test_another_client_cannot_connect_to_a_local_cluster() -> None:
     with connect("local:1") as cluster:
         ours = cluster.client.security
         assert cluster.address.startswith("tls://")
-        assert reaches(cluster.address, ours)
+        assert reaches(cluster.address, ours, PATIENCE)
         workers = list(cluster.client.scheduler_info()["workers"])
         for address in (cluster.address, *workers):
             plain = address.replace("tls://", "tcp://")
@@ -85,7 +86,7 @@ def test_a_dashboard_is_there_for_whoever_asked(caplog: pytest.LogCaptureFixture
         (told,) = [record.getMessage() for record in caplog.records]
         assert told == f"dashboard: {cluster.client.dashboard_link}"
         port = int(told.rpartition(":")[2].partition("/")[0])
-        assert ask(("127.0.0.1", port), "/status") == b"HTTP/1.1 200 OK"
+        assert ask(("127.0.0.1", port), "/status", PATIENCE) == b"HTTP/1.1 200 OK"
 
 
 @pytest.fixture

@@ -188,7 +188,7 @@ def test_something_is_done_while_the_last_rows_are_written():
     class Waits(MemoryWriter):
         def write_rows(self, rows, block):
             super().write_rows(rows, block)
-            assert done.wait(10)
+            assert done.wait(180)
 
     def meanwhile():
         called.append(len(called))

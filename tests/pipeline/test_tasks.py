@@ -18,6 +18,7 @@ from roicli.core.exceptions import (
 from roicli.pipeline.cluster import connection, tasks
 from roicli.pipeline.cluster.connection import describe_difference, read_versions
 from roicli.pipeline.cluster.tasks import Failure, Success, as_outcome, run_tasks
+from tests.faults.cluster import PATIENCE, count_running, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 VERSIONS = read_versions()
@@ -43,6 +44,8 @@ def cluster(client, monkeypatch):
     GO.clear()
     yield SimpleNamespace(client=client, address="tcp://here:1", check_workers=lambda: None)
     GO.set()
+    # A task that is still held would hold up the next test.
+    wait_until(lambda: not any(client.run(count_running).values()))
 
 
 def run(cluster, work, count=3, tick=lambda: None):
@@ -62,7 +65,7 @@ def counted(number):
 
 def hold(number):
     counted(number)
-    GO.wait(5)
+    GO.wait(PATIENCE)
 
 
 def fail_or_hold(number):

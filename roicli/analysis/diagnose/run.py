@@ -15,10 +15,19 @@ from typing import Unpack
 
 import numpy as np
 
+from roicli.analysis.diagnose.alignment import (
+    Alignment,
+    find_group_size,
+    find_turned_bins,
+    match_to_rois,
+    read_axes,
+    take_rows,
+)
 from roicli.analysis.diagnose.candidates import Candidate, Wanted, first_candidates
 from roicli.analysis.diagnose.names import Need, find_libraries, find_needs
 from roicli.analysis.diagnose.sample import MAX_CELLS, Sample, find_too_large, read_sample
 from roicli.analysis.diagnose.search import Finding, Ranking, find_growth, rank_candidates
+from roicli.analysis.result.rows import RowMatch
 from roicli.analysis.result.source import ResultArgument, open_stored_result
 from roicli.core.call_options import DiagnoseOptions
 from roicli.core.declaration import check_known, record, settle
@@ -32,6 +41,9 @@ from roicli.storage.array import Precision, StoredArray
 from roicli.storage.limits import external_files
 from roicli.storage.opening import inputs_unchanged
 
+AS_IT_IS = Alignment()
+# Another order of axes or rows explains a result that is so much nearer then.
+MUCH_NEARER = 0.5
 SAMPLE = 256
 TOLERANCE = 1e-4
 # Past this distance any convention is as good a name as another.
@@ -73,7 +85,8 @@ class Diagnosis:
     numbers of the best on this data; ``libraries`` have functions that give them; ``needs`` says
     which of its rules which RoIs need. ``told_apart`` is False where all conventions do: then there
     is no match. ``left_out`` are RoIs that could not be looked at; ``rois_compared`` of the
-    ``rois`` and ``channels_compared`` decided.
+    ``rois`` and ``channels_compared`` decided. ``alignment`` says how axes and rows were read; a
+    result whose rows are not the RoIs', one by one, has no match unless that is accepted.
     """
 
     match: Finding | None
@@ -92,6 +105,7 @@ class Diagnosis:
     rois_compared: int
     rois: int
     channels_compared: int
+    alignment: Alignment = AS_IT_IS
 
 
 def diagnose_result(
@@ -191,13 +205,9 @@ def _read_shape(inputs: Inputs, result: StoredArray, channels: int, angle: float
     if len(shape) == 4 and shape[0] == count and 0 not in shape:
         if shape[1] == channels:
             return Wanted(turned=angle is not None)
-        groups = channels // shape[1]
-        side = math.isqrt(groups)
-        if groups > 1 and groups * shape[1] == channels and angle is None:
-            if groups == shape[2] * shape[3]:
-                return Wanted(("class-major", "position-major"))
-            if side * side == groups:
-                return Wanted(("class-major", "position-major"), side)
+        size = find_group_size(shape, channels)
+        if size is not None and angle is None:
+            return Wanted(("class-major", "position-major"), size)
     raise InputError(
         f"{result.name}: shape is {shape}, expected ({count}, {channels}, "
         "P_h, P_w), RoIs and channels as in the inputs, none of them 0",
@@ -212,6 +222,7 @@ class DiagnoseRequest(Reading):
     sample: int | None
     tolerance: float | None
     angle: float | None
+    match_rows: bool
 
     def __post_init__(self) -> None:
         if self.sample is not None and self.sample < 1:
@@ -220,6 +231,62 @@ class DiagnoseRequest(Reading):
             raise ParameterError(f"tolerance is {self.tolerance:g}, expected a positive number")
         if self.angle is not None and not math.isfinite(self.angle):
             raise ParameterError(f"angle is {self.angle:g}, expected degrees")
+
+
+def _diagnose_in_any_order(
+    inputs: Inputs, stored: StoredArray, request: DiagnoseRequest
+) -> Diagnosis:
+    """As ``diagnose_result``, of a result whose axes or rows may be in another order."""
+    result, axes = read_axes(inputs, stored)
+    is_shorter = len(result.shape) == 4 and result.shape[0] < len(inputs.rois)
+    if is_shorter and (rows := match_to_rois(inputs, result)) is not None:
+        return _diagnose_rows(inputs, result, rows, axes, request)
+    found = diagnose_result(inputs, result, request.sample, request.tolerance, request.angle)
+    found = replace(found, alignment=Alignment(axes))
+    assert inputs.pyramid is not None
+    grouped = result.shape[1] != inputs.pyramid.channels
+    if found.match is not None or found.zeros or not found.told_apart or grouped:
+        return found
+    turned = find_turned_bins(inputs, result)
+    if turned is not None:
+        result, axes = turned
+    rows = match_to_rois(inputs, result)
+    if rows is not None:
+        again = _diagnose_rows(inputs, result, rows, axes, request)
+    elif turned is not None:
+        again = diagnose_result(inputs, result, request.sample, request.tolerance, request.angle)
+        again = replace(again, alignment=Alignment(axes))
+    else:
+        return found
+    return again if again.distance < MUCH_NEARER * found.distance else found
+
+
+def _diagnose_rows(
+    inputs: Inputs, result: StoredArray, rows: RowMatch, axes: str | None, request: DiagnoseRequest
+) -> Diagnosis:
+    """The diagnosis of rows that are other RoIs' than those of their numbers."""
+    taken = take_rows(inputs, result, rows)
+    found = diagnose_result(*taken, request.sample, request.tolerance, request.angle)
+    if taken[0] is not inputs:
+        found = _renumber(found, rows.b)
+    found = replace(found, alignment=Alignment(axes, rows), rois=len(inputs.rois))
+    if request.match_rows or found.match is None:
+        return found
+    return replace(found, match=None, libraries=(), needs=(), nearest=found.match)
+
+
+def _renumber(found: Diagnosis, rois: IntArray) -> Diagnosis:
+    """A diagnosis of some of the RoIs, with the numbers ``rois`` that these have among all."""
+
+    def rename(groups: Sequence[RoiGroup]) -> tuple[RoiGroup, ...]:
+        return tuple(replace(group, rows=_numbers(rois[list(group.rows)])) for group in groups)
+
+    part = found.partial
+    if part is not None:
+        rows = _numbers(rois[list(part.rows)])
+        part = replace(part, rows=rows, others=rename(part.others))
+    needs = tuple(replace(need, rows=_numbers(rois[list(need.rows)])) for need in found.needs)
+    return replace(found, partial=part, needs=needs, left_out=rename(found.left_out))
 
 
 @inputs_unchanged()
@@ -233,7 +300,9 @@ def diagnose(
 
     Arguments are addresses or arrays as for ``align``; ``sample`` RoIs are looked at (None: all),
     on at most eight maps. ``Diagnosis.match`` is None where nothing is within ``tolerance``, a
-    distance relative to how the result varies, on all of them. Raises RoicliError.
+    distance relative to how the result varies, on all of them. A result may have its axes in
+    another order; rows in another order or missing are found, and ``match_rows`` accepts them.
+    Raises RoicliError.
     """
     check_known("diagnose", options, DiagnoseOptions)
     request = settle(DiagnoseRequest, options)
@@ -242,7 +311,7 @@ def diagnose(
         with external_files(request.allow_external):
             stored = open_stored_result(result, "result")
         try:
-            return diagnose_result(inputs, stored, request.sample, request.tolerance, request.angle)
+            return _diagnose_in_any_order(inputs, stored, request)
         finally:
             stored.close()
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, Unpack
 
 from roicli.core.command_options import ColumnName, ListOptions, PresetsCommand, RuleName
@@ -50,7 +49,7 @@ def providers(**options: Unpack[ListOptions]) -> None:
     """List the execution providers: which there are, why not, and which one auto would use."""
     from roicli.runtime.providers import describe_providers
 
-    rows = [asdict(status) for status in describe_providers()]
+    rows = [status._asdict() for status in describe_providers()]
     _show("providers", rows, options)
 
 

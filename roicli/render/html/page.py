@@ -12,8 +12,6 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, Unpack
 
-import numpy as np
-
 from roicli.analysis.page import Page, measure_page
 from roicli.core.call_options import ReportOptions
 from roicli.core.declaration import check_known, record, settle
@@ -27,7 +25,7 @@ from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import open_run
-from roicli.render.figure import draw_for_page
+from roicli.render.figure import blacken, draw_for_page
 from roicli.render.html import charts
 from roicli.render.svg import find_looks, link_pixels, write_definitions, write_element, write_style
 from roicli.render.tables import format_number
@@ -214,10 +212,11 @@ def hold_maps(page: Page) -> str:
     offset = MODEL_OFFSET[page.parameters["pixel_model"]]
     images = []
     for number, shade in enumerate(page.shades):
-        height, width = shade.greys.shape
-        extent = (offset, offset, offset + width, offset + height)
-        pixels = np.stack([np.zeros_like(shade.greys), shade.greys // 2], axis=-1)
-        images.append(f'<image id="map-{number}" class="cells" {link_pixels(pixels, extent)}/>')
+        height, width = shade.cells.shape
+        pixels = link_pixels(
+            blacken(shade.cells), (offset, offset, offset + width, offset + height)
+        )
+        images.append(f'<image id="map-{number}" class="cells" {pixels}/>')
     return "".join(images)
 
 

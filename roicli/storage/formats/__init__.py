@@ -9,9 +9,8 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol, cast
 
 from roicli.core.exceptions import InputError
 from roicli.storage.address import IMAGE, Address, is_url
@@ -76,8 +75,8 @@ class Lister(Protocol):
 class ShelfReader(Protocol):
     """What the module has that keeps a file open for many arrays; in a package it is ``shelf``."""
 
-    def open_shelf(self, path: str, way_of: WayOfKey) -> Shelf:
-        """The arrays of a file, each at the way that its key has. Raises InputError."""
+    def open_shelf(self, path: str, way_of: WayOfKey, wanted: Wanted) -> Shelf:
+        """The arrays of a file, each at its key's way and ``wanted``. Raises InputError."""
 
 
 class StreamReader(Protocol):
@@ -97,15 +96,15 @@ class Writer(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """One file format. A module with its name reads and writes it; in a package two do.
 
     A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``, or as a text
     one of the bytes ``first`` before all others but blanks. It ``holds`` several arrays with names,
     or "one" without, or a "table", or another file "packed". Files with an ending in ``written``
-    can be results. ``streams``: it may come through a pipe. ``keeps_open``: many arrays of one file
-    are read without opening it again.
+    can be results. ``streams``: it may come through a pipe. ``of_folder`` is the ending of the
+    files of a folder that is one table. ``keeps_open``: many arrays of one file are read without
+    opening it again.
     """
 
     name: str
@@ -115,6 +114,7 @@ class Format:
     first: bytes = b""
     holds: Literal["several", "one", "table", "packed"] = "several"
     written: tuple[str, ...] = ()
+    of_folder: str | None = None
     streams: bool = False
     keeps_open: bool = False
     is_package: bool = False
@@ -170,6 +170,10 @@ FORMATS = (
     Format(
         "records", (".json", ".jsonl", ".ndjson"), first=b"[{", holds="table", streams=True,
     ),
+    Format("parquet", (".parquet", ".pq"), b"PAR1", holds="table", streams=True),
+    Format("feather", (".feather", ".arrow"), b"ARROW1", holds="table", streams=True),
+    Format("yolo", (), holds="table", of_folder=".txt"),
+    Format("voc", (".xml",), first=b"<", holds="table", streams=True, of_folder=".xml"),
     Format("text", (".csv", ".tsv", ".txt"), holds="table", streams=True),
     Format("gzip_stream", (".gz",), b"\x1f\x8b", holds="packed", streams=True),
 )  # fmt: skip
@@ -179,6 +183,7 @@ ZARR, RAW, TEXT = (
     next(one for one in FORMATS if one.name == name) for name in ("zarr", "raw", "text")
 )
 FORMAT_OF_ENDING = {ending: one for one in FORMATS for ending in one.endings}
+ARRAY_ENDINGS = {end for one in FORMATS if one.holds in ("one", "several") for end in one.endings}
 # So many bytes of a file show whether it is a text.
 TEXT_TRIED = 4096
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -227,7 +232,7 @@ def recognize(address: Address) -> Format:
         return ZARR
     if os.path.isdir(path):
         known = any(os.path.exists(os.path.join(path, name)) for name in STORE_NAMES)
-        found = ZARR if known else FORMAT_OF_ENDING.get(ending)
+        found = ZARR if known else FORMAT_OF_ENDING.get(ending) or _by_listing(path)
         if found is None:
             raise InputError(
                 f"{path}: is a folder, expected a file or a Zarr store", _advise_pattern(path)
@@ -244,6 +249,13 @@ def recognize(address: Address) -> Format:
             "of none of these either"
         )
     return found
+
+
+def _by_listing(folder: str) -> Format | None:
+    """The format of a folder of tables, one an image; None of any other folder."""
+    endings = {Path(name).suffix.lower() for name in os.listdir(folder) if name[0] != "."}
+    found = [one for one in FORMATS if one.of_folder in endings]
+    return found[0] if len(found) == 1 and not endings & ARRAY_ENDINGS else None
 
 
 def _advise_pattern(folder: str) -> str | None:

@@ -190,8 +190,8 @@ def contents(address: Address) -> FileContents:
 class NpzShelf(Shelf):
     """Members of one archive, whose list is read once."""
 
-    def __init__(self, path: str, way_of: WayOfKey) -> None:
-        self._path, self._way_of = path, way_of
+    def __init__(self, path: str, way_of: WayOfKey, wanted: Wanted) -> None:
+        self._path, self._way_of, self._wanted = path, way_of, wanted
         with ExitStack() as stack:
             self._archive, state = stack.enter_context(_open_archive(path))
             self._stack = stack.pop_all()
@@ -200,16 +200,16 @@ class NpzShelf(Shelf):
     def open(self, key: str) -> StoredArray:
         """The member of a key."""
         address = Address(self._path, self._way_of(key))
-        return _open_member(self._archive, address, Wanted("features"), self.files[self._path])
+        return _open_member(self._archive, address, self._wanted, self.files[self._path])
 
     def close(self) -> None:
         """Let go of the archive."""
         self._stack.close()
 
 
-def open_shelf(path: str, way_of: WayOfKey) -> NpzShelf:
+def open_shelf(path: str, way_of: WayOfKey, wanted: Wanted) -> NpzShelf:
     """The members of an archive. Raises InputError."""
-    return NpzShelf(path, way_of)
+    return NpzShelf(path, way_of, wanted)
 
 
 def find_names(path: str, group: str, way_of: WayOf) -> list[str]:

@@ -131,20 +131,20 @@ def parse(data: bytes, address: Address, wanted: Wanted) -> StoredArray:
 class SafetensorsShelf(Shelf):
     """Tensors of one file, whose header is read once."""
 
-    def __init__(self, path: str, way_of: WayOfKey) -> None:
-        self._path, self._way_of = path, way_of
+    def __init__(self, path: str, way_of: WayOfKey, wanted: Wanted) -> None:
+        self._path, self._way_of, self._wanted = path, way_of, wanted
         self._tensors, state = _look_at(path)
         self.files = {path: state}
 
     def open(self, key: str) -> StoredArray:
         """The tensor of a key."""
-        tensor = self._tensors.choose(Address(self._path, self._way_of(key)), Wanted("features"))
+        tensor = self._tensors.choose(Address(self._path, self._way_of(key)), self._wanted)
         return _open_tensor(self._path, self._tensors, tensor, self.files[self._path])
 
 
-def open_shelf(path: str, way_of: WayOfKey) -> SafetensorsShelf:
+def open_shelf(path: str, way_of: WayOfKey, wanted: Wanted) -> SafetensorsShelf:
     """The tensors of a file. Raises InputError."""
-    return SafetensorsShelf(path, way_of)
+    return SafetensorsShelf(path, way_of, wanted)
 
 
 def find_names(path: str, group: str, way_of: WayOf) -> list[str]:

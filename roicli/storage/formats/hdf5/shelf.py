@@ -35,8 +35,6 @@ from roicli.storage.formats.hdf5.read import (
 )
 from roicli.storage.shelf import Fill, Shelf, WayOfKey
 
-MAPS = Wanted("features")
-
 
 class ReadLater(Mapping[str, Any]):
     """The attributes of a group, which is looked for when somebody asks for one."""
@@ -62,10 +60,10 @@ class ReadLater(Mapping[str, Any]):
 class Hdf5Shelf(Shelf):
     """Datasets of one file. What is chunked is read by one child, which opens them as asked."""
 
-    def __init__(self, path: str, way_of: WayOfKey) -> None:
+    def __init__(self, path: str, way_of: WayOfKey, wanted: Wanted) -> None:
         check_regular_file(path)
         self.files = {path: read_state(path)}
-        self._path, self._way_of = path, way_of
+        self._path, self._way_of, self._wanted = path, way_of, wanted
         self._size = os.path.getsize(path)
         self._numbers: dict[str, int] = {}
         self._child: OpeningChild | None = None
@@ -101,7 +99,7 @@ class Hdf5Shelf(Shelf):
             node, path = self._find(str(address.dataset)), self._path
             if node is None:
                 node, path = look_up(self._file, address, others)
-            array = choose_below(None, node, path, address, MAPS, others)
+            array = choose_below(None, node, path, address, self._wanted, others)
             array.files = {**self.files, **others}
             dataset = array.dataset
             array.group_attributes = ReadLater(lambda: dataset.parent)
@@ -142,6 +140,6 @@ class Hdf5Shelf(Shelf):
         close_file(self._file)
 
 
-def open_shelf(path: str, way_of: WayOfKey) -> Hdf5Shelf:
+def open_shelf(path: str, way_of: WayOfKey, wanted: Wanted) -> Hdf5Shelf:
     """The datasets of a file. Raises InputError."""
-    return Hdf5Shelf(path, way_of)
+    return Hdf5Shelf(path, way_of, wanted)

@@ -1,0 +1,252 @@
+"""A stored result brought to its RoIs: its axes in order, and row by row the RoI that it is of.
+
+What a row should be like is what plain RoI Align or RoI Pool gives for the RoI: every convention is
+nearer to one of them than to what other RoIs have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from roicli.analysis.result.axes import Axes, RowsArray, TakenRows, distances, possible_axes
+from roicli.analysis.result.rows import RowMatch
+from roicli.analysis.roi_sample import spread
+from roicli.core.system import usable_cores
+from roicli.core.types import Array, FloatArray, IntArray, Size
+from roicli.operators.interface import OperatorSpec
+from roicli.operators.roi_align import AlignSpec
+from roicli.operators.roi_pool import PoolSpec
+from roicli.pipeline.features import MapBuffer
+from roicli.pipeline.inputs import Inputs
+from roicli.pipeline.order import plan_visits
+from roicli.pipeline.stream import Engine
+from roicli.storage.array import StoredArray
+
+CHANNELS, BINS = 16, 4
+# RoIs that say in which order axes are, and so many more than that are no order to be found.
+SAMPLE_ROIS, MOST_ROIS = 16, 20_000
+BLOCK_ROWS = 1024
+# A row is the RoI's that it is most like, if it is as like it as this, and that RoI to no other.
+LEAST_ALIKE = 0.3
+# So many rows must be somebody's.
+SHARE_FOUND = 0.5
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How a result was read: ``axes`` in words where not as (K, C, P_h, P_w), and ``rows``, its
+    rows and the RoIs that they are of, None where each is its own number's.
+    """
+
+    axes: str | None = None
+    rows: RowMatch | None = None
+
+    def describe(self) -> Iterator[str]:
+        """In words, a line each."""
+        if self.axes is not None:
+            yield f"the result's axes are read as {self.axes}"
+        if self.rows is not None:
+            yield self.rows.describe("the result", "the RoIs")
+
+
+def read_axes(inputs: Inputs, result: StoredArray) -> tuple[StoredArray, str | None]:
+    """The result as rows (C, P_h, P_w), and its axes in words where they are another's.
+
+    It is handed back as it is where it has such rows, or none can be made of it.
+    """
+    assert inputs.pyramid is not None
+    count, channels, shape = len(inputs.rois), inputs.pyramid.channels, result.shape
+    if (len(shape) == 4 and shape[1] == channels) or 0 in (count, *shape):
+        return result, None
+    grouped = len(shape) == 4 and shape[0] == count and channels not in shape
+    if grouped and find_group_size(shape, channels) is not None:
+        return result, None
+    ways = list(_possible(shape, channels, count))
+    if not ways:
+        return result, None
+    chosen = ways[0] if len(ways) == 1 else _nearest(inputs, result, ways)
+    return RowsArray(result, chosen), str(chosen)
+
+
+def find_group_size(shape: Sequence[int], channels: int) -> int | None:
+    """Groups of bins on an axis of a position-sensitive result (K, C', P_h, P_w): 0 where each bin
+    is one, None where its channels are no such share of the map's.
+    """
+    groups, rest = divmod(channels, shape[1])
+    if rest or groups < 2:
+        return None
+    if groups == shape[2] * shape[3]:
+        return 0
+    side = math.isqrt(groups)
+    return side if side * side == groups else None
+
+
+def find_turned_bins(inputs: Inputs, result: StoredArray) -> tuple[StoredArray, str] | None:
+    """The result with the axes of its bins exchanged, where rows are more like their RoIs so."""
+    channels, height, width = result.shape[1:]
+    ways = [
+        Axes(1, (channels, height, width), (0, 1, 2)),
+        Axes(1, (channels, width, height), (0, 2, 1)),
+    ]
+    if result.shape[0] != len(inputs.rois) or height == width == 1:
+        return None
+    nearest = _nearest(inputs, result, ways)
+    return None if nearest.is_plain else (RowsArray(result, nearest), str(nearest))
+
+
+def _possible(shape: tuple[int, ...], channels: int, count: int) -> Iterator[Axes]:
+    """Every way to read a shape as ``count`` rows of so many channels, or as fewer rows."""
+    leadings = range(1, len(shape))
+    whole = [leading for leading in leadings if math.prod(shape[:leading]) == count]
+    for leading in whole[:1] or [1]:
+        rows, tail = math.prod(shape[:leading]), shape[leading:]
+        bins, rest = divmod(math.prod(tail), channels)
+        if rest or rows > count:
+            continue
+        for size in _bin_sizes(tail, channels, bins):
+            yield from possible_axes(shape, (channels, *size), rows)
+
+
+def _bin_sizes(tail: tuple[int, ...], channels: int, bins: int) -> list[Size]:
+    """(P_h, P_w) that a row's axes may have: as they stand, else a square."""
+    sides = [side for side in tail if side != 1]
+    if len(sides) == 3 and channels in sides:
+        sides.remove(channels)
+        return [(sides[0], sides[1])]
+    side = math.isqrt(bins)
+    return [(side, side)] if side * side == bins else []
+
+
+def _nearest(inputs: Inputs, result: StoredArray, ways: list[Axes]) -> Axes:
+    """The order of axes in which rows are most like their RoIs; the first of equals."""
+    rows = spread(np.arange(min(len(inputs.rois), math.prod(result.shape[: ways[0].leading]))),
+                  SAMPLE_ROIS)  # fmt: skip
+    measured = []
+    for axes in ways:
+        read = RowsArray(result, axes)
+        channels = _some(read.shape[1], CHANNELS)
+        size = (read.shape[2], read.shape[3])
+        expected = expect(inputs, rows, channels, AlignSpec(size))
+        found = read_parts(read, rows, channels)
+        measured.append(float(np.median(distances(_flat(found), _flat(expected)))))
+    return ways[int(np.argmin(measured))]
+
+
+def match_to_rois(inputs: Inputs, result: StoredArray) -> RowMatch | None:
+    """Which RoI each row of a result (M, C, P_h, P_w) is of; None where each is its own number's,
+    or where that cannot be told.
+    """
+    count, rois = result.shape[0], len(inputs.rois)
+    if not 2 <= max(count, rois) <= MOST_ROIS or 0 in (count, rois):
+        return None
+    channels, size = _some(result.shape[1], CHANNELS), (result.shape[2], result.shape[3])
+    height, width = (_some(side, BINS) for side in size)
+    stored = read_parts(result, np.arange(count), channels)
+    found = _directions(stored[:, :, height][:, :, :, width])
+    likeness = []
+    for spec in (AlignSpec(size), AlignSpec(size, aligned=False), PoolSpec(size)):
+        expected = expect(inputs, np.arange(rois), channels, spec)
+        other = _directions(expected[:, :, height][:, :, :, width])
+        likeness.append((_pair(found, other, LEAST_ALIKE), other))
+    (rows, of_rois, _), other = max(likeness, key=lambda pairs: float(pairs[0][2].sum()))
+    if len(rows) < SHARE_FOUND * min(count, rois):
+        return None
+    # What is left is among what is left, if there is a row for every RoI.
+    while count == rois and len(rows) < count:
+        left = np.setdiff1d(np.arange(count), rows)
+        left_rois = np.setdiff1d(np.arange(rois), of_rois)
+        more, their, _ = _pair(found[left], other[left_rois], -1.0)
+        rows = np.concatenate([rows, left[more]])
+        of_rois = np.concatenate([of_rois, left_rois[their]])
+    order = np.argsort(of_rois, kind="stable")
+    rows, of_rois = rows[order], of_rois[order]
+    match = RowMatch(
+        rows, of_rois, np.setdiff1d(np.arange(count), rows), np.setdiff1d(np.arange(rois), of_rois)
+    )
+    # Rows in order that are like no RoI are a matter of conventions.
+    return None if count == rois and not match.moved else match
+
+
+def _pair(
+    one: FloatArray, other: FloatArray, least: float
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Rows of (k, D) and of (l, D), unit vectors, that are each other's most alike, and how alike:
+    from ``least`` on, at least one pair where that is -1.
+    """
+    best, alike = np.zeros(len(one), np.int64), np.full(len(one), -1.0)
+    taken_by, most = np.full(len(other), -1, np.int64), np.full(len(other), -2.0)
+    for start in range(0, len(one), BLOCK_ROWS):
+        part = one[start : start + BLOCK_ROWS] @ other.T
+        # Of RoIs that are alike, a row's own comes first.
+        here = np.arange(start, min(start + BLOCK_ROWS, len(one)))
+        own = here[here < len(other)]
+        part[own - start, own] += 1e-6
+        best[here], alike[here] = part.argmax(axis=1), part.max(axis=1)
+        column = part.argmax(axis=0)
+        better = part[column, np.arange(len(other))] > most
+        most[better] = part[column, np.arange(len(other))][better]
+        taken_by[better] = column[better] + start
+    rows = np.flatnonzero((alike >= least) & (taken_by[best] == np.arange(len(one))))
+    return rows, best[rows], alike[rows]
+
+
+def _directions(values: FloatArray) -> FloatArray:
+    """(n, D) unit vectors of rows, against their mean row; what is not finite counts as 0."""
+    flat = _flat(values)
+    flat = np.where(np.isfinite(flat), flat, 0.0)
+    largest = np.abs(flat).max(initial=0.0)
+    flat = flat / (largest or 1.0)
+    flat = flat - flat.mean(axis=0)
+    lengths = np.sqrt((flat**2).sum(axis=1, keepdims=True))
+    return np.asarray((flat / np.where(lengths > 0, lengths, 1.0)).astype(np.float32))
+
+
+def expect(inputs: Inputs, rows: IntArray, channels: IntArray, spec: OperatorSpec) -> FloatArray:
+    """(n, c, P_h, P_w) that an operator gives for the RoIs ``rows``."""
+    pyramid = inputs.pyramid
+    assert pyramid is not None
+    dtype = pyramid.compute_dtype
+    out = np.empty((len(rows), len(channels), *spec.output_size), dtype)
+    place = np.full(len(inputs.rois), -1, np.int64)
+    place[rows] = np.arange(len(rows))
+    engine, buffer = Engine("cpu", usable_cores()), MapBuffer(dtype)
+    for visit in plan_visits(inputs.rois, inputs.map_of_roi):
+        here = visit.rows[place[visit.rows] >= 0]
+        if not len(here):
+            continue
+        level = pyramid.levels[visit.level]
+        feature_map = np.ascontiguousarray(level.read_image(visit.image, buffer)[channels])
+        runner = engine.build_runner(spec.at_scale(level.spatial_scale), dtype)
+        runner.load(np.where(np.isfinite(feature_map), feature_map, dtype.type(0)))
+        values = np.empty((len(here), *out.shape[1:]), dtype)
+        runner.run(inputs.rois.corners[here].astype(dtype), values)
+        out[place[here]] = values
+    return out
+
+
+def read_parts(result: StoredArray, rows: IntArray, channels: IntArray) -> FloatArray:
+    """(n, c, P_h, P_w) some channels of some rows."""
+    item = np.empty(result.shape[1:], result.dtype)
+    out = np.empty((len(rows), len(channels), *result.shape[2:]), np.float64)
+    for place, row in enumerate(rows):
+        result.read_item_into(int(row), item)
+        out[place] = item[channels]
+    return out
+
+
+def take_rows(inputs: Inputs, result: StoredArray, rows: RowMatch) -> tuple[Inputs, StoredArray]:
+    """The RoIs that the result has rows of, and these rows, side by side."""
+    taken = inputs if not len(rows.only_b) else inputs.take(rows.b)
+    return taken, TakenRows(result, rows.a)
+
+
+def _some(count: int, most: int) -> IntArray:
+    return spread(np.arange(count), most)
+
+
+def _flat(values: Array) -> FloatArray:
+    return np.asarray(values.reshape(len(values), -1), np.float64)

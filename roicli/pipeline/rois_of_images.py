@@ -1,0 +1,114 @@
+"""RoIs that stand image by image under keys: one table, whose image column is the key."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from roicli.core.exceptions import InputError
+from roicli.core.system import renew_time
+from roicli.core.types import Array
+from roicli.pipeline.layout import straighten_rois
+from roicli.storage.address import IMAGE, Address
+from roicli.storage.array import MemoryArray, Precision, StoredArray
+from roicli.storage.file_state import FileState
+from roicli.storage.opening import open_rois
+from roicli.storage.pattern import address_of, find_keys, open_shelf
+from roicli.storage.table import RoiSource, Table, as_table, text_column
+
+IMAGE_COLUMN = "image"
+COORDINATES = 4
+
+
+def read_rois_of_images(pattern: Address) -> Table:
+    """The rows of every image's RoIs, in the keys' order, with a first column of keys.
+
+    An image's are (k, 4), or whatever columns all have; an empty array is no RoI. Raises
+    InputError.
+    """
+    keys = find_keys(pattern)
+    filled: list[tuple[str, Table]] = []
+    files: dict[str, FileState] = {}
+    for key, source in _open_each(pattern, keys):
+        with contextlib.closing(source):
+            table = as_table(source if isinstance(source, Table) else _as_rows(source))
+        files.update(table.files)
+        if len(table):
+            filled.append((key, table))
+    if not filled:
+        empty = as_table(MemoryArray(np.empty((0, COORDINATES + 1), np.float32), str(pattern)))
+        return Table(str(pattern), 0, empty.columns, empty.stored_as, files, is_named=False)
+    first = filled[0][1]
+    for key, table in filled:
+        _check_alike(address_of(pattern, filled[0][0]), first, address_of(pattern, key), table)
+    counts = [len(table) for _, table in filled]
+    images = text_column(
+        IMAGE_COLUMN if first.is_named else "", np.repeat([k for k, _ in filled], counts).tolist()
+    )
+    columns = [
+        one._replace(
+            values=np.concatenate([table.columns[place].values for _, table in filled]),
+            precision=_coarsest([table.columns[place].precision for _, table in filled]),
+        )
+        for place, one in enumerate(first.columns)
+    ]
+    return Table(
+        str(pattern), sum(counts), (images, *columns), first.stored_as, files,
+        is_named=first.is_named, roi_format=first.roi_format, normalized=first.normalized,
+    )  # fmt: skip
+
+
+def _open_each(pattern: Address, keys: Sequence[str]) -> Iterator[tuple[str, RoiSource]]:
+    if IMAGE in pattern.path:
+        yield from ((key, open_rois(address_of(pattern, key))) for key in keys)
+        return
+
+    def fill(chosen: Sequence[str], sizes: Array) -> None:
+        for row, key in zip(sizes, chosen, strict=True):
+            renew_time()
+            with contextlib.closing(shelf.open(key)) as array:
+                row[0] = math.prod(array.shape)
+
+    with contextlib.closing(open_shelf(pattern, "rois")) as shelf:
+        shelf.look_at(keys, fill, 1)
+        yield from ((key, shelf.open(key)) for key in keys)
+
+
+def _as_rows(source: StoredArray) -> StoredArray:
+    """An array of an image's RoIs as (k, n): one box may be a vector, and no box anything empty."""
+    source = straighten_rois(source)
+    if source.dtype.names is not None:
+        return source
+    values = source.read_all()
+    if values.size == 0:
+        values = np.empty((0, COORDINATES), values.dtype)
+    elif values.ndim == 1:
+        values = values[np.newaxis]
+    elif values.ndim == COORDINATES - 1 and values.shape[0] == 1:
+        values = values[0]
+    if values.ndim != 2:
+        raise InputError(
+            f"{source.name}: RoIs of an image have shape {source.shape}, expected (k, 4)"
+        )
+    found = MemoryArray(values, source.name, source.files)
+    found.precision = source.precision
+    return found
+
+
+def _check_alike(where: Address, first: Table, other_where: Address, other: Table) -> None:
+    """Raise InputError where two images' RoIs have other columns."""
+    names = [[one.name for one in table.columns] for table in (first, other)]
+    if names[0] != names[1]:
+        found = [", ".join(own) if any(own) else f"{len(own)} columns" for own in names]
+        raise InputError(f"{other_where}: has {found[1]}, expected {found[0]} as {where} has")
+
+
+def _coarsest(precisions: Sequence[Precision | None]) -> Precision | None:
+    """The precision of the numbers that are stored least finely; None of texts."""
+    known = [one for one in precisions if one is not None and one.mantissa_bits is not None]
+    if not known:
+        return precisions[0]
+    return min(known, key=lambda one: one.mantissa_bits or 0)

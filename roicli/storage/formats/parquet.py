@@ -1,0 +1,144 @@
+"""Tables as Apache Parquet (extra ``roicli[parquet]``: pyarrow)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from roicli.core.exceptions import InputError, first_line
+from roicli.core.foreign import foreign
+from roicli.storage.address import Address, check_regular_file
+from roicli.storage.array import FileContents, precision_of
+from roicli.storage.file_state import FileState, read_state
+from roicli.storage.limits import check_memory
+from roicli.storage.table import Column, Table, column_of, describe_table, text_column
+
+# What is unpacked, converted and held beside what it was unpacked from.
+TIMES_IN_MEMORY = 3
+# How pandas names an index that has no name.
+INDEX_OF_PANDAS = "__index_level_"
+
+
+def open_table(address: Address) -> Table:
+    """The table of a Parquet file. Raises InputError."""
+    return open_with(read_parquet, address)
+
+
+def contents(address: Address) -> FileContents:
+    """The table of a Parquet file."""
+    return describe_table(open_table(address), address, "parquet")
+
+
+def parse_table(data: bytes, name: str, files: Mapping[str, FileState] | None = None) -> Table:
+    """The table in the bytes of a Parquet file. Raises InputError."""
+    return parse_with(read_parquet, data, name, files or {})
+
+
+def read_parquet(source: Any, name: str) -> Any:
+    """The columns that can be carried, as an Arrow table."""
+    from pyarrow import parquet
+
+    file = parquet.ParquetFile(source)
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    unpacked = sum(group.total_byte_size for group in groups)
+    check_memory(name, "its table", unpacked * TIMES_IN_MEMORY)
+    schema = file.schema_arrow
+    return file.read([one.name for one in schema if is_carried(one)], use_threads=False)
+
+
+def open_with(read: Callable[[Any, str], Any], address: Address) -> Table:
+    """The table of a file that ``read`` gives as Arrow's. Raises InputError."""
+    path = address.path
+    check_regular_file(path)
+    state = read_state(path)
+    with naming_arrow(path), open(path, "rb") as stream:
+        return _make_table(read(stream, path), path, {path: state})
+
+
+def parse_with(
+    read: Callable[[Any, str], Any], data: bytes, name: str, files: Mapping[str, FileState]
+) -> Table:
+    """As ``open_with``, of a file's bytes."""
+    with naming_arrow(name):
+        import pyarrow as pa
+
+        return _make_table(read(pa.BufferReader(data), name), name, files)
+
+
+@contextmanager
+def naming_arrow(name: str) -> Iterator[None]:
+    """What Arrow raises inside the block becomes one InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{name}: Parquet and Feather are read by pyarrow, which is not installed",
+            "pip install 'roicli[parquet]'",
+        ) from error
+    except Exception as error:
+        raise InputError(f"{name}: cannot be read: {first_line(error)}") from error
+
+
+def is_carried(field: Any) -> bool:
+    """Whether a column of Arrow's type is read: numbers, texts, lists and records of numbers."""
+    from pyarrow import types
+
+    kind = field.type
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _is_number(kind.value_type)
+    if types.is_struct(kind):
+        return all(_is_number(kind.field(place).type) for place in range(kind.num_fields))
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    is_other = types.is_boolean(kind) or types.is_temporal(kind) or types.is_decimal(kind)
+    return _is_number(kind) or is_text or is_other
+
+
+def _is_number(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_integer(kind) or types.is_floating(kind))
+
+
+def _make_table(arrow: Any, name: str, files: Mapping[str, FileState]) -> Table:
+    from pyarrow import types
+
+    while any(types.is_struct(one.type) for one in arrow.schema):
+        arrow = arrow.flatten()
+    columns = []
+    for field, values in zip(arrow.schema, arrow.columns, strict=True):
+        if not field.name.startswith(INDEX_OF_PANDAS):
+            columns.append(_make_column(field.name, values))
+    found = [one for one in columns if one is not None]
+    numbers = [one.precision.name for one in found if one.precision]
+    return Table(foreign(name), arrow.num_rows, tuple(found), (numbers or ["text"])[0], files)
+
+
+def _make_column(name: str, values: Any) -> Column | None:
+    """None of lists that are not all of one length."""
+    from pyarrow import types
+
+    kind = values.type
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        rows: Sequence[Any] = values.to_pylist()
+        widths = {len(row) if row is not None else -1 for row in rows}
+        if len(widths) != 1 or min(widths) < 2 or any(None in row for row in rows):
+            return None
+        dtype = np.dtype(kind.value_type.to_pandas_dtype())
+        return Column(name, np.array(rows, dtype), precision_of(dtype))
+    if types.is_decimal(kind):
+        values, kind = values.cast("float64"), values.cast("float64").type
+    if _is_number(kind):
+        dtype = np.dtype(kind.to_pandas_dtype())
+        found = values.to_numpy()
+        # Where some are missing, Arrow gives whole numbers as float64.
+        return Column(name, np.ascontiguousarray(found), precision_of(dtype))
+    if types.is_boolean(kind) and not values.null_count:
+        return column_of(name, np.asarray(values.to_numpy(zero_copy_only=False), bool))
+    return text_column(name, values.to_pylist())

@@ -1,0 +1,257 @@
+"""Formats of tables beside texts: Parquet, Feather, YOLO's folders, Pascal VOC."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from roicli.core.declaration import settle
+from roicli.core.exceptions import InputError, ParameterError
+from roicli.pipeline.request import Reading
+from roicli.pipeline.roi_source import choose_columns, open_source, read_rois
+from tests.cli.running import refuse, save, succeed
+
+DATA = Path(__file__).parent / "data"
+FIELD = Path(__file__).parents[1] / "cli" / "field"
+FEATS, ROIS, BASE = (np.load(FIELD / f"{name}.npy") for name in ("feats", "rois", "base"))
+STRIDE_16 = ("--spatial-scale", "1/16")
+
+
+@pytest.fixture(autouse=True)
+def maps(tmp_path, monkeypatch):
+    """feats.npy has both maps, maps/a.npy and maps/b.npy one each."""
+    monkeypatch.chdir(tmp_path)
+    Path("maps").mkdir()
+    save("feats.npy", FEATS)
+    save("maps/a.npy", FEATS[0])
+    save("maps/b.npy", FEATS[1])
+
+
+def table(path, **options):
+    """The RoIs of a source, before they are on their maps."""
+    reading = settle(Reading, {"images": "a,b", **options})
+    source = open_source(str(path), reading)
+    return read_rois(source, choose_columns(source, reading, None), reading)
+
+
+def align(features, rois, *options, **more):
+    succeed("align", features, rois, "-o", "out.npy", "--force", "-q", *STRIDE_16, *options, **more)
+    return np.load("out.npy")
+
+
+# Parquet and Feather -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["boxes.parquet", "boxes.feather"])
+def test_arrows_files(name):
+    pytest.importorskip("pyarrow")
+    path = str(DATA / name)
+    np.testing.assert_allclose(align("feats.npy", path), BASE, atol=1e-6)
+    data = Path(path).read_bytes()
+    np.testing.assert_allclose(align("feats.npy", "-", stdin=data), BASE, atol=1e-6)
+    assert "the image is batch_index" in succeed("inspect", path).text
+    shutil.copy(path, "no_ending")
+    assert len(table("no_ending", images=None)) == 15
+    for cut in (0.5, 0.98):
+        Path("cut").write_bytes(data[: int(len(data) * cut)])
+        refuse("align", "feats.npy", "cut", words=("cut", "cannot be read"))
+
+
+def test_types_of_arrow():
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import feather, parquet
+
+    found = pa.table({
+        "image": pa.array(["a", "b", "a"]).dictionary_encode(),
+        "bbox": pa.array([[1, 2, 3, 4]] * 3, pa.list_(pa.float32(), 4)),
+        "score": pa.array([0.5, None, 1.0], pa.float64()),
+        "id": pa.array([2**60 + 1, 2, 3], pa.int64()),
+        "crowd": pa.array([True, False, True]),
+        "label": pa.array(["cat", None, "dog"]),
+        "png": pa.array([b"\x89PNG"] * 3, pa.binary()),
+        "mask": pa.array([[[1.0]], [], [[2.0]]]),
+        "points": pa.array([[1, 2], [3], []], pa.list_(pa.int32())),
+        "when": pa.array([0, 1, 2], pa.timestamp("s")),
+    })  # fmt: skip
+    parquet.write_table(found, "x.parquet")
+    feather.write_feather(found, "x.feather")
+    for name in ("x.parquet", "x.feather"):
+        rois = table(name)
+        assert rois.batch.tolist() == [0, 1, 0]
+        assert rois.corners.tolist() == [[1, 2, 4, 6]] * 3
+        assert rois.precision.name == "float32"
+        carried = {one.name: one.values.tolist() for one in rois.carried}
+        assert carried["id"] == [2**60 + 1, 2, 3]
+        assert carried["label"] == ["cat", None, "dog"]
+        assert carried["crowd"] == [1, 0, 1]
+        assert np.isnan(carried["score"][1])
+        assert not {"png", "mask", "points"} & carried.keys()
+
+
+def test_records_of_arrow_are_columns():
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    boxes = [{"xmin": 1.0, "ymin": 2.0, "xmax": 3.0, "ymax": 4.0}] * 2
+    parquet.write_table(pa.table({"image": [0, 0], "bbox": boxes}), "x.parquet")
+    assert table("x.parquet", images=None).corners.tolist() == [[1, 2, 3, 4]] * 2
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "duckdb"])
+def test_tables_of_libraries(library):
+    """What each writes is read with equal values."""
+    pytest.importorskip("pyarrow")
+    module = pytest.importorskip(library)
+    names = ("batch_index", "x1", "y1", "x2", "y2")
+    if library == "pandas":
+        module.DataFrame(ROIS, columns=names).to_parquet("x.parquet")
+    elif library == "polars":
+        module.DataFrame(ROIS, schema=list(names)).write_parquet("x.parquet")
+    else:
+        values = ", ".join(f"({', '.join(map(repr, row))})" for row in ROIS.tolist())
+        columns = ", ".join(names)
+        query = f"COPY (SELECT * FROM (VALUES {values}) AS t({columns})) TO 'x.parquet'"
+        module.execute(query)
+    np.testing.assert_array_equal(table("x.parquet", images=None).numbers, ROIS[:, 1:])
+
+
+# YOLO --------------------------------------------------------------------------------------------
+
+
+def write_labels(*, scores=False):
+    """A folder of labels, one text an image, beside a list of the classes."""
+    Path("labels").mkdir(exist_ok=True)
+    Path("labels/classes.txt").write_text("cat\ndog\n")
+    size = np.array([512, 384, 512, 384])
+    for image, name in enumerate("ab"):
+        lines = []
+        for row, box in enumerate(ROIS[ROIS[:, 0] == image][:, 1:].astype(float) / size):
+            cx, cy, w, h = (*(box[:2] + box[2:]) / 2, *(box[2:] - box[:2]))
+            lines.append(f"{row % 2} {cx!r} {cy!r} {w!r} {h!r}" + " 0.5" * scores)
+        text = "\n".join(lines).replace("np.float64(", "").replace(")", "")
+        Path(f"labels/{name}.txt").write_text(text + "\n")
+
+
+@pytest.mark.parametrize("scores", [False, True])
+def test_a_folder_of_yolo(scores):
+    write_labels(scores=scores)
+    Path("labels/none.txt").write_text("")
+    refuse("align", "maps/{image}.npy", "labels", *STRIDE_16, words=("--image-size",))
+    said = ("--image-size", "384x512")
+    found = align("maps/{image}.npy", "labels", *said)
+    np.testing.assert_allclose(found, BASE, atol=1e-4)
+    rois = table("labels", image_size="384x512")
+    names = [one.name for one in rois.carried if one.name != "image"]
+    assert names == ["class", "score"][: 1 + scores]
+    assert [one.id for one in rois.listed] == ["a", "b", "none"]
+    assert "cx, cy, w, h" in succeed("inspect", "labels").text
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [("0 0.5 0.5 0.1", "4 numbers"), ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.1 0.3", "a polygon"),
+     ("cat 0.5 0.5 0.1 0.1", "expected numbers"), ("0.5 0.5 0.5 0.1 0.1", "class 0.5"),
+     ("nan 0.5 0.5 0.1 0.1", "class nan")],
+)  # fmt: skip
+def test_labels_that_are_no_boxes(line, words):
+    Path("labels").mkdir()
+    Path("labels/a.txt").write_text(f"0 0.5 0.5 0.1 0.1\n\n{line}\n")
+    with pytest.raises(InputError, match=rf"labels/a\.txt: line 3: .*{words}"):
+        table("labels", image_size="384x512")
+
+
+def test_a_folder_of_arrays_or_of_two_kinds_is_no_table():
+    refuse("align", "feats.npy", "maps", words=("is a folder", "{image}.npy"))
+    write_labels()
+    Path("labels/a.xml").write_text("<annotation/>")
+    refuse("align", "feats.npy", "labels", words=("is a folder",))
+
+
+# Pascal VOC --------------------------------------------------------------------------------------
+
+
+def write_voc(name, image):
+    objects = "".join(
+        f"<object><name>cat</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax>"
+        f"<ymax>{y2}</ymax></bndbox></object>"
+        for i, x1, y1, x2, y2 in ROIS.tolist() if i == image
+    )  # fmt: skip
+    Path(name).write_text(
+        f"<annotation><filename>{'ab'[image]}.jpg</filename><size><width>512</width>"
+        f"<height>384</height><depth>3</depth></size>{objects}</annotation>"
+    )
+
+
+def test_pascal_voc():
+    pytest.importorskip("defusedxml")
+    Path("voc").mkdir()
+    write_voc("voc/1.xml", 0)
+    write_voc("voc/2.xml", 1)
+    np.testing.assert_allclose(align("maps/{image}.npy", "voc"), BASE, atol=1e-5)
+    rois = table("voc")
+    assert rois.listed[1] == ("b", "b.jpg", (384, 512))
+    assert {one.name for one in rois.carried} >= {"class"}
+    outcome = succeed("align", "maps/{image}.npy", "voc/1.xml", "-o", "o.npy", *STRIDE_16)
+    assert "counts pixels from 1" in outcome.err
+    np.testing.assert_allclose(np.load("o.npy"), BASE[:9], atol=1e-5)
+
+
+ENTITY = '<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotation>&b;</annotation>'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (ENTITY, "entities"),
+        ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "refused"),
+        ("<annotation>", "cannot be read as XML"),
+        ("<svg/>", "XML of 'svg'"),
+        ("<annotation><object><bndbox><xmin>1</xmin></bndbox></object></annotation>", "ymin"),
+        ("<a>" * 50_000, "XML"),
+    ],
+)
+def test_xml_that_is_refused(text, words):
+    pytest.importorskip("defusedxml")
+    Path("x.xml").write_text(text)
+    refuse("align", "feats.npy", "x.xml", words=("x.xml", words))
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "defusedxml", None)
+    Path("x.xml").write_text("<annotation/>")
+    refuse("align", "feats.npy", "x.xml", words=("defusedxml", "pip install 'roicli[voc]'"))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    shutil.copy(DATA / "boxes.parquet", "x.parquet")
+    refuse("align", "feats.npy", "x.parquet", words=("pyarrow", "pip install 'roicli[parquet]'"))
+
+
+def test_coco_of_pycocotools():
+    """Its results have the same boxes as those that are read of the file."""
+    coco = pytest.importorskip("pycocotools.coco")
+    import contextlib
+    import io
+    import json
+
+    records = [
+        {"id": row, "image_id": int(image) + 7, "category_id": 1,
+         "bbox": [x1, y1, x2 - x1, y2 - y1], "area": 1.0, "iscrowd": 0}
+        for row, (image, x1, y1, x2, y2) in enumerate(ROIS.tolist())
+    ]  # fmt: skip
+    images = [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "b.jpg"}]
+    document = {"images": images, "annotations": records, "categories": [{"id": 1, "name": "x"}]}
+    Path("gt.json").write_text(json.dumps(document))
+    with contextlib.redirect_stdout(io.StringIO()):
+        loaded = coco.COCO("gt.json")
+    theirs = np.array([one["bbox"] for one in loaded.loadAnns(loaded.getAnnIds())])
+    ours = table("gt.json", images="7,8")
+    np.testing.assert_allclose(ours.numbers, theirs)
+    np.testing.assert_allclose(align("maps/{image}.npy", "gt.json"), BASE, atol=1e-5)
+
+
+def test_sizes_of_fractions_are_needed():
+    write_labels()
+    with pytest.raises(ParameterError, match="--image-size"):
+        table("labels")
