@@ -481,7 +481,7 @@ def test_the_grid_has_no_duplicates_and_names_tell_them_apart() -> None:
     candidates = first_candidates(Wanted())
     assert len(set(candidates)) == len({c.name for c in candidates}) == len(candidates)
     commands = [c.command for c in candidates if c.command]
-    assert len(set(commands)) == len(commands) == 2 * 2 * 9 + len(RULES) + 1
+    assert len(set(commands)) == len(commands) > 2 * 2 * 9 + len(RULES)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from roicli.analysis.diagnose.search import (
     compute,
 )
 from roicli.core.types import Array
-from roicli.operators.convention import Convention
+from roicli.operators.convention import ALIGN, LEGACY, Convention
 from roicli.operators.libraries import ROWS, LibraryFunction
 from roicli.operators.wording import describe
 
@@ -90,7 +90,9 @@ def _plainer(convention: Convention) -> Iterator[Convention]:
     """A convention with one of its rules for unusual RoIs as its operator usually has it."""
     usual = plain_point(convention)
     box = convention.box
-    least = usual.box.minimum if box.shift_cells or convention.reads_cells else 1.0
+    # RoI Align without the half-pixel step is legacy, which has a minimum of one cell.
+    legacy = usual == ALIGN and not box.shift_cells
+    least = LEGACY.minimum if legacy else usual.box.minimum
     for plain in (
         replace(convention, border=usual.border, reach=usual.reach),
         replace(convention, cut="equal" if convention.cut == "clipped" else convention.cut),
