@@ -21,6 +21,7 @@ from roicli.core.options import (
     ForceOption,
     GroupByOption,
     IgnoreOption,
+    ImageSizeOption,
     MapSizeOption,
     ModeOption,
     Path,
@@ -75,6 +76,7 @@ class ExportOptions(
     RoundingOptions,
     PresetOption,
     OwnOptions,
+    ImageSizeOption,
     total=False,
 ):
     """The keywords of ``export``."""
@@ -247,6 +249,10 @@ class DiagnoseOptions(
 ):
     """The keywords of ``diagnose``; ``sample`` None looks at all RoIs."""
 
+    angle: Annotated[
+        float | None,
+        Opt("--angle", None, "Degrees that the RoIs are turned by about their centres."),
+    ]
     sample: Annotated[
         int | str | None,
         Opt(

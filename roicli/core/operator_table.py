@@ -44,7 +44,7 @@ from roicli.core.options import (
 Operator = Literal[
     "align", "pool", "precise-pool", "crop-and-resize", "average-pool", "ps-pool", "ps-align"
 ]  # fmt: skip
-Normalization = Literal["image", "matterport", "cells"]
+CropNormalization = Literal["image", "matterport", "cells"]
 Interpolation = Literal["bilinear", "nearest"]
 CropPoints = Literal["one", "max", "avg"]
 Outside = Literal["value", "zeros"]
@@ -106,7 +106,7 @@ class CropOptions(TypedDict, total=False):
     """How the box of ``crop_and_resize`` is placed on the map, and what its points read."""
 
     normalization: Annotated[
-        Normalization | None,
+        CropNormalization | None,
         Opt(
             "--normalization",
             ROUNDING,

@@ -328,7 +328,22 @@ class MapOptions(TypedDict, total=False):
     ]
 
 
-class ReadingOptions(MapOptions, ChoiceOptions, total=False):
+class ImageSizeOption(TypedDict, total=False):
+    """The (height, width) of the network's input."""
+
+    image_size: Annotated[
+        str | Size | None,
+        Opt(
+            "--image-size",
+            READING,
+            "Of the network's input, in pixels.",
+            metavar="HxW",
+            read=as_size,
+        ),
+    ]
+
+
+class ReadingOptions(MapOptions, ChoiceOptions, ImageSizeOption, total=False):
     """How maps and RoIs are read.
 
     ``levels`` names one dataset per pyramid level, finest first; ``level_from`` an address or array
@@ -410,16 +425,6 @@ class ReadingOptions(MapOptions, ChoiceOptions, total=False):
     normalized: Annotated[
         bool,
         Opt("--normalized", READING, "Coordinates are from 0 to 1 of --image-size.", False),
-    ]
-    image_size: Annotated[
-        str | Size | None,
-        Opt(
-            "--image-size",
-            READING,
-            "Of the network's input, in pixels.",
-            metavar="HxW",
-            read=as_size,
-        ),
     ]
     roi_scale: Annotated[
         float | str | Sequence[float] | ArrayLike | None,

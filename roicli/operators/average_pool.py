@@ -18,13 +18,7 @@ from roicli.core.operator_table import Operator, PsRule
 from roicli.core.types import FloatArray, IntArray, Size, check_word
 from roicli.core.vocabulary import Partition, PixelModel, Quantization
 from roicli.operators.array_math import ArrayMath, NumpyMath, Value
-from roicli.operators.convention import (
-    AVERAGE_POOL,
-    PS_POOL,
-    R_FCN,
-    Convention,
-    Placement,
-)
+from roicli.operators.convention import AVERAGE_POOL, PS_RULES, Convention
 from roicli.operators.placed_bins import cut_cells, place_span
 from roicli.operators.rounding import BOX_RULES
 from roicli.operators.taps import Tap, Taps, TapSpec, check_group_size, mask_below
@@ -121,16 +115,6 @@ class AveragePoolSpec(CellMeanSpec):
         rule = BOX_RULES[self.quantization]
         cut = "hull" if rule.real_edges else self.partition
         return replace(AVERAGE_POOL, box=rule.box, cut=cut)
-
-
-# Where the boxes of position-sensitive pooling lie.
-PS_RULES: dict[PsRule, Convention] = {
-    "r-fcn": PS_POOL,
-    "torchvision": replace(
-        PS_POOL, box=Placement(rounding="half-away", minimum=1.0), cut="overlap", last_cell=False
-    ),
-    "chainercv": replace(PS_POOL, box=replace(R_FCN, pixel_rounding=False, end_px=0.0)),
-}
 
 
 @dataclass(frozen=True)

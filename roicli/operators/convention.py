@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from roicli.core.operator_table import CropNormalization, PsRule
 from roicli.core.vocabulary import Quantization
 
 # Image pixels to cells: by the spatial scale; over the image's size times the map's size less 1;
@@ -134,6 +135,17 @@ CROP = Convention(REAL, grid="ends", sampling_ratio=1, border="value", reach=0.0
 PS_POOL = Convention(R_FCN, cut="hull", reduction="cell-mean", channels="class-major")
 PS_ALIGN = replace(ALIGN, channels="class-major")
 PRECISE_POOL = Convention(REAL, reduction="integral")
+# Regions by the words of their commands' options.
+PS_RULES: dict[PsRule, Convention] = {
+    "r-fcn": PS_POOL,
+    "torchvision": replace(PS_POOL, box=BOXES["round"], cut="overlap", last_cell=False),
+    "chainercv": replace(PS_POOL, box=replace(R_FCN, pixel_rounding=False, end_px=0.0)),
+}
+CROPS: dict[CropNormalization, Convention] = {
+    "cells": CROP,
+    "image": CROP.placed(normalization="image"),
+    "matterport": CROP.placed(normalization="image-less-1", end_px=-1.0),
+}
 DEFORM_POOL = Convention(
     replace(R_FCN, shift_cells=-0.5),
     grid="corners",

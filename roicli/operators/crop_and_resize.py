@@ -17,16 +17,16 @@ import numpy as np
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import (
+    CropNormalization,
     CropPoints,
     Interpolation,
-    Normalization,
     Operator,
     Outside,
 )
 from roicli.core.types import FloatArray, IntArray, Size, check_word
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.array_math import ArrayMath, Value
-from roicli.operators.convention import CROP, Convention, Placement
+from roicli.operators.convention import CROPS, Convention
 from roicli.operators.taps import Taps, TapSpec, cross
 
 
@@ -46,7 +46,7 @@ class CropAndResizeSpec(TapSpec):
     operator: ClassVar[Operator] = "crop-and-resize"
     title: ClassVar[str] = "crop and resize"
 
-    normalization: Normalization = "image"
+    normalization: CropNormalization = "image"
     image_size: Size | None = None
     interpolation: Interpolation = "bilinear"
     crop_points: CropPoints = "one"
@@ -55,7 +55,7 @@ class CropAndResizeSpec(TapSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_word("normalization", self.normalization, Normalization)
+        check_word("normalization", self.normalization, CropNormalization)
         check_word("interpolation", self.interpolation, Interpolation)
         check_word("crop points", self.crop_points, CropPoints)
         check_word("outside rule", self.outside_rule, Outside)
@@ -81,14 +81,8 @@ class CropAndResizeSpec(TapSpec):
     @property
     def convention(self) -> Convention:
         """The point of the space of conventions that it is."""
-        words: dict[Normalization, Placement] = {
-            "cells": Placement(),
-            "image": Placement(normalization="image"),
-            "matterport": Placement(normalization="image-less-1", end_px=-1.0),
-        }
         return replace(
-            CROP,
-            box=words[self.normalization],
+            CROPS[self.normalization],
             interpolation=self.interpolation,
             sampling_ratio=self._points,
             reduction="max" if self.takes_maximum else "mean",

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.vocabulary import ComparedOperator
 from roicli.operators.convention import (
     ALIGN,
     AVERAGE_POOL,
@@ -345,7 +346,10 @@ def preset_options(preset: str, operator: str) -> dict[str, Any]:
     if operator != "errors" and operator not in {row.operator for row in running}:
         raise _other_operator(preset, rows, running)
     options: dict[str, Any] = {}
-    for row in reversed(running):
+    # The error table's two operators, and over them the one that is run.
+    compared = [row for row in running if row.operator in get_args(ComparedOperator)]
+    run = [row for row in running if row.operator == operator]
+    for row in (*reversed(compared), *reversed(run)):
         options |= row.options()
     boxes = [row.convention.box for row in functions_of(rows[0].library) if row.operator == "align"]
     if boxes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, assert_never
 
 from roicli.core.vocabulary import Partition
@@ -9,9 +10,12 @@ from roicli.operators.convention import (
     ALIGN,
     BOXES,
     CROP,
+    CROPS,
     DEFORM_POOL,
     HALF_PIXEL,
     LEGACY,
+    PS_ALIGN,
+    PS_RULES,
     R_FCN,
     BorderRule,
     Convention,
@@ -162,6 +166,10 @@ def _cell_box(box: Placement) -> list[str]:
     for word, rule in BOXES.items():
         if box == rule:
             return [f"quantization {word}"]
+    still = replace(box, start_px=0.0, end_px=0.0)
+    for word, rule in BOXES.items():
+        if still == rule:
+            return [f"quantization {word}", *_box_differences(box, box.minimum)]
     if box.rounding == "half-even":
         end = "inclusive" if box.inclusive else "exclusive"
         return [f"edges rounded half to even, the end cell {end}"]
@@ -253,18 +261,58 @@ def as_options(convention: Convention) -> tuple[str, dict[str, Any]] | None:
     for quantization, box in BOXES.items():
         cut: Cut = "hull" if quantization == "mmcv" else plain.cut
         same = Convention(box, cut, reduction="cell-max")
-        if plain == same and (cut in PARTITIONS or quantization == "mmcv"):
-            partition = PARTITIONS.get(cut, "overlap")
-            return "pool", {"quantization": quantization, "partition": partition}
+        if cut not in PARTITIONS and quantization != "mmcv":
+            continue
+        options = {"quantization": quantization, "partition": PARTITIONS.get(cut, "overlap")}
+        if plain == same:
+            return "pool", options
+        if plain == replace(same, reduction="cell-mean"):
+            return "average-pool", options
     for border in ("clamp", "zero"):
         if plain == Convention(Placement(), border=border, reduction="integral"):
             return "precise-pool", {"border": border}
+    return _as_crop(plain) if plain.grid == "ends" else _as_position_sensitive(plain)
+
+
+def _as_crop(plain: Convention) -> tuple[str, dict[str, Any]] | None:
+    """``as_options`` of crop and resize."""
+    points = {(1, "mean"): "one", (2, "max"): "max", (2, "mean"): "avg"}
+    points_word = points.get((plain.sampling_ratio, plain.reduction))
+    for word, crop in CROPS.items():
+        for rule in ("value", "zeros"):
+            same = replace(
+                crop if rule == "value" else replace(crop, border="zero", reach=1.0),
+                interpolation=plain.interpolation,
+                sampling_ratio=plain.sampling_ratio,
+                reduction=plain.reduction,
+                border_value=plain.border_value if rule == "value" else 0.0,
+            )
+            if plain == same and points_word:
+                return "crop-and-resize", {
+                    "normalization": word,
+                    "interpolation": plain.interpolation,
+                    "crop_points": points_word,
+                    "outside_rule": rule,
+                    "extrapolation_value": plain.border_value,
+                }
+    return None
+
+
+def _as_position_sensitive(plain: Convention) -> tuple[str, dict[str, Any]] | None:
+    """``as_options`` of pooling and alignment on a bin's own channels."""
+    groups = plain.group_size
+    for word, rule in PS_RULES.items():
+        if plain == replace(rule, group_size=groups):
+            return "ps-pool", {"ps_rule": word, "group_size": groups}
+    for box in (HALF_PIXEL, LEGACY):
+        ratio = plain.sampling_ratio
+        if plain == replace(PS_ALIGN, box=box, sampling_ratio=ratio, group_size=groups):
+            options = {"aligned": box == HALF_PIXEL, "sampling_ratio": ratio, "group_size": groups}
+            return "ps-align", options
     return None
 
 
 def _with_plain_ends(convention: Convention) -> Convention:
-    from dataclasses import replace
-
     ratio = ALIGN.sampling_ratio
     cells = convention.reads_cells or convention.reduction == "integral"
     return replace(

@@ -5,7 +5,7 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import ParameterError
-from roicli.operators.average_pool import PS_RULES
+from roicli.operators.convention import PS_RULES
 from tests.cli.running import run, succeed
 from tests.operators import engines
 from tests.strategies import AWKWARD, awkward_corners, normal_map

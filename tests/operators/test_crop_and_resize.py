@@ -9,7 +9,7 @@ import roicli
 from roicli.core.exceptions import ParameterError
 from tests.cli.running import run, succeed
 from tests.operators import engines
-from tests.strategies import awkward_corners, normal_map
+from tests.strategies import awkward_corners, normal_map, ort
 
 MAPS = normal_map((1, 2, 9, 12))
 
@@ -117,6 +117,41 @@ def test_it_equals_the_engines(name):
     # ONNX Runtime's own operator and OpenVINO's are further from TensorFlow's than this is.
     within = 7e-6 if name.startswith(("onnxruntime", "openvino")) else 5e-7
     np.testing.assert_allclose(found.roi_features, entry.result, atol=within, rtol=0)
+
+
+PRESETS = {
+    "tensorflow.matterport": "tf-crop_and_resize-matterport",
+    "tensorflow.object_detection": "tf-crop_and_resize-normimg-2x-maxpool",
+    "tensorflow.tf-faster-rcnn": "tf-crop_and_resize-endernewton-2x-maxpool",
+    "tensorflow.crop_and_resize": "tf-crop_and_resize-normimg",
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_what_the_library_computes(preset):
+    entry = ENGINES[PRESETS[preset]]
+    found = roicli.crop_and_resize(
+        engines.features(), entry.rois, spatial_scale=engines.SCALE, image_size=(400, 608),
+        preset=preset, ignore="R04,R05", provider="cpu",
+    )  # fmt: skip
+    np.testing.assert_allclose(found.roi_features, entry.result, atol=5e-7, rtol=0)
+
+
+def test_an_exported_crop_knows_its_image(tmp_path):
+    path = tmp_path / "crop.onnx"
+    told = roicli.export(
+        "crop-and-resize", path, spatial_scale=0.25, image_size=(37, 50), output_size=(2, 3),
+        normalization="matterport",
+    )  # fmt: skip
+    assert told["image_size"] == [37, 50]
+    rois = np.column_stack([np.zeros(40), awkward_corners((9, 12), 0.25, 40, 3)]).astype("f4")
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"features": MAPS, "rois": rois})
+    expected = roicli.crop_and_resize(
+        MAPS, rois, spatial_scale=0.25, image_size=(37, 50), output_size=(2, 3), provider="cpu",
+        normalization="matterport", ignore="R04,R05,R08",
+    )  # fmt: skip
+    np.testing.assert_array_equal(found, expected.roi_features)
 
 
 def test_the_engines_are_there():
