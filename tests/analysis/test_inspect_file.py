@@ -137,6 +137,13 @@ def test_attributes_of_every_kind(path):
     assert isinstance(attributes["reference"], str)
 
 
+def test_an_empty_text_of_pytables_is_an_empty_text(path):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("maps", data=VALUES).attrs["TITLE"] = h5py.Empty("S1")
+    (maps,) = inspect(path).datasets
+    assert maps.stored.attributes["TITLE"] == ""
+
+
 @pytest.mark.parametrize("scale", [0.0, -1.0, "1/8", [0.5, 0.5], np.nan, True])
 def test_a_scale_that_is_none(path, scale):
     with h5py.File(path, "w") as file:

@@ -629,7 +629,10 @@ class _Readable:
 
     def __getitem__(self, name: str) -> Any:
         try:
-            if self._attributes.get_id(name).get_storage_size() <= LONGEST_ATTRIBUTE:
+            found = self._attributes.get_id(name)
+            if found.shape is None:  # nothing at all: how PyTables keeps an empty text
+                return ""
+            if found.get_storage_size() <= LONGEST_ATTRIBUTE:
                 return self._attributes[name]
         except DAMAGE as error:
             pass_over(error)
