@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from roicli.analysis.foreign_operators import find_operator
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.pipeline.model_nodes import (
@@ -89,10 +90,10 @@ class ModelReport:
 
 @dataclass(frozen=True)
 class _Standard:
-    """A standard node: its parameters, and whether its coordinate mode is written down."""
+    """A standard node: its parameters, and which attributes are written down."""
 
     node: RoiNode
-    says_transformation: bool
+    said: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,21 @@ REMARK_RULES: tuple[_RemarkRule, ...] = (
         "sampling_ratio 0 is adaptive: points a bin, and so time and memory, grow with the RoI",
     ),
     _RemarkRule(
+        "sampling-ratio-left-out", "note",
+        lambda s: s.node.operator == "align" and "sampling_ratio" not in s.said,
+        "sampling_ratio is left out, which is 0, adaptive, in ONNX; OpenVINO's front end takes 1 "
+        "(openvinotoolkit/openvino#37826): write it down",
+    ),
+    _RemarkRule(
+        "onnx-reference", "note",
+        lambda s: s.node.operator == "align" and s.node.opset < HALF_PIXEL_FROM,
+        "onnx's own reference evaluator (1.23.2) computes this opset as half-pixel, against its "
+        "text: it is no reference for this node",
+    ),
+    _RemarkRule(
         "legacy", "note",
         lambda s: s.node.aligned is False and s.node.opset >= HALF_PIXEL_FROM
-        and s.says_transformation,
+        and TRANSFORMATION in s.said,
         "legacy coordinates, asked for: torchvision's aligned=False",
     ),
 )  # fmt: skip
@@ -148,7 +161,9 @@ def inspect_model(path: str) -> ModelReport:
     nodes = [
         _report(placed, functions, path)
         for placed in walk_nodes(model)
-        if is_standard(placed.node) or ROI_LIKE in foreign(placed.node.op_type).lower()
+        if is_standard(placed.node)
+        or ROI_LIKE in foreign(placed.node.op_type).lower()
+        or find_operator(placed.node.op_type, placed.node.domain) is not None
     ]
     producer = " ".join(map(foreign, (model.producer_name, model.producer_version))).strip()
     return ModelReport(
@@ -166,6 +181,12 @@ def _report(placed: PlacedNode, functions: set[tuple[str, str]], path: str) -> N
     elif (node.domain, node.op_type) in functions:
         kind, providers = "function", ()
         remarks = (Remark("function", "note", "a function of this model: its nodes are listed"),)
+    elif (known := find_operator(node.op_type, node.domain)) is not None:
+        kind = "custom"
+        providers = _OWN_SUPPORT if known.runs_on_cpu else _CUSTOM_SUPPORT
+        remarks = (Remark("known-operator", "note", known.describe(attributes)),)
+        if not known.runs_on_cpu:
+            remarks = (*remarks, _CUSTOM_REMARK)
     else:
         kind, providers, remarks = "custom", _CUSTOM_SUPPORT, (_CUSTOM_REMARK,)
     return NodeReport(
@@ -178,6 +199,10 @@ def _report(placed: PlacedNode, functions: set[tuple[str, str]], path: str) -> N
 _CUSTOM_SUPPORT = (
     ProviderSupport("cpu", False, "not an operator of ONNX Runtime"),
     ProviderSupport("cuda", False, "not an operator of ONNX Runtime"),
+)
+_OWN_SUPPORT = (
+    ProviderSupport("cpu", True, "float32"),
+    ProviderSupport("cuda", None, "not measured"),
 )
 _CUSTOM_REMARK = Remark(
     "custom-operator", "note",
@@ -202,7 +227,7 @@ def _judge_standard(
     parameters["output_size"] = list(node.output_size)
     if kind == "align":
         parameters["mode"] = node.mode
-    standard = _Standard(node, TRANSFORMATION in attributes)
+    standard = _Standard(node, frozenset(attributes))
     remarks = tuple(
         Remark(rule.id, rule.weight, rule.message)
         for rule in REMARK_RULES

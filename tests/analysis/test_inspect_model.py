@@ -66,8 +66,8 @@ LEGACY, HALF = "output_half_pixel", "half_pixel"
     [
         (18, {"mode": "max"}, ["mode-max"], []),
         (16, {}, [], []),
-        (10, {}, ["legacy-by-opset"], []),
-        (15, {}, ["legacy-by-opset"], []),
+        (10, {}, ["legacy-by-opset"], ["onnx-reference"]),
+        (15, {}, ["legacy-by-opset"], ["onnx-reference"]),
         (16, {"coordinate_transformation_mode": LEGACY}, [], ["legacy"]),
         (16, {"coordinate_transformation_mode": HALF}, [], []),
         (21, {}, [], []),
@@ -75,7 +75,7 @@ LEGACY, HALF = "output_half_pixel", "half_pixel"
         (18, {"sampling_ratio": 0}, [], ["adaptive-sampling"]),
         (18, {"sampling_ratio": -1}, ["negative-sampling-ratio"], []),
         (10, {"mode": "max", "sampling_ratio": 0}, ["mode-max", "legacy-by-opset"],
-         ["adaptive-sampling"]),
+         ["adaptive-sampling", "onnx-reference"]),
     ],
 )  # fmt: skip
 def test_traps_and_notes_of_roi_align(inspect, opset, attributes, traps, notes):
@@ -87,7 +87,7 @@ def test_traps_and_notes_of_roi_align(inspect, opset, attributes, traps, notes):
 
 
 def test_adaptive_is_the_default(inspect):
-    assert remarks(inspect(align_node()).nodes[0]) == ["adaptive-sampling"]
+    assert remarks(inspect(align_node()).nodes[0])[0] == "adaptive-sampling"
 
 
 @pytest.mark.parametrize(("opset", "cpu"), [(1, True), (21, True), (22, False), (25, False)])
@@ -115,7 +115,12 @@ def test_custom_nodes_are_shown_with_their_attributes(inspect, op_type, domain):
     assert (found.kind, found.name, found.parameters) == ("custom", "y", None)
     assert found.attributes == {"aligned": 1, "mode": "max", "sizes": [7]}
     assert runs(found) == {"cpu": False, "cuda": False}
-    assert remarks(found) == ["custom-operator"]
+    known = (
+        ["known-operator"]
+        if op_type in ("PyramidROIAlign_TRT", "MMCVRoiAlign", "ROIAlign_TRT")
+        else []
+    )
+    assert remarks(found) == [*known, "custom-operator"]
     expected = {"": 18, "custom": 3}.get(domain)
     assert found.opset == expected
 
@@ -138,7 +143,7 @@ def test_subgraphs_and_functions(inspect):
         ("If choose then_branch",), ("If choose else_branch",),
     }  # fmt: skip
     assert nodes[3].inside == ("function custom::RoiHead",)
-    assert remarks(nodes[3]) == ["legacy-by-opset"]
+    assert remarks(nodes[3]) == ["legacy-by-opset", "onnx-reference"]
     assert remarks(nodes[2]) == ["function"]
 
 
@@ -192,3 +197,51 @@ def test_what_is_no_model(tmp_path, content):
     (tmp_path / "m.onnx").write_bytes(content)
     with pytest.raises(InputError):
         inspect_model(str(tmp_path / "m.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("op_type", "domain", "attributes", "words"),
+    [
+        ("CropAndResize", "com.microsoft", {"mode": "nearest"},
+         ("ONNX Runtime's CropAndResize", "y1, x1, y2, x2", "extrapolation_value is 0.0 where")),
+        ("ROIAlign_TRT", "", {"mode": 0, "sampling_ratio": 2},
+         ("mode 0 is the maximum over weighted corners",
+          "coordinate_transformation_mode 1 is half-pixel", "NaN")),
+        ("MMCVRoiAlign", "mmdeploy", {"aligned": 0, "mode": "avg", "sampling_ratio": -1},
+         ("aligned 0 is legacy coordinates", "mode avg is the average",
+          "sampling_ratio -1 is adaptive")),
+        ("MMCVRoIAlignRotated", "mmcv", {"clockwise": 1}, ("clockwise 1 is clockwise", "radians")),
+        ("MMCVMultiLevelRoiAlign", "mmdeploy", {}, ("mmdet's level rule", "finest_scale")),
+        ("CropAndResizePlugin", "TRT", {}, ("crop_and_resize",)),
+        ("PyramidROIAlign_TRT", "", {"fpn_scale": 224}, ("P2 to P5", "canonical size")),
+    ],
+)  # fmt: skip
+def test_operators_of_other_runtimes_are_known_by_name(inspect, op_type, domain, attributes, words):
+    node = helper.make_node(op_type, ["x", "rois"], ["y"], domain=domain, **attributes)
+    (found,) = inspect(node, domains=(domain,) if domain else ()).nodes
+    assert found.kind == "custom"
+    (remark,) = [remark for remark in found.remarks if remark.id == "known-operator"]
+    for word in words:
+        assert word in remark.message
+    is_own = domain == "com.microsoft"
+    assert runs(found)["cpu"] == is_own
+    assert ("custom-operator" in remarks(found)) != is_own
+
+
+def test_an_operator_of_another_domain_is_not_that_one(inspect):
+    node = helper.make_node("CropAndResize", ["x", "rois"], ["y"], domain="mine")
+    assert inspect(node, domains=("mine",)).nodes == ()
+
+
+def test_a_sampling_ratio_that_is_left_out_is_remarked_on(inspect):
+    (found,) = inspect(align_node(output_height=7), opset=16).nodes
+    assert remarks(found, "note") == ["adaptive-sampling", "sampling-ratio-left-out"]
+    assert found.parameters["sampling_ratio"] == 0
+    (found,) = inspect(align_node(sampling_ratio=0)).nodes
+    assert "sampling-ratio-left-out" not in remarks(found)
+
+
+@pytest.mark.parametrize(("opset", "is_told"), [(10, True), (15, True), (16, False), (21, False)])
+def test_onnx_own_evaluator_is_no_reference_before_opset_16(inspect, opset, is_told):
+    (found,) = inspect(align_node(sampling_ratio=2), opset=opset).nodes
+    assert ("onnx-reference" in remarks(found, "note")) == is_told
