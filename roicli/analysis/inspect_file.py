@@ -185,12 +185,21 @@ def _choose(role: Role, contents: FileContents) -> Choice:
     if len(fitting) == 1:
         return Choice(fitting[0].address, f"the only dataset that is {wanted}")
     if not fitting:
-        return Choice(None, f"no dataset is {wanted}")
+        return _choose_possible(wanted, contents)
     why = f"{len(fitting)} datasets are {wanted}: name one, like {fitting[0].address}"
     if role == "features":
         names = ",".join(dataset.address.rpartition("/")[2] for dataset in fitting)
         why += f", or make them a pyramid with --levels {names}"
     return Choice(None, why)
+
+
+def _choose_possible(wanted: Wanted, contents: FileContents) -> Choice:
+    """What is taken where nothing fits: the only array that may be meant."""
+    numeric = [(one, one.shape) for one in contents.datasets if one.is_numeric]
+    possible = [one.address for one, shape in numeric if shape and wanted.may_fit(shape)]
+    if len(possible) == 1:
+        return Choice(possible[0], f"no dataset is {wanted}, and only this one may be meant")
+    return Choice(None, f"no dataset is {wanted}")
 
 
 def _choose_only(wanted: Wanted, dataset: StoredDataset) -> Choice:

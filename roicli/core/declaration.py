@@ -151,6 +151,9 @@ def _fill(self: Any, **values: Any) -> None:
     if odd:
         raise TypeError(f"{type(self).__name__}: missing or unknown fields: {sorted(odd)}")
     self.__dict__.update(values)
+    check = getattr(self, "__post_init__", None)
+    if check is not None:
+        check()
 
 
 def _refuse_to_change(self: Any, name: str, value: Any) -> None:

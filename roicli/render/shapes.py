@@ -23,7 +23,7 @@ Hatch = Literal["", "/", "\\", "."]
 COLORS = {
     "paper": "#ffffff", "panel": "#f6f7f9", "ink": "#1b1e23", "quiet": "#5c636e",
     "real": "#0072b2", "rounded": "#d55e00", "gained": "#e69f00", "lost": "#cc79a7",
-    "sky": "#56b4e9", "green": "#009e73",
+    "sky": "#56b4e9", "green": "#009e73", "lattice": "#b0b4bb",
 }  # fmt: skip
 
 
@@ -56,7 +56,7 @@ LOOKS = {
     "off-map": Look("panel"),
     "cells": Look(),
     "photo": Look(),
-    "lattice": Look(stroke="ink", width=0.2),
+    "lattice": Look(stroke="lattice", width=0.5),
     "lost": Look("lost", opacity=0.4, hatch="\\"),
     "gained": Look("gained", opacity=0.4, hatch="/"),
     "pool-bins": Look(stroke="rounded", width=1.2, dash=(2.4, 2.4)),

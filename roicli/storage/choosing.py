@@ -63,6 +63,18 @@ class Wanted(NamedTuple):
             case _:
                 assert_never(self.role)
 
+    def may_fit(self, shape: Shape) -> bool:
+        """Whether it is taken where nothing fits: one image's map, or boxes (K, 4) or (N, M, 4)."""
+        match self.role:
+            case "features":
+                return len(shape) == 3
+            case "rois":
+                return len(shape) in (2, 3) and shape[-1] == 4
+            case "vector" | "scale" | "result" | "any":
+                return False
+            case _:
+                assert_never(self.role)
+
     @property
     def preferred(self) -> str | None:
         """Of several arrays that fit, the one that roicli's own results have."""
@@ -99,18 +111,8 @@ class Candidate(NamedTuple):
         return is_row and hold_boxes(headings_of_dtype(self.dtype))
 
     def may_be(self, wanted: Wanted) -> bool:
-        """Whether it is taken where nothing fits: one image's map, or boxes (K, 4) or (N, M, 4)."""
-        if self.shape is None or not self.is_numeric:
-            return False
-        match wanted.role:
-            case "features":
-                return len(self.shape) == 3
-            case "rois":
-                return len(self.shape) in (2, 3) and self.shape[-1] == 4
-            case "vector" | "scale" | "result" | "any":
-                return False
-            case _:
-                assert_never(wanted.role)
+        """Whether it holds numbers in a shape that is taken where nothing fits."""
+        return self.shape is not None and self.is_numeric and wanted.may_fit(self.shape)
 
     def __str__(self) -> str:
         return f"{self.name} {self.shape} {name_of_dtype(as_stored(self.dtype))}"

@@ -222,3 +222,15 @@ def test_commands_and_calls_declare_nothing_themselves():
         ]
         # --version is no option of a command, but of the tool.
         assert len(made) == {"command.py": 2, "app.py": 1}.get(path.name, 0), path
+
+
+def test_a_record_makes_its_own_checks():
+    @record(MadeUp)
+    class Checked:
+        made_up: tuple[int, int] | None
+
+        def __post_init__(self) -> None:
+            raise ParameterError(f"{self.made_up} is refused")
+
+    with pytest.raises(ParameterError, match=r"\(1, 2\) is refused"):
+        settle(Checked, {"made_up": (1, 2)})
