@@ -249,6 +249,10 @@ class DiagnoseOptions(
 ):
     """The keywords of ``diagnose``; ``sample`` None looks at all RoIs."""
 
+    angle: Annotated[
+        float | None,
+        Opt("--angle", None, "Degrees that the RoIs are turned by about their centres."),
+    ]
     sample: Annotated[
         int | str | None,
         Opt(

@@ -73,7 +73,7 @@ def carry(name: str, values: Array, width: int | None = None) -> CarriedColumn:
 
 def text_width(values: Array) -> int:
     """What the longest of some texts takes in UTF-8."""
-    return max((len(encode_text(text)) for text in values.tolist()), default=0)
+    return max((len(encode_text(text)) for text in values), default=0)
 
 
 def table_columns(carried: Sequence[CarriedColumn]) -> dict[Column, CarriedColumn]:

@@ -6,9 +6,8 @@ operators' own graphs and kernels are not used: they compute some regions of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import assert_never
 
 import numpy as np
@@ -43,13 +42,15 @@ class SampledMap:
     """RoIs on one map: ``feature_map`` (C, H, W) float64, ``corners`` (k, 4) in image pixels in
     the operators' float type, or (k, 5) turned boxes; ``spatial_scale`` in cells per pixel.
 
-    ``image_size`` (height, width) in pixels; None: that of the map over its scale.
+    ``image_size`` (height, width) in pixels; None: that of the map over its scale. ``angle`` in
+    degrees is what a rule for turned boxes takes of upright ones.
     """
 
     feature_map: FloatArray
     corners: FloatArray
     spatial_scale: float
     image_size: tuple[float, float] | None = None
+    angle: float = 0.0
 
     @property
     def axes(self) -> tuple[MapAxis, MapAxis]:
@@ -81,21 +82,7 @@ def evaluate(convention: Convention, one: SampledMap, bins: Bins) -> FloatArray:
     return evaluate_alike([convention], one, bins)[0]
 
 
-def evaluate_all(
-    conventions: Sequence[Convention], maps: Sequence[SampledMap], bins: Bins
-) -> Iterator[tuple[Convention, FloatArray]]:
-    """Each convention with its values for the RoIs of all maps, one map after another.
-
-    Neighbours in the list that read the same samples share them.
-    """
-    for _, group in groupby(conventions, _reading):
-        alike = list(group)
-        parts = [evaluate_alike(alike, one, bins) for one in maps]
-        for index, convention in enumerate(alike):
-            yield convention, np.concatenate([part[index] for part in parts])
-
-
-def _reading(convention: Convention) -> Convention:
+def reading(convention: Convention) -> Convention:
     """What conventions share that read the same samples."""
     if convention.reads_cells or convention.reduction == "integral":
         return replace(convention, empty="0")
@@ -362,8 +349,11 @@ def _turned(
     values = [np.zeros(shape) for _ in wanted]
     empty = np.zeros((shape[0], 1, *shape[2:]), bool)
     plain = _padded(one.feature_map, convention)
-    for row in range(len(one.corners)):
-        box = one.corners[row : row + 1]
+    corners = one.corners
+    if corners.shape[1] == 4:
+        corners = turn_corners(corners, one.angle)
+    for row in range(len(corners)):
+        box = corners[row : row + 1]
         kind = box.dtype.type
         sides = np.maximum(
             box[0, 3:1:-1] * kind(np.float32(one.spatial_scale)), kind(convention.box.minimum or 0)

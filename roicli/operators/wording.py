@@ -166,6 +166,10 @@ def _cell_box(box: Placement) -> list[str]:
     for word, rule in BOXES.items():
         if box == rule:
             return [f"quantization {word}"]
+    still = replace(box, start_px=0.0, end_px=0.0)
+    for word, rule in BOXES.items():
+        if still == rule:
+            return [f"quantization {word}", *_box_differences(box, box.minimum)]
     if box.rounding == "half-even":
         end = "inclusive" if box.inclusive else "exclusive"
         return [f"edges rounded half to even, the end cell {end}"]

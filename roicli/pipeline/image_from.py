@@ -18,10 +18,12 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, IntArray
-from roicli.storage.address import SEPARATOR, Address, parse_address
-from roicli.storage.array import MemoryArray, StoredArray
+from roicli.storage.address import SEPARATOR, parse_address
+from roicli.storage.array import MemoryArray
+from roicli.storage.formats import recognize
 from roicli.storage.limits import check_memory
-from roicli.storage.opening import open_array
+from roicli.storage.opening import open_array, open_rois
+from roicli.storage.table import RoiSource, Table
 
 logger = logging.getLogger("roicli")
 
@@ -102,25 +104,43 @@ def _parse_pair(parts: tuple[str, str, str], kind: ImageKind | None) -> ImageSou
     return ImageSource((first, second), kind)
 
 
-def read_vectors(source: ImageSource) -> tuple[list[StoredArray], list[Array]]:
-    """The arrays as they stand in their files, open and closed again, and their values."""
-    stored, values = [], []
+def read_vectors(source: ImageSource) -> tuple[list[RoiSource], list[Array]]:
+    """The arrays as they stand in their files, closed again, and their values: numbers, or texts of
+    a table's only column.
+    """
+    stored: list[RoiSource] = []
+    values: list[Array] = []
     for number, one in enumerate(source.arrays):
-        array = _open(one, f"image_from[{number}]" if len(source.arrays) > 1 else "image_from")
+        name = f"image_from[{number}]" if len(source.arrays) > 1 else "image_from"
+        array = _open(one, name)
         try:
             check_memory(array.name, "its numbers", int(np.prod(array.shape, dtype=float)) * 8)
-            values.append(array.read_all())
+            values.append(_values_of(array))
         finally:
             array.close()
         stored.append(array)
     return stored, values
 
 
-def _open(one: Any, name: str) -> StoredArray:
+def _open(one: Any, name: str) -> RoiSource:
     if not isinstance(one, str | os.PathLike):
         return MemoryArray(np.asarray(one), name)
-    address: Address = parse_address(one)
+    address = parse_address(one)
+    if not address.is_stdin and recognize(address).holds == "table":
+        return open_rois(address)
     return open_array(address, "any" if address.dataset is not None else "vector")
+
+
+def _values_of(array: RoiSource) -> Array:
+    if not isinstance(array, Table):
+        return array.read_all()
+    if len(array.columns) not in (1, 2):
+        raise InputError(
+            f"{array.name}: is a table of {len(array.columns)} columns, expected one, or two: "
+            "where an image's RoIs begin and end"
+        )
+    columns = [column.values for column in array.columns]
+    return columns[0] if len(columns) == 1 else np.column_stack(columns)
 
 
 def find_images(
@@ -182,7 +202,7 @@ def _choose(found: dict[ImageKind, Array], shown: str, images: int | None) -> Im
 
 
 def _are_indices(values: Array, images: int | None) -> bool:
-    if values.dtype.kind == "U":
+    if values.dtype.kind in "UO":
         return False
     return bool(np.all(values >= NO_IMAGE) and (images is None or np.all(values < images)))
 
@@ -203,7 +223,7 @@ def _as_columns(vectors: Sequence[Array], names: Sequence[str]) -> list[Array]:
 
 
 def _whole(values: Array) -> IntArray:
-    if values.dtype.kind == "U":
+    if values.dtype.kind in "UO":
         raise _MisfitError("they would be numbers, not texts")
     with np.errstate(invalid="ignore"):
         wrong = ~(np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < 2**53))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -11,7 +12,7 @@ import numpy as np
 from roicli.core.exceptions import InputError
 from roicli.pipeline.features import FeaturePyramid
 from roicli.pipeline.image_keys import ImageKeys, plain_key
-from roicli.storage.address import Address, split_name
+from roicli.storage.address import Address, is_url, split_name
 from roicli.storage.array import StoredArray
 from roicli.storage.file_state import FileState
 from roicli.storage.formats import Lister, recognize
@@ -123,7 +124,7 @@ def _attributes_of(stored: StoredArray) -> Iterator[tuple[str, str, Sequence[Any
 def _datasets_beside(stored: StoredArray) -> Iterator[Address]:
     """The addresses of lists in the maps' group and at the file's root."""
     path, dataset = (part.raw for part in split_name(stored.name))
-    if not dataset or path not in stored.files:
+    if not dataset or not (is_url(path) or os.path.exists(path)):
         return
     found = recognize(Address(path))
     if found.holds != "several":

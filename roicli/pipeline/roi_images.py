@@ -97,10 +97,14 @@ def find_image_column(
     rows = RoiRows(table.name, len(table), None if flat is None else flat.an_image)
     names = [array.name for array in stored]
     found = find_images(vectors, names, parsed.kind, rows, images)
-    is_read = np.shares_memory(found, vectors[0])
     for array in stored:
         files.update(array.files)
-    return Column(names[0], found, stored[0].precision if is_read else WHOLE)
+    if found.dtype == object:
+        return Column(names[0], found, None)
+    said = stored[0]
+    if isinstance(said, StoredArray) and np.shares_memory(found, vectors[0]):
+        return Column(names[0], found, said.precision)
+    return Column(names[0], found, WHOLE)
 
 
 def number_images(

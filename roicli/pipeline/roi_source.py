@@ -35,6 +35,8 @@ from roicli.storage.table import RoiSource, Table, as_table, headings_of
 
 logger = logging.getLogger("roicli")
 
+# What provenance keeps of an option.
+LONGEST_SAID = 1000
 # More are no columns of RoIs, even where there are no rows.
 MOST_COLUMNS = 4096
 # What a text of six numbers a line is taken for where all of them fit.
@@ -138,14 +140,17 @@ def _text_widths(source: RoiSource, names: Sequence[str]) -> dict[str, int]:
     return {n: one.itemsize for n, one in zip(names, fields, strict=False) if one.kind in "SU"}
 
 
+def _shorten(value: object) -> str:
+    """An option as it was written; a long list of keys by its beginning."""
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else "array"
+    more = "..." if len(text) > LONGEST_SAID else ""
+    return str(foreign(text[:LONGEST_SAID] + more))
+
+
 def describe_choice(reading: Reading) -> dict[str, Any]:
     """What was said of whose RoIs are and which there are, for a result's provenance."""
     said = {name: getattr(reading, name) for name in ("where", "image_from", "images")}
-    found = {
-        name: str(foreign(os.fspath(value) if isinstance(value, str | os.PathLike) else "array"))
-        for name, value in said.items()
-        if value is not None
-    }
+    found = {name: _shorten(value) for name, value in said.items() if value is not None}
     return found | ({"drop_invalid": True} if reading.drop_invalid else {})
 
 

@@ -88,7 +88,7 @@ def _find_place(table: Table, columns: RoiColumns, wanted: str) -> tuple[int, in
     A column of four numbers has four names.
     """
     names = [column.name for column in table.columns]
-    own = find_named(names, wanted) if table.is_named else None
+    own = find_named(names, wanted) if any(names) else None
     if own is not None:
         if table.headings[own].width > 1:
             raise ParameterError(
@@ -103,7 +103,7 @@ def _find_place(table: Table, columns: RoiColumns, wanted: str) -> tuple[int, in
         return (columns.coordinates[0], place) if inside else (columns.coordinates[place], None)
     if columns.image is not None and wanted in ("image", "batch_index"):
         return columns.image, None
-    known = [str(foreign(name)) for name in names if name] if table.is_named else []
+    known = [str(foreign(name)) for name in names if name]
     if not known:
         known = [*(["image"] if columns.image is not None else []), *corners]
     raise ParameterError(

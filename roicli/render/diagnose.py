@@ -6,15 +6,19 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from roicli.analysis.diagnose.conventions import AlignConvention, Convention
+from roicli.analysis.diagnose.candidates import Candidate
 from roicli.analysis.diagnose.run import FAR, Diagnosis, PartialMatch, RoiGroup
 from roicli.analysis.diagnose.search import Finding
 from roicli.analysis.result.rows import RowMatch
 from roicli.core.strict_json import write_object
+from roicli.operators.convention import BOXES
+from roicli.operators.libraries import LibraryFunction
+from roicli.operators.wording import PARTITIONS, coordinates_word
 from roicli.render.tables import format_short, terminal_width
 
 SYNONYMS_SHOWN = 8
 RUNS_SHOWN = 12
+MODE_WORDS = {"mean": "avg"}
 
 
 def write_diagnosis_json(found: Diagnosis, stream: TextIO) -> None:
@@ -22,7 +26,12 @@ def write_diagnosis_json(found: Diagnosis, stream: TextIO) -> None:
     payload = {
         "match": _finding_object(found.match),
         "distance": found.distance,
-        "synonyms": [convention_object(c) for c in found.synonyms] if found.match else [],
+        "libraries": [_library_object(row) for row in found.libraries],
+        "needs": [
+            {"rule": need.words, "rows": list(need.rows), "reason": need.reason}
+            for need in found.needs
+        ],
+        "synonyms": [candidate_object(c) for c in found.synonyms] if found.match else [],
         "partial": None if found.partial is None else _partial_object(found.partial),
         "nearest": _finding_object(found.nearest),
         "runner_up": _finding_object(found.runner_up),
@@ -51,29 +60,39 @@ def _rows_object(rows: RowMatch | None) -> dict[str, Any] | None:
     }
 
 
-def convention_object(convention: Convention) -> dict[str, Any]:
-    """Its name, its parameters (null where the operator has none such), and roicli's command."""
-    align = convention if isinstance(convention, AlignConvention) else None
-    pool = None if isinstance(convention, AlignConvention) else convention
+def candidate_object(candidate: Candidate) -> dict[str, Any]:
+    """Its name, its parameters (null where the operator has none such), and roicli's command.
+
+    ``parameters`` are those in which it differs from the plain point of its operator.
+    """
+    convention = candidate.convention
+    points = not convention.reads_cells and convention.reduction != "integral"
+    cells = convention.reads_cells
+    quantization = next((word for word, box in BOXES.items() if box == convention.box), None)
     return {
-        "name": convention.name,
-        "operator": convention.operator,
-        "mode": align.reduction if align else None,
-        "coordinates": align.coordinates if align else None,
-        "sampling_ratio": align.sampling_ratio if align else None,
-        "sampling_grid": align.sampling_grid if align else None,
-        "quantization": pool.quantization if pool else None,
-        "partition": pool.partition if pool else None,
-        "oddity": convention.oddity.name,
-        "command": convention.command,
+        "name": candidate.name,
+        "operator": candidate.operator,
+        "parameters": candidate.parameters,
+        "mode": MODE_WORDS.get(convention.reduction, convention.reduction) if points else None,
+        "coordinates": coordinates_word(convention.box) if points else None,
+        "sampling_ratio": convention.sampling_ratio if points else None,
+        "sampling_grid": convention.grid if points else None,
+        "quantization": quantization if cells else None,
+        "partition": PARTITIONS.get(convention.cut, "overlap") if cells else None,
+        "oddity": candidate.oddity_name,
+        "command": candidate.command,
     }
+
+
+def _library_object(row: LibraryFunction) -> dict[str, Any]:
+    return {"name": row.name, "version": row.version, "source": row.source}
 
 
 def _finding_object(finding: Finding | None) -> dict[str, Any] | None:
     if finding is None:
         return None
     return {
-        **convention_object(finding.convention),
+        **candidate_object(finding.candidate),
         "distance": finding.distance,
         "max_difference": finding.max_difference,
     }
@@ -81,11 +100,12 @@ def _finding_object(finding: Finding | None) -> dict[str, Any] | None:
 
 def _partial_object(part: PartialMatch) -> dict[str, Any]:
     return {
-        **convention_object(part.finding.convention),
+        **candidate_object(part.finding.candidate),
         "distance": part.finding.distance,
         "max_difference": part.finding.max_difference,
         "rows": list(part.rows),
         "others": [_group_object(group) for group in part.others],
+        "libraries": [_library_object(row) for row in part.libraries],
     }
 
 
@@ -99,8 +119,10 @@ def print_diagnosis(found: Diagnosis, stream: TextIO) -> None:
         _print_line(f"{line[0].upper()}{line[1:]}", stream)
     if found.match is not None:
         _print_finding("Match", found.match, stream)
-        if found.match.convention.command is not None:
-            _print_line(f"Same as: {found.match.convention.command}", stream, indent=2)
+        if found.match.candidate.command is not None:
+            _print_line(f"Same as: {found.match.candidate.command}", stream, indent=2)
+        _print_needs(found, stream)
+        _print_libraries(found.libraries, stream)
         _print_synonyms(found.synonyms, stream)
     else:
         _print_line(f"No match: {_describe_failure(found)}.", stream)
@@ -139,6 +161,25 @@ def _describe_failure(found: Diagnosis) -> str:
     return f"nothing is within {found.tolerance:.2g} of the result"
 
 
+def _print_needs(found: Diagnosis, stream: TextIO) -> None:
+    for need in found.needs:
+        count = len(need.rows)
+        others = f"the {count} others" if count > 1 else "the other one"
+        reason = f", all {need.reason}" if need.reason else ""
+        _print_line(
+            f"without {need.words!r} on {found.rois_compared - count} of {found.rois_compared} "
+            f"RoIs; {others}{reason}: {format_rows(need.rows)}",
+            stream,
+            indent=2,
+        )
+
+
+def _print_libraries(libraries: Sequence[LibraryFunction], stream: TextIO) -> None:
+    if libraries:
+        names = ", ".join(f"{row.name} ({row.version})" for row in libraries)
+        _print_line(f"As: {names}", stream, indent=2)
+
+
 def _print_partial(part: PartialMatch, stream: TextIO) -> None:
     others = sum(len(group.rows) for group in part.others)
     _print_finding("Partial match", part.finding, stream)
@@ -147,6 +188,7 @@ def _print_partial(part: PartialMatch, stream: TextIO) -> None:
         stream,
         indent=2,
     )
+    _print_libraries(part.libraries, stream)
     for group in part.others:
         _print_line(f"not on {_describe_group(group)}", stream, indent=2)
 
@@ -169,19 +211,19 @@ def format_rows(rows: Sequence[int]) -> str:
     return ", ".join([*shown, "..."] if len(runs) > RUNS_SHOWN else shown)
 
 
-def _print_synonyms(synonyms: Sequence[Convention], stream: TextIO) -> None:
+def _print_synonyms(synonyms: Sequence[Candidate], stream: TextIO) -> None:
     if not synonyms:
         return
     _print_line("The same numbers on this data:", stream, indent=2)
-    for convention in synonyms[:SYNONYMS_SHOWN]:
-        _print_line(convention.name, stream, indent=4)
+    for candidate in synonyms[:SYNONYMS_SHOWN]:
+        _print_line(candidate.name, stream, indent=4)
     if len(synonyms) > SYNONYMS_SHOWN:
         more = len(synonyms) - SYNONYMS_SHOWN
         _print_line(f"and {more} more, all of them with --format json", stream, indent=4)
 
 
 def _print_finding(title: str, finding: Finding, stream: TextIO) -> None:
-    _print_line(f"{title}: {finding.convention.name}", stream)
+    _print_line(f"{title}: {finding.candidate.name}", stream)
     _print_line(
         f"distance {format_short(finding.distance)} of how the result varies, "
         f"largest difference {format_short(finding.max_difference)}",

@@ -11,6 +11,7 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.foreign import foreign
+from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file, parse_address
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats import recognize
@@ -92,12 +93,24 @@ def _read_texts(address: Address) -> list[Any] | None:
             node = None if address.dataset is None else open_node(address)
             is_text = getattr(getattr(node, "dtype", None), "kind", "") in "TUSO"
             return node[:].tolist() if node is not None and is_text else None
-        if found.name != "npy":
+        if found.name == "npz" and address.dataset is not None:
+            values = _read_member(address.path, address.dataset)
+        elif found.name == "npy":
+            values = np.load(address.path, mmap_mode="r", allow_pickle=False)
+        else:
             return None
-        values = np.load(address.path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         return None
     return values.reshape(-1).tolist() if values.dtype.kind in "US" else None
+
+
+def _read_member(path: str, name: str) -> Array:
+    """An array of an archive, whose size is looked at before it is unpacked."""
+    with np.load(path, allow_pickle=False) as archive:
+        member = f"{name.removesuffix('.npy')}.npy"
+        check_memory(path, "its keys", archive.zip.getinfo(member).file_size)
+        values: Array = archive[member.removesuffix(".npy")]
+        return values
 
 
 def _spelled(text: str) -> list[Keys]:

@@ -30,6 +30,8 @@ from roicli.storage.array import (
 )
 from roicli.storage.file_state import FileState
 
+# Texts are made of an array's values in blocks, and so many different ones are shared.
+TEXTS_AT_ONCE, MOST_SHARED = 1 << 16, 1 << 12
 # Past this whole number float64 has not every one.
 EXACT = 1 << 53
 
@@ -157,7 +159,7 @@ def column_of(name: str, values: Array) -> Column:
     if kind == "b":
         return Column(name, values.astype(np.uint8), precision_of(np.dtype(np.uint8)))
     if kind in "SUO":
-        return text_column(name, values.tolist())
+        return text_column(name, values)
     precision = precision_of(stored)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
@@ -166,10 +168,22 @@ def column_of(name: str, values: Array) -> Column:
     return Column(name, values, precision)
 
 
-def text_column(name: str, texts: Sequence[Any]) -> Column:
-    """A column of texts; bytes are read as UTF-8, and None stays."""
+def text_column(name: str, texts: Array | Sequence[Any]) -> Column:
+    """A column of texts; bytes are read as UTF-8, and None stays.
+
+    Equal texts are one object where they are few, as classes are: a row takes eight bytes then.
+    """
     found = np.empty(len(texts), object)
-    found[:] = [_as_text(text) for text in texts]
+    known: dict[Any, str | None] = {}
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        part = texts[start : start + TEXTS_AT_ONCE]
+        values = part.tolist() if isinstance(part, np.ndarray) else part
+        for place, value in enumerate(values, start):
+            if value not in known:
+                if len(known) >= MOST_SHARED:
+                    known.clear()
+                known[value] = _as_text(value)
+            found[place] = known[value]
     return Column(name, found, None)
 
 

@@ -95,9 +95,12 @@ def test_a_part() -> None:
 
 
 def test_position_sensitive() -> None:
+    """A result with a group's channels is looked at; other numbers of channels are refused."""
     save(FEATURES, np.random.default_rng(0).normal(size=(2, 12, 12, 16)).astype(np.float32))
-    save("result.npy", np.zeros((5, 3, 2, 2), np.float32))
-    refuse(*DIAGNOSE, words=("expected (5, 12, P_h, P_w)", "position-sensitive?", "3 x 4"))
+    save("result.npy", np.random.default_rng(1).normal(size=(5, 3, 2, 2)).astype(np.float32))
+    assert run(*DIAGNOSE).code == 1
+    save("result.npy", np.zeros((5, 5, 2, 2), np.float32))
+    refuse(*DIAGNOSE, words=("expected (5, 12, P_h, P_w)", "position-sensitive results"))
 
 
 def test_zeros_are_no_explanation() -> None:

@@ -101,6 +101,8 @@ def test_ids_beside_the_maps() -> None:
     gives("r.npy", features="f.h5::g/maps")
     save_h5("f.h5", {"image_ids": ids}, maps=FEATS)
     gives("r.npy", features="f.h5")
+    np.savez("f.npz", maps=FEATS, image_ids=np.array(["397133.jpg", "37777.jpg"]))
+    gives("r.npy", features="f.npz::maps")
     # Numbers of maps stay what they are, and ids of other images are no maps' numbers.
     save("n.npy", ROIS)
     gives("n.npy", features="f.h5")
@@ -185,6 +187,8 @@ def test_batch_indices_counts_starts_and_ranges_beside_the_boxes() -> None:
         ("p.h5::first,p.h5::num", "lengths"),
     ):
         assert f"read as {kind}" in gives("p.h5", "--image-from", address)
+    Path("n.csv").write_text("file\n" + "\n".join(f"{name}.jpg" for name in IDS) + "\n")
+    gives("boxes4.npy", "--image-from", "n.csv", "--images", "397133,37777")
     # Indices may be ids, or begin with 1.
     save("i.npy", IDS)
     gives("boxes4.npy", "--image-from", "i.npy", "--images", "397133,37777")
@@ -229,6 +233,13 @@ def test_boxes_image_by_image() -> None:
            words=("9 would be at most the 6",))  # fmt: skip
     save("three.npy", np.concatenate([FEATS, FEATS[:1]]))
     refuse("align", "three.npy", "b.npy", *STRIDE_16, words=("2 images", "3 maps"))
+
+
+def test_boxes_image_by_image_with_a_score_are_named() -> None:
+    scored = np.concatenate([padded(), np.full((2, 10, 1), 0.5, np.float32)], axis=2)
+    save("b.npy", scored)
+    refuse("align", "feats.npy", "b.npy", *STRIDE_16, words=("(2, 10, 5)",))
+    gives("b.npy", "--roi-columns", "x1,y1,x2,y2,score", "--drop-invalid", "--where", "score > 0.1")
 
 
 def test_normalized_boxes_of_tensorflow_with_their_counts() -> None:
@@ -418,6 +429,15 @@ def test_a_page_has_the_columns_and_the_rows_of_the_file() -> None:
     assert sorted(values[names.index("roi")]) == list(range(9, 15))
     assert values[names.index("score")] == sorted(SCORES[9:].tolist(), reverse=True)
     refuse(*given, "-o", "other.html", "--sort", "size", words=("no column 'size'",))
+
+
+def test_ids_beside_maps_in_zarr() -> None:
+    zarr = pytest.importorskip("zarr")
+    save("r.npy", with_image(IDS))
+    group = zarr.create_group("f.zarr")
+    group.create_array("maps", data=FEATS)
+    group.create_array("image_ids", data=np.array([397133, 37777]))
+    gives("r.npy", features="f.zarr::maps")
 
 
 def test_arrays_and_lists_in_python() -> None:

@@ -4,14 +4,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from roicli.analysis.diagnose.conventions import (
-    NO_ODDITY,
-    AlignConvention,
-    PoolConvention,
-)
-from roicli.analysis.diagnose.values import Bins, SampledMap, evaluate_conventions
 from roicli.analysis.explain import explain_align, explain_pool
 from roicli.core.types import RoIs
+from roicli.operators.convention import BOXES, HALF_PIXEL, LEGACY, Convention
+from roicli.operators.evaluate import SampledMap, all_bins, evaluate
 from roicli.operators.export import build_export_graph
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
@@ -138,7 +134,6 @@ def test_exported_graphs_follow_the_rule_but_for_bare_nodes(cases):
 @of_options(SIZE, SCALE)
 def test_diagnoses_arithmetic_follows_the_rule(cases):
     shape = SHAPES[0]
-    every = Bins(SIZE, np.arange(SIZE[0]), np.arange(SIZE[1]))
     compared = 0
     for spec, _ in cases:
         feature_map, corners = (
@@ -146,14 +141,16 @@ def test_diagnoses_arithmetic_follows_the_rule(cases):
             corners_for(spec, shape, 0, np.float64),
         )
         if isinstance(spec, AlignSpec):
-            coordinates = "half-pixel" if spec.aligned else "legacy"
-            convention = AlignConvention(
-                spec.mode, coordinates, spec.sampling_ratio, spec.sampling_grid, NO_ODDITY
+            rule = Convention(
+                HALF_PIXEL if spec.aligned else LEGACY,
+                grid=spec.sampling_grid,
+                sampling_ratio=spec.sampling_ratio,
+                reduction="mean" if spec.mode == "avg" else "max",
             )
         else:
-            convention = PoolConvention(spec.quantization, spec.partition, NO_ODDITY)
-        sampled = SampledMap(feature_map, corners, SCALE)
-        ((_, found),) = evaluate_conventions([convention], [sampled], every)
+            cut = "hull" if spec.quantization == "mmcv" else spec.partition
+            rule = Convention(BOXES[spec.quantization], cut=cut, reduction="cell-max")
+        found = evaluate(rule, SampledMap(feature_map, corners, SCALE), all_bins(SIZE))
         assert same(found, by_oracle(spec, feature_map, corners)).all(), spec
         compared += 1
     assert compared == len(cases)

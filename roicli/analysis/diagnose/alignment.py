@@ -7,7 +7,7 @@ nearer to one of them than to what other RoIs have.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,11 +62,27 @@ def read_axes(inputs: Inputs, result: StoredArray) -> tuple[StoredArray, str | N
     count, channels, shape = len(inputs.rois), inputs.pyramid.channels, result.shape
     if (len(shape) == 4 and shape[1] == channels) or 0 in (count, *shape):
         return result, None
+    grouped = len(shape) == 4 and shape[0] == count and channels not in shape
+    if grouped and find_group_size(shape, channels) is not None:
+        return result, None
     ways = list(_possible(shape, channels, count))
     if not ways:
         return result, None
     chosen = ways[0] if len(ways) == 1 else _nearest(inputs, result, ways)
     return RowsArray(result, chosen), str(chosen)
+
+
+def find_group_size(shape: Sequence[int], channels: int) -> int | None:
+    """Groups of bins on an axis of a position-sensitive result (K, C', P_h, P_w): 0 where each bin
+    is one, None where its channels are no such share of the map's.
+    """
+    groups, rest = divmod(channels, shape[1])
+    if rest or groups < 2:
+        return None
+    if groups == shape[2] * shape[3]:
+        return 0
+    side = math.isqrt(groups)
+    return side if side * side == groups else None
 
 
 def find_turned_bins(inputs: Inputs, result: StoredArray) -> tuple[StoredArray, str] | None:

@@ -61,9 +61,10 @@ class Yardstick:
         if known_one.all() and known_other.all():
             squared, norm_one, norm_other = (_squared(part) for part in (difference, *moved))
             return RoiDistances(squared, norm_one, norm_other, _largest(difference))
-        # NaN and infinity where the other side has them too are what the map has there.
-        difference[~known_one & ~known_other] = 0.0
-        difference[known_one != known_other] = np.inf
+        # NaN where the other side is NaN, and the same infinity, are a rule's or the map's own.
+        same = (one == other) | (np.isnan(one) & np.isnan(other))
+        difference[~known_one | ~known_other] = np.inf
+        difference[same] = 0.0
         known = known_one & known_other
         norm_one, norm_other = (_squared(np.where(known, side, 0.0)) for side in moved)
         return RoiDistances(_squared(difference), norm_one, norm_other, _largest(difference))

@@ -17,26 +17,23 @@ import numpy as np
 
 from roicli.analysis.diagnose.alignment import (
     Alignment,
+    find_group_size,
     find_turned_bins,
     match_to_rois,
     read_axes,
     take_rows,
 )
-from roicli.analysis.diagnose.conventions import Convention, all_conventions
+from roicli.analysis.diagnose.candidates import Candidate, Wanted, first_candidates
+from roicli.analysis.diagnose.names import Need, find_libraries, find_needs
 from roicli.analysis.diagnose.sample import MAX_CELLS, Sample, find_too_large, read_sample
-from roicli.analysis.diagnose.search import (
-    Candidate,
-    Finding,
-    Ranking,
-    find_growth,
-    rank_conventions,
-)
+from roicli.analysis.diagnose.search import Finding, Ranking, find_growth, rank_candidates
 from roicli.analysis.result.rows import RowMatch
 from roicli.analysis.result.source import ResultArgument, open_stored_result
 from roicli.core.call_options import DiagnoseOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, IntArray
+from roicli.operators.libraries import LibraryFunction
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import Inputs, open_inputs
 from roicli.pipeline.request import Reading
@@ -69,12 +66,13 @@ class RoiGroup:
 class PartialMatch:
     """A convention that explains some RoIs, ``rows``, and not ``others``.
 
-    Its distance is over ``rows``.
+    Its distance is over ``rows``; ``libraries`` have functions that explain the same.
     """
 
     finding: Finding
     rows: tuple[int, ...]
     others: tuple[RoiGroup, ...]
+    libraries: tuple[LibraryFunction, ...]
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,8 @@ class Diagnosis:
     ``match`` explains every RoI that was looked at, ``partial`` at least half. ``nearest`` is one
     of these or the best there is, None past a distance of 0.3, as is ``runner_up``, the best with
     other numbers. ``distance`` is that of the best on all RoIs with numbers. ``synonyms`` give the
-    numbers of the best on this data. ``told_apart`` is False where all conventions do: then there
+    numbers of the best on this data; ``libraries`` have functions that give them; ``needs`` says
+    which of its rules which RoIs need. ``told_apart`` is False where all conventions do: then there
     is no match. ``left_out`` are RoIs that could not be looked at; ``rois_compared`` of the
     ``rois`` and ``channels_compared`` decided. ``alignment`` says how axes and rows were read; a
     result whose rows are not the RoIs', one by one, has no match unless that is accepted.
@@ -94,7 +93,9 @@ class Diagnosis:
     partial: PartialMatch | None
     nearest: Finding | None
     distance: float
-    synonyms: tuple[Convention, ...]
+    synonyms: tuple[Candidate, ...]
+    libraries: tuple[LibraryFunction, ...]
+    needs: tuple[Need, ...]
     runner_up: Finding | None
     told_apart: bool
     zeros: bool
@@ -108,36 +109,43 @@ class Diagnosis:
 
 
 def diagnose_result(
-    inputs: Inputs, result: StoredArray, sample_size: int | None, tolerance: float | None
+    inputs: Inputs,
+    result: StoredArray,
+    sample_size: int | None,
+    tolerance: float | None,
+    angle: float | None = None,
 ) -> Diagnosis:
     """Search the conventions for the one behind ``result`` (K, C, P_h, P_w). Raises InputError.
 
-    ``sample_size`` RoIs decide in the end, None for all; ``tolerance`` None is ``find_tolerance``.
+    ``sample_size`` RoIs decide in the end, None for all; ``tolerance`` None is ``find_tolerance``;
+    with an ``angle`` in degrees the RoIs are turned by it.
     """
     assert inputs.pyramid is not None
-    _check_result(inputs, result, inputs.pyramid.channels)
-    sample = read_sample(inputs, result, sample_size)
+    wanted = _read_shape(inputs, result, inputs.pyramid.channels, angle)
+    sample = read_sample(inputs, result, sample_size, wanted, angle or 0.0)
     if tolerance is None:
         tolerance = find_tolerance(sample, result.precision, inputs.pyramid.compute_dtype)
-    conventions = all_conventions()
-    ranking = rank_conventions(conventions, sample, tolerance)
+    ranking = rank_candidates(first_candidates(wanted), sample, tolerance)
     best, zeros = ranking.best, not np.any(sample.result)
     told_apart = bool(ranking.telling.any())
     # Zeros come from anywhere; a rule with empty bins only would be no explanation.
     may_match = told_apart and not zeros
     is_match = may_match and bool(best.explained.all()) and best.finding.distance <= tolerance
     nearest = best.finding if may_match and best.finding.distance <= FAR else None
+    partial = _describe_part(ranking, sample) if may_match and not is_match else None
     return Diagnosis(
         best.finding if is_match else None,
-        _describe_part(ranking, sample) if may_match and not is_match else None,
+        partial,
         nearest,
         best.finding.distance,
         ranking.synonyms,
+        find_libraries(best.finding.candidate, best.explained, sample) if is_match else (),
+        find_needs(best.finding.candidate, sample, tolerance) if is_match else (),
         _find_runner_up(ranking) if may_match else None,
         told_apart,
         zeros,
         tolerance,
-        len(conventions),
+        ranking.tried,
         _left_out(inputs),
         len(sample.result),
         len(inputs.rois),
@@ -165,26 +173,21 @@ def _find_runner_up(ranking: Ranking) -> Finding | None:
 
 def _describe_part(ranking: Ranking, sample: Sample) -> PartialMatch | None:
     """The best candidate where it explains enough of the RoIs, with the reasons of the others."""
-    best: Candidate = ranking.best
+    best = ranking.best
     explained = best.explained
     if (explained & ranking.telling).sum() < PARTIAL_SHARE * ranking.telling.sum():
         return None
     if explained.all():
         return None
     others, groups = ~explained, []
-    reasons = {
-        "NaN or infinite in the result": ~np.isfinite(sample.result).all(axis=(1, 2, 3)),
-        "without positive size": sample.without_size,
-        "reaching past the map": sample.off_map,
-        "with other numbers": np.ones(len(explained), bool),
-    }
-    for reason, mask in reasons.items():
+    for reason, mask in sample.reasons().items():
         here = others & mask
         others = others & ~here
         if here.any():
             groups.append(RoiGroup(reason, _numbers(sample.rows[here])))
     finding = replace(best.finding, distance=best.own_distance)
-    return PartialMatch(finding, _numbers(sample.rows[explained]), tuple(groups))
+    libraries = find_libraries(finding.candidate, explained, sample)
+    return PartialMatch(finding, _numbers(sample.rows[explained]), tuple(groups), libraries)
 
 
 def _left_out(inputs: Inputs) -> tuple[RoiGroup, ...]:
@@ -196,29 +199,19 @@ def _numbers(rows: IntArray) -> tuple[int, ...]:
     return tuple(sorted(int(row) for row in rows))
 
 
-def _check_result(inputs: Inputs, result: StoredArray, channels: int) -> None:
-    expected = (len(inputs.rois), channels)
-    shape = result.shape
-    if len(shape) == 4 and shape[:2] == expected and 0 not in shape:
-        return
+def _read_shape(inputs: Inputs, result: StoredArray, channels: int, angle: float | None) -> Wanted:
+    """What the shape of a result says of the candidates. Raises InputError where it fits none."""
+    shape, count = result.shape, len(inputs.rois)
+    if len(shape) == 4 and shape[0] == count and 0 not in shape:
+        if shape[1] == channels:
+            return Wanted(turned=angle is not None)
+        size = find_group_size(shape, channels)
+        if size is not None and angle is None:
+            return Wanted(("class-major", "position-major"), size)
     raise InputError(
-        f"{result.name}: shape is {shape}, expected ({expected[0]}, {expected[1]}, "
+        f"{result.name}: shape is {shape}, expected ({count}, {channels}, "
         "P_h, P_w), RoIs and channels as in the inputs, none of them 0",
-        _describe_groups(shape, channels) if len(shape) == 4 and shape[0] == expected[0] else None,
-    )
-
-
-def _describe_groups(shape: Sequence[int], channels: int) -> str | None:
-    """What to think of a result with fewer channels, where they may be position-sensitive."""
-    groups = channels // shape[1] if shape[1] else 0
-    side = math.isqrt(groups)
-    if groups * shape[1] != channels or groups < 2:
-        return None
-    if groups != shape[2] * shape[3] and side * side != groups:
-        return None
-    return (
-        f"position-sensitive? {channels} channels are {shape[1]} x {groups}, so that each bin may "
-        "read channels of its own; diagnose knows no such convention"
+        f"position-sensitive results have {channels} channels over P_h x P_w, or over a square",
     )
 
 
@@ -228,6 +221,7 @@ class DiagnoseRequest(Reading):
 
     sample: int | None
     tolerance: float | None
+    angle: float | None
     match_rows: bool
 
     def __post_init__(self) -> None:
@@ -235,6 +229,8 @@ class DiagnoseRequest(Reading):
             raise ParameterError(f"sample is {self.sample}, expected at least 1 RoI")
         if self.tolerance is not None and not 0 < self.tolerance < math.inf:
             raise ParameterError(f"tolerance is {self.tolerance:g}, expected a positive number")
+        if self.angle is not None and not math.isfinite(self.angle):
+            raise ParameterError(f"angle is {self.angle:g}, expected degrees")
 
 
 def _diagnose_in_any_order(
@@ -245,9 +241,11 @@ def _diagnose_in_any_order(
     is_shorter = len(result.shape) == 4 and result.shape[0] < len(inputs.rois)
     if is_shorter and (rows := match_to_rois(inputs, result)) is not None:
         return _diagnose_rows(inputs, result, rows, axes, request)
-    found = diagnose_result(inputs, result, request.sample, request.tolerance)
+    found = diagnose_result(inputs, result, request.sample, request.tolerance, request.angle)
     found = replace(found, alignment=Alignment(axes))
-    if found.match is not None or found.zeros or not found.told_apart:
+    assert inputs.pyramid is not None
+    grouped = result.shape[1] != inputs.pyramid.channels
+    if found.match is not None or found.zeros or not found.told_apart or grouped:
         return found
     turned = find_turned_bins(inputs, result)
     if turned is not None:
@@ -256,7 +254,7 @@ def _diagnose_in_any_order(
     if rows is not None:
         again = _diagnose_rows(inputs, result, rows, axes, request)
     elif turned is not None:
-        again = diagnose_result(inputs, result, request.sample, request.tolerance)
+        again = diagnose_result(inputs, result, request.sample, request.tolerance, request.angle)
         again = replace(again, alignment=Alignment(axes))
     else:
         return found
@@ -268,13 +266,13 @@ def _diagnose_rows(
 ) -> Diagnosis:
     """The diagnosis of rows that are other RoIs' than those of their numbers."""
     taken = take_rows(inputs, result, rows)
-    found = diagnose_result(*taken, request.sample, request.tolerance)
+    found = diagnose_result(*taken, request.sample, request.tolerance, request.angle)
     if taken[0] is not inputs:
         found = _renumber(found, rows.b)
     found = replace(found, alignment=Alignment(axes, rows), rois=len(inputs.rois))
     if request.match_rows or found.match is None:
         return found
-    return replace(found, match=None, nearest=found.match)
+    return replace(found, match=None, libraries=(), needs=(), nearest=found.match)
 
 
 def _renumber(found: Diagnosis, rois: IntArray) -> Diagnosis:
@@ -287,7 +285,8 @@ def _renumber(found: Diagnosis, rois: IntArray) -> Diagnosis:
     if part is not None:
         rows = _numbers(rois[list(part.rows)])
         part = replace(part, rows=rows, others=rename(part.others))
-    return replace(found, partial=part, left_out=rename(found.left_out))
+    needs = tuple(replace(need, rows=_numbers(rois[list(need.rows)])) for need in found.needs)
+    return replace(found, partial=part, needs=needs, left_out=rename(found.left_out))
 
 
 @inputs_unchanged()

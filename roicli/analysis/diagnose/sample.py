@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from roicli.analysis.diagnose.values import Bins, SampledMap
+from roicli.analysis.diagnose.candidates import Wanted
 from roicli.analysis.roi_sample import choose_visits, rows_of, spread
 from roicli.core.exceptions import InputError
 from roicli.core.norms import find_exponents
 from roicli.core.types import Array, FloatArray, IntArray
+from roicli.operators.evaluate import Bins, SampledMap
 from roicli.pipeline.features import MapBuffer
 from roicli.pipeline.inputs import Inputs
 from roicli.storage.array import StoredArray
 
 MAPS = 8
 CHANNELS = 32
+# Cells below which a minimum extent, or crop_and_resize's ends, may tell.
+SMALL = 1.5
 # Bins an axis, evenly spread.
 BINS = 14
 # Samples of one RoI at the densest candidate, and values of all its channels.
@@ -31,38 +35,84 @@ MAX_CELLS = MAX_SAMPLES // 4
 class Sample:
     """S RoIs on a few maps, and the result's values there, (S, C, r, c) float64.
 
-    ``rows`` (S,) are the RoIs' numbers; ``without_size`` and ``off_map`` (S,) say which have no
-    positive sides, and which reach past their map.
+    ``rows`` (S,) are the RoIs' numbers; ``without_size``, ``off_map`` and ``special`` (S,) say
+    which have no positive sides, which reach past their map, and which are near its border or
+    smaller than about a cell. Where bins read channels of their own the maps hold those of each
+    channel of the result one after another; ``position_maps`` are for results that take the first
+    of each group, and so on.
     """
 
     maps: tuple[SampledMap, ...]
+    position_maps: tuple[SampledMap, ...]
     bins: Bins
     result: FloatArray
     rows: IntArray
     without_size: Array
     off_map: Array
+    special: Array
+    wanted: Wanted
+    groups: int
 
     def take(self, places: IntArray, channels: Array, bins: int = BINS) -> Sample:
         """Some of the RoIs (sorted places), of the channels, and so many bins an axis."""
-        maps, start = [], 0
-        for one in self.maps:
-            here = places[(places >= start) & (places < start + len(one.corners))] - start
-            start += len(one.corners)
-            if len(here):
-                corners, features = one.corners[here], one.feature_map[channels]
-                maps.append(SampledMap(features, corners, one.spatial_scale))
+        groups = np.arange(self.groups)
+        read = (channels[:, None] * self.groups + groups).reshape(-1)
+        maps = _take_maps(self.maps, places, read)
+        position_maps = maps
+        if self.groups > 1:
+            position_maps = _take_maps(self.position_maps, places, read)
         rows, columns = (spread(np.arange(n), bins) for n in self.result.shape[2:])
-        kept = Bins(self.bins.output_size, self.bins.rows[rows], self.bins.columns[columns])
-        result = self.result[np.ix_(places, channels, rows, columns)]
-        flags = (part[places] for part in (self.rows, self.without_size, self.off_map))
-        return Sample(tuple(maps), kept, result, *flags)
+        looked_at = Bins(self.bins.output_size, self.bins.rows[rows], self.bins.columns[columns])
+        return replace(
+            self,
+            maps=maps,
+            position_maps=position_maps,
+            bins=looked_at,
+            result=self.result[np.ix_(places, channels, rows, columns)],
+            rows=self.rows[places],
+            without_size=self.without_size[places],
+            off_map=self.off_map[places],
+            special=self.special[places],
+        )
+
+    def reasons(self) -> dict[str, Array]:
+        """What may set RoIs (S,) apart from others, the rarer first; the last is true of all."""
+        return {
+            "NaN or infinite in the result": np.asarray(
+                ~np.isfinite(self.result).all(axis=(1, 2, 3))
+            ),
+            "without positive size": self.without_size,
+            "reaching past the map": self.off_map,
+            "near the map's border or smaller than a cell or two": self.special,
+            "with other numbers": np.ones(len(self.rows), bool),
+        }
 
     def take_rois(self, places: IntArray) -> Sample:
         """Some of the RoIs (sorted places), with everything else."""
         return self.take(places, np.arange(self.result.shape[1]))
 
 
-def read_sample(inputs: Inputs, result: StoredArray, count: int | None) -> Sample:
+def _take_maps(
+    maps: Sequence[SampledMap], places: IntArray, channels: IntArray
+) -> tuple[SampledMap, ...]:
+    """Some RoIs (places in all maps' RoIs, one after another) and channels."""
+    kept, start = [], 0
+    for one in maps:
+        here = places[(places >= start) & (places < start + len(one.corners))] - start
+        start += len(one.corners)
+        if len(here):
+            features, corners = one.feature_map[channels], one.corners[here]
+            kept.append(replace(one, feature_map=features, corners=corners))
+    return tuple(kept)
+
+
+def read_sample(
+    inputs: Inputs,
+    result: StoredArray,
+    count: int | None,
+    wanted: Wanted,
+    angle: float = 0.0,
+) -> Sample:
     """RoIs of all sizes, and the channels that vary most. Raises InputError where there is none.
 
     What is not finite in the maps or the result stays so.
@@ -81,20 +131,41 @@ def read_sample(inputs: Inputs, result: StoredArray, count: int | None) -> Sampl
     stored = _read_rows(result, rows, bins)
     if not np.isfinite(stored).any():
         raise InputError(f"{result.name}: holds NaN or infinity wherever it was looked at")
-    channels = varied_channels(stored, _channel_limit(inputs, rows, stored))
+    groups = pyramid.channels // result.shape[1]
+    limit = max(1, _channel_limit(inputs, rows, stored) // groups)
+    channels = varied_channels(stored, limit)
     values = stored[:, channels].astype(np.float64)
-    maps, off_map = [], []
+    number = np.arange(groups)
+    by_class = (channels[:, None] * groups + number).reshape(-1)
+    by_position = (channels[:, None] + number * result.shape[1]).reshape(-1)
+    maps, position_maps, off_map, special = [], [], [], []
     buffer = MapBuffer(pyramid.compute_dtype)
     corners = inputs.rois.corners.astype(pyramid.compute_dtype)
     for visit in visits:
         level = pyramid.levels[visit.level]
-        feature_map = level.read_image(visit.image, buffer)[channels].astype(np.float64)
-        maps.append(SampledMap(feature_map, corners[visit.rows], level.spatial_scale))
-        height, width = feature_map.shape[1:]
+        whole = level.read_image(visit.image, buffer)
+        one = SampledMap(whole[:0], corners[visit.rows], level.spatial_scale, angle=angle)
+        maps.append(replace(one, feature_map=whole[by_class].astype(np.float64)))
+        if groups > 1:
+            position_maps.append(replace(one, feature_map=whole[by_position].astype(np.float64)))
+        height, width = whole.shape[1:]
         cells = inputs.rois.corners[visit.rows] * level.spatial_scale
         off_map.append((cells < 0).any(axis=1) | (cells > [width, height] * 2).any(axis=1))
+        near = (cells < 1).any(axis=1) | (cells > [width - 1.5, height - 1.5] * 2).any(axis=1)
+        special.append(near | (cells[:, 2:] - cells[:, :2] < SMALL).any(axis=1))
     without_size = np.any(inputs.rois.corners[rows, 2:] <= inputs.rois.corners[rows, :2], axis=1)
-    sample = Sample(tuple(maps), bins, values, rows, without_size, np.concatenate(off_map))
+    sample = Sample(
+        tuple(maps),
+        tuple(position_maps or maps),
+        bins,
+        values,
+        rows,
+        without_size,
+        np.concatenate(off_map),
+        np.concatenate(special),
+        wanted,
+        groups,
+    )
     return _in_ordinary_numbers(sample)
 
 
@@ -108,9 +179,13 @@ def _in_ordinary_numbers(sample: Sample) -> Sample:
     if abs(exponent) > np.finfo(np.float64).maxexp or exponent == 0:
         return sample
     factor = 2.0**-exponent
-    maps = tuple(replace(m, feature_map=m.feature_map * factor) for m in sample.maps)
+    maps, position_maps = (
+        tuple(replace(m, feature_map=m.feature_map * factor) for m in part)
+        for part in (sample.maps, sample.position_maps)
+    )
     with np.errstate(over="ignore"):
-        return replace(sample, maps=maps, result=sample.result * factor)
+        result = sample.result * factor
+    return replace(sample, maps=maps, position_maps=position_maps, result=result)
 
 
 def _read_rows(result: StoredArray, rows: IntArray, bins: Bins) -> Array:

@@ -1,0 +1,110 @@
+"""Whose rule a candidate is, and which of its rules which RoIs need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from roicli.analysis.diagnose.candidates import Candidate, plain_point
+from roicli.analysis.diagnose.distance import Yardstick
+from roicli.analysis.diagnose.sample import Sample, varied_channels
+from roicli.analysis.diagnose.search import (
+    COARSE_BINS,
+    ROI_MARGIN,
+    SAME_NUMBERS,
+    VARIED_CHANNELS,
+    compute,
+)
+from roicli.core.types import Array
+from roicli.operators.convention import ALIGN, LEGACY, Convention
+from roicli.operators.libraries import ROWS, LibraryFunction
+from roicli.operators.wording import describe
+
+
+def find_libraries(
+    best: Candidate, explained: Array, sample: Sample
+) -> tuple[LibraryFunction, ...]:
+    """The functions that give the numbers of ``best`` on the RoIs that it explains (S,)."""
+    few = _take_few(sample)
+    rows_of: dict[Candidate, list[LibraryFunction]] = {}
+    for row in ROWS:
+        for convention in _reached(row, best.convention, sample):
+            rows_of.setdefault(replace(best, convention=convention), []).append(row)
+    yardstick = Yardstick(few.result)
+    _, numbers = next(compute([best], few))
+    found = {
+        row.name
+        for candidate, values in compute(list(rows_of), few)
+        if yardstick.between(values, numbers).overall(explained) <= SAME_NUMBERS
+        for row in rows_of[candidate]
+    }
+    return tuple(row for row in ROWS if row.name in found)
+
+
+def _reached(row: LibraryFunction, best: Convention, sample: Sample) -> Iterator[Convention]:
+    """What a function can be set to that is of the best convention's kind."""
+    for own in dict.fromkeys(row.reaches()):
+        if (own.channels == "all") != (best.channels == "all") and sample.groups > 1:
+            continue
+        same = replace(own, channels=best.channels, group_size=best.group_size)
+        if row.ratios:
+            same = replace(same, sampling_ratio=best.sampling_ratio)
+        if (same.box.turn == "none") == (best.box.turn == "none"):
+            yield same
+
+
+@dataclass(frozen=True)
+class Need:
+    """A rule of a match, in words, the RoIs (row numbers) that need it, and what sets them apart.
+
+    ``reason`` is None where nothing that is looked at is common to them all.
+    """
+
+    words: str
+    rows: tuple[int, ...]
+    reason: str | None
+
+
+def find_needs(best: Candidate, sample: Sample, tolerance: float) -> tuple[Need, ...]:
+    """The rules for unusual RoIs in which a match is not plain, each with those that need it."""
+    few = _take_few(sample)
+    yardstick = Yardstick(few.result)
+    needs = []
+    for plain in _plainer(best.convention):
+        _, values = next(compute([replace(best, convention=plain)], few))
+        differ = ~yardstick.are_near(yardstick.measure(values), ROI_MARGIN * tolerance)
+        if not differ.any():
+            continue
+        usual = describe(plain).split(", ")
+        words = [word for word in describe(best.convention).split(", ") if word not in usual]
+        reasons = [name for name, mask in few.reasons().items() if (mask | ~differ).all()]
+        rows = tuple(sorted(int(row) for row in few.rows[differ]))
+        reason = reasons[0] if len(reasons) > 1 else None
+        needs.append(Need(", ".join(words), rows, reason))
+    return tuple(needs)
+
+
+def _plainer(convention: Convention) -> Iterator[Convention]:
+    """A convention with one of its rules for unusual RoIs as its operator usually has it."""
+    usual = plain_point(convention)
+    box = convention.box
+    # RoI Align without the half-pixel step is legacy, which has a minimum of one cell.
+    legacy = usual == ALIGN and not box.shift_cells
+    least = LEGACY.minimum if legacy else usual.box.minimum
+    for plain in (
+        replace(convention, border=usual.border, reach=usual.reach),
+        replace(convention, cut="equal" if convention.cut == "clipped" else convention.cut),
+        convention.placed(minimum=least, about="corner"),
+        replace(convention, last_cell=True),
+        replace(convention, empty="0"),
+    ):
+        if plain != convention:
+            yield plain
+
+
+def _take_few(sample: Sample) -> Sample:
+    """All RoIs, and a few channels and bins."""
+    channels = varied_channels(sample.result, VARIED_CHANNELS)
+    return sample.take(np.arange(len(sample.result)), channels, COARSE_BINS)
