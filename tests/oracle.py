@@ -294,6 +294,7 @@ def quantization_error(
         area_px = max(0.0, x2 - x1) * max(0.0, y2 - y1)
         row: Row = {"roi": k, "batch_index": int(roi[0])}
         row["size_class"] = "small" if area_px < 32**2 else "medium" if area_px < 96**2 else "large"
+        row |= {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
         row["coordinate_error_px"] = _coordinate_error([x1, y1, x2, y2], stored_dtype)
         # R and Q in cells, Q in the pixel model
         left, top, right, bottom = (v * spatial_scale for v in (x1, y1, x2, y2))

@@ -669,7 +669,7 @@ class ErrorsOutOption(TypedDict, total=False):
         Opt(
             "--errors-out",
             TABLE,
-            "The whole table to a file too: .csv, .tsv, .json, .jsonl.",
+            "The whole table to a file too: .csv, .tsv, .json, .jsonl, .parquet, .feather.",
             metavar="FILE",
             read=as_path,
         ),

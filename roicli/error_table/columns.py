@@ -59,6 +59,10 @@ GEOMETRIC_COLUMNS: tuple[Column, ...] = (
     Column(
         "size_class", "-", "COCO size class of the box area in image pixels", "text", heading="size"
     ),
+    *(
+        Column(edge, "px", f"{edge} edge of the box in image pixels", heading=edge)
+        for edge in ("x1", "y1", "x2", "y2")
+    ),
     Column(
         "coordinate_error_px",
         "px",

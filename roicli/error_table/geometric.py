@@ -42,6 +42,7 @@ def quantize_errors(
     columns: dict[str, Array] = {
         "batch_index": rois.batch_index,
         "size_class": size_classes(rois.corners),
+        **dict(zip(("x1", "y1", "x2", "y2"), rois.corners.T, strict=True)),
         "coordinate_error_px": rois.coordinate_error_px,
         "clipped_fraction": _clipped_fraction(quantized, map_size),
         "empty_bins": _empty_bins(axes, map_size),

@@ -80,9 +80,16 @@ def check_outputs(inputs: Inputs, output: str | None, request: RunRequest) -> No
         check_place(str(output), files, force)
         files.append(str(output))
     if request.errors_out is not None:
+        from roicli.error_table.arrow import ARROW_ENDINGS, check_arrow
         from roicli.error_table.writers import FORMAT_OF_ENDING
 
-        check_output(request.errors_out, files, force, tuple(FORMAT_OF_ENDING))
+        check_output(request.errors_out, files, force, (*FORMAT_OF_ENDING, *ARROW_ENDINGS))
+        if _ending(request.errors_out) in ARROW_ENDINGS:
+            check_arrow(request.errors_out)
+
+
+def _ending(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
 
 
 class ErrorsFile:
@@ -95,14 +102,17 @@ class ErrorsFile:
         """Write the table; as ``check``."""
         if self._draft is None:
             return
+        from roicli.error_table.arrow import ARROW_ENDINGS, write_arrow
         from roicli.error_table.writers import FORMAT_OF_ENDING, write_table
 
-        table_format = FORMAT_OF_ENDING[os.path.splitext(self._path)[1].lower()]
-        with (
-            as_output_errors(self._path),
-            open(self._draft.path, "w", encoding="utf-8", newline="") as stream,
-        ):
-            write_table(table, parameters, table_format, stream)
+        ending, path = _ending(self._path), self._draft.path
+        with as_output_errors(self._path):
+            if ending in ARROW_ENDINGS:
+                with open(path, "wb") as file:
+                    write_arrow(table, ARROW_ENDINGS[ending], file)
+            else:
+                with open(path, "w", encoding="utf-8", newline="") as stream:
+                    write_table(table, parameters, FORMAT_OF_ENDING[ending], stream)
         self.check()
 
     def check(self) -> None:

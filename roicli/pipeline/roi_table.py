@@ -471,6 +471,7 @@ def has_centre_outside(corners: FloatArray, extent: FloatArray) -> Array:
 def is_image_number(column: FloatArray, images: int | None) -> Array:
     """(K,) whether a number is whole, not negative, and below ``images``, or 2**63 without."""
     limit = 2.0**63 if images is None else images
+    column = column.astype(np.float64, copy=False)  # float16 overflows at such a limit
     with np.errstate(invalid="ignore"):
         whole = np.isfinite(column) & (column == np.floor(column))
         found: Array = whole & (column >= 0) & (column < limit)

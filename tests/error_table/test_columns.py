@@ -5,7 +5,7 @@ from roicli.error_table.columns import COLUMN_BY_NAME, COLUMNS, SUMMARY_COLUMNS,
 EDGES = ["x1", "y1", "x2", "y2"]
 # SEMANTICS, section 5, the table, in its order
 SEMANTICS = [
-    "roi", "batch_index", "level", "size_class", "coordinate_error_px",
+    "roi", "batch_index", "level", "size_class", *EDGES, "coordinate_error_px",
     *[f"quantized_{edge}" for edge in EDGES],
     *[f"{edge}_error_cells" for edge in EDGES], *[f"{edge}_error_px" for edge in EDGES],
     "edge_error_max_px", "edge_error_mean_px", "shift_x_cells", "shift_y_cells", "shift_px",

@@ -255,3 +255,43 @@ def test_sizes_of_fractions_are_needed():
     write_labels()
     with pytest.raises(ParameterError, match="--image-size"):
         table("labels")
+
+
+# Tables of our own -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "json", "jsonl", "parquet", "feather", "h5"])
+def test_a_table_of_our_own_is_read_back(ending):
+    """The same RoIs, the same result."""
+    if ending in ("parquet", "feather"):
+        pytest.importorskip("pyarrow")
+    save("rois.npy", ROIS)
+    name = f"t.{ending}"
+    said = ("-o", name) if ending == "h5" else ("-o", "o.npy", "--errors-out", name)
+    succeed("align", "feats.npy", "rois.npy", *STRIDE_16, *said, "--no-table")
+    np.testing.assert_array_equal(align("feats.npy", name), BASE)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "duckdb"])
+def test_libraries_read_the_table(library):
+    """As Parquet, with the values that the CSV has."""
+    pytest.importorskip("pyarrow")
+    module = pytest.importorskip(library)
+    save("rois.npy", ROIS)
+    for name in ("t.parquet", "t.csv"):
+        succeed("errors", "feats.npy", "rois.npy", *STRIDE_16, "--errors-out", name)
+    lines = [line.split(",") for line in Path("t.csv").read_text().splitlines()]
+    if library == "duckdb":
+        found = module.sql("SELECT * FROM 't.parquet'")
+        names, rows = found.columns, found.fetchall()
+    elif library == "polars":
+        frame = module.read_parquet("t.parquet")
+        names, rows = frame.columns, frame.rows()
+    else:
+        frame = module.read_parquet("t.parquet")
+        names, rows = list(frame.columns), frame.to_numpy(object).tolist()
+    assert list(names) == lines[0]
+    for ours, theirs in zip(lines[1:], rows, strict=True):
+        for text, value in zip(ours, theirs, strict=True):
+            missing = value is None or value != value  # noqa: PLR0124 - NaN
+            assert (missing and text == "") or str(value) == text or float(text) == value
