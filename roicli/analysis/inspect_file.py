@@ -10,6 +10,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from roicli.analysis.inspect_model import ModelReport, inspect_model
+from roicli.analysis.inspect_openvino import inspect_openvino, is_openvino
 from roicli.core.call_options import InspectOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError
@@ -83,7 +84,7 @@ class InspectRequest:
 def inspect(
     path: str | os.PathLike[str], **options: Unpack[InspectOptions]
 ) -> ArrayReport | ModelReport:
-    """What a file of arrays, in any format that is read, or an ONNX file holds.
+    """What a file of arrays, in any format that is read, or a model (ONNX, OpenVINO IR) holds.
 
     ``path`` may name a group or dataset of HDF5 or Zarr, as ``file.h5::/group``. ``stats`` reads
     the values, block by block, for their ranges; ``allow_external`` lets HDF5 files lead to others.
@@ -95,6 +96,8 @@ def inspect(
         if address.dataset is not None:
             raise InputError(f"{address}: inspect shows a whole model", f"write {address.path}")
         return inspect_model(address.path)
+    if is_openvino(address.path):
+        return inspect_openvino(address.path)
     if address.is_stdin:
         raise InputError("stdin: inspect reads files", "save it, and give the file's name")
     with external_files(request.allow_external):

@@ -74,13 +74,14 @@ class NodeReport:
 
 @dataclass(frozen=True)
 class ModelReport:
-    """An ONNX model: who wrote it, its opsets by domain ("" is ONNX's own), its RoI nodes."""
+    """A model: who wrote it, its opsets by domain ("" is ONNX's own), its RoI nodes."""
 
     path: str
     producer: str
     ir_version: int
     opsets: Mapping[str, int]
     nodes: tuple[NodeReport, ...]
+    file_format: str = "onnx"
 
     @property
     def traps(self) -> int:

@@ -66,7 +66,7 @@ InspectedFile = Annotated[
     Arg(
         "FILE",
         "A file of arrays (.npy, .npz, .safetensors, .h5, .zarr, .csv, .tsv), file.h5::/group, or "
-        "an .onnx model.",
+        "a model (.onnx, OpenVINO's .xml).",
     ),
 ]
 RuleName = Annotated[str | None, Arg("[RULE]", "Only this one, like R05.")]

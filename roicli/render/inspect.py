@@ -27,8 +27,8 @@ def inspection_object(report: ArrayReport | ModelReport) -> dict[str, Any]:
     head = {"file": report.path}
     if isinstance(report, ModelReport):
         found = asdict(report)
-        del found["path"]
-        return {**head, "format": "onnx", **found, "traps": report.traps}
+        del found["path"], found["file_format"]
+        return {**head, "format": report.file_format, **found, "traps": report.traps}
     return {
         **head,
         "format": report.file_format,
@@ -129,7 +129,10 @@ def _short(value: Any, digits: int = 9) -> str:
 def _print_model(report: ModelReport, stream: TextIO) -> None:
     opsets = ", ".join(f"{domain or 'onnx'} {number}" for domain, number in report.opsets.items())
     by = f" by {report.producer}" if report.producer else ""
-    stream.write(f"{report.path}: ONNX model{by}, IR {report.ir_version}, opset {opsets}\n")
+    if report.file_format == "onnx":
+        stream.write(f"{report.path}: ONNX model{by}, IR {report.ir_version}, opset {opsets}\n")
+    else:
+        stream.write(f"{report.path}: OpenVINO IR {report.ir_version}\n")
     if not report.nodes:
         stream.write("no RoI node\n")
         return

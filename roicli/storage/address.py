@@ -19,6 +19,7 @@ STDIN = "-"
 SEPARATOR = "::"
 # Stands in an address for the key of an image (storage.pattern).
 IMAGE = "{image}"
+_CHAINED = re.compile(r"zip://((?:(?!::).)*)::(file://.*|.*\.zip)", re.IGNORECASE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -33,8 +34,15 @@ def names_a_store(path: str) -> bool:
 
 
 def as_local_path(path: str) -> str:
-    """``file:///folder/x.zarr`` as ``/folder/x.zarr``; every other text as it is."""
-    return path.removeprefix("file://")
+    """``file:///folder/x.zarr`` as ``/folder/x.zarr``; every other text as it is.
+
+    So is a ZIP archive that ``zip://`` names, before or, as fsspec has it, behind ``::``.
+    """
+    chained = _CHAINED.fullmatch(path)
+    if chained is not None:
+        inside, archive = chained[1], as_local_path(chained[2])
+        return f"{archive}{SEPARATOR}{inside}" if inside else archive
+    return path.removeprefix("zip://").removeprefix("file://")
 
 
 def path_from_root(path: str) -> str:

@@ -9,10 +9,11 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol, cast
 
-from roicli.core.exceptions import InputError
+from roicli.core.exceptions import InputError, first_line
 from roicli.storage.address import IMAGE, Address, is_url
 
 if TYPE_CHECKING:  # NumPy, which --help does not wait for
@@ -104,7 +105,7 @@ class Format(NamedTuple):
     or "one" without, or a "table", or another file "packed". Files with an ending in ``written``
     can be results. ``streams``: it may come through a pipe. ``of_folder`` is the ending of the
     files of a folder that is one table. ``keeps_open``: many arrays of one file are read without
-    opening it again.
+    opening it again. ``module`` is that of a format that another package brings.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Format(NamedTuple):
     streams: bool = False
     keeps_open: bool = False
     is_package: bool = False
+    module: str = ""
 
     @property
     def reader(self) -> Reader:
@@ -145,7 +147,7 @@ class Format(NamedTuple):
         return cast("TableReader", self._import("read"))
 
     def _import(self, part: str) -> object:
-        module = f"{__name__}.{self.name}"
+        module = self.module or f"{__name__}.{self.name}"
         return importlib.import_module(f"{module}.{part}" if self.is_package else module)
 
     def begins(self, read_at: Callable[[int, int], bytes]) -> bool:
@@ -182,6 +184,11 @@ _DESCRIPTION = re.compile(r"[<>]?[a-z]+[0-9a-z_]*\[[0-9, ]+\]")
 ZARR, RAW, TEXT = (
     next(one for one in FORMATS if one.name == name) for name in ("zarr", "raw", "text")
 )
+NPZ = next(one for one in FORMATS if one.name == "npz")
+# URLs of kerchunk's references to other files.
+REFERENCE = "reference:"
+# Packages bring formats of their own by entry points of this group.
+ENTRY_POINTS = "roicli.formats"
 FORMAT_OF_ENDING = {ending: one for one in FORMATS for ending in one.endings}
 ARRAY_ENDINGS = {end for one in FORMATS if one.holds in ("one", "several") for end in one.endings}
 # So many bytes of a file show whether it is a text.
@@ -222,6 +229,8 @@ def recognize(address: Address) -> Format:
     """
     path = address.path
     ending = Path(path).suffix.lower()
+    if path.startswith(REFERENCE):
+        return ZARR  # which says that it follows none
     if is_url(path):
         # Where in the store the URL points is the store's own matter: s3://bucket/x.zarr/p3.
         if FORMAT_OF_ENDING.get(ending, ZARR) is not ZARR:
@@ -242,6 +251,10 @@ def recognize(address: Address) -> Format:
     is_described = _DESCRIPTION.fullmatch(address.dataset or "") is not None
     if is_described and (found is None or not found.magic):
         return RAW
+    if found is NPZ and ending != ".npz" and _is_zipped_store(path):
+        return ZARR
+    if found is None or not (found.magic or ending in found.endings):
+        found = _of_others(path, ending) or found  # whose bytes and endings are more than a guess
     if found is None:
         endings = " ".join(FORMAT_OF_ENDING)
         raise InputError(
@@ -249,6 +262,52 @@ def recognize(address: Address) -> Format:
             "of none of these either"
         )
     return found
+
+
+def _is_zipped_store(path: str) -> bool:
+    """Whether a ZIP archive holds the metadata of a Zarr group or array."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.rpartition("/")[2] in STORE_NAMES for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+@cache
+def formats_of_others() -> tuple[Format, ...]:
+    """The formats that installed packages bring, by the entry points of the group roicli.formats.
+
+    Raises InputError for one that is none.
+    """
+    from importlib.metadata import entry_points
+
+    found = []
+    for one in entry_points(group=ENTRY_POINTS):
+        try:
+            brought = one.load()
+        except Exception as error:  # whatever a package's import raises
+            raise InputError(
+                f"format {one.name}: {one.value} cannot be loaded: {first_line(error)}",
+                "mend or uninstall the package that brings it",
+            ) from error
+        if not isinstance(brought, Format):
+            raise InputError(f"format {one.name}: {one.value} is no roicli.storage.formats.Format")
+        found.append(brought)
+    return tuple(found)
+
+
+def _of_others(path: str, ending: str) -> Format | None:
+    """A format of another package, by its bytes or else by its ending."""
+    formats = formats_of_others()
+    if not formats or not os.path.isfile(path):
+        return None
+    with open(path, "rb", buffering=0) as stream:
+        for one in formats:
+            if one.begins(lambda at, size: _read_at(stream, at, size)):
+                return one
+    return next((one for one in formats if ending in one.endings), None)
 
 
 def _by_listing(folder: str) -> Format | None:

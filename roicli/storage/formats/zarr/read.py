@@ -20,7 +20,7 @@ import numpy as np
 from roicli.core.exceptions import InputError, ProviderError, first_line
 from roicli.core.foreign import foreign
 from roicli.core.types import Array
-from roicli.storage.address import Address, is_url
+from roicli.storage.address import Address, check_regular_file, is_url
 from roicli.storage.array import (
     FileContents,
     Place,
@@ -38,7 +38,7 @@ from roicli.storage.array import (
 )
 from roicli.storage.choosing import Candidate, Wanted, choose_only
 from roicli.storage.file_state import FileState, list_links, read_state
-from roicli.storage.formats import STORE_NAMES, WayOf, names_below
+from roicli.storage.formats import REFERENCE, STORE_NAMES, WayOf, names_below
 from roicli.storage.limits import ALLOW_HINT, external_is_allowed
 
 METADATA_NAMES = (*STORE_NAMES, ".zattrs", ".zmetadata")
@@ -129,6 +129,29 @@ def is_store(path: str) -> bool:
     return any(os.path.exists(os.path.join(path, name)) for name in STORE_NAMES)
 
 
+def _open_archive(path: str) -> Any:
+    """The store in a ZIP archive. Raises InputError, also where a member is too large a chunk."""
+    import zipfile
+
+    from zarr.storage import ZipStore
+
+    check_regular_file(path)
+    with opening(path):
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if member.file_size > MAX_CHUNK_BYTES:
+                    raise InputError(
+                        f"{path}: {foreign(member.filename)} unpacks to {member.file_size:,} bytes,"
+                        f" expected at most {MAX_CHUNK_BYTES:,}"
+                    )
+        return ZipStore(path, mode="r", read_only=True)
+
+
+def is_archive(path: str) -> bool:
+    """Whether the store is one ZIP file."""
+    return not is_url(path) and os.path.isfile(path)
+
+
 class Ways:
     """The ways to the keys of a store in a folder: none leads out of it unnoticed.
 
@@ -177,6 +200,8 @@ def states_of(path: str, inside: str) -> dict[str, FileState]:
     """
     if is_url(path):
         return {}
+    if is_archive(path):
+        return {path: read_state(path)}
     *groups, folder = accumulate((path, *filter(None, inside.split("/"))), os.path.join)
     above = (os.path.join(group, name) for group in groups for name in METADATA_NAMES)
     waiting = [folder, *filter(os.path.lexists, above)]
@@ -200,8 +225,15 @@ def open_store(path: str) -> Any:
     import_zarr(path)
     register_narrow_floats()
     strict = _strict_store()
+    if path.startswith(REFERENCE):
+        raise InputError(
+            f"{path}: is a set of references to other files, which are not followed",
+            "give the file that they lead to, which holds the same arrays",
+        )
     if is_url(path):
         return strict(open_url(path, read_only=True))
+    if is_archive(path):
+        return strict(_open_archive(path))
     check_folder(path)
     return strict(_checked_folder()(path))
 
@@ -462,7 +494,7 @@ def open_array(address: Address, wanted: Wanted) -> ZarrArray:
 
 def find_names(path: str, group: str, way_of: WayOf) -> list[str]:
     """The names in a group of a store whose way is there; at a URL each array is a request."""
-    if is_url(path):
+    if is_url(path) or is_archive(path):
         node, zarr = open_node(Address(path)), import_zarr(path)
         arrays = list_arrays(node, Address(path)) if isinstance(node, zarr.Group) else []
         return names_below([array.path for array in arrays], group, way_of)
@@ -505,7 +537,9 @@ def _describe_array(array: Any, path: str) -> StoredDataset:
         tuple(array.chunks),
         ", ".join(map(_describe_codec, (*array.filters, *array.compressors))) or None,
         # Over a network the size of every chunk would be a request of its own.
-        None if is_url(path) else _measure_chunks(os.path.join(path, array.path)),
+        None
+        if is_url(path) or is_archive(path)
+        else _measure_chunks(os.path.join(path, array.path)),
         plain_attributes(dict(array.attrs)),
         # What is odd about its chunks matters only to who reads them.
         partial(ZarrArray, array, path),
