@@ -33,6 +33,7 @@ from roicli.runtime.devices import Device
 from roicli.runtime.providers import choose_provider
 from roicli.storage.address import check_regular_file, parse_address
 from roicli.storage.file_state import FileState, read_state
+from roicli.storage.roi_columns import find_named
 
 if TYPE_CHECKING:
     from roicli.pipeline.model_nodes import RoiNode
@@ -101,6 +102,11 @@ def build_error_table(
         for place in inputs.places
     ]
     dtype = np.float32 if inputs.pyramid is None else inputs.pyramid.compute_dtype
+    if group_by is not None and group_by not in COLUMN_BY_NAME:
+        # By its meaning too: --group-by class is COCO's category_name.
+        names = [column.name for column in inputs.carried]
+        place = find_named(names, group_by, [column.is_text for column in inputs.carried])
+        group_by = group_by if place is None else names[place]
     return ErrorTable(
         inputs.rois, maps, setting.pixel_model, inputs.map_of_roi, values, dtype,
         inputs.row_numbers, inputs.carried, group_by,

@@ -222,14 +222,20 @@ def is_image_name(plain: str) -> bool:
     return IMAGE_NAME.fullmatch(plain) is not None
 
 
-def find_named(names: Sequence[str], wanted: str) -> int | None:
-    """The place of the column that is called so, or has that meaning, as ``score`` and ``conf``."""
+def find_named(names: Sequence[str], wanted: str, texts: Sequence[bool] = ()) -> int | None:
+    """The place of the column that is called so, or has that meaning, as ``score`` and ``conf``.
+
+    Of several that mean the same, as COCO's ``category_id`` and ``category_name``, it is the only
+    one that ``texts`` says yes of; None without one.
+    """
     for matches in (
         lambda name: name == wanted,
         lambda name: plain_name(name) == plain_name(wanted),
         lambda name: plain_name(name) in MEANINGS.get(plain_name(wanted), ()),
     ):
         found = [place for place, name in enumerate(names) if matches(name)]
+        if len(found) > 1 and texts:
+            found = [place for place in found if texts[place]]
         if found:
             return found[0] if len(found) == 1 else None
     return None
