@@ -20,6 +20,7 @@ from fuzz.array_inputs import (
 from fuzz.hdf5_seeds import hdf5_seeds, part_seeds
 from fuzz.model_inputs import generate_model, model_seeds
 from fuzz.mutation import find_checksums, mutate, mutate_in_place, renew_checksums
+from fuzz.table_inputs import generate_table, table_ending, table_seeds
 
 # The input under test is x with its ending; f.npy and r.npy beside it are right.
 SMALL = (
@@ -134,6 +135,7 @@ TARGETS: Sequence[Target] = (
     Target(
         "archives", archive_seeds, generate_archive, ARCHIVE_COMMANDS, archive_ending, streams=True
     ),
+    Target("tables", table_seeds, generate_table, ROI_COMMANDS, table_ending),
     Target("rois", roi_seeds, generate_rois, ROI_COMMANDS, _roi_ending),
     Target("hdf5", hdf5_seeds, _generate_hdf5, HDF5_COMMANDS, lambda data: ".h5", streams=True),
     Target("parts", part_seeds, _generate_hdf5, PART_COMMANDS, lambda data: ".h5"),

@@ -74,11 +74,13 @@ class _Operand(NamedTuple):
 class Condition:
     """A condition as it was written, and the test that it is.
 
-    ``names`` are the columns that it asks for, each once, in their order.
+    ``names`` are the columns that it asks for, each once, in their order; ``of_texts`` those that
+    it compares with a text.
     """
 
     text: str
     names: tuple[str, ...]
+    of_texts: frozenset[str]
     test: Test
 
     def __call__(self, columns: Columns) -> Array:
@@ -98,14 +100,18 @@ def parse_condition(text: str) -> Condition:
         raise ParameterError(f"where has {len(text):,} characters, expected at most {LONGEST:,}")
     parser = _Parser(text)
     test = parser.read_whole()
-    return Condition(text, tuple(dict.fromkeys(parser.names)), test)
+    names = tuple(dict.fromkeys(parser.names))
+    return Condition(text, names, frozenset(parser.of_texts), test)
 
 
 class _Parser:
-    """Reads a condition word by word; ``names`` are the columns that it has met."""
+    """Reads a condition word by word; ``names`` are the columns that it has met, ``of_texts`` those
+    that are compared with a text.
+    """
 
     def __init__(self, text: str) -> None:
         self.names: list[str] = []
+        self.of_texts: set[str] = set()
         self._text = text
         self._tokens = list(_split(text))
         self._at = self._depth = 0
@@ -163,7 +169,9 @@ class _Parser:
         while True:
             is_not = self._take("not") is not None
             if self._take("in"):
-                tests.append(_is_among(left, self._read_list(), is_not))
+                members = self._read_list()
+                self._note_texts(left, *members)
+                tests.append(_is_among(left, members, is_not))
                 break
             if is_not:
                 raise self._unexpected("'in'")
@@ -171,11 +179,16 @@ class _Parser:
             if sign is None:
                 break
             right = self._read_operand()
+            self._note_texts(left, right)
             tests.append(_compares(left, sign, right))
             left = right
         if not tests:
             return self._as_truth(left)
         return tests[0] if len(tests) == 1 else _join(np.logical_and, tests)
+
+    def _note_texts(self, *compared: _Operand) -> None:
+        if any(one.column is None and isinstance(one.value, str) for one in compared):
+            self.of_texts.update(one.column for one in compared if one.column is not None)
 
     def _as_truth(self, operand: _Operand) -> Test:
         """A column alone, like ``iscrowd``: its numbers are not 0."""

@@ -65,7 +65,10 @@ def choose_rows(
 
 def _fulfil(table: Table, columns: RoiColumns, condition: Condition) -> Array:
     """(K,) which rows fulfil the condition, a bounded number at a time."""
-    places = {name: _find_place(table, columns, name) for name in condition.names}
+    places = {
+        name: _find_place(table, columns, name, name in condition.of_texts)
+        for name in condition.names
+    }
     found = np.empty(len(table), bool)
     for start in range(0, max(len(table), 1), BLOCK_ROWS):
         part = slice(start, start + BLOCK_ROWS)
@@ -82,13 +85,17 @@ def _fulfil(table: Table, columns: RoiColumns, condition: Condition) -> Array:
     return found
 
 
-def _find_place(table: Table, columns: RoiColumns, wanted: str) -> tuple[int, int | None]:
+def _find_place(
+    table: Table, columns: RoiColumns, wanted: str, of_texts: bool
+) -> tuple[int, int | None]:
     """Where a column stands, by its own name or by what RoIs call it; and which number of it.
 
-    A column of four numbers has four names.
+    A column of four numbers has four names. Of several that mean the same it is one ``of_texts``,
+    or of numbers.
     """
     names = [column.name for column in table.columns]
-    own = find_named(names, wanted) if any(names) else None
+    kinds = [column.is_text == of_texts for column in table.columns]
+    own = find_named(names, wanted, kinds) if any(names) else None
     if own is not None:
         if table.headings[own].width > 1:
             raise ParameterError(

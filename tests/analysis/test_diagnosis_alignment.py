@@ -1,5 +1,6 @@
 """diagnose on results whose axes, bins or rows are not as the RoIs are."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -7,9 +8,16 @@ import numpy as np
 import pytest
 
 import roicli
-from roicli.analysis.diagnose.alignment import Alignment, match_to_rois
+from roicli.analysis.diagnose.alignment import (
+    Alignment,
+    find_turned_bins,
+    match_to_rois,
+    read_axes,
+)
+from roicli.core.declaration import settle
 from roicli.core.exceptions import InputError
 from roicli.pipeline.inputs import open_inputs
+from roicli.pipeline.request import Reading
 from roicli.storage.array import MemoryArray
 from tests.cli.running import run, save
 
@@ -29,9 +37,9 @@ def diagnose(result, **options):
     return roicli.diagnose(MAPS, ROIS, result, spatial_scale=SCALE, **options)
 
 
-@pytest.fixture(scope="module")
-def plain():
-    return diagnose(BASE).match.convention
+def open_rois(rois=ROIS):
+    reading = settle(Reading, {"spatial_scale": SCALE})
+    return contextlib.closing(open_inputs(MAPS, rois, reading))
 
 
 @pytest.mark.parametrize(
@@ -41,36 +49,65 @@ def plain():
         (BASE.reshape(COUNT, -1), "(K, C, P_h, P_w)"),
         (BASE.transpose(0, 2, 3, 1), "(K, P_h, P_w, C)"),
         (BASE.transpose(0, 2, 3, 1).reshape(COUNT, -1), "(K, P_h, P_w, C)"),
-        (BASE.transpose(0, 1, 3, 2), "(K, C, P_w, P_h)"),
+        (POOLED.transpose(0, 2, 3, 1), "(K, P_h, P_w, C)"),
+        (BASE[:20].transpose(0, 2, 3, 1), "(K, P_h, P_w, C)"),
     ],
-    ids=["batch", "flat", "channels last", "flat, channels last", "transposed bins"],
+    ids=["batch", "flat", "channels last", "flat, channels last", "no square", "fewer rows"],
 )
-def test_other_axes_are_read(result, words, plain):
-    found = diagnose(result)
-    assert found.match.convention == plain
-    assert found.alignment == Alignment(words)
+def test_other_axes_are_read(result, words):
+    with open_rois() as inputs:
+        read, found = read_axes(inputs, MemoryArray(np.ascontiguousarray(result), "x"))
+    expected = POOLED if result.shape[1] == 5 else BASE
+    np.testing.assert_array_equal(read.read_all(), expected[: len(read.read_all())])
+    assert found == words
 
 
-def test_bins_that_are_no_square():
-    found = diagnose(POOLED.transpose(0, 2, 3, 1))
-    assert found.match is not None
-    assert found.alignment.axes == "(K, P_h, P_w, C)"
-    assert diagnose(POOLED.transpose(0, 1, 3, 2)).alignment.axes == "(K, C, P_w, P_h)"
+@pytest.mark.parametrize(
+    "shape", [(COUNT, 8, 7, 7), (COUNT, 4, 7, 7), (COUNT, 120), (3, 3), (0, 8)]
+)
+def test_other_shapes_are_left_as_they_are(shape):
+    stored = MemoryArray(np.ones(shape), "x")
+    with open_rois() as inputs:
+        assert read_axes(inputs, stored) == (stored, None)
+
+
+def test_bins_that_are_transposed():
+    with open_rois() as inputs:
+        for values in (BASE, POOLED):
+            turned = MemoryArray(np.ascontiguousarray(values.transpose(0, 1, 3, 2)), "x")
+            read, words = find_turned_bins(inputs, turned)
+            np.testing.assert_array_equal(read.read_all(), values)
+            assert words == "(K, C, P_w, P_h)"
+            assert find_turned_bins(inputs, MemoryArray(values, "x")) is None
+
+
+@pytest.mark.parametrize("values", [BASE, POOLED], ids=["align", "pool"])
+def test_rows_in_another_order_are_found(values):
+    with open_rois() as inputs:
+        found = match_to_rois(inputs, MemoryArray(values[ORDER], "x"))
+        fewer = match_to_rois(inputs, MemoryArray(values[ORDER[:20]], "x"))
+    np.testing.assert_array_equal(found.b[np.argsort(found.a)], ORDER)
+    np.testing.assert_array_equal(fewer.b[np.argsort(fewer.a)], ORDER[:20])
+    assert fewer.only_b.tolist() == sorted(ORDER[20:].tolist())
+
+
+@pytest.mark.full
+def test_what_is_found_is_diagnosed():
+    plain = diagnose(BASE).match.candidate
+    moved = np.ascontiguousarray(BASE[ORDER])
+    found = diagnose(moved)
+    assert found.match is None
+    assert found.nearest.candidate == plain
+    assert diagnose(moved, match_rows=True).match.candidate == plain
+    turned = np.ascontiguousarray(BASE.transpose(0, 1, 3, 2))
+    found = diagnose(turned)
+    assert found.match.candidate == plain
+    assert found.alignment == Alignment("(K, C, P_w, P_h)")
     with pytest.raises(InputError, match="expected"):
         diagnose(POOLED.reshape(COUNT, -1))
 
 
-def test_rows_in_another_order_are_no_match_unless_accepted(plain):
-    moved = np.ascontiguousarray(BASE[ORDER])
-    found = diagnose(moved)
-    assert found.match is None
-    assert found.nearest.convention == plain
-    order = np.empty(COUNT, int)
-    order[found.alignment.rows.a] = found.alignment.rows.b
-    np.testing.assert_array_equal(order, ORDER)
-    assert diagnose(moved, match_rows=True).match.convention == plain
-
-
+@pytest.mark.full
 def test_missing_rows_keep_the_rois_numbers():
     kept = np.delete(np.arange(COUNT), [1, 7, 20])
     result = BASE[kept].copy()
@@ -82,33 +119,17 @@ def test_missing_rows_keep_the_rois_numbers():
     assert set(found.partial.rows) == set(kept.tolist()) - {9}
 
 
-def test_rows_of_another_operator_are_found_too():
-    """What rows are matched with is RoI Align, and the result is RoI Pool's."""
-    found = diagnose(POOLED[ORDER], match_rows=True)
-    assert found.match is not None
-    assert found.alignment.rows.moved == np.count_nonzero(np.arange(COUNT) != ORDER)
-
-
 def test_rows_that_are_like_no_roi_are_not_matched():
     noise = RNG.normal(size=BASE.shape).astype(np.float32)
-    with open_inputs_of(ROIS) as inputs:
+    with open_rois(ROIS) as inputs:
         assert match_to_rois(inputs, MemoryArray(noise, "x")) is None
         assert match_to_rois(inputs, MemoryArray(BASE, "x")) is None
     twice = np.concatenate([ROIS, ROIS])
-    with open_inputs_of(twice) as inputs:
+    with open_rois(twice) as inputs:
         assert match_to_rois(inputs, MemoryArray(np.concatenate([BASE, BASE]), "x")) is None
 
 
-def open_inputs_of(rois):
-    import contextlib
-
-    from roicli.core.declaration import settle
-    from roicli.pipeline.request import Reading
-
-    reading = settle(Reading, {"spatial_scale": SCALE})
-    return contextlib.closing(open_inputs(MAPS, rois, reading))
-
-
+@pytest.mark.full
 def test_the_command_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save("f.npy", MAPS)

@@ -379,6 +379,19 @@ def test_a_summary_of_each_value_of_a_column() -> None:
     refuse("errors", "r.csv", *STRIDE_16, "--group-by", "kind", words=("no column 'kind'",))
 
 
+def test_a_class_is_found_by_what_it_means() -> None:
+    """COCO has the number of a class and its name: what it is compared with says which is meant."""
+    numbers = [1 + ["person", "car", "dog"].index(name) for name in CLASSES]
+    write_table(image=BATCH.astype(int), category_id=numbers, category_name=CLASSES)
+    people = np.array(CLASSES) == "person"
+    gives("r.csv", "--where", "class == 'person'", expected=BASE[people])
+    gives("r.csv", "--where", "class == 1", expected=BASE[people])
+    gives("r.csv", "--where", "category_id in [1]", expected=BASE[people])
+    given = ("r.csv", *STRIDE_16, "--group-by", "class", "--format", "json")
+    groups = json.loads(succeed("errors", *given).out)["summary_by_group"]
+    assert (groups["column"], set(groups["groups"])) == ("category_name", set(CLASSES))
+
+
 def test_shards_and_the_whole_agree() -> None:
     """Kept rows are the run's RoIs: parts join to the bytes of one run."""
     write_table(image=BATCH.astype(int), score=SCORES, **{"class": CLASSES})
