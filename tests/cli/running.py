@@ -11,6 +11,8 @@ from typing import Any
 
 import h5py
 import numpy as np
+import typer.testing
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from roicli.cli.app import build_app
@@ -23,6 +25,10 @@ PATIENCE = 180
 SCALE = ("--spatial-scale", "1/4")
 
 APP = build_app()
+# Typer's runner builds every command anew for each call, which takes ten times as long as a small
+# run.
+COMMANDS = get_command(APP)
+typer.testing._get_command = lambda app: COMMANDS if app is APP else get_command(app)
 
 
 @dataclass(frozen=True)
