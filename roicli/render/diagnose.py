@@ -18,6 +18,7 @@ from roicli.render.tables import format_short, terminal_width
 
 SYNONYMS_SHOWN = 8
 RUNS_SHOWN = 12
+LIBRARIES_SHOWN = 12
 MODE_WORDS = {"mean": "avg"}
 
 
@@ -176,8 +177,10 @@ def _print_needs(found: Diagnosis, stream: TextIO) -> None:
 
 def _print_libraries(libraries: Sequence[LibraryFunction], stream: TextIO) -> None:
     if libraries:
-        names = ", ".join(f"{row.name} ({row.version})" for row in libraries)
-        _print_line(f"As: {names}", stream, indent=2)
+        names = [f"{row.name} ({row.version})" for row in libraries[:LIBRARIES_SHOWN]]
+        if len(libraries) > LIBRARIES_SHOWN:
+            names.append(f"and {len(libraries) - LIBRARIES_SHOWN} more (--format json)")
+        _print_line(f"As: {', '.join(names)}", stream, indent=2)
 
 
 def _print_partial(part: PartialMatch, stream: TextIO) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from roicli.analysis.diagnose.candidates import Candidate, plain_point
 from roicli.analysis.diagnose.distance import Yardstick
-from roicli.analysis.diagnose.sample import Sample, varied_channels
+from roicli.analysis.diagnose.sample import Sample, norms_of, varied_channels
 from roicli.analysis.diagnose.search import (
     COARSE_BINS,
     ROI_MARGIN,
@@ -17,7 +17,8 @@ from roicli.analysis.diagnose.search import (
     VARIED_CHANNELS,
     compute,
 )
-from roicli.core.types import Array
+from roicli.analysis.roi_sample import spread
+from roicli.core.types import Array, IntArray
 from roicli.operators.convention import ALIGN, LEGACY, Convention
 from roicli.operators.libraries import ROWS, LibraryFunction
 from roicli.operators.wording import describe
@@ -27,7 +28,8 @@ def find_libraries(
     best: Candidate, explained: Array, sample: Sample
 ) -> tuple[LibraryFunction, ...]:
     """The functions that give the numbers of ``best`` on the RoIs that it explains (S,)."""
-    few = _take_few(sample)
+    places = _spread_places(sample, explained)
+    few = _take_few(sample.take_rois(places))
     rows_of: dict[Candidate, list[LibraryFunction]] = {}
     for row in ROWS:
         for convention in _reached(row, best.convention, sample):
@@ -37,10 +39,21 @@ def find_libraries(
     found = {
         row.name
         for candidate, values in compute(list(rows_of), few)
-        if yardstick.between(values, numbers).overall(explained) <= SAME_NUMBERS
+        if yardstick.between(values, numbers).overall(explained[places]) <= SAME_NUMBERS
         for row in rows_of[candidate]
     }
-    return tuple(row for row in ROWS if row.name in found)
+    rows = [row for row in ROWS if row.name in found]
+    # Whose default it is comes first.
+    return tuple(sorted(rows, key=lambda row: row.convention != best.convention))
+
+
+def _spread_places(sample: Sample, explained: Array) -> IntArray:
+    """Places of some RoIs, of which those that tell rules for unusual ones apart come first."""
+    norms, places = norms_of(sample.result), []
+    for mask, count in ((explained & sample.special, 48), (explained & ~sample.special, 16)):
+        here = np.flatnonzero(mask)
+        places.append(here[spread(norms[here], count)])
+    return np.sort(np.concatenate(places))
 
 
 def _reached(row: LibraryFunction, best: Convention, sample: Sample) -> Iterator[Convention]:

@@ -103,7 +103,8 @@ def rank_candidates(first: Sequence[Candidate], sample: Sample, tolerance: float
 def _vary(judged: Sequence[Judged], sample: Sample, tolerance: float) -> list[Candidate]:
     """What the best candidates become with other rules for the RoIs that they do not explain."""
     ranked = sorted(judged, key=lambda one: one.rank)
-    if ranked[0].explained.all():
+    # Nothing has a variant that explains numbers as far off as any are from each other.
+    if ranked[0].explained.all() or min(one.finding.distance for one in ranked) > 1:
         return []
     odd = np.flatnonzero(~ranked[0].explained)
     plain = np.flatnonzero(ranked[0].explained)
