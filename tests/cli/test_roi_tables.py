@@ -394,3 +394,27 @@ def test_gigabytes_of_json_are_refused() -> None:
         stream.write(b"[")
         stream.truncate(1 << 42)
     refuse("align", "one.npy", "r.json", words=("r.json", "its JSON", "are free"))
+
+
+# What inspect says -------------------------------------------------------------------------------
+
+
+def test_inspect_calls_boxes_boxes() -> None:
+    as_hdf5("r.h5", image_bb=np.zeros((2, 18, 4)), feats=FEATS, wide=SIX, det=RECORDS)
+    found = {
+        one["address"].rpartition("/")[2]: one
+        for one in json.loads(succeed("inspect", "r.h5", "--format", "json").text)["datasets"]
+    }
+    assert found["image_bb"]["usable_as"] == "rois"
+    assert "boxes (N, M, 4), image by image" in found["image_bb"]["why"]
+    assert "--roi-columns" in found["wide"]["why"]
+    assert found["det"]["columns"] == list(RECORDS.dtype.names)
+    assert "the image is image_id" in found["det"]["why"]
+    assert "carried: score, class" in found["det"]["why"]
+
+
+def test_text_without_a_header_is_named() -> None:
+    write("r.csv", lines("", *CORNERS.T, SCORES, IMAGE))
+    refuse("align", "feats.npy", "r.csv", *STRIDE_16, words=("(15, 6)", "--roi-columns"))
+    said = ("--roi-columns", "x1,y1,x2,y2,score,image")
+    np.testing.assert_allclose(align("feats.npy", "r.csv", *STRIDE_16, *said), BASE, atol=2e-5)
