@@ -22,6 +22,7 @@ from roicli.storage.array import FileContents, Heading, StoredDataset
 from roicli.storage.choosing import Role, Wanted
 from roicli.storage.limits import external_files
 from roicli.storage.opening import read_contents
+from roicli.storage.pattern import address_of, find_keys, is_pattern
 from roicli.storage.roi_columns import find_columns, show_names
 
 MODEL_ENDING = ".onnx"
@@ -100,6 +101,12 @@ def inspect(
         return inspect_openvino(address.path)
     if address.is_stdin:
         raise InputError("stdin: inspect reads files", "save it, and give the file's name")
+    if is_pattern(address):
+        keys = find_keys(address)
+        raise InputError(
+            f"{address}: stands for {len(keys):,} images",
+            f"show one: {address_of(address, keys[0])}",
+        )
     with external_files(request.allow_external):
         return inspect_arrays(read_contents(address), request.stats)
 
