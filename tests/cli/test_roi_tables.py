@@ -418,3 +418,19 @@ def test_text_without_a_header_is_named() -> None:
     refuse("align", "feats.npy", "r.csv", *STRIDE_16, words=("(15, 6)", "--roi-columns"))
     said = ("--roi-columns", "x1,y1,x2,y2,score,image")
     np.testing.assert_allclose(align("feats.npy", "r.csv", *STRIDE_16, *said), BASE, atol=2e-5)
+
+
+@pytest.mark.parametrize("chunks", [None, (4,)])
+def test_texts_of_any_length_in_a_compound_are_left_out(chunks: tuple[int] | None) -> None:
+    """And said; the boxes beside them are read, from where they lie and through chunks."""
+    kind = np.dtype([*RECORDS.dtype.descr[:6], ("label", h5py.string_dtype())])
+    values = np.zeros(15, kind)
+    for name in RECORDS.dtype.names[:6]:
+        values[name] = RECORDS[name]
+    values["label"] = "cat"
+    with h5py.File("r.h5", "w") as file:
+        file.create_dataset("det", data=values, chunks=chunks)
+    outcome = succeed("align", "feats.npy", "r.h5", *STRIDE_16, "-o", "out.npy", "--no-table")
+    assert "texts of any length are left out: label" in outcome.err
+    np.testing.assert_allclose(np.load("out.npy"), BASE, atol=1e-5)
+    assert [one.name for one in table("r.h5").carried] == ["score"]

@@ -6,6 +6,7 @@ A file is opened in a child process first, and only what came through there in t
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -37,6 +38,7 @@ from roicli.storage.array import (
     plain_attributes,
     precision_of,
     unreadable,
+    without_objects,
 )
 from roicli.storage.choosing import RESULT, Candidate, Wanted, choose_only, list_names
 from roicli.storage.file_state import read_state
@@ -66,6 +68,8 @@ from roicli.storage.formats.hdf5.links import (
 )
 from roicli.storage.limits import check_memory
 from roicli.storage.table import RoiSource, Table
+
+logger = logging.getLogger("roicli")
 
 # What h5py raises for a damaged file, wherever in it; its own words are kept.
 DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
@@ -208,7 +212,10 @@ class Hdf5Array(StoredArray):
     ) -> None:
         self.name = str(Address(address.path, name_of(dataset)))
         self._path = address.path
-        stored = as_stored(dataset.dtype)
+        stored = as_stored(without_objects(dataset.dtype))
+        if stored.names and stored.names != dataset.dtype.names:
+            lost = [name for name in dataset.dtype.names if name not in stored.names]
+            logger.info(f"{self.name}: texts of any length are left out: {list_names(lost)}")
         check_readable(stored, self.name)
         check_decodable(dataset, self.name)
         self.files = others
@@ -449,7 +456,9 @@ def _only_fitting(group: h5py.Group, address: Address, wanted: Wanted) -> h5py.D
         if node.is_virtual:
             trace_sources(node, address.path, {})
     candidates = [
-        Candidate(foreign(name), node.shape, node.dtype, MATLAB_CLASS in node.attrs)
+        Candidate(
+            foreign(name), node.shape, without_objects(node.dtype), MATLAB_CLASS in node.attrs
+        )
         for name, node in datasets
     ]
     return datasets[choose_only(address, candidates, wanted)][1]
@@ -603,7 +612,7 @@ def _describe_frame(group: h5py.Group, path: str) -> StoredDataset:
 
 
 def _describe_dataset(dataset: h5py.Dataset, path: str) -> StoredDataset:
-    numeric = is_numeric(as_stored(dataset.dtype))
+    numeric, fields = is_numeric(as_stored(dataset.dtype)), without_objects(dataset.dtype)
     address = Address(path, name_of(dataset))
     # HDF5 opens the sources of a virtual dataset to say what shape it has.
     outside = leads_outside(dataset, path)
@@ -619,7 +628,7 @@ def _describe_dataset(dataset: h5py.Dataset, path: str) -> StoredDataset:
         None if dataset.is_virtual else dataset.id.get_storage_size(),
         plain_attributes(_Readable(dataset.attrs)),
         partial(open_dataset, address, Wanted("any")),
-        headings_of_dtype(dataset.dtype) if is_record(dataset.dtype) else None,
+        headings_of_dtype(fields) if is_record(fields) else None,
     )
 
 
