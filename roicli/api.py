@@ -22,6 +22,7 @@ from roicli.core.operator_table import (
     PrecisePoolOptions,
     PsAlignOptions,
     PsPoolOptions,
+    RotatedAlignOptions,
     call_name,
 )
 from roicli.core.types import Array
@@ -49,7 +50,7 @@ from roicli.storage.result import (
 # What ``import roicli`` has of this file.
 __all__ = [
     "align", "average_pool", "crop_and_resize", "errors", "export", "pool", "precise_pool",
-    "ps_align", "ps_pool",
+    "ps_align", "ps_pool", "rotated_align",
 ]  # fmt: skip
 
 
@@ -159,6 +160,22 @@ def ps_align(
     table is RoI Pool's. Raises RoicliError. Source: torchvision.ops.ps_roi_align.
     """
     return run("ps-align", features, rois, output, options)
+
+
+def rotated_align(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    output: str | os.PathLike[str] | None = None,
+    **options: Unpack[RotatedAlignOptions],
+) -> Result:
+    """Rotated RoI Align of stored or in-memory maps (N, C, H, W) at turned RoIs (K, 6).
+
+    RoIs are ``batch_index, cx, cy, w, h, angle``, lengths in image pixels; ``angle_unit`` and
+    ``angle_direction`` say what the angle is. Other arguments and the result as ``align``. The
+    error table is that of RoI Pool on the upright boxes that enclose them. Raises RoicliError.
+    Source: detectron2 ROIAlignRotated; mmcv.ops.RoIAlignRotated.
+    """
+    return run("rotated-align", features, rois, output, options)
 
 
 def run(

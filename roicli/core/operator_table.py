@@ -12,6 +12,7 @@ from roicli.core.declaration import Opt
 from roicli.core.options import (
     OPERATOR,
     ROUNDING,
+    AngleOptions,
     BorderOption,
     CompressionOption,
     DaskOption,
@@ -42,7 +43,8 @@ from roicli.core.options import (
 )
 
 Operator = Literal[
-    "align", "pool", "precise-pool", "crop-and-resize", "average-pool", "ps-pool", "ps-align"
+    "align", "pool", "precise-pool", "crop-and-resize", "average-pool", "ps-pool", "ps-align",
+    "rotated-align",
 ]  # fmt: skip
 CropNormalization = Literal["image", "matterport", "cells"]
 Interpolation = Literal["bilinear", "nearest"]
@@ -202,8 +204,19 @@ class PsAlignOptions(RunOptions, GroupSizeOption, total=False):
     """The keywords of ``ps_align``."""
 
 
+class RotatedAlignOptions(RunOptions, total=False):
+    """The keywords of ``rotated_align``."""
+
+
 class OwnOptions(
-    ModeOption, GraphOption, BorderOption, CropOptions, GroupSizeOption, PsRuleOption, total=False
+    ModeOption,
+    GraphOption,
+    BorderOption,
+    CropOptions,
+    GroupSizeOption,
+    PsRuleOption,
+    AngleOptions,
+    total=False,
 ):
     """What single operators have beside what all share; a call that takes any takes all."""
 
@@ -261,6 +274,12 @@ OPERATORS: dict[Operator, OperatorEntry] = {
         "PsAlignSpec",
         PsAlignOptions,
         "Run position-sensitive RoI Align: each bin reads channels of its own.",
+    ),
+    "rotated-align": OperatorEntry(
+        "rotated_align",
+        "RotatedAlignSpec",
+        RotatedAlignOptions,
+        "Run rotated RoI Align at turned RoIs: image, cx, cy, w, h, angle.",
     ),
 }
 

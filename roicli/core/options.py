@@ -26,6 +26,8 @@ from roicli.core.progress import Progress, StageTimes, no_progress
 from roicli.core.vocabulary import (
     PARTITION_MEANINGS,
     QUANTIZATION_MEANINGS,
+    AngleDirection,
+    AngleUnit,
     Border,
     Compression,
     LevelRule,
@@ -343,7 +345,26 @@ class ImageSizeOption(TypedDict, total=False):
     ]
 
 
-class ReadingOptions(MapOptions, ChoiceOptions, ImageSizeOption, total=False):
+class AngleOptions(TypedDict, total=False):
+    """What the angles of turned RoIs are (image, cx, cy, w, h, angle)."""
+
+    angle_unit: Annotated[
+        AngleUnit | None,
+        Opt("--angle-unit", READING, "Of turned RoIs.", "degrees", yields=True),
+    ]
+    angle_direction: Annotated[
+        AngleDirection | None,
+        Opt(
+            "--angle-direction",
+            READING,
+            "Of turned RoIs, as seen with y downwards.",
+            "counter-clockwise",
+            yields=True,
+        ),
+    ]
+
+
+class ReadingOptions(MapOptions, ChoiceOptions, ImageSizeOption, AngleOptions, total=False):
     """How maps and RoIs are read.
 
     ``levels`` names one dataset per pyramid level, finest first; ``level_from`` an address or array

@@ -63,25 +63,45 @@ def check_sampling(sampling_ratio: object, aligned: object) -> None:
         )
 
 
+# What the numbers of a turned RoI are, after its image's index.
+TURNED_COLUMNS = ("cx", "cy", "w", "h", "angle")
+
+
 @dataclass(frozen=True)
 class RoIs:
     """K checked RoIs.
 
     ``batch_index`` (K,) int64; ``corners`` (K, 4) float64: x1, y1, x2, y2 in image pixels, as they
     were stored; ``coordinate_error_px`` (K,) float64 is what the stored dtype can have lost.
+    Turned RoIs have ``turned`` (K, 5), the numbers of ``TURNED_COLUMNS``, the angle as it was
+    stored; their ``corners`` are those of the upright boxes that enclose them.
     """
 
     batch_index: IntArray
     corners: FloatArray
     coordinate_error_px: FloatArray
+    turned: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.batch_index)
 
     def take(self, rows: Any) -> RoIs:
         """The RoIs of ``rows`` (indices, a mask or a slice), in that order."""
-        return RoIs(self.batch_index[rows], self.corners[rows], self.coordinate_error_px[rows])
+        turned = None if self.turned is None else self.turned[rows]
+        return RoIs(
+            self.batch_index[rows], self.corners[rows], self.coordinate_error_px[rows], turned
+        )
+
+    def numbers(self, roi_columns: tuple[str, ...]) -> FloatArray:
+        """(K, n) what an operator takes that has these columns."""
+        if roi_columns != TURNED_COLUMNS:
+            return self.corners
+        if self.turned is None:
+            assert len(self) == 0
+            return np.empty((0, len(TURNED_COLUMNS)))
+        return self.turned
 
     def as_rows(self, dtype: Any = np.float32) -> FloatArray:
-        """(K, 5) rows ``batch_index, x1, y1, x2, y2``."""
-        return np.column_stack([self.batch_index, self.corners]).astype(dtype, copy=False)
+        """(K, 5) rows ``batch_index, x1, y1, x2, y2``; turned ones (K, 6), as ``turned``."""
+        numbers = self.corners if self.turned is None else self.turned
+        return np.column_stack([self.batch_index, numbers]).astype(dtype, copy=False)

@@ -9,6 +9,8 @@ SamplingGrid = Literal["quarters", "thirds"]
 Quantization = Literal["caffe", "floor", "round", "half-even", "hull", "mmcv"]
 Partition = Literal["overlap", "disjoint", "floor-size"]
 Border = Literal["clamp", "zero"]
+AngleUnit = Literal["degrees", "radians"]
+AngleDirection = Literal["counter-clockwise", "clockwise"]
 PixelModel = Literal["half-pixel", "legacy"]
 Provider = Literal["auto", "cpu", "cuda", "native"]
 # The operators that a picture and the error table set against each other.

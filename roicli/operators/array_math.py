@@ -54,8 +54,8 @@ class ArrayMath(Protocol):
     def round_half_even(self, value: Value) -> Value:
         """The nearest whole number, halves to the even one, as Python's ``round``; real."""
 
-    def cos_sin(self, angle: Value) -> tuple[Value, Value]:
-        """Cosine and sine of radians, computed in float64 and rounded once."""
+    def cos_sin(self, angle: Value, radians: float) -> tuple[Value, Value]:
+        """Cosine and sine of an angle in units of ``radians``, in float64 and rounded once."""
 
     def minimum(self, one: Value, other: Value) -> Value:
         """The smaller."""
@@ -104,8 +104,8 @@ class NumpyMath:
     def round_half_even(self, value: Value) -> Value:
         return np.rint(value)
 
-    def cos_sin(self, angle: Value) -> tuple[Value, Value]:
-        exact = np.asarray(angle, np.float64)
+    def cos_sin(self, angle: Value, radians: float) -> tuple[Value, Value]:
+        exact = np.asarray(angle, np.float64) * radians
         return np.cos(exact).astype(self.dtype), np.sin(exact).astype(self.dtype)
 
     def minimum(self, one: Value, other: Value) -> Value:
@@ -237,9 +237,10 @@ class OnnxMath:
     def round_half_even(self, value: Value) -> Value:
         return self._map("Round", value)
 
-    def cos_sin(self, angle: Value) -> tuple[Value, Value]:
+    def cos_sin(self, angle: Value, radians: float) -> tuple[Value, Value]:
         add = self.builder.add
         wide = add("Cast", angle.name, to=ELEMENT_TYPES["float64"])
+        wide = add("Mul", wide, self.builder.constant(np.array(radians, np.float64)))
         cosine, sine = (
             add("Cast", add(name, wide), to=ELEMENT_TYPES[self.dtype.name])
             for name in ("Cos", "Sin")

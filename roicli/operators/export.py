@@ -22,7 +22,7 @@ def build_export_graph(spec: OperatorSpec, dtype: FloatType, metadata: dict[str,
     output = spec.add_export(builder, dtype)
     inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
         "features": (dtype, ("N", "C", "H", "W")),
-        "rois": (dtype, ("K", 5)),
+        "rois": (dtype, ("K", 1 + len(spec.roi_columns))),
     }
     shape = ("K", "C", *spec.output_size)
     return finish_graph(builder, inputs, output, dtype, shape, metadata)

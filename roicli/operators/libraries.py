@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.vocabulary import ComparedOperator
+from roicli.core.vocabulary import AngleUnit, ComparedOperator
 from roicli.operators.convention import (
     ALIGN,
     AVERAGE_POOL,
@@ -48,6 +48,7 @@ class LibraryFunction:
     ratios: bool = True
     required: tuple[str, ...] = ()
     undefined: str = ""
+    angle_unit: AngleUnit = "degrees"
 
     @property
     def name(self) -> str:
@@ -81,6 +82,8 @@ class LibraryFunction:
         """Its defaults as options of roicli's operator; empty where there is none."""
         found = as_options(self.convention)
         options = {} if found is None else found[1]
+        if self.operator == "rotated-align":
+            options["angle_unit"] = self.angle_unit
         return {name: value for name, value in options.items() if name not in self.required}
 
 
@@ -172,7 +175,8 @@ ROWS: tuple[LibraryFunction, ...] = (
     Row("mmcv", "RoIPool", "2", MMCV_POOL, "mmcv.ops.RoIPool, roi_pool_cuda_kernel.cuh",
         ratios=False),
     Row("mmcv", "RoIAlignRotated", "2", Convention(TURNED, sampling_ratio=0),
-        "mmcv.ops.RoIAlignRotated: radians, clockwise=True turns the other way", TURNED_ALSO),
+        "mmcv.ops.RoIAlignRotated: radians, clockwise=True turns the other way", TURNED_ALSO,
+        angle_unit="radians"),
     Row("mmcv", "PrRoIPool", "2", replace(PRECISE_POOL, border="zero"),
         "mmcv.ops.PrRoIPool, prroi_pool_cuda_kernel.cuh (read, not run)", ratios=False),
     Row("mmcv", "DeformRoIPool", "2", HALF_ADAPTIVE,
@@ -211,7 +215,8 @@ ROWS: tuple[LibraryFunction, ...] = (
     Row("openvino", "DeformablePSROIPooling", "2026.4.1", DEFORM_POOL,
         "OpenVINO DeformablePSROIPooling-1, offsets 0"),
     Row("openvino", "ROIAlignRotated", "2026.4.1", Convention(TURNED, sampling_ratio=0),
-        "OpenVINO ROIAlignRotated-15: radians"),
+        "OpenVINO ROIAlignRotated-15: radians",
+        angle_unit="radians"),
     Row("openvino-onnx", "RoiAlign", "2026.4.1", _align(True, 1, "mean", "nan"),
         "OpenVINO's ONNX front end: an omitted sampling_ratio is 1 (openvino#37826)",
         (*_both("mean", "nan"), *_both(FLOORED))),

@@ -17,6 +17,7 @@ from roicli.operators.convention import (
     PS_ALIGN,
     PS_RULES,
     R_FCN,
+    ROTATED_ALIGN,
     BorderRule,
     Convention,
     Cut,
@@ -271,6 +272,8 @@ def as_options(convention: Convention) -> tuple[str, dict[str, Any]] | None:
     for border in ("clamp", "zero"):
         if plain == Convention(Placement(), border=border, reduction="integral"):
             return "precise-pool", {"border": border}
+    if plain.box.turn != "none":
+        return _as_rotated(plain)
     return _as_crop(plain) if plain.grid == "ends" else _as_position_sensitive(plain)
 
 
@@ -295,6 +298,19 @@ def _as_crop(plain: Convention) -> tuple[str, dict[str, Any]] | None:
                     "outside_rule": rule,
                     "extrapolation_value": plain.border_value,
                 }
+    return None
+
+
+def _as_rotated(plain: Convention) -> tuple[str, dict[str, Any]] | None:
+    """``as_options`` of rotated RoI Align; the unit of angles is no part of a convention."""
+    for box in (HALF_PIXEL, replace(LEGACY, about="centre")):
+        turned = replace(box, turn=plain.box.turn)
+        if plain == replace(ROTATED_ALIGN, box=turned, sampling_ratio=plain.sampling_ratio):
+            return "rotated-align", {
+                "aligned": box == HALF_PIXEL,
+                "sampling_ratio": plain.sampling_ratio,
+                "angle_direction": plain.box.turn,
+            }
     return None
 
 

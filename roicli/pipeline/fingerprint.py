@@ -55,7 +55,8 @@ def _as_text(value: Any) -> str:
 
 
 def _hash_rois(rois: RoIs, map_of_roi: Array) -> str:
-    return _hash_arrays(rois.corners, rois.batch_index, map_of_roi)
+    turned = () if rois.turned is None else (rois.turned,)
+    return _hash_arrays(rois.corners, rois.batch_index, map_of_roi, *turned)
 
 
 def _hash_arrays(*arrays: Array) -> str:

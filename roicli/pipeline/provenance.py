@@ -98,6 +98,7 @@ def _onnxruntime_version(provider: Provider) -> str | None:
 
 def describe_export(spec: OperatorSpec, dtype: np.dtype[Any]) -> dict[str, Any]:
     """The metadata of an exported graph, with its inputs in words."""
+    columns = ("batch_index", *spec.roi_columns)
     return {
         "roicli_version": __version__,
         "operator": spec.operator,
@@ -106,7 +107,7 @@ def describe_export(spec: OperatorSpec, dtype: np.dtype[Any]) -> dict[str, Any]:
         "opset": OPSET,
         "dtype": dtype.name,
         "input_features": "(N, C, H, W) feature maps",
-        "input_rois": "(K, 5): batch_index, x1, y1, x2, y2 in image pixels",
+        "input_rois": f"(K, {len(columns)}): {', '.join(columns)} in image pixels",
         "output_roi_features": "(K, C, P_h, P_w)",
     }
 

@@ -25,8 +25,9 @@ from roicli.core.options import (
 )
 from roicli.core.parsing import AUTO
 from roicli.core.progress import Progress, StageTimes
-from roicli.core.types import Size
+from roicli.core.types import TURNED_COLUMNS, Size
 from roicli.core.vocabulary import (
+    AngleUnit,
     Compression,
     GraphDtype,
     LevelRule,
@@ -60,6 +61,7 @@ class Reading:
     level_from: FeatureArgument | None
     roi_format: RoiFormat | None
     roi_columns: tuple[str, ...] | None
+    angle_unit: AngleUnit | None
     normalized: bool
     image_size: Size | None
     roi_scale: Any
@@ -73,6 +75,11 @@ class Reading:
     def of_maps(self) -> MapReading:
         """What of this is about the maps' arrays."""
         return MapReading(self.layout, self.decode, self.stored_as)
+
+    @property
+    def names_of_turned(self) -> tuple[str, ...]:
+        """What six columns without names are where RoIs must be turned, else none."""
+        return ()
 
     @property
     def level_assignment(self) -> LevelAssignment:
@@ -117,6 +124,16 @@ class SizedReading(Reading):
 
     def check_image_size(self) -> None:
         """It is needed."""
+
+
+@record()
+class TurnedReading(Reading):
+    """The same for an operator that takes turned RoIs."""
+
+    @property
+    def names_of_turned(self) -> tuple[str, ...]:
+        """What six columns without names are."""
+        return ("image", *TURNED_COLUMNS)
 
 
 @record(

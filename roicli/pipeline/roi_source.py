@@ -119,7 +119,9 @@ def read_rois(
     is_keyed = False
     if image is not None:
         batch, is_keyed = number_images(image, table, numbers, images, maps)
-    found = read_roi_table(table, columns, normalized_to, image, batch)
+    found = read_roi_table(
+        table, columns, normalized_to, image, batch, reading.angle_unit or "degrees"
+    )
     carried = found.carried
     if image is not None and is_keyed:
         name = IMAGE_COLUMN if columns.image is None or not image.name else image.name
@@ -173,16 +175,23 @@ def choose_columns(source: RoiSource, reading: Reading, images: int | None) -> C
     if reading.image_from is not None or isinstance(source, RowsOfImages):
         images = None  # whose a RoI is stands elsewhere
     headings: Sequence[Heading] | None = headings_of(source)
-    names = reading.roi_columns or _recognize(source)
+    names: Sequence[str] | None = reading.roi_columns
+    if names is None and headings is None and source.shape[1:] == (len(reading.names_of_turned),):
+        names = reading.names_of_turned
+    names = names or _recognize(source)
     if names is not None:
         headings = _rename(source, headings, names)
     if headings is None or _is_empty(source):
+        if reading.names_of_turned and not _is_empty(source):
+            raise _lack_angle(source, reading)
         columns = _by_position(source, reading.roi_format, images)
         _check_yolo(source, columns, images, read_size(source, reading))
         return Chosen(columns)
     own = source.roi_format if isinstance(source, Table) else None
     is_given = reading.roi_columns is not None
     columns = find_columns(headings, reading.roi_format, source.name, own, is_given)
+    if reading.names_of_turned and columns.angle is None:
+        raise _lack_angle(source, reading)
     if columns.image is None and images not in (None, 1):
         raise InputError(
             f"{source.name}: no column names the RoI's image, and there are {images} images, "
@@ -197,6 +206,14 @@ def choose_columns(source: RoiSource, reading: Reading, images: int | None) -> C
             "otherwise"
         )
     return Chosen(columns, names)
+
+
+def _lack_angle(source: RoiSource, reading: Reading) -> InputError:
+    wanted = ", ".join(reading.names_of_turned)
+    return InputError(
+        f"{source.name}: RoIs have shape {source.shape}, expected turned ones (K, 6): {wanted}",
+        "run align for upright RoIs, or name the columns: --roi-columns image,cx,cy,w,h,angle",
+    )
 
 
 def _rename(

@@ -15,7 +15,7 @@ import numpy as np
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
-from roicli.core.vocabulary import RoiFormat
+from roicli.core.vocabulary import AngleUnit, RoiFormat
 from roicli.pipeline.roi_scale import RoiScale
 from roicli.storage.array import Precision
 from roicli.storage.roi_columns import COORDINATE_NAMES, RoiColumns
@@ -108,6 +108,7 @@ class RoiTable:
     row_numbers: IntArray | None = None
     text_widths: Mapping[str, int] = field(default_factory=dict)
     roi_scale: RoiScale | None = None
+    turned: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -119,6 +120,12 @@ class RoiTable:
 
     def scaled(self, scale: RoiScale) -> RoiTable:
         """The same RoIs, their corners in pixels that many times as small; in float64."""
+        if self.turned is not None:
+            raise InputError(
+                f"{self.name}: turned RoIs cannot be scaled, for the angles of their corners may "
+                "not stay right ones",
+                "save them in pixels of the network's input, without --roi-scale",
+            )
         corners, error = np.empty_like(self.corners), np.empty(len(self))
         with np.errstate(invalid="ignore", over="ignore"):
             for part in _parts(len(self)):
@@ -131,7 +138,7 @@ class RoiTable:
 
     def as_rois(self) -> RoIs:
         """The RoIs as the operators take them, once nothing is wrong with them."""
-        return RoIs(self.batch.astype(np.int64), self.corners, self.error_px)
+        return RoIs(self.batch.astype(np.int64), self.corners, self.error_px, self.turned)
 
     def describe_coordinate(self, place: int) -> str:
         """In words, where the coordinate ``place`` (0 to 3) stands in a row."""
@@ -157,6 +164,7 @@ def read_roi_table(
     normalized_to: Size | None,
     image: Column | None,
     batch: FloatArray,
+    angle_unit: AngleUnit = "degrees",
 ) -> RoiTable:
     """The RoIs of a table. ``normalized_to`` is (height, width) in pixels; ``image`` the column of
     images, and ``batch`` (K,) the numbers of their maps.
@@ -182,12 +190,36 @@ def read_roi_table(
                 numbers[part], spacing[:size], roi_format, normalized_to
             )
             error[part] = off.max(axis=1, initial=0.0)
+    turned = None
+    if columns.angle is not None:
+        if normalized_to is not None:
+            raise InputError(
+                f"{table.name}: turned RoIs cannot be normalized, for the angles of their corners "
+                "may not stay right ones",
+                "save them in pixels, without --normalized",
+            )
+        angles, _ = _numbers_of(table, columns.angle)
+        turned = np.column_stack([numbers, np.asarray(angles, np.float64)])
+        corners = np.asarray(enclose(turned, angle_unit), np.float64)
     return RoiTable(
         table.name, np.result_type(*(values.dtype for values, _ in sources)),
         _coarsest([precision for _, precision in sources]), columns, normalized_to, image,
         batch, numbers, corners, error,
-        tuple(table.columns[place] for place in columns.carried), table.images,
+        tuple(table.columns[place] for place in columns.carried), table.images, turned=turned,
     )  # fmt: skip
+
+
+def enclose(turned: FloatArray, angle_unit: AngleUnit) -> FloatArray:
+    """(K, 4) corners of the upright boxes that enclose turned ones (K, 5)."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        angle = turned[:, 4] if angle_unit == "radians" else np.radians(turned[:, 4])
+        cosine, sine = np.abs(np.cos(angle)), np.abs(np.sin(angle))
+        width, height = turned[:, 2] / 2, turned[:, 3] / 2
+        reach = np.column_stack([width * cosine + height * sine, width * sine + height * cosine])
+        # Sides below 0 are crossed corners, whatever the angle makes of them.
+        is_crossed = np.minimum(width, height) < 0
+        reach = np.where(is_crossed[:, None], -np.abs(reach), reach)
+        return np.concatenate([turned[:, :2] - reach, turned[:, :2] + reach], axis=1)
 
 
 def _numbers_of(table: Table, place: int) -> tuple[Array, Precision]:

@@ -105,6 +105,10 @@ def _describe_unusable(rois: PlacedRois, row: int) -> tuple[str, str]:
             expected = fits if np.isfinite(number) else "a finite number"
             column = table.describe_coordinate(place)
             return f"{column}: found {number:g}, expected {expected}", advice
+    if table.turned is not None and not np.isfinite(table.turned[row, 4]):
+        angle = table.turned[row, 4]
+        column = f"column {table.columns.angle} (angle)"
+        return f"{column}: found {angle:g}, expected a finite number", advice
     corners, corner_names = table.corners[row], COORDINATE_NAMES["xyxy"]
     for name, number in zip(corner_names, corners, strict=True):
         if not abs(number) <= FLOAT32_MAX:  # a sum or product of two that fit need not fit

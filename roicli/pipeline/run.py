@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
+from roicli.core.exceptions import InputError
 from roicli.core.operator_table import Operator
 from roicli.core.system import usable_cores
-from roicli.core.types import Array, FloatArray, IntArray
+from roicli.core.types import TURNED_COLUMNS, Array, FloatArray, IntArray
 from roicli.core.vocabulary import Provider
 from roicli.error_table.columns import COLUMN_BY_NAME, VALUE_COLUMNS
 from roicli.error_table.table import ErrorTable, MapGeometry
@@ -24,7 +25,7 @@ from roicli.pipeline.inputs import (
     single_scale,
 )
 from roicli.pipeline.memory import budget_of, check_address_space, plan_device, plan_memory
-from roicli.pipeline.request import Operation, Reading, RunRequest, SizedReading
+from roicli.pipeline.request import Operation, Reading, RunRequest, SizedReading, TurnedReading
 from roicli.pipeline.settings import Setting, resolve_setting
 from roicli.pipeline.stream import Engine, ValueMeasurer
 from roicli.pipeline.validation import check_sampling_memory
@@ -165,12 +166,22 @@ def open_run(
     node = _read_node(request.graph, operator)
     setting = resolve_setting(request, operator, node, request.spatial_scale, request.levels)
     reading: Reading = request
-    if "image_size" in setting.spec.defaults():
-        reading = SizedReading(**{one.name: getattr(request, one.name) for one in fields(Reading)})
+    takes_size = "image_size" in setting.spec.defaults()
+    turned = setting.spec.roi_columns == TURNED_COLUMNS
+    if takes_size or turned:
+        kind = TurnedReading if turned else SizedReading
+        reading = kind(**{one.name: getattr(request, one.name) for one in fields(Reading)})
     if node is not None:
         reading = replace(request, spatial_scale=(node.spatial_scale,))
     inputs = open_inputs(features, rois, reading, rows=rows)
     inputs = replace(inputs, files={**model, **inputs.files})
+    if inputs.rois.turned is not None and not turned and operator != "errors":
+        inputs.close()
+        raise InputError(
+            f"{inputs.rois_name}: RoIs are turned (cx, cy, w, h, angle), and {setting.spec.title} "
+            "takes upright ones",
+            "run rotated-align; or leave the angle out: --roi-columns image,cx,cy,w,h,_",
+        )
     try:
         provider = choose(request.provider, request.device_id)
         check_address_space(provider)

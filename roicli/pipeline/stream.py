@@ -60,6 +60,7 @@ def run_operator(
     """
     dtype = pyramid.compute_dtype
     corners = rois.corners.astype(dtype)
+    numbers = corners if specs is None else rois.numbers(specs[0].roi_columns).astype(dtype)
     runner_of_level = _lazy_runners(specs, dtype, engine)
     # Measuring costs what four operators cost, one of which samples.
     costly: Sequence[OperatorSpec]
@@ -83,12 +84,13 @@ def run_operator(
                     values[visit.level].load(feature_map)
                 seen = feature_map.on_host(dtype) if verifier is not None else None
             spec = costly[visit.level]
-            for rows in _cut(visit.rows, blocks.most_rows, spec, corners, pyramid.channels):
+            taken = corners if values is not None else numbers
+            for rows in _cut(visit.rows, blocks.most_rows, spec, taken, pyramid.channels):
                 block = blocks.next_block(len(rows))
                 with times.measure("run"):
-                    runner.run(corners[rows], block)
+                    runner.run(numbers[rows], block)
                     if verifier is not None and seen is not None:
-                        verifier.check_block(visit.level, seen, rows, corners[rows], block)
+                        verifier.check_block(visit.level, seen, rows, numbers[rows], block)
                     if values is not None:
                         values[visit.level].measure(rows, corners[rows])
                 blocks.write(rows, block)

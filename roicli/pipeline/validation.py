@@ -52,12 +52,12 @@ def _explain_roi_shape(shape: tuple[int, ...]) -> tuple[str, str]:
     if len(shape) == 2 and shape[1] > 5:
         # Which columns are which cannot be seen: a score, a level and an angle look alike.
         remark = (
-            f"; {shape[1]} columns may hold scores and classes, a level, or the angle of rotated "
-            "boxes, which no operator here takes"
+            f"; {shape[1]} columns may hold scores and classes, a level, or the angle of turned "
+            "boxes, which rotated-align takes"
         )
         return remark, (
-            "name them in order, like --roi-columns image,x1,y1,x2,y2,score or x1,y1,x2,y2,score,"
-            "class; _ leaves one out"
+            "name them in order, like --roi-columns image,x1,y1,x2,y2,score or "
+            "image,cx,cy,w,h,angle; _ leaves one out"
         )
     return "", "save one row a RoI"
 
@@ -75,7 +75,7 @@ def check_sampling_memory(
 
     ``numbers`` (K,) are what the RoIs are called, where that is not their place.
     """
-    needed, counts, kind = spec.sampling(rois.corners[rows], channels, dtype)
+    needed, counts, kind = spec.sampling(rois.numbers(spec.roi_columns)[rows], channels, dtype)
     if len(needed) and needed.max() > MAX_SAMPLES_BYTES:
         worst = int(np.argmax(needed))
         row = int(rows[worst] if numbers is None else numbers[rows[worst]])

@@ -47,6 +47,8 @@ IMAGE_NAME = re.compile(
     r"(batch|image|img|im|frame|sample)(index|idx|ind|id|no|nr|num|number|name|file|filename|path)?"
     r"|(file|filename|filepath|path|fname)"
 )
+# Beside a centre and a size, the box is turned.
+ANGLE_NAMES = ("angle", "theta", "rotation", "rot")
 # A column of four numbers.
 BOX_NAMES = ("bbox", "bboxes", "box", "boxes", "roi", "rois", "xyxy", "xywh", "cxcywh", "yxyx")
 # COCO has x, y, width and height under these; libraries call corners boxes.
@@ -74,7 +76,8 @@ class RoiColumns(NamedTuple):
     ``image`` is the place of the column that names the RoI's image, None without one;
     ``coordinates`` are those of the four numbers in the order of ``roi_format``, or of one column
     that holds all four; ``carried`` those of all others. ``are_named``: the columns have names,
-    which say their order. ``is_assumed``: nothing says the format.
+    which say their order. ``is_assumed``: nothing says the format. ``angle`` is the place of the
+    angle of boxes that are turned about their centre, None of others.
     """
 
     image: int | None
@@ -83,6 +86,7 @@ class RoiColumns(NamedTuple):
     carried: tuple[int, ...] = ()
     are_named: bool = True
     is_assumed: bool = False
+    angle: int | None = None
 
 
 def find_columns(
@@ -104,13 +108,17 @@ def find_columns(
     found, roi_format, is_assumed = _find_coordinates(
         header, plain, said or ("xywh" if is_given and _is_uncertain(plain) else None), where, own
     )
-    image = images[0] if images else None
+    image, angle = images[0] if images else None, None
+    if roi_format == "cxcywh" and len(found) == 4:
+        angles = [place for place, name in enumerate(plain) if name in ANGLE_NAMES]
+        _check_single(header, angles, "the angle", where)
+        angle = angles[0] if angles else None
     carried = tuple(
         place
         for place in range(len(header))
-        if place not in (image, *found) and plain[place] and header[place].name != SKIPPED
+        if place not in (image, angle, *found) and plain[place] and header[place].name != SKIPPED
     )
-    return RoiColumns(image, found, roi_format, carried, is_assumed=is_assumed)
+    return RoiColumns(image, found, roi_format, carried, is_assumed=is_assumed, angle=angle)
 
 
 def hold_boxes(header: Sequence[Heading]) -> bool:
@@ -220,10 +228,12 @@ def find_named(names: Sequence[str], wanted: str, texts: Sequence[bool] = ()) ->
     Of several that mean the same, as COCO's ``category_id`` and ``category_name``, it is the only
     one that ``texts`` says yes of; None without one.
     """
+    plain = plain_name(wanted)
+    alike = next((group for group in MEANINGS.values() if plain in group), ())
     for matches in (
         lambda name: name == wanted,
-        lambda name: plain_name(name) == plain_name(wanted),
-        lambda name: plain_name(name) in MEANINGS.get(plain_name(wanted), ()),
+        lambda name: plain_name(name) == plain,
+        lambda name: plain_name(name) in alike,
     ):
         found = [place for place, name in enumerate(names) if matches(name)]
         if len(found) > 1 and texts:

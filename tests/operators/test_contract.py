@@ -43,7 +43,8 @@ def test_an_entry_names_class_call_and_options(name):
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_an_operator_is_run_by_its_name(name):
-    rois = np.float32([[0, 1, 1, 6, 5]])
+    spec = operator_type(name)
+    rois = np.float32([[0, 1, 1, 6, 5, 30][: 1 + len(spec.roi_columns)]])
     found = run(name, MAPS, rois, None, {"output_size": 2})
     channels = operator_type(name)((2, 2)).output_channels(4)
     assert found.roi_features.shape == (1, channels, 2, 2)

@@ -12,9 +12,10 @@ import roicli
 from roicli.core.operator_table import OPERATORS
 from roicli.operators.average_pool import AveragePoolSpec, PsPoolSpec
 from roicli.operators.crop_and_resize import CropAndResizeSpec
-from roicli.operators.evaluate import SampledMap, all_bins, evaluate
+from roicli.operators.evaluate import SampledMap, all_bins, evaluate, turn_corners
 from roicli.operators.export import build_export_graph
 from roicli.operators.ps_align import PsAlignSpec
+from roicli.operators.rotated_align import RotatedAlignSpec
 from roicli.operators.table import operator_type
 from roicli.operators.taps import TapSpec
 from roicli.runtime.engine import Engine
@@ -33,6 +34,8 @@ SPECS = {
     "ps align": PsAlignSpec((2, 2), 0.25),
     "ps align, adaptive": PsAlignSpec((3, 5), 0.25, 0, False, 2),
     "ps align, one group": PsAlignSpec((3, 5), 0.25, 3, True, 1),
+    "rotated": RotatedAlignSpec((3, 2), 0.25),
+    "rotated, clockwise": RotatedAlignSpec((2, 3), 0.25, 0, False, "degrees", "clockwise"),
     "crop": CropAndResizeSpec((3, 2), 0.25),
     "crop, one point": CropAndResizeSpec((1, 1), 0.25, "cells"),
     "crop, matterport": CropAndResizeSpec((3, 2), 0.25, "matterport", (37, 50)),
@@ -59,7 +62,17 @@ def run(spec, feature_map, corners, threads=2, scratch=1 << 20):
 
 
 def some_rois(spec, count=40, seed=0):
-    return awkward_corners((9, 12), spec.spatial_scale, count, seed)
+    return rois_of(spec, awkward_corners((9, 12), spec.spatial_scale, count, seed))
+
+
+def rois_of(spec, corners):
+    """What the operator takes: corners, or the same boxes, each turned by another angle."""
+    if len(spec.roi_columns) == 4:
+        return corners
+    turned = turn_corners(corners, 0)
+    turned[:, 2:4] = np.abs(turned[:, 2:4])
+    turned[:, 4] = np.arange(len(corners)) * 37 % 360 - 90
+    return turned
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -68,7 +81,7 @@ def some_rois(spec, count=40, seed=0):
 @given(corners=boxes())
 def test_a_run_is_within_the_references_bound(name, dtype, corners):
     spec = SPECS[name]
-    feature_map, corners = MAP.astype(dtype), corners.astype(dtype)
+    feature_map, corners = MAP.astype(dtype), rois_of(spec, corners.astype(dtype))
     for row, roi in zip(run(spec, feature_map, corners), corners, strict=True):
         for channels, expected in spec.expect(feature_map, roi):
             assert np.isfinite(expected.bound).all()
@@ -127,7 +140,7 @@ def test_a_constant_map_is_constant_where_it_is_read(name):
     spec = SPECS[name]
     if spec.outside:
         spec = dataclasses.replace(spec, extrapolation_value=0.0)
-    corners = np.float32([[8, 8, 30, 21], [9.5, 3, 27, 30]])
+    corners = rois_of(spec, np.float32([[8, 8, 30, 21], [9.5, 3, 27, 30]]))
     found = run(spec, np.full((8, 9, 12), 2.5, np.float32), corners)
     np.testing.assert_allclose(found, 2.5, rtol=1e-6)
 
@@ -199,7 +212,8 @@ def test_a_whole_run_verifies_shares_and_resumes(name, tmp_path):
         assert option in kept.parameters
     # Over a pyramid each RoI is read on its own level.
     levels = [normal_map((1, 8, side, side), seed=side) for side in (64, 32)]
-    boxes_px = np.float32([[0, 3, 4, 30, 33], [0, 10, 10, 240, 250]])
+    boxes_px = rois_of(spec, np.float32([[3, 4, 30, 33], [10, 10, 240, 250]]))
+    boxes_px = np.column_stack([np.zeros(2), boxes_px]).astype(np.float32)
     scales = [0.25, 0.125]
     both = call(levels, boxes_px, spatial_scale=scales, level_from=np.array([2, 3]))
     for row in (0, 1):

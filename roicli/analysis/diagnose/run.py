@@ -336,10 +336,17 @@ def diagnose(
     request = settle(DiagnoseRequest, options)
     inputs = open_inputs(features, rois, request)
     try:
+        if inputs.rois.turned is not None:
+            raise InputError(
+                f"{inputs.rois_name}: RoIs are turned (cx, cy, w, h, angle), and only upright ones "
+                "are diagnosed",
+                "run rotated-align with the options that are meant, and roicli compare",
+            )
         with external_files(request.allow_external):
             stored = open_stored_result(result, "result")
         try:
-            return _diagnose_in_any_order(inputs, stored, request)
+            found = _diagnose_in_any_order(inputs, stored, request)
+            return found if inputs.row_numbers is None else _renumber(found, inputs.row_numbers)
         finally:
             stored.close()
     finally:
