@@ -3,6 +3,7 @@
 import dataclasses
 from functools import cache
 
+import h5py
 import numpy as np
 import onnx
 import pytest
@@ -213,6 +214,8 @@ def test_a_whole_run_verifies_shares_and_resumes(name, tmp_path):
         call(maps, rois, part, **options, shard=f"{number}/2")
     roicli.merge(parts, merged)
     assert roicli.compare(whole, merged).equal
+    with h5py.File(whole) as one, h5py.File(merged) as other:
+        np.testing.assert_array_equal(one["rois"], other["rois"])
     assert kept.parameters["operator"] == spec.operator
     for option in spec.defaults():
         assert option in kept.parameters
