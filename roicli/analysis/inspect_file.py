@@ -22,6 +22,7 @@ from roicli.storage.array import FileContents, Heading, StoredDataset
 from roicli.storage.choosing import Role, Wanted
 from roicli.storage.limits import external_files
 from roicli.storage.opening import read_contents
+from roicli.storage.pattern import address_of, find_keys, is_pattern
 from roicli.storage.roi_columns import find_columns, show_names
 
 MODEL_ENDING = ".onnx"
@@ -100,6 +101,12 @@ def inspect(
         return inspect_openvino(address.path)
     if address.is_stdin:
         raise InputError("stdin: inspect reads files", "save it, and give the file's name")
+    if is_pattern(address):
+        keys = find_keys(address)
+        raise InputError(
+            f"{address}: stands for {len(keys):,} images",
+            f"show one: {address_of(address, keys[0])}",
+        )
     with external_files(request.allow_external):
         return inspect_arrays(read_contents(address), request.stats)
 
@@ -127,16 +134,27 @@ def describe_use(dataset: StoredDataset) -> tuple[str | None, str]:
         return describe_columns(dataset.columns)
     if shape is None or not dataset.is_numeric:
         return None, "empty" if shape is None else f"{dataset.dtype} is no number that roicli reads"
-    if len(shape) in (3, 4) and 0 not in shape:
-        layout = "(N, C, H, W)" if len(shape) == 4 else "(C, H, W), one image"
-        return "features", f"{len(shape)}-D: {layout}{_describe_scale(dataset, shape)}"
-    if len(shape) == 2 and shape[1] in (4, 5):
-        columns = "batch_index and four coordinates" if shape[1] == 5 else "four coordinates"
-        return "rois", f"2-D with {shape[1]} columns: {columns}"
+    if len(shape) > 2 and 0 not in shape:
+        return _describe_map_or_boxes(dataset, shape)
     if len(shape) == 1:
         return "level numbers", "1-D: --level-from takes it where there are as many RoIs"
     columns = f" with {shape[1]} columns" if len(shape) == 2 else ""
-    return None, f"{len(shape)}-D{columns}{', without values' if 0 in shape else ''}"
+    if len(shape) == 2 and shape[1] in (4, 5):
+        meaning = "batch_index and four coordinates" if shape[1] == 5 else "four coordinates"
+        return "rois", f"2-D{columns}: {meaning}"
+    more = ": boxes and more? --roi-columns names them" if columns and shape[1] in (6, 7) else ""
+    return None, f"{len(shape)}-D{columns}{', without values' if 0 in shape else more}"
+
+
+def _describe_map_or_boxes(dataset: StoredDataset, shape: Sequence[int]) -> tuple[str | None, str]:
+    """The use of an array of three axes or more."""
+    if len(shape) > 4:
+        return None, f"{len(shape)}-D"
+    if len(shape) == 3 and shape[2] == 4:
+        # A map four cells wide is much the rarer.
+        return "rois", "3-D: boxes (N, M, 4), image by image; as FEATURES (C, H, W), one image"
+    layout = "(N, C, H, W)" if len(shape) == 4 else "(C, H, W), one image"
+    return "features", f"{len(shape)}-D: {layout}{_describe_scale(dataset, shape)}"
 
 
 def describe_columns(headings: Sequence[Heading]) -> tuple[str | None, str]:
@@ -210,7 +228,8 @@ def _choose_only(wanted: Wanted, dataset: StoredDataset) -> Choice:
     usable_as, why = describe_use(dataset)
     if wanted.role == "features" and dataset.columns is not None:
         return Choice(None, "features are read from files of arrays, not from a table")
-    if usable_as == wanted.role:
+    may_be_map = wanted.role == "features" and len(dataset.shape or ()) == 3
+    if usable_as == wanted.role or (may_be_map and dataset.is_numeric):
         return Choice(dataset.address, why)
     return Choice(None, f"the array is {dataset.shape} {dataset.dtype}, not {wanted}")
 

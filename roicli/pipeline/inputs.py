@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.foreign import raw_text
 from roicli.core.parsing import AUTO
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
 from roicli.error_table.carried import CarriedColumn, carry, text_width
@@ -35,7 +36,7 @@ from roicli.pipeline.roi_table import (
     is_image_number,
 )
 from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
-from roicli.storage.address import parse_address, split_name
+from roicli.storage.address import SEPARATOR, parse_address, split_name
 from roicli.storage.array import MemoryArray, SelectedRows, StoredArray
 from roicli.storage.file_state import FileState, check_unchanged
 from roicli.storage.limits import check_memory, external_files
@@ -69,6 +70,16 @@ class Inputs:
     row_numbers: IntArray | None = None
     described: Mapping[str, Any] = field(default_factory=dict)
     carried: tuple[CarriedColumn, ...] = ()
+
+    @property
+    def roi_scale_given(self) -> str | tuple[float, float]:
+        """The ``roi_scale`` that says what was done to these RoIs, whatever stands beside maps."""
+        name = self.described.get("roi_scale_name")
+        if name is None:
+            x, y = self.described.get("roi_scale", (1.0, 1.0))
+            return x, y
+        dataset = self.described["roi_scale_dataset"]
+        return SEPARATOR.join(raw_text(part) for part in (name, dataset) if part)
 
     def check_unchanged(self) -> None:
         """Raise InputError where a file is no longer what it was when it was opened."""

@@ -58,7 +58,7 @@ class MapCollection(StoredArray):
     @property
     def files(self) -> dict[str, FileState]:  # type: ignore[override]
         """The files of the maps that were opened."""
-        return {**self._shelf.files, **self._seen}
+        return {**self._seen, **self._shelf.files}
 
     def look_at(self, images: IntArray, scale: float | None) -> None:
         """Take down the sizes and dtypes of some images, before any of them is read.
@@ -147,8 +147,8 @@ class MapCollection(StoredArray):
     def _open_key(self, key: str, tells: bool = False) -> StoredArray:
         stored = self._shelf.open(key)
         try:
-            if not self._shelf.files:
-                self._seen.update(stored.files)
+            for path, state in stored.files.items():
+                self._seen.setdefault(path, state)
             return self._read(stored, tells)
         except BaseException:
             stored.close()

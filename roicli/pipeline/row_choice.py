@@ -130,9 +130,8 @@ def _find_invalid(table: Table, columns: RoiColumns, image: Array | None, among:
         if is_number:
             numbers = np.column_stack([column.values[part] for column in sources])
             masks = {name: holds(numbers) for name, holds in FILLED.items()}
-        if image is not None and image.dtype.kind in "iuf":
-            with np.errstate(invalid="ignore"):
-                masks[NO_IMAGE] = (image[part] == -1) | np.isnan(image[part])
+        if image is not None:
+            masks[NO_IMAGE] = _is_of_no_image(image[part])
         for name, mask in masks.items():
             counted[name] += int(np.count_nonzero(mask & ~found[part] & among[part]))
             found[part] |= mask
@@ -141,3 +140,10 @@ def _find_invalid(table: Table, columns: RoiColumns, image: Array | None, among:
     told = f": {kinds}" if kinds else ""
     logger.info(f"{table.name}: left out {total:,} of {len(table):,} rows as padding{told}")
     return found
+
+
+def _is_of_no_image(image: Array) -> Array:
+    """(k,) which rows have -1, NaN or nothing where their image is named."""
+    if image.dtype == object:
+        return np.array([text in (None, "", "-1") for text in image.tolist()], bool)
+    return np.asarray((image == -1) | np.isnan(image))

@@ -101,6 +101,13 @@ def is_numeric(dtype: np.dtype[Any]) -> bool:
     )
 
 
+def without_objects(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The fields of records that are values, not pointers to texts of any length elsewhere."""
+    names = dtype.names or ()
+    kept = [(name, dtype[name]) for name in names if not dtype[name].hasobject]
+    return np.dtype(kept) if kept and len(kept) < len(names) else dtype
+
+
 def is_record(dtype: np.dtype[Any]) -> bool:
     """Whether roicli reads rows of the dtype: fields of numbers, truth values or short texts."""
     if dtype.fields is None:

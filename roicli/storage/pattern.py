@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
+from roicli.core.types import Array
 from roicli.storage.address import IMAGE, Address, is_url
 from roicli.storage.array import StoredArray
 from roicli.storage.choosing import Role, Wanted, list_names
+from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats import Lister, WayOf, recognize
 from roicli.storage.opening import holds_no_datasets, open_array, watch
-from roicli.storage.shelf import Shelf
+from roicli.storage.shelf import Fill, Shelf
 
 _DIGITS = re.compile("([0-9]+)")
 
@@ -68,10 +70,23 @@ class AddressShelf(Shelf):
 
     def __init__(self, pattern: Address, role: Role) -> None:
         self._pattern, self._role = pattern, role
+        self.files: dict[str, FileState] = {}
 
     def open(self, key: str) -> StoredArray:
         """The array at the key's address."""
         return open_array(address_of(self._pattern, key), self._role)
+
+    def look_at(self, keys: Sequence[str], fill: Fill, width: int) -> Array:
+        """As every shelf's; HDF5 files are opened in one child, which takes less than one each."""
+        addresses = [address_of(self._pattern, key) for key in keys]
+        if not addresses or recognize(addresses[0]).name != "hdf5":
+            return super().look_at(keys, fill, width)
+        from roicli.storage.formats.hdf5.shelf import look_at_files
+
+        states = {address.path: read_state(address.path) for address in addresses}
+        self.files |= states
+        watch(states)
+        return look_at_files(addresses, Wanted(self._role), lambda found: fill(keys, found), width)
 
 
 def open_shelf(pattern: Address, role: Role) -> Shelf:

@@ -228,10 +228,12 @@ def find_named(names: Sequence[str], wanted: str, texts: Sequence[bool] = ()) ->
     Of several that mean the same, as COCO's ``category_id`` and ``category_name``, it is the only
     one that ``texts`` says yes of; None without one.
     """
+    plain = plain_name(wanted)
+    alike = next((group for group in MEANINGS.values() if plain in group), ())
     for matches in (
         lambda name: name == wanted,
-        lambda name: plain_name(name) == plain_name(wanted),
-        lambda name: plain_name(name) in MEANINGS.get(plain_name(wanted), ()),
+        lambda name: plain_name(name) == plain,
+        lambda name: plain_name(name) in alike,
     ):
         found = [place for place, name in enumerate(names) if matches(name)]
         if len(found) > 1 and texts:

@@ -18,7 +18,7 @@ Fill = Callable[[Sequence[str], Array], None]
 
 
 class Shelf(ABC):
-    """Arrays under keys. ``files`` are those that stay open for all of them."""
+    """Arrays under keys. ``files`` are those that were opened without an array to say so."""
 
     files: Mapping[str, FileState] = {}
 

@@ -8,7 +8,8 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import InputError
-from roicli.pipeline.features import MapReading
+from roicli.pipeline.features import MapReading, open_pyramid
+from roicli.storage.formats.hdf5 import contained
 from tests.cli.running import refuse, run, succeed
 from tests.log import logged
 
@@ -156,6 +157,31 @@ def test_a_pyramid_an_image():
         del file["10/p3"]
     with pytest.raises(InputError, match=r"p.h5::10/p3: is not there, and p.h5::10/p2 is"):
         roicli.align("p.h5::{image}", "rois.npy", **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}])
+def test_a_file_an_image_takes_no_child_each(monkeypatch, options):
+    """One child opens all HDF5 files; each of them is an input that must stay as it is."""
+    for key, values in MAPS.items():
+        with h5py.File(f"maps/{key}.h5", "w") as file:
+            file.create_dataset("p3", data=values, **options)
+    born = []
+    begin = contained.begin_child
+    monkeypatch.setattr(contained, "begin_child", lambda *a: born.append(1) or begin(*a))
+    found = roicli.align("maps/{image}.h5::p3", ROIS, "o.h5", **STRIDE_4, output_size=3,
+                         resume=True)  # fmt: skip
+    assert len(born) <= (5 if options else 2)  # the first map alone, and all of them
+    np.testing.assert_allclose(found_in("o.h5"), one_by_one(output_size=3), atol=1e-6)
+    assert found.roi_features is None
+    pyramid = open_pyramid("maps/{image}.h5::p3", (), (0.25,)).for_images(np.arange(3))
+    assert set(pyramid.files) == {f"maps/{key}.h5" for key in KEYS}
+    pyramid.close()
+    refuse("inspect", "maps/{image}.h5", words=("stands for 3 images", "maps/1.h5"))
+
+
+def found_in(path):
+    with h5py.File(path) as file:
+        return file["roi_features"][:]
 
 
 def test_what_a_file_says_is_noted_once(folder):

@@ -55,6 +55,22 @@ def test_a_virtual_result_is_read_as_any_other(dask: tuple[str, str], inputs: Ar
     assert read_all("joined.h5") == read_all("one.h5")
 
 
+def test_how_images_were_resized_is_known_before_there_are_blocks(dask: tuple[str, str]) -> None:
+    """Of the RoIs of the second image alone nobody could know in which pixels they are."""
+    sizes = np.array([[[64, 96], [32, 48]], [[48, 96], [32, 48]]])
+    maps = np.random.default_rng(3).normal(size=(2, 2, 8, 12)).astype(np.float32)
+    with h5py.File("m.h5", "w") as file:
+        file["maps"], file["image_sizes"] = maps, sizes
+    rois = [[0, 30, 20, 90, 60], [0, 2, 2, 40, 30], [1, 4, 4, 40, 28], [1, 8, 8, 30, 20]]
+    save("r.npy", np.array(rois, np.float32))
+    for options in (("-o", "one.h5"), ("-o", "many.h5", *dask)):
+        succeed("align", "m.h5::maps", "r.npy", *SCALE, "-q", *options)
+    assert read_all("many.h5") == read_all("one.h5")
+    with h5py.File("one.h5") as file:
+        assert file.attrs["roi_scale_dataset"] == "/image_sizes"
+        np.testing.assert_allclose(file["rois"][3, 1:], [4, 8 * 32 / 48, 15, 20 * 32 / 48])
+
+
 def test_npy_has_one_machines_bytes(dask: tuple[str, str], inputs: Arrays) -> None:
     succeed("align", FEATURES, ROIS, *SCALE, "-o", "one.npy")
     outcome = succeed("align", FEATURES, ROIS, *SCALE, "-o", "many.npy", *dask)

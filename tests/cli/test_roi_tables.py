@@ -394,3 +394,43 @@ def test_gigabytes_of_json_are_refused() -> None:
         stream.write(b"[")
         stream.truncate(1 << 42)
     refuse("align", "one.npy", "r.json", words=("r.json", "its JSON", "are free"))
+
+
+# What inspect says -------------------------------------------------------------------------------
+
+
+def test_inspect_calls_boxes_boxes() -> None:
+    as_hdf5("r.h5", image_bb=np.zeros((2, 18, 4)), feats=FEATS, wide=SIX, det=RECORDS)
+    found = {
+        one["address"].rpartition("/")[2]: one
+        for one in json.loads(succeed("inspect", "r.h5", "--format", "json").text)["datasets"]
+    }
+    assert found["image_bb"]["usable_as"] == "rois"
+    assert "boxes (N, M, 4), image by image" in found["image_bb"]["why"]
+    assert "--roi-columns" in found["wide"]["why"]
+    assert found["det"]["columns"] == list(RECORDS.dtype.names)
+    assert "the image is image_id" in found["det"]["why"]
+    assert "carried: score, class" in found["det"]["why"]
+
+
+def test_text_without_a_header_is_named() -> None:
+    write("r.csv", lines("", *CORNERS.T, SCORES, IMAGE))
+    refuse("align", "feats.npy", "r.csv", *STRIDE_16, words=("(15, 6)", "--roi-columns"))
+    said = ("--roi-columns", "x1,y1,x2,y2,score,image")
+    np.testing.assert_allclose(align("feats.npy", "r.csv", *STRIDE_16, *said), BASE, atol=2e-5)
+
+
+@pytest.mark.parametrize("chunks", [None, (4,)])
+def test_texts_of_any_length_in_a_compound_are_left_out(chunks: tuple[int] | None) -> None:
+    """And said; the boxes beside them are read, from where they lie and through chunks."""
+    kind = np.dtype([*RECORDS.dtype.descr[:6], ("label", h5py.string_dtype())])
+    values = np.zeros(15, kind)
+    for name in RECORDS.dtype.names[:6]:
+        values[name] = RECORDS[name]
+    values["label"] = "cat"
+    with h5py.File("r.h5", "w") as file:
+        file.create_dataset("det", data=values, chunks=chunks)
+    outcome = succeed("align", "feats.npy", "r.h5", *STRIDE_16, "-o", "out.npy", "--no-table")
+    assert "texts of any length are left out: label" in outcome.err
+    np.testing.assert_allclose(np.load("out.npy"), BASE, atol=1e-5)
+    assert [one.name for one in table("r.h5").carried] == ["score"]

@@ -127,6 +127,16 @@ def test_texts_are_keys() -> None:
            words=("3 keys, and there are 2 maps",))  # fmt: skip
 
 
+def test_a_row_without_an_image_is_left_out_or_refused() -> None:
+    names = np.where(BATCH == 0, "a.jpg", "b.jpg").tolist()
+    names[3] = ""
+    write_table(file_name=names)
+    given = ("--images", "a,b")
+    refuse("align", "feats.npy", "r.csv", *STRIDE_16, *given, words=("row 3", "--drop-invalid"))
+    said = gives("r.csv", *given, "--drop-invalid", expected=np.delete(BASE, 3, axis=0))
+    assert "1 of no image" in said
+
+
 def test_what_does_not_matter_in_a_key_makes_no_two_equal() -> None:
     """a/1 and b/1 are two images where they are named so, and none where only 1 is."""
     write_table(image=np.where(BATCH == 0, "a/1.jpg", "b/1.jpg"))

@@ -75,6 +75,8 @@ class Processes:
         # Below ``local://`` folders come into being as in a bucket.
         self._environment = {
             **os.environ, "PYTHONPATH": PATH, "FSSPEC_LOCAL_AUTO_MKDIR": "true",
+            # Workers that wait for a session's end need not look at themselves meanwhile.
+            "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
         }  # fmt: skip
         self.kills = 0
         self.scheduler = self._start_scheduler()

@@ -35,7 +35,7 @@ from roicli.operators.rounding import (
 from roicli.operators.table import OPERATORS, operator_type
 from roicli.pipeline.roi_table import to_corners
 from roicli.runtime.devices import device_of
-from tests.strategies import SCALES
+from tests.strategies import SCALES, examples
 
 TYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 edges = st.lists(st.integers(-400, 900).map(lambda n: n / 4), min_size=1, max_size=8)
@@ -74,6 +74,7 @@ def output_dtype(build, dtype):
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("name", BOX_RULES)
+@examples(16)
 @given(low=edges, length=edges, scale=st.sampled_from(SCALES))
 def test_a_box_rule_is_the_same_in_numpy_and_in_onnx(dtype, name, low, length, scale):
     rule, count = BOX_RULES[name], min(len(low), len(length))
@@ -92,6 +93,7 @@ def test_a_box_rule_is_the_same_in_numpy_and_in_onnx(dtype, name, low, length, s
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("name", PARTITIONS)
+@examples(16)
 @given(sizes=st.lists(st.integers(1, 300), min_size=1, max_size=8), bins=st.integers(1, 15))
 def test_a_partition_is_the_same_in_numpy_and_in_onnx(dtype, name, sizes, bins):
     rule, size = PARTITIONS[name], np.array(sizes, np.int64)[:, None]
@@ -101,6 +103,7 @@ def test_a_partition_is_the_same_in_numpy_and_in_onnx(dtype, name, sizes, bins):
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
+@examples(16)
 @given(low=edges, bins=st.integers(1, 9))
 def test_bins_of_a_real_box_are_the_same_in_numpy_and_in_onnx(dtype, low, bins):
     start = np.array(low, dtype)

@@ -25,6 +25,7 @@ from roicli.storage.formats.hdf5.contained import (
     try_first,
 )
 from roicli.storage.formats.hdf5.links import trace_sources
+from tests.options import some
 
 
 def children() -> list[str]:
@@ -48,7 +49,9 @@ def test_a_crash_is_named(number: int, capfd: Any) -> None:
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_endless_loop_is_ended() -> None:
+def test_an_endless_loop_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contained, "SECONDS", 0.5)
+
     def run_on() -> None:
         while True:
             pass
@@ -70,19 +73,19 @@ def burn(seconds: float) -> None:
 
 def test_what_goes_on_has_all_the_time_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time counts from one finished thing to the next, not from the child's start."""
-    monkeypatch.setattr(contained, "SECONDS", 0.6)
+    monkeypatch.setattr(contained, "SECONDS", 0.3)
 
     def go_on() -> None:
         for _ in range(5):
-            burn(0.2)
+            burn(0.1)
             renew_time()
 
     try_first(go_on, "x.h5", 1)
 
     def go_on_for_new_limits() -> None:
         for _ in range(5):
-            limit_time(0.6)
-            burn(0.2)
+            limit_time(0.3)
+            burn(0.1)
 
     try_first(go_on_for_new_limits, "x.h5", 1)
 
@@ -187,16 +190,20 @@ def file(tmp_path: Path) -> Any:
         yield opened
 
 
-@pytest.mark.parametrize(
-    ("shape", "chunks"),
-    [((5, 3, 70, 90), (2, 2, 16, 16)), ((3, 200), (3, 7)), ((1, 40, 400, 400), (1, 40, 400, 400)),
-     ((2, 30, 300, 301), (1, 3, 300, 301)), ((1000,), (64,))],
-)  # fmt: skip
-@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<f2", "|u1", ">i4"])
-def test_the_values_are_the_files(file: Any, shape: Any, chunks: Any, dtype: str) -> None:
+SMALL = [((5, 3, 70, 90), (2, 2, 16, 16)), ((3, 200), (3, 7)), ((1000,), (64,))]
+LARGE = [((1, 40, 400, 400), (1, 40, 400, 400)), ((2, 30, 300, 301), (1, 3, 300, 301))]
+DTYPES = ["<f4", ">f8", "<f2", "|u1", ">i4"]
+
+
+@some("dtype, shape, chunks", [(dtype, *sizes) for dtype in DTYPES for sizes in SMALL + LARGE],
+      *[(dtype, *sizes) for dtype in DTYPES for sizes in SMALL],
+      *[(">f8", *sizes) for sizes in LARGE])  # fmt: skip
+def test_the_values_are_the_files(file: Any, dtype: str, shape: Any, chunks: Any) -> None:
     # A prime, so that rows and chunks differ; and quick to compress.
     values = (np.arange(math.prod(shape)) % 251).reshape(shape).astype(dtype)
-    dataset = file.create_dataset("a", data=values, chunks=chunks, compression="gzip")
+    dataset = file.create_dataset(
+        "a", data=values, chunks=chunks, compression="gzip", compression_opts=1
+    )
     reader = ContainedReader(dataset, "a")
     out = np.empty(shape, values.dtype.newbyteorder("="))
     reader.read(tuple(slice(0, side) for side in shape), out)

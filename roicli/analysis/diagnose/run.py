@@ -311,7 +311,8 @@ def diagnose(
         with external_files(request.allow_external):
             stored = open_stored_result(result, "result")
         try:
-            return _diagnose_in_any_order(inputs, stored, request)
+            found = _diagnose_in_any_order(inputs, stored, request)
+            return found if inputs.row_numbers is None else _renumber(found, inputs.row_numbers)
         finally:
             stored.close()
     finally:

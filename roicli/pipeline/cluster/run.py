@@ -156,6 +156,8 @@ def _make_job(cluster: Cluster, run: Run, features: Any, rois: Any, request: Run
     level_from, graph, roi_scale = request.level_from, request.graph, request.roi_scale
     if isinstance(level_from, str | os.PathLike):
         level_from = _from_root(parse_address(level_from))
+    # What all RoIs said of sizes beside the maps, a block of them need not say.
+    roi_scale = run.inputs.roi_scale_given if roi_scale is None else roi_scale
     if isinstance(roi_scale, str | os.PathLike):
         roi_scale = _from_root(parse_address(roi_scale))
     if graph is not None:

@@ -30,7 +30,7 @@ from roicli.core.system import (
     start_child,
 )
 from roicli.core.types import Array
-from roicli.storage.array import BLOCK_BYTES, split_into_blocks
+from roicli.storage.array import BLOCK_BYTES, split_into_blocks, without_objects
 
 # Off for programs that must not fork, like some under MPI.
 SWITCH = "ROICLI_CONTAIN_HDF5"
@@ -260,7 +260,8 @@ def serve(readable: Callable[[int], Readable], shared: mmap.mmap, asked: int, an
         place = tuple(map(slice, numbers[0::2], numbers[1::2]))
         try:
             opened = readable(number)
-            out = _view(shared, opened.dataset.dtype.newbyteorder("="), place)
+            dtype = without_objects(opened.dataset.dtype).newbyteorder("=")
+            out = _view(shared, dtype, place)
             limit_time(SECONDS + decoded_bytes(opened, place) / READ_BYTES_PER_SECOND)
             opened.dataset.read_direct(out, place)
             os.write(answer, DONE)
@@ -291,7 +292,7 @@ class ContainedReader:
         child: OpeningChild | None = None,
         number: int | None = None,
     ) -> None:
-        self._chunks, self._dtype = dataset.chunks, dataset.dtype.newbyteorder("=")
+        self._chunks, self._dtype = dataset.chunks, without_objects(dataset.dtype).newbyteorder("=")
         room = max(BLOCK_BYTES, chunk_bytes(dataset))
         if child is not None and len(child.shared) < room:
             if number is None:
