@@ -7,22 +7,26 @@ centred at i), so a position times the stride is in image pixels. Every one come
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from roicli.analysis.explain import explain_align
 from roicli.analysis.explanation import AlignedBin
-from roicli.core.types import FloatArray, RoIs, Size
+from roicli.core.exceptions import ParameterError
+from roicli.core.types import FloatArray, FloatType, RoIs, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.error_table.geometric import MODEL_OFFSET
 from roicli.operators.geometry import AxisBins, align_boxes, operator_points, quantize_rois
+from roicli.operators.interface import OperatorSpec
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
+from roicli.operators.taps import TapSpec
 
 # x1, y1, x2, y2
 Box = tuple[float, float, float, float]
 Interval = tuple[float, float]
+Place = tuple[float, float]
 # A picture shows this much around the boxes, in shares of their side and in cells.
 MARGIN_SHARE, MARGIN_CELLS = 0.08, 1.0
 # No picture is flatter or taller than this.
@@ -37,7 +41,9 @@ class Picture:
     cell i starts at ``i + cell_offset``. ``lost`` is R without Q, ``gained`` Q without R, as
     rectangles. ``align_x``, ``align_y``: bin edges (P + 1); ``pool_x``, ``pool_y``: bins (P).
     ``points_x`` (P_w * n,), ``points_y`` (P_h * n,): the sampling points are their grid.
-    ``close_up`` is the bin to show closely, positions before ``point_offset`` is added.
+    Of another ``operator`` than RoI Align these are empty, and ``lines`` and ``points`` stand for
+    them, places (x, y). ``close_up`` is the bin to show closely, positions before ``point_offset``
+    is added.
     """
 
     roi: int
@@ -64,6 +70,10 @@ class Picture:
     map_size: Size
     bin_index: Size | None = None
     close_up: AlignedBin | None = None
+    operator: str = "RoI Align"
+    box_name: str = "real box"
+    lines: tuple[tuple[Place, Place], ...] = ()
+    points: tuple[Place, ...] | None = None
 
     @property
     def area_lost(self) -> float:
@@ -214,6 +224,36 @@ def scale_values(values: FloatArray) -> FloatArray:
     # Halved: a difference of the largest numbers is none.
     low, high = float(finite.min()) / 2, float(finite.max()) / 2
     return (scaled / 2 - low) / max(high - low, 1e-30)
+
+
+def draw_operator(
+    picture: Picture, spec: OperatorSpec, rois: RoIs, dtype: FloatType, map_size: Size
+) -> Picture:
+    """The picture with the bins and the points of another operator instead of RoI Align's.
+
+    Raises ParameterError for one that has no such bins and points.
+    """
+    if not isinstance(spec, TapSpec):
+        raise ParameterError(
+            f"{spec.title} is drawn without --operator, or not at all", "drop --operator"
+        )
+    sketch = spec.sketch(rois.numbers(spec.roi_columns)[0].astype(dtype), map_size)
+    lines, points = (part + picture.point_offset for part in sketch)
+    return replace(
+        picture,
+        operator=spec.title,
+        box_name="real box" if rois.turned is None else "enclosing box",
+        align_x=(),
+        align_y=(),
+        points_x=(),
+        points_y=(),
+        lines=tuple((_as_place(start), _as_place(end)) for start, end in lines),
+        points=tuple(_as_place(point) for point in points),
+    )
+
+
+def _as_place(place: FloatArray) -> Place:
+    return float(place[0]), float(place[1])
 
 
 def _intervals(bins: AxisBins, offset: float) -> tuple[Interval, ...]:

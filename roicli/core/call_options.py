@@ -125,21 +125,25 @@ class ExplainOptions(
     ]
 
 
-class ExplainOneOptions(ExplainOptions, total=False):
-    """The keywords of ``explain`` for one operator that reads cells with weights."""
+class OneOperatorOption(TypedDict, total=False):
+    """The operator that is looked at."""
 
     operator: Annotated[
         Operator | None,
         Opt(
             "--operator",
             LOOKING,
-            "Explain this operator alone.",
+            "Look at this operator, which reads cells with weights.",
             shown="RoI Align, and RoI Pool beside it",
         ),
     ]
 
 
-class DrawOptions(RoiOption, ForceOption, LookOptions, total=False):
+class ExplainOneOptions(ExplainOptions, OneOperatorOption, total=False):
+    """The keywords of ``explain`` for one operator that reads cells with weights."""
+
+
+class DrawOptions(RoiOption, ForceOption, LookOptions, OneOperatorOption, total=False):
     """The keywords of ``draw``.
 
     ``channel`` None shows the mean over channels; ``bin_index`` (row, column) adds a close-up of

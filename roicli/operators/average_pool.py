@@ -21,7 +21,7 @@ from roicli.operators.array_math import ArrayMath, NumpyMath, Value
 from roicli.operators.convention import AVERAGE_POOL, PS_RULES, Convention
 from roicli.operators.placed_bins import cut_cells, place_span
 from roicli.operators.rounding import BOX_RULES
-from roicli.operators.taps import Tap, Taps, TapSpec, check_group_size, mask_below
+from roicli.operators.taps import Tap, Taps, TapSpec, check_group_size, lattice, mask_below
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,13 @@ class CellMeanSpec(TapSpec):
             first, last = (math.minimum(math.maximum(edge, 0), most) for edge in edges)
             windows.append((first, math.where(is_sized, math.maximum(first, last), first)))
         return windows[0], windows[1]
+
+    def bin_lines(self, corners: FloatArray, map_size: Size) -> FloatArray:
+        """Every place where a bin begins or ends, on the map."""
+        columns = [column.reshape(-1, 1, 1, 1, 1) for column in corners[None].T]
+        windows = self._windows(NumpyMath(corners.dtype), columns, map_size)
+        ys, xs = (np.unique(np.concatenate([edge.reshape(-1) for edge in one])) for one in windows)
+        return lattice(ys - 0.5, xs - 0.5)
 
     def taps(self, math: ArrayMath, rois: Sequence[Value], map_size: tuple[Value, Value]) -> Taps:
         """Each cell of the bin, with the same weight."""

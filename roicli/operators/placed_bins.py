@@ -10,6 +10,7 @@ from typing import NamedTuple, assert_never
 
 import numpy as np
 
+from roicli.core.types import FloatArray
 from roicli.operators.array_math import ArrayMath, Value
 from roicli.operators.convention import Cut, Placement
 
@@ -94,6 +95,11 @@ def cut_cells(
         case _:
             assert_never(cut)
     return span.start + edges[0], span.start + edges[1]
+
+
+def cut_evenly(span: Span, bins: int) -> FloatArray:
+    """(bins + 1,) the edges of bins of one size, of one box."""
+    return np.asarray(span.start + span.extent * (np.arange(bins + 1) / bins), np.float64)
 
 
 def count_points(math: ArrayMath, span: Span, bins: int, sampling_ratio: int) -> Value:

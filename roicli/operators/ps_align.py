@@ -16,8 +16,15 @@ from roicli.core.types import FloatArray, IntArray, Size, check_sampling
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.array_math import ArrayMath, NumpyMath, Value
 from roicli.operators.convention import HALF_PIXEL, LEGACY, PS_ALIGN, Convention
-from roicli.operators.placed_bins import Span, count_points, place_points, place_span
-from roicli.operators.taps import Taps, TapSpec, bilinear_taps, check_group_size, mask_below
+from roicli.operators.placed_bins import Span, count_points, cut_evenly, place_points, place_span
+from roicli.operators.taps import (
+    Taps,
+    TapSpec,
+    bilinear_taps,
+    check_group_size,
+    lattice,
+    mask_below,
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,11 @@ class PsAlignSpec(TapSpec):
             for span, bins in zip(spans, self.output_size, strict=True)
         )
         return np.stack([x, y], axis=1)
+
+    def bin_lines(self, corners: FloatArray, map_size: Size) -> FloatArray:
+        """The edges of the bins."""
+        spans = self._spans(NumpyMath(corners.dtype), list(corners))
+        return lattice(*(cut_evenly(*pair) for pair in zip(spans, self.output_size, strict=True)))
 
     def taps(self, math: ArrayMath, rois: Sequence[Value], map_size: tuple[Value, Value]) -> Taps:
         """The cells around each point."""

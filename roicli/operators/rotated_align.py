@@ -18,8 +18,8 @@ from roicli.core.types import TURNED_COLUMNS, FloatArray, IntArray, Size, check_
 from roicli.core.vocabulary import AngleDirection, AngleUnit, PixelModel
 from roicli.operators.array_math import ArrayMath, NumpyMath, Value
 from roicli.operators.convention import HALF_PIXEL, LEGACY, ROTATED_ALIGN, Convention
-from roicli.operators.placed_bins import Span, count_points, place_points
-from roicli.operators.taps import Taps, TapSpec, bilinear_taps, mask_below
+from roicli.operators.placed_bins import Span, count_points, cut_evenly, place_points
+from roicli.operators.taps import Taps, TapSpec, bilinear_taps, lattice, mask_below
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,28 @@ class RotatedAlignSpec(TapSpec):
             for side, bins in zip(sides, self.output_size, strict=True)
         ]
 
+    def _turn(
+        self, math: ArrayMath, rois: Sequence[Value], v: Value, u: Value
+    ) -> tuple[Value, Value]:
+        """Places from the centre, down and across, to (y, x) on the map."""
+        factor = real_math.pi / 180 if self.angle_unit == "degrees" else 1.0
+        cosine, sine = math.cos_sin(
+            rois[4], factor if self.angle_direction == "counter-clockwise" else -factor
+        )
+        scale = math.number(float(np.float32(self.spatial_scale)))
+        centre_x, centre_y = (rois[k] * scale for k in (0, 1))
+        if self.aligned:
+            centre_x, centre_y = centre_x - 0.5, centre_y - 0.5
+        return v * cosine - u * sine + centre_y, v * sine + u * cosine + centre_x
+
+    def bin_lines(self, corners: FloatArray, map_size: Size) -> FloatArray:
+        """The edges of the turned bins."""
+        math, rois = NumpyMath(corners.dtype), list(corners)
+        sides = zip(self._sides(math, rois), self.output_size, strict=True)
+        lines = lattice(*(cut_evenly(*pair) for pair in sides))
+        y, x = self._turn(math, rois, lines[:, :, 1], lines[:, :, 0])
+        return np.stack([x, y], axis=2)
+
     def counts(self, corners: FloatArray, map_size: Size) -> IntArray:
         """(k, 2) points a bin of RoIs (k, 5)."""
         math = NumpyMath(corners.dtype)
@@ -91,16 +113,7 @@ class RotatedAlignSpec(TapSpec):
             )
             for i, side in enumerate(sides)
         )  # fmt: skip
-        factor = real_math.pi / 180 if self.angle_unit == "degrees" else 1.0
-        cosine, sine = math.cos_sin(
-            rois[4], factor if self.angle_direction == "counter-clockwise" else -factor
-        )
-        scale = math.number(float(np.float32(self.spatial_scale)))
-        centre_x, centre_y = (rois[k] * scale for k in (0, 1))
-        if self.aligned:
-            centre_x, centre_y = centre_x - 0.5, centre_y - 0.5
-        y = v * cosine - u * sine + centre_y
-        x = v * sine + u * cosine + centre_x
+        y, x = self._turn(math, rois, v, u)
         taps, on_map = bilinear_taps(math, y, x, map_size)
         points = math.real(math.maximum(counts[0] * counts[1], 1))
         share = math.exact(math.number(1)) / math.exact(points)

@@ -59,6 +59,21 @@ class Taps(NamedTuple):
     points: tuple[Value, Value] | None = None
 
 
+class Sketch(NamedTuple):
+    """What a picture shows of an operator, in cells, cell i centred at i: the ``lines`` (m, 2, 2)
+    between its bins, each from (x, y) to (x, y), and its sampling ``points`` (n, 2).
+    """
+
+    lines: FloatArray
+    points: FloatArray
+
+
+def lattice(ys: Sequence[float] | FloatArray, xs: Sequence[float] | FloatArray) -> FloatArray:
+    """(m, 2, 2): a line across at every y and down at every x."""
+    across = [((xs[0], y), (xs[-1], y)) for y in ys]
+    return np.array([*across, *(((x, ys[0]), (x, ys[-1])) for x in xs)], np.float64)
+
+
 @dataclass(frozen=True)
 class TapSpec(OperatorSpec):
     """An operator that reads cells with weights."""
@@ -258,6 +273,22 @@ class TapSpec(OperatorSpec):
         # A coordinate may be so large that it overflows: then it is off the map.
         with np.errstate(over="ignore", invalid="ignore"):
             return self.taps(math, columns, map_size)
+
+    def sketch(self, corners: FloatArray, map_size: Size) -> Sketch:
+        """What a picture shows of one RoI (n,)."""
+        taps = self.taps_of(corners[None], map_size)
+        if taps.points is None:
+            return Sketch(self.bin_lines(corners, map_size), np.empty((0, 2)))
+        y, x, is_used = np.broadcast_arrays(*taps.points, taps.is_used)
+        points = np.stack([x[is_used], y[is_used]], axis=1).astype(np.float64)
+        return Sketch(self.bin_lines(corners, map_size), points)
+
+    def bin_lines(self, corners: FloatArray, map_size: Size) -> FloatArray:
+        """The lines between the bins of one RoI; here the box from its first to its last point."""
+        taps = self.taps_of(corners[None], map_size)
+        assert taps.points is not None
+        ys, xs = ([axis.min(), axis.max()] for axis in taps.points)
+        return lattice(ys, xs)
 
     def expect(
         self, feature_map: FloatArray, corners: FloatArray, coordinate_ulp: float = 0.0

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from roicli.analysis.one_roi import check_bin, check_index, open_roi
-from roicli.analysis.picture import Box, Picture, build_picture
+from roicli.analysis.picture import Box, Picture, build_picture, draw_operator
 from roicli.core.call_options import DrawOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
+from roicli.core.operator_table import Operator
 from roicli.core.types import Array, Size, check_word
 from roicli.core.vocabulary import ComparedOperator
 from roicli.pipeline.features import FeatureArgument
@@ -20,6 +21,7 @@ from roicli.pipeline.request import RunRequest
 from roicli.render.shapes import Sheet
 from roicli.storage.atomic import check_output, replace_atomically
 from roicli.storage.opening import inputs_unchanged
+from roicli.storage.roi_columns import ANGLE_NAMES, plain_name
 
 logger = logging.getLogger("roicli")
 
@@ -35,6 +37,7 @@ class DrawRequest(RunRequest):
     bin_index: Size | None
     compare: tuple[str, ...] | None
     image: str | None
+    operator: Operator | None
 
     def __post_init__(self) -> None:
         for name in self.compare or ():
@@ -52,7 +55,8 @@ def draw(
     ``output`` is an .svg file, or .png or .pdf (which need matplotlib, as ``image`` does); None
     draws nothing, and the ``Picture`` is the result. ``channel`` None shows the mean over channels;
     ``bin_index`` (row, column) adds a close-up of that bin's first sample; ``compare`` "pool,align"
-    gives each a panel; ``image`` lies under the map. Raises RoicliError.
+    gives each a panel; ``image`` lies under the map; ``operator`` is drawn instead of RoI Align.
+    Raises RoicliError.
     """
     check_known("draw", options, DrawOptions)
     request = settle(DrawRequest, options)
@@ -60,7 +64,13 @@ def draw(
     if request.image is not None and output is None:
         raise ParameterError("image is drawn in figures only", "add -o figure.png, .svg or .pdf")
     with inputs_unchanged():
-        opened = open_roi(features, rois, roi, request)
+        operator = request.operator or _operator_of(request.roi_columns)
+        if operator and (bin_index is not None or request.compare):
+            raise ParameterError(
+                "a close-up and panels are RoI Align's and RoI Pool's, not another operator's",
+                "drop --bin and --compare; roicli explain --operator shows a bin",
+            )
+        opened = open_roi(features, rois, roi, request, operator or "align")
     if channel is not None:
         check_index("channel", channel, len(opened.feature_map))
     if bin_index is not None:
@@ -69,9 +79,19 @@ def draw(
         roi, opened.rois, opened.feature_map, opened.align, opened.pool, opened.pixel_model,
         opened.level, channel, bin_index,
     )  # fmt: skip
+    if operator:
+        size = (opened.feature_map.shape[1], opened.feature_map.shape[2])
+        dtype = opened.feature_map.dtype
+        picture = draw_operator(picture, opened.spec, opened.rois, dtype, size)
     if output is not None:
         _save(picture, os.fspath(output), opened.files, request)
     return picture
+
+
+def _operator_of(roi_columns: tuple[str, ...] | None) -> Operator | None:
+    """The operator of RoIs whose columns were named so: with an angle they are turned."""
+    names = [plain_name(name) for name in roi_columns or ()]
+    return "rotated-align" if any(name in ANGLE_NAMES for name in names) else None
 
 
 def _save(picture: Picture, output: str, taken: list[str], request: DrawRequest) -> None:

@@ -162,6 +162,7 @@ def shape_roi(picture: Picture, kind: str, frame: Frame, on_photo: bool = False)
         boxes.insert(0, ("rounded", picture.quantized))
     if align:
         shapes += _shape_bins("align-bins", frame, picture.align_x, picture.align_y)
+        shapes += _shape_lines(picture, frame)
     if align and picture.bin_index is not None:
         boxes.append(("bin", picture.bin_box))
     shapes.append(frame.outline("rim", *(box for _, box in boxes)))
@@ -178,6 +179,14 @@ def _shape_bins(look: str, frame: Frame, xs: Sequence[float], ys: Sequence[float
     return [] if max(len(xs), len(ys)) > SHOWN_BINS else [_cross(look, frame, xs, ys)]
 
 
+def _shape_lines(picture: Picture, frame: Frame) -> list[Shape]:
+    """The lines between the bins of another operator, which need not be upright."""
+    if not 0 < len(picture.lines) <= 2 * SHOWN_BINS:
+        return []
+    ends = tuple((frame.place(*start), frame.place(*end)) for start, end in picture.lines)
+    return [Lines("align-bins", ends)]
+
+
 def _cross(look: str, frame: Frame, xs: Sequence[float], ys: Sequence[float]) -> Lines:
     """Lines down at every x and across at every y, each as long as the others reach."""
     down = ((frame.place(x, ys[0]), frame.place(x, ys[-1])) for x in xs)
@@ -186,12 +195,18 @@ def _cross(look: str, frame: Frame, xs: Sequence[float], ys: Sequence[float]) ->
 
 
 def _shape_points(picture: Picture, frame: Frame, on_photo: bool) -> list[Shape]:
-    places = tuple(frame.place(x, y) for y in picture.points_y for x in picture.points_x)
+    grid = picture.points
+    if grid is None:
+        grid = tuple((x, y) for y in picture.points_y for x in picture.points_x)
+    places = tuple(frame.place(x, y) for x, y in grid)
     if not 0 < len(places) <= SHOWN_POINTS:
         return []
     x1, y1, x2, y2 = picture.real
-    sides = abs(x2 - x1) / len(picture.points_x), abs(y2 - y1) / len(picture.points_y)
-    diameter = min(max(0.44 * frame.scale * min(sides), 1.0), 4.5)
+    if picture.points is None:
+        room = min(abs(x2 - x1) / len(picture.points_x), abs(y2 - y1) / len(picture.points_y))
+    else:
+        room = (abs(x2 - x1) * abs(y2 - y1) / len(places)) ** 0.5
+    diameter = min(max(0.44 * frame.scale * room, 1.0), 4.5)
     points = Points("point", places, diameter)
     # Greys are light enough for black points; a photograph may be as dark as they are.
     return [Points("point-rim", places, 1.4 * diameter), points] if on_photo else [points]
@@ -226,7 +241,7 @@ def shape_axes(frame: Frame, stride: float | None, below: str = "cells") -> list
 
 def list_meanings(picture: Picture, panels: Sequence[str]) -> list[tuple[str, str]]:
     """Every look of a drawing that means something, and what."""
-    meanings = [("real", "real box")]
+    meanings = [("real", picture.box_name)]
     if not panels or "pool" in panels:
         meanings += [
             ("rounded", "rounded box"),
@@ -235,7 +250,7 @@ def list_meanings(picture: Picture, panels: Sequence[str]) -> list[tuple[str, st
             ("gained", f"gained {picture.area_gained:.3g} cells\u00b2"),
         ]
     if not panels or "align" in panels:
-        meanings += [("align-bins", "RoI Align bins"), ("point", "sampling points")]
+        meanings += [("align-bins", f"{picture.operator} bins"), ("point", "sampling points")]
     return meanings
 
 

@@ -128,7 +128,7 @@ def test_an_exported_graph_takes_six_columns(tmp_path):
     np.testing.assert_array_equal(found, expected.roi_features)
 
 
-def test_turned_rois_are_told_from_others(tmp_path):
+def test_turned_rois_are_told_from_others():
     six = rows(UPRIGHT[12:14], 30)
     with pytest.raises(InputError, match=r"RoIs have shape \(2, 5\), expected turned ones"):
         roicli.rotated_align(MAPS, six[:, :5])
@@ -149,6 +149,8 @@ def test_turned_rois_are_told_from_others(tmp_path):
         roicli.rotated_align(MAPS, six, spatial_scale=0.25, normalized=True, image_size=(36, 48))
     with pytest.raises(ParameterError, match="angle unit is 'turns', expected one of: degrees"):
         roicli.rotated_align(MAPS, six, angle_unit="turns")
+    with pytest.raises(InputError, match="only upright ones are diagnosed"):
+        roicli.diagnose(MAPS, six, upright.roi_features, spatial_scale=0.25, roi_columns=NAMES)
     empty = roicli.rotated_align(MAPS, six[:0], spatial_scale=0.25)
     assert empty.roi_features.shape == (0, 3, 7, 7)
 

@@ -308,6 +308,12 @@ def diagnose(
     request = settle(DiagnoseRequest, options)
     inputs = open_inputs(features, rois, request)
     try:
+        if inputs.rois.turned is not None:
+            raise InputError(
+                f"{inputs.rois_name}: RoIs are turned (cx, cy, w, h, angle), and only upright ones "
+                "are diagnosed",
+                "run rotated-align with the options that are meant, and roicli compare",
+            )
         with external_files(request.allow_external):
             stored = open_stored_result(result, "result")
         try:

@@ -15,7 +15,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -27,7 +27,9 @@ from roicli.storage.address import parts_folder
 from roicli.storage.atomic import PartFile, RowSource
 from roicli.storage.result import ResultFile, ResultWriter, open_rows_result
 from roicli.storage.row_file import Layout, RowFile, count_bytes
-from roicli.storage.shard import Shard
+
+if TYPE_CHECKING:
+    from roicli.storage.shard import Shard
 
 ROI_FEATURES = "roi_features"
 # Files that HDF5 1.10 reads.
