@@ -47,6 +47,7 @@ class MapCollection(StoredArray):
                 self.attributes = first.attributes
                 self.group_attributes = dict(first.group_attributes)
                 self.file_attributes = first.file_attributes
+                self.reading_bytes = first.reading_bytes
                 self.stored = first
                 shape = _shape_of_one(first)
         except BaseException:
@@ -80,7 +81,12 @@ class MapCollection(StoredArray):
         self.sizes[images] = facts[:, 1:3]
         letters = {chr(int(code)) for code in np.unique(facts[:, 3])}
         self.dtype = np.result_type(self.dtype, *(np.dtype(letter) for letter in letters))
-        self.shape = (*self.shape[:2], *(int(side) for side in self.sizes.max(axis=0)))
+        largest = tuple(int(side) for side in self.sizes.max(axis=0))
+        # What reading holds besides grows with the map.
+        self.reading_bytes = math.ceil(
+            self.reading_bytes * math.prod(largest) / math.prod(self.shape[2:])
+        )
+        self.shape = (*self.shape[:2], *largest)
 
     def _fill(self, keys: Sequence[str], facts: Array) -> None:
         for row, key in zip(facts, keys, strict=True):

@@ -221,6 +221,20 @@ def test_maps_of_several_dtypes_are_computed_in_the_widest():
     np.testing.assert_allclose(found.roi_features, one_by_one(output_size=3), atol=2e-3)
 
 
+def test_memory_is_planned_for_the_largest_map():
+    """With what another layout takes besides, whichever map is the first."""
+    for key, values in MAPS.items():
+        np.save(f"maps/{key}.npy", values.transpose(1, 2, 0).copy())
+    reading = MapReading(layout="hwc")
+    pyramid = open_pyramid("maps/{image}.npy", (), (0.25,), reading).for_images(np.arange(3))
+    first = open_pyramid("maps/1.npy", (), (0.25,), reading)
+    (size,), (alone,) = pyramid.buffer_bytes, first.buffer_bytes
+    for opened in (pyramid, first):
+        opened.close()
+    assert pyramid.levels[0].shape == (3, 3, 16, 30)
+    assert size == alone * (16 * 30) / (12 * 20)
+
+
 def test_a_folder_says_how_to_write_it():
     refuse("align", "maps", "rois.npy", words=("is a folder", "'maps/{image}.npy'"))
     succeed("align", "maps/{image}.npy", "rois.npy", "--spatial-scale", "1/4")
