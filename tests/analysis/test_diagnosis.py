@@ -500,6 +500,32 @@ def test_channels_that_no_position_sensitive_rule_gives(maps: Any, rois: Any, sh
     assert "position-sensitive results have 8 channels over" in str(caught.value.hint)
 
 
+@some("stretch, offset, rule",
+      [((0.64, 0.64), (0, 0), align_rule("mean", "half-pixel", 2)),
+       ((0.64, 0.6), (0, 0), align_rule("mean", "half-pixel", 2)),
+       ((1.25, 1.25), (0, 0), align_rule("mean", "legacy", 0)),
+       ((0.8, 0.8), (7, -3), align_rule("mean", "half-pixel", 2)),
+       ((0.64, 0.64), (0, 0), pool_rule("caffe", "overlap"))],
+      ((0.64, 0.64), (0, 0), align_rule("mean", "half-pixel", 2)))  # fmt: skip
+def test_rois_in_other_pixels(stretch: Any, offset: Any, rule: Candidate) -> None:
+    """Their scale and offset are found, and said."""
+    features = normal_map((1, 4, 50, 68))
+    rng = np.random.default_rng(3)
+    low, sides = rng.uniform(0, 250, (40, 2)), rng.uniform(40, 160, (40, 2))
+    boxes = np.concatenate([np.zeros((40, 1)), low, low + sides], axis=1).astype(np.float32)
+    used = boxes.copy()
+    used[:, 1:] = boxes[:, 1:] * np.array(stretch * 2) + np.array(offset * 2)
+    found = find(features, boxes, known(rule.convention, features, used, (5, 5)))
+    candidate = matched(found)
+    assert candidate.convention == rule.convention
+    assert candidate.oddity.stretch == pytest.approx(stretch)
+    assert candidate.oddity.offset_px == offset
+    assert candidate.oddity_name == "fitted"
+    assert candidate.command is None
+    if stretch == (0.64, 0.64):
+        assert candidate.name.endswith("RoIs 1/1.5625 of those")
+
+
 def known(convention: Convention, features: Any, boxes: Any, size: Any) -> NDArray[np.float64]:
     """What a rule gives, by the evaluator that is held against other engines' results."""
     one = SampledMap(features[0].astype(np.float64), boxes[:, 1:], SCALE)
