@@ -160,7 +160,7 @@ def run_and_write(
             if shard is None:
                 yield opened
             else:
-                from roicli.storage.part_writer import PartWriter
+                from roicli.storage.formats.hdf5.part import PartWriter
 
                 yield PartWriter(opened, shard, dtype, checksums["row_crc32"])
 
