@@ -40,6 +40,11 @@ class Finding:
     distance: float
     max_difference: float
 
+    @property
+    def convention(self) -> Candidate:
+        """The same, by the name that programs know it by."""
+        return self.candidate
+
 
 class Judged(NamedTuple):
     """A finding over all RoIs of a sample, and which of them (S,) the candidate explains.
