@@ -167,6 +167,7 @@ FORMATS = (
         "hdf5", (".h5", ".hdf5", ".hf5", ".hdf", ".he5", ".nc", ".mat"), b"\x89HDF\r\n\x1a\n",
         _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, keeps_open=True, is_package=True,
     ),
+    Format("pytorch", (".pt", ".pth")),
     Format("raw", (".bin", ".raw", ".dat")),
     Format("zarr", (".zarr",), written=(".zarr",), is_package=True),
     Format(
@@ -184,7 +185,7 @@ _DESCRIPTION = re.compile(r"[<>]?[a-z]+[0-9a-z_]*\[[0-9, ]+\]")
 ZARR, RAW, TEXT = (
     next(one for one in FORMATS if one.name == name) for name in ("zarr", "raw", "text")
 )
-NPZ = next(one for one in FORMATS if one.name == "npz")
+NPZ, PYTORCH = (next(o for o in FORMATS if o.name == name) for name in ("npz", "pytorch"))
 # URLs of kerchunk's references to other files.
 REFERENCE = "reference:"
 # Packages bring formats of their own by entry points of this group.
@@ -196,6 +197,8 @@ TEXT_TRIED = 4096
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # One of these makes a folder a Zarr store.
 STORE_NAMES = ("zarr.json", ".zgroup", ".zarray")
+# What an archive of torch.save has, in a folder of any name.
+PICKLE_OF_TORCH = "data.pkl"
 # What is often met and not read, by its first bytes: what it is, and what to do.
 OTHERS = {
     b"MATLAB 5.0 MAT-file": ("a MAT-file of version 5", "save it in MATLAB with -v7.3"),
@@ -251,8 +254,8 @@ def recognize(address: Address) -> Format:
     is_described = _DESCRIPTION.fullmatch(address.dataset or "") is not None
     if is_described and (found is None or not found.magic):
         return RAW
-    if found is NPZ and ending != ".npz" and _is_zipped_store(path):
-        return ZARR
+    if found is NPZ and ending != ".npz":
+        found = _of_archive(path)
     if found is None or not (found.magic or ending in found.endings):
         found = _of_others(path, ending) or found  # whose bytes and endings are more than a guess
     if found is None:
@@ -264,15 +267,18 @@ def recognize(address: Address) -> Format:
     return found
 
 
-def _is_zipped_store(path: str) -> bool:
-    """Whether a ZIP archive holds the metadata of a Zarr group or array."""
+def _of_archive(path: str) -> Format:
+    """The format of a ZIP archive, which is written by others than numpy.savez, too."""
     import zipfile
 
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(name.rpartition("/")[2] in STORE_NAMES for name in archive.namelist())
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
     except (OSError, zipfile.BadZipFile):
-        return False
+        return NPZ
+    if not names.isdisjoint(STORE_NAMES):
+        return ZARR
+    return PYTORCH if PICKLE_OF_TORCH in names else NPZ
 
 
 @cache
