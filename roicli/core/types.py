@@ -101,6 +101,11 @@ class RoIs:
             return np.empty((0, len(TURNED_COLUMNS)))
         return self.turned
 
+    @property
+    def row_width(self) -> int:
+        """How many columns ``as_rows`` has."""
+        return 5 if self.turned is None else 1 + len(TURNED_COLUMNS)
+
     def as_rows(self, dtype: Any = np.float32) -> FloatArray:
         """(K, 5) rows ``batch_index, x1, y1, x2, y2``; turned ones (K, 6), as ``turned``."""
         numbers = self.corners if self.turned is None else self.turned

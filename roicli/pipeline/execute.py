@@ -160,7 +160,7 @@ def run_and_write(
             if shard is None:
                 yield opened
             else:
-                from roicli.storage.part_writer import PartWriter
+                from roicli.storage.formats.hdf5.part import PartWriter
 
                 yield PartWriter(opened, shard, dtype, checksums["row_crc32"])
 
@@ -218,7 +218,7 @@ def _open_writer(
     if output is None:
         return nullcontext(MemoryWriter(shape, dtype))
     records = record_dtype(run.error_table().measured)
-    beside = records.itemsize + 6 * stored_rois_dtype(run).itemsize
+    beside = records.itemsize + run.inputs.rois.row_width * stored_rois_dtype(run).itemsize
     beside += sum(column.row_bytes for column in run.inputs.carried)
     return open_result(
         ResultFile(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.foreign import raw_text
+from roicli.core.foreign import foreign, raw_text
 from roicli.core.parsing import AUTO
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
 from roicli.error_table.carried import CarriedColumn, carry, text_width
@@ -35,13 +35,16 @@ from roicli.pipeline.roi_table import (
     RoiTable,
     is_image_number,
 )
+from roicli.pipeline.rois_of_images import IMAGE_COLUMN
 from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
-from roicli.storage.address import SEPARATOR, parse_address, split_name
+from roicli.storage.address import IMAGE, SEPARATOR, parse_address, split_name
 from roicli.storage.array import MemoryArray, SelectedRows, StoredArray
 from roicli.storage.file_state import FileState, check_unchanged
 from roicli.storage.limits import check_memory, external_files
 from roicli.storage.opening import open_array
 
+# A column of longer texts, as polygons are, is none of a table: every row has room for the longest.
+LONGEST_TEXT = 1024
 # What an error table and a result call the key of a RoI's map.
 KEY_COLUMN = "image_key"
 
@@ -215,13 +218,21 @@ def _finish(
 def _carry(table: RoiTable, pyramid: FeaturePyramid | None) -> tuple[CarriedColumn, ...]:
     """The columns that go along: those of the RoIs' source, and the keys of a collection's maps."""
     widths = table.text_widths
-    carried = tuple(carry(*column[:2], widths.get(column.name)) for column in table.carried)
+    found = [carry(*column[:2], widths.get(column.name)) for column in table.carried]
+    for column in found:
+        if column.width > LONGEST_TEXT:
+            logger.info(
+                f"{table.name}: column {foreign(column.name)} does not go along: its texts have up "
+                f"to {column.width:,} bytes, expected at most {LONGEST_TEXT:,}"
+            )
+    carried = tuple(column for column in found if column.width <= LONGEST_TEXT)
     if pyramid is None or pyramid.keys is None:
         return carried
     every = np.array(pyramid.keys, object)
     keys = every[table.batch.astype(np.int64)]
-    # The same keys again, of a source whose columns have no names.
-    others = (one for one in carried if not np.array_equal(one.values, keys))
+    # RoIs that stand under keys of their own have them as a column, which is the same again.
+    own = IMAGE_COLUMN if IMAGE in table.name else None
+    others = (one for one in carried if one.name != own)
     return (carry(KEY_COLUMN, keys, text_width(every)), *others)
 
 

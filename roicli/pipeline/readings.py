@@ -199,7 +199,8 @@ def find_other_format(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
 
 def find_formats(rois: PlacedRois) -> list[RoiFormat]:
     """The formats in which all RoIs make sense, where in the one that was said many do not."""
-    if not rois.knows_maps:
+    # Beside an angle the numbers are what they are called.
+    if not rois.knows_maps or rois.table.turned is not None:
         return []
     least = max(FEWEST_ROWS, SHARE_OTHER_FORMAT * rois.usable)
     if len(_rows_of_no_sense(rois)) < least:

@@ -81,6 +81,8 @@ def candidate_object(candidate: Candidate) -> dict[str, Any]:
         "quantization": quantization if cells else None,
         "partition": PARTITIONS.get(convention.cut, "overlap") if cells else None,
         "oddity": candidate.oddity_name,
+        "roi_scale": list(candidate.oddity.stretch),
+        "roi_offset_px": list(candidate.oddity.offset_px),
         "command": candidate.command,
     }
 

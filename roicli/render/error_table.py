@@ -9,6 +9,7 @@ from roicli.core.vocabulary import SummaryForm
 from roicli.error_table.columns import COLUMN_BY_NAME, WORST_IS_SMALLEST, Column, View
 from roicli.error_table.table import ErrorTable, Summary, summarize
 from roicli.error_table.verdict import give_verdict
+from roicli.pipeline.inputs import KEY_COLUMN
 from roicli.render.tables import (
     MISSING,
     Cell,
@@ -19,14 +20,11 @@ from roicli.render.tables import (
     print_lines,
     write_markdown,
 )
+from roicli.storage.roi_columns import find_named
 
-SHOWN_FIRST = (
-    "roi",
-    "batch_index",
-    "size_class",
-    "edge_error_max_px",
-    "shift_px",
-    "iou",
+# After what a RoI is known by; then come the RoIs' own columns and those of the values.
+SHOWN_FIRST = ("edge_error_max_px", "shift_px", "iou")
+SHOWN_LATER = (
     "total_edge_error_max_px",
     "bin_edge_error_max_px",
     "area_lost_fraction",
@@ -79,17 +77,24 @@ IOU_STYLES = ((0.5, "bold red"), (0.75, "yellow"))
 
 def default_columns(table: ErrorTable, sort: str) -> list[str]:
     """Columns by how much they tell, the first that fit are shown; the sorting one always."""
-    names = list(SHOWN_FIRST)
-    if len(table.maps) > 1:
-        names.insert(2, "level")
-    if any(column.name == SHOWN_VALUES[0] for column in table.columns):
-        names[-13:-13] = SHOWN_VALUES
-    # What the user knows the RoIs by.
-    names[2:2] = table.carried
-    if sort in names:
-        names.remove(sort)
-    names.insert(3 + (len(table.maps) > 1), sort)
+    carried = list(table.carried)
+    known = _known_by(table)
+    image = KEY_COLUMN if KEY_COLUMN in carried else "batch_index"
+    level = ["level"] if len(table.maps) > 1 else []
+    has_values = any(column.name == SHOWN_VALUES[0] for column in table.columns)
+    names = [
+        "roi", image, *known, *level, "size_class", sort, *SHOWN_FIRST,
+        *carried, *(SHOWN_VALUES if has_values else ()), *SHOWN_LATER,
+    ]  # fmt: skip
     return list(dict.fromkeys(names))
+
+
+def _known_by(table: ErrorTable) -> list[str]:
+    """The carried columns that people know a RoI by, beside its image: its class and score."""
+    names = list(table.carried)
+    texts = [column.kind == "text" for column in table.carried.values()]
+    places = [find_named(names, meaning, texts) for meaning in ("class", "score")]
+    return [names[place] for place in places if place is not None]
 
 
 def _view_columns(table: ErrorTable, view: View, summary: Summary) -> tuple[list[Column], str]:

@@ -484,9 +484,7 @@ def test_the_grid_has_no_duplicates_and_names_tell_them_apart() -> None:
     assert len(set(commands)) == len(commands) > 2 * 2 * 9 + len(RULES)
 
 
-@pytest.mark.parametrize(
-    "shape", [(33, 8, 7, 7), (34, 7, 7, 7), (34, 8, 49), (34, 8, 0, 7), (34, 8, 7, 7, 1)]
-)
+@pytest.mark.parametrize("shape", [(35, 8, 7, 7), (34, 7, 7, 7), (34, 8, 0, 7), (34, 8, 48, 2, 3)])
 def test_wrong_result_shape(maps: Any, rois: Any, shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"expected \(34, 8, P_h, P_w\)"):
         find(maps, rois, np.zeros(shape, np.float32))
@@ -498,6 +496,32 @@ def test_channels_that_no_position_sensitive_rule_gives(maps: Any, rois: Any, sh
     with pytest.raises(InputError, match="P_h, P_w") as caught:
         find(maps, rois, np.zeros(shape, np.float32))
     assert "position-sensitive results have 8 channels over" in str(caught.value.hint)
+
+
+@some("stretch, offset, rule",
+      [((0.64, 0.64), (0, 0), align_rule("mean", "half-pixel", 2)),
+       ((0.64, 0.6), (0, 0), align_rule("mean", "half-pixel", 2)),
+       ((1.25, 1.25), (0, 0), align_rule("mean", "legacy", 0)),
+       ((0.8, 0.8), (7, -3), align_rule("mean", "half-pixel", 2)),
+       ((0.64, 0.64), (0, 0), pool_rule("caffe", "overlap"))],
+      ((0.64, 0.64), (0, 0), align_rule("mean", "half-pixel", 2)))  # fmt: skip
+def test_rois_in_other_pixels(stretch: Any, offset: Any, rule: Candidate) -> None:
+    """Their scale and offset are found, and said."""
+    features = normal_map((1, 4, 50, 68))
+    rng = np.random.default_rng(3)
+    low, sides = rng.uniform(0, 250, (40, 2)), rng.uniform(40, 160, (40, 2))
+    boxes = np.concatenate([np.zeros((40, 1)), low, low + sides], axis=1).astype(np.float32)
+    used = boxes.copy()
+    used[:, 1:] = boxes[:, 1:] * np.array(stretch * 2) + np.array(offset * 2)
+    found = find(features, boxes, known(rule.convention, features, used, (5, 5)))
+    candidate = matched(found)
+    assert candidate.convention == rule.convention
+    assert candidate.oddity.stretch == pytest.approx(stretch)
+    assert candidate.oddity.offset_px == offset
+    assert candidate.oddity_name == "fitted"
+    assert candidate.command is None
+    if stretch == (0.64, 0.64):
+        assert candidate.name.endswith("RoIs 1/1.5625 of those")
 
 
 def known(convention: Convention, features: Any, boxes: Any, size: Any) -> NDArray[np.float64]:

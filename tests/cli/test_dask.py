@@ -55,6 +55,18 @@ def test_a_virtual_result_is_read_as_any_other(dask: tuple[str, str], inputs: Ar
     assert read_all("joined.h5") == read_all("one.h5")
 
 
+def test_turned_rois_on_a_cluster(dask: tuple[str, str], inputs: Arrays) -> None:
+    turned = np.column_stack([inputs[1], np.arange(5) * 40 - 75]).astype(np.float32)
+    turned[:, 1:5] = [30, 22, 16, 9]
+    np.save("turned.npy", turned)
+    call = ("rotated-align", FEATURES, "turned.npy", *SCALE, "--no-table", "--verify")
+    succeed(*call, "-o", "one.h5")
+    assert "verified 5 of 5 RoIs" in succeed(*call, "-o", "many.h5", *dask).err
+    assert read_all("many.h5") == read_all("one.h5")
+    with h5py.File("many.h5") as file:
+        np.testing.assert_array_equal(file["rois"], turned)
+
+
 def test_how_images_were_resized_is_known_before_there_are_blocks(dask: tuple[str, str]) -> None:
     """Of the RoIs of the second image alone nobody could know in which pixels they are."""
     sizes = np.array([[[64, 96], [32, 48]], [[48, 96], [32, 48]]])

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from roicli.operators.convention import Convention, Placement
+from roicli.operators.evaluate import SampledMap, all_bins, evaluate
 from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run, save, succeed
 from tests.options import some
 
@@ -44,6 +46,34 @@ def test_json() -> None:
     assert found["runner_up"]["distance"] > 1e-4
     assert found["synonyms"] == []
     assert found["rois_compared"] == found["rois"] == 5
+
+
+def test_what_a_match_needs_and_whose_it_is() -> None:
+    """Zero padding at the border: on which RoIs it tells, and that it is MegEngine's."""
+    maps = np.load(FEATURES).astype(np.float64)
+    rois = np.array([[0, 14, 12, 40, 30], [0, 12, 14, 30, 32], [1, 16, 10, 44, 36],
+                     [1, 10, 16, 48, 34], [0, -3, 8, 30, 28]], np.float32)  # fmt: skip
+    save(ROIS, rois)
+    rule = Convention(Placement(shift_cells=-0.5, minimum=0.0), border="zero")
+    values = [
+        evaluate(rule, SampledMap(maps[int(n)], roi[None], 0.25), all_bins((3, 3)))
+        for n, *roi in rois
+        for roi in [np.array(roi, np.float32)]
+    ]
+    save("result.npy", np.concatenate(values).astype(np.float32))
+    lines = succeed(*DIAGNOSE, COLUMNS="160").text.splitlines()
+    assert lines[0].startswith("Match: RoI Align, average, half-pixel, ")
+    assert "zero padding at the border" in lines[0]
+    assert any(
+        line.startswith("  without 'zero padding at the border' on 4 of 5 RoIs; the other one")
+        and line.endswith(": 4")
+        for line in lines
+    )
+    assert any(line.startswith("  As: megengine.roi_align (1.13.1)") for line in lines)
+    found = json.loads(succeed(*DIAGNOSE, "--format", "json").text)
+    assert found["match"]["parameters"]["border"] == "zero"
+    assert [row["name"] for row in found["libraries"]] == ["megengine.roi_align"]
+    assert [need["rows"] for need in found["needs"]] == [[4]]
 
 
 def test_no_match() -> None:

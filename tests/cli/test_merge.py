@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import roicli
-from roicli.storage.part_writer import PART_ATTRIBUTES
+from roicli.storage.formats.hdf5.part import PART_ATTRIBUTES
 from tests.cli.conftest import Arrays
 from tests.cli.running import (
     FEATURES,

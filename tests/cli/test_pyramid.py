@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tests.cli.running import FPN, TEXT_ROIS, refuse, save, save_h5, succeed
 
 LEVELS = ("--levels", "p3,p4,p5")
-CROSSED = ("--ignore", "R04")  # the last of the sizes
+CROSSED = ("--ignore", "R04,R19")  # the last of the sizes, and zeros
 OUT = ("-o", "out.npy", "--force", "-q", *CROSSED)
 SIZES = np.array([8, 100, 223.9, 224, 300, 447.9, 448, 900, 0, -50])
 

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.cli.conftest import Arrays
-from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS
+from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, save
 
 WITHOUT = {
     "today": "",
@@ -109,6 +110,11 @@ EVERY_COMMAND = [
     ["pool", *PAIR, "-o", "part.h5", "--shard", "1/1", "--format", "json"],
     ["merge", "part.h5", "-o", "whole.npy"],
     ["precise-pool", *PAIR, "-o", "precise.h5"],
+    ["average-pool", *PAIR, "-o", "average.h5"],
+    ["crop-and-resize", *PAIR, "--image-size", "512x512", "-o", "crop.h5"],
+    ["ps-pool", *PAIR, "--output-size", "2", "-o", "ps.h5"],
+    ["ps-align", *PAIR, "--output-size", "2", "-o", "psa.h5"],
+    ["rotated-align", PAIR[0], "turned.npy", "-o", "rotated.h5"],
     ["errors", *PAIR, "--errors-out", "e.csv"],
     ["errors", TEXT_ROIS, "--spatial-scale", "1/8", "--format", "tsv"],
     ["check", *PAIR, "--fail-on", "error"],
@@ -126,6 +132,8 @@ EVERY_COMMAND = [
     ["export", "align", "h.onnx", "--mode", "max"],
     ["bench", "align", *PAIR, "--runs", "1", "--providers", "cpu,native"],
     ["presets"],
+    ["rules"],
+    ["columns"],
     ["providers"],
 ]  # fmt: skip
 STRICT = """
@@ -143,6 +151,7 @@ print("all")
 
 def test_no_command_warns() -> None:
     """``python -W error``: a deprecation of any library ends the run, and the test."""
+    save("turned.npy", np.array([[0, 200, 100, 64, 32, 0.5]], np.float32))
     commands = [["export", "align", "g.onnx"], *EVERY_COMMAND]
     script = STRICT.format(commands=commands)
     done = subprocess.run(

@@ -371,6 +371,21 @@ def test_other_columns_go_into_the_result_and_the_table() -> None:
     refuse("errors", "r.csv", *STRIDE_16, "--fail-over", "class=1", words=("holds words",))
 
 
+def test_texts_of_any_length_and_content_in_the_columns() -> None:
+    """None of them is cut, and a column of very long ones stays behind, which is said."""
+    notes = ["", "\u00e9" * 300, 'a,"b"', "=1+1", "::error::", *["x"] * 10]
+    write_table(image=BATCH.astype(int), note=notes, polygon=["1 2 " * 400] * 15)
+    given = ("align", "feats.npy", "r.csv", *STRIDE_16, "--no-table")
+    said = succeed(*given, "-o", "out.h5", "--errors-out", "e.csv").err
+    assert "column polygon does not go along: its texts have up to 1,599 bytes" in said
+    with h5py.File("out.h5") as file:
+        assert file["rois_columns/note"].asstr()[()].tolist() == notes
+        assert "polygon" not in file["rois_columns"]
+    with Path("e.csv").open(encoding="utf-8") as stream:
+        found = [row["note"] for row in csv.DictReader(stream)]
+    assert found[:4] == notes[:4]
+
+
 def test_a_summary_of_each_value_of_a_column() -> None:
     write_table(image=BATCH.astype(int), score=SCORES, **{"class": CLASSES})
     given = ("r.csv", *STRIDE_16, "--group-by", "class", "--format", "json")

@@ -1,4 +1,4 @@
-"""The README's commands and Python, run in order as a reader would, in an empty folder."""
+"""The commands and Python of README and guide, run in order as a reader would, in one folder."""
 
 import os
 import re
@@ -14,13 +14,15 @@ from tests.cli.running import succeed
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
 COMMANDS = [
     line.removeprefix("$ ")
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for block in re.findall(r"```console\n(.*?)```", README + GUIDE, re.DOTALL)
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PYTHON = re.findall(r"```python\n(.*?)```", README + GUIDE, re.DOTALL)
+LINK = re.compile(r"\]\((?!http)([^)#]+)")
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +38,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_first_code_block_is_the_two_commands() -> None:
-    block = re.search(r"((?:^    .*\n)+)", README, re.MULTILINE)
+    block = re.search(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     assert block is not None
+    assert block.start() == README.index("```")
     assert [line.split("#")[0].strip() for line in block[1].splitlines()] == [
         "make demo",
         "make test",
     ]
+
+
+def test_the_readme_is_short_and_every_link_leads_somewhere() -> None:
+    assert len(README.splitlines()) < 200
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")):
+        for target in LINK.findall(page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,5 +1,7 @@
 """Rotated RoI Align and turned RoIs: by hand, against engines, and where they are refused."""
 
+import logging
+
 import h5py
 import numpy as np
 import onnx
@@ -10,6 +12,7 @@ from roicli.core.exceptions import InputError, ParameterError
 from roicli.operators.evaluate import turn_corners
 from roicli.pipeline.roi_table import enclose
 from tests.cli.running import run, succeed
+from tests.log import logged
 from tests.operators import engines
 from tests.strategies import AWKWARD, awkward_corners, normal_map, ort
 
@@ -151,6 +154,11 @@ def test_turned_rois_are_told_from_others():
         roicli.rotated_align(MAPS, six, angle_unit="turns")
     with pytest.raises(InputError, match="only upright ones are diagnosed"):
         roicli.diagnose(MAPS, six, upright.roi_features, spatial_scale=0.25, roi_columns=NAMES)
+    # As corners these would all be fine; the angle says that they are none.
+    corners = np.tile(np.float32([[0, 30, 20, 47, 35, 0]]), (6, 1))
+    with logged(logging.WARNING) as warnings:
+        roicli.rotated_align(MAPS, corners, spatial_scale=0.25)
+    assert not any("look like" in line for line in warnings)
     empty = roicli.rotated_align(MAPS, six[:0], spatial_scale=0.25)
     assert empty.roi_features.shape == (0, 3, 7, 7)
 

@@ -146,6 +146,7 @@ class Unreadable:
     """A stored array whose third image is damaged."""
 
     name, shape, dtype, attributes = "maps", (4, 3, 13, 17), np.dtype(np.float32), {}
+    dimension_names = ()
 
     def read_item_into(self, index, out):
         if index == 2:

@@ -101,7 +101,8 @@ def take(array: StoredArray, rows: IntArray) -> FloatArray:
     out = np.empty((len(rows), *array.shape[1:]), array.dtype)
     for place, row in enumerate(rows):
         array.read_item_into(int(row), out[place])
-    return out.reshape(len(rows), -1).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        return out.reshape(len(rows), -1).astype(np.float64)
 
 
 def _are_found(found: RowMatch) -> bool:

@@ -273,6 +273,11 @@ def first_candidates(wanted: Wanted) -> list[Candidate]:
     ]  # fmt: skip
 
 
+def stretched_candidates(oddity: Oddity) -> list[Candidate]:
+    """Plain conventions of RoIs that were stretched and moved."""
+    return [Candidate(convention, oddity) for convention in (*_plain_conventions(), *_crops())]
+
+
 # The second stage -----------------------------------------------------------------------------
 
 EMPTIES: tuple[Empty, ...] = ("0", "nan", "-inf", "-flt-max", "-10000")

@@ -23,7 +23,13 @@ from roicli.analysis.diagnose.alignment import (
     read_axes,
     take_rows,
 )
-from roicli.analysis.diagnose.candidates import Candidate, Wanted, first_candidates
+from roicli.analysis.diagnose.candidates import (
+    Candidate,
+    Wanted,
+    first_candidates,
+    stretched_candidates,
+)
+from roicli.analysis.diagnose.fit import fit_rois
 from roicli.analysis.diagnose.names import Need, find_libraries, find_needs
 from roicli.analysis.diagnose.sample import MAX_CELLS, Sample, find_too_large, read_sample
 from roicli.analysis.diagnose.search import Finding, Ranking, find_growth, rank_candidates
@@ -33,6 +39,7 @@ from roicli.core.call_options import DiagnoseOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import Array, IntArray
+from roicli.operators.convention import ALIGN, POOL
 from roicli.operators.libraries import LibraryFunction
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import Inputs, open_inputs
@@ -52,6 +59,8 @@ FAR = 0.3
 PARTIAL_SHARE = 0.5
 # Roundings of the operator's own arithmetic, in units of the dtype that it computes in.
 ROUNDINGS = 4
+# Rules that are tried to find the scale of RoIs in other pixels.
+MOST_BASES = 4
 
 
 @dataclass(frozen=True)
@@ -126,10 +135,12 @@ def diagnose_result(
     if tolerance is None:
         tolerance = find_tolerance(sample, result.precision, inputs.pyramid.compute_dtype)
     ranking = rank_candidates(first_candidates(wanted), sample, tolerance)
-    best, zeros = ranking.best, not np.any(sample.result)
-    told_apart = bool(ranking.telling.any())
+    zeros, told_apart = not np.any(sample.result), bool(ranking.telling.any())
     # Zeros come from anywhere; a rule with empty bins only would be no explanation.
     may_match = told_apart and not zeros
+    if may_match and ranking.best.finding.distance > FAR and wanted == Wanted():
+        ranking = _fit(ranking, sample, tolerance)
+    best = ranking.best
     is_match = may_match and bool(best.explained.all()) and best.finding.distance <= tolerance
     nearest = best.finding if may_match and best.finding.distance <= FAR else None
     partial = _describe_part(ranking, sample) if may_match and not is_match else None
@@ -151,6 +162,23 @@ def diagnose_result(
         len(inputs.rois),
         sample.result.shape[1],
     )
+
+
+def _fit(ranking: Ranking, sample: Sample, tolerance: float) -> Ranking:
+    """The same, or what explains the result where the RoIs are stretched and moved."""
+    if _describe_part(ranking, sample) is not None:
+        return ranking
+    # With a rule that is near the right one the scale is found about, and with it the right rule.
+    bases = [ALIGN, POOL]
+    for base in bases:
+        for oddity in fit_rois(Candidate(base), sample):
+            fitted = rank_candidates(stretched_candidates(oddity), sample, tolerance)
+            if fitted.best.finding.distance <= tolerance:
+                return fitted
+            nearer = fitted.best.finding.candidate.convention
+            if nearer not in bases and len(bases) < MOST_BASES:
+                bases.append(nearer)
+    return ranking
 
 
 def find_tolerance(

@@ -35,11 +35,11 @@ MAX_CELLS = MAX_SAMPLES // 4
 class Sample:
     """S RoIs on a few maps, and the result's values there, (S, C, r, c) float64.
 
-    ``rows`` (S,) are the RoIs' numbers; ``without_size``, ``off_map`` and ``special`` (S,) say
-    which have no positive sides, which reach past their map, and which are near its border or
-    smaller than about a cell. Where bins read channels of their own the maps hold those of each
-    channel of the result one after another; ``position_maps`` are for results that take the first
-    of each group, and so on.
+    ``rows`` (S,) are the RoIs' numbers; ``without_size``, ``off_map``, ``near_border`` and
+    ``small`` (S,) say which have no positive sides, which reach past their map, which are near its
+    border, and which are smaller than about a cell. Where bins read channels of their own the maps
+    hold those of each channel of the result one after another; ``position_maps`` are for results
+    that take the first of each group, and so on.
     """
 
     maps: tuple[SampledMap, ...]
@@ -49,7 +49,8 @@ class Sample:
     rows: IntArray
     without_size: Array
     off_map: Array
-    special: Array
+    near_border: Array
+    small: Array
     wanted: Wanted
     groups: int
 
@@ -72,8 +73,14 @@ class Sample:
             rows=self.rows[places],
             without_size=self.without_size[places],
             off_map=self.off_map[places],
-            special=self.special[places],
+            near_border=self.near_border[places],
+            small=self.small[places],
         )
+
+    @property
+    def special(self) -> Array:
+        """(S,) RoIs on which rules for the border or a minimum extent may tell."""
+        return np.asarray(self.near_border | self.small)
 
     def reasons(self) -> dict[str, Array]:
         """What may set RoIs (S,) apart from others, the rarer first; the last is true of all."""
@@ -83,7 +90,8 @@ class Sample:
             ),
             "without positive size": self.without_size,
             "reaching past the map": self.off_map,
-            "near the map's border or smaller than a cell or two": self.special,
+            "near the map's border": self.near_border,
+            "smaller than a cell or two": self.small,
             "with other numbers": np.ones(len(self.rows), bool),
         }
 
@@ -138,7 +146,7 @@ def read_sample(
     number = np.arange(groups)
     by_class = (channels[:, None] * groups + number).reshape(-1)
     by_position = (channels[:, None] + number * result.shape[1]).reshape(-1)
-    maps, position_maps, off_map, special = [], [], [], []
+    maps, position_maps, off_map, near_border, small = [], [], [], [], []
     buffer = MapBuffer(pyramid.compute_dtype)
     corners = inputs.rois.corners.astype(pyramid.compute_dtype)
     for visit in visits:
@@ -151,8 +159,9 @@ def read_sample(
         height, width = whole.shape[1:]
         cells = inputs.rois.corners[visit.rows] * level.spatial_scale
         off_map.append((cells < 0).any(axis=1) | (cells > [width, height] * 2).any(axis=1))
-        near = (cells < 1).any(axis=1) | (cells > [width - 1.5, height - 1.5] * 2).any(axis=1)
-        special.append(near | (cells[:, 2:] - cells[:, :2] < SMALL).any(axis=1))
+        last = [width - 1.5, height - 1.5] * 2
+        near_border.append((cells < 1).any(axis=1) | (cells > last).any(axis=1))
+        small.append((cells[:, 2:] - cells[:, :2] < SMALL).any(axis=1))
     without_size = np.any(inputs.rois.corners[rows, 2:] <= inputs.rois.corners[rows, :2], axis=1)
     sample = Sample(
         tuple(maps),
@@ -162,7 +171,8 @@ def read_sample(
         rows,
         without_size,
         np.concatenate(off_map),
-        np.concatenate(special),
+        np.concatenate(near_border),
+        np.concatenate(small),
         wanted,
         groups,
     )

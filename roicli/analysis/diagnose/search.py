@@ -40,6 +40,11 @@ class Finding:
     distance: float
     max_difference: float
 
+    @property
+    def convention(self) -> Candidate:
+        """The same, by the name that programs know it by."""
+        return self.candidate
+
 
 class Judged(NamedTuple):
     """A finding over all RoIs of a sample, and which of them (S,) the candidate explains.
@@ -120,7 +125,12 @@ def _vary(judged: Sequence[Judged], sample: Sample, tolerance: float) -> list[Ca
     most = int(found[0].explained.sum())
     best = [one for one in found if int(one.explained.sum()) == most]
     plainest = sorted(best, key=lambda one: one.finding.candidate.strangeness)
-    return [one.finding.candidate for one in plainest[: 2 * VARIED]]
+    # Of fills that no RoI here meets the plainest stands for all.
+    kept: dict[Candidate, Candidate] = {}
+    for candidate in (one.finding.candidate for one in plainest):
+        bare = replace(candidate, convention=replace(candidate.convention, empty="0"))
+        kept.setdefault(bare, candidate)
+    return list(kept.values())[: 2 * VARIED]
 
 
 def _take_for(sample: Sample, candidates: int) -> Sample:

@@ -181,7 +181,7 @@ class PartsResult:
         count = whole.shape[0]
         datasets: dict[str, Any] = {
             "roi_features": (whole.shape, whole.dtype),
-            "rois": ((count, 5), stored_rois_dtype(whole.run)),
+            "rois": ((count, whole.run.inputs.rois.row_width), stored_rois_dtype(whole.run)),
             "quantization_error": ((count,), record_dtype(whole.run.error_table().measured)),
         }
         for name, column in carried_datasets(whole.run.inputs).items():

@@ -12,7 +12,6 @@ from roicli.core.exceptions import InputError, OutputError
 from roicli.core.progress import no_progress
 from roicli.core.types import FloatArray
 from roicli.error_table.columns import VALUE_COLUMNS
-from roicli.operators.interface import OperatorSpec
 from roicli.pipeline.cluster.connection import name_of_worker
 from roicli.pipeline.cluster.tasks import Failure, Success, as_outcome
 from roicli.pipeline.execute import run_and_write, run_into
@@ -171,7 +170,7 @@ def _write_file(run: Run, task: BlockTask, where: Destination) -> Verification |
     """Write under a name of this attempt's own, then rename: two attempts never meet."""
     mine = os.path.join(where.place, f".{os.urandom(6).hex()}.{task.shard.key}")
     with _removed_on_failure(mine):
-        result = run_and_write(run, _spec(run, task), mine, _request(task, where), task.shard)
+        result = run_and_write(run, run.spec, mine, _request(task, where), task.shard)
         os.replace(mine, os.path.join(where.place, task.shard.key))
     return result.verification
 
@@ -187,11 +186,7 @@ def _write_chunks(run: Run, task: BlockTask, where: Destination) -> Verification
             draft, task.shard, run.value_columns, where.check_waited_for, where.is_waited_for
         )
 
-    return run_into(open_sink, run, _spec(run, task), None, _request(task, where)).verification
-
-
-def _spec(run: Run, task: BlockTask) -> OperatorSpec:
-    return run.spec
+    return run_into(open_sink, run, run.spec, None, _request(task, where)).verification
 
 
 def _request(task: BlockTask, where: Destination) -> RunRequest:
