@@ -7,6 +7,7 @@ to chance is said in ``undefined`` and not imitated. Needs no NumPy.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
@@ -32,7 +33,7 @@ from roicli.operators.convention import (
     Placement,
     Reduction,
 )
-from roicli.operators.wording import as_options, describe, differences, operator_word
+from roicli.operators.wording import EMPTY_WORDS, as_options, describe, differences, operator_word
 
 
 @dataclass(frozen=True)
@@ -356,6 +357,10 @@ def preset_options(preset: str, operator: str) -> dict[str, Any]:
     run = [row for row in running if row.operator == operator]
     for row in (*reversed(compared), *reversed(run)):
         options |= row.options()
+    for row in run[:1]:
+        if row.convention.empty != "0":
+            own = EMPTY_WORDS[row.convention.empty]
+            logging.getLogger("roicli").info(f"{row.name} has {own}; roicli has 0 for it")
     boxes = [row.convention.box for row in functions_of(rows[0].library) if row.operator == "align"]
     if boxes:
         options["pixel_model"] = "half-pixel" if boxes[0].shift_cells else "legacy"

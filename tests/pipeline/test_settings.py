@@ -97,6 +97,15 @@ def test_an_option_overrides_a_preset(name):
     assert setting.pixel_model == "legacy"
 
 
+def test_a_fill_that_is_the_librarys_own_is_said(caplog):
+    """What roicli computes differs there, and nowhere else."""
+    with caplog.at_level("INFO", "roicli"):
+        resolve({"preset": "torchvision"}, "align")
+        assert not caplog.messages
+        resolve({"preset": "paddle.roi_align"}, "align")
+    assert caplog.messages == ["paddle.roi_align has NaN for an empty bin; roicli has 0 for it"]
+
+
 def test_an_explicit_zero_or_false_overrides_a_preset_too():
     setting = resolve({"preset": "detectron2", "aligned": False, "sampling_ratio": 0}, "align")
     assert (setting.align.aligned, setting.align.sampling_ratio) == (False, 0)
