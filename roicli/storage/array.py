@@ -140,6 +140,8 @@ def check_numeric(dtype: np.dtype[Any], name: str) -> None:
 
 def check_readable(dtype: np.dtype[Any], name: str) -> None:
     """Raise InputError unless the dtype is one of numbers, of short texts or of records."""
+    if dtype.itemsize == 0:
+        raise InputError(f"{name}: dtype is {dtype.str}, whose items have no bytes")
     if not (is_record(dtype) or dtype.kind in "SU"):
         check_numeric(dtype, name)
 

@@ -99,7 +99,8 @@ def project_rows(array: StoredArray) -> FloatArray:
     for first in range(0, array.shape[0], step):
         values = np.empty((min(step, array.shape[0] - first), *array.shape[1:]), array.dtype)
         array.read_rows_into(first, values)
-        wide = values.reshape(len(values), width).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN
+            wide = values.reshape(len(values), width).astype(np.float64)
         known = np.isfinite(wide)
         if not known.all():
             wide = np.where(known, wide, 0.0)
