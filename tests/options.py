@@ -37,6 +37,7 @@ POOL_TABLE = [
     ("hull", "overlap", np.float64),
     ("mmcv", "overlap", np.float32),
     ("caffe", "disjoint", np.float64),
+    ("half-even", "overlap", np.float32),
 ]
 
 

@@ -136,6 +136,8 @@ def _open_archive(path: str) -> Any:
     from zarr.storage import ZipStore
 
     check_regular_file(path)
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path}: is a file, expected the folder of a Zarr store, or one ZIP file")
     with opening(path):
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
