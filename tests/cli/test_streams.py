@@ -398,12 +398,16 @@ def test_a_disk_that_fills_while_hdf5_compresses(tmp_path: Path, room: int) -> N
         subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.mark.parametrize("url", ["reference://x", "zip://x.zip", "zip://x.zip::p3", "nothing://x"])
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [("reference://x", "references to other files"), ("zip://x.zip", "unknown ending '.zip'"),
+     ("zip://x.zip::p3", "unknown ending '.zip'"), ("nothing://x", "cannot be opened")],
+)  # fmt: skip
 @pytest.mark.parametrize("command", ["inspect", "align"])
-def test_urls_that_cannot_be_opened(inputs: Arrays, command: str, url: str) -> None:
+def test_urls_that_cannot_be_opened(inputs: Arrays, command: str, url: str, words: str) -> None:
     pytest.importorskip("zarr")
     rest = () if command == "inspect" else (ROIS, "-o", "o.npy")
-    assert_refused(run(command, url, *rest), "cannot be opened")
+    assert_refused(run(command, url, *rest), words)
 
 
 def test_a_numba_that_does_not_fit(inputs: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
