@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import numpy as np
 
 from roicli.core.call_options import ErrorsOptions, ExportOptions
-from roicli.core.declaration import check_known, settle
+from roicli.core.declaration import check_known, declarations, settle
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import (
     OPERATORS,
@@ -47,6 +48,7 @@ from roicli.storage.result import (
     NoWriter,
 )
 
+logger = logging.getLogger("roicli")
 # What ``import roicli`` has of this file.
 __all__ = [
     "align", "average_pool", "crop_and_resize", "errors", "export", "pool", "precise_pool",
@@ -187,7 +189,34 @@ def run(
 ) -> Result:
     """One operator by its name, with the keywords of its call."""
     check_known(call_name(operator), options, OPERATORS[operator].options)
+    operator, options = follow_preset(operator, options)
     return run_request(operator, features, rois, output, settle(RunRequest, options))
+
+
+def follow_preset(
+    operator: Operator, options: Mapping[str, Any]
+) -> tuple[Operator, Mapping[str, Any]]:
+    """The operator whose function the preset is, and the options that it has; both are said.
+
+    Raises ParameterError where an option was given that it has not.
+    """
+    preset = options.get("preset")
+    if preset is None:
+        return operator, options
+    from roicli.operators.libraries import operator_of
+
+    running = cast("Operator", operator_of(preset, operator))
+    if running == operator:
+        return operator, options
+    usual, known = (declarations(OPERATORS[one].options) for one in (operator, running))
+    for name, value in options.items():
+        if name not in known and value != usual[name].starting_value:
+            raise ParameterError(
+                f"preset {preset} runs {running}, which has no option {name.replace('_', ' ')}",
+                f"see roicli {running} --help",
+            )
+    logger.info(f"preset {preset} is a function of {running}: that runs, and not {operator}")
+    return running, {name: value for name, value in options.items() if name in known}
 
 
 def run_request(

@@ -367,6 +367,12 @@ def preset_options(preset: str, operator: str) -> dict[str, Any]:
     return options
 
 
+def operator_of(preset: str, operator: str) -> str:
+    """The operator that runs a preset: the one asked for where it can, else its only one."""
+    running = {row.operator for row in functions_of(preset) if row.runs}
+    return running.pop() if operator not in running and len(running) == 1 else operator
+
+
 def _other_operator(
     preset: str, rows: Sequence[LibraryFunction], running: Sequence[LibraryFunction]
 ) -> ParameterError:

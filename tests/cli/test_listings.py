@@ -207,3 +207,15 @@ def test_columns_are_those_of_the_error_table() -> None:
     words = ("no column 'edge_eror_max'", "did you mean edge_error_max_px")
     refuse("errors", TEXT_ROIS, *SCALE, "--sort", "edge_eror_max", words=words)
     refuse("columns", "nonsense", words=("no column 'nonsense'", "roicli columns"))
+
+
+def test_a_preset_of_another_operator_runs_that(inputs: Arrays) -> None:
+    preset = ("--preset", "tensorflow.matterport", "--image-size", "64x48")
+    outcome = succeed("align", FEATURES, ROIS, *SCALE, *preset, "--no-table")
+    assert "preset tensorflow.matterport is a function of crop-and-resize: that runs" in outcome.err
+    assert "wrote f.crop-and-resize.h5" in outcome.err
+    succeed("crop-and-resize", FEATURES, ROIS, *SCALE, *preset, "-o", "same.h5", "-q")
+    succeed("compare", "f.crop-and-resize.h5", "same.h5", "--atol", "0", "--rtol", "0")
+    given = ("--preset", "tensorflow.matterport", "--aligned")
+    words = ("runs crop-and-resize, which has no option aligned",)
+    refuse("align", FEATURES, ROIS, *SCALE, *given, "-o", "n.h5", words=words)

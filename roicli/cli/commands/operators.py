@@ -35,13 +35,14 @@ def _run(operator: Operator, features: str, rois: str, options: Any) -> None:
     thresholds = table.thresholds(options["values"])
     output, verbose = options["output"], options["verbose"]
     check_stdout(output)
-    if output is None and options["shard"] is None:
-        output = api.default_output(features, operator)
     with ProgressBar(options["quiet"], verbose) as progress:
         given: Any = keywords(
             OPERATORS[operator].options, options, progress=progress,
             table_columns=table.asked(thresholds),
         )  # fmt: skip
+        operator, given = api.follow_preset(operator, given)
+        if output is None and options["shard"] is None:
+            output = api.default_output(features, operator)
         result = api.run(operator, features, rois, output, given)
     if verbose:
         for key, value in result.parameters.items():
