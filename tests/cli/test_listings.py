@@ -216,6 +216,6 @@ def test_a_preset_of_another_operator_runs_that(inputs: Arrays) -> None:
     assert "wrote f.crop-and-resize.h5" in outcome.err
     succeed("crop-and-resize", FEATURES, ROIS, *SCALE, *preset, "-o", "same.h5", "-q")
     succeed("compare", "f.crop-and-resize.h5", "same.h5", "--atol", "0", "--rtol", "0")
-    given = ("--preset", "tensorflow.matterport", "--aligned")
-    words = ("runs crop-and-resize, which has no option aligned",)
+    given = ("--preset", "tensorflow.matterport", "--mode", "max")
+    words = ("runs crop-and-resize, which has no option mode",)
     refuse("align", FEATURES, ROIS, *SCALE, *given, "-o", "n.h5", words=words)
