@@ -52,7 +52,7 @@ def test_folder(name: str) -> None:
     refuse_either(name, name, "is a folder", "expected a file")
 
 
-@pytest.mark.parametrize("name", ["f.log", "f", "f.pt", ".npy"])
+@pytest.mark.parametrize("name", ["f.log", "f", "f.ckpt", ".npy"])
 def test_unknown_ending(name: str) -> None:
     Path(name).write_bytes(b"\0\1\2" * 100)
     refuse_either(name, name, "ending", ".npy", ".h5", "first bytes")
