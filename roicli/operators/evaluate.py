@@ -422,9 +422,8 @@ def _window(
 ) -> FloatArray:
     """Windows [start, end), which may overlap, joined along one axis; ``nothing`` where empty."""
     # One more cell, so that a window may end at the edge.
-    pad = [(0, 0)] * 3
-    pad[axis] = (0, 1)
-    padded = np.pad(values, pad, constant_values=nothing)
+    edge = np.full([1 if i == axis else side for i, side in enumerate(values.shape)], nothing)
+    padded = np.concatenate([values, edge], axis=axis)
     edges = np.stack([start, np.maximum(start, end)], axis=1).reshape(-1)
     found = join.reduceat(padded, edges, axis=axis)
     found = found[:, ::2] if axis == 1 else found[:, :, ::2]
