@@ -236,7 +236,7 @@ def test_a_constant_map_tells_nothing_apart(rois: Any, value: float) -> None:
 @some("offset, spread_, operator",
       [(*size, operator) for size in ((1000.0, 1.0), (1e6, 50.0), (-3e5, 100.0))
        for operator in ("align", "noise", "constant")],
-      (1e6, 50.0, "align"), (1000.0, 1.0, "noise"), (-3e5, 100.0, "constant"))  # fmt: skip
+      (1e6, 50.0, "align"))  # fmt: skip
 def test_an_offset_does_not_make_a_match(
     rois: Any, offset: float, spread_: float, operator: str
 ) -> None:
@@ -258,7 +258,7 @@ def test_an_offset_does_not_make_a_match(
         assert found.distance > 0.3
 
 
-@some("size", [(1e300,), (1e-300,), (1e38,)], (1e300,))
+@some("size", [(1e300,), (1e-300,), (1e38,)])
 def test_numbers_of_every_size(rois: Any, size: float) -> None:
     features = normal_map((2, 3, 64, 64)).astype(np.float64) * size
     boxes = rois[::3].astype(np.float64)
@@ -266,6 +266,7 @@ def test_numbers_of_every_size(rois: Any, size: float) -> None:
     assert matched(find(features, boxes, result)).convention.sampling_ratio == 2
 
 
+@pytest.mark.full
 def test_half_precision_results_match_too(maps: Any, rois: Any) -> None:
     result = ort_roi_align(maps, rois, (7, 7), spatial_scale=SCALE, sampling_ratio=2)
     found = find(maps, rois, result.astype(np.float16))
@@ -274,7 +275,7 @@ def test_half_precision_results_match_too(maps: Any, rois: Any) -> None:
     assert found.match.candidate == align_rule("mean", "half-pixel", 2)
 
 
-@pytest.mark.parametrize("result", ["noise", "zeros", "scaled"])
+@some("result", [("noise",), ("zeros",), ("scaled",)], ("zeros",), ("scaled",))
 def test_nothing_matches(maps: Any, rois: Any, result: str) -> None:
     values = ort_roi_align(maps, rois, (7, 7), spatial_scale=SCALE, sampling_ratio=2)
     values = {
@@ -359,7 +360,7 @@ def test_an_engines_own_fill_of_an_empty_grid(odd_case: Any, word: str) -> None:
     assert "torchvision.roi_align" not in names
 
 
-@some("fill", [(np.nan,), (-np.inf,), (-3e38,), (-5e3,)], (np.nan,), (-3e38,))
+@some("fill", [(np.nan,), (-np.inf,), (-3e38,), (-5e3,)], (-3e38,))
 def test_what_explains_a_part_is_partial(odd_case: Any, fill: float) -> None:
     """Engines have a border of their own, or fill with what they like."""
     features, boxes, plain = odd_case

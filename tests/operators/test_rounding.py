@@ -72,7 +72,9 @@ def output_dtype(build, dtype):
     return dtype if getattr(build, "real", False) else INT64
 
 
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize(
+    "dtype", [TYPES[0], pytest.param(TYPES[1], marks=pytest.mark.full)], ids=str
+)
 @pytest.mark.parametrize("name", BOX_RULES)
 @examples(16)
 @given(low=edges, length=edges, scale=st.sampled_from(SCALES))
