@@ -56,8 +56,8 @@ def with_batch(corners: Any, batch: int = 0) -> NDArray[np.float64]:
 
 
 # What a command says of awkward corners and refuses to run: crossed ones, those outside, and those
-# of a few pixels, which look normalized.
-AWKWARD = "R04,R05,R08"
+# of a few pixels, which look normalized, and those of zeros, which look like padding.
+AWKWARD = "R04,R05,R08,R19"
 
 
 def awkward_corners(

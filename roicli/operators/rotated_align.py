@@ -96,6 +96,12 @@ class RotatedAlignSpec(TapSpec):
         y, x = self._turn(math, rois, lines[:, :, 1], lines[:, :, 0])
         return np.stack([x, y], axis=2)
 
+    def coordinate_slack(self, corners: FloatArray) -> float:
+        """What the last digits of cosine and sine, in which libraries differ, can move a point."""
+        sides = self._sides(NumpyMath(np.dtype(np.float64)), list(corners))
+        reach = sum(float(np.abs(side.extent)) for side in sides)
+        return 2 * float(np.finfo(np.float64).eps) * reach
+
     def counts(self, corners: FloatArray, map_size: Size) -> IntArray:
         """(k, 2) points a bin of RoIs (k, 5)."""
         math = NumpyMath(corners.dtype)

@@ -296,7 +296,8 @@ class TapSpec(OperatorSpec):
         """The weighted cells in float64.
 
         Every step of the coordinates is a node of its own, which rounds as NumPy does wherever it
-        runs; so the points are the same ones, and ``coordinate_ulp`` does not matter.
+        runs; so the points are the same ones, but for ``coordinate_slack``, and ``coordinate_ulp``
+        does not matter.
         """
         channels, height, width = feature_map.shape
         taps = self.taps_of(corners[None], (height, width), is_exact=True)
@@ -308,10 +309,20 @@ class TapSpec(OperatorSpec):
         )
         for part in channel_steps(self.output_channels(channels), int(np.prod(whole))):
             number = np.arange(part.start, part.stop).reshape(-1, 1, 1, 1, 1)
-            yield part, self._weigh(feature_map, taps, number * self.groups**2 + group)
+            channel = number * self.groups**2 + group
+            yield part, self._weigh(feature_map, taps, channel, self.coordinate_slack(corners))
 
-    def _weigh(self, feature_map: FloatArray, taps: Taps, channel: IntArray) -> Expected:
-        """Some channels of the result, each bin of which reads ``channel`` (c, P_h, P_w, 1, 1)."""
+    def coordinate_slack(self, corners: FloatArray) -> float:
+        """Cells by which a point of a RoI (n,) may lie elsewhere with another library."""
+        return 0.0
+
+    def _weigh(
+        self, feature_map: FloatArray, taps: Taps, channel: IntArray, slack: float
+    ) -> Expected:
+        """Some channels of the result, each bin of which reads ``channel`` (c, P_h, P_w, 1, 1).
+
+        Points are where they are but for ``slack`` cells along each axis.
+        """
         unread = taps.is_used & ~taps.is_read
         share = np.asarray(taps.share, np.float64)
         values: Array = np.where(unread, share * self.outside, 0.0)
@@ -339,6 +350,8 @@ class TapSpec(OperatorSpec):
         bound = gamma * magnitude + (TAP_ROUNDINGS + added) * float(kind.smallest_normal) * (
             1 + largest
         )
+        # Along each axis neighbours differ by twice the largest cell at most.
+        bound = bound + 4 * slack * largest
         bound = np.where(magnitude * (1 + gamma) <= float(kind.max), bound, np.inf)
         return Expected(values, magnitude, np.where(np.isfinite(values), bound, 0))
 
