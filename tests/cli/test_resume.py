@@ -232,8 +232,9 @@ def test_an_input_that_changes_while_it_is_read_is_noticed(
 
 def test_the_second_of_two_runs_to_one_name_says_so(inputs: Arrays) -> None:
     first = start_slowly("align", FEATURES, ROIS, *SCALE, "-o", "r.h5", *PLAIN)
-    deadline = time.monotonic() + PATIENCE
-    while not Path(".r.h5.roicli-part").exists():
+    deadline, part = time.monotonic() + PATIENCE, Path(".r.h5.roicli-part")
+    # Something is written into it once it is locked; before that it is anybody's.
+    while not (part.exists() and part.stat().st_size):
         assert first.poll() is None, first.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
