@@ -13,14 +13,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator, PsRule
 from roicli.core.types import FloatArray, IntArray, Size, check_word
 from roicli.core.vocabulary import Partition, PixelModel, Quantization
 from roicli.operators.array_math import ArrayMath, NumpyMath, Value
 from roicli.operators.convention import AVERAGE_POOL, PS_RULES, Convention
 from roicli.operators.placed_bins import cut_cells, place_span
-from roicli.operators.rounding import BOX_RULES
+from roicli.operators.rounding import BOX_RULES, check_rule
 from roicli.operators.taps import Tap, Taps, TapSpec, check_group_size, lattice, mask_below
 
 
@@ -106,15 +105,7 @@ class AveragePoolSpec(CellMeanSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_word("quantization", self.quantization, Quantization)
-        check_word("partition", self.partition, Partition)
-        allowed = BOX_RULES[self.quantization].partitions
-        if self.partition not in allowed:
-            raise ParameterError(
-                f"quantization {self.quantization} has bins of its own, found partition "
-                f"{self.partition}, expected {' or '.join(allowed)}",
-                "drop --partition, or choose another --quantization",
-            )
+        check_rule(self.quantization, self.partition)
 
     @property
     def convention(self) -> Convention:

@@ -8,9 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
-from roicli.core.types import FloatArray, FloatType, check_word
+from roicli.core.types import FloatArray, FloatType
 from roicli.core.vocabulary import Partition, PixelModel, Quantization
 from roicli.operators.geometry import quantize_rois
 from roicli.operators.graphs import add_cell_table, add_nan_safe_maximum
@@ -18,7 +17,7 @@ from roicli.operators.interface import Compiled, GraphWay, OperatorSpec
 from roicli.operators.onnx_graph import INT32, INT64, Arithmetic, Graph, GraphBuilder, finish_graph
 from roicli.operators.onnx_protobuf import Dimension
 from roicli.operators.reference import Expected, channel_steps
-from roicli.operators.rounding import BOX_RULES, PARTITIONS, hull_bins_onnx
+from roicli.operators.rounding import BOX_RULES, PARTITIONS, check_rule, hull_bins_onnx
 
 
 @dataclass(frozen=True)
@@ -39,15 +38,7 @@ class PoolSpec(OperatorSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_word("quantization", self.quantization, Quantization)
-        check_word("partition", self.partition, Partition)
-        allowed = BOX_RULES[self.quantization].partitions
-        if self.partition not in allowed:
-            raise ParameterError(
-                f"quantization {self.quantization} has bins of its own, found partition "
-                f"{self.partition}, expected {' or '.join(allowed)}",
-                "drop --partition, or choose another --quantization",
-            )
+        check_rule(self.quantization, self.partition)
 
     @property
     def pixel_model(self) -> PixelModel:

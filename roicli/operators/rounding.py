@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 
-from roicli.core.types import FloatArray, IntArray
+from roicli.core.exceptions import ParameterError
+from roicli.core.types import FloatArray, IntArray, check_word
 from roicli.core.vocabulary import Partition, Quantization
 from roicli.operators.convention import BOXES, Placement
 from roicli.operators.onnx_graph import Arithmetic
@@ -341,3 +342,16 @@ def hull_bins_onnx(math: Arithmetic, start: str, end: str, bins: int) -> tuple[s
         add("Add", add("Mul", math.numbers(part), step), start) for part in _edge_numbers(bins)
     )
     return math.whole(add("Floor", first)), math.whole(add("Ceil", last))
+
+
+def check_rule(quantization: Quantization, partition: Partition) -> None:
+    """Raise ParameterError unless both are words, and boxes rounded so are cut so."""
+    check_word("quantization", quantization, Quantization)
+    check_word("partition", partition, Partition)
+    allowed = BOX_RULES[quantization].partitions
+    if partition not in allowed:
+        raise ParameterError(
+            f"quantization {quantization} has bins of its own, found partition {partition}, "
+            f"expected {' or '.join(allowed)}",
+            "drop --partition, or choose another --quantization",
+        )
