@@ -7,6 +7,7 @@ are asked for. Value columns, which need the operators to run, are measured once
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,12 +100,12 @@ class ErrorTable:
         """What the column ``roi`` says of these rows of the table."""
         return rows if self._row_numbers is None else self._row_numbers[rows]
 
-    @property
+    @cached_property
     def by_name(self) -> Mapping[str, Column]:
         """The columns by their names."""
         return {column.name: column for column in self.columns}
 
-    @property
+    @cached_property
     def carried(self) -> Mapping[str, Column]:
         """The columns of the RoIs' source, by their names in the table."""
         return {column.name: column for column in self._carried}

@@ -5,27 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from roicli.core.types import IntArray
 from roicli.error_table.table import ErrorTable, Summary
 
-WORST_SHOWN = 3
+# So many rows a verdict names.
+WORST_NAMED = 3
 
 
 def give_verdict(
     table: ErrorTable,
     summary: Summary,
     parameters: Mapping[str, Any],
-    sort: str = "edge_error_max_px",
+    worst: IntArray,
 ) -> list[str]:
     """How far the boxes move and how many lose most of themselves; then where to look.
 
-    ``summary`` and ``parameters`` are the table's and the run's; the worst RoIs are named by the
-    column ``sort``.
+    ``summary`` and ``parameters`` are the table's and the run's; ``worst`` (k,) are rows of the
+    table, the worst first, of which ``WORST_NAMED`` are named.
     """
     if len(table) == 0:
         return ["There are no RoIs."]
     sentences = [_say_shift(summary, parameters)]
     sentences += filter(None, [_say_overlap(summary), _say_values(summary)])
-    return [" ".join(sentences), _say_worst(table, sort)]
+    return [" ".join(sentences), _say_worst(table.row_numbers(worst[:WORST_NAMED]))]
 
 
 def _say_shift(summary: Summary, parameters: Mapping[str, Any]) -> str:
@@ -73,6 +75,5 @@ def _say_values(summary: Summary) -> str:
     return f"Its values are {found.median:.0%} off RoI Align's at the median (relative L2)."
 
 
-def _say_worst(table: ErrorTable, sort: str) -> str:
-    worst = table.row_numbers(table.worst_first(sort, WORST_SHOWN)).tolist()
-    return f"Worst: {', '.join(map(str, worst))}: roicli draw … --roi {worst[0]}"
+def _say_worst(numbers: IntArray) -> str:
+    return f"Worst: {', '.join(map(str, numbers.tolist()))}: roicli draw … --roi {numbers[0]}"

@@ -14,7 +14,7 @@ from roicli.core.types import Array
 from roicli.core.vocabulary import TableFormat
 from roicli.error_table.columns import Column
 from roicli.error_table.table import ErrorTable, Summary, summarize
-from roicli.error_table.verdict import give_verdict
+from roicli.error_table.verdict import WORST_NAMED, give_verdict
 
 FORMAT_OF_ENDING: dict[str, TableFormat] = {
     ".csv": "csv",
@@ -91,11 +91,12 @@ def write_table(
 def _write_json(table: ErrorTable, parameters: Mapping[str, Any], stream: TextIO) -> None:
     """One strict object, its ``rois`` written one a line."""
     summary = summarize(table)
+    worst = table.worst_first("edge_error_max_px", WORST_NAMED)
     stream.write("{\n")
     for key, value in {
         **HEAD,
         "parameters": parameters,
-        "verdict": " ".join(give_verdict(table, summary, parameters)),
+        "verdict": " ".join(give_verdict(table, summary, parameters, worst)),
         **summary_object(summary),
     }.items():
         stream.write(f'"{key}": {encode(value)},\n')

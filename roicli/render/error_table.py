@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TextIO, assert_never
 
+from roicli.core.types import IntArray
 from roicli.core.vocabulary import SummaryForm
 from roicli.error_table.columns import COLUMN_BY_NAME, WORST_IS_SMALLEST, Column, View
 from roicli.error_table.table import ErrorTable, Summary, summarize
-from roicli.error_table.verdict import give_verdict
+from roicli.error_table.verdict import WORST_NAMED, give_verdict
 from roicli.pipeline.inputs import KEY_COLUMN
 from roicli.render.tables import (
     MISSING,
@@ -118,16 +119,24 @@ def _unit(column: Column) -> str:
     return "" if column.unit in ("-", "1") else f" {column.unit}"
 
 
-def _rows(table: ErrorTable, view: View, columns: Sequence[Column]) -> list[list[str]]:
-    return format_records(table.records(table.worst_first(view.sort, view.rows)), columns)
+def _worst(table: ErrorTable, view: View) -> IntArray:
+    """The rows that are shown and those that the verdict names, the worst first."""
+    count = None if view.rows is None else max(view.rows, WORST_NAMED)
+    return table.worst_first(view.sort, count)
+
+
+def _rows(
+    table: ErrorTable, view: View, worst: IntArray, columns: Sequence[Column]
+) -> list[list[str]]:
+    return format_records(table.records(worst[: view.rows]), columns)
 
 
 def print_verdict(
     table: ErrorTable, parameters: dict[str, Any], view: View, stream: TextIO
 ) -> None:
     """The verdict alone, on one line."""
-    verdict = " ".join(give_verdict(table, summarize(table), parameters, view.sort))
-    stream.write(f"roicli: {verdict}\n")
+    verdict = give_verdict(table, summarize(table), parameters, _worst(table, view))
+    stream.write(f"roicli: {' '.join(verdict)}\n")
 
 
 def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, stream: TextIO) -> None:
@@ -139,16 +148,15 @@ def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, strea
     console = PipeConsole(file=stream, highlight=False)
     summary = summarize(table)
     columns, constants = _view_columns(table, view, summary)
-    rows = _rows(table, view, columns)
+    worst = _worst(table, view)
+    rows = _rows(table, view, worst, columns)
     shown = Table(
         [column.header for column in columns],
         [[_coloured(cell, c) for cell, c in zip(row, columns, strict=True)] for row in rows],
         [column.kind == "text" for column in columns],
     )
     count = len(columns) if view.columns else shown.fitting(console.width)
-    console.print(
-        Text("\n".join(give_verdict(table, summary, parameters, view.sort)), style="bold")
-    )
+    console.print(Text("\n".join(give_verdict(table, summary, parameters, worst)), style="bold"))
     if rows:
         console.print()
         print_lines(shown.first(count), console, stream)
@@ -247,8 +255,10 @@ def print_markdown(
     """The same as GitHub Markdown, with every default column and the full summary."""
     summary = summarize(table)
     columns, constants = _view_columns(table, view, summary)
-    stream.write(" ".join(give_verdict(table, summary, parameters, view.sort)) + "\n\n")
-    write_markdown([column.name for column in columns], _rows(table, view, columns), stream)
+    worst = _worst(table, view)
+    stream.write(" ".join(give_verdict(table, summary, parameters, worst)) + "\n\n")
+    rows = _rows(table, view, worst, columns)
+    write_markdown([column.name for column in columns], rows, stream)
     words = "; ".join(filter(None, [_describe_rows(table, view), constants]))
     stream.write(f"\n{words}\n\n")
     write_markdown(FULL_HEADER, _summary_rows(summary), stream)
