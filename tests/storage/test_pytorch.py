@@ -10,6 +10,7 @@ import pytest
 from roicli.core.exceptions import InputError
 from roicli.storage.address import parse_address
 from roicli.storage.opening import open_array, read_contents
+from roicli.storage.pattern import open_shelf
 
 MAPS = np.random.default_rng(0).normal(size=(2, 3, 8, 6)).astype(np.float32)
 ROIS = np.array([[0, 1, 2, 3, 4], [1, 2, 3, 4, 5]], np.float32)
@@ -68,3 +69,15 @@ def test_without_torch_it_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="read by torch, which is not installed") as caught:
         read(str(tmp_path / "x.pt"), "features")
     assert "safetensors" in caught.value.hint
+
+
+def test_many_tensors_of_a_file_are_one_reading(torch, tmp_path, monkeypatch):
+    path = str(tmp_path / "x.pt")
+    torch.save({f"{number}": torch.tensor(MAPS[0] + number) for number in range(4)}, path)
+    load, loads = torch.load, []
+    monkeypatch.setattr(torch, "load", lambda *a, **b: loads.append(a) or load(*a, **b))
+    shelf = open_shelf(parse_address(f"{path}::{{image}}"), "features")
+    for number in (2, 0, 3):
+        assert np.array_equal(shelf.open(str(number)).read_all(), MAPS[0] + np.float32(number))
+    assert len(loads) == 1
+    shelf.close()

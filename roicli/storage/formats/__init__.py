@@ -167,7 +167,7 @@ FORMATS = (
         "hdf5", (".h5", ".hdf5", ".hf5", ".hdf", ".he5", ".nc", ".mat"), b"\x89HDF\r\n\x1a\n",
         _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, keeps_open=True, is_package=True,
     ),
-    Format("pytorch", (".pt", ".pth")),
+    Format("pytorch", (".pt", ".pth"), keeps_open=True),
     Format("raw", (".bin", ".raw", ".dat")),
     Format("zarr", (".zarr",), written=(".zarr",), is_package=True),
     Format(

@@ -15,6 +15,7 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, first_line
 from roicli.core.foreign import foreign
+from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import (
     FileContents,
@@ -29,6 +30,7 @@ from roicli.storage.choosing import Candidate, Wanted, choose_only, list_names
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats import WayOf, names_below
 from roicli.storage.limits import check_memory
+from roicli.storage.shelf import Shelf, WayOfKey
 
 # The name of a file's only tensor.
 WHOLE = ""
@@ -36,7 +38,18 @@ WHOLE = ""
 
 def open_array(address: Address, wanted: Wanted) -> StoredArray:
     """The tensor that is named, or the only one that is wanted. Raises InputError."""
-    tensors, state = _load(address.path)
+    return _open_one(*_load(address.path), address, wanted)
+
+
+def _open_one(
+    tensors: Mapping[str, Array], state: FileState, address: Address, wanted: Wanted
+) -> MemoryArray:
+    name = _choose(tensors, address, wanted)
+    return MemoryArray(tensors[name], _shown(address.path, name), {address.path: state})
+
+
+def _choose(tensors: Mapping[str, Array], address: Address, wanted: Wanted) -> str:
+    """The name of the tensor that is named, or of the only one that is wanted."""
     name = (address.dataset or WHOLE).strip("/")
     if name not in tensors and address.dataset is None:
         found = [Candidate(foreign(name), v.shape, v.dtype) for name, v in tensors.items()]
@@ -45,20 +58,39 @@ def open_array(address: Address, wanted: Wanted) -> StoredArray:
         raise InputError(
             f"{address.path}: has no tensor {name!r}; its tensors are: {list_names(tensors)}"
         )
-    shown = str(Address(address.path, name or None))
-    return MemoryArray(tensors[name], shown, {address.path: state})
+    return name
+
+
+def _shown(path: str, name: str) -> str:
+    return str(Address(path, name or None))
+
+
+class TensorShelf(Shelf):
+    """The tensors of one file, which is read once: torch loads all of it whatever is asked for."""
+
+    def __init__(self, path: str, way_of: WayOfKey, wanted: Wanted) -> None:
+        self._path, self._way_of, self._wanted = path, way_of, wanted
+        self._tensors, self._state = _load(path)
+        self.files = {path: self._state}
+
+    def open(self, key: str) -> StoredArray:
+        """The tensor of a key."""
+        address = Address(self._path, self._way_of(key))
+        return _open_one(self._tensors, self._state, address, self._wanted)
+
+
+def open_shelf(path: str, way_of: WayOfKey, wanted: Wanted) -> TensorShelf:
+    """The tensors of a file. Raises InputError."""
+    return TensorShelf(path, way_of, wanted)
 
 
 def contents(address: Address) -> FileContents:
     """The tensors of a file, or the one that the address names."""
     tensors, _ = _load(address.path)
-    name = address.dataset and address.dataset.strip("/")
-    if name and name not in tensors:
-        raise InputError(
-            f"{address.path}: has no tensor {name!r}; its tensors are: {list_names(tensors)}"
-        )
-    listed = {name: tensors[name]} if name else tensors
-    described = tuple(_describe(address.path, *item) for item in listed.items())
+    listed = list(tensors)
+    if address.dataset is not None:
+        listed = [_choose(tensors, address, Wanted("any"))]
+    described = tuple(_describe(address.path, name, tensors[name]) for name in listed)
     return FileContents(foreign(address.path), "pytorch", {}, described)
 
 
@@ -67,15 +99,15 @@ def find_names(path: str, group: str, way_of: WayOf) -> list[str]:
     return names_below(_load(path)[0], group, way_of)
 
 
-def _describe(path: str, name: str, values: np.ndarray[Any, Any]) -> StoredDataset:
+def _describe(path: str, name: str, values: Array) -> StoredDataset:
     address = Address(path, name or None)
     return StoredDataset(
-        str(address), values.shape, name_of_dtype(values.dtype), is_numeric(values.dtype),
+        _shown(path, name), values.shape, name_of_dtype(values.dtype), is_numeric(values.dtype),
         "C order", stored_bytes=values.nbytes, open=partial(open_array, address, Wanted("any")),
     )  # fmt: skip
 
 
-def _load(path: str) -> tuple[dict[str, np.ndarray[Any, Any]], FileState]:
+def _load(path: str) -> tuple[dict[str, Array], FileState]:
     """All tensors by their ways, and the file's state before they were read."""
     check_regular_file(path)
     try:
@@ -114,7 +146,7 @@ def _walk(torch: Any, found: Any, way: str) -> Iterator[tuple[str, Any]]:
         yield from _walk(torch, one, f"{way}/{key}".lstrip("/"))
 
 
-def _as_numpy(torch: Any, tensor: Any) -> np.ndarray[Any, Any]:
+def _as_numpy(torch: Any, tensor: Any) -> Array:
     """The values; those of narrow floats by their bits, for which NumPy has no name of its own."""
     plain = tensor.detach().resolve_conj().resolve_neg().to_dense().contiguous()
     name = str(tensor.dtype).removeprefix("torch.")
