@@ -41,14 +41,16 @@ class Annotation(NamedTuple):
 def open_table(address: Address) -> Table:
     """The objects of a file, or of a folder of them. Raises InputError."""
     path = address.path
-    if not os.path.isdir(path):
+    if os.path.isdir(path):
+        names = sorted(name for name in os.listdir(path) if name.lower().endswith(ENDING))
+        if not names:
+            raise InputError(f"{path}: holds no annotations, which end in {ENDING}")
+        files = [os.path.join(path, name) for name in names]
+    else:
         check_regular_file(path)
-        return _make_table([_read_file(path)], path, {path: read_state(path)})
-    names = sorted(name for name in os.listdir(path) if name.lower().endswith(ENDING))
-    if not names:
-        raise InputError(f"{path}: holds no annotations, which end in {ENDING}")
-    state = read_state(path)
-    return _make_table([_read_file(os.path.join(path, n)) for n in names], path, {path: state})
+        files = [path]
+    state = read_state(path)  # before anything is read, so that a change meanwhile is seen
+    return _make_table(map(_read_file, files), path, {path: state})
 
 
 def contents(address: Address) -> FileContents:
