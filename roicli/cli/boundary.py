@@ -119,9 +119,9 @@ def explain_usage(error: Any) -> str:
     """A usage error of Typer's as a line like every other."""
     context, flag = error.ctx, getattr(error, "option_name", None)
     path = context.command_path if context else "roicli"
-    if isinstance(flag, str) and (near := getattr(error, "possibilities", None)) is not None:
+    if flag is not None and hasattr(error, "possibilities"):
         known = [one for param in context.command.get_params(context) for one in param.opts]
-        hint = did_you_mean(flag, [*near, *known]) or f"see {path} --help-all"
+        hint = did_you_mean(flag, known) or f"see {path} --help-all"
         return f"{path} has no option {flag}; {hint}"
     param = getattr(error, "param", None)
     message = error.format_message().partition("\n")[0].rstrip(".").replace("(s)", "")
