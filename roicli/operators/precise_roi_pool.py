@@ -14,12 +14,12 @@ the map, as mmcv's prroi_pool and the authors' own code do.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, assert_never
 
 import numpy as np
 
 from roicli.core.operator_table import Operator
+from roicli.core.record import frozen
 from roicli.core.types import (
     Array,
     FloatArray,
@@ -69,7 +69,7 @@ def bin_weights(
     return np.where(size > 0, mean, find_neighbours(low, cells).matrix(cells))
 
 
-@dataclass(frozen=True)
+@frozen
 class BoxWeights:
     """What the bins of one RoI read: the cells ``down`` x ``across``, with the mean weights ``y``
     (P_h, h) and ``x`` (P_w, w), float64 and not negative.
@@ -111,7 +111,7 @@ def _used(weights: FloatArray) -> slice:
     return slice(int(cells[0]), int(cells[-1]) + 1) if len(cells) else slice(0, 0)
 
 
-@dataclass(frozen=True)
+@frozen
 class PrecisePoolSpec(OperatorSpec):
     """Precise RoI Pooling (Jiang et al. 2018, section 3.2); a box without area is zeros.
 
