@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "inspect": "inspect",
     "export": "export",
     "bench": "bench",
+    "sample": "sample",
     "presets": "listings",
     "rules": "listings",
     "columns": "listings",

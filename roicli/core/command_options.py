@@ -71,6 +71,7 @@ InspectedFile = Annotated[
 ]
 RuleName = Annotated[str | None, Arg("[RULE]", "Only this one, like R05.")]
 ColumnName = Annotated[str | None, Arg("[COLUMN]", "Only this one, like iou.")]
+NewFolder = Annotated[str, Arg("[FOLDER]", "The folder to make.")]
 GraphFile = Annotated[str, Arg("OUT.onnx", "The file to write.")]
 
 
