@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-lowest lint types cov fuzz bench docs licenses faults soak \
+.PHONY: help install demo test test-all test-lowest lint types cov fuzz bench docs licenses release faults soak \
 	check clean
 PYTHON ?= python3
 # The oldest Python that is supported; older releases have no wheels for the newest ones.
@@ -59,6 +59,8 @@ test-lowest: .venv-lowest/.installed  ## run the tests with the lowest versions 
 lint: .venv/.developing  ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/zizmor --quiet --offline .
+	$(BIN)/hadolint docker/*.Dockerfile
 
 types: .venv/.developing  ## check types
 	$(BIN)/mypy
@@ -80,6 +82,15 @@ licenses: .venv/.developing  ## rewrite docs/licenses.md from what is installed
 bench: .venv/.installed  ## measure against other libraries and rewrite docs/benchmarks.md
 	$(BIN)/python -m pip install --quiet --group bench --editable '.[native]'
 	cd benchmarks && ../$(BIN)/python run.py
+
+release: .venv/.developing  ## build the packages, check them, install them in every way, run the README from the wheel
+	$(BIN)/python -m pip install --quiet --group release
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/pyroma --min 8 .
+	$(BIN)/python -m tests.release.install dist/*.whl
 
 faults: .venv/.developing  ## stop runs at 200 random moments and when they name files, resume through 20 kills, kill 50 workers, S3
 	$(BIN)/python -m pip install --quiet --group faults
