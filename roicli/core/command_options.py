@@ -191,7 +191,8 @@ class CheckCommand(CheckOptions, QuietOption, total=False):
 
     fail_on: Annotated[FailOn, Opt("--fail-on", RULES, "Exit 1 from this severity on.", "error")]
     finding_format: Annotated[
-        FindingFormat, Opt("--format", RULES, "github writes workflow annotations.", "table")
+        FindingFormat,
+        Opt("--format", RULES, "github, sarif and junit are what CI systems read.", "table"),
     ]
 
 
