@@ -79,9 +79,15 @@ class Declaration(NamedTuple):
     @property
     def title(self) -> str:
         """The name as messages have it."""
-        flag = self.opt.flags.split()[-1] if isinstance(self.opt, Opt) else self.name
-        name = flag.partition("/")[0].lstrip("-")
+        name = self.flag.lstrip("-")
         return name.replace("-", " ").replace("roi ", "RoI ")
+
+    @property
+    def flag(self) -> str:
+        """The option as a command line has it, ``--sampling-ratio``; a Python keyword's name."""
+        if not isinstance(self.opt, Opt):
+            return self.name
+        return self.opt.flags.split()[-1].partition("/")[0]
 
     @property
     def starting_value(self) -> Any:

@@ -39,6 +39,9 @@ class ArrayMath(Protocol):
     def whole(self, value: Value) -> Value:
         """Real numbers cut to whole ones, towards 0."""
 
+    def double(self) -> ArrayMath:
+        """The same in float64: its ``real`` takes a value over, ``exact`` here gives it back."""
+
     def exact(self, value: Value) -> Value:
         """A real number that weights are computed from: float64 for a reference."""
 
@@ -89,8 +92,11 @@ class NumpyMath:
     def whole(self, value: Value) -> Value:
         return np.asarray(value).astype(np.int64)
 
+    def double(self) -> ArrayMath:
+        return NumpyMath(np.dtype(np.float64), True)
+
     def exact(self, value: Value) -> Value:
-        return np.asarray(value).astype(np.float64) if self.is_exact else value
+        return np.asarray(value).astype(np.float64 if self.is_exact else self.dtype)
 
     def floor(self, value: Value) -> Value:
         return np.floor(value)
@@ -222,8 +228,12 @@ class OnnxMath:
     def whole(self, value: Value) -> Value:
         return Tensor(self, self._math.whole(value.name), True)
 
+    def double(self) -> ArrayMath:
+        return OnnxMath(self.builder, np.dtype(np.float64))
+
     def exact(self, value: Value) -> Value:
-        return value
+        is_own = value.math.dtype == self.dtype
+        return value if is_own else Tensor(self, self._math.real(value.name), False)
 
     def floor(self, value: Value) -> Value:
         return self._map("Floor", value)

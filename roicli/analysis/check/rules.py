@@ -50,7 +50,7 @@ def describe_rule(rule: Rule) -> dict[str, str | bool]:
         "severity": rule.severity,
         "guess": rule.is_guess,
         "ignorable": rule.id not in NEEDED,
-        "meaning": meaning[:1].upper() + meaning[1:],
+        "meaning": meaning[:1].upper() + meaning[1:] if meaning[:2].isalpha() else meaning,
     }
 
 
