@@ -52,7 +52,8 @@ def test_every_kind_of_value(inputs: Arrays) -> None:
     outcome = run("errors", ROIS, ROICLI_FAIL_UNDER="iou=0 iou=2", ROICLI_CONFIG="")
     assert outcome.code == 1
     assert "roicli: finding: iou under 2" in outcome.err
-    text = succeed(*arguments[:-2], ROICLI_ALIGNED="no", ROICLI_FORMAT="json").text
+    environment = {"ROICLI_ALIGNED": "no", "ROICLI_FORMAT": "json", "ROICLI_CONFIG": ""}
+    text = succeed(*arguments[:-2], *SCALE, **environment).text
     assert json.loads(text)["parameters"]["aligned"] is False
 
 

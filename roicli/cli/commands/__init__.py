@@ -12,7 +12,10 @@ from roicli.core.operator_table import OPERATORS
 # The panels of the help: the commands in them and the module that has each. The help's example of
 # a panel is its first command's.
 PANELS: dict[str, dict[str, str]] = {
-    "Run": {**dict.fromkeys(OPERATORS, "operators"), "merge": "merge", "export": "export"},
+    "Run": {
+        **dict.fromkeys(OPERATORS, "operators"),
+        **{name: name for name in ("merge", "export", "sample")},
+    },
     "Look": {
         "errors": "errors",
         "explain": "explain",
