@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from decimal import ROUND_HALF_UP, Decimal
-from typing import TextIO
+from typing import Any, TextIO
 
 from roicli.analysis.explanation import (
     AlignedBin,
@@ -163,7 +163,7 @@ def _pool_section(pooled: PooledBin, bin_index: Span) -> Section:
     if whole:
         box += (
             f", cells ({x1:.0f}, {y1:.0f}) to ({x2 - 1:.0f}, {y2 - 1:.0f}), "
-            f"{x2 - x1:.0f} x {y2 - y1:.0f}"
+            f"{y2 - y1:.0f} x {x2 - x1:.0f} (height x width)"
         )
     row, column = bin_index
     rows, columns = pooled.rows, pooled.columns
@@ -183,6 +183,16 @@ def _pool_section(pooled: PooledBin, bin_index: Span) -> Section:
         parts.append(f"maximum {exact(pooled.maximum)} at cell ({y}, {x})")
     parts.append(f"RoI Pool (max) = {exact(pooled.maximum)}")
     return Section("RoI Pool", tuple(parts))
+
+
+def _describe_box(pooled: PooledBin) -> dict[str, Any]:
+    """The rounded box as its first and last cells x1, y1, x2, y2, where it is whole, and its size
+    (height, width).
+    """
+    x1, y1, x2, y2 = pooled.box
+    whole = all(edge == int(edge) for edge in pooled.box)
+    cells = [int(x1), int(y1), int(x2) - 1, int(y2) - 1] if whole else None
+    return {"cells": cells, "size": [y2 - y1, x2 - x1]}
 
 
 def _bins(axis: str, spans: tuple[Span, ...]) -> str:
@@ -271,4 +281,5 @@ def write_json(explanation: Explanation, stream: TextIO) -> None:
                 for unit, factor in (("cells", 1.0), ("px", edge.stride))
             }
     record["align"]["value"] = explanation.align.value
+    record["pool"] |= _describe_box(explanation.pool)
     write_object({"explanation": record}, stream)
