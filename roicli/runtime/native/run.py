@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from importlib import import_module
 from itertools import pairwise
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 
@@ -21,8 +21,6 @@ from roicli.operators import geometry
 from roicli.operators.interface import Compiled, OperatorSpec
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
-from roicli.operators.taps import TapSpec
-from roicli.runtime.native import taps
 from roicli.runtime.native.jobs import Job, parts_of, plan_jobs, run_jobs, useful_threads
 from roicli.runtime.native.signatures import (
     LANES,
@@ -33,6 +31,9 @@ from roicli.runtime.native.signatures import (
     AxisPoints,
     AxisWindows,
 )
+
+if TYPE_CHECKING:
+    from roicli.operators.taps import TapSpec
 
 # Sampling points of one axis that are held at once, 24 bytes each (32 for float64).
 POINTS_AT_ONCE = 1 << 21
@@ -228,6 +229,8 @@ def run_taps(
     the operator's RoI columns; fills ``out`` (K, C / g^2, P_h, P_w), the same dtype, C-contiguous.
     Raises ProviderError without Numba.
     """
+    from roicli.runtime.native import taps
+
     _, height, width = feature_map.shape
     counts = taps.count_samples(spec, corners, (height, width))
     sizes = counts.prod(axis=1) * math.prod(spec.output_size) * spec.taps_a_sample
@@ -244,6 +247,8 @@ def _weigh_rows(
     threads: int,
 ) -> None:
     """``run_taps`` for as many RoIs as are tabulated at once; ``counts`` (K, 2) as (x, y)."""
+    from roicli.runtime.native import taps
+
     kernel = _kernels().kernel("weigh_blocks", feature_map.dtype.name)
     _, height, width = feature_map.shape
     channels = out.shape[1]
