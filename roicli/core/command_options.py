@@ -83,7 +83,7 @@ class QuietOption(TypedDict, total=False):
 
 
 class QuietTableOption(TypedDict, total=False):
-    """The same for commands whose result is a table on stdout."""
+    """The same for commands with a table beside their result: a file, or the exit code."""
 
     quiet: Annotated[
         bool,
@@ -94,9 +94,7 @@ class QuietTableOption(TypedDict, total=False):
 class ListOptions(TypedDict, total=False):
     """How a list is printed."""
 
-    list_format: Annotated[
-        ListFormat | None, Opt("--format", None, "table or json.", shown="table")
-    ]
+    list_format: Annotated[ListFormat, Opt("--format", None, "table or json.", "table")]
 
 
 class PresetsCommand(ListOptions, total=False):
@@ -219,12 +217,12 @@ class CheckCommand(CheckOptions, QuietTableOption, total=False):
     ]
 
 
-class ExplainCommand(ExplainOneOptions, QuietTableOption, total=False):
+class ExplainCommand(ExplainOneOptions, QuietOption, total=False):
     """The options of ``roicli explain``."""
 
     explain_format: Annotated[
-        Literal["table", "json", "md"] | None,
-        Opt("--format", LOOKING, "Of the example on stdout.", shown="table"),
+        Literal["table", "json", "md"],
+        Opt("--format", LOOKING, "Of the example on stdout.", "table"),
     ]
 
 
@@ -269,15 +267,15 @@ class ReportCommand(PageOption, ReportOptions, QuietOption, total=False):
     """The options of ``roicli report``."""
 
 
-class CompareCommand(CompareOptions, ListOptions, QuietTableOption, total=False):
+class CompareCommand(CompareOptions, ListOptions, QuietOption, total=False):
     """The options of ``roicli compare``."""
 
 
-class DiagnoseCommand(DiagnoseOptions, ListOptions, QuietTableOption, total=False):
+class DiagnoseCommand(DiagnoseOptions, ListOptions, QuietOption, total=False):
     """The options of ``roicli diagnose``."""
 
 
-class SweepCommand(SweepOptions, ListOptions, QuietTableOption, total=False):
+class SweepCommand(SweepOptions, ListOptions, QuietOption, total=False):
     """The options of ``roicli sweep``."""
 
 
@@ -293,7 +291,7 @@ class TrapOptions(TypedDict, total=False):
     strict: Annotated[bool, Opt("--strict", None, "The same as --fail-on warning.", False)]
 
 
-class InspectCommand(InspectOptions, TrapOptions, ListOptions, QuietTableOption, total=False):
+class InspectCommand(InspectOptions, TrapOptions, ListOptions, QuietOption, total=False):
     """The options of ``roicli inspect``."""
 
 
@@ -301,5 +299,5 @@ class ExportCommand(ExportOptions, QuietOption, total=False):
     """The options of ``roicli export``."""
 
 
-class BenchCommand(BenchOptions, ListOptions, QuietTableOption, total=False):
+class BenchCommand(BenchOptions, ListOptions, QuietOption, total=False):
     """The options of ``roicli bench``."""

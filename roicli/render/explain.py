@@ -163,7 +163,7 @@ def _pool_section(pooled: PooledBin, bin_index: Span) -> Section:
     if whole:
         box += (
             f", cells ({x1:.0f}, {y1:.0f}) to ({x2 - 1:.0f}, {y2 - 1:.0f}), "
-            f"{y2 - y1:.0f} x {x2 - x1:.0f} (height x width)"
+            f"{x2 - x1:.0f} x {y2 - y1:.0f}"
         )
     row, column = bin_index
     rows, columns = pooled.rows, pooled.columns

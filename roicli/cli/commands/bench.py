@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Unpack
 
-from roicli.cli.command import ProgressBar, is_shown
+from roicli.cli.command import ProgressBar
 from roicli.cli.commands.listings import print_json, print_rows
 from roicli.core.call_options import BenchOptions
 from roicli.core.command_options import BenchCommand, Features, OperatorName, Rois
@@ -26,8 +26,6 @@ def bench(
         rows = [asdict(row) for row in measure(operator, features, rois, **given)]
     if options["list_format"] == "json":
         print_json("bench", rows)
-        return
-    if not is_shown(options["quiet"], options["list_format"]):
         return
     names = [row["provider"] for row in rows]
     shown = [{key: _short(value) for key, value in row.items()} for row in rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Unpack
 
-from roicli.cli.command import ProgressBar, is_shown, leaving_with
+from roicli.cli.command import ProgressBar, leaving_with
 from roicli.core.call_options import CompareOptions
 from roicli.core.command_options import CompareCommand, OneResult, OtherResult
 from roicli.core.declaration import keywords
@@ -24,5 +24,4 @@ def compare(a: OneResult, b: OtherResult, **options: Unpack[CompareCommand]) -> 
         found = compare_results(a, b, **given)
     show = write_comparison_json if options["list_format"] == "json" else print_comparison
     with leaving_with(int(not found.equal)):
-        if is_shown(options["quiet"], options["list_format"]):
-            show(found, sys.stdout)
+        show(found, sys.stdout)

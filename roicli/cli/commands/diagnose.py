@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Unpack
 
-from roicli.cli.command import ProgressBar, is_shown, leaving_with
+from roicli.cli.command import ProgressBar, leaving_with
 from roicli.core.call_options import DiagnoseOptions
 from roicli.core.command_options import DiagnoseCommand, DiagnosedResult, Features, Rois
 from roicli.core.declaration import keywords
@@ -27,5 +27,4 @@ def diagnose(
         found = find_convention(features, rois, result, **given)
     show = write_diagnosis_json if options["list_format"] == "json" else print_diagnosis
     with leaving_with(int(found.match is None)):
-        if is_shown(options["quiet"], options["list_format"]):
-            show(found, sys.stdout)
+        show(found, sys.stdout)

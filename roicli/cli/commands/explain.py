@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO, Unpack
 
-from roicli.cli.command import ProgressBar, is_shown, leaving_with
+from roicli.cli.command import ProgressBar, leaving_with
 from roicli.core.call_options import ExplainOneOptions
 from roicli.core.command_options import ExplainCommand, Features, Rois
 from roicli.core.declaration import keywords
@@ -36,5 +36,4 @@ def explain(features: Features, rois: Rois, **options: Unpack[ExplainCommand]) -
     differs = bool(stored) and not any(check.equal for check in stored)
     findings = [f"{stored[0].source} equals {whose} result"] if differs else []
     with leaving_with(int(differs), findings):
-        if is_shown(options["quiet"], options["explain_format"]):
-            write[options["explain_format"] or "table"](found, sys.stdout)
+        write[options["explain_format"]](found, sys.stdout)

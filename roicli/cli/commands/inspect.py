@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Unpack
 
-from roicli.cli.command import ProgressBar, is_shown, leaving_with
+from roicli.cli.command import ProgressBar, leaving_with
 from roicli.core.call_options import InspectOptions
 from roicli.core.command_options import InspectCommand, InspectedFile
 from roicli.core.declaration import keywords
@@ -27,5 +27,4 @@ def inspect(file: InspectedFile, **options: Unpack[InspectCommand]) -> None:
     show = inspection.write_inspection_json if is_json else inspection.print_inspection
     fail_on: Severity = "warning" if options["strict"] else options["fail_on"]
     with leaving_with(int(inspection.fails(report, fail_on))):
-        if is_shown(options["quiet"], options["list_format"]):
-            show(report, sys.stdout)
+        show(report, sys.stdout)

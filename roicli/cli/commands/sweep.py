@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Unpack
 
-from roicli.cli.command import ProgressBar, is_shown
+from roicli.cli.command import ProgressBar
 from roicli.core.call_options import SweepOptions
 from roicli.core.command_options import Features, Rois, SweepCommand
 from roicli.core.declaration import keywords
@@ -23,5 +23,4 @@ def sweep(features: Features, rois: Rois, **options: Unpack[SweepCommand]) -> No
         given = keywords(SweepOptions, options)
         found = sweep_ratios(features, rois, **given)
     show = write_sweep_json if options["list_format"] == "json" else print_sweep
-    if is_shown(options["quiet"], options["list_format"]):
-        show(found, sys.stdout)
+    show(found, sys.stdout)
