@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TypedDict
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.vocabulary import FailOn, Severity
@@ -59,6 +59,20 @@ class Finding:
     advice: str
 
 
+class CheckedRois(TypedDict):
+    """RoIs as they are stored."""
+
+    name: str
+    shape: Sequence[int]
+    dtype: str
+
+
+class CheckedMap(CheckedRois):
+    """A level of the maps; ``spatial_scale`` is None where the shape is wrong."""
+
+    spatial_scale: float | None
+
+
 @dataclass(frozen=True)
 class CheckReport:
     """What was looked at and what was found, in the order of the rules.
@@ -67,8 +81,8 @@ class CheckReport:
     why others, by rule number, could not.
     """
 
-    features: tuple[Mapping[str, Any], ...]
-    rois: Mapping[str, Any]
+    features: tuple[CheckedMap, ...]
+    rois: CheckedRois
     rules: tuple[str, ...]
     skipped: Mapping[str, str]
     findings: tuple[Finding, ...]
