@@ -8,7 +8,7 @@ import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, with_config
 from pydantic.json_schema import GenerateJsonSchema
@@ -31,41 +31,31 @@ class NullWhereNotFinite(GenerateJsonSchema):
 
 def as_object(kind: Any, seen: dict[type, Any]) -> Any:
     """A type with every record in it, dataclass or named tuple, as the object that is written."""
-    if get_origin(kind) is Literal:
-        return kind
     if isinstance(kind, type) and kind in seen:
         return seen[kind]
-    if isinstance(kind, type) and is_record(kind):
-        names = [field.name for field in fields(kind)] if is_dataclass(kind) else kind._fields
-        hints = get_type_hints(kind)
-        types = {name: hints[name] for name in names}
-        for name in property_names(kind):
-            if is_dataclass(kind):
-                types[name] = get_type_hints(getattr(kind, name).fget)["return"]
-        return make_typed_dict(kind, types, seen)
-    if isinstance(kind, type) and hasattr(kind, "__total__"):
-        return make_typed_dict(kind, get_type_hints(kind, include_extras=True), seen)
+    keys = find_keys(kind) if isinstance(kind, type) else {}
+    if keys:
+        made = TypedDict(kind.__name__, {name: as_object(one, seen) for name, one in keys.items()})  # type: ignore[misc]
+        made.__doc__ = kind.__doc__
+        return seen.setdefault(kind, with_config(ConfigDict(extra="allow"))(made))
     origin, parts = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        return Union[tuple(as_object(part, seen) for part in parts)]  # noqa: UP007
-    if origin is Annotated or not parts:
+    if origin in (Literal, None):
         return kind
-    made = tuple(part if part is ... else as_object(part, seen) for part in parts)
-    return origin[made if len(made) > 1 else made[0]]
+    parts = tuple(part if part is ... else as_object(part, seen) for part in parts)
+    if origin in (Union, UnionType):
+        return Union[parts]  # noqa: UP007
+    return origin[parts if len(parts) > 1 else parts[0]]
 
 
-def is_record(kind: type) -> bool:
-    """Whether values of this type are written as an object of their fields."""
-    return is_dataclass(kind) or hasattr(kind, "_fields")
-
-
-def make_typed_dict(kind: type, types: dict[str, Any], seen: dict[type, Any]) -> Any:
-    """The TypedDict of these keys, with the name and the first lines of what ``kind`` says."""
-    made = TypedDict(kind.__name__, {n: as_object(t, seen) for n, t in types.items()})  # type: ignore[misc]
-    made.__doc__ = kind.__doc__
-    made = with_config(ConfigDict(extra="allow"))(made)
-    seen[kind] = made
-    return made
+def find_keys(kind: type) -> dict[str, Any]:
+    """The keys of the object that values of a type are written as; empty for no object."""
+    hints = get_type_hints(kind, include_extras=True)
+    if is_dataclass(kind):
+        properties = {name: getattr(kind, name).fget for name in property_names(kind)}
+        results = {name: get_type_hints(get)["return"] for name, get in properties.items()}
+        return {**{field.name: hints[field.name] for field in fields(kind)}, **results}
+    is_tuple, is_typed_dict = hasattr(kind, "_fields"), hasattr(kind, "__total__")
+    return hints if is_tuple or is_typed_dict else {}
 
 
 def make_schema(command: str) -> dict[str, Any]:

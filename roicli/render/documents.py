@@ -21,6 +21,7 @@ from roicli.analysis.inspect_file import Choice, ValueRange
 from roicli.analysis.inspect_model import NodeReport
 from roicli.analysis.sweep import SweepRecord
 from roicli.core.vocabulary import ComparedStatistic
+from roicli.error_table.table import ColumnStatistics
 from roicli.runtime.providers import ProviderStatus
 
 Cell = int | float | str | None
@@ -249,21 +250,11 @@ class SweepDocument(TypedDict):
     records: Sequence[SweepRecord]
 
 
-class Statistics(TypedDict):
-    """A column over a group of RoIs."""
-
-    mean: float
-    median: float
-    p95: float
-    max: float
-    min: float
-
-
 class Groups(TypedDict):
     """With ``--group-by``: the column, and by its values ``n`` and the columns' statistics."""
 
     column: str
-    groups: dict[str, dict[str, int | Statistics]]
+    groups: dict[str, dict[str, int | ColumnStatistics]]
 
 
 class ErrorsDocument(TypedDict):
@@ -275,8 +266,8 @@ class ErrorsDocument(TypedDict):
 
     parameters: Mapping[str, Any]
     verdict: str
-    summary: dict[str, dict[str, int | Statistics]]
-    summary_by_level: NotRequired[dict[str, dict[str, int | Statistics]]]
+    summary: dict[str, dict[str, int | ColumnStatistics]]
+    summary_by_level: NotRequired[dict[str, dict[str, int | ColumnStatistics]]]
     summary_by_group: NotRequired[Groups]
     rois: list[dict[str, Cell]]
 
@@ -295,7 +286,7 @@ class PresetRow(TypedDict):
     function: str
     version: str
     operator: str
-    convention: Mapping[str, Any]
+    convention: str
     differs_from_torchvision: str
     runs: bool
     command: str | None

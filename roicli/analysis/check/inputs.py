@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ import numpy as np
 from roicli.analysis.check.map_statistics import MapStatistics, measure_map
 from roicli.analysis.check.records import CheckedMap, CheckedRois
 from roicli.core.exceptions import DamagedFileError, InputError
+from roicli.core.record import frozen
 from roicli.core.types import Array
 from roicli.operators.roi_align import AlignSpec
 from roicli.pipeline.draft import Draft
@@ -47,7 +47,7 @@ Measure = Callable[[FeatureLevel], MapStatistics]
 SHAPE_ADVICE = "save features as (N, C, H, W)"
 
 
-@dataclass(frozen=True)
+@frozen
 class CheckedInputs:
     """What the rules look at. ``pyramid`` or ``rois`` is None where its shape is wrong."""
 
@@ -153,7 +153,7 @@ def _read_rois(
     images = None if pyramid is None else pyramid.images
     source = open_source(rois, reading, _open_any_rois)
     try:
-        described = {
+        described: CheckedRois = {
             "name": source.name, "shape": list(source.shape), "dtype": stored_as(source),
         }  # fmt: skip
         try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from roicli.analysis.check import facts, maps
 from roicli.analysis.check.inputs import CheckedInputs
 from roicli.analysis.check.records import Limits
 from roicli.core.exceptions import ParameterError
+from roicli.core.record import frozen
 from roicli.core.vocabulary import Severity
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.rules import NEEDED, ROI_RULES, RoiRule
@@ -18,7 +18,7 @@ from roicli.pipeline.rules import NEEDED, ROI_RULES, RoiRule
 Needs = Literal["nothing", "rois", "maps", "both"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Rule:
     """One rule. ``severity`` is what it says where a finding has none of its own.
 
