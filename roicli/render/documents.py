@@ -338,6 +338,19 @@ class BenchDocument(TypedDict):
     bench: list[BenchRow]
 
 
+ConfigRow = TypedDict(
+    "ConfigRow", {"option": str, "value": str, "from": str, "commands": NotRequired[str]}
+)
+ConfigRow.__doc__ = """An option, its value and where that comes from; for which commands."""
+
+
+class ConfigDocument(TypedDict):
+    """``config``: what is set for any command, or every option of one."""
+
+    file: str | None
+    config: list[ConfigRow]
+
+
 # By command; every operator's is that of errors.
 DOCUMENTS: Mapping[str, Any] = {
     "errors": ErrorsDocument,
@@ -352,4 +365,5 @@ DOCUMENTS: Mapping[str, Any] = {
     "presets": PresetsDocument,
     "rules": RulesDocument,
     "columns": ColumnsDocument,
+    "config": ConfigDocument,
 }
