@@ -62,8 +62,7 @@ class OperatorSpec(ABC):
     title: ClassVar[str]
     # What the numbers of a RoI are, after its image's index.
     roi_columns: ClassVar[tuple[str, ...]] = ("x1", "y1", "x2", "y2")
-    # None where nothing is compiled for it; then the provider native cannot run it.
-    compiled: ClassVar[Compiled | None] = None
+    compiled: ClassVar[Compiled]
 
     output_size: Size = (7, 7)
     spatial_scale: float = 1.0

@@ -11,6 +11,7 @@ import pytest
 import roicli
 from roicli.operators.average_pool import AveragePoolSpec, PsPoolSpec
 from roicli.operators.crop_and_resize import CropAndResizeSpec
+from roicli.operators.precise_roi_pool import PrecisePoolSpec
 from roicli.operators.ps_align import PsAlignSpec
 from roicli.operators.rotated_align import RotatedAlignSpec
 from roicli.operators.taps import TapSpec
@@ -33,6 +34,8 @@ SPECS = [
     PsPoolSpec((2, 2), SCALE, ps_rule="torchvision"),
     PsAlignSpec(SIZE, SCALE, 2, group_size=2),
     PsAlignSpec(SIZE, SCALE, 0, aligned=False, group_size=1),
+    PrecisePoolSpec(SIZE, SCALE),
+    PrecisePoolSpec((2, 1), SCALE, "zero"),
     RotatedAlignSpec(SIZE, SCALE, 3),
     RotatedAlignSpec((2, 1), SCALE, 0, aligned=False),
 ]
