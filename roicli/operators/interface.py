@@ -72,6 +72,11 @@ class OperatorSpec(ABC):
         check_spatial_scale(self.spatial_scale)
 
     @property
+    def name(self) -> str:
+        """What messages and pictures call it."""
+        return self.title
+
+    @property
     @abstractmethod
     def pixel_model(self) -> PixelModel:
         """Where its cell i lies."""
@@ -129,4 +134,4 @@ class OperatorSpec(ABC):
 
         Raises ParameterError where no graph can say it.
         """
-        raise ParameterError(f"{self.title} cannot be exported as a graph")
+        raise ParameterError(f"{self.name} cannot be exported as a graph")

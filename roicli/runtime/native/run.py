@@ -74,7 +74,7 @@ def compiled_of(spec: OperatorSpec) -> Compiled:
     """What is compiled for an operator. Raises ProviderError where nothing is."""
     if spec.compiled is None:
         raise ProviderError(
-            f"provider native has no compiled kernel for {spec.title}", "give --provider cpu"
+            f"provider native has no compiled kernel for {spec.name}", "give --provider cpu"
         )
     return spec.compiled
 
