@@ -10,11 +10,11 @@ numbers take the type of what they meet. ``//`` is for whole numbers that are no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatType
 from roicli.operators.onnx_graph import Arithmetic, GraphBuilder
 from roicli.operators.onnx_protobuf import ELEMENT_TYPES
@@ -76,7 +76,7 @@ class ArrayMath(Protocol):
         """For how many samples of each bin, the last two of five axes, it holds; whole."""
 
 
-@dataclass(frozen=True)
+@frozen
 class NumpyMath:
     """NumPy arrays in ``dtype``; weights in float64 where ``is_exact``."""
 

@@ -7,10 +7,11 @@ bin without cells is 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from roicli.core.operator_table import Operator, PsRule
+from roicli.core.record import frozen
 from roicli.core.types import check_word
 from roicli.core.vocabulary import Partition, Quantization
 from roicli.operators.cell_taps import CellSpec
@@ -19,7 +20,7 @@ from roicli.operators.rounding import BOX_RULES, check_rule
 from roicli.operators.taps import check_group_size
 
 
-@dataclass(frozen=True)
+@frozen
 class AveragePoolSpec(CellSpec):
     """Average RoI Pool: RoI Pool's boxes and bins, and the mean of a bin's cells.
 
@@ -45,7 +46,7 @@ class AveragePoolSpec(CellSpec):
         return replace(AVERAGE_POOL, box=rule.box, cut=cut)
 
 
-@dataclass(frozen=True)
+@frozen
 class PsPoolSpec(CellSpec):
     """Position-sensitive RoI Pool (Dai et al. 2016, R-FCN): each bin reads channels of its own.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from roicli.core.record import frozen
 from roicli.core.types import FloatArray, IntArray, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.array_math import ArrayMath, NumpyMath, Value
@@ -14,7 +14,7 @@ from roicli.operators.placed_bins import cut_cells, place_span
 from roicli.operators.taps import Tap, Taps, TapSpec, lattice, mask_below
 
 
-@dataclass(frozen=True)
+@frozen
 class CellSpec(TapSpec):
     """An operator whose bins are whole cells, where ``convention`` says which."""
 

@@ -10,10 +10,11 @@ nothing to reduce. RoI Align, RoI Pool and the others are regions of this space 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, Literal
 
 from roicli.core.operator_table import CropNormalization, PsRule
+from roicli.core.record import frozen
 from roicli.core.vocabulary import Quantization
 
 # Image pixels to cells: by the spatial scale; over the image's size times the map's size less 1;
@@ -50,7 +51,7 @@ EMPTY_VALUES: dict[Empty, float] = {
 CELLS: tuple[Reduction, ...] = ("cell-mean", "cell-max")
 
 
-@dataclass(frozen=True)
+@frozen
 class Placement:
     """How one axis of a box is placed on the map.
 
@@ -89,7 +90,7 @@ BOXES: dict[Quantization, Placement] = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Convention:
     """One rule for region features.
 

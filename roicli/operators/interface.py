@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
+from roicli.core.record import frozen
 from roicli.core.types import (
     FloatArray,
     FloatType,
@@ -49,7 +50,7 @@ class Sampling(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True)
+@frozen
 class OperatorSpec(ABC):
     """An operator with its options, at one scale.
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, get_args
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import OPERATORS
+from roicli.core.record import frozen
 from roicli.core.vocabulary import AngleUnit, ComparedOperator
 from roicli.operators.convention import (
     ALIGN,
@@ -39,7 +40,7 @@ from roicli.operators.wording import EMPTY_WORDS, as_options, describe, differen
 logger = logging.getLogger("roicli")
 
 
-@dataclass(frozen=True)
+@frozen
 class LibraryFunction:
     """One function of a library; ``required`` are options that it has no default for."""
 

@@ -7,11 +7,11 @@ what becomes of the points; so an operator of this kind is its options and its `
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, assert_never
 
 import numpy as np
 
+from roicli.core.record import frozen
 from roicli.core.types import FloatArray, IntArray, Size
 from roicli.operators.array_math import ArrayMath, NumpyMath, Value
 from roicli.operators.convention import BorderRule, Convention
@@ -117,7 +117,7 @@ def weigh_points(
     return Taps(taps, share, is_used, on_map, points)
 
 
-@dataclass(frozen=True)
+@frozen
 class PointSpec(TapSpec):
     """An operator whose upright boxes are read at points, where ``convention`` says which."""
 

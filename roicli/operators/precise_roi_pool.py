@@ -16,12 +16,13 @@ the map, as mmcv's prroi_pool and the authors' own code do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, NamedTuple, assert_never
 
 import numpy as np
 
 from roicli.core.operator_table import Operator
+from roicli.core.record import frozen
 from roicli.core.types import FloatArray, IntArray, Size, check_word
 from roicli.core.vocabulary import Border, PixelModel
 from roicli.operators.array_math import ArrayMath, NumpyMath, Value
@@ -64,7 +65,7 @@ def bin_weights(
     return np.where(size > 0, mean, find_neighbours(low, cells).matrix(cells))
 
 
-@dataclass(frozen=True)
+@frozen
 class BoxWeights:
     """What the bins of one RoI read: the cells ``down`` x ``across``, with the mean weights ``y``
     (P_h, h) and ``x`` (P_w, w), float64 and not negative.
@@ -118,7 +119,7 @@ class BinsOfAxis(NamedTuple):
     count: Value
 
 
-@dataclass(frozen=True)
+@frozen
 class PrecisePoolSpec(TapSpec):
     """Precise RoI Pooling (Jiang et al. 2018, section 3.2); a box without area is zeros.
 

@@ -6,9 +6,9 @@ the rules that have an operator of their own take that, which may be a single no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from roicli.core.record import frozen
 from roicli.core.types import Size
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.cell_taps import CellSpec
@@ -18,7 +18,7 @@ from roicli.operators.taps import TapSpec, check_group_size
 from roicli.operators.wording import describe
 
 
-@dataclass(frozen=True)
+@frozen
 class PresetSpec(TapSpec):
     """The function ``preset`` of a library, which computes ``convention``.
 
@@ -61,7 +61,7 @@ class PresetSpec(TapSpec):
         }
 
 
-@dataclass(frozen=True)
+@frozen
 class PresetPointSpec(PresetSpec, PointSpec):
     """A rule that reads points."""
 
@@ -71,7 +71,7 @@ class PresetPointSpec(PresetSpec, PointSpec):
         return "half-pixel" if self.convention.box.shift_cells else "legacy"
 
 
-@dataclass(frozen=True)
+@frozen
 class PresetCellSpec(PresetSpec, CellSpec):
     """A rule that reads whole cells."""
 

@@ -5,10 +5,11 @@ Source: torchvision.ops.ps_roi_align (half-pixel); the channels are R-FCN's (Dai
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from roicli.core.operator_table import Operator
+from roicli.core.record import frozen
 from roicli.core.types import check_sampling
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.convention import HALF_PIXEL, LEGACY, PS_ALIGN, Convention
@@ -16,7 +17,7 @@ from roicli.operators.point_taps import PointSpec
 from roicli.operators.taps import check_group_size
 
 
-@dataclass(frozen=True)
+@frozen
 class PsAlignSpec(PointSpec):
     """Position-sensitive RoI Align: the mean of interpolated points, on the bin's own channels.
 
