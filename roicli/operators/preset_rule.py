@@ -13,6 +13,7 @@ from roicli.core.types import Size
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.cell_taps import CellSpec
 from roicli.operators.convention import ALIGN, EMPTY_VALUES, Convention
+from roicli.operators.interface import Compiled
 from roicli.operators.point_taps import PointSpec
 from roicli.operators.taps import TapSpec, check_group_size
 from roicli.operators.wording import describe
@@ -38,6 +39,12 @@ class PresetSpec(TapSpec):
     def name(self) -> str:
         """The function's."""
         return self.preset
+
+    @property
+    def compiled(self) -> Compiled | None:
+        """The kernel adds; of maxima it knows those alone whose samples are all there."""
+        is_sum = not self.takes_maximum and self.empty == 0
+        return super().compiled if is_sum else None
 
     @property
     def groups(self) -> int:

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 import roicli
-from roicli.core.exceptions import ParameterError
+from roicli.core.exceptions import ParameterError, ProviderError
 from roicli.operators.libraries import ROWS
 from roicli.operators.preset_rule import build_preset_spec
 from roicli.operators.wording import as_options
@@ -149,6 +149,15 @@ def test_what_a_preset_cannot_be_set_to_is_refused():
     with pytest.raises(ParameterError, match="8 channels, which group size 3 cannot divide"):
         roicli.ps_align(MAPS, ROIS, preset="chainercv.ps_roi_average_align_2d",
                         **OPTIONS | {"output_size": 3})  # fmt: skip
+
+
+def test_sums_have_a_compiled_kernel_and_maxima_say_that_they_have_none():
+    pytest.importorskip("numba")
+    for preset in ("megengine", "ncnn.ROIAlign-0", "keras_cv"):
+        native = align(preset=preset, provider="native")
+        np.testing.assert_allclose(native, align(preset=preset), atol=1e-5)
+    with pytest.raises(ProviderError, match="no compiled kernel for chainer"):
+        align(preset="chainer.roi_max_align_2d", provider="native")
 
 
 def test_a_rule_is_exported_explained_and_drawn(tmp_path):
