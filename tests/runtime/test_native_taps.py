@@ -35,6 +35,7 @@ SPECS = [
     PsAlignSpec(SIZE, SCALE, 2, group_size=2),
     PsAlignSpec(SIZE, SCALE, 0, aligned=False, group_size=1),
     PrecisePoolSpec(SIZE, SCALE),
+    PrecisePoolSpec((2, 1), SCALE, "zero"),
     RotatedAlignSpec(SIZE, SCALE, 3),
     RotatedAlignSpec((2, 1), SCALE, 0, aligned=False),
 ]

@@ -47,8 +47,7 @@ def is_compiled(spec: OperatorSpec, dtype: Any) -> bool:
     If not, the first run (or ``prepare``) takes seconds. Raises ProviderError without Numba.
     """
     is_kept = _kernels().is_kept
-    functions = compiled_of(spec).functions
-    return all(is_kept(name, np.dtype(dtype).name) for name in functions)
+    return all(is_kept(name, np.dtype(dtype).name) for name in compiled_of(spec).functions)
 
 
 def prepare(spec: OperatorSpec, dtype: Any) -> None:
