@@ -188,23 +188,6 @@ def test_the_library_call_finds_the_same(inputs: Arrays) -> None:
     assert [f.rule for f in report.findings] == rules(as_json(FEATURES, ROIS, *SCALE))
 
 
-def test_help_needs_no_numpy() -> None:
-    code = (
-        "import sys, roicli.cli.app as a\n"
-        "try: a.build_app()(['{}', '--help'])\nexcept SystemExit: pass\n"
-        "sys.exit('numpy' in sys.modules)"
-    )
-    import subprocess
-    import sys
-
-    for command in ("check", "inspect"):
-        done = subprocess.run(
-            [sys.executable, "-c", code.format(command)], capture_output=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert b"Example: roicli" in done.stdout
-
-
 def test_in_a_process_of_its_own() -> None:
     outcome = run_process("check", P3, TEXT_ROIS, "--fail-on", "warning", COLUMNS="80")
     assert (outcome.code, outcome.err) == (1, "")
