@@ -176,6 +176,8 @@ def test_quiet_leaves_the_exit_code(inputs: Arrays) -> None:
     save(ROIS, -inputs[1])
     outcome = run("check", FEATURES, ROIS, "-q")
     assert (outcome.code, outcome.out, outcome.err) == (1, b"", "")
+    outcome = run("check", FEATURES, ROIS, "-q", "--format", "json")
+    assert (outcome.code, json.loads(outcome.text)["errors"], outcome.err) == (1, 2, "")
     outcome = succeed("check", FEATURES, FEATURES, "--select", "R15")
     assert "no attribute spatial_scale, taking --spatial-scale 1.0" in outcome.err
 
