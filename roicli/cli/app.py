@@ -20,6 +20,8 @@ from roicli.core.version import __version__
 # Command to the module that has it, in the order of the help.
 COMMANDS: dict[str, str] = {
     **dict.fromkeys(OPERATORS, "operators"),
+    "capture": "capture",
+    "verify-model": "verify_model",
     "errors": "errors",
     "merge": "merge",
     "check": "check",
@@ -56,7 +58,9 @@ def _describe(
 def _function(name: str) -> Callable[..., None]:
     module = import_module(f"roicli.cli.commands.{COMMANDS[name]}")
     found: Callable[..., None]
-    found = module.build_command(name) if name in OPERATORS else getattr(module, name)
+    found = (
+        module.build_command(name) if name in OPERATORS else getattr(module, name.replace("-", "_"))
+    )
     return found
 
 
