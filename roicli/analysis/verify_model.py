@@ -11,7 +11,6 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
 import numpy as np
@@ -24,6 +23,7 @@ from roicli.core.declaration import check_known, keywords, record, settle
 from roicli.core.exceptions import InputError, ParameterError, RoicliError
 from roicli.core.foreign import foreign
 from roicli.core.operator_table import Operator
+from roicli.core.record import frozen
 from roicli.core.types import Array
 from roicli.pipeline.capture.run import ModelRunRequest, capture
 from roicli.pipeline.capture.store import RESULT, StoredHead
@@ -37,7 +37,7 @@ Outcome = Literal["equal bits", "within rounding", "another convention", "unexpl
 ROUNDING = 1e-5
 
 
-@dataclass(frozen=True)
+@frozen
 class Agreement:
     """How two results of the same RoIs agree: ``rows`` are those that do not.
 
@@ -58,7 +58,7 @@ class Agreement:
         return self.outcome in ("equal bits", "within rounding", "no RoIs")
 
 
-@dataclass(frozen=True)
+@frozen
 class Cost:
     """What another rule would have changed of a node's RoIs: relative L2, median and 95 %."""
 
@@ -67,7 +67,7 @@ class Cost:
     p95: float
 
 
-@dataclass(frozen=True)
+@frozen
 class NodeCheck:
     """One node: how it agrees with its own attributes, and what other rules would cost."""
 
@@ -80,7 +80,7 @@ class NodeCheck:
     costs: tuple[Cost, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class DeploymentCheck:
     """Another runtime's result for a node's RoIs."""
 
@@ -90,7 +90,7 @@ class DeploymentCheck:
     agreement: Agreement
 
 
-@dataclass(frozen=True)
+@frozen
 class ModelCheck:
     """All nodes, and all other results."""
 

@@ -132,6 +132,7 @@ class ExplainOptions(
             LOOKING,
             "A stored result to check too; exit code 1 where it equals neither operator.",
             metavar="FILE",
+            outward=True,
         ),
     ]
 
@@ -200,6 +201,7 @@ class DrawOptions(RoiOption, ForceOption, LookOptions, OneOperatorOption, total=
             "An image to put under the map; needs roicli[figures].",
             metavar="PHOTO",
             read=as_path,
+            outward=True,
         ),
     ]
 
@@ -563,6 +565,7 @@ class BenchOptions(
             None,
             "Where the result is written and removed.",
             shown="the system's folder for temporary files",
+            outward=True,
         ),
     ]
 

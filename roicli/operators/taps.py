@@ -14,17 +14,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, FloatType, IntArray, Size
 from roicli.operators.array_math import ArrayMath, NumpyMath, OnnxMath, Tensor, Value
 from roicli.operators.convention import Convention
 from roicli.operators.graphs import add_nan_safe_maximum
-from roicli.operators.interface import GraphWay, OperatorSpec, Sampling
+from roicli.operators.interface import Compiled, GraphWay, OperatorSpec, Sampling
 from roicli.operators.onnx_graph import INT64, Arithmetic, Graph, GraphBuilder, finish_graph
 from roicli.operators.onnx_protobuf import Dimension
 from roicli.operators.reference import Expected, channel_steps, rounding_gamma
@@ -74,9 +74,11 @@ def lattice(ys: Sequence[float] | FloatArray, xs: Sequence[float] | FloatArray) 
     return np.array([*across, *(((x, ys[0]), (x, ys[-1])) for x in xs)], np.float64)
 
 
-@dataclass(frozen=True)
+@frozen
 class TapSpec(OperatorSpec):
     """An operator that reads cells with weights."""
+
+    compiled: ClassVar[Compiled] = Compiled("run_taps", ("weigh_blocks",))
 
     @property
     @abstractmethod
@@ -213,9 +215,19 @@ class TapSpec(OperatorSpec):
 
         columns = [column(first_column + number) for number in range(len(self.roi_columns))]
         taps = self.taps(math, columns, map_size)
-        first_row = math.whole(column(0)) * (map_size[0] * map_size[1]) if first_column else None
+        first_cell = math.whole(column(0)) * (map_size[0] * map_size[1]) if first_column else None
         end = Tensor(math, add("Gather", add("Shape", rows), builder.constant(np.array(0))), True)
-        looked_up = list(self._look_up(math, taps, map_size[1], first_row, end - 1))
+
+        def row_of(cell: Value) -> Value:
+            row = cell if first_cell is None else cell + first_cell
+            if self.groups == 1:
+                return row
+            return row * self.groups**2 + self._group_of_bins(math)
+
+        looked_up = [
+            (math.where(is_read, row_of(cell), end - 1), weight)
+            for cell, weight, is_read in self.look_up(math, taps, map_size[1])
+        ]
         last = integers(5)
         index, weight = (
             add("Concat", *(add("Unsqueeze", part[k].name, last) for part in looked_up), axis=5)
@@ -237,21 +249,20 @@ class TapSpec(OperatorSpec):
             found = add("Squeeze", products, integers(3))
         return add("Transpose", found, name="roi_features", perm=(0, 3, 1, 2))
 
-    def _look_up(
-        self, math: ArrayMath, taps: Taps, width: Value, first_row: Value | None, outside_row: Value
-    ) -> Iterator[tuple[Value, Value]]:
-        """The row and the weight of each tap."""
+    def look_up(
+        self, math: ArrayMath, taps: Taps, width: Value
+    ) -> Iterator[tuple[Value, Value, Value]]:
+        """The number of each tap's cell, row by row, its weight in the bin, and whether it is read.
+
+        What is not read weighs 0, but the first tap of a sample off the map, which is the sample's
+        share of the value outside.
+        """
         for number, tap in enumerate(taps.taps):
             is_read = taps.is_used & taps.is_read & tap.is_read
-            row = tap.y * width + tap.x
-            if first_row is not None:
-                row = row + first_row
-            if self.groups > 1:
-                row = row * self.groups**2 + self._group_of_bins(math)
             weight = math.where(is_read, tap.weight * taps.share, 0)
             if number == 0:
                 weight = math.where(taps.is_used & ~taps.is_read, taps.share, weight)
-            yield math.where(is_read, row, outside_row), weight
+            yield tap.y * width + tap.x, weight, is_read
 
     def _group_of_bins(self, math: ArrayMath) -> Value:
         """Which group a bin reads, row by row."""

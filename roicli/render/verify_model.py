@@ -106,7 +106,6 @@ def _list(libraries: Sequence[str]) -> str:
     if not libraries:
         return ""
     left = len(libraries) - LIBRARIES_SHOWN
-    left = len(libraries) - LIBRARIES_SHOWN
     more = f" and {left} more" if left > 0 else ""
     return f" (as {', '.join(libraries[:LIBRARIES_SHOWN])}{more})"
 
@@ -114,4 +113,5 @@ def _list(libraries: Sequence[str]) -> str:
 def _describe_distance(found: Agreement) -> str:
     if found.max_difference == float("inf"):
         return ""
-    return f"; differs by up to {format_short(found.max_difference)}, on RoIs {format_rows(found.rows)}"
+    rows = format_rows(found.rows)
+    return f"; differs by up to {format_short(found.max_difference)}, on RoIs {rows}"

@@ -11,14 +11,14 @@ from roicli.runtime.native import run as native
 
 
 class NativeRunner:
-    """An operator by its compiled kernel, with ONNX Runtime's bits.
+    """An operator by its compiled kernel.
 
-    Loads it, or compiles what is not on disk yet. Raises ProviderError where there is none.
+    Loads it, or compiles what is not on disk yet. Raises ProviderError without Numba.
     """
 
     def __init__(self, spec: OperatorSpec, dtype: FloatType, threads: int) -> None:
         native.prepare(spec, dtype)
-        self._spec, self._call = spec, getattr(native, native.compiled_of(spec).call)
+        self._spec, self._call = spec, getattr(native, spec.compiled.call)
         self._threads = threads
         self._placer = MapPlacer(np.dtype(np.float32))
         self._map: FloatArray | None = None

@@ -12,12 +12,12 @@ import logging
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from roicli.core.exceptions import OutputError
+from roicli.core.record import frozen
 from roicli.core.system import flush_data, read_at, write_at
 from roicli.core.types import Array, as_bytes
 from roicli.storage.atomic import PartFile, check_disk
@@ -28,7 +28,7 @@ KIND = "tensors"
 CHECKED_BYTES = 16 << 20
 
 
-@dataclass(frozen=True)
+@frozen
 class Place:
     """Where an array stands among the values, and what it is."""
 
@@ -42,7 +42,7 @@ class Place:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
-@dataclass(frozen=True)
+@frozen
 class Entry:
     """One set: facts about it, and its arrays by name."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.foreign import foreign
 from roicli.core.parsing import did_you_mean
+from roicli.core.record import frozen
 from roicli.core.types import Array
 from roicli.pipeline.capture.graph import ModelInput
 from roicli.pipeline.capture.photos import (
@@ -32,7 +32,7 @@ from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array, watch
 
 
-@dataclass(frozen=True)
+@frozen
 class GivenArray:
     """An array for an input, ``name`` in messages; a run takes ``rows`` items of it.
 
@@ -52,7 +52,7 @@ class GivenArray:
         return self.values[number * self.rows : (number + 1) * self.rows]
 
 
-@dataclass(frozen=True)
+@frozen
 class RunInputs:
     """What ``runs`` runs are given: a photo each, where there are photos, and arrays by input."""
 

@@ -7,15 +7,15 @@ reads RoIs of its own: a detector shares its RoIs out among the levels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from roicli.core.record import frozen
 from roicli.operators.levels import level_of_scale
 from roicli.pipeline.capture.sites import RoiSite
 
 
-@dataclass(frozen=True)
+@frozen
 class Head:
     """RoI nodes whose maps are the levels of one pyramid, finest first, or one node alone.
 

@@ -10,12 +10,13 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.record import frozen
 from roicli.core.types import Array, Size
 from roicli.core.vocabulary import Channels, PhotoPreset
 from roicli.pipeline.capture.graph import ModelInput
@@ -41,7 +42,7 @@ PHOTO_PRESETS: dict[PhotoPreset, Mapping[str, Any]] = {
 BYTES_A_PIXEL = 3 + 2 * 12
 
 
-@dataclass(frozen=True)
+@frozen
 class Resize:
     """``exact`` height and width, or the shorter side, with a bound on the longer one."""
 
@@ -82,7 +83,7 @@ def parse_resize(text: str) -> Resize:
     return Resize(shorter=numbers[0], longest=numbers[1] if match[4] else None)
 
 
-@dataclass(frozen=True)
+@frozen
 class Preparation:
     """What is done to a photo, in this order; ``pad`` is a side that both sides become whole
     multiples of, by zeros below and to the right.
@@ -143,7 +144,7 @@ def _read_numbers(value: Any, name: str) -> tuple[float, ...]:
     return found
 
 
-@dataclass(frozen=True)
+@frozen
 class Photo:
     """A photo as a network takes it, and its sizes before and after the resize."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.parsing import did_you_mean
+from roicli.core.record import frozen
 from roicli.pipeline.capture.graph import (
     INT64,
     CutModel,
@@ -29,7 +30,7 @@ ROI_LIKE = "roi"
 NAMES_SHOWN = 8
 
 
-@dataclass(frozen=True)
+@frozen
 class SiteTensors:
     """Where the tensors of a node are among the outputs of the model that is run."""
 
@@ -39,7 +40,7 @@ class SiteTensors:
     output: int
 
 
-@dataclass(frozen=True)
+@frozen
 class NamedTensor:
     """A tensor that was asked for by name, and where it is among the outputs."""
 
@@ -47,7 +48,7 @@ class NamedTensor:
     place: int
 
 
-@dataclass(frozen=True)
+@frozen
 class ModelPlan:
     """A model, what it takes, and its RoI nodes; ``custom`` are those that nobody here knows.
 
@@ -68,7 +69,7 @@ class ModelPlan:
         return [site for head in self.heads for site in head.sites]
 
 
-@dataclass(frozen=True)
+@frozen
 class CapturePlan:
     """The model that is run, and where of its outputs everything is."""
 

@@ -8,13 +8,13 @@ import math
 import os
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any, Unpack
 
 from roicli.core.call_options import CaptureOptions, ModelRunOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.progress import Progress
+from roicli.core.record import frozen
 from roicli.core.system import available_bytes, usable_cores
 from roicli.core.version import __version__
 from roicli.core.vocabulary import PhotoLayout, PhotoPreset, Provider
@@ -79,7 +79,7 @@ class CaptureRequest(ModelRunRequest):
     progress: Progress
 
 
-@dataclass(frozen=True)
+@frozen
 class Capture:
     """What was captured: the file, its images, its heads, the tensors that were named."""
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, RoicliError
 from roicli.core.foreign import foreign, stored_text
+from roicli.core.record import frozen
 from roicli.core.types import Array, Size
 from roicli.pipeline.capture.heads import Head
 from roicli.pipeline.capture.plan import CapturePlan
@@ -36,7 +37,7 @@ IMAGE_IDS, IMAGE_SIZES = "image_ids", "image_sizes"
 ROIS, LEVELS, RESULT = "rois", "levels", "roi_features"
 
 
-@dataclass(frozen=True)
+@frozen
 class StoredHead:
     """A head as the file has it. ``per_image``: its maps are a dataset an image.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
+from roicli.core.record import frozen
 from roicli.core.types import Array
 from roicli.pipeline.capture.store import IMAGE_SIZES, LEVELS, RESULT, ROIS, VERSION, StoredHead
 from roicli.storage.address import Address, parse_address
@@ -17,7 +17,7 @@ from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
 
 
-@dataclass(frozen=True)
+@frozen
 class HeadRows:
     """A head's RoIs (K, 5), the places of their nodes (K,) in it, and the nodes' own results."""
 

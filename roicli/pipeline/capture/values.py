@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
+from roicli.core.record import frozen
 from roicli.core.types import Array
 from roicli.pipeline.capture.plan import SiteTensors
 from roicli.pipeline.capture.sites import RoiSite
 from roicli.runtime.model_run import Value
 
 
-@dataclass(frozen=True)
+@frozen
 class SiteValues:
     """``features`` (B, C, H, W), ``rois`` (k, 5) with numbers of these B maps, and ``output``
     (k, C, P_h, P_w).

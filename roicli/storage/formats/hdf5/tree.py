@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import h5py
 import numpy as np
 
+from roicli.core.record import frozen
 from roicli.core.types import Array
 from roicli.storage.formats.hdf5.write import open_growing
 
 
-@dataclass(frozen=True)
+@frozen
 class Dataset:
     """A dataset of ``shape`` whose ``blocks`` follow each other along the first axis."""
 
@@ -24,7 +25,7 @@ class Dataset:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@frozen
 class Texts:
     """A dataset of texts."""
 
@@ -32,7 +33,7 @@ class Texts:
     values: Sequence[str]
 
 
-@dataclass(frozen=True)
+@frozen
 class OtherName:
     """A second name of a dataset that was written before."""
 
@@ -40,7 +41,7 @@ class OtherName:
     of: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Group:
     """The attributes of a group; "" is the root."""
 
