@@ -63,8 +63,8 @@ class Cost:
     """What another rule would have changed of a node's RoIs: relative L2, median and 95 %."""
 
     rule: str
-    median: float
-    p95: float
+    relative_l2_median: float
+    relative_l2_p95: float
 
 
 @frozen

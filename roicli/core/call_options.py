@@ -310,7 +310,13 @@ class ModelRunOptions(
 
     image: Annotated[
         list[str] | None,
-        Opt("--image", READING, "A photo to run the model on. Repeatable.", metavar="PHOTO"),
+        Opt(
+            "--image",
+            READING,
+            "A photo to run the model on. Repeatable.",
+            metavar="PHOTO",
+            outward=True,
+        ),
     ]
     input: Annotated[
         list[str] | Mapping[str, ArrayLike | str] | None,
@@ -319,6 +325,7 @@ class ModelRunOptions(
             READING,
             "An array for an input of the model, as it is. Repeatable.",
             metavar="NAME=FILE[::DATASET]",
+            outward=True,
         ),
     ]
     max_seconds: Annotated[
@@ -359,6 +366,7 @@ class AgainstOption(TypedDict, total=False):
             LOOKING,
             "Another runtime's result of the same inputs: .npy, .h5, trtexec's .json. Repeatable.",
             metavar="[HEAD=]FILE[::DATASET]",
+            outward=True,
         ),
     ]
 

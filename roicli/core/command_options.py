@@ -289,7 +289,7 @@ class InspectCommand(InspectOptions, StrictOption, ListOptions, total=False):
 class CapturedOption(TypedDict, total=False):
     """Where what was captured goes, or whether a model is only listed."""
 
-    output: Annotated[str | None, Opt("-o --output", WRITING, "The file: .h5.", metavar="FILE.h5")]
+    output: Annotated[str | None, Opt("-o --output", WRITING, "The file: .h5.", metavar="FILE.h5", outward=True)]
     list_only: Annotated[
         bool,
         Opt(

@@ -11,12 +11,13 @@ from roicli.core.strict_json import write_object
 from roicli.pipeline.capture.plan import ModelPlan
 from roicli.pipeline.capture.run import Capture
 from roicli.pipeline.capture.store import StoredHead
+from roicli.render.documents import CaptureDocument, ListedModel
 from roicli.render.tables import print_folded
 
 
 def write_plan_json(plan: ModelPlan, stream: TextIO) -> None:
     """One strict object: inputs, outputs, heads with their nodes."""
-    payload = {
+    document: ListedModel = {
         "model": plan.path,
         "opset": plan.opset,
         "inputs": [
@@ -42,7 +43,7 @@ def write_plan_json(plan: ModelPlan, stream: TextIO) -> None:
         ],
         "custom": list(plan.custom),
     }  # fmt: skip
-    write_object(payload, stream)
+    write_object(document, stream)
 
 
 def print_plan(plan: ModelPlan, stream: TextIO) -> None:
@@ -77,7 +78,7 @@ def _plain(value: Any) -> str:
 
 def write_capture_json(found: Capture, stream: TextIO) -> None:
     """One strict object: heads, how many RoIs, and the command that runs each."""
-    payload = {
+    document: CaptureDocument = {
         "output": found.output,
         "images": found.images,
         "heads": [
@@ -89,7 +90,7 @@ def write_capture_json(found: Capture, stream: TextIO) -> None:
         "outputs": list(found.outputs),
         "skipped": dict(found.skipped),
     }  # fmt: skip
-    write_object(payload, stream)
+    write_object(document, stream)
 
 
 def print_capture(found: Capture, stream: TextIO) -> None:

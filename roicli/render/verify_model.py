@@ -8,6 +8,7 @@ from typing import Any, TextIO
 from roicli.analysis.verify_model import Agreement, ModelCheck, NodeCheck
 from roicli.core.strict_json import write_object
 from roicli.render.capture import describe_options
+from roicli.render.documents import ModelCheckDocument
 from roicli.render.diagnose import format_rows
 from roicli.render.tables import format_short, print_folded
 
@@ -16,43 +17,13 @@ LIBRARIES_SHOWN = 4
 
 def write_model_check_json(found: ModelCheck, stream: TextIO) -> None:
     """One strict object."""
-    payload = {
+    document: ModelCheckDocument = {
         "source": found.source,
         "findings": found.findings,
-        "nodes": [
-            {
-                "head": one.head,
-                "node": one.node,
-                "operator": one.operator,
-                "options": dict(one.options),
-                "rois": one.rois,
-                **_agreement_object(one.own),
-                "costs": [
-                    {"rule": cost.rule, "relative_l2_median": cost.median,
-                     "relative_l2_p95": cost.p95}
-                    for cost in one.costs
-                ],
-            }
-            for one in found.nodes
-        ],
-        "against": [
-            {"source": one.source, "head": one.head, "node": one.node,
-             **_agreement_object(one.agreement)}
-            for one in found.deployments
-        ],
-    }  # fmt: skip
-    write_object(payload, stream)
-
-
-def _agreement_object(found: Agreement) -> dict[str, Any]:
-    return {
-        "outcome": found.outcome,
-        "max_difference": found.max_difference,
-        "distance": found.distance,
-        "rows": list(found.rows),
-        "convention": found.convention or None,
-        "libraries": list(found.libraries),
+        "nodes": found.nodes,
+        "against": found.deployments,
     }
+    write_object(document, stream)
 
 
 def print_model_check(found: ModelCheck, stream: TextIO) -> None:
@@ -84,7 +55,7 @@ def _without_scale(options: Any) -> dict[str, Any]:
 
 def _describe_costs(one: NodeCheck) -> str:
     return "; ".join(
-        f"{cost.rule}: median {cost.median:.1%}, p95 {cost.p95:.1%}" for cost in one.costs
+        f"{cost.rule}: median {cost.relative_l2_median:.1%}, p95 {cost.relative_l2_p95:.1%}" for cost in one.costs
     )
 
 

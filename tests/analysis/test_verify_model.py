@@ -45,7 +45,7 @@ def test_every_node_gives_its_bits_and_the_costs_are_the_error_tables(captured):
     away = np.linalg.norm((pool - captured)[first].reshape(first.sum(), -1), axis=1)
     relative = away / np.linalg.norm(captured[first].reshape(first.sum(), -1), axis=1)
     cost = next(cost for cost in found.nodes[0].costs if cost.rule == "RoI Pool")
-    assert cost.median == pytest.approx(np.median(relative), rel=1e-5)
+    assert cost.relative_l2_median == pytest.approx(np.median(relative), rel=1e-5)
     assert {cost.rule for cost in found.nodes[0].costs} == {"legacy", "RoI Pool"}
 
 
@@ -111,7 +111,7 @@ def test_as_json():
             "verify-model", str(DETECTOR), "--input", "image=image.npy", "--format", "json"
         ).text
     )
-    assert [one["outcome"] for one in found["nodes"]] == ["equal bits"] * 2
+    assert [one["own"]["outcome"] for one in found["nodes"]] == ["equal bits"] * 2
     assert found["findings"] == 0
 
 

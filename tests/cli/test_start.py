@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import Arrays
-from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, save
+from tests.cli.running import FEATURES, FPN, ROIS, SAMPLES, SCALE, TEXT_ROIS, save
 
 WITHOUT = {
     "today": "",
@@ -101,6 +101,7 @@ main()
 
 
 PAIR = (f"{FPN}::p3", TEXT_ROIS)
+DETECTOR, PHOTO = f"{SAMPLES}/two_stage.onnx", f"{SAMPLES}/image1.jpg"
 EVERY_COMMAND = [
     ["--version"], ["--help"],
     ["align", *PAIR, "-o", "a.h5", "--values", "--verify"],
@@ -131,6 +132,8 @@ EVERY_COMMAND = [
     ["inspect", "a.zarr"],
     ["inspect", "g.onnx"],
     ["export", "align", "h.onnx", "--mode", "max"],
+    ["capture", DETECTOR, "--image", PHOTO, "--channels", "rgb", "-o", "c.h5"],
+    ["verify-model", "c.h5"],
     ["bench", "align", *PAIR, "--runs", "1", "--providers", "cpu,native"],
     ["presets"],
     ["rules"],
