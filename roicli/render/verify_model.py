@@ -8,8 +8,8 @@ from typing import Any, TextIO
 from roicli.analysis.verify_model import Agreement, ModelCheck, NodeCheck
 from roicli.core.strict_json import write_object
 from roicli.render.capture import describe_options
-from roicli.render.documents import ModelCheckDocument
 from roicli.render.diagnose import format_rows
+from roicli.render.documents import ModelCheckDocument
 from roicli.render.tables import format_short, print_folded
 
 LIBRARIES_SHOWN = 4
@@ -55,7 +55,8 @@ def _without_scale(options: Any) -> dict[str, Any]:
 
 def _describe_costs(one: NodeCheck) -> str:
     return "; ".join(
-        f"{cost.rule}: median {cost.relative_l2_median:.1%}, p95 {cost.relative_l2_p95:.1%}" for cost in one.costs
+        f"{cost.rule}: median {cost.relative_l2_median:.1%}, p95 {cost.relative_l2_p95:.1%}"
+        for cost in one.costs
     )
 
 

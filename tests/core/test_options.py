@@ -133,7 +133,7 @@ def test_every_keyword_of_a_call_is_a_flag_of_its_command_or_python_only(name):
     only_commands = {
         "quiet", "verbose", "list_format", "table_format", "finding_format", "explain_format",
         "rows", "sort", "columns", "summary", "fail_over", "fail_under", "no_table", "fail_on",
-        "strict", "list_only",
+        "strict", "json_schema", "list_only",
     }  # fmt: skip
     ours = named - set(declared) - others - ARGUMENTS - only_commands
     assert ours <= {"inputs", "file", "path", "photos"}  # arguments with a name of their own
