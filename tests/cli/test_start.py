@@ -9,7 +9,8 @@ import numpy as np
 
 from roicli.cli.app import COMMANDS as COMMANDS_THERE_ARE
 from tests.cli.conftest import Arrays
-from tests.cli.running import FEATURES, FPN, ROIS, SAMPLES, SCALE, TEXT_ROIS, run, save, some
+from tests.cli.running import FEATURES, FPN, ROIS, SAMPLES, SCALE, TEXT_ROIS, run, save
+from tests.options import some
 
 WITHOUT = {
     "no private names": (
