@@ -17,9 +17,8 @@ import numpy as np
 from roicli.core.exceptions import InputError, VerificationError
 from roicli.core.system import available_bytes
 from roicli.core.types import Array, FloatType
-from roicli.operators.export import build_export_graph
+from roicli.operators.export import EXPORT_OPSET, build_export_graph
 from roicli.operators.interface import OperatorSpec
-from roicli.operators.onnx_protobuf import OPSET
 from roicli.pipeline.capture.feeds import open_run_inputs
 from roicli.pipeline.capture.graph import (
     CutModel,
@@ -124,16 +123,16 @@ def _at_known_opset(model: Any, path: str) -> Any:
     import onnx
 
     opset, last = opset_versions(model).get("", 1), NOT_IMPLEMENTED_FROM - 1
-    if OPSET <= opset <= last:
+    if EXPORT_OPSET <= opset <= last:
         return model
-    target = OPSET if opset < OPSET else last
+    target = EXPORT_OPSET if opset < EXPORT_OPSET else last
     try:
         converted = onnx.version_converter.convert_version(model, target)
     except Exception as error:
         raise InputError(
             f"{path}: is of opset {opset}, and cannot be converted to {target}, which the exact "
             "graph is of",
-            f"export the model with an opset from {OPSET} to {last}",
+            f"export the model with an opset from {EXPORT_OPSET} to {last}",
         ) from error
     logger.info(f"{path}: is of opset {opset}, converted to {target}")
     return converted
