@@ -133,6 +133,7 @@ EVERY_COMMAND = [
     ["rules"],
     ["columns"],
     ["providers"],
+    ["native"],
 ]  # fmt: skip
 STRICT = """
 import sys
