@@ -70,7 +70,10 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
             parameters.append(parameter.replace(annotation=Annotated[text, info]))
 
     if any("json" in typed_words(typed) for typed, _ in readers.values()):
-        parameters.append(_make_schema_flag())
+        # Without a panel of its own it stands before those of panels.
+        kinds = [parameter.kind for parameter in parameters]
+        first = kinds.index(inspect.Parameter.KEYWORD_ONLY)
+        parameters.insert(first, _make_schema_flag())
 
     def run(**given: Any) -> None:
         given.pop(SCHEMA, None)
