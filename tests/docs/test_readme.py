@@ -1,4 +1,4 @@
-"""The commands and Python of README and guide, run in order as a reader would, in one folder."""
+"""The commands and Python of README, guide, tutorial and how-tos, run in order in one folder."""
 
 import os
 import re
@@ -14,7 +14,12 @@ from tests.cli.running import succeed
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-GUIDE = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
+PAGES = [
+    ROOT / "docs/guide.md",
+    ROOT / "docs/tutorial.md",
+    *sorted((ROOT / "docs/howto").glob("*.md")),
+]
+GUIDE = "".join(page.read_text(encoding="utf-8") for page in PAGES)
 COMMANDS = [
     line.removeprefix("$ ")
     for block in re.findall(r"```console\n(.*?)```", README + GUIDE, re.DOTALL)
