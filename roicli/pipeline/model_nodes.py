@@ -73,10 +73,13 @@ def read_roi_node(address: str | os.PathLike[str], operator: Operator) -> RoiNod
         matches = [node for node, called in nodes if wanted in called]
     else:
         matches = [node for node, _ in nodes]
-    if not nodes:
-        raise InputError(f"{path}: the model has no RoiAlign or MaxRoiPool node")
     if not matches:
-        raise InputError(f"{path}: has no node {wanted!r}, its RoI nodes are: {names}")
+        other = _type_of(path, wanted) if wanted else None
+        kind = f"node {wanted} is a {other}, no RoI node" if other else f"has no node {wanted!r}"
+        if not nodes:
+            kind = f"{kind}; the model" if wanted else "the model"
+            raise InputError(f"{path}: {kind} has no RoiAlign or MaxRoiPool node")
+        raise InputError(f"{path}: {kind}, its RoI nodes are: {names}")
     if len(matches) > 1:
         raise InputError(
             f"{path}: {len(matches)} RoI nodes: {names}", f"name one: {path}::{matches[0].name}"
@@ -90,6 +93,15 @@ def read_roi_node(address: str | os.PathLike[str], operator: Operator) -> RoiNod
             "implement; run as opset 18, which computes the same"
         )
     return node
+
+
+def _type_of(path: str, wanted: str) -> str | None:
+    """What a node that is no RoI node computes; None where there is none of this name."""
+    for found in walk_nodes(load_graph(path)):
+        names = [foreign(name) for name in (found.node.name, *found.node.output) if name]
+        if wanted in (*names, *(name.raw for name in names)):
+            return str(foreign(found.node.op_type))
+    return None
 
 
 def _check_node(node: RoiNode, path: str, operator: Operator) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from roicli.analysis.inspect_file import ArrayReport, Choice, DatasetReport, ValueRange
 from roicli.analysis.inspect_model import ModelReport, NodeReport, ProviderSupport
 from roicli.core.strict_json import write_object
+from roicli.core.vocabulary import Severity
 from roicli.render.tables import Cell, print_folded
 
 if TYPE_CHECKING:
@@ -20,9 +21,14 @@ ANSWERS = {True: "yes", False: "no", None: "unknown"}
 Row = tuple[Cell, Cell]
 
 
-def count_traps(report: ArrayReport | ModelReport) -> int:
-    """How many traps a model holds; a file of arrays has none."""
-    return report.traps if isinstance(report, ModelReport) else 0
+def fails(report: ArrayReport | ModelReport, fail_on: Severity) -> bool:
+    """Whether a model holds something of this severity: a trap is a warning, other remarks notes.
+
+    A file of arrays holds nothing of the kind.
+    """
+    if isinstance(report, ArrayReport) or fail_on == "error":
+        return False
+    return report.traps > 0 or (fail_on == "note" and any(node.remarks for node in report.nodes))
 
 
 def inspection_object(report: ArrayReport | ModelReport) -> InspectedArrays | InspectedModel:

@@ -13,12 +13,13 @@ from roicli.runtime.native import run as native
 class NativeRunner:
     """An operator by its compiled kernel.
 
-    Loads it, or compiles what is not on disk yet. Raises ProviderError without Numba.
+    Loads it, or compiles what is not on disk yet. Raises ProviderError without Numba, and where
+    there is none.
     """
 
     def __init__(self, spec: OperatorSpec, dtype: FloatType, threads: int) -> None:
         native.prepare(spec, dtype)
-        self._spec, self._call = spec, getattr(native, spec.compiled.call)
+        self._spec, self._call = spec, getattr(native, native.compiled_of(spec).call)
         self._threads = threads
         self._placer = MapPlacer(np.dtype(np.float32))
         self._map: FloatArray | None = None

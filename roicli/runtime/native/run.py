@@ -18,7 +18,7 @@ import numpy as np
 from roicli.core.exceptions import ProviderError, first_line
 from roicli.core.types import FloatArray, IntArray
 from roicli.operators import geometry
-from roicli.operators.interface import OperatorSpec
+from roicli.operators.interface import Compiled, OperatorSpec
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.native.jobs import Job, parts_of, plan_jobs, run_jobs, useful_threads
@@ -47,7 +47,7 @@ def is_compiled(spec: OperatorSpec, dtype: Any) -> bool:
     If not, the first run (or ``prepare``) takes seconds. Raises ProviderError without Numba.
     """
     is_kept = _kernels().is_kept
-    return all(is_kept(name, np.dtype(dtype).name) for name in spec.compiled.functions)
+    return all(is_kept(name, np.dtype(dtype).name) for name in compiled_of(spec).functions)
 
 
 def prepare(spec: OperatorSpec, dtype: Any) -> None:
@@ -55,8 +55,17 @@ def prepare(spec: OperatorSpec, dtype: Any) -> None:
 
     Raises ProviderError without Numba.
     """
-    for name in spec.compiled.functions:
+    for name in compiled_of(spec).functions:
         _kernels().kernel(name, np.dtype(dtype).name)
+
+
+def compiled_of(spec: OperatorSpec) -> Compiled:
+    """What is compiled for an operator. Raises ProviderError where nothing is."""
+    if spec.compiled is None:
+        raise ProviderError(
+            f"provider native has no compiled kernel for {spec.name}", "give --provider cpu"
+        )
+    return spec.compiled
 
 
 def _kernels() -> Any:
