@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Required, TypedDict
 
 from roicli.core.call_options import (
     BenchOptions,
+    CaptureOptions,
     CheckOptions,
     CompareOptions,
     DiagnoseOptions,
@@ -17,6 +18,7 @@ from roicli.core.call_options import (
     MergeOptions,
     ReportOptions,
     SweepOptions,
+    VerifyModelOptions,
 )
 from roicli.core.declaration import Arg, Opt
 from roicli.core.operator_table import Operator
@@ -74,6 +76,13 @@ ColumnName = Annotated[str | None, Arg("[COLUMN]", "Only this one, like iou.")]
 CommandName = Annotated[str | None, Arg("[COMMAND]", "Every option of this command.")]
 NewFolder = Annotated[str, Arg("[FOLDER]", "The folder to make.")]
 GraphFile = Annotated[str, Arg("OUT.onnx", "The file to write.")]
+
+
+DetectorModel = Annotated[str, Arg("MODEL.onnx", "The user's model.")]
+Photos = Annotated[list[str] | None, Arg("[PHOTO]...", "More photos, beside --image.")]
+ModelOrCapture = Annotated[
+    str, Arg("CAPTURE.h5|MODEL.onnx", "What capture wrote; or a model, which is captured first.")
+]
 
 
 class QuietOption(TypedDict, total=False):
@@ -293,6 +302,28 @@ class TrapOptions(TypedDict, total=False):
 
 class InspectCommand(InspectOptions, TrapOptions, ListOptions, QuietOption, total=False):
     """The options of ``roicli inspect``."""
+
+
+class CapturedOption(TypedDict, total=False):
+    """Where what was captured goes, or whether a model is only listed."""
+
+    output: Annotated[
+        str | None, Opt("-o --output", WRITING, "The file: .h5.", metavar="FILE.h5", outward=True)
+    ]
+    list_only: Annotated[
+        bool,
+        Opt(
+            "--list", None, "Show the model's inputs, RoI nodes and heads, and run nothing.", False
+        ),
+    ]
+
+
+class CaptureCommand(CapturedOption, CaptureOptions, ListOptions, QuietOption, total=False):
+    """The options of ``roicli capture``."""
+
+
+class VerifyModelCommand(VerifyModelOptions, ListOptions, QuietOption, total=False):
+    """The options of ``roicli verify-model``."""
 
 
 class ExportCommand(ExportOptions, QuietOption, total=False):

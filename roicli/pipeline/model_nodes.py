@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import ForeignText, foreign
@@ -141,18 +141,28 @@ def find_roi_nodes(path: str) -> Iterator[tuple[RoiNode, tuple[str, ...]]]:
             yield node, (*names, *(name.raw for name in names))
 
 
+class Step(NamedTuple):
+    """A way into a subgraph: the node that has it, as which attribute, and the subgraph."""
+
+    node: Any
+    attribute: str
+    graph: Any
+
+
 @frozen
 class PlacedNode:
     """A node of a model's graph, subgraph or function, with the opset of its own domain there.
 
     ``inside`` says where, from the outside in; the main graph is empty. ``opset`` is that of the
     ONNX domain, ``domain_version`` that of the node's domain, None where it is not declared.
+    ``path`` leads to the graph that it stands in.
     """
 
     node: Any
     opset: int
     domain_version: int | None
     inside: tuple[str, ...]
+    path: tuple[Step, ...] = ()
 
 
 def load_graph(path: str) -> Any:
@@ -194,16 +204,22 @@ def opset_versions(model: Any) -> dict[str, int]:
     }
 
 
-def _walk(nodes: Any, versions: Mapping[str, int], inside: tuple[str, ...]) -> Iterator[PlacedNode]:
+def _walk(
+    nodes: Any,
+    versions: Mapping[str, int],
+    inside: tuple[str, ...],
+    path: tuple[Step, ...] = (),
+) -> Iterator[PlacedNode]:
     for node in nodes:
         domain = foreign("" if node.domain == ONNX_DOMAIN else node.domain)
-        yield PlacedNode(node, versions.get("", 1), versions.get(domain), inside)
+        yield PlacedNode(node, versions.get("", 1), versions.get(domain), inside, path)
         for attribute in node.attribute:
             graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
             names = map(foreign, (node.op_type, node.name, attribute.name))
             place = " ".join(name for name in names if name)
             for graph in graphs:
-                yield from _walk(graph.node, versions, (*inside, place))
+                step = Step(node, attribute.name, graph)
+                yield from _walk(graph.node, versions, (*inside, place), (*path, step))
 
 
 def is_standard(node: Any) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from roicli.cli.app import COMMANDS as COMMANDS_THERE_ARE
 from tests.cli.conftest import Arrays
-from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, run, save
+from tests.cli.running import FEATURES, FPN, ROIS, SAMPLES, SCALE, TEXT_ROIS, run, save
 from tests.options import some
 
 WITHOUT = {
@@ -98,6 +98,7 @@ main()
 
 
 PAIR = (f"{FPN}::p3", TEXT_ROIS)
+DETECTOR, PHOTO = f"{SAMPLES}/two_stage.onnx", f"{SAMPLES}/image1.jpg"
 EVERY_COMMAND = [
     ["--version"], ["--help"],
     ["align", *PAIR, "-o", "a.h5", "--values", "--verify"],
@@ -128,6 +129,8 @@ EVERY_COMMAND = [
     ["inspect", "a.zarr"],
     ["inspect", "g.onnx"],
     ["export", "align", "h.onnx", "--mode", "max"],
+    ["capture", DETECTOR, "--image", PHOTO, "--channels", "rgb", "-o", "c.h5"],
+    ["verify-model", "c.h5"],
     ["bench", "align", *PAIR, "--runs", "1", "--providers", "cpu,native"],
     ["presets"],
     ["rules"],

@@ -11,6 +11,7 @@ import roicli
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline.provenance import describe_export, flatten, utc_now
+from tests.options import need_numba
 from tests.strategies import normal_map
 
 MAPS = normal_map((2, 3, 13, 17))
@@ -44,7 +45,7 @@ def test_a_run_names_its_inputs_versions_and_parameters(addresses):
 
 
 def test_the_compiled_kernels_name_no_onnx_runtime():
-    pytest.importorskip("numba")
+    need_numba()
     found = roicli.pool(MAPS, ROIS, provider="native").parameters
     assert (found["provider_used"], found["onnxruntime_version"]) == ("native", None)
 
