@@ -95,13 +95,13 @@ def test_source_date_epoch_sets_the_time(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("spec", "named"),
+    ("operator", "spec", "named"),
     [
-        (AlignSpec((3, 5), 0.25), {"sampling_ratio": 2, "aligned": True, "mode": "avg"}),
-        (PoolSpec((3, 5), 0.25, "hull"), {"quantization": "hull", "partition": "overlap"}),
+        ("align", AlignSpec((3, 5), 0.25), {"sampling_ratio": 2, "aligned": True, "mode": "avg"}),
+        ("pool", PoolSpec((3, 5), 0.25, "hull"), {"quantization": "hull", "partition": "overlap"}),
     ],
 )
-def test_an_exported_graph_says_what_it_computes(spec, named):
-    found = describe_export(spec, np.dtype(np.float32))
-    expected = {"operator": spec.operator, "output_size": [3, 5], "spatial_scale": 0.25} | named
+def test_an_exported_graph_says_what_it_computes(operator, spec, named):
+    found = describe_export(operator, spec, np.dtype(np.float32))
+    expected = {"operator": operator, "output_size": [3, 5], "spatial_scale": 0.25} | named
     assert {key: found[key] for key in expected} == expected
