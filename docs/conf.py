@@ -10,6 +10,8 @@ release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["figures"]
+# A flag begins with two dashes.
+smartquotes = False
 nitpicky = True
 # Types of other packages, whose pages this site does not reach for; and the parts of annotations.
 nitpick_ignore_regex = [(r"py:.*", r"(?!roicli\b).*"), (r"py:.*", r"roicli\.(?!ops).*")]
