@@ -76,6 +76,7 @@ docs: .venv/.developing  ## make the pictures and worked examples in docs/ from 
 	$(BIN)/python docs/make_figures.py
 	$(BIN)/python docs/make_rosetta.py
 	$(BIN)/python docs/make_schemas.py
+	$(BIN)/python docs/make_reference.py
 
 licenses: .venv/.developing  ## rewrite docs/licenses.md from what is installed
 	$(BIN)/python docs/make_licenses.py
