@@ -115,6 +115,14 @@ class PresetsCommand(ListOptions, total=False):
     ]
 
 
+class NativeCommand(QuietOption, total=False):
+    """What ``native`` takes."""
+
+    compile: Annotated[
+        bool, Opt("--compile", None, "Compile the kernels that are not compiled yet.", False)
+    ]
+
+
 class TableOptions(TypedDict, total=False):
     """What is shown of the error table, and what fails the command."""
 

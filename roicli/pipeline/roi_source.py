@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from roicli.core.condition import parse_condition
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.types import FloatArray, IntArray, Size
@@ -90,7 +89,11 @@ def read_rois(
     """
     maps = maps or MapKeys(None, reading.images)
     normalized_to = read_size(source, reading)
-    condition = None if reading.where is None else parse_condition(reading.where)
+    condition = None
+    if reading.where is not None:
+        from roicli.core.condition import parse_condition  # few runs have one
+
+        condition = parse_condition(reading.where)
     chooses = condition is not None or reading.drop_invalid
     # Whose a RoI is, and which of them are asked for, only all of them tell.
     at_once = not (chooses or reading.image_from is not None or isinstance(source, RowsOfImages))
