@@ -161,6 +161,7 @@ class Operation:
     pixel_model: PixelModel | None
     preset: str | None
     graph: str | None
+    offsets: FeatureArgument | None
 
 
 @record(RunOptions)
