@@ -46,7 +46,7 @@ from roicli.pipeline.settings import resolve_setting
 from roicli.pipeline.stream import run_operator
 from roicli.storage.address import as_local_path
 from roicli.storage.atomic import check_output, replace_atomically
-from roicli.storage.opening import inputs_unchanged
+from roicli.storage.open import inputs_unchanged
 from roicli.storage.result import (
     NoWriter,
 )
