@@ -53,7 +53,9 @@ def test_kernels_that_cannot_be_kept_are_an_error(
 ) -> None:
     monkeypatch.setattr(kernels, "compile_apart", lambda *_: None)
     monkeypatch.setattr(kernels, "kernel", lambda *_: None)
-    refuse("native", "--compile", "-q", words=("no folder to keep them in", "XDG_CACHE_HOME"), code=3)
+    refuse(
+        "native", "--compile", "-q", words=("no folder to keep them in", "XDG_CACHE_HOME"), code=3
+    )
 
 
 def test_processes_compile_side_by_side_and_end_with_the_caller(
