@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, get_origin
 from roicli.cli.words import read_word, terminal_type
 from roicli.core.declaration import Declaration, Opt
 from roicli.core.exceptions import InputError, ParameterError, RoicliError, first_line
-from roicli.core.parsing import did_you_mean
+from roicli.core.parse import did_you_mean
 
 PREFIX = "ROICLI_"
 # Variables that are no option: which file, and how HDF5 is opened (storage.formats.hdf5).

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from roicli.core.declaration import arms
 from roicli.core.exceptions import ParameterError
-from roicli.core.parsing import did_you_mean
+from roicli.core.parse import did_you_mean
 
 # The first of these that an option's type has is what a terminal gives.
 TYPED_AS = (bool, str, int, float)

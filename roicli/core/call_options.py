@@ -41,7 +41,7 @@ from roicli.core.options import (
     SizeOption,
     WatchOptions,
 )
-from roicli.core.parsing import Size, as_bin, as_names, as_path, as_rows
+from roicli.core.parse import Size, as_bin, as_names, as_path, as_rows
 from roicli.core.progress import Progress, no_progress
 from roicli.core.vocabulary import (
     Channels,
@@ -77,7 +77,36 @@ class GraphDtypeOption(TypedDict, total=False):
     dtype: Annotated[GraphDtype, Opt("--dtype", WRITING, "Of the graph's tensors.", "float32")]
 
 
+class IntoOptions(TypedDict, total=False):
+    """A user's model whose RoI nodes are replaced by the graph, and what both are then run on."""
+
+    into: Annotated[
+        Path | None,
+        Opt(
+            "--into",
+            WRITING,
+            "Replace the RoI nodes of this model by the graph: what is not said stays as the node "
+            "has it. Both are run.",
+            metavar="MODEL[::NODE]",
+            read=as_path,
+            outward=True,
+        ),
+    ]
+    input: Annotated[
+        list[str] | Mapping[str, ArrayLike | str] | None,
+        Opt(
+            "--input",
+            WRITING,
+            "With --into: an array for an input of the model to run both on. Repeatable.",
+            metavar="NAME=FILE[::DATASET]",
+            shown="random numbers",
+            outward=True,
+        ),
+    ]
+
+
 class ExportOptions(
+    IntoOptions,
     GraphDtypeOption,
     ForceOption,
     SizeOption,

@@ -13,7 +13,10 @@ import numpy as np
 from roicli.core.types import FloatType
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.onnx_graph import Graph, GraphBuilder, finish_graph
-from roicli.operators.onnx_protobuf import Dimension
+from roicli.operators.onnx_protobuf import OPSET, Dimension
+
+# What exported graphs are written in.
+EXPORT_OPSET = OPSET
 
 
 def build_export_graph(spec: OperatorSpec, dtype: FloatType, metadata: dict[str, str]) -> Graph:
@@ -24,5 +27,7 @@ def build_export_graph(spec: OperatorSpec, dtype: FloatType, metadata: dict[str,
         "features": (dtype, ("N", "C", "H", "W")),
         "rois": (dtype, ("K", 1 + len(spec.roi_columns))),
     }
+    if spec.offset_shape:
+        inputs["offsets"] = (dtype, ("K", *spec.offset_shape))
     shape = ("K", "C", *spec.output_size)
     return finish_graph(builder, inputs, output, dtype, shape, metadata)

@@ -35,7 +35,7 @@ from roicli.operators.convention import (
     Placement,
     Reduction,
 )
-from roicli.operators.wording import EMPTY_WORDS, as_options, describe, differences, operator_word
+from roicli.operators.phrases import EMPTY_WORDS, as_options, describe, differences, operator_word
 
 logger = logging.getLogger("roicli")
 

@@ -27,7 +27,7 @@ from roicli.core.declaration import (
 )
 from roicli.core.exceptions import ParameterError
 from roicli.core.options import PANELS, READING, ForceOption, ReadingOptions
-from roicli.core.parsing import as_size
+from roicli.core.parse import as_size
 
 CALLS = {
     "report": "write_report",
