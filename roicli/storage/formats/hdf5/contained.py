@@ -153,8 +153,7 @@ class OpeningChild:
         os.write(answer, word)
         if isinstance(opened, Readable):
             only = opened
-            if is_decoded(only.dataset):
-                serve(lambda number: only, self.shared, asked, answer)
+            serve(lambda number: only, self.shared, asked, answer)
         elif opened is not None:
             serve(opened, self.shared, asked, answer)
 
