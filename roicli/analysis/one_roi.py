@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.operator_table import Operator
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.interface import OperatorSpec
@@ -24,7 +24,7 @@ from roicli.storage.address import parse_address
 from roicli.storage.opening import open_array
 
 
-@dataclass(frozen=True)
+@frozen
 class RoiOnMap:
     """One RoI: its number among the run's, its map (C, H, W) in the operators' dtype, its specs."""
 

@@ -71,6 +71,8 @@ InspectedFile = Annotated[
 ]
 RuleName = Annotated[str | None, Arg("[RULE]", "Only this one, like R05.")]
 ColumnName = Annotated[str | None, Arg("[COLUMN]", "Only this one, like iou.")]
+CommandName = Annotated[str | None, Arg("[COMMAND]", "Every option of this command.")]
+NewFolder = Annotated[str, Arg("[FOLDER]", "The folder to make.")]
 GraphFile = Annotated[str, Arg("OUT.onnx", "The file to write.")]
 
 
@@ -152,6 +154,7 @@ class OutputOption(TypedDict, total=False):
             ".h5, .npy, .zarr (a folder or URL), or - for an .npy on stdout.",
             metavar="FILE",
             shown="<features>.<command>.h5",
+            outward=True,
         ),
     ]
 
@@ -176,7 +179,14 @@ class WholeOption(TypedDict, total=False):
 
     output: Required[
         Annotated[
-            str, Opt("-o --output", WRITING, "The whole: .h5, .npy or .zarr.", metavar="FILE")
+            str,
+            Opt(
+                "-o --output",
+                WRITING,
+                "The whole: .h5, .npy or .zarr.",
+                metavar="FILE",
+                outward=True,
+            ),
         ]
     ]
 
@@ -190,7 +200,8 @@ class CheckCommand(CheckOptions, QuietOption, total=False):
 
     fail_on: Annotated[FailOn, Opt("--fail-on", RULES, "Exit 1 from this severity on.", "error")]
     finding_format: Annotated[
-        FindingFormat, Opt("--format", RULES, "github writes workflow annotations.", "table")
+        FindingFormat,
+        Opt("--format", RULES, "github, sarif and junit are what CI systems read.", "table"),
     ]
 
 
@@ -214,6 +225,7 @@ class PictureOption(TypedDict, total=False):
             ".svg; or .png or .pdf, which need roicli[figures].",
             metavar="FILE",
             shown="a drawing in the terminal",
+            outward=True,
         ),
     ]
 
@@ -227,7 +239,14 @@ class PageOption(TypedDict, total=False):
 
     output: Required[
         Annotated[
-            str, Opt("-o --output", WRITING, "The page; needs roicli[report].", metavar="FILE.html")
+            str,
+            Opt(
+                "-o --output",
+                WRITING,
+                "The page; needs roicli[report].",
+                metavar="FILE.html",
+                outward=True,
+            ),
         ]
     ]
 
