@@ -12,9 +12,8 @@ import numpy as np
 from roicli.core.foreign import foreign
 from roicli.core.types import Array, RoIs
 from roicli.pipeline.run import Run
-from roicli.storage.array import MemoryArray
+from roicli.storage.array import MemoryArray, bytes_view
 from roicli.storage.file_state import hash_file
-from roicli.storage.row_file import as_bytes
 
 # The states of more files than that are one text.
 MOST_NAMED = 100
@@ -62,5 +61,5 @@ def _hash_rois(rois: RoIs, map_of_roi: Array) -> str:
 def _hash_arrays(*arrays: Array) -> str:
     digest = hashlib.sha256()
     for values in arrays:
-        digest.update(as_bytes(np.ascontiguousarray(values)))
+        digest.update(bytes_view(np.ascontiguousarray(values)))
     return digest.hexdigest()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from roicli.core.exceptions import OutputError, ParameterError
 from roicli.core.system import drop_pages, flush_data, read_at, take_room, write_at
 from roicli.core.types import Array, FloatType, IntArray
 from roicli.storage.address import is_url
+from roicli.storage.array import bytes_view
 from roicli.storage.atomic import PartFile, check_room
 
 # What waits in the page cache until it is flushed, while as much again is on its way to the disk.
@@ -39,11 +40,6 @@ def narrow(block: Array, dtype: np.dtype[np.floating]) -> Array:
             f"the result has numbers past what {dtype.name} holds ({np.finfo(dtype).max:g})",
             "give a wider --dtype",
         ) from None
-
-
-def as_bytes(values: Array) -> memoryview:
-    """The bytes of a C-contiguous array, not copied."""
-    return memoryview(cast("Any", values.reshape(-1).view(np.uint8)))
 
 
 def _runs(rows: IntArray) -> Iterator[tuple[int, int]]:
@@ -74,7 +70,7 @@ class RowFile:
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Write ``block`` (k, ...) to ``rows`` (k,); neighbours go out in one write."""
-        data = as_bytes(narrow(block, self.dtype))
+        data = bytes_view(narrow(block, self.dtype))
         for first, last in _runs(rows):
             part = data[first * self.row_bytes : last * self.row_bytes]
             self._write_at(self._offset + int(rows[first]) * self.row_bytes, part)
@@ -121,13 +117,13 @@ class RowFile:
     def read_rows(self, start: int, stop: int) -> Array:
         """Rows that were written, (stop - start, ...)."""
         out = np.empty((stop - start, *self.shape[1:]), self.dtype)
-        self._read_at(self._offset + start * self.row_bytes, as_bytes(out))
+        self._read_at(self._offset + start * self.row_bytes, bytes_view(out))
         return out
 
     def read_scattered(self, rows: IntArray) -> Array:
         """The rows (k,) that were written, in that order, (k, ...)."""
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        view = as_bytes(out)
+        view = bytes_view(out)
         for first, last in _runs(rows):
             part = view[first * self.row_bytes : last * self.row_bytes]
             self._read_at(self._offset + int(rows[first]) * self.row_bytes, part)

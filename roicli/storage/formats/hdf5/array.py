@@ -47,12 +47,16 @@ LONGEST_ATTRIBUTE = 1 << 20
 
 
 class ValueType(NamedTuple):
-    """A type of values: as NumPy names what the file has, as it is meant, and as it is read."""
+    """A type of values: as NumPy names what the file has, as it is meant, and as it is read.
+
+    ``is_read_as_is``: the bytes in the file are those that are handed over.
+    """
 
     in_file: np.dtype[Any]
     stored: np.dtype[Any]
     read: np.dtype[Any]
     precision: Precision
+    is_read_as_is: bool
 
 
 @lru_cache(maxsize=256)
@@ -61,7 +65,10 @@ def _describe_type(encoded: bytes) -> ValueType:
     kind = h5py.h5t.decode(encoded)
     in_file = kind.dtype
     stored = as_stored(without_objects(in_file))
-    return ValueType(in_file, stored, as_read(stored), _precision_of_type(kind, in_file))
+    read = as_read(stored)
+    is_read_as_is = in_file == read and bool(h5py.h5t.py_create(in_file).equal(kind))
+    precision = _precision_of_type(kind, in_file)
+    return ValueType(in_file, stored, read, precision, is_read_as_is)
 
 
 class Hdf5Array(StoredArray):
@@ -69,7 +76,8 @@ class Hdf5Array(StoredArray):
 
     What lies in the file as it is is copied, chunks are read as ``chunks`` says, and what HDF5
     itself has to decode by a child process. ``others`` are the files that reading opens besides the
-    one of the address, and ``row_bytes`` pass through their filters for one row.
+    one of the address, and ``row_bytes`` pass through their filters for one row; ``needs_child``
+    says that HDF5 itself decodes the values.
     """
 
     def __init__(
@@ -101,22 +109,21 @@ class Hdf5Array(StoredArray):
         self._file = file
         self._opaque = stored if is_narrow_float(stored) else None
         self._reader: ContainedReader | ChunkReader | None = None
-        if lies_in_file(dataset):
+        self.needs_child = False
+        offset = dataset.id.get_offset()
+        if offset is not None:
+            self.offset = offset if kind.is_read_as_is and is_one_of_many else None
             return
         check_decodable(dataset, self.name)
         self.reading_bytes = 2 * chunk_bytes(dataset)
         self.chunk_rows = dataset.chunks[0] if dataset.chunks and self.shape else 1
         self._reader = find_chunks(dataset.id, in_file)
+        self.needs_child = self._reader is None and is_decoded(dataset)
 
     @property
     def dimension_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """What the file calls the axes."""
         return read_dimension_names(self.dataset, self.attributes)
-
-    @property
-    def needs_child(self) -> bool:
-        """Whether HDF5 itself decodes the values, which it does in a child."""
-        return self._reader is None and is_decoded(self.dataset)
 
     def read_by(self, child: OpeningChild) -> Hdf5Array:
         """Have the child that opened the dataset read what passes through filters and indices."""
@@ -146,7 +153,7 @@ class Hdf5Array(StoredArray):
                 self.dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, raw)
             else:
                 self.dataset.read_direct(raw, place)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, EOFError, RuntimeError, ValueError) as error:
             what = f"item {place[0].start} " if place and len(out) < self.shape[0] else ""
             raise InputError(f"{self.name}: {what}cannot be read: {first_line(error)}") from error
         if self._opaque is not None:

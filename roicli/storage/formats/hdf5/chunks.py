@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from roicli.core.system import read_at, usable_cores
+from roicli.core.system import usable_cores
 from roicli.core.types import Array, IntArray
-from roicli.storage.array import Place
+from roicli.storage.array import Place, bytes_view, read_whole
 
 # HDF5 tells one chunk after the other, at a microsecond each.
 MOST_CHUNKS = 1 << 18
@@ -61,7 +61,7 @@ class ChunkReader:
 
     def read(self, place: Place, out: Array) -> None:
         """The values at ``place`` into ``out``, of the dataset's dtype. Raises OSError."""
-        descriptor = _descriptor_of(self._dataset)
+        descriptor = descriptor_of(h5py.h5i.get_file_id(self._dataset))
         chunks = self._chunks_of(place)
         together = max(1, DECODED_BYTES // (2 * self._chunk_bytes))
         threads = min(usable_cores(), together, len(chunks))
@@ -99,12 +99,19 @@ class ChunkReader:
 
     def _read_chunk(self, descriptor: int, chunk: _Chunk, out: Array) -> None:
         target = out[chunk.target]
-        is_whole = target.shape == self._sides and target.flags.c_contiguous
-        if is_whole and target.dtype == self._dtype and not (self._is_packed or self._is_shuffled):
-            _read_bytes(descriptor, chunk.offset, target.reshape(-1).view(np.uint8))
+        if not (self._is_packed or self._is_shuffled):  # then some of its rows are all there is
+            row_bytes = self._chunk_bytes // self._sides[0]
+            first, *rest = chunk.inside
+            shape = (first.stop - first.start, *self._sides[1:])
+            is_copied = target.shape == shape and target.dtype == self._dtype
+            is_copied = is_copied and target.flags.c_contiguous
+            rows = target if is_copied else np.empty(shape, self._dtype)
+            read_whole(descriptor, bytes_view(rows), chunk.offset + first.start * row_bytes)
+            if rows is not target:
+                target[...] = rows[(slice(None), *rest)]
             return
         raw = np.empty(chunk.size, np.uint8)
-        _read_bytes(descriptor, chunk.offset, raw)
+        read_whole(descriptor, bytes_view(raw), chunk.offset)
         data = _unpack(raw, self._chunk_bytes) if self._is_packed else raw
         if not self._is_shuffled:
             target[...] = data.view(self._dtype).reshape(self._sides)[chunk.inside]
@@ -117,15 +124,6 @@ class ChunkReader:
             bytes_of[f"{number}"] = plane
         if values is not target:
             target[...] = values
-
-
-def _read_bytes(descriptor: int, offset: int, out: Array) -> None:
-    view = memoryview(out)  # type: ignore[arg-type]
-    while view:
-        count = read_at(descriptor, view, offset)
-        if count == 0:
-            raise OSError(f"the file ends at byte {offset:,}, inside a chunk")
-        view, offset = view[count:], offset + count
 
 
 def _unpack(raw: Array, size: int) -> Array:
@@ -147,7 +145,7 @@ def find_chunks(dataset: h5py.h5d.DatasetID, dtype: np.dtype[Any]) -> ChunkReade
     So it has where a filter is another's, chunks are not stored, there are very many of them, or
     the bytes in the file are not those of a NumPy array.
     """
-    layout = dataset.get_create_plist()
+    layout, file = dataset.get_create_plist(), h5py.h5i.get_file_id(dataset)
     if layout.get_layout() != h5py.h5d.CHUNKED or 0 in dataset.shape:
         return None
     sides = tuple(layout.get_chunk())
@@ -155,7 +153,7 @@ def find_chunks(dataset: h5py.h5d.DatasetID, dtype: np.dtype[Any]) -> ChunkReade
     grid = tuple(-(-length // side) for length, side in zip(dataset.shape, sides, strict=True))
     if filters not in UNDONE_HERE or math.prod(grid) > MOST_CHUNKS:
         return None
-    if not dataset.get_type().equal(h5py.h5t.py_create(dtype)) or not _is_plain_file(dataset):
+    if not dataset.get_type().equal(h5py.h5t.py_create(dtype)) or not is_plain_file(file):
         return None
     offsets, sizes = np.full(grid, -1, np.int64), np.zeros(grid, np.int64)
     skipped = []
@@ -169,19 +167,18 @@ def find_chunks(dataset: h5py.h5d.DatasetID, dtype: np.dtype[Any]) -> ChunkReade
     dataset.chunk_iter(note)
     packed = DEFLATE in filters
     unpacked = math.prod(sides) * dtype.itemsize
-    ends_outside = (offsets + sizes).max() > os.fstat(_descriptor_of(dataset)).st_size
+    ends_outside = (offsets + sizes).max() > os.fstat(descriptor_of(file)).st_size
     if skipped or offsets.min() < 0 or ends_outside or not (packed or np.all(sizes == unpacked)):
         return None
     return ChunkReader(dataset, dtype, sides, filters, offsets, sizes)
 
 
-def _descriptor_of(dataset: h5py.h5d.DatasetID) -> int:
-    """The descriptor of a dataset's open file, which stays HDF5's."""
-    return int(h5py.h5i.get_file_id(dataset).get_vfd_handle())
+def descriptor_of(file: h5py.h5f.FileID) -> int:
+    """The descriptor of an open file, which stays HDF5's."""
+    return int(file.get_vfd_handle())
 
 
-def _is_plain_file(dataset: h5py.h5d.DatasetID) -> bool:
+def is_plain_file(file: h5py.h5f.FileID) -> bool:
     """Whether offsets count from the start of one file with a descriptor of its own."""
-    file = h5py.h5i.get_file_id(dataset)
     is_one_file = file.get_access_plist().get_driver() == h5py.h5fd.SEC2
     return bool(is_one_file and file.get_create_plist().get_userblock() == 0)

@@ -9,11 +9,14 @@ from collections.abc import Callable, Sequence
 import h5py
 import numpy as np
 
+from roicli.core.exceptions import InputError
 from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file
+from roicli.storage.array import bytes_view, read_whole
 from roicli.storage.choosing import Wanted
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats.hdf5.array import Hdf5Array, LaterAttributes, read_attributes
+from roicli.storage.formats.hdf5.chunks import descriptor_of, is_plain_file
 from roicli.storage.formats.hdf5.contained import (
     SWITCH,
     ContainedReader,
@@ -21,6 +24,7 @@ from roicli.storage.formats.hdf5.contained import (
     Readable,
     is_contained,
     try_first,
+    try_parts_first,
 )
 from roicli.storage.formats.hdf5.dataset import choose_below, trust
 from roicli.storage.formats.hdf5.file import close_file, look_up, naming_damage, open_file
@@ -40,6 +44,7 @@ class Hdf5Shelf(Shelf):
         self._child: OpeningChild | None = None
         try_first(lambda: close_file(open_file(path, path)), path, self._size)
         self._file = open_file(path, path)
+        self._is_plain = is_plain_file(self._file.id)
         self._file_attributes = read_attributes(self._file.attrs)
 
     def look_at(self, keys: Sequence[str], fill: Fill, width: int) -> Array:
@@ -49,8 +54,17 @@ class Hdf5Shelf(Shelf):
         if not is_contained() or not keys:
             return super().look_at(keys, fill, width)
         found = _shared_array(len(keys), width)
-        try_first(lambda: fill(keys, found), self._path, self._size)
+        try_parts_first(
+            lambda part: fill(keys[part], found[part]), len(keys), self._path, self._size
+        )
         return found
+
+    def read_piece(self, offset: int, out: Array) -> None:
+        """The values of an array that said that it has them at ``offset``. Raises InputError."""
+        try:
+            read_whole(descriptor_of(self._file.id), bytes_view(out), offset)
+        except (OSError, EOFError) as error:
+            raise InputError(f"{self._path}: cannot be read: {error}") from error
 
     def open(self, key: str) -> Hdf5Array:
         """The dataset of a key; the file stays open when it is closed."""
@@ -71,6 +85,8 @@ class Hdf5Shelf(Shelf):
             if node is None:
                 node, path = look_up(self._file, address, others)
             array = choose_below(None, node, path, address, self._wanted, others)
+            if others or not self._is_plain:
+                array.offset = None
             array.files = {**self.files, **others}
             dataset = array.dataset
             array.group_attributes = LaterAttributes(lambda: _group_of(dataset))
