@@ -27,7 +27,9 @@ from roicli.core.operator_table import (
     call_name,
 )
 from roicli.core.types import Array
+from roicli.operators.interface import OperatorSpec
 from roicli.pipeline import provenance
+from roicli.pipeline.capture.sites import RoiSite
 from roicli.pipeline.execute import Result, check_outputs, run_and_write, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.inputs import open_inputs
@@ -314,11 +316,15 @@ def export(
     from roicli.operators.export import build_export_graph
 
     request, path = settle(ExportRequest, options), os.fspath(output)
+    if request.into is not None:
+        return _export_into(operator, path, request, options)
+    if request.input is not None:
+        raise ParameterError("--input is what a model is run on, and --into names none")
     graph_file = (request.graph or "").partition("::")[0]
     check_output(path, [graph_file] if graph_file else [], request.force, (".onnx",))
     spec = resolve_operator(operator, request, request.spatial_scale)
     dtype = np.dtype(request.dtype)
-    parameters = provenance.describe_export(spec, dtype)
+    parameters = provenance.describe_export(operator, spec, dtype)
     metadata = {key: str(value) for key, value in parameters.items()}
     graph = build_export_graph(spec, dtype, metadata)
     onnx.checker.check_model(onnx.load_from_string(graph.model), full_check=True)
@@ -328,6 +334,31 @@ def export(
     ):
         stream.write(graph.model)
     return parameters
+
+
+def _export_into(
+    operator: Operator, path: str, request: ExportRequest, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A model whose RoI nodes follow another rule, checked by running both."""
+    from roicli.pipeline.capture.replace import replace_in_model
+
+    for name in ("output_size", "spatial_scale", "graph"):
+        if options.get(name) is not None:
+            raise ParameterError(
+                f"{name.replace('_', ' ')} is each node's own with --into", "drop the option"
+            )
+    known = declarations(ExportOptions)
+    said = {name: value for name, value in options.items() if value != known[name].starting_value}
+
+    def spec_of(site: RoiSite) -> OperatorSpec:
+        """What was said over what the node is set to, where that is the same operator's."""
+        own = site.options if site.operator == operator and request.preset is None else {}
+        size = site.size_in(request.into)
+        given = {**own, **said, "output_size": size, "spatial_scale": site.spatial_scale}
+        asked = settle(ExportRequest, given)
+        return resolve_operator(operator, asked, asked.spatial_scale)
+
+    return replace_in_model(request, path, spec_of)
 
 
 def _as_text(path: str | os.PathLike[str] | None) -> str | None:

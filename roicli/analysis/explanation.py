@@ -108,6 +108,21 @@ class EdgeError:
         """Both."""
         return self.quantized - self.real
 
+    @property
+    def stage1_px(self) -> float:
+        """What rounding the box does, in image pixels."""
+        return self.stage1_cells * self.stride
+
+    @property
+    def stage2_px(self) -> float:
+        """What rounding the bins does, in image pixels."""
+        return self.stage2_cells * self.stride
+
+    @property
+    def total_px(self) -> float:
+        """Both, in image pixels."""
+        return self.total_cells * self.stride
+
 
 @frozen
 class PooledBin:
@@ -134,6 +149,20 @@ class PooledBin:
     iou: float
     area_lost_cells: float
     area_gained_cells: float
+
+    @property
+    def cells(self) -> tuple[int, int, int, int] | None:
+        """The first and last cells of the box, x1, y1, x2, y2; None where it is not whole."""
+        if any(edge != int(edge) for edge in self.box):
+            return None
+        x1, y1, x2, y2 = map(int, self.box)
+        return x1, y1, x2 - 1, y2 - 1
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """The height and width of the box, in cells."""
+        x1, y1, x2, y2 = self.box
+        return y2 - y1, x2 - x1
 
 
 @frozen

@@ -13,7 +13,10 @@ import numpy as np
 from roicli.core.types import FloatType
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.onnx_graph import Graph, GraphBuilder, finish_graph
-from roicli.operators.onnx_protobuf import Dimension
+from roicli.operators.onnx_protobuf import OPSET, Dimension
+
+# What exported graphs are written in.
+EXPORT_OPSET = OPSET
 
 
 def build_export_graph(spec: OperatorSpec, dtype: FloatType, metadata: dict[str, str]) -> Graph:

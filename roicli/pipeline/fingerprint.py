@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from roicli.core.foreign import foreign
-from roicli.core.types import Array, RoIs
+from roicli.core.types import Array, RoIs, as_bytes
 from roicli.pipeline.run import Run
-from roicli.storage.array import MemoryArray, bytes_view
+from roicli.storage.array import MemoryArray
 from roicli.storage.file_state import hash_file
 
 # The states of more files than that are one text.
@@ -61,5 +61,5 @@ def _hash_rois(rois: RoIs, map_of_roi: Array) -> str:
 def _hash_arrays(*arrays: Array) -> str:
     digest = hashlib.sha256()
     for values in arrays:
-        digest.update(bytes_view(np.ascontiguousarray(values)))
+        digest.update(as_bytes(np.ascontiguousarray(values)))
     return digest.hexdigest()

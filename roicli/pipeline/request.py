@@ -204,8 +204,10 @@ class ErrorsRequest(RunRequest):
 
 @record(ExportOptions)
 class ExportRequest(Operation):
-    """What is asked of ``export``."""
+    """What is asked of ``export``; ``into`` is a model whose RoI nodes are replaced."""
 
+    into: str | None
+    input: Any
     spatial_scale: Scales | None
     dtype: GraphDtype
     force: bool

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from roicli.core.condition import parse_condition
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.types import FloatArray, IntArray, Size
@@ -90,7 +89,11 @@ def read_rois(
     """
     maps = maps or MapKeys(None, reading.images)
     normalized_to = read_size(source, reading)
-    condition = None if reading.where is None else parse_condition(reading.where)
+    condition = None
+    if reading.where is not None:
+        from roicli.core.condition import parse_condition  # few runs have one
+
+        condition = parse_condition(reading.where)
     chooses = condition is not None or reading.drop_invalid
     # Whose a RoI is, and which of them are asked for, only all of them tell.
     at_once = not (chooses or reading.image_from is not None or isinstance(source, RowsOfImages))
@@ -150,10 +153,14 @@ def _shorten(value: object) -> str:
 
 
 def describe_choice(reading: Reading) -> dict[str, Any]:
-    """What was said of whose RoIs are and which there are, for a result's provenance."""
+    """What was said of whose RoIs are, which there are and how maps are stored, for a result's
+    provenance.
+    """
     said = {name: getattr(reading, name) for name in ("where", "image_from", "images")}
-    found = {name: _shorten(value) for name, value in said.items() if value is not None}
-    return found | ({"drop_invalid": True} if reading.drop_invalid else {})
+    found: dict[str, Any] = {k: _shorten(v) for k, v in said.items() if v is not None}
+    found |= {"drop_invalid": True} if reading.drop_invalid else {}
+    found |= {"decode": False} if not reading.decode else {}
+    return found | ({"stored_as": reading.stored_as} if reading.stored_as else {})
 
 
 def read_size(source: RoiSource, reading: Reading) -> Size | None:

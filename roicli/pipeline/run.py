@@ -178,7 +178,7 @@ def open_run(
     if inputs.rois.turned is not None and not turned and operator != "errors":
         inputs.close()
         raise InputError(
-            f"{inputs.rois_name}: RoIs are turned (cx, cy, w, h, angle), and {setting.spec.title} "
+            f"{inputs.rois_name}: RoIs are turned (cx, cy, w, h, angle), and {setting.spec.name} "
             "takes upright ones",
             "run rotated-align; or leave the angle out: --roi-columns image,cx,cy,w,h,_",
         )
@@ -186,7 +186,7 @@ def open_run(
         provider = choose(request.provider, request.device_id)
         check_address_space(provider)
         if provider == "native":
-            _announce_compilation(operator, setting, inputs, request)
+            _compile_kernels(operator, setting, inputs, request)
         engine = _open_engine(provider, operator, inputs, setting, request)
         run = Run(operator, inputs, setting, engine, request.provider, request.group_by)
         check_asked(run.error_table(), request)
@@ -197,19 +197,18 @@ def open_run(
         return run
 
 
-def _announce_compilation(
-    operator: str, setting: Setting, inputs: Inputs, request: RunRequest
-) -> None:
-    """Say that the first run with these operators and dtype takes seconds, before it does."""
+def _compile_kernels(operator: str, setting: Setting, inputs: Inputs, request: RunRequest) -> None:
+    """Compile what this run needs and the disk has not, which takes seconds, and say so before."""
     from roicli.runtime.native import run as native
 
     assert inputs.pyramid is not None
-    dtype = inputs.pyramid.compute_dtype
     specs: list[OperatorSpec] = [setting.spec]
     if _measures_values(operator, request):
         specs += [setting.align, setting.pool]
-    if not all(native.is_compiled(spec, dtype) for spec in specs):
+    missing = native.missing_functions(specs, [inputs.pyramid.compute_dtype])
+    if missing:
         logger.info("compiling the native kernels: some seconds, the first time only")
+        native.compile_functions(missing, usable_cores())
 
 
 def _measures_values(operator: str, request: RunRequest) -> bool:

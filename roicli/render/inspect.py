@@ -4,54 +4,87 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from typing import Any, TextIO
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TextIO
 
 from roicli.analysis.inspect_file import ArrayReport, Choice, DatasetReport, ValueRange
 from roicli.analysis.inspect_model import ModelReport, NodeReport, ProviderSupport
+from roicli.analysis.result.origin import Origin
 from roicli.core.strict_json import write_object
+from roicli.core.vocabulary import Severity
 from roicli.render.tables import Cell, print_folded
+
+if TYPE_CHECKING:
+    from roicli.render.documents import InspectedArrays, InspectedDataset, InspectedModel
 
 STYLES = {"trap": "bold red", "note": "dim"}
 ANSWERS = {True: "yes", False: "no", None: "unknown"}
 Row = tuple[Cell, Cell]
+# A table of more columns is shown by their number.
+SHOWN_COLUMNS = 12
+# The attributes of a result that its origin tells.
+TOLD = (
+    "operator", "created_utc", "roicli_version", "features_name", "features_dataset", "rois_name",
+    "rois_dataset",
+)  # fmt: skip
 
 
-def count_traps(report: ArrayReport | ModelReport) -> int:
-    """How many traps a model holds; a file of arrays has none."""
-    return report.traps if isinstance(report, ModelReport) else 0
+def fails(report: ArrayReport | ModelReport, fail_on: Severity) -> bool:
+    """Whether a model holds something of this severity: a trap is a warning, other remarks notes.
+
+    A file of arrays holds nothing of the kind.
+    """
+    if isinstance(report, ArrayReport) or fail_on == "error":
+        return False
+    return report.traps > 0 or (fail_on == "note" and any(node.remarks for node in report.nodes))
 
 
-def inspection_object(report: ArrayReport | ModelReport) -> dict[str, Any]:
+def inspection_object(report: ArrayReport | ModelReport) -> InspectedArrays | InspectedModel:
     """The report as plain values."""
-    head = {"file": report.path}
     if isinstance(report, ModelReport):
-        found = asdict(report)
-        del found["path"], found["file_format"]
-        return {**head, "format": report.file_format, **found, "traps": report.traps}
-    return {
-        **head,
+        model: InspectedModel = {
+            "file": report.path,
+            "format": report.file_format,
+            "producer": report.producer,
+            "ir_version": report.ir_version,
+            "opsets": report.opsets,
+            "nodes": [replace(one, attributes=_strict(one.attributes)) for one in report.nodes],
+            "traps": report.traps,
+        }
+        return model
+    arrays: InspectedArrays = {
+        "file": report.path,
         "format": report.file_format,
-        "attributes": dict(report.attributes),
+        "attributes": _strict(report.attributes),
         "datasets": [_dataset_object(dataset) for dataset in report.datasets],
-        "features": asdict(report.features),
-        "rois": asdict(report.rois),
+        "features": report.features,
+        "rois": report.rois,
+        "origin": report.origin,
     }
+    return arrays
 
 
-def _dataset_object(dataset: DatasetReport) -> dict[str, Any]:
-    found = asdict(dataset.stored)
-    for internal in ("open", "is_numeric"):
-        del found[internal]
-    columns = dataset.stored.columns
-    found["columns"] = None if columns is None else [one.name for one in columns]
-    values = None if dataset.values is None else asdict(dataset.values)
-    return {**found, "usable_as": dataset.usable_as, "why": dataset.why, "values": values}
+def _dataset_object(dataset: DatasetReport) -> InspectedDataset:
+    stored = dataset.stored
+    return {
+        "address": stored.address,
+        "shape": stored.shape,
+        "dtype": stored.dtype,
+        "layout": stored.layout,
+        "chunks": stored.chunks,
+        "compression": stored.compression,
+        "stored_bytes": stored.stored_bytes,
+        "attributes": _strict(stored.attributes),
+        "columns": None if stored.columns is None else [one.name for one in stored.columns],
+        "usable_as": dataset.usable_as,
+        "why": dataset.why,
+        "values": dataset.values,
+    }
 
 
 def write_inspection_json(report: ArrayReport | ModelReport, stream: TextIO) -> None:
     """One strict JSON object."""
-    write_object(_strict(inspection_object(report)), stream)
+    write_object(inspection_object(report), stream)
 
 
 def _strict(value: Any) -> Any:
@@ -74,12 +107,17 @@ def print_inspection(report: ArrayReport | ModelReport, stream: TextIO) -> None:
 def _print_arrays(report: ArrayReport, stream: TextIO) -> None:
     count = len(report.datasets)
     stream.write(f"{report.path}: {report.file_format}, {count} dataset{'s' * (count != 1)}\n\n")
+    if report.origin is not None:
+        print_folded(("made by", report.origin.operator), list(_origin_rows(report.origin)), stream)
+        stream.write("\n")
     rows: list[Row] = []
     for dataset in report.datasets:
         _, inside, name = dataset.stored.address.partition("::")
         rows.append(((name if inside else "array", "bold"), "\n".join(_dataset_lines(dataset))))
-    if report.attributes:
-        lines = [f"{key} = {_short(value)}" for key, value in report.attributes.items()]
+    told = () if report.origin is None else (*TOLD, *report.origin.parameters)
+    others = {key: value for key, value in report.attributes.items() if key not in told}
+    if others:
+        lines = [f"{key} = {_short(value)}" for key, value in others.items()]
         rows.append((("attributes", "bold"), "\n".join(lines)))
     print_folded(("dataset", "what it is"), rows, stream)
     stream.write("\n")
@@ -87,9 +125,21 @@ def _print_arrays(report: ArrayReport, stream: TextIO) -> None:
     print_folded(("given alone", "roicli takes"), choices, stream)
 
 
+def _origin_rows(origin: Origin) -> Iterator[Row]:
+    said = [f"{key} {_short(value)}" for key, value in origin.parameters.items()]
+    yield "with", ", ".join(said)
+    yield "features", origin.features
+    yield "RoIs", origin.rois
+    yield "when", f"{origin.created_utc}, roicli {origin.roicli_version}"
+    if origin.command is not None:
+        yield "again", f"{origin.command} (the boxes as they are kept here)"
+
+
 def _dataset_lines(dataset: DatasetReport) -> Iterator[str]:
     stored = dataset.stored
-    yield f"{stored.shape or ''} {stored.dtype}".strip()
+    columns = stored.columns or ()
+    what = f"{len(columns)} columns" if len(columns) > SHOWN_COLUMNS else stored.dtype
+    yield f"{stored.shape or ''} {what}".strip()
     parts = [stored.layout if stored.chunks is None else f"chunks {stored.chunks}"]
     if stored.compression:
         parts.append(stored.compression)
@@ -100,7 +150,10 @@ def _dataset_lines(dataset: DatasetReport) -> Iterator[str]:
         yield f"{key} = {_short(value)}"
     if dataset.values is not None:
         yield _describe_values(dataset.values)
-    yield f"{dataset.usable_as or 'neither features nor RoIs'}: {dataset.why}"
+    if dataset.is_result:
+        yield dataset.why
+    else:
+        yield f"{dataset.usable_as or 'neither features nor RoIs'}: {dataset.why}"
 
 
 def _describe_values(values: ValueRange) -> str:

@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import ForeignText, foreign, raw_text
 from roicli.core.record import frozen
 from roicli.core.system import read_at
-from roicli.core.types import Array, IntArray
+from roicli.core.types import Array, IntArray, as_bytes
 from roicli.storage.file_state import FileState
 
 # What MATLAB writes beside every array, whose axes are reversed for everybody else.
@@ -314,7 +314,7 @@ class RawArray(StoredArray):
         stored = self._layout.dtype
         same = stored.itemsize == self.dtype.itemsize and (stored.isnative or not stored.names)
         raw = out if same else np.empty(out.shape, stored)
-        view = bytes_view(raw)
+        view = as_bytes(raw)
         done = 0
         for first, count in contiguous_runs(self.shape, place):
             size = count * stored.itemsize
@@ -338,11 +338,6 @@ class RawArray(StoredArray):
         """Let go of the file."""
         with contextlib.suppress(OSError):
             self._file.close()
-
-
-def bytes_view(values: Array) -> memoryview:
-    """The bytes of a C-contiguous array, not copied."""
-    return memoryview(cast("Any", values.reshape(-1).view(np.uint8)))
 
 
 def read_whole(descriptor: int, view: memoryview, offset: int) -> None:

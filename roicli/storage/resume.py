@@ -21,8 +21,7 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, OutputError, ParameterError, VerificationError
 from roicli.core.system import flush_data
-from roicli.core.types import Array, FloatArray, IntArray
-from roicli.storage.array import bytes_view
+from roicli.core.types import Array, FloatArray, IntArray, as_bytes
 from roicli.storage.atomic import PartFile
 from roicli.storage.row_file import FLUSH_BYTES, Layout, RowFile, narrow
 
@@ -212,8 +211,8 @@ class Checksum:
 
     def add(self, rows: Array, values: Array) -> None:
         """Take in the next rows (k, ...) and their values (k, n)."""
-        self._rows = zlib.crc32(bytes_view(rows), self._rows)
-        self._values = zlib.crc32(bytes_view(values), self._values)
+        self._rows = zlib.crc32(as_bytes(rows), self._rows)
+        self._values = zlib.crc32(as_bytes(values), self._values)
 
     @property
     def crc32(self) -> int:

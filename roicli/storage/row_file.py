@@ -19,9 +19,8 @@ import numpy as np
 
 from roicli.core.exceptions import OutputError, ParameterError
 from roicli.core.system import drop_pages, flush_data, read_at, take_room, write_at
-from roicli.core.types import Array, FloatType, IntArray
+from roicli.core.types import Array, FloatType, IntArray, as_bytes
 from roicli.storage.address import is_url
-from roicli.storage.array import bytes_view
 from roicli.storage.atomic import PartFile, check_room
 
 # What waits in the page cache until it is flushed, while as much again is on its way to the disk.
@@ -70,7 +69,7 @@ class RowFile:
 
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Write ``block`` (k, ...) to ``rows`` (k,); neighbours go out in one write."""
-        data = bytes_view(narrow(block, self.dtype))
+        data = as_bytes(narrow(block, self.dtype))
         for first, last in _runs(rows):
             part = data[first * self.row_bytes : last * self.row_bytes]
             self._write_at(self._offset + int(rows[first]) * self.row_bytes, part)
@@ -117,13 +116,13 @@ class RowFile:
     def read_rows(self, start: int, stop: int) -> Array:
         """Rows that were written, (stop - start, ...)."""
         out = np.empty((stop - start, *self.shape[1:]), self.dtype)
-        self._read_at(self._offset + start * self.row_bytes, bytes_view(out))
+        self._read_at(self._offset + start * self.row_bytes, as_bytes(out))
         return out
 
     def read_scattered(self, rows: IntArray) -> Array:
         """The rows (k,) that were written, in that order, (k, ...)."""
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        view = bytes_view(out)
+        view = as_bytes(out)
         for first, last in _runs(rows):
             part = view[first * self.row_bytes : last * self.row_bytes]
             self._read_at(self._offset + int(rows[first]) * self.row_bytes, part)

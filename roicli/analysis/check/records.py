@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TypedDict, get_args
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.record import frozen
-from roicli.core.vocabulary import FailOn, Severity
+from roicli.core.vocabulary import Severity
 from roicli.pipeline.draft import Unit
 from roicli.pipeline.rules import LEAST_LOST_PX
 
@@ -60,6 +60,20 @@ class Finding:
     advice: str
 
 
+class CheckedRois(TypedDict):
+    """RoIs as they are stored."""
+
+    name: str
+    shape: Sequence[int]
+    dtype: str
+
+
+class CheckedMap(CheckedRois):
+    """A level of the maps; ``spatial_scale`` is None where the shape is wrong."""
+
+    spatial_scale: float | None
+
+
 @frozen
 class CheckReport:
     """What was looked at and what was found, in the order of the rules.
@@ -68,8 +82,8 @@ class CheckReport:
     why others, by rule number, could not.
     """
 
-    features: tuple[Mapping[str, Any], ...]
-    rois: Mapping[str, Any]
+    features: tuple[CheckedMap, ...]
+    rois: CheckedRois
     rules: tuple[str, ...]
     skipped: Mapping[str, str]
     findings: tuple[Finding, ...]
@@ -78,6 +92,7 @@ class CheckReport:
         """How many findings have this severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
-    def failed(self, fail_on: FailOn = "error") -> bool:
+    def failed(self, fail_on: Severity = "error") -> bool:
         """Whether there is a finding at ``fail_on`` or worse."""
-        return self.count("error") > 0 or (fail_on == "warning" and self.count("warning") > 0)
+        severities = get_args(Severity)
+        return any(self.count(one) for one in severities[: severities.index(fail_on) + 1])

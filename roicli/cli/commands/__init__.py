@@ -14,7 +14,7 @@ from roicli.core.operator_table import OPERATORS
 PANELS: dict[str, dict[str, str]] = {
     "Run": {
         **dict.fromkeys(OPERATORS, "operators"),
-        **{name: name for name in ("merge", "export", "sample")},
+        **{name: name for name in ("merge", "export", "sample", "capture")},
     },
     "Look": {
         "errors": "errors",
@@ -26,11 +26,13 @@ PANELS: dict[str, dict[str, str]] = {
         "columns": "listings",
         "presets": "listings",
         "providers": "listings",
+        "native": "native",
     },
     "Check": {"check": "check", "rules": "listings"},
     "Compare": {
         "compare": "compare",
         "diagnose": "diagnose",
+        "verify-model": "verify_model",
         "sweep": "sweep",
         "bench": "bench",
     },
@@ -43,7 +45,9 @@ def find_function(name: str) -> Callable[..., None]:
     """The function of a command."""
     module = import_module(f"roicli.cli.commands.{COMMANDS[name]}")
     found: Callable[..., None]
-    found = module.build_command(name) if name in OPERATORS else getattr(module, name)
+    found = (
+        module.build_command(name) if name in OPERATORS else getattr(module, name.replace("-", "_"))
+    )
     return found
 
 

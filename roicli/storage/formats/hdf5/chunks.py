@@ -18,8 +18,8 @@ import h5py
 import numpy as np
 
 from roicli.core.system import usable_cores
-from roicli.core.types import Array, IntArray
-from roicli.storage.array import Place, bytes_view, read_whole
+from roicli.core.types import Array, IntArray, as_bytes
+from roicli.storage.array import Place, read_whole
 
 # HDF5 tells one chunk after the other, at a microsecond each.
 MOST_CHUNKS = 1 << 18
@@ -106,12 +106,12 @@ class ChunkReader:
             is_copied = target.shape == shape and target.dtype == self._dtype
             is_copied = is_copied and target.flags.c_contiguous
             rows = target if is_copied else np.empty(shape, self._dtype)
-            read_whole(descriptor, bytes_view(rows), chunk.offset + first.start * row_bytes)
+            read_whole(descriptor, as_bytes(rows), chunk.offset + first.start * row_bytes)
             if rows is not target:
                 target[...] = rows[(slice(None), *rest)]
             return
         raw = np.empty(chunk.size, np.uint8)
-        read_whole(descriptor, bytes_view(raw), chunk.offset)
+        read_whole(descriptor, as_bytes(raw), chunk.offset)
         data = _unpack(raw, self._chunk_bytes) if self._is_packed else raw
         if not self._is_shuffled:
             target[...] = data.view(self._dtype).reshape(self._sides)[chunk.inside]

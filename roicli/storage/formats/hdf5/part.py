@@ -19,9 +19,8 @@ import h5py
 import numpy as np
 
 from roicli.core.exceptions import InputError, first_line
-from roicli.core.types import Array, FloatArray, IntArray
+from roicli.core.types import Array, FloatArray, IntArray, as_bytes
 from roicli.storage.address import check_regular_file
-from roicli.storage.array import bytes_view
 from roicli.storage.atomic import RowSource
 from roicli.storage.formats.hdf5.contained import in_child_first
 from roicli.storage.formats.hdf5.file import DAMAGE, close_file, naming_damage, open_file
@@ -63,7 +62,7 @@ class PartWriter:
     def write_rows(self, rows: IntArray, block: Array) -> None:
         """Write ``block`` (k, C, P_h, P_w) to ``rows`` (k,) of the part."""
         data = narrow(block, self._dtype)
-        self._checksums[rows] = [zlib.crc32(bytes_view(row)) for row in data]
+        self._checksums[rows] = [zlib.crc32(as_bytes(row)) for row in data]
         self._writer.write_rows(rows, data)
 
     def finish(self, tables: Mapping[str, RowSource], attributes: Mapping[str, Any]) -> None:
@@ -92,7 +91,7 @@ def crc32_of_table(source: RowSource, count: int) -> int:
     crc = 0
     for start in range(0, count, BLOCK_ROWS):
         rows = np.ascontiguousarray(source(start, min(start + BLOCK_ROWS, count)))
-        crc = zlib.crc32(bytes_view(rows), crc)
+        crc = zlib.crc32(as_bytes(rows), crc)
     return crc
 
 
@@ -203,7 +202,7 @@ class ResultPart:
         for start in range(0, len(self), step):
             stop = min(start + step, len(self))
             block = self.read_table(ROI_FEATURES, start, stop)
-            found = [zlib.crc32(bytes_view(row)) for row in block]
+            found = [zlib.crc32(as_bytes(row)) for row in block]
             wrong = np.flatnonzero(np.array(found, np.uint32) != checksums[start:stop])
             if len(wrong):
                 raise _damaged(self.path, f"row {start + int(wrong[0])} of /{ROI_FEATURES}")

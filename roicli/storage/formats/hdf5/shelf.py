@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 
 from roicli.core.exceptions import InputError
-from roicli.core.types import Array
+from roicli.core.types import Array, as_bytes
 from roicli.storage.address import Address, check_regular_file
-from roicli.storage.array import bytes_view, read_whole
+from roicli.storage.array import read_whole
 from roicli.storage.choosing import Wanted
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats.hdf5.array import Hdf5Array, LaterAttributes, read_attributes
@@ -62,7 +62,7 @@ class Hdf5Shelf(Shelf):
     def read_piece(self, offset: int, out: Array) -> None:
         """The values of an array that said that it has them at ``offset``. Raises InputError."""
         try:
-            read_whole(descriptor_of(self._file.id), bytes_view(out), offset)
+            read_whole(descriptor_of(self._file.id), as_bytes(out), offset)
         except (OSError, EOFError) as error:
             raise InputError(f"{self._path}: cannot be read: {error}") from error
 
