@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from roicli.core.system import usable_cores
+from roicli.core.system import READS_APART, usable_cores
 from roicli.core.types import Array, IntArray, as_bytes
 from roicli.storage.array import Place, read_whole
 
@@ -167,7 +166,7 @@ def find_chunks(dataset: h5py.h5d.DatasetID, dtype: np.dtype[Any]) -> ChunkReade
     dataset.chunk_iter(note)
     packed = DEFLATE in filters
     unpacked = math.prod(sides) * dtype.itemsize
-    ends_outside = (offsets + sizes).max() > os.fstat(descriptor_of(file)).st_size
+    ends_outside = (offsets + sizes).max() > file.get_filesize()
     if skipped or offsets.min() < 0 or ends_outside or not (packed or np.all(sizes == unpacked)):
         return None
     return ChunkReader(dataset, dtype, sides, filters, offsets, sizes)
@@ -179,6 +178,8 @@ def descriptor_of(file: h5py.h5f.FileID) -> int:
 
 
 def is_plain_file(file: h5py.h5f.FileID) -> bool:
-    """Whether offsets count from the start of one file with a descriptor of its own."""
+    """Whether offsets count from the start of one file with a descriptor that can be read beside
+    HDF5.
+    """
     is_one_file = file.get_access_plist().get_driver() == h5py.h5fd.SEC2
-    return bool(is_one_file and file.get_create_plist().get_userblock() == 0)
+    return bool(READS_APART and is_one_file and file.get_create_plist().get_userblock() == 0)
