@@ -18,6 +18,7 @@ from roicli.core.operator_table import (
     AlignOptions,
     AveragePoolOptions,
     CropAndResizeOptions,
+    DeformPoolOptions,
     Operator,
     PoolOptions,
     PrecisePoolOptions,
@@ -45,7 +46,7 @@ from roicli.pipeline.settings import resolve_setting
 from roicli.pipeline.stream import run_operator
 from roicli.storage.address import as_local_path
 from roicli.storage.atomic import check_output, replace_atomically
-from roicli.storage.opening import inputs_unchanged
+from roicli.storage.open import inputs_unchanged
 from roicli.storage.result import (
     NoWriter,
 )
@@ -53,8 +54,8 @@ from roicli.storage.result import (
 logger = logging.getLogger("roicli")
 # What ``import roicli`` has of this file.
 __all__ = [
-    "align", "average_pool", "crop_and_resize", "errors", "export", "pool", "precise_pool",
-    "ps_align", "ps_pool", "rotated_align",
+    "align", "average_pool", "crop_and_resize", "deform_pool", "errors", "export", "pool",
+    "precise_pool", "ps_align", "ps_pool", "rotated_align",
 ]  # fmt: skip
 
 
@@ -180,6 +181,22 @@ def rotated_align(
     Source: detectron2 ROIAlignRotated; mmcv.ops.RoIAlignRotated.
     """
     return run("rotated-align", features, rois, output, options)
+
+
+def deform_pool(
+    features: FeatureArgument | Sequence[Array],
+    rois: FeatureArgument,
+    output: str | os.PathLike[str] | None = None,
+    **options: Unpack[DeformPoolOptions],
+) -> Result:
+    """Deformable RoI Pool of stored or in-memory maps (N, C, H, W) at RoIs (K, 5).
+
+    ``offsets`` (K, 2, P_h, P_w), an address or an array, move each bin right and down, in shares of
+    the RoI's extent times ``gamma``. Other arguments and the result as ``align``, with C / g^2
+    channels under ``deform_rule`` "r-fcn". The error table is RoI Pool's. Raises RoicliError.
+    Source: Dai et al. 2017 (Deformable Convolutional Networks), section 2.2; mmcv deform_roi_pool.
+    """
+    return run("deform-pool", features, rois, output, options)
 
 
 def run(
@@ -316,6 +333,8 @@ def export(
     from roicli.operators.export import build_export_graph
 
     request, path = settle(ExportRequest, options), os.fspath(output)
+    if request.offsets is not None:
+        raise ParameterError("offsets are an input of the graph, beside RoIs", "drop --offsets")
     if request.into is not None:
         return _export_into(operator, path, request, options)
     if request.input is not None:

@@ -58,7 +58,7 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
         hint = hints[parameter.name]
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             for declaration in in_panels(options_in(hint)):
-                readers[declaration.name] = terminal_type(declaration.type), declaration.flag
+                readers[declaration.name] = terminal_type(declaration.type), declaration.title
                 parameters.append(_make_option(declaration))
         else:
             typed, argument = get_args(hint)

@@ -41,7 +41,7 @@ from roicli.core.options import (
     SizeOption,
     WatchOptions,
 )
-from roicli.core.parsing import Size, as_bin, as_names, as_path, as_rows
+from roicli.core.parse import Size, as_bin, as_names, as_path, as_rows
 from roicli.core.progress import Progress, no_progress
 from roicli.core.vocabulary import (
     Channels,

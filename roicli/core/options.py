@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Protocol, TypedDict
 
 from roicli.core.declaration import Opt, PythonOnly
-from roicli.core.parsing import (
+from roicli.core.parse import (
     AUTO,
     Size,
     as_bytes,

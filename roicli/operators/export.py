@@ -27,5 +27,7 @@ def build_export_graph(spec: OperatorSpec, dtype: FloatType, metadata: dict[str,
         "features": (dtype, ("N", "C", "H", "W")),
         "rois": (dtype, ("K", 1 + len(spec.roi_columns))),
     }
+    if spec.offset_shape:
+        inputs["offsets"] = (dtype, ("K", *spec.offset_shape))
     shape = ("K", "C", *spec.output_size)
     return finish_graph(builder, inputs, output, dtype, shape, metadata)

@@ -16,7 +16,7 @@ from roicli.core.version import __version__
 from roicli.core.vocabulary import Provider
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.onnx_protobuf import OPSET
-from roicli.pipeline.decoding import decoding_of
+from roicli.pipeline.decode import decoding_of
 from roicli.pipeline.inputs import Inputs
 from roicli.pipeline.layout import layout_of
 from roicli.pipeline.run import Run

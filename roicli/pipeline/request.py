@@ -23,7 +23,7 @@ from roicli.core.options import (
     ScaleOption,
     SizeOption,
 )
-from roicli.core.parsing import AUTO
+from roicli.core.parse import AUTO
 from roicli.core.progress import Progress, StageTimes
 from roicli.core.types import TURNED_COLUMNS, Size
 from roicli.core.vocabulary import (
@@ -161,6 +161,7 @@ class Operation:
     pixel_model: PixelModel | None
     preset: str | None
     graph: str | None
+    offsets: FeatureArgument | None
 
 
 @record(RunOptions)

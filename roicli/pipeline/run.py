@@ -25,6 +25,7 @@ from roicli.pipeline.inputs import (
     single_scale,
 )
 from roicli.pipeline.memory import budget_of, check_address_space, plan_device, plan_memory
+from roicli.pipeline.offsets import take_offsets
 from roicli.pipeline.request import Operation, Reading, RunRequest, SizedReading, TurnedReading
 from roicli.pipeline.settings import Setting, resolve_setting
 from roicli.pipeline.stream import Engine, ValueMeasurer
@@ -183,6 +184,7 @@ def open_run(
             "run rotated-align; or leave the angle out: --roi-columns image,cx,cy,w,h,_",
         )
     try:
+        inputs = take_offsets(inputs, setting.spec, request.offsets, request.allow_external)
         provider = choose(request.provider, request.device_id)
         check_address_space(provider)
         if provider == "native":

@@ -27,14 +27,15 @@ from roicli.core.declaration import (
 )
 from roicli.core.exceptions import ParameterError
 from roicli.core.options import PANELS, READING, ForceOption, ReadingOptions
-from roicli.core.parsing import as_size
+from roicli.core.parse import as_size
 
 CALLS = {
     "report": "write_report",
     **{
         name: name.replace("-", "_")
         for name in COMMANDS
-        if name not in ("report", "presets", "rules", "columns", "providers", "config", "sample")
+        if name
+        not in ("report", "presets", "rules", "columns", "providers", "config", "sample", "native")
     },
 }
 # Where a command takes as an option what is an argument of the call.

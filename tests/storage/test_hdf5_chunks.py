@@ -14,7 +14,7 @@ from roicli.pipeline.features import open_pyramid
 from roicli.pipeline.memory import Budget, plan_memory
 from roicli.storage.address import Address
 from roicli.storage.formats.hdf5 import chunks
-from roicli.storage.opening import open_array
+from roicli.storage.open import open_array
 
 SHAPE = (7, 3, 6, 5)
 VALUES = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)

@@ -27,14 +27,14 @@ from roicli.storage.array import (
     unreadable,
     without_objects,
 )
-from roicli.storage.choosing import list_names
-from roicli.storage.formats.hdf5.chunks import ChunkReader, find_chunks
-from roicli.storage.formats.hdf5.contained import (
+from roicli.storage.choice import list_names
+from roicli.storage.formats.hdf5.child import (
     ContainedReader,
     OpeningChild,
     chunk_bytes,
     is_decoded,
 )
+from roicli.storage.formats.hdf5.chunks import ChunkReader, find_chunks
 from roicli.storage.formats.hdf5.file import DAMAGE, close_file, pass_over
 from roicli.storage.formats.hdf5.filters import check_filters
 from roicli.storage.formats.hdf5.links import OtherFiles, name_of

@@ -13,11 +13,10 @@ from roicli.core.exceptions import InputError
 from roicli.core.types import Array, as_bytes
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import read_whole
-from roicli.storage.choosing import Wanted
+from roicli.storage.choice import Wanted
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats.hdf5.array import Hdf5Array, LaterAttributes, read_attributes
-from roicli.storage.formats.hdf5.chunks import descriptor_of, is_plain_file
-from roicli.storage.formats.hdf5.contained import (
+from roicli.storage.formats.hdf5.child import (
     SWITCH,
     ContainedReader,
     OpeningChild,
@@ -26,6 +25,7 @@ from roicli.storage.formats.hdf5.contained import (
     try_first,
     try_parts_first,
 )
+from roicli.storage.formats.hdf5.chunks import descriptor_of, is_plain_file
 from roicli.storage.formats.hdf5.dataset import choose_below, trust
 from roicli.storage.formats.hdf5.file import close_file, look_up, naming_damage, open_file
 from roicli.storage.formats.hdf5.links import split_way
