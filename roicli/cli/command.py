@@ -32,7 +32,7 @@ from roicli.cli.signals import check_signals
 from roicli.cli.words import read_word, terminal_type
 from roicli.core.command_options import TableOptions
 from roicli.core.declaration import Declaration, Opt, record
-from roicli.core.options import PANELS
+from roicli.core.panels import PANELS
 from roicli.core.vocabulary import SummaryForm, TableFormat
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import OPERATORS
-from roicli.core.parsing import did_you_mean
+from roicli.core.parse import did_you_mean
 from roicli.core.record import frozen
 from roicli.core.vocabulary import AngleUnit, ComparedOperator
 from roicli.operators.convention import (
