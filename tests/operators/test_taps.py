@@ -13,10 +13,11 @@ import roicli
 from roicli.core.operator_table import OPERATORS
 from roicli.operators.average_pool import AveragePoolSpec, PsPoolSpec
 from roicli.operators.crop_and_resize import CropAndResizeSpec
-from roicli.operators.evaluate import SampledMap, all_bins, evaluate, turn_corners
+from roicli.operators.evaluate import evaluate
 from roicli.operators.export import build_export_graph
 from roicli.operators.ps_align import PsAlignSpec
 from roicli.operators.rotated_align import RotatedAlignSpec
+from roicli.operators.sampled_map import SampledMap, all_bins, turn_corners
 from roicli.operators.table import operator_type
 from roicli.operators.taps import TapSpec
 from roicli.runtime.engine import Engine
