@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from roicli.analysis.inspect_file import inspect
     from roicli.analysis.picture import Picture
     from roicli.analysis.sweep import Sweep, sweep
+    from roicli.analysis.verify_model import ModelCheck, verify_model
     from roicli.api import *  # noqa: F403 (its __all__: what runs an operator stands there alone)
     from roicli.core.exceptions import (
         InputError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from roicli.operators.precise_roi_pool import PrecisePoolSpec
     from roicli.operators.roi_align import AlignSpec
     from roicli.operators.roi_pool import PoolSpec
+    from roicli.pipeline.capture.run import Capture, capture
     from roicli.pipeline.execute import Result
     from roicli.pipeline.shards import Merged, merge
     from roicli.pipeline.verify import Verification
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     __all__ = [
         "PRESETS",
         "AlignSpec",
+        "Capture",
         "CheckReport",
         "Comparison",
         "Diagnosis",
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
         "Explanation",
         "InputError",
         "Merged",
+        "ModelCheck",
         "OutputError",
         "ParameterError",
         "Picture",
@@ -67,6 +71,7 @@ if TYPE_CHECKING:
         "VerificationError",
         "__version__",
         "bench",
+        "capture",
         "check",
         "compare",
         "describe_providers",
@@ -77,6 +82,7 @@ if TYPE_CHECKING:
         "merge",
         "summarize",
         "sweep",
+        "verify_model",
         "write_report",
     ]
     __all__ += api.__all__
@@ -85,6 +91,8 @@ _HOME = {
     "errors": "api",
     "export": "api",
     "bench": "analysis.bench",
+    "capture": "pipeline.capture.run",
+    "Capture": "pipeline.capture.run",
     "check": "analysis.check.run",
     "CheckReport": "analysis.check.records",
     "compare": "analysis.compare.run",
@@ -93,6 +101,8 @@ _HOME = {
     "Diagnosis": "analysis.diagnose.run",
     "sweep": "analysis.sweep",
     "Sweep": "analysis.sweep",
+    "verify_model": "analysis.verify_model",
+    "ModelCheck": "analysis.verify_model",
     "inspect": "analysis.inspect_file",
     "merge": "pipeline.shards",
     "Merged": "pipeline.shards",

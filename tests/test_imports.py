@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.options import some
+
 PACKAGE = Path(__file__).resolve().parents[1] / "roicli"
 FILES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
@@ -198,7 +200,7 @@ def test_the_measurement_sees_an_import():
     assert imported_by("import roicli; roicli.AlignSpec") == ["numpy"]
 
 
-@pytest.mark.parametrize("command", ["align", "pool", "errors"])
+@some("command", [("align",), ("pool",), ("errors",)], ("align",))
 def test_a_run_builds_no_adapters(command, tmp_path, monkeypatch):
     """Typer would import Pydantic for one parameter whose default is no word (cli/fast_typer)."""
     monkeypatch.chdir(tmp_path)
@@ -266,7 +268,7 @@ def test_the_compiled_kernels_need_neither_onnx_runtime_nor_numba(tmp_path):
     assert found == ["llvmlite"]
 
 
-@pytest.mark.parametrize("options", IMPORTED_FOR)
+@some("options", [(one,) for one in IMPORTED_FOR], *[(one,) for one in [*IMPORTED_FOR][::3]])
 def test_what_an_option_needs_is_imported_for_it(options, tmp_path):
     names = IMPORTED_FOR[options]
     assert imported_by_run(tmp_path, options.split(), names) == names

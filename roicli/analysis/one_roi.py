@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.operator_table import Operator
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.interface import OperatorSpec
@@ -24,7 +25,7 @@ from roicli.storage.address import parse_address
 from roicli.storage.opening import open_array
 
 
-@dataclass(frozen=True)
+@frozen
 class RoiOnMap:
     """One RoI: its number among the run's, its map (C, H, W) in the operators' dtype, its specs."""
 
@@ -70,6 +71,15 @@ def open_roi(
         return _take(run, _place_of(index, run.inputs.row_numbers, len(run.inputs.rois)))
     finally:
         run.inputs.close()
+
+
+def operator_of_preset(preset: str | None) -> Operator:
+    """Whose RoI it is where no operator is named: RoI Align's, or the preset's only operator's."""
+    if preset is None:
+        return "align"
+    from roicli.operators.libraries import operator_of
+
+    return cast("Operator", operator_of(preset, "align"))
 
 
 def _place_of(roi: int, row_numbers: IntArray | None, count: int) -> int:

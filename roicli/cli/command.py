@@ -9,9 +9,8 @@ from __future__ import annotations
 import inspect
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import NoneType
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -25,10 +24,14 @@ from typing import (
 
 import typer
 
+from roicli.cli.commands import options_in
 from roicli.cli.console import drop_stdout, print_line
+from roicli.cli.help import frequency
+from roicli.cli.settings import note_settings
 from roicli.cli.signals import check_signals
+from roicli.cli.words import read_word, terminal_type
 from roicli.core.command_options import TableOptions
-from roicli.core.declaration import Opt, arms, declarations, record
+from roicli.core.declaration import Declaration, Opt, record
 from roicli.core.options import PANELS
 from roicli.core.vocabulary import SummaryForm, TableFormat
 
@@ -39,8 +42,7 @@ if TYPE_CHECKING:
 
 SHOWN_CULPRITS = 10
 QUIET_SECONDS = 1.0
-# The first of these that an option's type has is what a terminal gives.
-TYPED_AS = (bool, str, int, float)
+SCHEMA = "json_schema"
 
 
 def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,49 +52,113 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
     tuple of some.
     """
     hints = get_type_hints(command, include_extras=True)
-    arguments: list[inspect.Parameter] = []
-    options: list[inspect.Parameter] = []
+    parameters: list[inspect.Parameter] = []
+    readers: dict[str, tuple[Any, str]] = {}
     for parameter in inspect.signature(command).parameters.values():
         hint = hints[parameter.name]
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            options += _make_options(hint if isinstance(hint, tuple) else get_args(hint)[:1])
+            for declaration in in_panels(options_in(hint)):
+                readers[declaration.name] = terminal_type(declaration.type), declaration.flag
+                parameters.append(_make_option(declaration))
         else:
             typed, argument = get_args(hint)
-            info = typer.Argument(metavar=argument.metavar, help=_as_is(argument.help))
-            arguments.append(parameter.replace(annotation=Annotated[typed, info]))
+            readers[parameter.name] = terminal_type(typed), argument.metavar
+            info = typer.Argument(
+                metavar=argument.metavar, help=_as_is(argument.help), **_completing(typed)
+            )
+            text = str if get_origin(typed) is Literal else typed
+            parameters.append(parameter.replace(annotation=Annotated[text, info]))
+
+    if any("json" in typed_words(typed) for typed, _ in readers.values()):
+        # Without a panel of its own it stands before those of panels.
+        kinds = [parameter.kind for parameter in parameters]
+        first = kinds.index(inspect.Parameter.KEYWORD_ONLY)
+        parameters.insert(first, _make_schema_flag())
 
     def run(**given: Any) -> None:
-        command(**given)
+        given.pop(SCHEMA, None)
+        command(**{name: read_word(value, *readers[name]) for name, value in given.items()})
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__signature__ = inspect.Signature([*arguments, *options])  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return run
 
 
-def _make_options(options: tuple[type, ...]) -> Iterator[inspect.Parameter]:
-    """A parameter for each option, panel by panel."""
-    found = {name: d for one in options for name, d in declarations(one).items()}
-    declared = [(d, d.opt) for d in found.values() if isinstance(d.opt, Opt)]
-    for declaration, opt in sorted(declared, key=lambda pair: PANELS.index(pair[1].panel)):
-        typed, default = terminal_type(declaration.type), declaration.starting_value
-        if default is None and not declaration.is_required:
-            typed = typed | None
-        elif typed is str and default is not None:
-            default = str(default)
-        shown = opt.shown or (str(opt.default) if opt.yields else True)
-        info = typer.Option(
-            *opt.flags.split(),
-            metavar=opt.metavar,
-            rich_help_panel=opt.panel,
-            help=_as_is(opt.help),
-            show_default=shown,
-        )
-        yield inspect.Parameter(
-            declaration.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if declaration.is_required else default,
-            annotation=Annotated[typed, info],
-        )
+def typed_words(typed: Any) -> tuple[Any, ...]:
+    """The words of an option that takes one of some; empty for anything else."""
+    return get_args(typed) if get_origin(typed) is Literal else ()
+
+
+def _make_schema_flag() -> inspect.Parameter:
+    """``--json-schema``, which needs no arguments and ends the command, as ``--help`` does."""
+
+    def show(context: typer.Context, wanted: bool) -> None:
+        if wanted:
+            from roicli.render.schemas import read_schema
+
+            sys.stdout.write(read_schema(str(context.info_name)))
+            raise typer.Exit
+
+    info = typer.Option(
+        "--json-schema", callback=show, is_eager=True, help="Print the schema of --format json."
+    )
+    return inspect.Parameter(
+        SCHEMA, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, info]
+    )
+
+
+def in_panels(options: Mapping[str, Declaration]) -> list[Declaration]:
+    """The options panel by panel, those first that are given most often."""
+
+    def place(declaration: Declaration) -> tuple[int, int]:
+        assert isinstance(declaration.opt, Opt)
+        return PANELS.index(declaration.opt.panel), frequency(declaration.opt.flags.split())
+
+    return sorted(options.values(), key=place)
+
+
+def _make_option(declaration: Declaration) -> inspect.Parameter:
+    """An option as Typer has it: it takes text, which the command reads."""
+    opt = declaration.opt
+    assert isinstance(opt, Opt)
+    typed, default = terminal_type(declaration.type), declaration.starting_value
+    text = typed if typed is bool or get_origin(typed) is list else str
+    if default is None and not declaration.is_required:
+        text |= None
+    elif text is str and default is not None:
+        default = str(default)
+    info = typer.Option(
+        *opt.flags.split(),
+        metavar=opt.metavar or _metavar(typed),
+        rich_help_panel=opt.panel,
+        help=_as_is(opt.help),
+        show_default=opt.shown or (str(opt.default) if opt.yields else True),
+        **_completing(typed),
+    )
+    return inspect.Parameter(
+        declaration.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if declaration.is_required else default,
+        annotation=Annotated[text, info],
+    )
+
+
+def _metavar(typed: Any) -> str | None:
+    """What stands for the value in the help where the option does not say."""
+    if get_origin(typed) is Literal:
+        return "|".join(get_args(typed))
+    return {int: "N", float: "X", str: "TEXT"}.get(typed)
+
+
+def _completing(typed: Any) -> dict[str, Any]:
+    """How the shell completes one of few words."""
+    if get_origin(typed) is not Literal:
+        return {}
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in get_args(typed) if word.startswith(incomplete)]
+
+    return {"autocompletion": complete}
 
 
 def _as_is(help_text: str) -> str:
@@ -100,19 +166,11 @@ def _as_is(help_text: str) -> str:
     return help_text.replace("[", "\\[")
 
 
-def terminal_type(declared: Any) -> Any:
-    """What a terminal gives for an option that takes this type: text where there is a choice."""
-    members = [arm for arm in arms(declared) if arm is not NoneType]
-    words = [arm for arm in members if get_origin(arm) is Literal]
-    plain = [kind for kind in TYPED_AS if kind in members]
-    return (words or plain or members)[0]
-
-
 @record(TableOptions)
 class TableRequest:
     """What is asked of the error table: what is shown of it, and what fails the command."""
 
-    table_format: TableFormat
+    table_format: TableFormat | None
     rows: int | None
     sort: str
     columns: tuple[str, ...] | None
@@ -159,15 +217,15 @@ class TableRequest:
 def show_table(result: Result, request: TableRequest, to_stderr: bool) -> None:
     """The table in the format that was asked for, on stdout unless the features go there.
 
-    Beside features on stdout a table for people is its verdict alone.
+    Beside features on stdout a table that nobody asked for is its verdict alone.
     """
     stream: TextIO = sys.stderr if to_stderr else sys.stdout
     parameters = dict(result.parameters)
-    if request.table_format == "table" and to_stderr:
+    if request.table_format is None and to_stderr:
         from roicli.render.error_table import print_verdict
 
         print_verdict(result.errors, parameters, request.view(), stream)
-    elif request.table_format == "table":
+    elif request.table_format in (None, "table"):
         from roicli.render.error_table import print_table
 
         print_table(result.errors, parameters, request.view(), stream)
@@ -178,14 +236,21 @@ def show_table(result: Result, request: TableRequest, to_stderr: bool) -> None:
     else:
         from roicli.error_table.writers import write_table
 
+        assert request.table_format is not None
         write_table(result.errors, parameters, request.table_format, stream)
     stream.flush()
 
 
+def is_shown(quiet: bool, asked_format: str | None) -> bool:
+    """Whether a table goes to stdout: quiet keeps back what nobody asked for with --format."""
+    return not quiet or asked_format is not None
+
+
 def finish(
-    result: Result, request: TableRequest, thresholds: list[Threshold], shows: bool, to_stderr: bool
+    result: Result, request: TableRequest, thresholds: list[Threshold], quiet: bool, to_stderr: bool
 ) -> None:
     """Show the table and leave with exit code 1 where a threshold was crossed."""
+    shows = is_shown(quiet, request.table_format) and not request.no_table
     crossings: list[Crossing] = []
     if thresholds:
         from roicli.error_table.thresholds import check_thresholds
@@ -229,10 +294,11 @@ class ProgressBar:
     gets its one line and no other.
     """
 
-    def __init__(self, quiet: bool, verbose: bool = False) -> None:
+    def __init__(self, quiet: bool, verbose: bool = False, says_notes: bool = True) -> None:
         from roicli.cli.messages import MESSAGES  # spares the help the import of logging
 
-        self._messages, self._quiet, self._verbose = MESSAGES, quiet, verbose
+        self._messages, self._verbose = MESSAGES, verbose
+        self._says_notes = says_notes and not quiet
         self._running = False
         self._enabled = not quiet and sys.stderr.isatty()
         self._started = time.monotonic()
@@ -266,7 +332,8 @@ class ProgressBar:
         self._bar.start()
 
     def __enter__(self) -> ProgressBar:
-        self._messages.hold(self._quiet, self._verbose)
+        self._messages.hold(not (self._says_notes or self._verbose), self._verbose)
+        note_settings()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

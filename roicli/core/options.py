@@ -46,8 +46,10 @@ LOOKING, RULES, TOLERATED = "What to look at", "Rules", "What is tolerated"
 WRITING, MACHINES = "Writing the result", "Several machines"
 OPERATOR, ROUNDING = "Operator", "Rounding rules"
 READING, RUNNING, TABLE = "Reading the inputs", "Running", "Error table"
+PHOTOS = "Photos"
 PANELS = (
-    None, LOOKING, RULES, TOLERATED, WRITING, MACHINES, OPERATOR, ROUNDING, READING, RUNNING, TABLE
+    None, LOOKING, RULES, TOLERATED, OPERATOR, ROUNDING, WRITING, TABLE, READING, PHOTOS, RUNNING,
+    MACHINES,
 )  # fmt: skip
 
 Path = str | os.PathLike[str]
@@ -237,6 +239,7 @@ class GraphOption(TypedDict, total=False):
             "Take operator and attributes from a RoiAlign or MaxRoiPool node of an ONNX model.",
             metavar="MODEL[::NODE]",
             read=as_path,
+            outward=True,
         ),
     ]
 
@@ -261,6 +264,7 @@ class ChoiceOptions(TypedDict, total=False):
             "or 1..8. RoIs name their image so.",
             metavar="LIST",
             shown="{image} in FEATURES, image_ids beside the maps, else numbers from 0",
+            outward=True,
         ),
     ]
     image_from: Annotated[
@@ -272,6 +276,7 @@ class ChoiceOptions(TypedDict, total=False):
             "image. The kind is recognized; :indices, :counts, :starts, :ranges, :inclusive, "
             ":lengths say it.",
             metavar="ADDRESS[:KIND]|FIRST,LAST",
+            outward=True,
         ),
     ]
     where: Annotated[
@@ -421,6 +426,7 @@ class ReadingOptions(MapOptions, ChoiceOptions, ImageSizeOption, AngleOptions, t
             READING,
             "K level numbers, log2(stride) or from 0, instead of the rule.",
             metavar="ADDRESS",
+            outward=True,
         ),
     ]
     roi_format: Annotated[
@@ -455,6 +461,7 @@ class ReadingOptions(MapOptions, ChoiceOptions, ImageSizeOption, AngleOptions, t
             "Network pixels for each pixel of the RoIs: one number, two, or one or two an image.",
             metavar="R|RX,RY|ADDRESS",
             read=as_roi_scale,
+            outward=True,
         ),
     ]
 
@@ -484,6 +491,7 @@ class ExternalOption(TypedDict, total=False):
             READING,
             "Let HDF5 files lead to others: external links and storage, virtual datasets.",
             False,
+            outward=True,
         ),
     ]
 
@@ -542,12 +550,17 @@ class ResourceOptions(TypedDict, total=False):
     ]
 
 
-class DeviceOptions(TypedDict, total=False):
-    """Which CUDA device, what may be taken of it, and whether nodes may run elsewhere."""
+class DeviceIdOption(TypedDict, total=False):
+    """Which CUDA device."""
 
     device_id: Annotated[
         int, Opt("--device-id", RUNNING, "Which CUDA device, from 0.", 0, metavar="N")
     ]
+
+
+class DeviceOptions(DeviceIdOption, total=False):
+    """Which CUDA device, what may be taken of it, and whether nodes may run elsewhere."""
+
     max_device_memory: Annotated[
         int | str | None,
         Opt(
@@ -604,15 +617,13 @@ class WatchOptions(TypedDict, total=False):
 class ForceOption(TypedDict, total=False):
     """Whether a file that is there may be replaced."""
 
-    force: Annotated[bool, Opt("--force", WRITING, "Replace an existing file.", False)]
+    force: Annotated[
+        bool, Opt("--force", WRITING, "Replace an existing file.", False, outward=True)
+    ]
 
 
-class ResumeOptions(TypedDict, total=False):
-    """What an interrupted run keeps.
-
-    ``resume`` keeps what is finished, and goes on from what an interrupted run kept;
-    ``verify_inputs`` compares the inputs' contents then, not only their sizes and times.
-    """
+class ResumeOption(TypedDict, total=False):
+    """Whether an interrupted run keeps what is finished, and goes on from what was kept."""
 
     resume: Annotated[
         bool,
@@ -621,8 +632,17 @@ class ResumeOptions(TypedDict, total=False):
             WRITING,
             "Keep what is finished when interrupted, and go on from what is kept.",
             False,
+            outward=True,
         ),
     ]
+
+
+class ResumeOptions(ResumeOption, total=False):
+    """What an interrupted run keeps.
+
+    ``verify_inputs`` compares the inputs' contents then, not only their sizes and times.
+    """
+
     verify_inputs: Annotated[
         bool,
         Opt(
@@ -664,6 +684,7 @@ class ShardOption(TypedDict, total=False):
             MACHINES,
             "Run the I-th of N blocks of the RoIs into a part, which roicli merge joins.",
             metavar="I/N",
+            outward=True,
         ),
     ]
 
@@ -678,6 +699,7 @@ class DaskOption(TypedDict, total=False):
             MACHINES,
             "Run on the workers of a Dask scheduler, or on N processes of this machine.",
             metavar="ADDRESS|local[:N]",
+            outward=True,
         ),
     ]
 
@@ -693,6 +715,7 @@ class ErrorsOutOption(TypedDict, total=False):
             "The whole table to a file too: .csv, .tsv, .json, .jsonl, .parquet, .feather.",
             metavar="FILE",
             read=as_path,
+            outward=True,
         ),
     ]
 

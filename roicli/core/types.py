@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.record import frozen
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.floating[Any]]
@@ -20,6 +20,11 @@ Size = tuple[int, int]
 MAX_OUTPUT_SIDE = 1024
 MAX_SAMPLING_RATIO = 256
 MIN_SCALE, MAX_SCALE = 1e-30, 1e6
+
+
+def as_bytes(values: Array) -> memoryview:
+    """The bytes of a C-contiguous array, not copied."""
+    return memoryview(cast("Any", values.reshape(-1).view(np.uint8)))
 
 
 def check_word(name: str, value: object, words: Any) -> None:
@@ -67,7 +72,7 @@ def check_sampling(sampling_ratio: object, aligned: object) -> None:
 TURNED_COLUMNS = ("cx", "cy", "w", "h", "angle")
 
 
-@dataclass(frozen=True)
+@frozen
 class RoIs:
     """K checked RoIs.
 

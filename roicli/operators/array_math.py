@@ -10,11 +10,11 @@ numbers take the type of what they meet. ``//`` is for whole numbers that are no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatType
 from roicli.operators.onnx_graph import Arithmetic, GraphBuilder
 from roicli.operators.onnx_protobuf import ELEMENT_TYPES
@@ -38,6 +38,9 @@ class ArrayMath(Protocol):
 
     def whole(self, value: Value) -> Value:
         """Real numbers cut to whole ones, towards 0."""
+
+    def double(self) -> ArrayMath:
+        """The same in float64: its ``real`` takes a value over, ``exact`` here gives it back."""
 
     def exact(self, value: Value) -> Value:
         """A real number that weights are computed from: float64 for a reference."""
@@ -69,8 +72,11 @@ class ArrayMath(Protocol):
     def largest(self, value: Value) -> Value:
         """The greatest of all, a scalar; at least 1."""
 
+    def how_many(self, condition: Value) -> Value:
+        """For how many samples of each bin, the last two of five axes, it holds; whole."""
 
-@dataclass(frozen=True)
+
+@frozen
 class NumpyMath:
     """NumPy arrays in ``dtype``; weights in float64 where ``is_exact``."""
 
@@ -89,8 +95,11 @@ class NumpyMath:
     def whole(self, value: Value) -> Value:
         return np.asarray(value).astype(np.int64)
 
+    def double(self) -> ArrayMath:
+        return NumpyMath(np.dtype(np.float64), True)
+
     def exact(self, value: Value) -> Value:
-        return np.asarray(value).astype(np.float64) if self.is_exact else value
+        return np.asarray(value).astype(np.float64 if self.is_exact else self.dtype)
 
     def floor(self, value: Value) -> Value:
         return np.floor(value)
@@ -119,6 +128,9 @@ class NumpyMath:
 
     def largest(self, value: Value) -> Value:
         return max(int(np.max(value, initial=1)), 1)
+
+    def how_many(self, condition: Value) -> Value:
+        return np.sum(condition, axis=(3, 4), keepdims=True, dtype=np.int64)
 
 
 class Tensor:
@@ -222,8 +234,12 @@ class OnnxMath:
     def whole(self, value: Value) -> Value:
         return Tensor(self, self._math.whole(value.name), True)
 
+    def double(self) -> ArrayMath:
+        return OnnxMath(self.builder, np.dtype(np.float64))
+
     def exact(self, value: Value) -> Value:
-        return value
+        is_own = value.math.dtype == self.dtype
+        return value if is_own else Tensor(self, self._math.real(value.name), False)
 
     def floor(self, value: Value) -> Value:
         return self._map("Floor", value)
@@ -271,3 +287,8 @@ class OnnxMath:
         # Without RoIs there is no greatest, so a 1 stands beside them.
         flat = add("Concat", add("Reshape", value.name, integers(-1)), integers(1), axis=0)
         return Tensor(self, add("ReduceMax", flat, keepdims=0), True)
+
+    def how_many(self, condition: Value) -> Value:
+        add = self.builder.add
+        ones = add("Cast", condition.name, to=ELEMENT_TYPES["int64"])
+        return Tensor(self, add("ReduceSum", ones, self.builder.integers(3, 4)), True)

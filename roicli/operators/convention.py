@@ -9,10 +9,12 @@ nothing to reduce. RoI Align, RoI Pool and the others are regions of this space 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+import math
+from dataclasses import fields, replace
 from typing import Any, Literal
 
 from roicli.core.operator_table import CropNormalization, PsRule
+from roicli.core.record import frozen
 from roicli.core.vocabulary import Quantization
 
 # Image pixels to cells: by the spatial scale; over the image's size times the map's size less 1;
@@ -39,10 +41,17 @@ Interpolation = Literal["bilinear", "nearest"]
 Channels = Literal["all", "class-major", "position-major"]
 Empty = Literal["0", "nan", "-inf", "-flt-max", "-10000"]
 
+EMPTY_VALUES: dict[Empty, float] = {
+    "0": 0.0,
+    "nan": math.nan,
+    "-inf": -math.inf,
+    "-flt-max": -(2.0 - 2.0**-23) * 2.0**127,
+    "-10000": -10000.0,
+}
 CELLS: tuple[Reduction, ...] = ("cell-mean", "cell-max")
 
 
-@dataclass(frozen=True)
+@frozen
 class Placement:
     """How one axis of a box is placed on the map.
 
@@ -81,7 +90,7 @@ BOXES: dict[Quantization, Placement] = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Convention:
     """One rule for region features.
 

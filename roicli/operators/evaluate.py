@@ -18,18 +18,11 @@ import numpy as np
 from roicli.core.types import Array, FloatArray
 from roicli.core.vocabulary import Border
 from roicli.operators.cell_bins import read_cells
-from roicli.operators.convention import Convention, Empty, Placement, Reduction
+from roicli.operators.convention import EMPTY_VALUES, Convention, Placement, Reduction
 from roicli.operators.point_bins import read_points
 from roicli.operators.precise_roi_pool import weigh_box
 from roicli.operators.sampled_map import Bins, BoxValues, Placed, SampledMap, place_boxes
 
-EMPTY: dict[Empty, float] = {
-    "0": 0.0,
-    "nan": np.nan,
-    "-inf": -np.inf,
-    "-flt-max": -float(np.finfo(np.float32).max),
-    "-10000": -10000.0,
-}
 # The reductions of each placement of RoIs, and by which number each convention was asked for.
 Wanted = dict[tuple[SampledMap, Placement], dict[Reduction, list[int]]]
 
@@ -126,7 +119,7 @@ def _finish(
 ) -> FloatArray:
     """Values (k, C, r, c) with the convention's own of empty bins, and its channels of each bin."""
     if empty is not None:
-        values = np.where(empty, EMPTY[convention.empty], values)
+        values = np.where(empty, EMPTY_VALUES[convention.empty], values)
     return _select_channels(values, convention, bins)
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, IntArray, Size
 from roicli.operators.convention import Placement
 from roicli.operators.rounding import MapAxis, place_axis
 
 
-@dataclass(frozen=True, eq=False)
+@frozen
 class SampledMap:
     """RoIs on one map: ``feature_map`` (C, H, W) float64, ``corners`` (k, 4) in image pixels in
     the operators' float type, or (k, 5) turned boxes; ``spatial_scale`` in cells per pixel.
@@ -31,6 +32,10 @@ class SampledMap:
     _placed: dict[Placement, list[tuple[Any, Any]]] = field(
         default_factory=dict, init=False, repr=False
     )
+
+    # Arrays have no equality that says yes or no: a map is itself.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     @cached_property
     def axes(self) -> tuple[MapAxis, MapAxis]:
@@ -63,7 +68,7 @@ class SampledMap:
         return self._placed[box]
 
 
-@dataclass(frozen=True)
+@frozen
 class Bins:
     """Which ``rows`` (r,) and ``columns`` (c,) of the ``output_size`` bins are looked at."""
 
@@ -80,7 +85,7 @@ def all_bins(output_size: Size) -> Bins:
 Placed = Sequence[tuple[SampledMap, Placement]]
 
 
-@dataclass(frozen=True)
+@frozen
 class BoxValues:
     """What n boxes give: ``values`` of each reduction (C, n, r, c), and ``empty`` (n, r, c), the
     bins that have nothing to reduce.

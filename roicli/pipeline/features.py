@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.parsing import AUTO
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, FloatType, IntArray, Size, check_spatial_scale
 from roicli.core.vocabulary import StoredAs
 from roicli.operators.levels import level_of_scale
@@ -128,7 +129,7 @@ class MapBuffer:
         return self._upcast[:size].reshape(shape)
 
 
-@dataclass(frozen=True)
+@frozen
 class FeaturePyramid:
     """One or more levels, finest first, with the same images and channels.
 

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 import roicli
 from roicli.cli.app import COMMANDS, build_app
-from roicli.cli.command import terminal_type, with_parameters
+from roicli.cli.command import with_parameters
+from roicli.cli.words import terminal_type
 from roicli.core import call_options, command_options, operator_table, options
 from roicli.core.command_options import Rois
 from roicli.core.declaration import (
@@ -33,7 +34,7 @@ CALLS = {
     **{
         name: name.replace("-", "_")
         for name in COMMANDS
-        if name not in ("report", "presets", "rules", "columns", "providers")
+        if name not in ("report", "presets", "rules", "columns", "providers", "config", "sample")
     },
 }
 # Where a command takes as an option what is an argument of the call.
@@ -132,10 +133,10 @@ def test_every_keyword_of_a_call_is_a_flag_of_its_command_or_python_only(name):
     only_commands = {
         "quiet", "verbose", "list_format", "table_format", "finding_format", "explain_format",
         "rows", "sort", "columns", "summary", "fail_over", "fail_under", "no_table", "fail_on",
-        "strict",
+        "strict", "json_schema", "list_only",
     }  # fmt: skip
     ours = named - set(declared) - others - ARGUMENTS - only_commands
-    assert ours <= {"inputs", "file", "path"}  # arguments with a name of their own
+    assert ours <= {"inputs", "file", "path", "photos"}  # arguments with a name of their own
     kinds = {p.kind for p in inspect.signature(call).parameters.values()}
     assert inspect.Parameter.KEYWORD_ONLY not in kinds, "a keyword that is not declared"
 
@@ -220,8 +221,8 @@ def test_commands_and_calls_declare_nothing_themselves():
             for node in calls
             if isinstance(node.func, ast.Attribute) and node.func.attr in ("Option", "Argument")
         ]
-        # --version is no option of a command, but of the tool.
-        assert len(made) == {"command.py": 2, "app.py": 1}.get(path.name, 0), path
+        # --version and --json-schema are no options of a command, but of the tool.
+        assert len(made) == {"command.py": 3, "app.py": 1}.get(path.name, 0), path
 
 
 def test_a_record_makes_its_own_checks():

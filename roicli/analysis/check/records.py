@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import TypedDict, get_args
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.vocabulary import FailOn, Severity
+from roicli.core.record import frozen
+from roicli.core.vocabulary import Severity
 from roicli.pipeline.draft import Unit
 from roicli.pipeline.rules import LEAST_LOST_PX
 
 
-@dataclass(frozen=True)
+@frozen
 class Limits:
     """How much of something is tolerated before a rule speaks.
 
@@ -40,7 +41,7 @@ class Limits:
                 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Finding:
     """One finding: ``count`` rows of ``where`` (FILE or FILE::DATASET), the first of them ``rows``.
 
@@ -59,7 +60,21 @@ class Finding:
     advice: str
 
 
-@dataclass(frozen=True)
+class CheckedRois(TypedDict):
+    """RoIs as they are stored."""
+
+    name: str
+    shape: Sequence[int]
+    dtype: str
+
+
+class CheckedMap(CheckedRois):
+    """A level of the maps; ``spatial_scale`` is None where the shape is wrong."""
+
+    spatial_scale: float | None
+
+
+@frozen
 class CheckReport:
     """What was looked at and what was found, in the order of the rules.
 
@@ -67,8 +82,8 @@ class CheckReport:
     why others, by rule number, could not.
     """
 
-    features: tuple[Mapping[str, Any], ...]
-    rois: Mapping[str, Any]
+    features: tuple[CheckedMap, ...]
+    rois: CheckedRois
     rules: tuple[str, ...]
     skipped: Mapping[str, str]
     findings: tuple[Finding, ...]
@@ -77,6 +92,7 @@ class CheckReport:
         """How many findings have this severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
-    def failed(self, fail_on: FailOn = "error") -> bool:
+    def failed(self, fail_on: Severity = "error") -> bool:
         """Whether there is a finding at ``fail_on`` or worse."""
-        return self.count("error") > 0 or (fail_on == "warning" and self.count("warning") > 0)
+        severities = get_args(Severity)
+        return any(self.count(one) for one in severities[: severities.index(fail_on) + 1])

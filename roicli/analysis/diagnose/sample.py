@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from roicli.analysis.diagnose.candidates import Wanted
 from roicli.analysis.roi_sample import choose_visits, rows_of, spread
 from roicli.core.exceptions import InputError
 from roicli.core.norms import find_exponents
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.operators.sampled_map import Bins, SampledMap
 from roicli.pipeline.features import MapBuffer
@@ -54,7 +55,7 @@ class RoiKinds(NamedTuple):
         return np.asarray(self.near_border | self.small)
 
 
-@dataclass(frozen=True)
+@frozen
 class Sample:
     """S RoIs on a few maps, and the result's values there, (S, C, r, c) float64.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from roicli.analysis.diagnose.candidates import Candidate, variants
 from roicli.analysis.diagnose.distance import Yardstick
 from roicli.analysis.diagnose.sample import Sample, norms_of, varied_channels
 from roicli.analysis.roi_sample import spread
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray
 from roicli.operators.convention import ALIGN, LEGACY, POOL, Convention
 from roicli.operators.evaluate import evaluate_all
@@ -34,7 +35,7 @@ ROI_MARGIN = 4.0
 DIFFERENT = tuple(Candidate(c) for c in (ALIGN, replace(ALIGN, box=LEGACY), POOL))
 
 
-@dataclass(frozen=True)
+@frozen
 class Finding:
     """A candidate, its distance from the result and the largest difference."""
 
@@ -64,7 +65,7 @@ class Judged(NamedTuple):
         return -int(self.explained.sum()), self.finding.distance
 
 
-@dataclass(frozen=True)
+@frozen
 class Ranking:
     """The best candidate under its plainest name, other names of its numbers, and the next best.
 
