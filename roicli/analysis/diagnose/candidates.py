@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from itertools import product
 from typing import Literal, NamedTuple
 
@@ -240,21 +241,20 @@ class Wanted(NamedTuple):
         return replace(convention, channels=self.channels[0], group_size=self.group_size)
 
 
-def first_candidates(wanted: Wanted) -> list[Candidate]:
-    """Every candidate of the first stage, the plainer first; those that sample alike together."""
+@lru_cache(maxsize=4)
+def first_candidates(wanted: Wanted) -> tuple[Candidate, ...]:
+    """Every candidate of the first stage, the plainer first."""
     if wanted.turned:
         found = [Candidate(convention) for convention in _turned()]
     else:
-        plain = list(_plain_conventions())
+        plain = tuple(_plain_conventions())
         found = [Candidate(convention) for convention in plain]
         for _, (start, end) in SHIFTS[1:]:
-            moved = Placement(start_px=start, end_px=end)
-            for convention in plain:
-                if convention.box.start_px or convention.box.end_px:
-                    continue
-                shifted = convention.placed(start_px=moved.start_px, end_px=moved.end_px)
-                if shifted not in plain:
-                    found.append(Candidate(shifted))
+            found += [
+                Candidate(convention.placed(start_px=start, end_px=end))
+                for convention in plain
+                if not convention.box.start_px and not convention.box.end_px
+            ]
         found += [Candidate(convention) for convention in _other_pools()]
         found += [Candidate(convention) for convention in _crops()]
         found += [Candidate(replace(DEFORM_POOL, sampling_ratio=n, channels="all"))
@@ -262,16 +262,18 @@ def first_candidates(wanted: Wanted) -> list[Candidate]:
         found += [Candidate(replace(PRECISE_POOL, box=box)) for box in (REAL, HALF_PIXEL)]
         found += [Candidate(c, oddity) for oddity in ODDITIES[1:] for c in plain]
         found += [Candidate(c, oddity) for oddity in ODDITIES[3:4] for c in _crops()]
+    # What two ways lead to stands where the first does.
+    found = list(dict.fromkeys(found))
     if wanted.channels == ("all",):
-        return list(dict.fromkeys(found))
+        return tuple(found)
     size = wanted.group_size
     # The libraries' position-sensitive operators have no oddity that was seen.
-    return [
+    return tuple(
         replace(c, convention=replace(c.convention, channels=channels, group_size=size))
         for channels in wanted.channels
         for c in found
         if c.oddity == NO_ODDITY
-    ]  # fmt: skip
+    )
 
 
 def stretched_candidates(oddity: Oddity) -> list[Candidate]:
