@@ -133,9 +133,11 @@ def _nearest(inputs: Inputs, result: StoredArray, ways: list[Axes]) -> Axes:
         read = RowsArray(result, axes)
         channels = _some(read.shape[1], CHANNELS)
         size = (read.shape[2], read.shape[3])
-        expected = expect(inputs, rows, channels, _plain_operators(inputs, size)[0])
-        found = read_parts(read, rows, channels)
-        measured.append(float(np.median(distances(_flat(found), _flat(expected)))))
+        found = _flat(read_parts(read, rows, channels))
+        measured.append(min(
+            float(np.median(distances(found, _flat(expect(inputs, rows, channels, spec)))))
+            for spec in _plain_operators(inputs, size)
+        ))  # fmt: skip
     return ways[int(np.argmin(measured))]
 
 

@@ -46,8 +46,10 @@ class Yardstick:
 
     def __init__(self, result: FloatArray) -> None:
         self._known = np.isfinite(result)
-        middle = [_median(values) for values in result.swapaxes(0, 1)]
-        self._centre = np.array(middle)[:, None, None]
+        # One value does not vary about itself, but the channels' do about each other.
+        alone = result[:, :1].size == 1
+        channels = [result] * result.shape[1] if alone else result.swapaxes(0, 1)
+        self._centre = np.array([_median(values) for values in channels])[:, None, None]
         self._result = result
         own = _squared(np.where(self._known, result - self._centre, 0.0))
         self._usual = float(np.median(own)) if len(own) else 0.0

@@ -106,7 +106,12 @@ def _plainer(convention: Convention) -> Iterator[Convention]:
     legacy = usual == ALIGN and not box.shift_cells
     least = LEGACY.minimum if legacy else usual.box.minimum
     for plain in (
-        replace(convention, border=usual.border, reach=usual.reach),
+        replace(
+            convention,
+            border=usual.border,
+            reach=usual.reach,
+            border_value=usual.border_value,
+        ),
         replace(convention, cut="equal" if convention.cut == "clipped" else convention.cut),
         convention.placed(minimum=least, about="corner"),
         replace(convention, last_cell=True),

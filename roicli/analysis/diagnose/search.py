@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from roicli.analysis.diagnose.candidates import Candidate, variants
+from roicli.analysis.diagnose.candidates import Candidate, dense_candidates, variants
 from roicli.analysis.diagnose.distance import Yardstick
 from roicli.analysis.diagnose.sample import Sample, norms_of, varied_channels
 from roicli.analysis.roi_sample import spread
 from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray
-from roicli.operators.convention import ALIGN, LEGACY, POOL, Convention
+from roicli.operators.convention import ALIGN, EMPTY_VALUES, LEGACY, POOL, Convention
 from roicli.operators.evaluate import evaluate_all
 from roicli.operators.sampled_map import SampledMap
 
@@ -23,6 +23,10 @@ COARSE_ROIS, COARSE_CHANNELS, COARSE_BINS = 6, 4, 7
 KEPT, KEPT_MARGIN, MOST_KEPT = 8, 10.0, 512
 # Of these so many are varied, on so many RoIs and channels.
 VARIED, VARIED_ROIS, VARIED_CHANNELS = 6, 48, 2
+# As many times that where no RoI is ordinary.
+WIDENED = 4
+# Of the values, what is no accident.
+FILL_SHARE = 0.05
 # RoIs times candidates of a later stage, where many candidates give the same numbers.
 EVALUATIONS, FEWEST_ROIS = 1 << 12, 8
 # Values of the candidates that are computed at a time.
@@ -83,7 +87,7 @@ def rank_candidates(first: Sequence[Candidate], sample: Sample, tolerance: float
     """Find what gives the result of a sample within a distance, or comes nearest to it: of the
     candidates of the first stage, and of their variants.
     """
-    survivors = _search_coarsely(first, sample, tolerance)
+    survivors, tried = _search_coarsely(first, sample, tolerance)
     fewer = _take_for(sample, len(survivors))
     judged = measure(survivors, fewer, tolerance)
     varied = _vary(judged, fewer, tolerance)
@@ -104,15 +108,18 @@ def rank_candidates(first: Sequence[Candidate], sample: Sample, tolerance: float
         some = names[: max(1, EVALUATIONS // len(sample.result))]
         best, same = _plainest(measure(some, sample, tolerance), sample)
         synonyms = (*same, *names[len(some) :])
-    tried = len(first) + len(varied)
-    return Ranking(best, synonyms, runner_up, _find_telling(sample, tolerance), tried)
+    telling = _find_telling(sample, tolerance)
+    return Ranking(best, synonyms, runner_up, telling, tried + len(varied))
 
 
 def _vary(judged: Sequence[Judged], sample: Sample, tolerance: float) -> list[Candidate]:
     """What the best candidates become with other rules for the RoIs that they do not explain."""
     ranked = sorted(judged, key=lambda one: one.rank)
+    if ranked[0].explained.all():
+        return []
     # Nothing has a variant that explains numbers as far off as any are from each other.
-    if ranked[0].explained.all() or min(one.finding.distance for one in ranked) > 1:
+    far = min(one.finding.distance for one in ranked) > 1
+    if far and not ranked[0].explained.any():
         return []
     odd = np.flatnonzero(~ranked[0].explained)
     plain = np.flatnonzero(ranked[0].explained)
@@ -121,8 +128,11 @@ def _vary(judged: Sequence[Judged], sample: Sample, tolerance: float) -> list[Ca
         odd[spread(norms[odd], VARIED_ROIS)], plain[spread(norms[plain], COARSE_ROIS)]
     ).astype(np.int64)
     few = sample.take(places, varied_channels(sample.result, VARIED_CHANNELS), COARSE_BINS)
+    fills = _find_fills(few.result)
     forms = dict.fromkeys(
-        variant for one in ranked[:VARIED] for variant in variants(one.finding.candidate)
+        variant
+        for one in ranked[: VARIED * _widen(sample)]
+        for variant in variants(one.finding.candidate, fills)
     )
     found = sorted(measure(list(forms), few, tolerance), key=lambda one: one.rank)
     most = int(found[0].explained.sum())
@@ -134,6 +144,21 @@ def _vary(judged: Sequence[Judged], sample: Sample, tolerance: float) -> list[Ca
         bare = replace(candidate, convention=replace(candidate.convention, empty="0"))
         kept.setdefault(bare, candidate)
     return list(kept.values())[: 2 * VARIED]
+
+
+def _find_fills(result: FloatArray) -> list[float]:
+    """What a large part of the values is, as a fill is that a caller chose."""
+    values, counts = np.unique(result[np.isfinite(result)], return_counts=True)
+    often = values[counts > FILL_SHARE * result.size].tolist()
+    return [value for value in often if value not in EMPTY_VALUES.values()]
+
+
+def _widen(sample: Sample) -> int:
+    """How many times as many candidates are kept: where no RoI is ordinary the right one need not
+    be among the nearest.
+    """
+    ordinary = ~(sample.kinds.special | sample.kinds.off_map | sample.kinds.without_size)
+    return 1 if ordinary.any() else WIDENED
 
 
 def _take_for(sample: Sample, candidates: int) -> Sample:
@@ -214,23 +239,28 @@ def _by_class(convention: Convention) -> Convention:
 
 def _search_coarsely(
     candidates: Sequence[Candidate], sample: Sample, tolerance: float
-) -> list[Candidate]:
-    """All candidates on a few RoIs; the nearest and whatever may match, in the grid's order."""
+) -> tuple[list[Candidate], int]:
+    """All candidates on a few RoIs; the nearest and whatever may match, in the grid's order, and
+    how many were tried.
+    """
     channels = varied_channels(sample.result, COARSE_CHANNELS)
     few = sample.take(_plain_rois(sample), channels, COARSE_BINS)
     found = measure(candidates, few, tolerance)
+    limit = max(tolerance, SAME_NUMBERS) * KEPT_MARGIN
+    if min(one.finding.distance for one in found) > limit:
+        found += measure(dense_candidates(sample.wanted), few, tolerance)
     # A RoI that most candidates explain speaks for none.
     share = np.mean([one.explained for one in found], axis=0)
     explained = np.array([int(one.explained[share < 0.5].sum()) for one in found])
     distances = np.array([one.finding.distance for one in found])
     order = np.lexsort((distances, -explained))
-    limit = max(tolerance, SAME_NUMBERS) * KEPT_MARGIN
     # What explains a part of all RoIs explains some of these, and the best of them not much fewer.
     enough = max(1, -(-int(explained.max()) // 2))
     may_match = (distances <= limit) | (explained >= enough)
     possible = [i for i in order if may_match[i]][:MOST_KEPT]
-    nearest = [i for i in np.argsort(distances, kind="stable") if not may_match[i]][:KEPT]
-    return [candidates[i] for i in sorted([*possible, *nearest])]
+    others = [i for i in np.argsort(distances, kind="stable") if not may_match[i]]
+    kept = sorted([*possible, *others[: KEPT * _widen(sample)]])
+    return [found[i].finding.candidate for i in kept], len(found)
 
 
 def _plain_rois(sample: Sample) -> Array:
