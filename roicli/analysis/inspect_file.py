@@ -11,18 +11,19 @@ import numpy as np
 
 from roicli.analysis.inspect_model import ModelReport, inspect_model
 from roicli.analysis.inspect_openvino import inspect_openvino, is_openvino
+from roicli.analysis.result.origin import MEANINGS, Origin, find_origin
 from roicli.core.call_options import InspectOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError
 from roicli.core.norms import deviation_rows, mean_of, no_sums, root_mean
 from roicli.core.record import frozen
 from roicli.operators.levels import level_of_scale
-from roicli.pipeline.stored_scale import SCALE_ATTRIBUTE
+from roicli.pipeline.map_scale import SCALE_ATTRIBUTE
 from roicli.storage.address import parse_address
 from roicli.storage.array import FileContents, Heading, StoredDataset
-from roicli.storage.choosing import Role, Wanted
+from roicli.storage.choice import Role, Wanted
 from roicli.storage.limits import external_files
-from roicli.storage.opening import read_contents
+from roicli.storage.open import read_contents
 from roicli.storage.pattern import address_of, find_keys, is_pattern
 from roicli.storage.roi_columns import find_columns, show_names
 
@@ -47,12 +48,16 @@ class ValueRange:
 
 @frozen
 class DatasetReport:
-    """One dataset as stored, what it can be used as and why, and its values where asked for."""
+    """One dataset as stored, what it can be used as and why, and its values where asked for.
+
+    ``is_result``: it is a part of a result of roicli's, and ``why`` says which.
+    """
 
     stored: StoredDataset
     usable_as: str | None
     why: str
     values: ValueRange | None = None
+    is_result: bool = False
 
 
 @frozen
@@ -65,7 +70,10 @@ class Choice:
 
 @frozen
 class ArrayReport:
-    """A file of arrays: its own attributes, its datasets, and what is taken for each input."""
+    """A file of arrays: its own attributes, its datasets, and what is taken for each input.
+
+    ``origin`` is the run that made it, where it is a result of roicli's.
+    """
 
     path: str
     file_format: str
@@ -73,6 +81,7 @@ class ArrayReport:
     datasets: tuple[DatasetReport, ...]
     features: Choice
     rois: Choice
+    origin: Origin | None = None
 
 
 @record(InspectOptions)
@@ -114,18 +123,28 @@ def inspect(
 
 def inspect_arrays(contents: FileContents, stats: bool) -> ArrayReport:
     """The report on what a file holds; with ``stats`` its datasets are opened, one by one."""
-    reports = [_report(dataset, stats) for dataset in contents.datasets]
+    names = [_name_of(dataset) for dataset in contents.datasets]
+    origin = find_origin(contents.path, contents.attributes, names)
+    reports = [
+        _report(dataset, stats, MEANINGS.get(name) if origin else None)
+        for name, dataset in zip(names, contents.datasets, strict=True)
+    ]
     return ArrayReport(
         contents.path, contents.file_format, contents.attributes, tuple(reports),
-        _choose("features", contents), _choose("rois", contents),
+        _choose("features", contents), _choose("rois", contents), origin,
     )  # fmt: skip
 
 
-def _report(dataset: StoredDataset, stats: bool) -> DatasetReport:
+def _name_of(dataset: StoredDataset) -> str:
+    return dataset.address.partition("::")[2].strip("/")
+
+
+def _report(dataset: StoredDataset, stats: bool, meaning: str | None) -> DatasetReport:
     usable_as, why = describe_use(dataset)
     measured = stats and dataset.is_numeric and dataset.shape and dataset.open
     values = measure_values(dataset) if measured else None
-    return DatasetReport(replace(dataset, open=None), usable_as, why, values)
+    shown = replace(dataset, open=None)
+    return DatasetReport(shown, usable_as, meaning or why, values, meaning is not None)
 
 
 def describe_use(dataset: StoredDataset) -> tuple[str | None, str]:
@@ -193,7 +212,7 @@ def _describe_scale(dataset: StoredDataset, shape: Sequence[int]) -> str:
 
 
 def _choose(role: Role, contents: FileContents) -> Choice:
-    """The file alone as an input: the rule of ``storage.opening``, in words."""
+    """The file alone as an input: the rule of ``storage.open``, in words."""
     wanted = Wanted(role)
     if len(contents.datasets) == 1 and contents.datasets[0].address == contents.path:
         return _choose_only(wanted, contents.datasets[0])

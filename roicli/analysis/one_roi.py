@@ -22,7 +22,7 @@ from roicli.pipeline.run import Run, open_run
 from roicli.pipeline.stream import Engine
 from roicli.pipeline.validation import check_sampling_memory
 from roicli.storage.address import parse_address
-from roicli.storage.opening import open_array
+from roicli.storage.open import open_array
 
 
 @frozen
@@ -49,7 +49,7 @@ class RoiOnMap:
         channels = spec.output_channels(len(self.feature_map))
         out = np.empty((1, channels, *spec.output_size), self.feature_map.dtype)
         runner.load(self.feature_map)
-        runner.run(self.rois.numbers(spec.roi_columns).astype(out.dtype), out)
+        runner.run(spec.numbers_of(self.rois).astype(out.dtype), out)
         return np.asarray(out[0])
 
 

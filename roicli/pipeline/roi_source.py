@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from roicli.core.condition import parse_condition
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.types import FloatArray, IntArray, Size
 from roicli.core.vocabulary import RoiFormat
-from roicli.error_table.carried import text_width
+from roicli.error_table.carried_columns import text_width
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.layout import straighten_rois
 from roicli.pipeline.map_keys import MapKeys
@@ -28,7 +27,7 @@ from roicli.pipeline.validation import describe_roi_shape
 from roicli.storage.address import Address, parse_address
 from roicli.storage.array import Heading, MemoryArray, SelectedRows
 from roicli.storage.limits import check_memory
-from roicli.storage.opening import open_rois
+from roicli.storage.open import open_rois
 from roicli.storage.pattern import is_pattern
 from roicli.storage.roi_columns import COORDINATE_NAMES, RoiColumns, find_columns, show_names
 from roicli.storage.table import RoiSource, Table, as_table, headings_of
@@ -90,7 +89,11 @@ def read_rois(
     """
     maps = maps or MapKeys(None, reading.images)
     normalized_to = read_size(source, reading)
-    condition = None if reading.where is None else parse_condition(reading.where)
+    condition = None
+    if reading.where is not None:
+        from roicli.core.condition import parse_condition  # few runs have one
+
+        condition = parse_condition(reading.where)
     chooses = condition is not None or reading.drop_invalid
     # Whose a RoI is, and which of them are asked for, only all of them tell.
     at_once = not (chooses or reading.image_from is not None or isinstance(source, RowsOfImages))
@@ -150,10 +153,14 @@ def _shorten(value: object) -> str:
 
 
 def describe_choice(reading: Reading) -> dict[str, Any]:
-    """What was said of whose RoIs are and which there are, for a result's provenance."""
+    """What was said of whose RoIs are, which there are and how maps are stored, for a result's
+    provenance.
+    """
     said = {name: getattr(reading, name) for name in ("where", "image_from", "images")}
-    found = {name: _shorten(value) for name, value in said.items() if value is not None}
-    return found | ({"drop_invalid": True} if reading.drop_invalid else {})
+    found: dict[str, Any] = {k: _shorten(v) for k, v in said.items() if v is not None}
+    found |= {"drop_invalid": True} if reading.drop_invalid else {}
+    found |= {"decode": False} if not reading.decode else {}
+    return found | ({"stored_as": reading.stored_as} if reading.stored_as else {})
 
 
 def read_size(source: RoiSource, reading: Reading) -> Size | None:

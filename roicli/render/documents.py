@@ -19,6 +19,7 @@ from roicli.analysis.diagnose.run import RoiGroup
 from roicli.analysis.explanation import Explanation
 from roicli.analysis.inspect_file import Choice, ValueRange
 from roicli.analysis.inspect_model import NodeReport
+from roicli.analysis.result.origin import Origin
 from roicli.analysis.sweep import SweepRecord
 from roicli.analysis.verify_model import DeploymentCheck, NodeCheck
 from roicli.core.vocabulary import ComparedStatistic
@@ -216,7 +217,9 @@ class InspectedDataset(TypedDict):
 
 
 class InspectedArrays(TypedDict):
-    """``inspect`` of arrays: its datasets, and what a command takes for maps and RoIs."""
+    """``inspect`` of arrays: its datasets, what a command takes for maps and RoIs, and where a
+    result of roicli's comes from.
+    """
 
     file: str
     format: str
@@ -224,6 +227,7 @@ class InspectedArrays(TypedDict):
     datasets: list[InspectedDataset]
     features: Choice
     rois: Choice
+    origin: Origin | None
 
 
 class InspectedModel(TypedDict):

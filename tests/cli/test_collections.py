@@ -9,9 +9,10 @@ import pytest
 import roicli
 from roicli.core.exceptions import InputError
 from roicli.pipeline.features import MapReading, open_pyramid
-from roicli.storage.formats.hdf5 import contained
+from roicli.storage.formats.hdf5 import child
 from tests.cli.running import refuse, run, succeed
 from tests.log import logged
+from tests.options import need_numba
 
 RNG = np.random.default_rng(5)
 KEYS = ("2", "10", "1")  # in natural order: 1, 2, 10
@@ -71,7 +72,7 @@ def test_a_collection_is_computed_as_its_maps_are(pattern):
 @pytest.mark.parametrize("provider", ["cpu", "native"])
 def test_every_operator_and_runner_takes_maps_of_many_sizes(function, provider):
     if provider == "native":
-        pytest.importorskip("numba")
+        need_numba()
         if function is roicli.precise_pool:
             pytest.skip("it has no compiled kernel")
     options = {"output_size": 3, "provider": provider}
@@ -166,8 +167,8 @@ def test_a_file_an_image_takes_no_child_each(monkeypatch, options):
         with h5py.File(f"maps/{key}.h5", "w") as file:
             file.create_dataset("p3", data=values, **options)
     born = []
-    begin = contained.begin_child
-    monkeypatch.setattr(contained, "begin_child", lambda *a: born.append(1) or begin(*a))
+    begin = child.begin_child
+    monkeypatch.setattr(child, "begin_child", lambda *a: born.append(1) or begin(*a))
     found = roicli.align("maps/{image}.h5::p3", ROIS, "o.h5", **STRIDE_4, output_size=3,
                          resume=True)  # fmt: skip
     assert len(born) <= (5 if options else 2)  # the first map alone, and all of them

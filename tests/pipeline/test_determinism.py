@@ -21,7 +21,7 @@ from roicli.pipeline.features import open_pyramid
 from roicli.runtime import runners as runtime
 from roicli.storage.result import MemoryWriter
 from tests.cli.running import FPN, TEXT_ROIS
-from tests.options import FLOAT_TYPES, every_option, every_pool, some, table_of_options
+from tests.options import FLOAT_TYPES, every_option, every_pool, need_numba, some, table_of_options
 from tests.strategies import AWKWARD, awkward_corners, examples, normal_map
 
 SCALE = 1 / 16
@@ -36,7 +36,7 @@ WAYS = [(1, 32 << 20, 1), (3, 32 << 20, 60), (2, 1, 7), (5, 3000, 13)]
 def provider(request, monkeypatch):
     """Each provider; the compiled kernels start as many threads for little as for much."""
     if request.param == "native":
-        pytest.importorskip("numba")
+        need_numba()
         monkeypatch.setattr("roicli.runtime.native.jobs.VALUES_PER_THREAD", 1)
     return request.param
 

@@ -28,9 +28,9 @@ from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.native import jobs
 from roicli.runtime.native import run as native
-from tests.options import some
+from tests.options import need_numba, some
 
-numba = pytest.importorskip("numba")
+need_numba()
 
 # x1, y1, x2, y2 in image pixels with the scale and the output size: SEMANTICS.md, section 6.
 WORKED_EXAMPLES = [
