@@ -100,9 +100,16 @@ class IntoOptions(TypedDict, total=False):
     ]
 
 
+class OpsetOption(TypedDict, total=False):
+    """The opset of a graph."""
+
+    opset: Annotated[int, Opt("--opset", WRITING, "The graph's opset, 16 to 21.", 18, metavar="N")]
+
+
 class ExportOptions(
     IntoOptions,
     GraphDtypeOption,
+    OpsetOption,
     ForceOption,
     SizeOption,
     ScaleOption,

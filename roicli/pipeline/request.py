@@ -209,4 +209,5 @@ class ExportRequest(Operation):
     input: Any
     spatial_scale: Scales | None
     dtype: GraphDtype
+    opset: int
     force: bool
