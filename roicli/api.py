@@ -52,7 +52,7 @@ from roicli.storage.result import (
 )
 
 logger = logging.getLogger("roicli")
-# What ``import roicli`` has of this file.
+# What ``import roicli`` takes from this file.
 __all__ = [
     "align", "average_pool", "crop_and_resize", "deform_pool", "errors", "export", "pool",
     "precise_pool", "ps_align", "ps_pool", "rotated_align",
@@ -206,7 +206,7 @@ def run(
     output: str | os.PathLike[str] | None,
     options: Mapping[str, Any],
 ) -> Result:
-    """One operator by its name, with the keywords of its call."""
+    """Run one operator, given by its name and the keywords of its call."""
     check_known(call_name(operator), options, OPERATORS[operator].options)
     operator, options = follow_preset(operator, options)
     return run_request(operator, features, rois, output, settle(RunRequest, options))
@@ -215,9 +215,10 @@ def run(
 def follow_preset(
     operator: Operator, options: Mapping[str, Any]
 ) -> tuple[Operator, Mapping[str, Any]]:
-    """The operator whose function the preset is, and the options that it has; both are said.
+    """The operator that the preset is a function of, and those options that this operator has.
 
-    Raises ParameterError where an option was given that it has not.
+    Where that is another operator than the one called, the log says so. Raises ParameterError for
+    an option that it does not have.
     """
     preset = options.get("preset")
     if preset is None:
@@ -245,7 +246,7 @@ def run_request(
     output: str | os.PathLike[str] | None,
     request: RunRequest,
 ) -> Result:
-    """One operator by its name: all RoIs here, on a cluster, or the block that ``shard`` names."""
+    """Run one operator over all RoIs, here or on a cluster, or over the block that is ``shard``."""
     if request.dask is not None:
         return _run_on_cluster(operator, features, rois, output, request)
     opened = open_run(operator, features, rois, request)
@@ -264,7 +265,7 @@ def _run_on_cluster(
     output: str | os.PathLike[str] | None,
     request: RunRequest,
 ) -> Result:
-    """The blocks of the RoIs on a cluster; its modules are imported only for that."""
+    """Run the blocks of the RoIs on a cluster."""
     from roicli.pipeline.cluster.run import run_on_cluster
 
     return run_on_cluster(operator, features, rois, _as_text(output), request)
@@ -292,7 +293,7 @@ def errors(
     with inputs_unchanged(), closing(open_run("errors", features, rois, request)) as run:
         check_outputs(run.inputs, None, request)
         measurers = build_value_measurers(run)
-        # Nobody wants the features, so the operators run for their values only.
+        # The features themselves are not asked for: the operators run to measure values.
         run_operator(
             run.pyramid, run.inputs.rois, run.inputs.map_of_roi, None, run.engine, NoWriter(),
             measurers, request.progress,
@@ -343,9 +344,9 @@ def export(
     check_output(path, [graph_file] if graph_file else [], request.force, (".onnx",))
     spec = resolve_operator(operator, request, request.spatial_scale)
     dtype = np.dtype(request.dtype)
-    parameters = provenance.describe_export(operator, spec, dtype)
+    parameters = provenance.describe_export(operator, spec, dtype, request.opset)
     metadata = {key: str(value) for key, value in parameters.items()}
-    graph = build_export_graph(spec, dtype, metadata)
+    graph = build_export_graph(spec, dtype, metadata, request.opset)
     onnx.checker.check_model(onnx.load_from_string(graph.model), full_check=True)
     with (
         replace_atomically(path, request.force) as temporary,
@@ -361,8 +362,8 @@ def _export_into(
     """A model whose RoI nodes follow another rule, checked by running both."""
     from roicli.pipeline.capture.replace import replace_in_model
 
-    for name in ("output_size", "spatial_scale", "graph"):
-        if options.get(name) is not None:
+    for name in ("output_size", "spatial_scale", "graph", "opset"):
+        if options.get(name) not in (None, declarations(ExportOptions)[name].starting_value):
             raise ParameterError(
                 f"{name.replace('_', ' ')} is each node's own with --into", "drop the option"
             )

@@ -218,7 +218,7 @@ def _check(declaration: Declaration, value: Any, origin: str) -> Setting:
     """The setting, once its value is known to be one that the option takes."""
     key, typed = key_of(declaration), terminal_type(declaration.type)
     try:
-        read = read_word(value, typed, key)
+        read = read_word(value, typed, declaration.title)
         declaration.read(read)
     except ParameterError as error:
         raise ParameterError(f"{origin}: {error.message}", error.hint) from None

@@ -48,5 +48,5 @@ def read_word(value: Any, typed: Any, name: str) -> Any:
     if typed is float and NUMBER.fullmatch(text):
         return float(text)
     several = SEVERAL.match(text) if typed is int else None
-    hint = f"one at a time, like {name} {several[1]}" if several else None
+    hint = f"one at a time, like {several[1]}" if several else None
     raise ParameterError(f"{name} is {text!r}, expected {EXPECTED[typed]}", hint)

@@ -139,8 +139,8 @@ class VisitedMaps:
 
 
 class ResultBlocks:
-    """Two arrays of rows in turn: one is written, by the pool's one thread, while the other is
-    filled. ``most_rows`` make a block.
+    """Two arrays of rows that take turns: while one is filled, the pool's one thread writes the
+    other. A block has at most ``most_rows``.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class ResultBlocks:
         return allocate_block(self._device, (count, *self._row_shape), self._dtype)
 
     def next_block(self, count: int) -> Array:
-        """Room for ``count`` rows, when what was in it is written."""
+        """An array of ``count`` rows to fill; waits until what it held is written."""
         self._turn = 1 - self._turn
         self._wait(self._turn)
         if len(self._arrays[self._turn]) < count:
@@ -172,7 +172,7 @@ class ResultBlocks:
         return self._arrays[self._turn][:count]
 
     def write(self, rows: IntArray, block: Array) -> None:
-        """Have the block just computed written."""
+        """Hand the block that was filled to the writing thread."""
 
         def timed() -> None:
             with self._times.measure("write"):
@@ -194,8 +194,9 @@ class ResultBlocks:
 def _cut(
     rows: IntArray, most_rows: int, spec: OperatorSpec, corners: FloatArray, channels: int
 ) -> Iterator[IntArray]:
-    """The rows of one map in blocks, equal ones where each takes little work: the first is then at
-    the disk while the last is computed.
+    """Cut the rows of one map into blocks, of equal size where each takes little work.
+
+    Then the first is written while the last is computed.
     """
     size = -(-len(rows) // -(-len(rows) // most_rows))
     while len(rows):
@@ -206,16 +207,16 @@ def _cut(
 
 
 def _rows_of_work(spec: OperatorSpec, corners: FloatArray, channels: int) -> int:
-    """How many of the next RoIs (k, 4) take about a second, so that an interruption is heeded soon.
+    """How many of the next RoIs (k, 4), at least one, take about a second to compute.
 
-    At least one.
+    A run heeds an interruption between two blocks, so it ends that soon.
     """
     work = np.cumsum(spec.work(corners)) * (math.prod(spec.output_size) * channels)
     return max(1, int(np.searchsorted(work, WORK_A_BLOCK, side="right")))
 
 
 class NoRunner:
-    """Stands in where values are measured and nobody wants the features."""
+    """A runner that computes nothing, for runs of which only the value columns are wanted."""
 
     def load(self, feature_map: FloatArray | PlacedMap) -> None:
         """Needs no map."""

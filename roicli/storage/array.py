@@ -1,4 +1,4 @@
-"""Arrays in files: what every format gives for reading, and says of what it holds."""
+"""Arrays in files: how every format lets them be read, and what it says of those it holds."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from roicli.core.system import read_at
 from roicli.core.types import Array, IntArray
 from roicli.storage.file_state import FileState
 
-# What MATLAB writes beside every array, whose axes are reversed for everybody else.
+# An attribute that MATLAB writes with every array. Others see the axes of such an array reversed.
 MATLAB_CLASS = "MATLAB_class"
 Place = tuple[slice, ...]
 Shape = tuple[int, ...]
 
-# Values are looked through, and pieces of HDF5 are read, in blocks of this size.
+# Whole arrays are gone through, and HDF5 is read by its child, in blocks of this size.
 BLOCK_BYTES = 16 << 20
 # Chunks that hold several items are kept decoded up to this size, so that each is decoded once.
 KEPT_BYTES = 32 << 20
-# Rows that lie no further apart are read together with what lies between them.
+# Rows that are closer to each other than this are read at once, with what lies between them.
 SPAN_BYTES = 4 << 20
 
 # --- dtypes -------------------------------------------------------------------------------------
@@ -37,7 +37,7 @@ OPAQUE_BFLOAT16 = np.dtype("V2")
 
 
 class Precision(NamedTuple):
-    """How finely a stored dtype holds a number; ``mantissa_bits`` None for whole numbers."""
+    """How exactly a stored dtype holds a number; ``mantissa_bits`` is None for integers."""
 
     name: str
     mantissa_bits: int | None
@@ -55,7 +55,7 @@ class Precision(NamedTuple):
 
 
 def narrow_float(name: str) -> np.dtype[Any]:
-    """A float that NumPy has not, by its name in ml_dtypes: bfloat16, float8_e4m3fn and others."""
+    """A float dtype of ml_dtypes by its name: bfloat16, float8_e4m3fn and others."""
     import ml_dtypes  # 20 ms, which few files need
 
     found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
@@ -63,7 +63,7 @@ def narrow_float(name: str) -> np.dtype[Any]:
 
 
 def named_dtype(name: str) -> np.dtype[Any]:
-    """The dtype that ``Precision`` gives a name to."""
+    """The dtype with the name that ``Precision`` gives it."""
     return narrow_float(name) if name.startswith(("bfloat", "float8")) else np.dtype(name)
 
 
@@ -73,12 +73,12 @@ def is_narrow_float(dtype: np.dtype[Any]) -> bool:
 
 
 def as_stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype that a file means: two opaque bytes are what ml_dtypes' bfloat16 is saved as."""
+    """The dtype that is meant by a file's: NumPy saves ml_dtypes' bfloat16 as two opaque bytes."""
     return narrow_float("bfloat16") if dtype == OPAQUE_BFLOAT16 else dtype
 
 
 def as_read(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype in which values are handed over: float32 for floats that NumPy has not."""
+    """The dtype in which values are given out: float32 for the floats of ml_dtypes."""
     return np.dtype(np.float32) if is_narrow_float(dtype) else dtype.newbyteorder("=")
 
 
@@ -103,14 +103,14 @@ def is_numeric(dtype: np.dtype[Any]) -> bool:
 
 
 def without_objects(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The fields of records that are values, not pointers to texts of any length elsewhere."""
+    """The dtype without fields that point to objects, as texts of any length do."""
     names = dtype.names or ()
     kept = [(name, dtype[name]) for name in names if not dtype[name].hasobject]
     return np.dtype(kept) if kept and len(kept) < len(names) else dtype
 
 
 def is_record(dtype: np.dtype[Any]) -> bool:
-    """Whether roicli reads rows of the dtype: fields of numbers, truth values or short texts."""
+    """Whether roicli reads records of the dtype: of numbers, bools or texts of fixed length."""
     if dtype.fields is None:
         return False
     bases = [one[0].base for one in dtype.fields.values()]
@@ -235,7 +235,7 @@ class StoredArray(ABC):
 
 
 class MemoryArray(StoredArray):
-    """An array that is in memory already, or mapped: from Python, from stdin, parsed from text."""
+    """An array that is in memory or memory-mapped: from Python, from stdin, parsed from text."""
 
     def __init__(
         self,
@@ -262,7 +262,7 @@ class MemoryArray(StoredArray):
 
 
 class RawLayout(NamedTuple):
-    """Values that lie in a file as they are, C-ordered, from the byte ``offset`` on."""
+    """Values that lie in a file unencoded and in C order, from the byte ``offset`` on."""
 
     offset: int
     shape: Shape
@@ -270,7 +270,7 @@ class RawLayout(NamedTuple):
 
 
 class RawArray(StoredArray):
-    """An array whose values lie in a file as they are: read at offsets, nothing is mapped."""
+    """An array whose values lie in a file unencoded; they are read at offsets, not mapped."""
 
     def __init__(self, path: str, layout: RawLayout, name: str, state: FileState) -> None:
         check_readable(layout.dtype, name)
@@ -469,7 +469,7 @@ def plain_attributes(attributes: Any) -> dict[str, Any]:
 
 
 def unreadable(reason: str) -> ForeignText:
-    """What stands for a value that is there and cannot be read: nobody takes it for missing."""
+    """The text shown in place of a value that cannot be read, so that it does not seem missing."""
     return foreign(f"cannot be read: {reason}")
 
 

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from roicli.core.declaration import Opt, declarations
 from roicli.core.operator_table import OPERATORS, Operator
-from roicli.core.options import OPERATOR, ROUNDING
+from roicli.core.panels import OPERATOR, ROUNDING
 from roicli.core.record import frozen
 from roicli.operators.phrases import TITLES
 from roicli.storage.address import IMAGE
