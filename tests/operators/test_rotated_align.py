@@ -9,7 +9,7 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.operators.evaluate import turn_corners
+from roicli.operators.sampled_map import turn_corners
 from roicli.pipeline.roi_table import enclose
 from tests.cli.running import run, succeed
 from tests.log import logged
@@ -152,8 +152,11 @@ def test_turned_rois_are_told_from_others():
         roicli.rotated_align(MAPS, six, spatial_scale=0.25, normalized=True, image_size=(36, 48))
     with pytest.raises(ParameterError, match="angle unit is 'turns', expected one of: degrees"):
         roicli.rotated_align(MAPS, six, angle_unit="turns")
-    with pytest.raises(InputError, match="only upright ones are diagnosed"):
-        roicli.diagnose(MAPS, six, upright.roi_features, spatial_scale=0.25, roi_columns=NAMES)
+    with pytest.raises(ParameterError, match="has a column of angles"):
+        roicli.diagnose(MAPS, six, upright.roi_features, roi_columns=NAMES, angle=30.0)
+    with pytest.raises(InputError, match="6 columns may hold") as caught:
+        roicli.diagnose(MAPS, six, upright.roi_features, spatial_scale=0.25)
+    assert f"--roi-columns image,x1,y1,x2,y2,score or {NAMES}" in str(caught.value.hint)
     # As corners these would all be fine; the angle says that they are none.
     corners = np.tile(np.float32([[0, 30, 20, 47, 35, 0]]), (6, 1))
     with logged(logging.WARNING) as warnings:
