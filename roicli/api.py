@@ -46,7 +46,7 @@ from roicli.pipeline.settings import resolve_setting
 from roicli.pipeline.stream import run_operator
 from roicli.storage.address import as_local_path
 from roicli.storage.atomic import check_output, replace_atomically
-from roicli.storage.opening import inputs_unchanged
+from roicli.storage.open import inputs_unchanged
 from roicli.storage.result import (
     NoWriter,
 )
@@ -343,9 +343,9 @@ def export(
     check_output(path, [graph_file] if graph_file else [], request.force, (".onnx",))
     spec = resolve_operator(operator, request, request.spatial_scale)
     dtype = np.dtype(request.dtype)
-    parameters = provenance.describe_export(operator, spec, dtype)
+    parameters = provenance.describe_export(operator, spec, dtype, request.opset)
     metadata = {key: str(value) for key, value in parameters.items()}
-    graph = build_export_graph(spec, dtype, metadata)
+    graph = build_export_graph(spec, dtype, metadata, request.opset)
     onnx.checker.check_model(onnx.load_from_string(graph.model), full_check=True)
     with (
         replace_atomically(path, request.force) as temporary,
@@ -361,8 +361,8 @@ def _export_into(
     """A model whose RoI nodes follow another rule, checked by running both."""
     from roicli.pipeline.capture.replace import replace_in_model
 
-    for name in ("output_size", "spatial_scale", "graph"):
-        if options.get(name) is not None:
+    for name in ("output_size", "spatial_scale", "graph", "opset"):
+        if options.get(name) not in (None, declarations(ExportOptions)[name].starting_value):
             raise ParameterError(
                 f"{name.replace('_', ' ')} is each node's own with --into", "drop the option"
             )

@@ -22,7 +22,7 @@ from roicli.pipeline.run import Run, open_run
 from roicli.pipeline.stream import Engine
 from roicli.pipeline.validation import check_sampling_memory
 from roicli.storage.address import parse_address
-from roicli.storage.opening import open_array
+from roicli.storage.open import open_array
 
 
 @frozen

@@ -5,43 +5,38 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Required, TypedDict
 
 from roicli.core.declaration import Opt, PythonOnly
+from roicli.core.input_options import (
+    ExternalOption,
+    IgnoreOption,
+    ImageSizeOption,
+    MapSizeOption,
+    ReadingOptions,
+)
+from roicli.core.operator_options import (
+    ModeOption,
+    PresetOption,
+    RatioOption,
+    RoundingOptions,
+    SamplingOptions,
+    ScaleOption,
+    SizeOption,
+)
 from roicli.core.operator_table import Operator, OperatorOptions, OwnOptions
 from roicli.core.options import (
-    LOOKING,
-    PHOTOS,
-    READING,
-    RULES,
-    RUNNING,
-    TABLE,
-    TOLERATED,
-    WRITING,
-    ArrayLike,
     CompressionOption,
     DaskOption,
     DeviceIdOption,
     DeviceOptions,
     ErrorsOutOption,
-    ExternalOption,
     ForceOption,
     GroupByOption,
-    IgnoreOption,
-    ImageSizeOption,
-    MapSizeOption,
-    ModeOption,
-    Path,
-    PresetOption,
     ProviderOption,
-    RatioOption,
-    ReadingOptions,
     ResourceOptions,
     ResumeOption,
-    RoundingOptions,
-    SamplingOptions,
-    ScaleOption,
-    SizeOption,
     WatchOptions,
 )
-from roicli.core.parsing import Size, as_bin, as_names, as_path, as_rows
+from roicli.core.panels import LOOKING, PHOTOS, READING, RULES, RUNNING, TABLE, TOLERATED, WRITING
+from roicli.core.parse import ArrayLike, Path, Size, as_bin, as_names, as_path, as_rows
 from roicli.core.progress import Progress, no_progress
 from roicli.core.vocabulary import (
     Channels,
@@ -105,9 +100,16 @@ class IntoOptions(TypedDict, total=False):
     ]
 
 
+class OpsetOption(TypedDict, total=False):
+    """The opset of a graph."""
+
+    opset: Annotated[int, Opt("--opset", WRITING, "The graph's opset, 16 to 21.", 18, metavar="N")]
+
+
 class ExportOptions(
     IntoOptions,
     GraphDtypeOption,
+    OpsetOption,
     ForceOption,
     SizeOption,
     ScaleOption,

@@ -22,8 +22,8 @@ from roicli.core.call_options import (
 )
 from roicli.core.declaration import Arg, Opt
 from roicli.core.operator_table import Operator
-from roicli.core.options import LOOKING, RULES, RUNNING, TABLE, WRITING
-from roicli.core.parsing import as_names, as_rows
+from roicli.core.panels import LOOKING, RULES, RUNNING, TABLE, WRITING
+from roicli.core.parse import as_names, as_rows
 from roicli.core.vocabulary import FindingFormat, ListFormat, Severity, SummaryForm, TableFormat
 
 # Arguments

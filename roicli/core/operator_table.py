@@ -9,40 +9,37 @@ call as a type checker reads it. Nothing here needs NumPy, for the help reads it
 from typing import Annotated, Literal, NamedTuple, TypedDict
 
 from roicli.core.declaration import Opt
-from roicli.core.options import (
-    OPERATOR,
-    ROUNDING,
-    AngleOptions,
-    ArrayLike,
+from roicli.core.input_options import AngleOptions, ExternalOption, IgnoreOption, ReadingOptions
+from roicli.core.operator_options import (
     BorderOption,
+    GraphOption,
+    ModeOption,
+    PixelModelOption,
+    PresetOption,
+    RatioOption,
+    RoundingOptions,
+    SamplingOptions,
+    ScaleOption,
+    SizeOption,
+)
+from roicli.core.options import (
     CompressionOption,
     DaskOption,
     DeviceOptions,
     ErrorsOutOption,
-    ExternalOption,
     ForceOption,
-    GraphOption,
     GroupByOption,
-    IgnoreOption,
-    ModeOption,
-    Path,
-    PixelModelOption,
-    PresetOption,
     ProviderOption,
-    RatioOption,
-    ReadingOptions,
     ResourceOptions,
     ResultDtypeOption,
     ResumeOptions,
-    RoundingOptions,
-    SamplingOptions,
-    ScaleOption,
     ShardOption,
-    SizeOption,
     ValuesOption,
     VerifyOptions,
     WatchOptions,
 )
+from roicli.core.panels import OPERATOR, ROUNDING
+from roicli.core.parse import ArrayLike, Path
 
 Operator = Literal[
     "align", "pool", "precise-pool", "crop-and-resize", "average-pool", "ps-pool", "ps-align",

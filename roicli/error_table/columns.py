@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.parsing import did_you_mean
+from roicli.core.parse import did_you_mean
 from roicli.core.vocabulary import SummaryForm
 
 Kind = Literal["integer", "number", "text"]

@@ -285,7 +285,7 @@ class TapSpec(OperatorSpec):
         shape = add("Shape", weight)
         bins = add("Slice", shape, integers(0), integers(3))
         inner = add("Slice", shape, integers(3), integers(6))
-        each = add("ReduceProd", inner, keepdims=1)
+        each = math.builder.reduce("ReduceProd", inner, keepdims=True)
         index = add("Reshape", index, add("Concat", bins, each, axis=0))
         weight = add("Reshape", weight, add("Concat", bins, integers(1), each, axis=0))
         products = add("MatMul", weight, add("Gather", rows, index, axis=0))

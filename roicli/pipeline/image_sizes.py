@@ -16,7 +16,7 @@ from roicli.core.types import Array, FloatArray
 from roicli.pipeline.roi_scale import OPTION, RoiScale
 from roicli.pipeline.roi_table import RoiTable, fits_inside, is_image_number
 from roicli.storage.address import parse_address
-from roicli.storage.opening import open_array
+from roicli.storage.open import open_array
 
 if TYPE_CHECKING:
     from roicli.pipeline.features import FeaturePyramid

@@ -13,10 +13,10 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.foreign import foreign, raw_text
-from roicli.core.parsing import AUTO
+from roicli.core.parse import AUTO
 from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
-from roicli.error_table.carried import CarriedColumn, carry, text_width
+from roicli.error_table.carried_columns import CarriedColumn, carry, text_width
 from roicli.operators.levels import LevelAssignment, level_of_scale
 from roicli.pipeline.features import FeatureArgument, FeaturePyramid, Scales, open_pyramid
 from roicli.pipeline.image_sizes import find_size_scale
@@ -42,7 +42,7 @@ from roicli.storage.address import IMAGE, SEPARATOR, parse_address, split_name
 from roicli.storage.array import MemoryArray, SelectedRows, StoredArray
 from roicli.storage.file_state import FileState, check_unchanged
 from roicli.storage.limits import check_memory, external_files
-from roicli.storage.opening import open_array
+from roicli.storage.open import open_array
 
 # A column of longer texts, as polygons are, is none of a table: every row has room for the longest.
 LONGEST_TEXT = 1024

@@ -17,7 +17,7 @@ from roicli.pipeline.inputs import Inputs
 from roicli.storage.address import parse_address, split_name
 from roicli.storage.array import MemoryArray, SelectedRows, StoredArray
 from roicli.storage.limits import check_memory, external_files
-from roicli.storage.opening import open_array
+from roicli.storage.open import open_array
 
 logger = logging.getLogger("roicli")
 

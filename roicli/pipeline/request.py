@@ -10,20 +10,18 @@ from typing import Any
 from roicli.core.call_options import ErrorsOptions, ExportOptions
 from roicli.core.declaration import record
 from roicli.core.exceptions import ParameterError
-from roicli.core.operator_table import OwnOptions, RunOptions
-from roicli.core.options import (
-    ExternalOption,
-    IgnoreOption,
+from roicli.core.input_options import ExternalOption, IgnoreOption, ReadingOptions
+from roicli.core.operator_options import (
     PixelModelOption,
     PresetOption,
     RatioOption,
-    ReadingOptions,
     RoundingOptions,
     SamplingOptions,
     ScaleOption,
     SizeOption,
 )
-from roicli.core.parsing import AUTO
+from roicli.core.operator_table import OwnOptions, RunOptions
+from roicli.core.parse import AUTO
 from roicli.core.progress import Progress, StageTimes
 from roicli.core.types import TURNED_COLUMNS, Size
 from roicli.core.vocabulary import (
@@ -211,4 +209,5 @@ class ExportRequest(Operation):
     input: Any
     spatial_scale: Scales | None
     dtype: GraphDtype
+    opset: int
     force: bool

@@ -20,7 +20,7 @@ from roicli.storage.address import parse_address, split_name
 from roicli.storage.array import MemoryArray, StoredArray
 from roicli.storage.file_state import FileState
 from roicli.storage.limits import check_memory
-from roicli.storage.opening import open_array
+from roicli.storage.open import open_array
 
 logger = logging.getLogger("roicli")
 

@@ -14,7 +14,7 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.types import FloatArray, IntArray, Size
 from roicli.core.vocabulary import RoiFormat
-from roicli.error_table.carried import text_width
+from roicli.error_table.carried_columns import text_width
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.layout import straighten_rois
 from roicli.pipeline.map_keys import MapKeys
@@ -27,7 +27,7 @@ from roicli.pipeline.validation import describe_roi_shape
 from roicli.storage.address import Address, parse_address
 from roicli.storage.array import Heading, MemoryArray, SelectedRows
 from roicli.storage.limits import check_memory
-from roicli.storage.opening import open_rois
+from roicli.storage.open import open_rois
 from roicli.storage.pattern import is_pattern
 from roicli.storage.roi_columns import COORDINATE_NAMES, RoiColumns, find_columns, show_names
 from roicli.storage.table import RoiSource, Table, as_table, headings_of

@@ -45,7 +45,7 @@ def test_onnx_own_maximum_becomes_the_true_one():
 def test_a_detector_follows_another_operator():
     """All nodes, made inputs, the same outputs of the whole model but for what follows them."""
     outcome = succeed("export", "pool", "fixed.onnx", "--into", str(DETECTOR))
-    assert "RoiAlign -> pool (output_size [7, 7], quantization caffe" in outcome.err
+    assert "RoiAlign -> RoI Pool (output_size [7, 7], quantization caffe" in outcome.err
     assert "both models run on made inputs; 40 RoIs against the operator: equal bits" in outcome.err
     boxes, scores = run_whole("fixed.onnx", {"image": image()})
     own_boxes, own_scores = run_whole(str(DETECTOR), {"image": image()})

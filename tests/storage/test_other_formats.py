@@ -13,7 +13,7 @@ import roicli
 from roicli.core.exceptions import InputError
 from roicli.storage import formats
 from roicli.storage.address import parse_address
-from roicli.storage.opening import open_array, read_contents
+from roicli.storage.open import open_array, read_contents
 from roicli.storage.pattern import find_keys
 
 MAPS = np.random.default_rng(0).normal(size=(2, 3, 8, 9)).astype(np.float32)

@@ -32,7 +32,7 @@ from roicli.core.vocabulary import ComparedStatistic
 from roicli.storage.address import STDIN
 from roicli.storage.array import StoredArray
 from roicli.storage.limits import external_files
-from roicli.storage.opening import inputs_unchanged
+from roicli.storage.open import inputs_unchanged
 
 # Stored bytes of one block; its float64 differences and what is summed of them take 30 times that.
 BLOCK_BYTES = 1 << 20

@@ -9,9 +9,9 @@ import numpy as np
 from roicli.core.types import Array
 from roicli.storage.address import parse_address
 from roicli.storage.array import MemoryArray, StoredArray
-from roicli.storage.choosing import Wanted
+from roicli.storage.choice import Wanted
 from roicli.storage.formats import trtexec
-from roicli.storage.opening import open_array, watch
+from roicli.storage.open import open_array, watch
 
 ResultArgument = str | os.PathLike[str] | Array
 

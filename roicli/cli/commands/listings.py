@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from roicli.core.command_options import ColumnName, ListOptions, PresetsCommand, RuleName
 from roicli.core.exceptions import ParameterError
-from roicli.core.parsing import did_you_mean
+from roicli.core.parse import did_you_mean
 
 PROSE = ("differs_from_torchvision", "source", "undefined", "reason", "install", "missing")
 SHOWN_OF_PRESETS = ("name", "operator", "version", "runs", *PROSE[:3])

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from roicli.core.exceptions import InputError, VerificationError
+from roicli.core.exceptions import InputError, ParameterError, VerificationError
 from roicli.core.system import available_bytes
 from roicli.core.types import Array, FloatType
 from roicli.operators.export import EXPORT_OPSET, build_export_graph
 from roicli.operators.interface import OperatorSpec
+from roicli.operators.table import operator_type
 from roicli.pipeline.capture.feeds import open_run_inputs
 from roicli.pipeline.capture.graph import (
     CutModel,
@@ -70,6 +71,12 @@ def replace_nodes(
             else f"{path}: the model has no RoiAlign or MaxRoiPool node"
         )  # fmt: skip
     pairs = [(site, spec_of(site)) for site in chosen]
+    for site, spec in pairs:
+        if spec.offset_shape or len(spec.roi_columns) != 4:
+            raise ParameterError(
+                f"{path}: node {site.name} has upright RoIs alone, and {spec.name} takes more",
+                "choose an operator of upright RoIs",
+            )
     pairs = [pair for pair in pairs if _is_another_rule(*pair)]
     if not pairs:
         raise InputError(
@@ -92,7 +99,7 @@ def replace_nodes(
 
 def _is_another_rule(site: RoiSite, spec: OperatorSpec) -> bool:
     """Whether the graph computes something else than the node."""
-    if site.operator != spec.operator or site.maximum:
+    if type(spec) is not operator_type(site.operator) or site.maximum:
         return True
     own = {name: value for name, value in site.options.items() if name != "mode"}
     said = {**spec.describe(), "spatial_scale": spec.spatial_scale}
@@ -102,9 +109,9 @@ def _is_another_rule(site: RoiSite, spec: OperatorSpec) -> bool:
 
 def _describe_change(site: RoiSite, spec: OperatorSpec) -> str:
     """What is another rule now, in words."""
-    if site.operator != spec.operator:
+    if type(spec) is not operator_type(site.operator):
         said = ", ".join(f"{name} {value}" for name, value in spec.describe().items())
-        return f"{site.op_type} -> {spec.operator} ({said})"
+        return f"{site.op_type} -> {spec.name} ({said})"
     if site.maximum and spec.describe().get("mode") == "max":
         return "maximum over weighted corners -> maximum of the samples"
     return ", ".join(

@@ -7,7 +7,7 @@ import numpy as np
 from roicli.core.exceptions import InputError
 from roicli.storage.address import Address
 from roicli.storage.array import FileContents, MemoryArray, StoredArray, StoredDataset
-from roicli.storage.choosing import Wanted
+from roicli.storage.choice import Wanted
 from roicli.storage.formats import Format
 
 NUMBERS = Format("numbers", (".numbers",), b"NUMBERS", holds="one", module=__name__)
