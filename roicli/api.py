@@ -36,13 +36,14 @@ from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.inputs import open_inputs
 from roicli.pipeline.request import ErrorsRequest, ExportRequest, RunRequest
 from roicli.pipeline.run import (
+    announce_turned,
     build_error_table,
     build_value_measurers,
     check_asked,
     open_run,
     resolve_operator,
 )
-from roicli.pipeline.settings import resolve_setting
+from roicli.pipeline.settings import resolve_setting, turned_by_preset
 from roicli.pipeline.stream import run_operator
 from roicli.storage.address import as_local_path
 from roicli.storage.atomic import check_output, replace_atomically
@@ -308,9 +309,12 @@ def _geometric_errors(rois: FeatureArgument, request: ErrorsRequest) -> Result:
     """The error table of boxes alone."""
     if request.dask is not None:
         raise ParameterError("--dask shares the maps among workers, and there are no features")
-    setting = resolve_setting(request, "pool")
+    unit = turned_by_preset(request)
+    setting = resolve_setting(request, "pool" if unit is None else "errors")
+    reading = request if unit is None else request.turned_in(unit)
     with inputs_unchanged():
-        inputs = open_inputs(None, rois, request, request.map_size)
+        inputs = open_inputs(None, rois, reading, request.map_size)
+        announce_turned(inputs)
         check_outputs(inputs, None, request)
         table = build_error_table(inputs, setting, group_by=request.group_by)
         check_asked(table, request)
