@@ -33,7 +33,7 @@ def capture(model: DetectorModel, photos: Photos = None, **options: Unpack[Captu
     from roicli.pipeline.capture.run import capture as run_capture
 
     options["image"] = [*(options["image"] or ()), *(photos or ())]
-    with ProgressBar(quiet) as progress:
+    with ProgressBar(quiet, counted="images") as progress:
         given = keywords(CaptureOptions, options, progress=progress)
         found = run_capture(model, output, **given)
     if not quiet:
