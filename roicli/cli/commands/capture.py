@@ -39,7 +39,7 @@ def capture(model: DetectorModel, photos: Photos = None, **options: Unpack[Captu
     if not quiet:
         plural = "s" if found.images != 1 else ""
         print_line("note", f"wrote {output}: {found.images:,} image{plural}")
+    if as_json or not quiet:
+        show = rendering.write_capture_json if as_json else rendering.print_capture
         with leaving_with(0):
-            (rendering.write_capture_json if as_json else rendering.print_capture)(
-                found, sys.stdout
-            )
+            show(found, sys.stdout)
