@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any, Unpack, cast
 
@@ -26,7 +26,6 @@ from roicli.core.operator_table import (
     RotatedAlignOptions,
     call_name,
 )
-from roicli.core.types import Array
 from roicli.pipeline import provenance
 from roicli.pipeline.execute import Result, check_outputs, run_and_write, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
@@ -62,7 +61,7 @@ def default_output(features: FeatureArgument, operator: Operator) -> str:
 
 
 def align(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[AlignOptions],
@@ -79,7 +78,7 @@ def align(
 
 
 def pool(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[PoolOptions],
@@ -93,7 +92,7 @@ def pool(
 
 
 def precise_pool(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[PrecisePoolOptions],
@@ -108,7 +107,7 @@ def precise_pool(
 
 
 def crop_and_resize(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[CropAndResizeOptions],
@@ -123,7 +122,7 @@ def crop_and_resize(
 
 
 def average_pool(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[AveragePoolOptions],
@@ -137,7 +136,7 @@ def average_pool(
 
 
 def ps_pool(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[PsPoolOptions],
@@ -151,7 +150,7 @@ def ps_pool(
 
 
 def ps_align(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[PsAlignOptions],
@@ -165,7 +164,7 @@ def ps_align(
 
 
 def rotated_align(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[RotatedAlignOptions],
@@ -182,7 +181,7 @@ def rotated_align(
 
 def run(
     operator: Operator,
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None,
     options: Mapping[str, Any],
@@ -221,7 +220,7 @@ def follow_preset(
 
 def run_request(
     operator: Operator,
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None,
     request: RunRequest,
@@ -240,7 +239,7 @@ def run_request(
 
 def _run_on_cluster(
     operator: str,
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None,
     request: RunRequest,
@@ -252,7 +251,7 @@ def _run_on_cluster(
 
 
 def errors(
-    features: FeatureArgument | Sequence[Array] | None,
+    features: FeatureArgument | None,
     rois: FeatureArgument,
     **options: Unpack[ErrorsOptions],
 ) -> Result:

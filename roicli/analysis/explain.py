@@ -7,7 +7,6 @@ and order, so the outcome can be held against the operator's bit for bit.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Unpack, overload
 
@@ -73,7 +72,7 @@ class ExplainRequest(RunRequest):
 
 @overload
 def explain(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     **options: Unpack[ExplainOptions],
 ) -> Explanation: ...
@@ -81,7 +80,7 @@ def explain(
 
 @overload
 def explain(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     **options: Unpack[ExplainOneOptions],
 ) -> Explanation | BinReading: ...
@@ -89,7 +88,7 @@ def explain(
 
 @inputs_unchanged()
 def explain(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     **options: Unpack[ExplainOneOptions],
 ) -> Explanation | BinReading:
@@ -121,7 +120,7 @@ def explain(
 
 
 def _explain_one(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     request: ExplainRequest,
     operator: Operator,

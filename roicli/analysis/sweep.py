@@ -284,7 +284,7 @@ class SweepRequest(RunRequest):
 
 @inputs_unchanged()
 def sweep(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     **options: Unpack[SweepOptions],
 ) -> Sweep:

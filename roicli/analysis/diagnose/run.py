@@ -38,7 +38,7 @@ from roicli.analysis.result.source import ResultArgument, open_stored_result
 from roicli.core.call_options import DiagnoseOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.types import Array, IntArray
+from roicli.core.types import IntArray
 from roicli.operators.convention import ALIGN, POOL
 from roicli.operators.libraries import LibraryFunction
 from roicli.pipeline.features import FeatureArgument
@@ -319,7 +319,7 @@ def _renumber(found: Diagnosis, rois: IntArray) -> Diagnosis:
 
 @inputs_unchanged()
 def diagnose(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     result: ResultArgument,
     **options: Unpack[DiagnoseOptions],

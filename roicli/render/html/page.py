@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, Unpack
@@ -17,7 +16,6 @@ from roicli.core.call_options import ReportOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ProviderError
 from roicli.core.strict_json import encode_for_script
-from roicli.core.types import Array
 from roicli.error_table.columns import COLUMN_BY_NAME, COLUMNS, Column, check_column
 from roicli.error_table.geometric import MODEL_OFFSET
 from roicli.error_table.writers import plain_value
@@ -58,7 +56,7 @@ class ReportRequest(RunRequest):
 
 
 def write_report(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str],
     **options: Unpack[ReportOptions],
