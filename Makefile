@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-lowest lint types cov fuzz bench docs licenses faults soak \
+.PHONY: help install demo test test-all test-lowest lint types cov fuzz bench docs licenses release faults soak \
 	check clean
 PYTHON ?= python3
 # The oldest Python that is supported; older releases have no wheels for the newest ones.
@@ -20,7 +20,8 @@ help:  ## show this
 	@touch $@
 
 .venv/.developing: pyproject.toml .venv/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[native,figures,report,dev]'
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' # the first that knows groups
+	$(BIN)/python -m pip install --quiet --group dev --editable '.[native,figures,report]'
 	@touch $@
 
 install: .venv/.installed  ## make .venv with the tool in it: .venv/bin/roicli
@@ -39,7 +40,7 @@ test: .venv/.developing  ## prove everything once, in three minutes on two cores
 	$(BIN)/$(PYTEST) -m 'not full'
 
 test-all: .venv/.developing  ## the full products of options, more examples, and what takes long
-	$(BIN)/python -m pip install --quiet --editable '.[faults]'
+	$(BIN)/python -m pip install --quiet --group faults
 	HYPOTHESIS_PROFILE=full $(BIN)/$(PYTEST)
 
 .venv-lowest/.installed: pyproject.toml
@@ -49,7 +50,7 @@ test-all: .venv/.developing  ## the full products of options, more examples, and
 	$(LOWEST_PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet uv
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
-		--editable '.[native,figures,report,dev]'
+		--group dev --editable '.[native,figures,report]'
 	@touch $@
 
 test-lowest: .venv-lowest/.installed  ## run the tests with the lowest versions that pyproject.toml allows
@@ -58,6 +59,8 @@ test-lowest: .venv-lowest/.installed  ## run the tests with the lowest versions 
 lint: .venv/.developing  ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/zizmor --quiet --offline .
+	$(BIN)/hadolint docker/*.Dockerfile
 
 types: .venv/.developing  ## check types
 	$(BIN)/mypy
@@ -66,7 +69,7 @@ cov: .venv/.developing  ## run the tests and measure branch coverage
 	$(BIN)/$(PYTEST) --cov --cov-branch --cov-report=term --cov-fail-under=95
 
 fuzz: .venv/.developing  ## 20,000 damaged inputs of each kind: npy, archives, RoIs, HDF5, parts, ONNX
-	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	$(BIN)/python -m pip install --quiet --group fuzz
 	$(BIN)/python -m fuzz
 
 docs: .venv/.developing  ## make the pictures and worked examples in docs/ from the sample data
@@ -77,11 +80,20 @@ licenses: .venv/.developing  ## rewrite docs/licenses.md from what is installed
 	$(BIN)/python docs/make_licenses.py
 
 bench: .venv/.installed  ## measure against other libraries and rewrite docs/benchmarks.md
-	$(BIN)/python -m pip install --quiet --editable '.[native,bench]'
+	$(BIN)/python -m pip install --quiet --group bench --editable '.[native]'
 	cd benchmarks && ../$(BIN)/python run.py
 
+release: .venv/.developing  ## build the packages, check them, install them in every way, run the README from the wheel
+	$(BIN)/python -m pip install --quiet --group release
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/pyroma --min 8 .
+	$(BIN)/python -m tests.release.install dist/*.whl
+
 faults: .venv/.developing  ## stop runs at 200 random moments and when they name files, resume through 20 kills, kill 50 workers, S3
-	$(BIN)/python -m pip install --quiet --editable '.[faults]'
+	$(BIN)/python -m pip install --quiet --group faults
 	$(BIN)/python -m pytest --quiet tests/faults/test_s3.py
 	$(BIN)/python -m tests.faults.interrupt
 	$(BIN)/python -m tests.faults.kill_workers

@@ -17,8 +17,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "licenses.md"
-# Tools of the developers, which no installation of the tool has.
-NOT_INSTALLED = ("bench", "dev", "faults", "fuzz")
+# `all` names other extras; NVIDIA's libraries are under NVIDIA's own licences.
+NOT_LISTED = ("all", "cuda")
 PLAIN = "plain install"
 
 # The first line of a free-text licence, where it says which one it is.
@@ -101,9 +101,9 @@ def declared() -> dict[str, list[Requirement]]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     groups = {PLAIN: project["dependencies"], **project["optional-dependencies"]}
     return {
-        group: [Requirement(line) for line in lines if not line.startswith("roicli")]
+        group: [Requirement(line) for line in lines]
         for group, lines in groups.items()
-        if group not in NOT_INSTALLED
+        if group not in NOT_LISTED
     }
 
 

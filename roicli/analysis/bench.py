@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Unpack, cast
 
 import numpy as np
@@ -18,6 +18,7 @@ from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
 from roicli.core.progress import StageTimes
+from roicli.core.record import frozen
 from roicli.core.types import check_word
 from roicli.core.vocabulary import Provider
 from roicli.pipeline.execute import Result
@@ -28,7 +29,7 @@ from roicli.storage.array import named_dtype
 Options = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@frozen
 class BenchRow:
     """One provider: seconds a run (median, 10th and 90th percentile), rates, shares of busy time.
 

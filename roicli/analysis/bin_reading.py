@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from roicli.analysis.explanation import Check, Edges, Span
 from roicli.analysis.one_roi import RoiOnMap
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
+from roicli.core.record import frozen
 from roicli.core.types import FloatArray, Size
 from roicli.operators.taps import Taps, TapSpec
 
@@ -18,7 +18,7 @@ from roicli.operators.taps import Taps, TapSpec
 MAX_LISTED = 1 << 16
 
 
-@dataclass(frozen=True)
+@frozen
 class WeightedCell:
     """One cell of the map, with its weight in a sample."""
 
@@ -28,7 +28,7 @@ class WeightedCell:
     weight: float
 
 
-@dataclass(frozen=True)
+@frozen
 class BinSample:
     """One sample (row, column in its bin): where it lies, in cells, cell i centred at i, None for
     a whole cell; the ``cells`` that it is made of, none off the map; and its value.
@@ -42,7 +42,7 @@ class BinSample:
     value: float
 
 
-@dataclass(frozen=True)
+@frozen
 class BinReading:
     """The worked example of an operator: one bin (row, column) of one RoI on one channel.
 

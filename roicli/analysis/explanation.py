@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import isnan
 from typing import assert_never
 
 from roicli.core.operator_table import Operator
+from roicli.core.record import frozen
 from roicli.core.vocabulary import Mode, Partition, PixelModel, Quantization, SamplingGrid
 
 Edges = tuple[float, float, float, float]
 Span = tuple[int, int]
 
 
-@dataclass(frozen=True)
+@frozen
 class Corner:
     """One of the four cells around a sampling point.
 
@@ -28,7 +28,7 @@ class Corner:
     weight: float
 
 
-@dataclass(frozen=True)
+@frozen
 class Sample:
     """One sampling point (row, column of the bin's grid) and what it is interpolated from.
 
@@ -47,7 +47,7 @@ class Sample:
     value: float
 
 
-@dataclass(frozen=True)
+@frozen
 class AlignedBin:
     """RoI Align of one bin. Edges are x1, y1, x2, y2 in cells, sizes (height, width) in cells."""
 
@@ -79,7 +79,7 @@ class AlignedBin:
                 assert_never(self.mode)
 
 
-@dataclass(frozen=True)
+@frozen
 class EdgeError:
     """One edge, in cells of the pixel model: real, after rounding the box, after rounding the bins.
 
@@ -109,7 +109,7 @@ class EdgeError:
         return self.quantized - self.real
 
 
-@dataclass(frozen=True)
+@frozen
 class PooledBin:
     """RoI Pool of one bin. Spans are half-open, in cells; ``rows``, ``columns`` are on the map.
 
@@ -136,7 +136,7 @@ class PooledBin:
     area_gained_cells: float
 
 
-@dataclass(frozen=True)
+@frozen
 class Check:
     """A value of the explanation held against the operator's: ``source`` "ran" or a file's name.
 
@@ -162,7 +162,7 @@ class Check:
         return self.found == self.explained or abs(self.found - self.explained) <= self.bound
 
 
-@dataclass(frozen=True)
+@frozen
 class Explanation:
     """The worked example: one bin (row, column) of one RoI on one channel."""
 

@@ -6,15 +6,16 @@ What stands here is read off their sources and documents; what no entry has is s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from roicli.core.foreign import foreign
+from roicli.core.record import frozen
 
 Attributes = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@frozen
 class ForeignOperator:
     """One operator: ``name`` as ONNX has it, ``domains`` it is met in, ``library`` whose it is.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -15,6 +15,7 @@ from roicli.core.call_options import InspectOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError
 from roicli.core.norms import deviation_rows, mean_of, no_sums, root_mean
+from roicli.core.record import frozen
 from roicli.operators.levels import level_of_scale
 from roicli.pipeline.stored_scale import SCALE_ATTRIBUTE
 from roicli.storage.address import parse_address
@@ -28,7 +29,7 @@ from roicli.storage.roi_columns import find_columns, show_names
 MODEL_ENDING = ".onnx"
 
 
-@dataclass(frozen=True)
+@frozen
 class ValueRange:
     """Over all values of a dataset; the first four over the finite ones, None without any.
 
@@ -44,7 +45,7 @@ class ValueRange:
     infinite: int
 
 
-@dataclass(frozen=True)
+@frozen
 class DatasetReport:
     """One dataset as stored, what it can be used as and why, and its values where asked for."""
 
@@ -54,7 +55,7 @@ class DatasetReport:
     values: ValueRange | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Choice:
     """What a command takes for one input when it is given the file alone; None: it would refuse."""
 
@@ -62,7 +63,7 @@ class Choice:
     why: str
 
 
-@dataclass(frozen=True)
+@frozen
 class ArrayReport:
     """A file of arrays: its own attributes, its datasets, and what is taken for each input."""
 

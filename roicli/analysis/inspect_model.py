@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from roicli.analysis.foreign_operators import find_operator
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
+from roicli.core.record import frozen
 from roicli.pipeline.model_nodes import (
     HALF_PIXEL_FROM,
     NOT_IMPLEMENTED_FROM,
@@ -31,7 +31,7 @@ ROI_LIKE = "roi"
 TRANSFORMATION = "coordinate_transformation_mode"
 
 
-@dataclass(frozen=True)
+@frozen
 class ProviderSupport:
     """Whether an execution provider of ONNX Runtime runs a node; ``runs`` None is not known."""
 
@@ -40,7 +40,7 @@ class ProviderSupport:
     detail: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Remark:
     """A trap, which gives wrong results or none, or a note, which is good to know."""
 
@@ -49,7 +49,7 @@ class Remark:
     message: str
 
 
-@dataclass(frozen=True)
+@frozen
 class NodeReport:
     """One RoI node. ``kind``: RoI Align, RoI Pool, a call of the model's own function, or custom.
 
@@ -72,7 +72,7 @@ class NodeReport:
     remarks: tuple[Remark, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class ModelReport:
     """A model: who wrote it, its opsets by domain ("" is ONNX's own), its RoI nodes."""
 
@@ -89,7 +89,7 @@ class ModelReport:
         return sum(remark.weight == "trap" for node in self.nodes for remark in node.remarks)
 
 
-@dataclass(frozen=True)
+@frozen
 class _Standard:
     """A standard node: its parameters, and which attributes are written down."""
 
@@ -97,7 +97,7 @@ class _Standard:
     said: frozenset[str]
 
 
-@dataclass(frozen=True)
+@frozen
 class _RemarkRule:
     id: str
     weight: Weight

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.operator_table import Operator
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.interface import OperatorSpec
@@ -22,7 +22,7 @@ from roicli.pipeline.validation import check_sampling_memory
 from roicli.storage.exchange import open_object
 
 
-@dataclass(frozen=True)
+@frozen
 class RoiOnMap:
     """One RoI: its number among the run's, its map (C, H, W) in the operators' dtype, its specs."""
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from roicli.analysis.picture import Picture, average_channels, build_picture
 from roicli.core.progress import Progress
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.core.vocabulary import SIZE_CLASSES
 from roicli.error_table.columns import Column
@@ -45,7 +45,7 @@ HISTOGRAMS = ("edge_error_max_px", "total_edge_error_max_px")
 SHARES = ("share_stage1", "share_stage2", "share_aggregation")
 
 
-@dataclass(frozen=True)
+@frozen
 class Group:
     """The RoIs of one size class or level: ``rows`` (n,), the histogram counts of each measure."""
 
@@ -56,7 +56,7 @@ class Group:
     shares: Mapping[str, float | None]
 
 
-@dataclass(frozen=True)
+@frozen
 class Cloud:
     """Points for error against size: RoI numbers, square root of the area in px, two errors."""
 
@@ -67,7 +67,7 @@ class Cloud:
     iou: FloatArray
 
 
-@dataclass(frozen=True)
+@frozen
 class Shades:
     """One map (H, W): the mean over its channels."""
 
@@ -76,7 +76,7 @@ class Shades:
     cells: FloatArray
 
 
-@dataclass(frozen=True)
+@frozen
 class Page:
     """Everything on the page. ``rows`` (n,) are the listed RoIs, ``records`` their columns.
 

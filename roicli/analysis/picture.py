@@ -7,13 +7,14 @@ centred at i), so a position times the stride is in image pixels. Every one come
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from roicli.analysis.explain import explain_align
 from roicli.analysis.explanation import AlignedBin
 from roicli.core.exceptions import ParameterError
+from roicli.core.record import frozen
 from roicli.core.types import FloatArray, FloatType, RoIs, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.error_table.geometric import MODEL_OFFSET
@@ -33,7 +34,7 @@ MARGIN_SHARE, MARGIN_CELLS = 0.08, 1.0
 MOST_ELONGATED = 2.4
 
 
-@dataclass(frozen=True)
+@frozen
 class Picture:
     """Everything that a drawing of one RoI shows.
 

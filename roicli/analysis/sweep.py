@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Unpack
 
 import numpy as np
@@ -19,6 +19,7 @@ from roicli.core.call_options import SweepOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.norms import Rows, Widened, difference_rows, divide_norms, measure_distance
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, FloatType, IntArray
 from roicli.core.vocabulary import SIZE_CLASSES
 from roicli.error_table.geometric import size_classes
@@ -45,7 +46,7 @@ BLOCK_VALUES = 1 << 21
 ALL = "all"
 
 
-@dataclass(frozen=True)
+@frozen
 class SweepRecord:
     """One sampling ratio on the RoIs of one size class.
 
@@ -66,7 +67,7 @@ class SweepRecord:
     fine_grid_max_difference: float | None
 
 
-@dataclass(frozen=True)
+@frozen
 class Sweep:
     """The records, and the smallest ratio whose median relative L2 is within ``tolerance``.
 

@@ -14,29 +14,37 @@ from typer.main import get_command
 from roicli.cli.boundary import Boundary
 from roicli.cli.command import with_parameters
 from roicli.cli.fast_typer import FastCommand
+from roicli.cli.help import HELP_FLAGS
 from roicli.core.operator_table import OPERATORS
 from roicli.core.version import __version__
 
-# Command to the module that has it, in the order of the help.
-COMMANDS: dict[str, str] = {
-    **dict.fromkeys(OPERATORS, "operators"),
-    "errors": "errors",
-    "merge": "merge",
-    "check": "check",
-    "explain": "explain",
-    "draw": "draw",
-    "report": "report",
-    "compare": "compare",
-    "diagnose": "diagnose",
-    "sweep": "sweep",
-    "inspect": "inspect",
-    "export": "export",
-    "bench": "bench",
-    "presets": "listings",
-    "rules": "listings",
-    "columns": "listings",
-    "providers": "listings",
+# The panels of the help: the commands in them and the module that has each. The help's example of
+# a panel is its first command's.
+PANELS: dict[str, dict[str, str]] = {
+    "Run": {
+        **dict.fromkeys(OPERATORS, "operators"),
+        **{name: name for name in ("merge", "export", "sample")},
+    },
+    "Look": {
+        "errors": "errors",
+        "explain": "explain",
+        "draw": "draw",
+        "report": "report",
+        "inspect": "inspect",
+        "columns": "listings",
+        "presets": "listings",
+        "providers": "listings",
+    },
+    "Check": {"check": "check", "rules": "listings"},
+    "Compare": {
+        "compare": "compare",
+        "diagnose": "diagnose",
+        "sweep": "sweep",
+        "bench": "bench",
+    },
 }
+COMMANDS = {name: module for panel in PANELS.values() for name, module in panel.items()}
+PANEL_OF = {name: title for title, panel in PANELS.items() for name in panel}
 
 
 def _print_version(wanted: bool) -> None:
@@ -47,7 +55,8 @@ def _print_version(wanted: bool) -> None:
 
 def _describe(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """RoI Align and RoI Pool over stored feature maps, and what rounding does to each RoI."""
@@ -64,9 +73,8 @@ def _begin_app() -> typer.Typer:
     begun = typer.Typer(
         name="roicli",
         cls=Boundary,
-        no_args_is_help=True,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": list(HELP_FLAGS)},
     )
     begun.callback()(_describe)
     return begun
@@ -76,7 +84,8 @@ def build_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
     """The application with these commands."""
     built = _begin_app()
     for name in commands:
-        built.command(name, cls=FastCommand)(with_parameters(_function(name)))
+        parameters = with_parameters(_function(name))
+        built.command(name, cls=FastCommand, rich_help_panel=PANEL_OF[name])(parameters)
     return built
 
 
@@ -94,7 +103,9 @@ def build_listing() -> typer.Typer:
     """The application with all commands, as the help lists them."""
     built = _begin_app()
     for name in COMMANDS:
-        built.command(name, cls=ListedCommand, help=_function(name).__doc__)(lambda: None)
+        described = _function(name).__doc__
+        panel = PANEL_OF[name]
+        built.command(name, cls=ListedCommand, help=described, rich_help_panel=panel)(lambda: None)
     return built
 
 

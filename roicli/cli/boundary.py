@@ -13,10 +13,11 @@ import typer
 from typer.core import TyperGroup
 
 from roicli.cli.console import drop_stdout, prepare_streams, print_line
-from roicli.cli.fast_typer import StartsFast
+from roicli.cli.fast_typer import StartsFast, UsageError
+from roicli.cli.help import describe_group
 from roicli.cli.signals import INTERRUPTED, heeding_signals
-from roicli.core.exceptions import OutputError, RoicliError
-from roicli.core.foreign import foreign
+from roicli.core.exceptions import OutputError, ParameterError, RoicliError
+from roicli.core.parsing import did_you_mean
 from roicli.core.system import limit_of
 
 LIMIT_REACHED = 3
@@ -30,6 +31,24 @@ NO_THREAD = ("can't start new thread", "pthread_create failed")
 
 class Boundary(StartsFast, TyperGroup):
     """Runs a command and turns the package's own errors into exit codes."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what stands before the command's name; ``help COMMAND`` is its ``--help``."""
+        if not args and not ctx.resilient_parsing:
+            typer.echo(ctx.get_help())
+            raise typer.Exit(UsageError.exit_code)
+        return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help of the whole program."""
+        formatter.write(describe_group(self, ctx))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command. Raises ParameterError where there is none of that name."""
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            hint = did_you_mean(args[0], [*self.commands, "help"]) or "see roicli --help"
+            raise ParameterError(f"there is no command {args[0]!r}", hint)
+        return super().resolve_command(ctx, args)
 
     def make_context(self, *given: Any, **more: Any) -> Any:
         """Parse what stands before the command's name; ``--version`` and ``--help`` print."""
@@ -55,7 +74,7 @@ def errors_as_codes() -> Iterator[None]:
     leaving: typer.Exit | None = None
     try:
         try:
-            with heeding_signals(), showing_arguments_safely():
+            with heeding_signals():
                 yield
         except typer.Exit as decided:
             leaving = decided
@@ -84,6 +103,8 @@ def _explain(error: BaseException) -> tuple[str, int] | None:
     """The line and the code of an error that is no bug."""
     if isinstance(error, RoicliError):
         return str(error), error.exit_code
+    if isinstance(error, UsageError):
+        return explain_usage(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", INTERRUPTED
     if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
@@ -94,15 +115,20 @@ def _explain(error: BaseException) -> tuple[str, int] | None:
     return None
 
 
-@contextmanager
-def showing_arguments_safely() -> Iterator[None]:
-    """What Typer says of an argument repeats it, and a shell's ``*`` made it of a file's name."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(message := getattr(error, "message", None), str):
-            error.message = foreign(message)  # type: ignore[attr-defined]
-        raise
+def explain_usage(error: Any) -> str:
+    """A usage error of Typer's as a line like every other."""
+    context, flag = error.ctx, getattr(error, "option_name", None)
+    path = context.command_path if context else "roicli"
+    if flag is not None and hasattr(error, "possibilities"):
+        known = [one for param in context.command.get_params(context) for one in param.opts]
+        hint = did_you_mean(flag, known) or f"see {path} --help-all"
+        return f"{path} has no option {flag}; {hint}"
+    param = getattr(error, "param", None)
+    message = error.format_message().partition("\n")[0].rstrip(".").replace("(s)", "")
+    if param is not None and message.startswith("Missing"):
+        message = f"{param.param_type_name} {param.get_error_hint().split()[-1]} is missing"
+        message = message.replace("'", "")
+    return f"{message[:1].lower()}{message[1:]}; see {path} --help"
 
 
 def find_small_limit() -> str:

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import NoneType
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -26,9 +25,11 @@ from typing import (
 import typer
 
 from roicli.cli.console import drop_stdout, print_line
+from roicli.cli.help import frequency
 from roicli.cli.signals import check_signals
+from roicli.cli.words import read_word, terminal_type
 from roicli.core.command_options import TableOptions
-from roicli.core.declaration import Opt, arms, declarations, record
+from roicli.core.declaration import Declaration, Opt, declarations, record
 from roicli.core.options import PANELS
 from roicli.core.vocabulary import SummaryForm, TableFormat
 
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 SHOWN_CULPRITS = 10
 QUIET_SECONDS = 1.0
-# The first of these that an option's type has is what a terminal gives.
-TYPED_AS = (bool, str, int, float)
 
 
 def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,62 +49,89 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
     tuple of some.
     """
     hints = get_type_hints(command, include_extras=True)
-    arguments: list[inspect.Parameter] = []
-    options: list[inspect.Parameter] = []
+    parameters: list[inspect.Parameter] = []
+    readers: dict[str, tuple[Any, str]] = {}
     for parameter in inspect.signature(command).parameters.values():
         hint = hints[parameter.name]
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            options += _make_options(hint if isinstance(hint, tuple) else get_args(hint)[:1])
+            for declaration in in_panels(hint if isinstance(hint, tuple) else get_args(hint)[:1]):
+                readers[declaration.name] = terminal_type(declaration.type), declaration.flag
+                parameters.append(_make_option(declaration))
         else:
             typed, argument = get_args(hint)
-            info = typer.Argument(metavar=argument.metavar, help=_as_is(argument.help))
-            arguments.append(parameter.replace(annotation=Annotated[typed, info]))
+            readers[parameter.name] = terminal_type(typed), argument.metavar
+            info = typer.Argument(
+                metavar=argument.metavar, help=_as_is(argument.help), **_completing(typed)
+            )
+            text = str if get_origin(typed) is Literal else typed
+            parameters.append(parameter.replace(annotation=Annotated[text, info]))
 
     def run(**given: Any) -> None:
-        command(**given)
+        command(**{name: read_word(value, *readers[name]) for name, value in given.items()})
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__signature__ = inspect.Signature([*arguments, *options])  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return run
 
 
-def _make_options(options: tuple[type, ...]) -> Iterator[inspect.Parameter]:
-    """A parameter for each option, panel by panel."""
+def in_panels(options: tuple[type, ...]) -> list[Declaration]:
+    """The options of some TypedDicts that a terminal can give, panel by panel, frequent first."""
     found = {name: d for one in options for name, d in declarations(one).items()}
-    declared = [(d, d.opt) for d in found.values() if isinstance(d.opt, Opt)]
-    for declaration, opt in sorted(declared, key=lambda pair: PANELS.index(pair[1].panel)):
-        typed, default = terminal_type(declaration.type), declaration.starting_value
-        if default is None and not declaration.is_required:
-            typed = typed | None
-        elif typed is str and default is not None:
-            default = str(default)
-        shown = opt.shown or (str(opt.default) if opt.yields else True)
-        info = typer.Option(
-            *opt.flags.split(),
-            metavar=opt.metavar,
-            rich_help_panel=opt.panel,
-            help=_as_is(opt.help),
-            show_default=shown,
-        )
-        yield inspect.Parameter(
-            declaration.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if declaration.is_required else default,
-            annotation=Annotated[typed, info],
-        )
+
+    def place(declaration: Declaration) -> tuple[int, int]:
+        assert isinstance(declaration.opt, Opt)
+        return PANELS.index(declaration.opt.panel), frequency(declaration.opt.flags.split())
+
+    return sorted((d for d in found.values() if isinstance(d.opt, Opt)), key=place)
+
+
+def _make_option(declaration: Declaration) -> inspect.Parameter:
+    """An option as Typer has it: it takes text, which the command reads."""
+    opt = declaration.opt
+    assert isinstance(opt, Opt)
+    typed, default = terminal_type(declaration.type), declaration.starting_value
+    text = typed if typed is bool or get_origin(typed) is list else str
+    if default is None and not declaration.is_required:
+        text |= None
+    elif text is str and default is not None:
+        default = str(default)
+    info = typer.Option(
+        *opt.flags.split(),
+        metavar=opt.metavar or _metavar(typed),
+        rich_help_panel=opt.panel,
+        help=_as_is(opt.help),
+        show_default=opt.shown or (str(opt.default) if opt.yields else True),
+        **_completing(typed),
+    )
+    return inspect.Parameter(
+        declaration.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if declaration.is_required else default,
+        annotation=Annotated[text, info],
+    )
+
+
+def _metavar(typed: Any) -> str | None:
+    """What stands for the value in the help where the option does not say."""
+    if get_origin(typed) is Literal:
+        return "|".join(get_args(typed))
+    return {int: "N", float: "X", str: "TEXT"}.get(typed)
+
+
+def _completing(typed: Any) -> dict[str, Any]:
+    """How the shell completes one of few words."""
+    if get_origin(typed) is not Literal:
+        return {}
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in get_args(typed) if word.startswith(incomplete)]
+
+    return {"autocompletion": complete}
 
 
 def _as_is(help_text: str) -> str:
     """Help whose brackets stay: Typer reads them as Rich's markup."""
     return help_text.replace("[", "\\[")
-
-
-def terminal_type(declared: Any) -> Any:
-    """What a terminal gives for an option that takes this type: text where there is a choice."""
-    members = [arm for arm in arms(declared) if arm is not NoneType]
-    words = [arm for arm in members if get_origin(arm) is Literal]
-    plain = [kind for kind in TYPED_AS if kind in members]
-    return (words or plain or members)[0]
 
 
 @record(TableOptions)

@@ -6,11 +6,14 @@ import contextlib
 import io
 import os
 import sys
+from typing import TextIO
 
 from roicli.core.exceptions import OutputError
 from roicli.core.foreign import foreign
 
 _closed: set[str] = set()
+# Bold red, magenta and cyan, as GCC and Clang have them: all three are read on light and on dark.
+STYLES = {"error": "1;31", "finding": "1;31", "warning": "1;35", "note": "1;36"}
 
 
 class Unfailing(io.TextIOWrapper):
@@ -61,6 +64,16 @@ def drop_stdout() -> None:
         os.close(nowhere)
 
 
+def styled(text: str, style: str, stream: TextIO) -> str:
+    """The text in an ANSI style, such as "1" for bold, where the stream is a terminal that has it.
+
+    NO_COLOR (no-color.org) takes colours away, and bold with them.
+    """
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty()
+    return text if plain else f"\x1b[{style}m{text}\x1b[0m"
+
+
 def print_line(kind: str, message: str) -> None:
-    """One line on stderr, whatever the message holds."""
-    sys.stderr.write(f"roicli: {kind}: {foreign(message)}\n")
+    """One line on stderr, whatever the message holds; the kind in a compiler's colours."""
+    name = styled(kind, STYLES.get(kind, "1"), sys.stderr)
+    sys.stderr.write(f"roicli: {name}: {foreign(message)}\n")

@@ -1,8 +1,7 @@
 """A command that starts faster: values that need no coercion do not get an adapter built for them.
 
 Typer builds a Pydantic adapter for every parameter of a command, given or not, and imports Pydantic
-for it: a third of the time of a small run. Words and whole numbers need none. Everything else, and
-every value that is not what it should be, goes Typer's own way, with Typer's own message.
+for it: a third of the time of a small run. Commands take text and read it themselves.
 
 The names are Typer's private ones. Where a release has others, commands start as Typer starts them.
 """
@@ -13,7 +12,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, get_args
 
+import typer
 from typer.core import TyperCommand
+
+from roicli.cli.help import describe_command
 
 try:
     from typer._coercion import RuntimeParam, build_runtime_param
@@ -21,20 +23,19 @@ except ImportError:  # not 0.29
     RuntimeParam = object  # type: ignore[assignment, misc]
     build_runtime_param = None  # type: ignore[assignment]
 
+# Typer shows no other name of it.
+UsageError: Any = typer.BadParameter.__base__
+EVERYTHING = "--help-all"
+
 
 class PlainRuntimeParam(RuntimeParam):
-    """Passes what is right already, and hands the rest to Typer."""
+    """Passes text and lists of texts, which commands read themselves; Typer has the rest."""
 
     def _coerce_value(self, value: Any, param: Any, ctx: Any) -> Any:
         if isinstance(value, list | tuple):
             if all(isinstance(item, str) for item in value) and str in get_args(self.annotation):
                 return list(value)
-        elif self.annotation in (str, int, float) and type(value) is self.annotation:
-            return value  # a word, or a default
-        elif self.annotation is int and isinstance(value, str) and value.isascii():
-            if value.isdecimal() and len(value) < 10:
-                return int(value)
-        elif isinstance(value, str) and value in get_args(self.annotation):
+        elif isinstance(value, str) and self.annotation is str:
             return value
         return build_runtime_param(param.type_descriptor).coerce(value, param=param, ctx=ctx)
 
@@ -60,9 +61,22 @@ class StartsFast:
         """Parse the arguments that are its own."""
         command: Any = super()
         skip_adapters(command.get_params(ctx))
-        parsed: list[str] = command.parse_args(ctx, args)
+        try:
+            parsed: list[str] = command.parse_args(ctx, args)
+        except UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
         return parsed
 
 
 class FastCommand(StartsFast, TyperCommand):
-    """One command."""
+    """One command, whose ``--help`` shows what is given most often and ``--help-all`` the rest."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments, and keep which help is asked for."""
+        ctx.meta[EVERYTHING] = EVERYTHING in args
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        formatter.write(describe_command(self, ctx, shows_all=ctx.meta.get(EVERYTHING, False)))

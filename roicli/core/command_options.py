@@ -71,6 +71,7 @@ InspectedFile = Annotated[
 ]
 RuleName = Annotated[str | None, Arg("[RULE]", "Only this one, like R05.")]
 ColumnName = Annotated[str | None, Arg("[COLUMN]", "Only this one, like iou.")]
+NewFolder = Annotated[str, Arg("[FOLDER]", "The folder to make.")]
 GraphFile = Annotated[str, Arg("OUT.onnx", "The file to write.")]
 
 
@@ -190,7 +191,8 @@ class CheckCommand(CheckOptions, QuietOption, total=False):
 
     fail_on: Annotated[FailOn, Opt("--fail-on", RULES, "Exit 1 from this severity on.", "error")]
     finding_format: Annotated[
-        FindingFormat, Opt("--format", RULES, "github writes workflow annotations.", "table")
+        FindingFormat,
+        Opt("--format", RULES, "github, sarif and junit are what CI systems read.", "table"),
     ]
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.foreign import foreign
+from roicli.core.record import frozen
 from roicli.core.types import Array
 
 # Deeper parentheses are no condition that somebody wrote.
@@ -70,7 +70,7 @@ class _Operand(NamedTuple):
         return np.asarray(self.value, object if isinstance(self.value, str) else np.float64)
 
 
-@dataclass(frozen=True)
+@frozen
 class Condition:
     """A condition as it was written, and the test that it is.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import FrozenInstanceError, dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import (
@@ -27,8 +26,8 @@ from typing import (
 )
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.record import Record, make_record
 
-Record = TypeVar("Record")
 Options = TypeVar("Options")
 
 
@@ -80,9 +79,15 @@ class Declaration(NamedTuple):
     @property
     def title(self) -> str:
         """The name as messages have it."""
-        flag = self.opt.flags.split()[-1] if isinstance(self.opt, Opt) else self.name
-        name = flag.partition("/")[0].lstrip("-")
+        name = self.flag.lstrip("-")
         return name.replace("-", " ").replace("roi ", "RoI ")
+
+    @property
+    def flag(self) -> str:
+        """The option as a command line has it, ``--sampling-ratio``; a Python keyword's name."""
+        if not isinstance(self.opt, Opt):
+            return self.name
+        return self.opt.flags.split()[-1].partition("/")[0]
 
     @property
     def starting_value(self) -> Any:
@@ -130,7 +135,7 @@ def record(*options: type) -> Callable[[type[Record]], type[Record]]:
         declared = {name: d for one in options for name, d in declarations(one).items()}
         spelled = inspect.get_annotations(cls)
         assert spelled.keys() <= declared.keys(), f"{cls.__name__} has fields that are no option"
-        inherited = _fields_of(cls)
+        inherited = _declared_of(cls)
         cls.__annotations__ = {
             name: spelled.get(name, Any)
             for name in declared
@@ -138,38 +143,12 @@ def record(*options: type) -> Callable[[type[Record]], type[Record]]:
         }
         made: Any = cls
         made._declared = {**inherited, **declared}
-        made.__init__, made.__setattr__ = _fill, _refuse_to_change
-        made.__eq__, made.__repr__ = _is_equal, _describe
-        # The methods that a dataclass would write take most of a millisecond a class to compile.
-        return dataclass(init=False, repr=False, eq=False, kw_only=True)(cls)
+        return make_record(cls, kw_only=True)
 
     return make
 
 
-def _fill(self: Any, **values: Any) -> None:
-    odd = values.keys() ^ _fields_of(type(self)).keys()
-    if odd:
-        raise TypeError(f"{type(self).__name__}: missing or unknown fields: {sorted(odd)}")
-    self.__dict__.update(values)
-    check = getattr(self, "__post_init__", None)
-    if check is not None:
-        check()
-
-
-def _refuse_to_change(self: Any, name: str, value: Any) -> None:
-    raise FrozenInstanceError(f"{type(self).__name__}.{name} cannot be assigned to")
-
-
-def _is_equal(self: Any, other: object) -> bool:
-    return type(self) is type(other) and self.__dict__ == other.__dict__
-
-
-def _describe(self: Any) -> str:
-    fields = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
-    return f"{type(self).__name__}({fields})"
-
-
-def _fields_of(cls: type) -> dict[str, Declaration]:
+def _declared_of(cls: type) -> dict[str, Declaration]:
     found: dict[str, Declaration] = {}
     for base in cls.__mro__:
         found = {**base.__dict__.get("_declared", {}), **found}
@@ -184,7 +163,7 @@ def settle(cls: type[Record], given: Mapping[str, Any]) -> Record:
     return cls(
         **{
             name: declaration.read(given.get(name, declaration.starting_value))
-            for name, declaration in _fields_of(cls).items()
+            for name, declaration in _declared_of(cls).items()
         }
     )
 

@@ -47,7 +47,7 @@ WRITING, MACHINES = "Writing the result", "Several machines"
 OPERATOR, ROUNDING = "Operator", "Rounding rules"
 READING, RUNNING, TABLE = "Reading the inputs", "Running", "Error table"
 PANELS = (
-    None, LOOKING, RULES, TOLERATED, WRITING, MACHINES, OPERATOR, ROUNDING, READING, RUNNING, TABLE
+    None, LOOKING, RULES, TOLERATED, OPERATOR, ROUNDING, WRITING, TABLE, READING, RUNNING, MACHINES
 )  # fmt: skip
 
 Path = str | os.PathLike[str]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.record import frozen
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.floating[Any]]
@@ -67,7 +67,7 @@ def check_sampling(sampling_ratio: object, aligned: object) -> None:
 TURNED_COLUMNS = ("cx", "cy", "w", "h", "angle")
 
 
-@dataclass(frozen=True)
+@frozen
 class RoIs:
     """K checked RoIs.
 

@@ -27,7 +27,7 @@ Statistic = Literal["mean", "median", "p95", "max", "min"]
 ComparedStatistic = Literal["elementwise", "max", "mean", "p99"]
 Severity = Literal["error", "warning", "note"]
 FailOn = Literal["error", "warning"]
-FindingFormat = Literal["table", "json", "github"]
+FindingFormat = Literal["table", "json", "github", "sarif", "junit"]
 ListFormat = Literal["table", "json"]
 
 SIZE_CLASSES = ("small", "medium", "large")

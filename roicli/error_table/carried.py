@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from roicli.core.foreign import foreign
+from roicli.core.record import frozen
 from roicli.core.types import Array
 from roicli.error_table.columns import COLUMN_BY_NAME, Column, Kind
 
@@ -17,7 +18,7 @@ from roicli.error_table.columns import COLUMN_BY_NAME, Column, Kind
 TAKEN = "rois_"
 
 
-@dataclass(frozen=True)
+@frozen
 class CarriedColumn:
     """One column: ``values`` (K,) or (K, n) numbers, or (K,) texts of dtype object.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.record import frozen
 from roicli.core.types import IntArray
 from roicli.core.vocabulary import STATISTICS
 from roicli.error_table.columns import COLUMNS, Column
@@ -17,7 +17,7 @@ from roicli.error_table.table import ErrorTable, measure_statistics
 Direction = Literal["over", "under"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Threshold:
     """``[STATISTIC:]COLUMN`` strictly over, or strictly under, ``value``."""
 
@@ -31,7 +31,7 @@ class Threshold:
         return f"{prefix}{self.column} {self.direction} {self.value:g}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Crossing:
     """A threshold that was crossed: by which RoIs, or by which value of the statistic."""
 

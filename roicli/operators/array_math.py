@@ -10,11 +10,11 @@ numbers take the type of what they meet. ``//`` is for whole numbers that are no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatType
 from roicli.operators.onnx_graph import Arithmetic, GraphBuilder
 from roicli.operators.onnx_protobuf import ELEMENT_TYPES
@@ -38,6 +38,9 @@ class ArrayMath(Protocol):
 
     def whole(self, value: Value) -> Value:
         """Real numbers cut to whole ones, towards 0."""
+
+    def double(self) -> ArrayMath:
+        """The same in float64: its ``real`` takes a value over, ``exact`` here gives it back."""
 
     def exact(self, value: Value) -> Value:
         """A real number that weights are computed from: float64 for a reference."""
@@ -70,7 +73,7 @@ class ArrayMath(Protocol):
         """The greatest of all, a scalar; at least 1."""
 
 
-@dataclass(frozen=True)
+@frozen
 class NumpyMath:
     """NumPy arrays in ``dtype``; weights in float64 where ``is_exact``."""
 
@@ -89,8 +92,11 @@ class NumpyMath:
     def whole(self, value: Value) -> Value:
         return np.asarray(value).astype(np.int64)
 
+    def double(self) -> ArrayMath:
+        return NumpyMath(np.dtype(np.float64), True)
+
     def exact(self, value: Value) -> Value:
-        return np.asarray(value).astype(np.float64) if self.is_exact else value
+        return np.asarray(value).astype(np.float64 if self.is_exact else self.dtype)
 
     def floor(self, value: Value) -> Value:
         return np.floor(value)
@@ -222,8 +228,12 @@ class OnnxMath:
     def whole(self, value: Value) -> Value:
         return Tensor(self, self._math.whole(value.name), True)
 
+    def double(self) -> ArrayMath:
+        return OnnxMath(self.builder, np.dtype(np.float64))
+
     def exact(self, value: Value) -> Value:
-        return value
+        is_own = value.math.dtype == self.dtype
+        return value if is_own else Tensor(self, self._math.real(value.name), False)
 
     def floor(self, value: Value) -> Value:
         return self._map("Floor", value)

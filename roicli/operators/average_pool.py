@@ -8,12 +8,13 @@ bin without cells is 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
 from roicli.core.operator_table import Operator, PsRule
+from roicli.core.record import frozen
 from roicli.core.types import FloatArray, IntArray, Size, check_word
 from roicli.core.vocabulary import Partition, PixelModel, Quantization
 from roicli.operators.array_math import ArrayMath, NumpyMath, Value
@@ -23,7 +24,7 @@ from roicli.operators.rounding import BOX_RULES, check_rule
 from roicli.operators.taps import Tap, Taps, TapSpec, check_group_size, lattice, mask_below
 
 
-@dataclass(frozen=True)
+@frozen
 class CellMeanSpec(TapSpec):
     """The mean of the whole cells of each bin, where ``convention`` says which."""
 
@@ -89,7 +90,7 @@ class CellMeanSpec(TapSpec):
         return Taps((tap,), share, is_used, is_used)
 
 
-@dataclass(frozen=True)
+@frozen
 class AveragePoolSpec(CellMeanSpec):
     """Average RoI Pool: RoI Pool's boxes and bins, and the mean of a bin's cells.
 
@@ -115,7 +116,7 @@ class AveragePoolSpec(CellMeanSpec):
         return replace(AVERAGE_POOL, box=rule.box, cut=cut)
 
 
-@dataclass(frozen=True)
+@frozen
 class PsPoolSpec(CellMeanSpec):
     """Position-sensitive RoI Pool (Dai et al. 2016, R-FCN): each bin reads channels of its own.
 

@@ -9,10 +9,11 @@ nothing to reduce. RoI Align, RoI Pool and the others are regions of this space 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, Literal
 
 from roicli.core.operator_table import CropNormalization, PsRule
+from roicli.core.record import frozen
 from roicli.core.vocabulary import Quantization
 
 # Image pixels to cells: by the spatial scale; over the image's size times the map's size less 1;
@@ -42,7 +43,7 @@ Empty = Literal["0", "nan", "-inf", "-flt-max", "-10000"]
 CELLS: tuple[Reduction, ...] = ("cell-mean", "cell-max")
 
 
-@dataclass(frozen=True)
+@frozen
 class Placement:
     """How one axis of a box is placed on the map.
 
@@ -81,7 +82,7 @@ BOXES: dict[Quantization, Placement] = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Convention:
     """One rule for region features.
 

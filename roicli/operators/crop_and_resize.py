@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math as real_math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, assert_never
 
 import numpy as np
@@ -23,6 +23,7 @@ from roicli.core.operator_table import (
     Operator,
     Outside,
 )
+from roicli.core.record import frozen
 from roicli.core.types import FloatArray, IntArray, Size, check_word
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.array_math import ArrayMath, Value
@@ -30,7 +31,7 @@ from roicli.operators.convention import CROPS, Convention
 from roicli.operators.taps import Taps, TapSpec, cross
 
 
-@dataclass(frozen=True)
+@frozen
 class CropAndResizeSpec(TapSpec):
     """Crop and resize, as the pooling of detectors that came from TensorFlow.
 

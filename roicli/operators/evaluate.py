@@ -7,12 +7,13 @@ operators' own graphs and kernels are not used: they compute some regions of the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
+from roicli.core.record import frozen
 from roicli.core.types import FloatArray, IntArray, Size
 from roicli.core.vocabulary import Border
 from roicli.operators.convention import Convention, Empty, Reduction
@@ -37,7 +38,7 @@ EMPTY: dict[Empty, float] = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class SampledMap:
     """RoIs on one map: ``feature_map`` (C, H, W) float64, ``corners`` (k, 4) in image pixels in
     the operators' float type, or (k, 5) turned boxes; ``spatial_scale`` in cells per pixel.
@@ -63,7 +64,7 @@ class SampledMap:
         )
 
 
-@dataclass(frozen=True)
+@frozen
 class Bins:
     """Which ``rows`` (r,) and ``columns`` (c,) of the ``output_size`` bins are looked at."""
 
@@ -137,7 +138,7 @@ def _select_channels(values: FloatArray, convention: Convention, bins: Bins) -> 
 # Bins that are read at points -----------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@frozen
 class AxisPoints:
     """The points of one axis of k boxes: ``found`` of shape (k, P, n), ``counted`` the same."""
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
+from roicli.core.record import frozen
 from roicli.core.types import (
-    Array,
     FloatArray,
     FloatType,
     IntArray,
@@ -25,15 +25,12 @@ from roicli.core.types import (
     check_spatial_scale,
 )
 from roicli.core.vocabulary import PixelModel
-from roicli.operators.onnx_graph import Graph, GraphBuilder
+from roicli.operators.onnx_graph import GraphBuilder
 from roicli.operators.reference import Expected
 
 # The ways that graphs are run in, each with a runner of its own (roicli.runtime.runners). A new
-# operator that reads cells with weights takes "taps", by being a ``taps.TapSpec``; any other "one
-# by one", which asks for nothing but ``graph`` and ``feeds``.
-GraphWay = Literal[
-    "one node", "fine grid", "max roi pool node", "index windows", "taps", "one by one"
-]
+# operator reads cells with weights, or their maximum: "taps", by being a ``taps.TapSpec``.
+GraphWay = Literal["one node", "fine grid", "max roi pool node", "index windows", "taps"]
 
 
 class Compiled(NamedTuple):
@@ -53,7 +50,7 @@ class Sampling(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True)
+@frozen
 class OperatorSpec(ABC):
     """An operator with its options, at one scale.
 
@@ -128,27 +125,9 @@ class OperatorSpec(ABC):
     def graph_way(self, dtype: FloatType, resident: bool) -> GraphWay:
         """How its graph is run on maps of ``dtype``; ``resident`` is a device with own memory."""
 
-    def graph(self, dtype: FloatType) -> Graph:
-        """For "one by one": ``features`` (1, C, H, W) and ``feeds`` to (1, C, P_h, P_w)."""
-        raise NotImplementedError
-
-    def feeds(
-        self, corners: FloatArray, map_size: Size, dtype: FloatType
-    ) -> dict[str, Array] | None:
-        """For "one by one": what the graph needs of a RoI (4,); None where its result is zeros."""
-        raise NotImplementedError
-
     def add_export(self, builder: GraphBuilder, dtype: FloatType) -> str:
         """Add nodes from ``features`` and ``rois`` to an exported graph; the result's name.
 
         Raises ParameterError where no graph can say it.
         """
         raise ParameterError(f"{self.title} cannot be exported as a graph")
-
-
-def join_odd(mean: FloatArray, nan: Array, above: Array, below: Array) -> FloatArray:
-    """A weighted mean of the finite cells, with what the NaN, the +infinities and the -infinities
-    that it reads make of it.
-    """
-    mean = np.where(above, np.inf, np.where(below, -np.inf, mean)).astype(mean.dtype)
-    return np.where(nan | (above & below), mean.dtype.type(np.nan), mean)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, assert_never
 
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.record import frozen
 from roicli.core.types import FloatArray, IntArray, Size
 from roicli.core.vocabulary import LevelRule
 
@@ -24,7 +24,7 @@ def level_of_scale(spatial_scale: float) -> int | None:
     return round(level) if abs(level - round(level)) < 1e-6 else None
 
 
-@dataclass(frozen=True)
+@frozen
 class LevelAssignment:
     """A level rule with its constants; None is the rule's own. Raises ParameterError.
 

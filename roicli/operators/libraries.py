@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, get_args
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.record import frozen
 from roicli.core.vocabulary import AngleUnit, ComparedOperator
 from roicli.operators.convention import (
     ALIGN,
@@ -36,7 +37,7 @@ from roicli.operators.convention import (
 from roicli.operators.wording import EMPTY_WORDS, as_options, describe, differences, operator_word
 
 
-@dataclass(frozen=True)
+@frozen
 class LibraryFunction:
     """One function of a library; ``required`` are options that it has no default for."""
 

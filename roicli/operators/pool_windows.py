@@ -8,10 +8,9 @@ quarter whatever the boxes are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from roicli.core.record import frozen
 from roicli.core.types import FloatArray, IntArray, Size
 from roicli.operators.geometry import PoolLike, quantize_rois
 
@@ -19,7 +18,7 @@ from roicli.operators.geometry import PoolLike, quantize_rois
 PADDED, NEEDED = 5, 4
 
 
-@dataclass(frozen=True)
+@frozen
 class Windows:
     """The bins of K RoIs on a map (H, W): bin (k, i, j) is number (k * P_h + i) * P_w + j.
 
@@ -58,7 +57,7 @@ def find_windows(corners: FloatArray, spec: PoolLike, map_size: Size) -> Windows
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class WindowGroups:
     """B windows in G groups.
 

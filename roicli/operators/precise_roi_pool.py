@@ -4,7 +4,9 @@ Jiang et al. 2018 (IoU-Net), section 3.2: the integral of the bilinear surface o
 by the bin's area. Cell i is centred at i; nothing is rounded and nothing sampled. A cell's weight
 is a product of two functions, one an axis, each linear between whole coordinates; so the mean over
 a bin is a matrix of mean weights on either side of the map, and the mean of a linear piece is its
-value in the middle. No difference of large numbers is taken, so tiny bins lose nothing.
+value in the middle. No difference of large numbers is taken, so tiny bins lose nothing. Those of
+the operator are in ``array_math``, cell by cell; ``bin_weights`` are the same as matrices, which
+``evaluate`` and ``sweep`` take.
 
 The surface ends in one of two ways (``border``): "clamp" continues it by the edge cells up to one
 cell outside and makes it 0 beyond (-1 and H), as RoI Align's border does; "zero" has zeros around
@@ -13,27 +15,21 @@ the map, as mmcv's prroi_pool and the authors' own code do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, assert_never
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar, NamedTuple, assert_never
 
 import numpy as np
 
 from roicli.core.operator_table import Operator
-from roicli.core.types import (
-    Array,
-    FloatArray,
-    FloatType,
-    Size,
-    check_word,
-)
+from roicli.core.record import frozen
+from roicli.core.types import FloatArray, IntArray, Size, check_word
 from roicli.core.vocabulary import Border, PixelModel
+from roicli.operators.array_math import ArrayMath, NumpyMath, Value
+from roicli.operators.convention import PRECISE_POOL, Convention
 from roicli.operators.geometry import find_neighbours
-from roicli.operators.interface import GraphWay, OperatorSpec, join_odd
-from roicli.operators.onnx_graph import INT64, Graph, GraphBuilder, finish_graph
-from roicli.operators.onnx_protobuf import Dimension
-from roicli.operators.reference import Expected, channel_steps, rounding_gamma
 from roicli.operators.rounding import scale_to_cells
+from roicli.operators.taps import Tap, Taps, TapSpec, lattice, mask_below
 
 
 def bin_weights(
@@ -69,7 +65,7 @@ def bin_weights(
     return np.where(size > 0, mean, find_neighbours(low, cells).matrix(cells))
 
 
-@dataclass(frozen=True)
+@frozen
 class BoxWeights:
     """What the bins of one RoI read: the cells ``down`` x ``across``, with the mean weights ``y``
     (P_h, h) and ``x`` (P_w, w), float64 and not negative.
@@ -91,7 +87,8 @@ class BoxWeights:
             for mark in (np.isnan(cells), cells == np.inf, cells == -np.inf)
         )
         mean = self.y @ np.where(np.isfinite(cells), cells, 0.0) @ self.x.T
-        return join_odd(mean, nan, above, below)
+        mean = np.where(above, np.inf, np.where(below, -np.inf, mean))
+        return np.where(nan | (above & below), np.nan, mean)
 
 
 def weigh_box(
@@ -111,15 +108,26 @@ def _used(weights: FloatArray) -> slice:
     return slice(int(cells[0]), int(cells[-1]) + 1) if len(cells) else slice(0, 0)
 
 
-@dataclass(frozen=True)
-class PrecisePoolSpec(OperatorSpec):
+class BinsOfAxis(NamedTuple):
+    """The bins of one axis: where they begin and end, float64, and the cells that they read, from
+    ``first`` on, ``count`` of them.
+    """
+
+    low: Value
+    high: Value
+    first: Value
+    count: Value
+
+
+@frozen
+class PrecisePoolSpec(TapSpec):
     """Precise RoI Pooling (Jiang et al. 2018, section 3.2); a box without area is zeros.
 
     ``output_size`` (height, width) in bins, ``spatial_scale`` in cells per image pixel, ``border``
     "clamp" or "zero". Raises ParameterError.
 
-    It runs as two matrix products a RoI, whose weights are computed here: no ONNX operator knows
-    them, and a graph for all RoIs at once would hold a copy of the map for each.
+    Corners are scaled in the operator's float type; edges and weights are computed in float64, for
+    a small bin far from the origin is a difference of large numbers.
     """
 
     operator: ClassVar[Operator] = "precise-pool"
@@ -136,82 +144,97 @@ class PrecisePoolSpec(OperatorSpec):
         """Cell i is centred at i, and nothing is shifted."""
         return "legacy"
 
-    def weigh(self, corners: FloatArray, map_size: Size) -> BoxWeights | None:
-        """The weights of a RoI (4,) in image pixels; None without an area."""
-        scaled = scale_to_cells(corners, self.spatial_scale).astype(np.float64)
-        start, extent = scaled[:2], scaled[2:] - scaled[:2]
-        if not (extent > 0).all():
-            return None
-        found = weigh_box(start, extent, self.output_size, map_size, self.border)
-        return found if found.y.size and found.x.size else None
+    @property
+    def convention(self) -> Convention:
+        """The exact mean, with its surface at the border."""
+        return replace(PRECISE_POOL, border=self.border)
+
+    @property
+    def taps_a_sample(self) -> int:
+        """A sample is a cell."""
+        return 1
 
     def work(self, corners: FloatArray) -> FloatArray:
         """(k,) cells that are weighed for each bin, whatever the map's border cuts off."""
         scaled = scale_to_cells(corners, self.spatial_scale).astype(np.float64)
         height, width = self.output_size
         extent = np.maximum(scaled[:, 2:] - scaled[:, :2], 0)
-        return np.asarray(extent[:, 1] * (extent[:, 0] / width + 1) / height + 1)
+        return np.asarray((extent[:, 0] / width + 2) * (extent[:, 1] / height + 2))
 
-    def expect(
-        self, feature_map: FloatArray, corners: FloatArray, coordinate_ulp: float = 0.0
-    ) -> Iterator[tuple[slice, Expected]]:
-        """The weights and the sums in float64.
+    def counts(self, corners: FloatArray, map_size: Size) -> IntArray:
+        """(k, 2) cells of the longest bin on each axis; 0 without an area."""
+        columns = [column.reshape(-1, 1, 1, 1, 1) for column in corners.T]
+        with np.errstate(over="ignore", invalid="ignore"):
+            y, x = self._bins(NumpyMath(corners.dtype), columns, map_size)
+        return np.stack([axis.count.max(axis=(1, 2, 3, 4)) for axis in (x, y)], axis=1)
 
-        A result has each weight rounded to the map's type, two products a cell, and the additions
-        of its rows and columns; the weights are computed on the host, so ``coordinate_ulp`` is 0.
+    def bin_lines(self, corners: FloatArray, map_size: Size) -> FloatArray:
+        """The edges of the bins."""
+        columns = [column.reshape(-1, 1, 1, 1, 1) for column in corners[None].T]
+        axes = self._bins(NumpyMath(corners.dtype), columns, map_size)
+        return lattice(*(np.append(axis.low.reshape(-1), axis.high.max()) for axis in axes))
+
+    def _bins(
+        self, math: ArrayMath, rois: Sequence[Value], map_size: tuple[Value, Value]
+    ) -> tuple[BinsOfAxis, BinsOfAxis]:
+        """(y, x)."""
+        wide = math.double()
+        scale = math.number(float(np.float32(self.spatial_scale)))
+        x1, y1, x2, y2 = (wide.real(edge * scale) for edge in rois)
+        is_sized = self._is_sized(wide, x2 - x1) & self._is_sized(wide, y2 - y1)
+        axes = []
+        for number, (start, end) in enumerate(((y1, y2), (x1, x2))):
+            bins, last = self.output_size[number], map_size[number] - 1
+            index = wide.real(wide.counting(bins, 1 + number))
+            origin, extent = (wide.where(is_sized, part, 0) for part in (start, end - start))
+            low, high = (origin + extent * (part / bins) for part in (index, index + 1))
+
+            def cell(place: Value, last: Value = last) -> Value:
+                # What is far off the map is no whole number that fits.
+                inside = wide.minimum(wide.maximum(place, -1), wide.real(last + 1))
+                return math.minimum(math.maximum(wide.whole(inside), 0), last)
+
+            first = cell(wide.floor(low))
+            count = math.where(is_sized, cell(wide.ceil(high)) - first + 1, first * 0)
+            axes.append(BinsOfAxis(low, high, first, count))
+        return axes[0], axes[1]
+
+    def _is_sized(self, wide: ArrayMath, extent: Value) -> Value:
+        return (extent > 0) & (extent < wide.number(np.inf))
+
+    def taps(self, math: ArrayMath, rois: Sequence[Value], map_size: tuple[Value, Value]) -> Taps:
+        """Each cell that a bin touches, with its mean weight over the bin."""
+        wide, axes = math.double(), self._bins(math, rois, map_size)
+        places, weights = [], []
+        for number, (axis, cells) in enumerate(zip(axes, map_size, strict=True)):
+            place = axis.first + math.counting(math.largest(axis.count), 3 + number)
+            places.append(place)
+            weights.append(self._mean_weight(wide, axis, place, cells))
+        is_used = mask_below(math, (axes[0].count, axes[1].count))
+        is_read = (weights[0] > 0) & (weights[1] > 0)
+        weight = math.exact(weights[0] * weights[1])
+        tap = Tap(places[0], places[1], weight, is_read)
+        return Taps((tap,), math.exact(math.number(1)), is_used, is_used)
+
+    def _mean_weight(self, wide: ArrayMath, bins: BinsOfAxis, cell: Value, cells: Value) -> Value:
+        """``bin_weights``: the mean over bins of the weight of cells, which rises to a cell's
+        centre and falls from it, but is flat below the first and above the last under "clamp".
         """
-        channels, *map_size = feature_map.shape
-        box = self.weigh(corners, (map_size[0], map_size[1]))
-        if box is None:
-            zeros = np.zeros((channels, *self.output_size))
-            yield slice(0, channels), Expected(zeros, zeros, zeros)
-            return
-        kind = np.finfo(feature_map.dtype)
-        (rows, columns) = box.y.shape[1], box.x.shape[1]
-        roundings = rows + columns + 4
-        units = (float(np.finfo(real).eps) / 2 for real in (feature_map.dtype, float))
-        gamma = sum(rounding_gamma(roundings, unit) for unit in units)
-        for part in channel_steps(channels, rows * columns):
-            here = feature_map[part]
-            values = box.mean(here)
-            finite = np.where(np.isfinite(here), here, 0)
-            magnitude = box.mean(np.abs(finite))
-            largest = np.abs(finite).max(initial=0)
-            bound = gamma * magnitude + roundings * float(kind.smallest_normal) * (1 + largest)
-            bound = np.where(magnitude * (1 + gamma) <= float(kind.max), bound, np.inf)
-            yield part, Expected(values, magnitude, np.where(np.isfinite(values), bound, 0))
-
-    def graph_way(self, dtype: FloatType, resident: bool) -> GraphWay:
-        """One RoI after another, on the cells that it reads."""
-        return "one by one"
-
-    def graph(self, dtype: FloatType) -> Graph:
-        """``features`` (1, C, H, W), ``first`` and ``end`` (2,) cells, ``y`` (P_h, h), ``x`` (w,
-        P_w) to (1, C, P_h, P_w).
-        """
-        builder = GraphBuilder()
-        add = builder.add
-        cells = add("Slice", "features", "first", "end", builder.integers(2, 3))
-        output = add("MatMul", add("MatMul", "y", cells), "x", name="roi_features")
-        inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
-            "features": (dtype, (1, "C", "H", "W")),
-            "first": (INT64, (2,)),
-            "end": (INT64, (2,)),
-            "y": (dtype, (self.output_size[0], "h")),
-            "x": (dtype, ("w", self.output_size[1])),
-        }
-        return finish_graph(builder, inputs, output, dtype, (1, "C", *self.output_size))
-
-    def feeds(
-        self, corners: FloatArray, map_size: Size, dtype: FloatType
-    ) -> dict[str, Array] | None:
-        """The cells and the weights of a RoI (4,)."""
-        box = self.weigh(corners, map_size)
-        if box is None:
-            return None
-        return {
-            "first": np.array([box.down.start, box.across.start], np.int64),
-            "end": np.array([box.down.stop, box.across.stop], np.int64),
-            "y": np.ascontiguousarray(box.y, dtype),
-            "x": np.ascontiguousarray(box.x.T, dtype),
-        }
+        low, high, centre = bins.low, bins.high, wide.real(cell)
+        begin, end, rise, fall = centre - 1, centre + 1, 1, 1
+        if self.border == "clamp":
+            first, last = cell < 1, cell >= cells - 1
+            begin, rise = wide.where(first, -1, begin), wide.where(first, 0, centre * 0 + 1)
+            end = wide.where(last, wide.real(cells), end)
+            fall = wide.where(last, 0, centre * 0 + 1)
+        size = high - low
+        total, point = centre * 0, centre * 0
+        for left, right, slope, sign in ((begin, centre, rise, -1), (centre, end, fall, 1)):
+            from_, to = wide.maximum(low, left), wide.minimum(high, right)
+            middle = ((from_ + to) * 0.5 - centre) * sign
+            total = total + wide.maximum(to - from_, 0) * (1 - slope * middle)
+            # A bin so small that its ends are one number is a point.
+            at_low = (low >= left) & (low <= right)
+            value = 1 - slope * ((low - centre) * sign)
+            point = wide.maximum(point, wide.where(at_low, value, 0))
+        return wide.where(size > 0, total / wide.where(size > 0, size, 1), point)

@@ -6,12 +6,13 @@ Source: torchvision.ops.ps_roi_align (half-pixel); the channels are R-FCN's (Dai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
 from roicli.core.operator_table import Operator
+from roicli.core.record import frozen
 from roicli.core.types import FloatArray, IntArray, Size, check_sampling
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.array_math import ArrayMath, NumpyMath, Value
@@ -27,7 +28,7 @@ from roicli.operators.taps import (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class PsAlignSpec(TapSpec):
     """Position-sensitive RoI Align: the mean of interpolated points, on the bin's own channels.
 

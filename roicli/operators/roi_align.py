@@ -7,7 +7,6 @@ ONNX's own ``mode="max"`` takes the maximum over weighted corners, not over the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, assert_never
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
+from roicli.core.record import frozen
 from roicli.core.types import (
     Array,
     FloatArray,
@@ -44,7 +44,7 @@ SAMPLE_BYTES = 48
 SAMPLE_ROUNDINGS = 7
 
 
-@dataclass(frozen=True)
+@frozen
 class AlignSpec(OperatorSpec):
     """RoI Align: every parameter of the operator (docs/semantics.md, RoI Align; ONNX RoiAlign-16).
 

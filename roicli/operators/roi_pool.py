@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from roicli.core.operator_table import Operator
+from roicli.core.record import frozen
 from roicli.core.types import FloatArray, FloatType
 from roicli.core.vocabulary import Partition, PixelModel, Quantization
 from roicli.operators.geometry import quantize_rois
@@ -20,7 +20,7 @@ from roicli.operators.reference import Expected, channel_steps
 from roicli.operators.rounding import BOX_RULES, PARTITIONS, check_rule, hull_bins_onnx
 
 
-@dataclass(frozen=True)
+@frozen
 class PoolSpec(OperatorSpec):
     """RoI Pool: every parameter of the operator (docs/semantics.md, RoI Pool; ONNX MaxRoiPool-1).
 

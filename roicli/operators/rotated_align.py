@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math as real_math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
 from roicli.core.operator_table import Operator
+from roicli.core.record import frozen
 from roicli.core.types import TURNED_COLUMNS, FloatArray, IntArray, Size, check_sampling, check_word
 from roicli.core.vocabulary import AngleDirection, AngleUnit, PixelModel
 from roicli.operators.array_math import ArrayMath, NumpyMath, Value
@@ -22,7 +23,7 @@ from roicli.operators.placed_bins import Span, count_points, cut_evenly, place_p
 from roicli.operators.taps import Taps, TapSpec, bilinear_taps, lattice, mask_below
 
 
-@dataclass(frozen=True)
+@frozen
 class RotatedAlignSpec(TapSpec):
     """Rotated RoI Align; its RoIs are ``cx, cy, w, h, angle``, lengths in image pixels.
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, FloatType, IntArray, Size
 from roicli.operators.array_math import ArrayMath, NumpyMath, OnnxMath, Tensor, Value
 from roicli.operators.convention import Convention
@@ -74,7 +74,7 @@ def lattice(ys: Sequence[float] | FloatArray, xs: Sequence[float] | FloatArray) 
     return np.array([*across, *(((x, ys[0]), (x, ys[-1])) for x in xs)], np.float64)
 
 
-@dataclass(frozen=True)
+@frozen
 class TapSpec(OperatorSpec):
     """An operator that reads cells with weights."""
 

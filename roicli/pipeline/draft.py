@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from roicli.core.record import frozen
 from roicli.core.types import IntArray
 from roicli.core.vocabulary import Severity
 
@@ -13,7 +13,7 @@ from roicli.core.vocabulary import Severity
 Unit = Literal["RoIs", "images", "channels", "maps"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Draft:
     """``count`` things of ``where`` (FILE or FILE::DATASET); ``rows`` are all of them, in order.
 

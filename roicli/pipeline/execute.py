@@ -6,13 +6,13 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.foreign import stored_text
+from roicli.core.record import frozen
 from roicli.core.types import FloatArray
 from roicli.error_table.carried import CarriedColumn
 from roicli.error_table.columns import record_dtype
@@ -56,7 +56,7 @@ logger = logging.getLogger("roicli")
 NO_NAME = {ord("/"): "_", 0: "_"}
 
 
-@dataclass(frozen=True)
+@frozen
 class Result:
     """What a run gives: the error table, the parameters, and the features or where they went.
 

@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +16,7 @@ import numpy as np
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.options import ArrayLike
 from roicli.core.parsing import AUTO
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, FloatType, IntArray, Size, check_spatial_scale
 from roicli.core.vocabulary import StoredAs
 from roicli.operators.levels import level_of_scale
@@ -132,7 +133,7 @@ class MapBuffer:
         return self._upcast[:size].reshape(shape)
 
 
-@dataclass(frozen=True)
+@frozen
 class FeaturePyramid:
     """One or more levels, finest first, with the same images and channels.
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.record import frozen
 from roicli.core.types import Array, IntArray
 from roicli.storage.address import SEPARATOR, parse_address
 from roicli.storage.exchange import open_object
@@ -43,7 +43,7 @@ OF_TWO: tuple[ImageKind, ...] = ("ranges", "inclusive", "lengths")
 NO_IMAGE = -1
 
 
-@dataclass(frozen=True)
+@frozen
 class RoiRows:
     """How many rows there are, and in how many each image has its own: None where they are strewn.
 
@@ -55,7 +55,7 @@ class RoiRows:
     an_image: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class ImageSource:
     """The arrays that say whose image a RoI is, and what they are where that was said."""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
+from roicli.core.record import frozen
 from roicli.core.types import Array, IntArray
 from roicli.storage.key_list import as_key
 
@@ -25,7 +25,7 @@ _PACKED = re.compile(r"\.(?:gz|bz2|xz|zst|zip)$", re.IGNORECASE)
 _ENDING = re.compile(r"(?<=.)\.[A-Za-z][A-Za-z0-9]{0,7}$")
 
 
-@dataclass(frozen=True)
+@frozen
 class ImageKeys:
     """What the maps' images are called, in the maps' order: one or several keys each.
 

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from roicli.core.exceptions import InputError, ParameterError, RoicliError
 from roicli.core.foreign import foreign, raw_text
 from roicli.core.parsing import AUTO
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
 from roicli.error_table.carried import CarriedColumn, carry, text_width
 from roicli.operators.levels import LevelAssignment, level_of_scale
@@ -57,7 +58,7 @@ KEY_COLUMN = "image_key"
 logger = logging.getLogger("roicli")
 
 
-@dataclass(frozen=True)
+@frozen
 class Inputs:
     """Checked inputs. ``map_of_roi`` (K,) indexes ``places`` and the pyramid's levels.
 

@@ -6,12 +6,12 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import ForeignText, foreign
 from roicli.core.operator_table import Operator
+from roicli.core.record import frozen
 from roicli.core.types import Size
 from roicli.storage.address import SEPARATOR, check_regular_file
 from roicli.storage.limits import check_memory
@@ -33,7 +33,7 @@ LARGEST_MODEL = (1 << 31) - 1
 ATTRIBUTE_ITEMS = 64
 
 
-@dataclass(frozen=True)
+@frozen
 class RoiNode:
     """One node: what it computes, as this package's parameters. None does not apply."""
 
@@ -129,7 +129,7 @@ def find_roi_nodes(path: str) -> Iterator[tuple[RoiNode, tuple[str, ...]]]:
             yield node, (*names, *(name.raw for name in names))
 
 
-@dataclass(frozen=True)
+@frozen
 class PlacedNode:
     """A node of a model's graph, subgraph or function, with the opset of its own domain there.
 

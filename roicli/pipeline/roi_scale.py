@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray
 from roicli.storage.address import split_name
 from roicli.storage.array import StoredArray
@@ -31,7 +32,7 @@ SHAPES = (
 LEAST, MOST = 1e-6, 1e6
 
 
-@dataclass(frozen=True)
+@frozen
 class RoiScale:
     """``factors`` (1, 2) for all images or (N, 2), an image each, of x and y; ``name`` says whose.
 

@@ -6,7 +6,7 @@ Ten million RoIs are looked at a block at a time, so that no rule holds more tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, assert_never
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import AngleUnit, RoiFormat
 from roicli.pipeline.roi_scale import RoiScale
@@ -78,7 +79,7 @@ class Place(NamedTuple):
         return int(self.sizes[self.sizes[:, 0] > 0].min(initial=1 << 30))
 
 
-@dataclass(frozen=True)
+@frozen
 class RoiTable:
     """K RoIs as they are, right or wrong, all float64.
 
@@ -275,7 +276,7 @@ def to_corners(
             assert_never(roi_format)
 
 
-@dataclass(frozen=True)
+@frozen
 class Block:
     """Some RoIs that follow one another, on their maps.
 
@@ -345,7 +346,7 @@ class Block:
 Holds = Callable[[Block], Array]
 
 
-@dataclass(frozen=True)
+@frozen
 class PlacedRois:
     """K RoIs and the maps that they are on; ``places`` is empty where the maps are unknown.
 

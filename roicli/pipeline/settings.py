@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -11,6 +10,7 @@ from roicli.core.declaration import declarations
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import OperatorOptions, OwnOptions
 from roicli.core.parsing import as_size
+from roicli.core.record import frozen
 from roicli.core.types import check_word
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.interface import OperatorSpec
@@ -34,7 +34,7 @@ DEFAULTS = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Setting:
     """Every operator parameter, resolved from options, preset and defaults.
 

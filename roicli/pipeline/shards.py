@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -19,6 +19,7 @@ from roicli.core.call_options import MergeOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.progress import Progress, no_progress
+from roicli.core.record import frozen
 from roicli.core.types import IntArray
 from roicli.core.vocabulary import Compression
 from roicli.operators.interface import OperatorSpec
@@ -93,7 +94,7 @@ def shared_fingerprint(
     return fingerprint(run, {**parameters, "values": request.values}, False)
 
 
-@dataclass(frozen=True)
+@frozen
 class Merged:
     """What was joined: from how many parts, the whole's shape (K, C, P_h, P_w) and dtype."""
 
@@ -103,7 +104,7 @@ class Merged:
     dtype: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Whole:
     """What the parts are parts of; ``first`` is the part that the others are compared with."""
 

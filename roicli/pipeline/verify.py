@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from roicli.core.exceptions import ParameterError, VerificationError
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, FloatType, IntArray, RoIs
 from roicli.core.vocabulary import Provider
 from roicli.operators.interface import OperatorSpec
@@ -27,7 +27,7 @@ CHANNELS_A_ROI, ROIS_A_CHANNEL = 64, 4
 CUDA_COORDINATE_ULP = 8.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Deviation:
     """One element of the result against the reference.
 
@@ -51,7 +51,7 @@ class Deviation:
         return f"RoI {self.roi}, channel {self.channel}, bin ({row}, {column})"
 
 
-@dataclass(frozen=True)
+@frozen
 class Verification:
     """What a verified run found: ``rois`` of ``rois_in_all`` were computed again.
 

@@ -1,4 +1,4 @@
-"""What ``check`` found: a table for people, JSON for programs, annotations for GitHub."""
+"""What ``check`` found: a table for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from roicli.core.vocabulary import Severity
 from roicli.render.tables import print_folded
 
 STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
-# GitHub calls a note a notice.
-GITHUB_COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "note": "notice"}
 
 
 def findings_object(report: CheckReport) -> dict[str, Any]:
@@ -32,22 +30,6 @@ def findings_object(report: CheckReport) -> dict[str, Any]:
 def write_findings_json(report: CheckReport, stream: TextIO) -> None:
     """One strict JSON object."""
     write_object(findings_object(report), stream)
-
-
-def write_annotations(report: CheckReport, stream: TextIO) -> None:
-    """One workflow command a finding (GitHub Actions, workflow commands), so that it is shown."""
-    for found in report.findings:
-        file = _escape(found.where.partition("::")[0], ",:")
-        title = _escape(f"{found.rule} {found.name}", ",:")
-        text = _escape(f"{describe_finding(found)}; {found.advice}")
-        stream.write(f"::{GITHUB_COMMANDS[found.severity]} file={file},title={title}::{text}\n")
-
-
-def _escape(text: str, more: str = "") -> str:
-    """Percent signs and line ends; in a property commas and colons too."""
-    for character in "%\r\n" + more:
-        text = text.replace(character, f"%{ord(character):02X}")
-    return text
 
 
 def print_findings(report: CheckReport, stream: TextIO) -> None:

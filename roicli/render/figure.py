@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from roicli.analysis.picture import Box, Interval, Picture, round_ticks, scale_values
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray
 from roicli.render.close_up import NOTE, frame_close_up, shape_close_up, title_close_up
 from roicli.render.shapes import (
@@ -40,7 +40,7 @@ DARKEST, UNDEFINED = 116, 10
 PHOTO_PIXELS = 1200
 
 
-@dataclass(frozen=True)
+@frozen
 class Photo:
     """An image (H, W, channels) of 8 bits over ``extent`` x1, y1, x2, y2 in cells."""
 

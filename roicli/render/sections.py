@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -11,6 +10,7 @@ from rich.rule import Rule
 from rich.table import Table as Layout
 from rich.text import Text
 
+from roicli.core.record import frozen
 from roicli.render.pipe_console import PipeConsole
 from roicli.render.tables import Table, find_rule, write_markdown
 
@@ -19,7 +19,7 @@ COLUMN_GAP = 3
 INDENT = 2
 
 
-@dataclass(frozen=True)
+@frozen
 class Grid:
     """A table of text, its first column words."""
 
@@ -33,7 +33,7 @@ class Grid:
         return [" " * INDENT + "".join(text for text, _ in line) for line in table.lines(rule)]
 
 
-@dataclass(frozen=True)
+@frozen
 class Section:
     """A title, then lines and tables."""
 

@@ -9,10 +9,10 @@ style and hatching too, so that a black and white print says the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from roicli.analysis.picture import Box
+from roicli.core.record import frozen
 from roicli.core.types import Array
 
 Place = tuple[float, float]
@@ -27,7 +27,7 @@ COLORS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@frozen
 class Look:
     """How a shape looks: names of colours, "" for none, and lengths on the sheet.
 
@@ -87,7 +87,7 @@ LOOKS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@frozen
 class Lines:
     """Lines from place to place; ``closed`` ones end where they begin."""
 
@@ -96,7 +96,7 @@ class Lines:
     closed: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Points:
     """Round points of one ``diameter``."""
 
@@ -105,7 +105,7 @@ class Points:
     diameter: float
 
 
-@dataclass(frozen=True)
+@frozen
 class Words:
     """Texts; the look's anchor says which end of the baseline is at the place."""
 
@@ -113,7 +113,7 @@ class Words:
     texts: tuple[tuple[str, Place], ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Frame:
     """A window in cells as it lies on a sheet: its corner, and how long a cell is."""
 
@@ -142,7 +142,7 @@ class Frame:
         return Lines(look, tuple(lines), closed=True)
 
 
-@dataclass(frozen=True)
+@frozen
 class Raster:
     """Pixels over ``extent``, in cells, as far as they lie in the frame's window.
 
@@ -155,7 +155,7 @@ class Raster:
     pixels: Array | str
 
 
-@dataclass(frozen=True)
+@frozen
 class View:
     """Shapes as far as they lie in the frame's window."""
 
@@ -166,7 +166,7 @@ class View:
 Shape = Lines | Points | Words | Raster | View
 
 
-@dataclass(frozen=True)
+@frozen
 class Sheet:
     """Shapes, the later over the earlier; ``label`` says in words what they show."""
 

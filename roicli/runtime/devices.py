@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, assert_never
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.record import frozen
 from roicli.core.vocabulary import Provider
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
-@dataclass(frozen=True)
+@frozen
 class Device:
     """One device of one execution provider.
 

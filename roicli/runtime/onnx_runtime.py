@@ -10,11 +10,44 @@ from __future__ import annotations
 
 import os
 
+from roicli.core.exceptions import ProviderError
+
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
 __all__ = ["SEVERITY_FATAL", "ort"]
 
+# Packages that hold the same module; onnxruntime-genai, onnxruntime-extensions hold others.
+PACKAGES = frozenset(
+    f"onnxruntime{build}"
+    for build in (
+        *("", "-azure", "-cann", "-directml", "-gpu", "-migraphx", "-openvino", "-qnn", "-rocm"),
+        *("-silicon", "-training", "-training-cpu", "-vitisai", "-webgpu"),
+    )
+)
+
 # Of its log: errors come as exceptions, and need no second line on stderr.
 SEVERITY_FATAL = 4
+
+
+def check_single(folder: str) -> None:
+    """Raise ProviderError where ``folder`` of packages has two that are ONNX Runtime.
+
+    They hold the same module, and each has overwritten files of the other: what runs is neither.
+    """
+    named = [
+        name.removesuffix(".dist-info").replace("_", "-").rpartition("-")
+        for name in os.listdir(folder or ".")
+        if name.startswith("onnxruntime") and name.endswith(".dist-info")
+    ]
+    found = sorted(f"{name} {version}" for name, _, version in named if name in PACKAGES)
+    if len(found) > 1:
+        names = " ".join(one.partition(" ")[0] for one in found)
+        raise ProviderError(
+            f"{' and '.join(found)} are installed together, and are one module",
+            f"pip uninstall -y {names}, then install the one that you want",
+        )
+
+
+check_single(os.path.dirname(os.path.dirname(ort.__file__)))

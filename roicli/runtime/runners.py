@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Protocol, assert_never, cast
 import numpy as np
 
 from roicli.core.exceptions import DeviceMemoryError
-from roicli.core.types import Array, FloatArray, FloatType, IntArray
+from roicli.core.types import FloatArray, FloatType, IntArray
 from roicli.core.vocabulary import Provider
 from roicli.operators import roi_align, roi_pool
 from roicli.operators.geometry import align_boxes, fine_grid_rois, sampling_counts
-from roicli.operators.interface import OperatorSpec, join_odd
+from roicli.operators.interface import OperatorSpec
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.device_map import NO_MAP, MapPlacer, PlacedMap, too_small
@@ -234,54 +234,6 @@ class MaxRoiPoolRunner:
             assert done is None
 
 
-class OneByOneRunner:
-    """Any operator whose graph takes one RoI at a time (``OperatorSpec.graph`` and ``feeds``).
-
-    The operator weighs cells, with weights that are not negative: on a map with NaN or infinities
-    it runs on the finite cells, and on marks of the others to see which bins read them.
-    """
-
-    def __init__(
-        self, spec: OperatorSpec, dtype: FloatType, device: Device = HOST, threads: int = 1
-    ) -> None:
-        self._spec, self._dtype = spec, dtype
-        self._session = Session(spec.graph(dtype), device, threads)
-        self._placer = MapPlacer(dtype, device, threads)
-        self._map = NO_MAP
-        self._parts: list[Feed] = []
-
-    def load(self, feature_map: FloatArray | PlacedMap) -> None:
-        """Take the map (C, H, W) that the next RoIs are on."""
-        self._map = self._placer.place(feature_map)
-        self._parts = [self._map.value]
-        if not self._map.is_finite:
-            cells = self._map.on_host(self._dtype)[None]
-            marks = (np.isnan(cells), cells == np.inf, cells == -np.inf)
-            clean = np.where(np.isfinite(cells), cells, 0)
-            self._parts = [clean, *(mark.astype(self._dtype) for mark in marks)]
-
-    def run(self, corners: FloatArray, out: FloatArray) -> None:
-        """RoIs (k, 4) to ``out`` (k, C, P_h, P_w)."""
-        for row, box in enumerate(corners):
-            feeds = self._spec.feeds(box, self._map.shape[1:], self._dtype)
-            if feeds is None:
-                out[row] = 0
-                continue
-            target = out[row : row + 1]
-            self._session.run_into({"features": self._parts[0], **feeds}, target)
-            if len(self._parts) > 1:
-                target[...] = self._join(target, feeds)
-
-    def _join(self, mean: FloatArray, feeds: Mapping[str, Array]) -> FloatArray:
-        """The mean of the finite cells with what the others make of it."""
-        found = []
-        for marks in self._parts[1:]:
-            weight = np.empty_like(mean)
-            self._session.run_into({"features": marks, **feeds}, weight)
-            found.append(weight > 0)
-        return join_odd(mean, *found)
-
-
 class TapsRunner:
     """Any operator that reads cells with weights (``taps.TapSpec``), many RoIs at a time.
 
@@ -414,7 +366,5 @@ def _build_session_runner(
             return WindowMaxRunner(windows, dtype, device, threads, scratch_bytes)
         case "taps":
             return TapsRunner(cast("TapSpec", spec), dtype, device, threads, scratch_bytes)
-        case "one by one":
-            return OneByOneRunner(spec, dtype, device, threads)
         case _:
             assert_never(way)

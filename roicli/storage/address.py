@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import ForeignText, foreign, raw_text
+from roicli.core.record import frozen
 from roicli.core.system import is_pipe
 
 STDIN = "-"
@@ -55,7 +55,7 @@ def parts_folder(path: str) -> str:
     return f"{path}.parts"
 
 
-@dataclass(frozen=True)
+@frozen
 class Address:
     """A file, folder or URL and, in HDF5 and Zarr, a dataset or group inside it.
 

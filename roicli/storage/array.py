@@ -7,13 +7,14 @@ import io
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import ForeignText, foreign, raw_text
+from roicli.core.record import frozen
 from roicli.core.system import read_at
 from roicli.core.types import Array, IntArray
 from roicli.storage.file_state import FileState
@@ -375,7 +376,7 @@ class Heading(NamedTuple):
     width: int = 1
 
 
-@dataclass(frozen=True)
+@frozen
 class StoredDataset:
     """One dataset as it is stored.
 

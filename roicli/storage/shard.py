@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.record import frozen
 from roicli.core.types import IntArray
 
 MOST_SHARDS = 1_000_000
 
 
-@dataclass(frozen=True)
+@frozen
 class Shard:
     """Shard ``number`` of ``count``, from 1: which rows of the whole it is, made from what.
 

@@ -7,12 +7,13 @@ the formats of tables. What the columns mean is ``roi_columns``'s matter.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from roicli.core.foreign import foreign
+from roicli.core.record import frozen
 from roicli.core.types import Array, IntArray, Size
 from roicli.core.vocabulary import RoiFormat
 from roicli.storage.address import Address
@@ -66,7 +67,7 @@ class ListedImage(NamedTuple):
     size: Size | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Table:
     """K rows and the columns that a source has for them.
 

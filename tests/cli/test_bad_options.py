@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run, save, succeed
+from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, save, succeed
 
 pytestmark = pytest.mark.usefixtures("inputs")
 RUN = ("align", FEATURES, ROIS, *SCALE)
@@ -85,27 +85,32 @@ def test_option(option: tuple[str, ...]) -> None:
     refuse(*RUN, option[0], words=option[1:])
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (*RUN, "--mode", "mean"),
-        (*RUN, "--format", "xml"),
-        (*RUN, "--sampling-ratio", "two"),
-        (*RUN, "--no-such-option"),
-        ("pool", FEATURES, ROIS, "--mode", "max"),
-        ("align", FEATURES),
-        ("align", FEATURES, ROIS, "third.npy"),
-        ("fold", FEATURES, ROIS),
-    ],
-    ids=str,
-)
-def test_usage(arguments: tuple[str, ...]) -> None:
-    outcome = run(*arguments)
-    assert outcome.code == 2
-    assert outcome.out == b""
-    assert "Usage: roicli" in outcome.err
-    assert "Error" in outcome.err
-    assert sorted(os.listdir(".")) == [FEATURES, ROIS]
+USAGE: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+    ((*RUN, "--mode", "mean"), ("--mode is 'mean'", "one of: avg, max")),
+    ((*RUN, "--format", "xml"), ("--format is 'xml'", "one of: table")),
+    ((*RUN, "--provider", "nativ"), ("--provider is 'nativ'", "did you mean native?")),
+    ((*RUN, "--sampling-ratio", "two"), ("--sampling-ratio is 'two'", "a whole number")),
+    ((*RUN, "--sampling-ratio", "1_0"), ("--sampling-ratio is '1_0'", "a whole number")),
+    ((*RUN, "--canonical-size", "big"), ("--canonical-size is 'big'", "a number")),
+    ((*RUN, "--no-such-option"), ("roicli align has no option --no-such-option", "see roicli")),
+    ((*RUN, "--spatial-scal", "1"), ("no option --spatial-scal", "did you mean --spatial-scale")),
+    ((*RUN, "--rows"), ("'--rows' requires an argument", "see roicli align --help")),
+    (("pool", FEATURES, ROIS, "--mode", "max"), ("roicli pool has no option --mode",)),
+    (("align", FEATURES), ("argument ROIS is missing", "roicli align --help")),
+    (("report", FEATURES, ROIS), ("option --output is missing", "roicli report --help")),
+    (("align", FEATURES, ROIS, "3.npy"), ("extra argument (3.npy)", "roicli align --help")),
+    (("fold", FEATURES, ROIS), ("no command 'fold'", "roicli --help")),
+    (("alin", FEATURES, ROIS), ("no command 'alin'", "did you mean align")),
+    (("--colour",), ("roicli has no option --colour",)),
+    (("draw", FEATURES, ROIS, "--roi", "0-3"), ("--roi is '0-3'", "one at a time, like --roi 0")),
+    (("draw", FEATURES, ROIS, "--roi", "1,2"), ("--roi is '1,2'", "like --roi 1")),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), USAGE, ids=str)
+def test_usage(arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    outcome = refuse(*arguments, words=words)
+    assert "Input should" not in outcome.err
 
 
 def test_mmcv_has_no_partition() -> None:

@@ -118,7 +118,7 @@ def test_presets_set_and_options_override(inputs: Arrays) -> None:
 def test_help_shows_its_example_and_the_example_runs() -> None:
     for command in ("align", "pool", "errors"):
         text = " ".join(succeed(command, "--help", COLUMNS="200").text.split())
-        example = text.partition("Example: roicli ")[2].split(" ╭")[0].split("╭")[0].strip()
+        example = text.partition("Example: roicli ")[2].split(" Arguments ")[0]
         arguments = [word.replace("sample_data", str(SAMPLES)) for word in example.split()]
         assert arguments[0] == command
         assert run(*arguments).code == 0

@@ -260,7 +260,7 @@ def test_a_change_of_a_result_is_noticed(changing: Any, command: str) -> None:
 
 
 def test_a_change_behind_a_link_is_noticed(maps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from roicli.storage.formats.hdf5.read import Hdf5Array
+    from roicli.storage.formats.hdf5.array import Hdf5Array
 
     read = Hdf5Array.read
 

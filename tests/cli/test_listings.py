@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import get_args
@@ -13,7 +14,8 @@ from typer.testing import CliRunner
 
 import roicli
 from roicli.analysis.check.rules import RULES
-from roicli.cli.app import COMMANDS, build_app, build_listing
+from roicli.cli.app import COMMANDS, PANELS, build_app, build_listing
+from roicli.cli.help import SHOWN_OPTIONS, find_example
 from roicli.error_table.columns import COLUMNS
 from roicli.operators.libraries import PRESETS
 from tests.cli.conftest import Arrays
@@ -96,20 +98,53 @@ def test_help() -> None:
     text = succeed("--help").text
     assert all(f" {name} " in text for name in COMMANDS)
     assert {"align", "pool", "errors", "export", "providers", "presets"} <= set(COMMANDS)
-    assert succeed("-h").text == text
-    assert "Usage: roicli" in run().text
+    assert succeed("-h").text == succeed("help").text == run().text == text
+    assert run().code == 2
+    panels = [line for line in text.splitlines() if line and not line.startswith((" ", "R", "U"))]
+    panels += ["Run"]
+    assert set(PANELS) < set(panels)
+    for panel in PANELS.values():
+        assert find_example(_describe(next(iter(panel)))) in " ".join(text.split())
+
+
+def _describe(command: str) -> str:
+    return build_app([command]).registered_commands[0].callback.__doc__  # type: ignore[union-attr,return-value]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_short_and_help_all_has_the_rest(command: str) -> None:
+    short, whole = succeed(command, "--help").text, succeed(command, "--help-all").text
+    assert short == succeed("help", command).text
+    flags, every = (
+        {
+            line.split(" ")[0].strip(",")
+            for line in re.findall(r"^ +(?:-\w, )?(--\S+.*)", text, re.MULTILINE)
+        }
+        for text in (short, whole)
+    )
+    assert flags <= every
+    assert len(flags) == min(len(every), SHOWN_OPTIONS)
+    assert ("--help-all" in short) == (len(every) > SHOWN_OPTIONS)
+    assert max(map(len, short.splitlines())) <= 80
+
+
+def test_the_first_options_are_those_that_are_given_most() -> None:
+    short = succeed("align", "--help").text
+    assert short.index("--output") < short.index("--spatial-scale") < short.index("--output-size")
+    whole = succeed("align", "--help-all").text
+    assert whole.index("Operator\n") < whole.index("Several machines\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_word_of_help_is_shown(command: str) -> None:
     """Brackets too, which could be read as markup: roicli[figures]."""
-    text = " ".join(succeed(command, "--help", COLUMNS="800").text.split())
+    text = " ".join(succeed(command, "--help-all", COLUMNS="800").text.split())
     assert "Usage: roicli" in text
     function = next(c for c in build_app([command]).registered_commands if c.name == command)
     assert function.callback is not None
     for parameter in inspect.signature(function.callback).parameters.values():
         for info in get_args(parameter.annotation)[1:]:
-            assert info.help.replace("\\[", "[") in text
+            assert " ".join(info.help.replace("\\[", "[").split()) in text
 
 
 @pytest.mark.parametrize("command", ["draw", "report"])
@@ -137,7 +172,7 @@ def test_help_imports_nothing_heavy() -> None:
         "from roicli.cli.app import main\n"
         "try:\n    main()\n"
         "except SystemExit:\n    pass\n"
-        "heavy = {'numpy', 'h5py', 'onnx', 'onnxruntime', 'numba'} & set(sys.modules)\n"
+        "heavy = {'numpy', 'rich', 'h5py', 'onnx', 'onnxruntime', 'numba'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 import roicli
 from roicli.cli.app import COMMANDS, build_app
-from roicli.cli.command import terminal_type, with_parameters
+from roicli.cli.command import with_parameters
+from roicli.cli.words import terminal_type
 from roicli.core import call_options, command_options, operator_table, options
 from roicli.core.command_options import Rois
 from roicli.core.declaration import (

@@ -16,8 +16,10 @@ import pytest
 from tests.faults.cluster import Killer, Processes, run_roicli, start_roicli, wait_until
 from tests.faults.kill_workers import make_arrays
 
-server = pytest.importorskip("moto.server", reason="moto is not installed: pip install .[faults]")
-s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: pip install .[faults]")
+server = pytest.importorskip(
+    "moto.server", reason="moto is not installed: pip install --group faults"
+)
+s3fs = pytest.importorskip("s3fs", reason="not installed: pip install --group faults")
 zarr = pytest.importorskip("zarr", reason="the extra roicli[zarr] is not installed")
 pytestmark = pytest.mark.full
 BUCKET = "s3://roicli-test"

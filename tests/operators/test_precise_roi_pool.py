@@ -5,14 +5,12 @@ import itertools
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import roicli
 from roicli.core.exceptions import ParameterError, ProviderError
-from roicli.operators.precise_roi_pool import PrecisePoolSpec
+from roicli.operators.precise_roi_pool import PrecisePoolSpec, bin_weights
 from roicli.runtime.engine import Engine
-from tests.strategies import awkward_corners, boxes, normal_map
+from tests.strategies import awkward_corners, normal_map, ort
 
 MAP = normal_map((3, 9, 12))
 BORDERS = ("clamp", "zero")
@@ -86,45 +84,6 @@ def test_by_hand():
     assert run(PrecisePoolSpec((1, 1), 1.0, "zero"), ones, edge).item() == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("border", BORDERS)
-@given(corners=boxes(), scale=st.sampled_from([1.0, 1 / 16, 0.3]), wide=st.booleans())
-def test_a_run_is_within_the_references_bound(dtype, border, corners, scale, wide):
-    spec = PrecisePoolSpec((5, 1) if wide else (2, 3), scale, border)
-    feature_map = MAP.astype(dtype)
-    for row, box in zip(run(spec, feature_map, corners), corners.astype(dtype), strict=True):
-        for channels, expected in spec.expect(feature_map, box):
-            assert np.isfinite(expected.bound).all()
-            assert (np.abs(row[channels] - expected.values) <= expected.bound).all()
-            tight = 1e-4 if dtype == np.float32 else 1e-12
-            assert (expected.bound <= tight * (1 + expected.magnitude)).all()
-
-
-def test_a_roi_has_the_same_bits_in_any_company():
-    corners = awkward_corners((9, 12), 0.25, 40, 0)
-    spec = PrecisePoolSpec((7, 7), 0.25)
-    together = run(spec, MAP, corners)
-    alone = np.concatenate([run(spec, MAP, corners[i : i + 1]) for i in range(40)])
-    assert together.tobytes() == alone.tobytes()
-
-
-@pytest.mark.parametrize("border", BORDERS)
-def test_nan_and_infinity_reach_the_bins_that_read_them(border):
-    feature_map = MAP.copy()
-    feature_map[0, 4, 5], feature_map[1, 2, 3], feature_map[1, 2, 4] = np.nan, np.inf, -np.inf
-    corners = awkward_corners((9, 12), 0.25, 40, 0)
-    spec = PrecisePoolSpec((3, 4), 0.25, border)
-    odd = 0
-    clean = run(spec, MAP, corners)
-    for row, box, before in zip(run(spec, feature_map, corners), corners, clean, strict=True):
-        for channels, expected in spec.expect(feature_map, box):
-            finite = np.isfinite(expected.values)
-            odd += (~finite).sum()
-            np.testing.assert_array_equal(row[channels][~finite], expected.values[~finite])
-            np.testing.assert_allclose(row[channels][finite], before[channels][finite], atol=1e-6)
-    assert odd > 20
-
-
 # --- whole runs -------------------------------------------------------------------------------
 
 IMAGES = normal_map((2, 3, 9, 12))
@@ -173,17 +132,45 @@ def test_over_a_pyramid_each_roi_is_pooled_on_its_level(tmp_path):
         np.testing.assert_array_equal(found.roi_features[row], alone.roi_features[0])
 
 
-def test_what_it_cannot_do_is_said(tmp_path):
+def test_what_it_cannot_do_is_said():
     pytest.importorskip("numba")
     with pytest.raises(ProviderError, match="no compiled kernel for Precise RoI Pooling"):
         roicli.precise_pool(IMAGES, ROIS, spatial_scale=0.25, provider="native")
-    with pytest.raises(ParameterError, match="Precise RoI Pooling cannot be exported"):
-        roicli.export("precise-pool", tmp_path / "x.onnx")
-    assert list(tmp_path.iterdir()) == []
     with pytest.raises(ParameterError, match="border is 'wrap', expected one of: clamp, zero"):
         roicli.precise_pool(IMAGES, ROIS, spatial_scale=0.25, border="wrap")
     with pytest.raises(TypeError, match="sampling_rate"):
         roicli.precise_pool(IMAGES, ROIS, sampling_rate=2)
+
+
+@pytest.mark.parametrize("border", BORDERS)
+def test_the_exported_graph_is_the_exact_mean(tmp_path, border):
+    """Against the weights of ``bin_weights``, matrices that the graph does not use."""
+    path, scale = tmp_path / "x.onnx", 0.25
+    roicli.export("precise-pool", path, spatial_scale=scale, output_size="2x3", border=border)
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"features": IMAGES, "rois": ROIS})
+    for row, roi in zip(found, ROIS, strict=True):
+        x1, y1, x2, y2 = roi[1:].astype(float) * scale
+        y = bin_weights(y1, y2 - y1, 2, 9, border)
+        x = bin_weights(x1, x2 - x1, 3, 12, border)
+        expected = y @ IMAGES[int(roi[0])].astype(float) @ x.T
+        np.testing.assert_allclose(row, expected, atol=1e-6)
+
+
+def test_a_bin_is_explained_and_the_bins_are_drawn():
+    options = {"spatial_scale": 0.25, "output_size": (2, 3), "roi": 2, "operator": "precise-pool"}
+    reading = roicli.explain(IMAGES, ROIS, bin_index=(1, 2), channel=1, **options)
+    assert all(check.equal for check in reading.checks)
+    assert sum(cell.weight for sample in reading.samples for cell in sample.cells) == pytest.approx(
+        1, abs=1e-6
+    )
+    picture = roicli.draw(IMAGES, ROIS, **options)
+    edges = ROIS[2, 1:] * 0.25 + picture.point_offset
+    places = np.array(picture.lines).reshape(-1, 2)
+    np.testing.assert_allclose(places.min(axis=0), edges[:2], rtol=1e-6)
+    np.testing.assert_allclose(places.max(axis=0), edges[2:], rtol=1e-6)
+    assert len(picture.lines) == 3 + 4
+    assert picture.points == ()
 
 
 def test_it_is_timed():

@@ -15,6 +15,7 @@ from roicli.operators.average_pool import AveragePoolSpec, PsPoolSpec
 from roicli.operators.crop_and_resize import CropAndResizeSpec
 from roicli.operators.evaluate import SampledMap, all_bins, evaluate, turn_corners
 from roicli.operators.export import build_export_graph
+from roicli.operators.precise_roi_pool import PrecisePoolSpec
 from roicli.operators.ps_align import PsAlignSpec
 from roicli.operators.rotated_align import RotatedAlignSpec
 from roicli.operators.table import operator_type
@@ -37,6 +38,8 @@ SPECS = {
     "ps align, one group": PsAlignSpec((3, 5), 0.25, 3, True, 1),
     "rotated": RotatedAlignSpec((3, 2), 0.25),
     "rotated, clockwise": RotatedAlignSpec((2, 3), 0.25, 0, False, "degrees", "clockwise"),
+    "precise": PrecisePoolSpec((3, 4), 0.25),
+    "precise, zero": PrecisePoolSpec((5, 1), 0.25, "zero"),
     "crop": CropAndResizeSpec((3, 2), 0.25),
     "crop, one point": CropAndResizeSpec((1, 1), 0.25, "cells"),
     "crop, matterport": CropAndResizeSpec((3, 2), 0.25, "matterport", (37, 50)),

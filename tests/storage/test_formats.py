@@ -154,7 +154,7 @@ def test_float8_as_numpy_saves_it(tmp_path, name):
 
 
 def test_chunks_that_span_images_are_decoded_once(tmp_path, monkeypatch):
-    from roicli.storage.formats.hdf5.read import Hdf5Array
+    from roicli.storage.formats.hdf5.array import Hdf5Array
 
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("maps", (9, 3, 5, 4), "f4", chunks=(4, 1, 5, 4), compression="gzip")

@@ -8,7 +8,7 @@ import pytest
 
 from roicli.core.exceptions import InputError
 from roicli.storage.address import parse_address
-from roicli.storage.formats.hdf5 import read as opening
+from roicli.storage.formats.hdf5 import dataset as opening
 from roicli.storage.limits import external_files
 from roicli.storage.opening import open_array
 

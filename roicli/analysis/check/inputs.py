@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from roicli.analysis.check.map_statistics import MapStatistics, measure_map
 from roicli.core.exceptions import DamagedFileError, InputError
+from roicli.core.record import frozen
 from roicli.operators.roi_align import AlignSpec
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.features import (
@@ -45,7 +45,7 @@ Measure = Callable[[FeatureLevel], MapStatistics]
 SHAPE_ADVICE = "save features as (N, C, H, W)"
 
 
-@dataclass(frozen=True)
+@frozen
 class CheckedInputs:
     """What the rules look at. ``pyramid`` or ``rois`` is None where its shape is wrong."""
 

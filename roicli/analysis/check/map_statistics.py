@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from roicli.core.record import frozen
 from roicli.core.types import FloatArray, IntArray
 from roicli.pipeline.features import FeatureLevel, MapBuffer
 
@@ -17,7 +17,7 @@ SMOOTHNESS_IMAGES = 4
 SMOOTHNESS_SIDE = 64
 
 
-@dataclass(frozen=True)
+@frozen
 class MapStatistics:
     """One map's images (N, C, H, W) in numbers.
 
@@ -33,7 +33,7 @@ class MapStatistics:
     smoothness: FloatArray
 
 
-@dataclass(frozen=True)
+@frozen
 class ImageStatistics:
     """As ``MapStatistics``, of some images that follow one another; ``smoothness`` of each."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +24,7 @@ from roicli.analysis.check.map_statistics import (
     measure_images,
 )
 from roicli.core.exceptions import ParameterError
+from roicli.core.record import frozen
 from roicli.pipeline.cluster.connection import Cluster, connect, parse_local
 from roicli.pipeline.cluster.tasks import as_outcome, run_tasks
 from roicli.pipeline.features import AS_THEY_SAY, FeatureLevel, MapReading, open_pyramid
@@ -34,7 +35,7 @@ from roicli.storage.limits import external_files, external_is_allowed
 TASKS_A_THREAD = 4
 
 
-@dataclass(frozen=True)
+@frozen
 class ImagesTask:
     """Images of one map: those from ``start`` to ``stop`` to measure, or ``images`` to digest."""
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.record import frozen
 from roicli.core.vocabulary import FailOn, Severity
 from roicli.pipeline.draft import Unit
 from roicli.pipeline.rules import LEAST_LOST_PX
 
 
-@dataclass(frozen=True)
+@frozen
 class Limits:
     """How much of something is tolerated before a rule speaks.
 
@@ -40,7 +41,7 @@ class Limits:
                 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Finding:
     """One finding: ``count`` rows of ``where`` (FILE or FILE::DATASET), the first of them ``rows``.
 
@@ -59,7 +60,7 @@ class Finding:
     advice: str
 
 
-@dataclass(frozen=True)
+@frozen
 class CheckReport:
     """What was looked at and what was found, in the order of the rules.
 

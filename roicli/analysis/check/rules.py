@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from roicli.analysis.check import facts, maps
 from roicli.analysis.check.inputs import CheckedInputs
 from roicli.analysis.check.records import Limits
 from roicli.core.exceptions import ParameterError
+from roicli.core.record import frozen
 from roicli.core.vocabulary import Severity
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.rules import NEEDED, ROI_RULES, RoiRule
@@ -18,7 +18,7 @@ from roicli.pipeline.rules import NEEDED, ROI_RULES, RoiRule
 Needs = Literal["nothing", "rois", "maps", "both"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Rule:
     """One rule. ``severity`` is what it says where a finding has none of its own.
 
@@ -50,7 +50,7 @@ def describe_rule(rule: Rule) -> dict[str, str | bool]:
         "severity": rule.severity,
         "guess": rule.is_guess,
         "ignorable": rule.id not in NEEDED,
-        "meaning": meaning[:1].upper() + meaning[1:],
+        "meaning": meaning[:1].upper() + meaning[1:] if meaning[:2].isalpha() else meaning,
     }
 
 

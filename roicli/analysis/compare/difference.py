@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +24,7 @@ from roicli.core.norms import (
     no_sums,
     widen,
 )
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, check_word
 from roicli.core.vocabulary import ComparedStatistic
 from roicli.storage.array import Precision
@@ -32,7 +32,7 @@ from roicli.storage.array import Precision
 SUMMED = ("total", "squared", "dot", "norm_a", "norm_b")
 
 
-@dataclass(frozen=True)
+@frozen
 class Tolerance:
     """When two results count as equal. Raises ParameterError.
 
@@ -52,7 +52,7 @@ class Tolerance:
                 raise ParameterError(f"{name} is {value:g}, expected a finite number from 0")
 
 
-@dataclass(frozen=True)
+@frozen
 class GroupDifference:
     """How one RoI (row) or channel differs; ``max_difference`` is inf where one is not finite.
 

@@ -9,10 +9,10 @@ mantissa gives bins that are 1/128 of their value wide, over the whole range of 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray
 
 MANTISSA_BITS = 7
@@ -27,7 +27,7 @@ BINS = ((np.finfo(np.float64).maxexp * 2 - 1) << MANTISSA_BITS) + BEFORE
 FIRST_NORMAL = BEFORE + (1 << MANTISSA_BITS)
 
 
-@dataclass(frozen=True)
+@frozen
 class HistogramBin:
     """``count`` magnitudes from ``lower`` to below ``upper``; both are 0 for exact zeros."""
 

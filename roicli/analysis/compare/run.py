@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -27,6 +27,7 @@ from roicli.core.call_options import CompareOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.foreign import foreign
+from roicli.core.record import frozen
 from roicli.core.vocabulary import ComparedStatistic
 from roicli.storage.address import STDIN
 from roicli.storage.array import StoredArray
@@ -41,7 +42,7 @@ MOST_LOOKED_AT = 64
 NOT_COMPARED = ("created_utc",)
 
 
-@dataclass(frozen=True)
+@frozen
 class ProvenanceDifference:
     """One attribute that the results were written with; None where that file has none."""
 
@@ -50,7 +51,7 @@ class ProvenanceDifference:
     b: Any
 
 
-@dataclass(frozen=True)
+@frozen
 class UlpDifference:
     """Distances in units in the last place of ``dtype``, the narrower type of the two."""
 
@@ -59,7 +60,7 @@ class UlpDifference:
     mean: float
 
 
-@dataclass(frozen=True)
+@frozen
 class Comparison:
     """What a comparison found.
 

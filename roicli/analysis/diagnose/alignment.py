@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from roicli.analysis.result.axes import Axes, RowsArray, TakenRows, distances, possible_axes
 from roicli.analysis.result.rows import RowMatch
 from roicli.analysis.roi_sample import spread
+from roicli.core.record import frozen
 from roicli.core.system import usable_cores
 from roicli.core.types import Array, FloatArray, IntArray, Size
 from roicli.operators.interface import OperatorSpec
@@ -36,7 +36,7 @@ LEAST_ALIKE = 0.3
 SHARE_FOUND = 0.5
 
 
-@dataclass(frozen=True)
+@frozen
 class Alignment:
     """How a result was read: ``axes`` in words where not as (K, C, P_h, P_w), and ``rows``, its
     rows and the RoIs that they are of, None where each is its own number's.

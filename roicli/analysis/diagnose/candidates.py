@@ -8,12 +8,13 @@ and where a bin has nothing to reduce.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from roicli.core.record import frozen
 from roicli.core.types import FloatArray
 from roicli.operators.convention import (
     ALIGN,
@@ -45,7 +46,7 @@ from roicli.storage.array import narrow_float
 Pair = tuple[float, float]
 
 
-@dataclass(frozen=True)
+@frozen
 class Oddity:
     """One thing that went wrong with the RoIs or their scale on the way.
 
@@ -94,7 +95,7 @@ SHIFTS: tuple[tuple[str, Pair], ...] = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Candidate:
     """A convention, and an oddity of the RoIs that it was given."""
 

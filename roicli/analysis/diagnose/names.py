@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from roicli.analysis.diagnose.search import (
     compute,
 )
 from roicli.analysis.roi_sample import spread
+from roicli.core.record import frozen
 from roicli.core.types import Array, IntArray
 from roicli.operators.convention import ALIGN, LEGACY, Convention
 from roicli.operators.libraries import ROWS, LibraryFunction
@@ -68,7 +69,7 @@ def _reached(row: LibraryFunction, best: Convention, sample: Sample) -> Iterator
             yield same
 
 
-@dataclass(frozen=True)
+@frozen
 class Need:
     """A rule of a match, in words, the RoIs (row numbers) that need it, and what sets them apart.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Unpack
 
 import numpy as np
@@ -38,6 +38,7 @@ from roicli.analysis.result.source import ResultArgument, open_stored_result
 from roicli.core.call_options import DiagnoseOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.record import frozen
 from roicli.core.types import IntArray
 from roicli.operators.convention import ALIGN, POOL
 from roicli.operators.libraries import LibraryFunction
@@ -63,7 +64,7 @@ ROUNDINGS = 4
 MOST_BASES = 4
 
 
-@dataclass(frozen=True)
+@frozen
 class RoiGroup:
     """RoIs (row numbers) that are not explained, or were not looked at, for one reason."""
 
@@ -71,7 +72,7 @@ class RoiGroup:
     rows: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class PartialMatch:
     """A convention that explains some RoIs, ``rows``, and not ``others``.
 
@@ -84,7 +85,7 @@ class PartialMatch:
     libraries: tuple[LibraryFunction, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Diagnosis:
     """The match, or what explains a part, or what comes nearest; at most one of the first two.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from roicli.analysis.diagnose.candidates import Wanted
 from roicli.analysis.roi_sample import choose_visits, rows_of, spread
 from roicli.core.exceptions import InputError
 from roicli.core.norms import find_exponents
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.operators.evaluate import Bins, SampledMap
 from roicli.pipeline.features import MapBuffer
@@ -31,7 +32,7 @@ DENSEST = 4
 MAX_CELLS = MAX_SAMPLES // 4
 
 
-@dataclass(frozen=True)
+@frozen
 class Sample:
     """S RoIs on a few maps, and the result's values there, (S, C, r, c) float64.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from roicli.analysis.diagnose.candidates import Candidate, Oddity, variants
 from roicli.analysis.diagnose.distance import Yardstick
 from roicli.analysis.diagnose.sample import Sample, norms_of, varied_channels
 from roicli.analysis.roi_sample import spread
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray
 from roicli.operators.convention import ALIGN, LEGACY, POOL, Convention
 from roicli.operators.evaluate import evaluate_alike, reading
@@ -32,7 +33,7 @@ ROI_MARGIN = 4.0
 DIFFERENT = tuple(Candidate(c) for c in (ALIGN, replace(ALIGN, box=LEGACY), POOL))
 
 
-@dataclass(frozen=True)
+@frozen
 class Finding:
     """A candidate, its distance from the result and the largest difference."""
 
@@ -62,7 +63,7 @@ class Judged(NamedTuple):
         return -int(self.explained.sum()), self.finding.distance
 
 
-@dataclass(frozen=True)
+@frozen
 class Ranking:
     """The best candidate under its plainest name, other names of its numbers, and the next best.
 

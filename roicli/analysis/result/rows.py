@@ -7,10 +7,9 @@ not compared with K others each.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.storage.array import StoredArray
 
@@ -26,7 +25,7 @@ MOST_TRIED = 1 << 14
 SHOWN = 5
 
 
-@dataclass(frozen=True)
+@frozen
 class RowMatch:
     """Rows ``a`` (m,) of one result that are rows ``b`` (m,), ascending, of the other.
 

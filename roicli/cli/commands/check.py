@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Unpack
+from typing import Unpack, assert_never
 
 from roicli.cli.command import ProgressBar, leaving_with
 from roicli.core.call_options import CheckOptions
@@ -18,6 +18,7 @@ def check(features: Features, rois: Rois, **options: Unpack[CheckCommand]) -> No
     """
     from roicli.analysis.check.run import check as find_problems
     from roicli.render import check as findings
+    from roicli.render import ci_formats
 
     quiet, finding_format = options["quiet"], options["finding_format"]
     # Notes wait: what cannot be read gets its one line and no other.
@@ -25,9 +26,17 @@ def check(features: Features, rois: Rois, **options: Unpack[CheckCommand]) -> No
         given = keywords(CheckOptions, options)
         report = find_problems(features, rois, **given)
     with leaving_with(int(report.failed(options["fail_on"]))):
-        if finding_format == "json":
-            findings.write_findings_json(report, sys.stdout)
-        elif finding_format == "github":
-            findings.write_annotations(report, sys.stdout)
-        elif not quiet:
-            findings.print_findings(report, sys.stdout)
+        match finding_format:
+            case "json":
+                findings.write_findings_json(report, sys.stdout)
+            case "github":
+                ci_formats.write_annotations(report, sys.stdout)
+            case "sarif":
+                ci_formats.write_sarif(report, sys.stdout)
+            case "junit":
+                ci_formats.write_junit(report, options["fail_on"], sys.stdout)
+            case "table":
+                if not quiet:
+                    findings.print_findings(report, sys.stdout)
+            case _:
+                assert_never(finding_format)

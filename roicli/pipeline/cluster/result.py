@@ -11,11 +11,11 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from roicli.core.record import frozen
 from roicli.core.types import IntArray
 from roicli.error_table.columns import record_dtype
 from roicli.operators.interface import OperatorSpec
@@ -45,7 +45,7 @@ LARGEST_PART_BYTES = 512 << 20
 MOST_RUNS = 2_000_000
 
 
-@dataclass(frozen=True)
+@frozen
 class Whole:
     """What the result is of: the opened run and its request, the parameters of all of it, the
     attributes that it has, and the fingerprint that its parts share.

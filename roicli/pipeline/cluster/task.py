@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from roicli.core.exceptions import InputError, OutputError
 from roicli.core.progress import no_progress
+from roicli.core.record import frozen
 from roicli.core.types import FloatArray
 from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.pipeline.cluster.connection import name_of_worker
@@ -31,7 +32,7 @@ from roicli.storage.shard import Shard
 from roicli.storage.shared_place import Folder, SharedPlace
 
 
-@dataclass(frozen=True)
+@frozen
 class Destination:
     """Where the parts of a run go: the folder or URL ``place``, from the root of the file system.
 
@@ -61,7 +62,7 @@ class Destination:
         return Folder(self.place) if self.metadata is None else open_place(self.place)
 
 
-@dataclass(frozen=True)
+@frozen
 class Job:
     """What all blocks of a run share: where the inputs are, and how they are run.
 
@@ -78,7 +79,7 @@ class Job:
     destination: Destination | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class BlockTask:
     """One shard of a job."""
 
@@ -86,7 +87,7 @@ class BlockTask:
     shard: Shard
 
 
-@dataclass(frozen=True)
+@frozen
 class BlockDone:
     """What a task gives back: the value columns (k,) that were measured, by name, what was verified
     of the block, and whether the part was there already.

@@ -11,11 +11,11 @@ import errno
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from roicli.core.exceptions import ClusterError, InputError, RoicliError, first_line
+from roicli.core.record import frozen
 from roicli.pipeline.cluster.connection import (
     Cluster,
     describe_difference,
@@ -34,14 +34,14 @@ Task = TypeVar("Task")
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True)
+@frozen
 class Failure:
     """Why a task failed, and would fail again."""
 
     error: RoicliError
 
 
-@dataclass(frozen=True)
+@frozen
 class Success(Generic[Value]):
     """What a task gave."""
 

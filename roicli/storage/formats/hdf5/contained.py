@@ -15,7 +15,7 @@ import os
 import signal
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import h5py
 import numpy as np
@@ -43,6 +43,8 @@ SECONDS = 2
 OPENED_BYTES_PER_SECOND = 512 << 10
 READ_BYTES_PER_SECOND = 8 << 20
 DONE = b"+"
+
+Answer = TypeVar("Answer")
 
 
 # --- a child and its end --------------------------------------------------------------------------
@@ -199,6 +201,12 @@ def try_first(action: Callable[[], object], name: str, size: int) -> None:
 
     if is_contained():
         OpeningChild(act, name, size).close()
+
+
+def in_child_first(read: Callable[[], Answer], path: str) -> Answer:
+    """What ``read`` gives here, once a child has come through it. Raises as ``try_first``."""
+    try_first(read, path, os.path.getsize(path))
+    return read()
 
 
 def _attempt(open_dataset: Callable[[], Reads | None], name: str) -> tuple[Reads | None, bytes]:

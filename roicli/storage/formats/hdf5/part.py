@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,9 +22,9 @@ from roicli.core.exceptions import InputError, first_line
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.storage.address import check_regular_file
 from roicli.storage.atomic import RowSource
-from roicli.storage.formats.hdf5.contained import try_first
+from roicli.storage.formats.hdf5.contained import in_child_first
+from roicli.storage.formats.hdf5.file import DAMAGE, close_file, naming_damage, open_file
 from roicli.storage.formats.hdf5.links import find_object, trace_sources
-from roicli.storage.formats.hdf5.read import DAMAGE, close_file, naming_damage, open_file
 from roicli.storage.formats.hdf5.write import ROI_FEATURES
 from roicli.storage.limits import check_memory
 from roicli.storage.result import ROIS_COLUMNS, ResultWriter
@@ -258,7 +257,7 @@ def try_part(path: str) -> None:
                 for _ in part.read_features():
                     pass
 
-    try_first(read, path, os.path.getsize(path))
+    in_child_first(read, path)
 
 
 def check_part(path: str, shard: Shard) -> None:

@@ -15,6 +15,7 @@ from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.choosing import Wanted
 from roicli.storage.file_state import FileState, read_state
+from roicli.storage.formats.hdf5.array import Hdf5Array, read_attributes
 from roicli.storage.formats.hdf5.contained import (
     SWITCH,
     ContainedReader,
@@ -24,17 +25,9 @@ from roicli.storage.formats.hdf5.contained import (
     is_decoded,
     try_first,
 )
+from roicli.storage.formats.hdf5.dataset import choose_below, trust
+from roicli.storage.formats.hdf5.file import close_file, look_up, naming_damage, open_file
 from roicli.storage.formats.hdf5.links import split_way
-from roicli.storage.formats.hdf5.read import (
-    Hdf5Array,
-    choose_below,
-    close_file,
-    look_up,
-    naming_damage,
-    open_file,
-    read_attributes,
-    trust,
-)
 from roicli.storage.shelf import Fill, Shelf, WayOfKey
 
 

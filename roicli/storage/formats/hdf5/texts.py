@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import h5py
 
 from roicli.core.exceptions import InputError
 from roicli.storage.address import Address, check_regular_file
-from roicli.storage.formats.hdf5.contained import try_first
+from roicli.storage.formats.hdf5.contained import in_child_first
+from roicli.storage.formats.hdf5.file import close_file, look_up, naming_damage, open_file
 from roicli.storage.formats.hdf5.links import trace_sources
-from roicli.storage.formats.hdf5.read import close_file, look_up, naming_damage, open_file
 from roicli.storage.limits import check_memory
 
 TEXT_BYTES = 100
@@ -39,5 +38,4 @@ def read_texts(address: Address) -> list[Any] | None:
         finally:
             close_file(file)
 
-    try_first(read, address.path, os.path.getsize(address.path))
-    return read()
+    return in_child_first(read, address.path)

@@ -1,0 +1,52 @@
+"""What a terminal gives for an option, a word, as what the option takes."""
+
+from __future__ import annotations
+
+import re
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from roicli.core.declaration import arms
+from roicli.core.exceptions import ParameterError
+from roicli.core.parsing import did_you_mean
+
+# The first of these that an option's type has is what a terminal gives.
+TYPED_AS = (bool, str, int, float)
+TRUTH = {"true": True, "yes": True, "on": True, "1": True}
+TRUTH |= {"false": False, "no": False, "off": False, "0": False}
+EXPECTED = {int: "a whole number", float: "a number", bool: "true or false"}
+NUMBER = re.compile(r"[+-]?(nan|inf|([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?)", re.IGNORECASE)
+# A range or a list where one number belongs.
+SEVERAL = re.compile(r"([0-9]+)(-|,|:|\.\.)")
+
+
+def terminal_type(declared: Any) -> Any:
+    """What a terminal gives for an option that takes this type: text where there is a choice."""
+    members = [arm for arm in arms(declared) if arm is not NoneType]
+    words = [arm for arm in members if get_origin(arm) is Literal]
+    plain = [kind for kind in TYPED_AS if kind in members]
+    return (words or plain or members)[0]
+
+
+def read_word(value: Any, typed: Any, name: str) -> Any:
+    """What was given under ``name``, as ``typed`` (one of ``terminal_type``) says.
+
+    Raises ParameterError.
+    """
+    if typed is str or value is None or get_origin(typed) is list:
+        return value
+    text = str(value).strip()
+    if words := get_args(typed):
+        if text in words:
+            return text
+        hint = did_you_mean(text, words) or None
+        raise ParameterError(f"{name} is {text!r}, expected one of: {', '.join(words)}", hint)
+    if typed is bool and text.lower() in TRUTH:
+        return TRUTH[text.lower()]
+    if typed is int and re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        return int(text)
+    if typed is float and NUMBER.fullmatch(text):
+        return float(text)
+    several = SEVERAL.match(text) if typed is int else None
+    hint = f"one at a time, like {name} {several[1]}" if several else None
+    raise ParameterError(f"{name} is {text!r}, expected {EXPECTED[typed]}", hint)
