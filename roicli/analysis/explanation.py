@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import isnan
 from typing import assert_never
 
+from roicli.core.shown import Drawn, Shown
 from roicli.core.operator_table import Operator
 from roicli.core.record import frozen
 from roicli.core.vocabulary import Mode, Partition, PixelModel, Quantization, SamplingGrid
@@ -163,7 +164,7 @@ class Check:
 
 
 @frozen
-class Explanation:
+class Explanation(Shown, Drawn):
     """The worked example: one bin (row, column) of one RoI on one channel."""
 
     roi: int

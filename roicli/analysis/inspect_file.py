@@ -9,6 +9,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from roicli.core.shown import Shown
 from roicli.analysis.inspect_model import ModelReport, inspect_model
 from roicli.analysis.inspect_openvino import inspect_openvino, is_openvino
 from roicli.core.call_options import InspectOptions
@@ -64,7 +65,7 @@ class Choice:
 
 
 @frozen
-class ArrayReport:
+class ArrayReport(Shown):
     """A file of arrays: its own attributes, its datasets, and what is taken for each input."""
 
     path: str

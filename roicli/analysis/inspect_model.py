@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from roicli.core.shown import Shown
 from roicli.analysis.foreign_operators import find_operator
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
@@ -73,7 +74,7 @@ class NodeReport:
 
 
 @frozen
-class ModelReport:
+class ModelReport(Shown):
     """A model: who wrote it, its opsets by domain ("" is ONNX's own), its RoI nodes."""
 
     path: str

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from roicli.core.shown import Drawn
 from roicli.analysis.explain import explain_align
 from roicli.analysis.explanation import AlignedBin
 from roicli.core.exceptions import ParameterError
@@ -35,7 +36,7 @@ MOST_ELONGATED = 2.4
 
 
 @frozen
-class Picture:
+class Picture(Drawn):
     """Everything that a drawing of one RoI shows.
 
     ``cells`` (h, w) are the values of the window, its first cell ``first_cell`` (row, column);

@@ -14,6 +14,7 @@ from typing import Unpack
 
 import numpy as np
 
+from roicli.core.shown import Shown
 from roicli.analysis.roi_sample import choose_visits, rows_of
 from roicli.core.call_options import SweepOptions
 from roicli.core.declaration import check_known, record, settle
@@ -68,7 +69,7 @@ class SweepRecord:
 
 
 @frozen
-class Sweep:
+class Sweep(Shown):
     """The records, and the smallest ratio whose median relative L2 is within ``tolerance``.
 
     Fixed ratios come before adaptive (0); None where none is. ``left_out`` RoIs have no inside, or

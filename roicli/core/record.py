@@ -87,9 +87,20 @@ def _hash(self: Any) -> int:
 
 def _describe(self: Any) -> str:
     shown = (name for name, one in _fields_of(self.__class__).items() if one.repr)
-    return (
-        f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
-    )
+    parts = (f"{name}={_shorten(getattr(self, name))}" for name in shown)
+    return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _shorten(value: Any) -> str:
+    """A value in a few words: an array by its dtype and shape, a long list by its beginning."""
+    if hasattr(value, "dtype") and getattr(value, "shape", ()):
+        return f"{value.dtype} {tuple(value.shape)}"
+    from reprlib import Repr  # what few processes need
+
+    short = Repr()
+    short.maxlevel, short.maxtuple, short.maxlist, short.maxdict = 2, 4, 4, 4
+    short.maxstring = short.maxother = 60
+    return short.repr(value)
 
 
 _METHODS = {

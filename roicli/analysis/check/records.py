@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from roicli.core.shown import Shown
 from roicli.core.exceptions import ParameterError
 from roicli.core.record import frozen
 from roicli.core.vocabulary import FailOn, Severity
@@ -61,7 +62,7 @@ class Finding:
 
 
 @frozen
-class CheckReport:
+class CheckReport(Shown):
     """What was looked at and what was found, in the order of the rules.
 
     ``features`` and ``rois`` describe the inputs as plain values; ``rules`` ran; ``skipped`` says

@@ -16,6 +16,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from roicli.core.shown import Shown
 from roicli.analysis.compare.alignment import align_axes, find_rows, find_turned_bins
 from roicli.analysis.compare.difference import Block, GroupDifference, Tolerance, Totals
 from roicli.analysis.compare.magnitudes import HistogramBin
@@ -61,7 +62,7 @@ class UlpDifference:
 
 
 @frozen
-class Comparison:
+class Comparison(Shown):
     """What a comparison found.
 
     ``outside`` counts elements past the elementwise limit, ``not_finite`` those where a NaN or an

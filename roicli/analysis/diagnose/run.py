@@ -15,6 +15,7 @@ from typing import Unpack
 
 import numpy as np
 
+from roicli.core.shown import Shown
 from roicli.analysis.diagnose.alignment import (
     Alignment,
     find_group_size,
@@ -86,7 +87,7 @@ class PartialMatch:
 
 
 @frozen
-class Diagnosis:
+class Diagnosis(Shown):
     """The match, or what explains a part, or what comes nearest; at most one of the first two.
 
     ``match`` explains every RoI that was looked at, ``partial`` at least half. ``nearest`` is one

@@ -16,9 +16,14 @@ from roicli.core.call_options import ReportOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ProviderError
 from roicli.core.strict_json import encode_for_script
-from roicli.error_table.columns import COLUMN_BY_NAME, COLUMNS, Column, check_column
+from roicli.error_table.columns import (
+    COLUMN_BY_NAME,
+    COLUMNS,
+    Column,
+    check_column,
+    plain_value,
+)
 from roicli.error_table.geometric import MODEL_OFFSET
-from roicli.error_table.writers import plain_value
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import RunRequest
