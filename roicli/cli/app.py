@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
-from importlib import import_module
+from collections.abc import Iterable
 from typing import Annotated, Any, cast
 
 import typer
@@ -13,38 +12,10 @@ from typer.main import get_command
 
 from roicli.cli.boundary import Boundary
 from roicli.cli.command import with_parameters
+from roicli.cli.commands import COMMANDS, PANEL_OF, find_function
 from roicli.cli.fast_typer import FastCommand
 from roicli.cli.help import HELP_FLAGS
-from roicli.core.operator_table import OPERATORS
 from roicli.core.version import __version__
-
-# The panels of the help: the commands in them and the module that has each. The help's example of
-# a panel is its first command's.
-PANELS: dict[str, dict[str, str]] = {
-    "Run": {
-        **dict.fromkeys(OPERATORS, "operators"),
-        **{name: name for name in ("merge", "export", "sample")},
-    },
-    "Look": {
-        "errors": "errors",
-        "explain": "explain",
-        "draw": "draw",
-        "report": "report",
-        "inspect": "inspect",
-        "columns": "listings",
-        "presets": "listings",
-        "providers": "listings",
-    },
-    "Check": {"check": "check", "rules": "listings"},
-    "Compare": {
-        "compare": "compare",
-        "diagnose": "diagnose",
-        "sweep": "sweep",
-        "bench": "bench",
-    },
-}
-COMMANDS = {name: module for panel in PANELS.values() for name, module in panel.items()}
-PANEL_OF = {name: title for title, panel in PANELS.items() for name in panel}
 
 
 def _print_version(wanted: bool) -> None:
@@ -62,13 +33,6 @@ def _describe(
     """RoI Align and RoI Pool over stored feature maps, and what rounding does to each RoI."""
 
 
-def _function(name: str) -> Callable[..., None]:
-    module = import_module(f"roicli.cli.commands.{COMMANDS[name]}")
-    found: Callable[..., None]
-    found = module.build_command(name) if name in OPERATORS else getattr(module, name)
-    return found
-
-
 def _begin_app() -> typer.Typer:
     begun = typer.Typer(
         name="roicli",
@@ -84,7 +48,7 @@ def build_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
     """The application with these commands."""
     built = _begin_app()
     for name in commands:
-        parameters = with_parameters(_function(name))
+        parameters = with_parameters(find_function(name))
         built.command(name, cls=FastCommand, rich_help_panel=PANEL_OF[name])(parameters)
     return built
 
@@ -103,7 +67,7 @@ def build_listing() -> typer.Typer:
     """The application with all commands, as the help lists them."""
     built = _begin_app()
     for name in COMMANDS:
-        described = _function(name).__doc__
+        described = find_function(name).__doc__
         panel = PANEL_OF[name]
         built.command(name, cls=ListedCommand, help=described, rich_help_panel=panel)(lambda: None)
     return built

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from roicli.cli.console import drop_stdout, prepare_streams, print_line
 from roicli.cli.fast_typer import StartsFast, UsageError
 from roicli.cli.help import describe_group
+from roicli.cli.settings import name_origins
 from roicli.cli.signals import INTERRUPTED, heeding_signals
 from roicli.core.exceptions import OutputError, ParameterError, RoicliError
 from roicli.core.parsing import did_you_mean
@@ -102,7 +103,7 @@ def errors_as_codes() -> Iterator[None]:
 def _explain(error: BaseException) -> tuple[str, int] | None:
     """The line and the code of an error that is no bug."""
     if isinstance(error, RoicliError):
-        return str(error), error.exit_code
+        return str(error) + name_origins(error), error.exit_code
     if isinstance(error, UsageError):
         return explain_usage(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import (
     TYPE_CHECKING,
@@ -24,12 +24,14 @@ from typing import (
 
 import typer
 
+from roicli.cli.commands import options_in
 from roicli.cli.console import drop_stdout, print_line
 from roicli.cli.help import frequency
+from roicli.cli.settings import note_settings
 from roicli.cli.signals import check_signals
 from roicli.cli.words import read_word, terminal_type
 from roicli.core.command_options import TableOptions
-from roicli.core.declaration import Declaration, Opt, declarations, record
+from roicli.core.declaration import Declaration, Opt, record
 from roicli.core.options import PANELS
 from roicli.core.vocabulary import SummaryForm, TableFormat
 
@@ -54,7 +56,7 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
     for parameter in inspect.signature(command).parameters.values():
         hint = hints[parameter.name]
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            for declaration in in_panels(hint if isinstance(hint, tuple) else get_args(hint)[:1]):
+            for declaration in in_panels(options_in(hint)):
                 readers[declaration.name] = terminal_type(declaration.type), declaration.flag
                 parameters.append(_make_option(declaration))
         else:
@@ -74,15 +76,14 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def in_panels(options: tuple[type, ...]) -> list[Declaration]:
-    """The options of some TypedDicts that a terminal can give, panel by panel, frequent first."""
-    found = {name: d for one in options for name, d in declarations(one).items()}
+def in_panels(options: Mapping[str, Declaration]) -> list[Declaration]:
+    """The options panel by panel, those first that are given most often."""
 
     def place(declaration: Declaration) -> tuple[int, int]:
         assert isinstance(declaration.opt, Opt)
         return PANELS.index(declaration.opt.panel), frequency(declaration.opt.flags.split())
 
-    return sorted((d for d in found.values() if isinstance(d.opt, Opt)), key=place)
+    return sorted(options.values(), key=place)
 
 
 def _make_option(declaration: Declaration) -> inspect.Parameter:
@@ -293,6 +294,7 @@ class ProgressBar:
 
     def __enter__(self) -> ProgressBar:
         self._messages.hold(self._quiet, self._verbose)
+        note_settings()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

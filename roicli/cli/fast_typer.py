@@ -15,7 +15,9 @@ from typing import Any, get_args
 import typer
 from typer.core import TyperCommand
 
-from roicli.cli.help import describe_command
+from roicli.cli import settings
+from roicli.cli.commands import options_of
+from roicli.cli.help import HELP_FLAGS, describe_command
 
 try:
     from typer._coercion import RuntimeParam, build_runtime_param
@@ -73,9 +75,17 @@ class FastCommand(StartsFast, TyperCommand):
     """One command, whose ``--help`` shows what is given most often and ``--help-all`` the rest."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments, and keep which help is asked for."""
+        """Parse the arguments over the settings that stay, and keep which help is asked for."""
         ctx.meta[EVERYTHING] = EVERYTHING in args
-        return super().parse_args(ctx, args)
+        settings.forget()
+        asks_help = ctx.resilient_parsing or not set(HELP_FLAGS).isdisjoint(args)
+        if asks_help or not settings.has_settings():
+            return super().parse_args(ctx, args)
+        found = settings.find_settings(ctx.info_name, options_of(ctx.info_name))
+        ctx.default_map = {name: setting.value for name, setting in found.items()}
+        parsed = super().parse_args(ctx, args)
+        settings.put_in_force(found, ctx)
+        return parsed
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""

@@ -121,6 +121,7 @@ class ExplainOptions(
             LOOKING,
             "A stored result to check too; exit code 1 where it equals neither operator.",
             metavar="FILE",
+            outward=True,
         ),
     ]
 
@@ -189,6 +190,7 @@ class DrawOptions(RoiOption, ForceOption, LookOptions, OneOperatorOption, total=
             "An image to put under the map; needs roicli[figures].",
             metavar="PHOTO",
             read=as_path,
+            outward=True,
         ),
     ]
 
@@ -421,6 +423,7 @@ class BenchOptions(
             None,
             "Where the result is written and removed.",
             shown="the system's folder for temporary files",
+            outward=True,
         ),
     ]
 

@@ -71,6 +71,7 @@ InspectedFile = Annotated[
 ]
 RuleName = Annotated[str | None, Arg("[RULE]", "Only this one, like R05.")]
 ColumnName = Annotated[str | None, Arg("[COLUMN]", "Only this one, like iou.")]
+CommandName = Annotated[str | None, Arg("[COMMAND]", "Every option of this command.")]
 NewFolder = Annotated[str, Arg("[FOLDER]", "The folder to make.")]
 GraphFile = Annotated[str, Arg("OUT.onnx", "The file to write.")]
 
@@ -153,6 +154,7 @@ class OutputOption(TypedDict, total=False):
             ".h5, .npy, .zarr (a folder or URL), or - for an .npy on stdout.",
             metavar="FILE",
             shown="<features>.<command>.h5",
+            outward=True,
         ),
     ]
 
@@ -177,7 +179,14 @@ class WholeOption(TypedDict, total=False):
 
     output: Required[
         Annotated[
-            str, Opt("-o --output", WRITING, "The whole: .h5, .npy or .zarr.", metavar="FILE")
+            str,
+            Opt(
+                "-o --output",
+                WRITING,
+                "The whole: .h5, .npy or .zarr.",
+                metavar="FILE",
+                outward=True,
+            ),
         ]
     ]
 
@@ -216,6 +225,7 @@ class PictureOption(TypedDict, total=False):
             ".svg; or .png or .pdf, which need roicli[figures].",
             metavar="FILE",
             shown="a drawing in the terminal",
+            outward=True,
         ),
     ]
 
@@ -229,7 +239,14 @@ class PageOption(TypedDict, total=False):
 
     output: Required[
         Annotated[
-            str, Opt("-o --output", WRITING, "The page; needs roicli[report].", metavar="FILE.html")
+            str,
+            Opt(
+                "-o --output",
+                WRITING,
+                "The page; needs roicli[report].",
+                metavar="FILE.html",
+                outward=True,
+            ),
         ]
     ]
 

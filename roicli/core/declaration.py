@@ -37,6 +37,8 @@ class Opt(NamedTuple):
     ``default`` holds where it is not given; with ``yields`` a preset or a model's node is asked
     first. ``shown`` says a default that is no constant. ``read`` turns what was given, text or a
     Python value, and the option's name, into what the package works with; it raises ParameterError.
+    ``outward`` options say what is read, written, replaced or contacted: a file of settings, which
+    may be a stranger's, cannot give them.
     """
 
     flags: str
@@ -47,6 +49,7 @@ class Opt(NamedTuple):
     shown: str | None = None
     yields: bool = False
     read: Callable[[Any, str], Any] | None = None
+    outward: bool = False
 
 
 class Arg(NamedTuple):

@@ -237,6 +237,7 @@ class GraphOption(TypedDict, total=False):
             "Take operator and attributes from a RoiAlign or MaxRoiPool node of an ONNX model.",
             metavar="MODEL[::NODE]",
             read=as_path,
+            outward=True,
         ),
     ]
 
@@ -261,6 +262,7 @@ class ChoiceOptions(TypedDict, total=False):
             "or 1..8. RoIs name their image so.",
             metavar="LIST",
             shown="{image} in FEATURES, image_ids beside the maps, else numbers from 0",
+            outward=True,
         ),
     ]
     image_from: Annotated[
@@ -272,6 +274,7 @@ class ChoiceOptions(TypedDict, total=False):
             "image. The kind is recognized; :indices, :counts, :starts, :ranges, :inclusive, "
             ":lengths say it.",
             metavar="ADDRESS[:KIND]|FIRST,LAST",
+            outward=True,
         ),
     ]
     where: Annotated[
@@ -421,6 +424,7 @@ class ReadingOptions(MapOptions, ChoiceOptions, ImageSizeOption, AngleOptions, t
             READING,
             "K level numbers, log2(stride) or from 0, instead of the rule.",
             metavar="ADDRESS",
+            outward=True,
         ),
     ]
     roi_format: Annotated[
@@ -455,6 +459,7 @@ class ReadingOptions(MapOptions, ChoiceOptions, ImageSizeOption, AngleOptions, t
             "Network pixels for each pixel of the RoIs: one number, two, or one or two an image.",
             metavar="R|RX,RY|ADDRESS",
             read=as_roi_scale,
+            outward=True,
         ),
     ]
 
@@ -484,6 +489,7 @@ class ExternalOption(TypedDict, total=False):
             READING,
             "Let HDF5 files lead to others: external links and storage, virtual datasets.",
             False,
+            outward=True,
         ),
     ]
 
@@ -604,7 +610,9 @@ class WatchOptions(TypedDict, total=False):
 class ForceOption(TypedDict, total=False):
     """Whether a file that is there may be replaced."""
 
-    force: Annotated[bool, Opt("--force", WRITING, "Replace an existing file.", False)]
+    force: Annotated[
+        bool, Opt("--force", WRITING, "Replace an existing file.", False, outward=True)
+    ]
 
 
 class ResumeOptions(TypedDict, total=False):
@@ -621,6 +629,7 @@ class ResumeOptions(TypedDict, total=False):
             WRITING,
             "Keep what is finished when interrupted, and go on from what is kept.",
             False,
+            outward=True,
         ),
     ]
     verify_inputs: Annotated[
@@ -664,6 +673,7 @@ class ShardOption(TypedDict, total=False):
             MACHINES,
             "Run the I-th of N blocks of the RoIs into a part, which roicli merge joins.",
             metavar="I/N",
+            outward=True,
         ),
     ]
 
@@ -678,6 +688,7 @@ class DaskOption(TypedDict, total=False):
             MACHINES,
             "Run on the workers of a Dask scheduler, or on N processes of this machine.",
             metavar="ADDRESS|local[:N]",
+            outward=True,
         ),
     ]
 
@@ -693,6 +704,7 @@ class ErrorsOutOption(TypedDict, total=False):
             "The whole table to a file too: .csv, .tsv, .json, .jsonl, .parquet, .feather.",
             metavar="FILE",
             read=as_path,
+            outward=True,
         ),
     ]
 

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 import roicli
 from roicli.analysis.check.rules import RULES
-from roicli.cli.app import COMMANDS, PANELS, build_app, build_listing
+from roicli.cli.app import build_app, build_listing
+from roicli.cli.commands import COMMANDS, PANELS
 from roicli.cli.help import SHOWN_OPTIONS, find_example
 from roicli.error_table.columns import COLUMNS
 from roicli.operators.libraries import PRESETS

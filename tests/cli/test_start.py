@@ -126,6 +126,7 @@ EVERY_COMMAND = [
     ["compare", "a.h5", "native.npy", "--atol", "1e9"],
     ["diagnose", *PAIR, "a.h5", "--sample", "4"],
     ["sweep", *PAIR, "--sample", "4"],
+    ["sample"], ["config"], ["config", "align"],
     ["inspect", FPN, "--stats"],
     ["inspect", "a.zarr"],
     ["inspect", "g.onnx"],

@@ -34,7 +34,7 @@ CALLS = {
     **{
         name: name.replace("-", "_")
         for name in COMMANDS
-        if name not in ("report", "presets", "rules", "columns", "providers")
+        if name not in ("report", "presets", "rules", "columns", "providers", "config", "sample")
     },
 }
 # Where a command takes as an option what is an argument of the call.

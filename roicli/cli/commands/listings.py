@@ -38,11 +38,11 @@ def _word(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
-def print_json(key: str, rows: Sequence[dict[str, Any]]) -> None:
-    """One object with the rows under ``key``."""
+def print_json(key: str, rows: Sequence[dict[str, Any]], **more: Any) -> None:
+    """One object with the rows under ``key``, and ``more``."""
     from roicli.core.strict_json import write_object
 
-    write_object({key: rows}, sys.stdout)
+    write_object({**more, key: rows}, sys.stdout)
 
 
 def providers(**options: Unpack[ListOptions]) -> None:
