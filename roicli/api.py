@@ -42,6 +42,7 @@ from roicli.pipeline.settings import resolve_setting
 from roicli.pipeline.stream import run_operator
 from roicli.storage.address import as_local_path
 from roicli.storage.atomic import check_output, replace_atomically
+from roicli.storage.exchange import TAKEN
 from roicli.storage.opening import inputs_unchanged
 from roicli.storage.result import (
     NoWriter,
@@ -251,18 +252,22 @@ def _run_on_cluster(
 
 
 def errors(
-    features: FeatureArgument | None,
-    rois: FeatureArgument,
+    features: FeatureArgument | None = None,
+    rois: FeatureArgument | None = None,
     **options: Unpack[ErrorsOptions],
 ) -> Result:
     """The quantization error of RoIs (K, 5), and with ``features`` the value errors and shares.
 
-    Without features (None) the geometry alone, at ``spatial_scale``; ``map_size`` (height, width)
-    in cells then gives ``clipped_fraction``. Raises RoicliError. Source: SEMANTICS, quantization
-    error.
+    ``errors(rois)`` gives the geometry alone, at ``spatial_scale``; ``map_size`` (height, width) in
+    cells then gives ``clipped_fraction``. ``errors(features, rois)`` runs both operators. Raises
+    RoicliError. Source: SEMANTICS, quantization error.
     """
     check_known("errors", options, ErrorsOptions)
     request = settle(ErrorsRequest, options)
+    if rois is None:
+        features, rois = None, features
+    if rois is None:
+        raise ParameterError("there are no RoIs: errors(rois) or errors(features, rois)", TAKEN)
     if features is None:
         return _geometric_errors(rois, request)
     if request.map_size is not None:

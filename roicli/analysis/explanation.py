@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import isnan
 from typing import assert_never
 
-from roicli.core.shown import Drawn, Shown
 from roicli.core.operator_table import Operator
 from roicli.core.record import frozen
+from roicli.core.shown import Drawn, Shown
 from roicli.core.vocabulary import Mode, Partition, PixelModel, Quantization, SamplingGrid
 
 Edges = tuple[float, float, float, float]

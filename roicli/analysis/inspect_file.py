@@ -9,7 +9,6 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from roicli.core.shown import Shown
 from roicli.analysis.inspect_model import ModelReport, inspect_model
 from roicli.analysis.inspect_openvino import inspect_openvino, is_openvino
 from roicli.core.call_options import InspectOptions
@@ -17,6 +16,7 @@ from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError
 from roicli.core.norms import deviation_rows, mean_of, no_sums, root_mean
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.operators.levels import level_of_scale
 from roicli.pipeline.stored_scale import SCALE_ATTRIBUTE
 from roicli.storage.address import parse_address

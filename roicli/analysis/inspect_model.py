@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from roicli.core.shown import Shown
 from roicli.analysis.foreign_operators import find_operator
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.pipeline.model_nodes import (
     HALF_PIXEL_FROM,
     NOT_IMPLEMENTED_FROM,

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from roicli.core.shown import Drawn
 from roicli.analysis.explain import explain_align
 from roicli.analysis.explanation import AlignedBin
 from roicli.core.exceptions import ParameterError
 from roicli.core.record import frozen
+from roicli.core.shown import Drawn
 from roicli.core.types import FloatArray, FloatType, RoIs, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.error_table.geometric import MODEL_OFFSET

@@ -204,7 +204,7 @@ class ReportOptions(
     WatchOptions,
     total=False,
 ):
-    """The keywords of ``write_report``; ``sort`` is the column that ranks the worst."""
+    """The keywords of ``report``; ``sort`` is the column that ranks the worst."""
 
     sort: Annotated[
         str, Opt("--sort", TABLE, "What ranks the worst RoIs.", "iou", metavar="COLUMN")
@@ -431,7 +431,9 @@ class BenchOptions(
 class MergeOptions(ForceOption, CompressionOption, total=False):
     """The keywords of ``merge``."""
 
-    progress: Annotated[Progress, PythonOnly(no_progress)]
+    progress: Annotated[
+        Progress, PythonOnly("Told (RoIs done, RoIs in all, bytes) as it goes on.", no_progress)
+    ]
 
 
 class InspectOptions(ExternalOption, total=False):

@@ -62,3 +62,7 @@ class ProviderError(RoicliError):
 
 class DeviceMemoryError(ProviderError):
     """The device that computes has too little memory for what it was given."""
+
+
+class RoicliWarning(UserWarning):
+    """Something that a number may be wrong for, and that ends nothing."""

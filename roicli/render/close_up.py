@@ -15,20 +15,27 @@ NOTE = "cells: each counts by the area of its colour, opposite to it"
 
 
 class BinView(Protocol):
-    """What a close-up shows: a bin, where it lies in the picture's cells, and what is added to the
-    operator's coordinates there. ``Picture`` is one.
-    """
+    """What a close-up shows; ``Picture`` is one."""
 
     @property
-    def close_up(self) -> AlignedBin | None: ...
+    def close_up(self) -> AlignedBin | None:
+        """The bin; None of a picture without a close-up."""
+
     @property
-    def bin_index(self) -> Span | None: ...
+    def bin_index(self) -> Span | None:
+        """Its row and column."""
+
     @property
-    def bin_box(self) -> Box: ...
+    def bin_box(self) -> Box:
+        """Where it lies, in the picture's cells."""
+
     @property
-    def point_offset(self) -> float: ...
+    def point_offset(self) -> float:
+        """From the operator's coordinates to the picture's."""
+
     @property
-    def window(self) -> Box: ...
+    def window(self) -> Box:
+        """What is shown where no sampling point lies on the map."""
 
 
 def find_sample(picture: BinView) -> Sample | None:

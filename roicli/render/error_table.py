@@ -178,6 +178,7 @@ def _coloured(cell: str, column: Column) -> Cell:
 
 
 def describe_rows(table: ErrorTable, view: View) -> str:
+    """Which rows are shown, in words."""
     shown = len(table) if view.rows is None else min(view.rows, len(table))
     column = table.by_name[view.sort]
     heading = column.heading or view.sort

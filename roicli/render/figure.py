@@ -11,7 +11,7 @@ from roicli.analysis.picture import Box, Interval, Picture, round_ticks, scale_v
 from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, Size
 from roicli.error_table.geometric import MODEL_OFFSET
-from roicli.render.close_up import BinView, NOTE, frame_close_up, shape_close_up, title_close_up
+from roicli.render.close_up import NOTE, BinView, frame_close_up, shape_close_up, title_close_up
 from roicli.render.shapes import (
     LOOKS,
     Frame,
@@ -133,7 +133,9 @@ def draw_bin(explanation: Explanation) -> Sheet:
     x1, y1, x2, y2 = (edge + step for edge in aligned.bin_before_step)
     view = ExplainedBin(aligned, explanation.bin_index, (x1, y1, x2, y2), offset)
     shapes, height = _shape_bin(view, 0, 0, SINGLE)
-    return Sheet(f"RoI {explanation.roi}, {title_close_up(view)}", SINGLE, round(height), tuple(shapes))
+    return Sheet(
+        f"RoI {explanation.roi}, {title_close_up(view)}", SINGLE, round(height), tuple(shapes)
+    )
 
 
 def fit(window: Box, left: float, top: float, wide: float, high: float) -> Frame:

@@ -58,7 +58,8 @@ def write_html(record: Shown) -> str:
         return _write_table([[name] for name in names], cells, [True] * len(names))
     stream = io.StringIO()
     PRINTERS[type(record)](record, stream)
-    drawn = write_svg(record) if isinstance(record, Drawn) else ""
+    # Without the line that says it is XML, which is none of HTML's.
+    drawn = write_svg(record).partition("\n")[2] if isinstance(record, Drawn) else ""
     return f"{drawn}<pre>{escape(stream.getvalue())}</pre>"
 
 
@@ -99,9 +100,9 @@ def _write_table(
     titles: Sequence[str] = (),
 ) -> str:
     """A table of text; ``titles`` are shown where the mouse is over a heading."""
-    sides = ["left" if words else "right" for words in is_text]
+    sides = [f"text-align:{'left' if words else 'right'};padding:1px 8px" for words in is_text]
     head = "".join(
-        f'<th style="text-align:{side}"'
+        f'<th style="{side}"'
         + (f' title="{escape(titles[place])}"' if titles else "")
         + f">{'<br>'.join(escape(line) for line in header if line)}</th>"
         for place, (header, side) in enumerate(zip(headers, sides, strict=True))
@@ -109,7 +110,7 @@ def _write_table(
     body = "".join(
         "<tr>"
         + "".join(
-            f'<td style="text-align:{side}">{escape(str(cell))}</td>'
+            f'<td style="{side}">{escape(str(cell))}</td>'
             for cell, side in zip(row, sides, strict=True)
         )
         + "</tr>"

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from roicli.core.shown import Shown
 from roicli.core.exceptions import ParameterError
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.core.vocabulary import FailOn, Severity
 from roicli.pipeline.draft import Unit
 from roicli.pipeline.rules import LEAST_LOST_PX

@@ -16,7 +16,6 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from roicli.core.shown import Shown
 from roicli.analysis.compare.alignment import align_axes, find_rows, find_turned_bins
 from roicli.analysis.compare.difference import Block, GroupDifference, Tolerance, Totals
 from roicli.analysis.compare.magnitudes import HistogramBin
@@ -29,6 +28,7 @@ from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.foreign import foreign
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.core.vocabulary import ComparedStatistic
 from roicli.storage.address import STDIN
 from roicli.storage.array import StoredArray

@@ -15,7 +15,6 @@ from typing import Unpack
 
 import numpy as np
 
-from roicli.core.shown import Shown
 from roicli.analysis.diagnose.alignment import (
     Alignment,
     find_group_size,
@@ -40,6 +39,7 @@ from roicli.core.call_options import DiagnoseOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.core.types import IntArray
 from roicli.operators.convention import ALIGN, POOL
 from roicli.operators.libraries import LibraryFunction

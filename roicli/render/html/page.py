@@ -55,12 +55,12 @@ def import_jinja() -> Any:
 
 @record(ReportOptions)
 class ReportRequest(RunRequest):
-    """What was asked of ``write_report``."""
+    """What was asked of ``report``."""
 
     sort: str
 
 
-def write_report(
+def report(
     features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str],
@@ -72,7 +72,7 @@ def write_report(
     the worst. Both operators are run, as by ``errors``, for the value columns. Raises RoicliError.
     """
     import_jinja()
-    check_known("write_report", options, ReportOptions)
+    check_known("report", options, ReportOptions)
     request = settle(ReportRequest, options)
     sort, force = request.sort, request.force
     path = os.fspath(output)
