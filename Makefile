@@ -75,6 +75,7 @@ fuzz: .venv/.developing  ## 20,000 damaged inputs of each kind: npy, archives, R
 docs: .venv/.developing  ## make the pictures and worked examples in docs/ from the sample data
 	$(BIN)/python docs/make_figures.py
 	$(BIN)/python docs/make_rosetta.py
+	$(BIN)/python docs/make_schemas.py
 
 licenses: .venv/.developing  ## rewrite docs/licenses.md from what is installed
 	$(BIN)/python docs/make_licenses.py

@@ -322,7 +322,7 @@ def export(
     check_output(path, [graph_file] if graph_file else [], request.force, (".onnx",))
     spec = resolve_operator(operator, request, request.spatial_scale)
     dtype = np.dtype(request.dtype)
-    parameters = provenance.describe_export(spec, dtype)
+    parameters = provenance.describe_export(operator, spec, dtype)
     metadata = {key: str(value) for key, value in parameters.items()}
     graph = build_export_graph(spec, dtype, metadata)
     onnx.checker.check_model(onnx.load_from_string(graph.model), full_check=True)

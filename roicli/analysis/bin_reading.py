@@ -74,12 +74,17 @@ class BinReading:
     checks: tuple[Check, ...] = ()
 
 
-def read_bin(opened: RoiOnMap, roi: int, channel: int, bin_index: Size) -> BinReading:
-    """What one bin of the opened RoI's operator reads. Raises ParameterError for another kind."""
+def read_bin(
+    opened: RoiOnMap, operator: Operator, roi: int, channel: int, bin_index: Size
+) -> BinReading:
+    """What one bin of the opened RoI's ``operator`` reads.
+
+    Raises ParameterError for one of another kind.
+    """
     spec, feature_map = opened.spec, opened.feature_map
     if not isinstance(spec, TapSpec):
         raise ParameterError(
-            f"{spec.title} is explained without --operator, or not bin by bin",
+            f"{spec.name} is explained without --operator, or not bin by bin",
             "drop --operator for RoI Align and RoI Pool",
         )
     corners = opened.rois.numbers(spec.roi_columns)[0].astype(feature_map.dtype)
@@ -99,7 +104,7 @@ def read_bin(opened: RoiOnMap, roi: int, channel: int, bin_index: Size) -> BinRe
     share = np.broadcast_to(taps.share, (1, *spec.output_size, 1, 1))[0][bin_index].item()
     x1, y1, x2, y2 = map(float, opened.rois.corners[0])
     return BinReading(
-        spec.operator, spec.title, spec.describe(), roi, int(opened.rois.batch_index[0]),
+        operator, spec.name, spec.describe(), roi, int(opened.rois.batch_index[0]),
         channel, here.start + group, bin_index, spec.output_size, 1 / spec.spatial_scale,
         feature_map.dtype.name, (x1, y1, x2, y2), (grid[0], grid[1]), float(share),
         spec.takes_maximum, samples, float(expected.values[0][bin_index]),
@@ -134,7 +139,8 @@ def _read_samples(
             for tap in taps.taps
             if at(taps.is_read, place) and at(tap.is_read, place)
         )
-        value = sum(cell.weight * cell.value for cell in cells)
+        weighted = [cell.weight * cell.value for cell in cells]
+        value = max(weighted, default=0.0) if spec.corners_apart else sum(weighted)
         value = value if at(taps.is_read, place) else spec.outside
         y, x = points or (None, None)
         samples.append(BinSample(place[0], place[1], y, x, cells, float(value)))

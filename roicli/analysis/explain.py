@@ -29,6 +29,7 @@ from roicli.analysis.one_roi import (
     check_bin,
     check_index,
     open_roi,
+    operator_of_preset,
     read_stored_value,
 )
 from roicli.core.call_options import ExplainOneOptions, ExplainOptions
@@ -50,6 +51,7 @@ from roicli.operators.geometry import (
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.operators.rounding import scale_to_cells
+from roicli.operators.taps import TapSpec
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import RunRequest
 from roicli.storage.limits import external_files
@@ -101,10 +103,11 @@ def explain(
     """
     check_known("explain", options, ExplainOneOptions)
     request = settle(ExplainRequest, options)
-    if request.operator is not None:
-        return _explain_one(features, rois, request, request.operator)
+    operator = request.operator or operator_of_preset(request.preset)
     roi, channel, bin_index = request.roi, request.channel, request.bin_index
-    opened = open_roi(features, rois, roi, request)
+    opened = open_roi(features, rois, roi, request, operator)
+    if request.operator is not None or isinstance(opened.spec, TapSpec):
+        return _explain_one(opened, request, operator)
     check_index("channel", channel, len(opened.feature_map))
     check_bin(bin_index, opened.align.output_size)
     channel_map, corners = opened.feature_map[channel], opened.rois.corners[0]
@@ -119,18 +122,12 @@ def explain(
     )  # fmt: skip
 
 
-def _explain_one(
-    features: FeatureArgument,
-    rois: FeatureArgument,
-    request: ExplainRequest,
-    operator: Operator,
-) -> BinReading:
+def _explain_one(opened: RoiOnMap, request: ExplainRequest, operator: Operator) -> BinReading:
     """One operator's bin, and whether it is what the operator gives."""
-    opened = open_roi(features, rois, request.roi, request, operator)
     channel, bin_index = request.channel, request.bin_index
     check_index("channel", channel, opened.result_shape[1])
     check_bin(bin_index, opened.spec.output_size)
-    reading = read_bin(opened, request.roi, channel, bin_index)
+    reading = read_bin(opened, operator, request.roi, channel, bin_index)
     ran = float(opened.run(opened.spec)[(channel, *bin_index)])
     checks = [check_bin_reading(reading, ran, "ran", reading.dtype)]
     if request.result is not None:

@@ -109,6 +109,21 @@ class EdgeError:
         """Both."""
         return self.quantized - self.real
 
+    @property
+    def stage1_px(self) -> float:
+        """What rounding the box does, in image pixels."""
+        return self.stage1_cells * self.stride
+
+    @property
+    def stage2_px(self) -> float:
+        """What rounding the bins does, in image pixels."""
+        return self.stage2_cells * self.stride
+
+    @property
+    def total_px(self) -> float:
+        """Both, in image pixels."""
+        return self.total_cells * self.stride
+
 
 @frozen
 class PooledBin:

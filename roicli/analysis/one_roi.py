@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import cast
 
 import numpy as np
 
@@ -68,6 +69,15 @@ def open_roi(
         return _take(run, _place_of(index, run.inputs.row_numbers, len(run.inputs.rois)))
     finally:
         run.inputs.close()
+
+
+def operator_of_preset(preset: str | None) -> Operator:
+    """Whose RoI it is where no operator is named: RoI Align's, or the preset's only operator's."""
+    if preset is None:
+        return "align"
+    from roicli.operators.libraries import operator_of
+
+    return cast("Operator", operator_of(preset, "align"))
 
 
 def _place_of(roi: int, row_numbers: IntArray | None, count: int) -> int:

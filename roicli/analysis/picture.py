@@ -237,13 +237,13 @@ def draw_operator(
     """
     if not isinstance(spec, TapSpec):
         raise ParameterError(
-            f"{spec.title} is drawn without --operator, or not at all", "drop --operator"
+            f"{spec.name} is drawn without --operator, or not at all", "drop --operator"
         )
     sketch = spec.sketch(rois.numbers(spec.roi_columns)[0].astype(dtype), map_size)
     lines, points = (part + picture.point_offset for part in sketch)
     return replace(
         picture,
-        operator=spec.title,
+        operator=spec.name,
         box_name="real box" if rois.turned is None else "enclosing box",
         align_x=(),
         align_y=(),

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 SHOWN_CULPRITS = 10
 QUIET_SECONDS = 1.0
+SCHEMA = "json_schema"
 
 
 def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
@@ -68,12 +69,39 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
             text = str if get_origin(typed) is Literal else typed
             parameters.append(parameter.replace(annotation=Annotated[text, info]))
 
+    if any("json" in typed_words(typed) for typed, _ in readers.values()):
+        parameters.append(_make_schema_flag())
+
     def run(**given: Any) -> None:
+        given.pop(SCHEMA, None)
         command(**{name: read_word(value, *readers[name]) for name, value in given.items()})
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return run
+
+
+def typed_words(typed: Any) -> tuple[Any, ...]:
+    """The words of an option that takes one of some; empty for anything else."""
+    return get_args(typed) if get_origin(typed) is Literal else ()
+
+
+def _make_schema_flag() -> inspect.Parameter:
+    """``--json-schema``, which needs no arguments and ends the command, as ``--help`` does."""
+
+    def show(context: typer.Context, wanted: bool) -> None:
+        if wanted:
+            from roicli.render.schemas import read_schema
+
+            sys.stdout.write(read_schema(str(context.info_name)))
+            raise typer.Exit
+
+    info = typer.Option(
+        "--json-schema", callback=show, is_eager=True, help="Print the schema of --format json."
+    )
+    return inspect.Parameter(
+        SCHEMA, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, info]
+    )
 
 
 def in_panels(options: Mapping[str, Declaration]) -> list[Declaration]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any, TextIO
 
 from roicli.core.foreign import stored_text
@@ -19,9 +19,13 @@ HEAD = {"schema_version": SCHEMA_VERSION, "version": __version__}
 
 
 def plain_object(value: Any) -> Any:
-    """Records, tuples and numbers as JSON has them; names as they were read, JSON escapes them."""
+    """Records, tuples and numbers as JSON has them; names as they were read, JSON escapes them.
+
+    A record is its fields, and the properties that follow from them.
+    """
     if is_dataclass(value) and not isinstance(value, type):
-        return plain_object(asdict(value))
+        names = (*(field.name for field in fields(value)), *property_names(type(value)))
+        return {name: plain_object(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {stored_text(key): plain_object(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -29,6 +33,11 @@ def plain_object(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return stored_text(value) if isinstance(value, str) else value
+
+
+def property_names(record: type) -> list[str]:
+    """The properties that a record adds to its fields."""
+    return [name for name, part in vars(record).items() if isinstance(part, property)]
 
 
 def encode(document: Any, indent: int | None = None) -> str:
@@ -50,6 +59,6 @@ def encode_for_script(document: Mapping[str, Any]) -> str:
     return json.dumps(document, separators=(",", ":"), allow_nan=False).translate(UNSAFE_IN_SCRIPT)
 
 
-def write_object(payload: Mapping[str, Any], stream: TextIO) -> None:
+def write_object(payload: Mapping[str, object], stream: TextIO) -> None:
     """One object on lines that people can read, ``schema_version`` and ``version`` first."""
     stream.write(encode({**HEAD, **payload}, indent=2) + "\n")

@@ -72,6 +72,9 @@ class ArrayMath(Protocol):
     def largest(self, value: Value) -> Value:
         """The greatest of all, a scalar; at least 1."""
 
+    def how_many(self, condition: Value) -> Value:
+        """For how many samples of each bin, the last two of five axes, it holds; whole."""
+
 
 @frozen
 class NumpyMath:
@@ -125,6 +128,9 @@ class NumpyMath:
 
     def largest(self, value: Value) -> Value:
         return max(int(np.max(value, initial=1)), 1)
+
+    def how_many(self, condition: Value) -> Value:
+        return np.sum(condition, axis=(3, 4), keepdims=True, dtype=np.int64)
 
 
 class Tensor:
@@ -281,3 +287,8 @@ class OnnxMath:
         # Without RoIs there is no greatest, so a 1 stands beside them.
         flat = add("Concat", add("Reshape", value.name, integers(-1)), integers(1), axis=0)
         return Tensor(self, add("ReduceMax", flat, keepdims=0), True)
+
+    def how_many(self, condition: Value) -> Value:
+        add = self.builder.add
+        ones = add("Cast", condition.name, to=ELEMENT_TYPES["int64"])
+        return Tensor(self, add("ReduceSum", ones, self.builder.integers(3, 4)), True)

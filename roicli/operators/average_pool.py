@@ -7,91 +7,21 @@ bin without cells is 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-import numpy as np
-
 from roicli.core.operator_table import Operator, PsRule
 from roicli.core.record import frozen
-from roicli.core.types import FloatArray, IntArray, Size, check_word
-from roicli.core.vocabulary import Partition, PixelModel, Quantization
-from roicli.operators.array_math import ArrayMath, NumpyMath, Value
+from roicli.core.types import check_word
+from roicli.core.vocabulary import Partition, Quantization
+from roicli.operators.cell_taps import CellSpec
 from roicli.operators.convention import AVERAGE_POOL, PS_RULES, Convention
-from roicli.operators.placed_bins import cut_cells, place_span
 from roicli.operators.rounding import BOX_RULES, check_rule
-from roicli.operators.taps import Tap, Taps, TapSpec, check_group_size, lattice, mask_below
+from roicli.operators.taps import check_group_size
 
 
 @frozen
-class CellMeanSpec(TapSpec):
-    """The mean of the whole cells of each bin, where ``convention`` says which."""
-
-    @property
-    def pixel_model(self) -> PixelModel:
-        """Cell i covers [i, i + 1)."""
-        return "half-pixel"
-
-    @property
-    def taps_a_sample(self) -> int:
-        """A sample is a cell."""
-        return 1
-
-    def counts(self, corners: FloatArray, map_size: Size) -> IntArray:
-        """(k, 2) cells of the longest bin on each axis."""
-        math = NumpyMath(corners.dtype)
-        columns = [column.reshape(-1, 1, 1, 1, 1) for column in corners.T]
-        with np.errstate(over="ignore", invalid="ignore"):
-            windows = self._windows(math, columns, map_size)
-        longest = [(last - first).max(axis=(1, 2, 3, 4)) for first, last in windows]
-        return np.asarray(np.maximum(np.stack(longest[::-1], axis=1), 0))
-
-    def work(self, corners: FloatArray) -> FloatArray:
-        """(k,) cells a bin, whatever the map's border cuts off."""
-        height, width = self.output_size
-        sides = np.maximum((corners[:, 2:] - corners[:, :2]) * self.spatial_scale, 0)
-        return np.asarray((sides[:, 0] / width + 2) * (sides[:, 1] / height + 2))
-
-    def _windows(
-        self, math: ArrayMath, rois: Sequence[Value], map_size: tuple[Value, Value]
-    ) -> tuple[tuple[Value, Value], tuple[Value, Value]]:
-        """The cells on the map of the bins on both axes (y, x), half-open, as (first, last)."""
-        rule = self.convention
-        spans = [
-            place_span(math, rois[i], rois[i + 2], self.spatial_scale, rule.box) for i in (1, 0)
-        ]
-        is_sized = (spans[0].extent > 0) & (spans[1].extent > 0)
-        windows = []
-        for number, (span, cells) in enumerate(zip(spans, map_size, strict=True)):
-            edges = cut_cells(math, span, self.output_size[number], 1 + number, rule.box, rule.cut)
-            most = cells if rule.last_cell else cells - 1
-            first, last = (math.minimum(math.maximum(edge, 0), most) for edge in edges)
-            windows.append((first, math.where(is_sized, math.maximum(first, last), first)))
-        return windows[0], windows[1]
-
-    def bin_lines(self, corners: FloatArray, map_size: Size) -> FloatArray:
-        """Every place where a bin begins or ends, on the map."""
-        columns = [column.reshape(-1, 1, 1, 1, 1) for column in corners[None].T]
-        windows = self._windows(NumpyMath(corners.dtype), columns, map_size)
-        ys, xs = (np.unique(np.concatenate([edge.reshape(-1) for edge in one])) for one in windows)
-        return lattice(ys - 0.5, xs - 0.5)
-
-    def taps(self, math: ArrayMath, rois: Sequence[Value], map_size: tuple[Value, Value]) -> Taps:
-        """Each cell of the bin, with the same weight."""
-        (top, bottom), (left, right) = self._windows(math, rois, map_size)
-        down, across = bottom - top, right - left
-        is_used = mask_below(math, (down, across))
-        cells = math.real(math.maximum(down * across, 1))
-        share = math.exact(math.number(1)) / math.exact(cells)
-        y = top + math.counting(math.largest(down), 3)
-        x = left + math.counting(math.largest(across), 4)
-        tap = Tap(y, x, math.exact(math.number(1)), is_used)
-        return Taps((tap,), share, is_used, is_used)
-
-
-@frozen
-class AveragePoolSpec(CellMeanSpec):
+class AveragePoolSpec(CellSpec):
     """Average RoI Pool: RoI Pool's boxes and bins, and the mean of a bin's cells.
 
     ``output_size`` (height, width) in bins, ``spatial_scale`` in cells per image pixel,
@@ -117,7 +47,7 @@ class AveragePoolSpec(CellMeanSpec):
 
 
 @frozen
-class PsPoolSpec(CellMeanSpec):
+class PsPoolSpec(CellSpec):
     """Position-sensitive RoI Pool (Dai et al. 2016, R-FCN): each bin reads channels of its own.
 
     ``output_size`` (height, width) in bins, ``spatial_scale`` in cells per image pixel,

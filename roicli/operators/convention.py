@@ -9,6 +9,7 @@ nothing to reduce. RoI Align, RoI Pool and the others are regions of this space 
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from typing import Any, Literal
 
@@ -40,6 +41,13 @@ Interpolation = Literal["bilinear", "nearest"]
 Channels = Literal["all", "class-major", "position-major"]
 Empty = Literal["0", "nan", "-inf", "-flt-max", "-10000"]
 
+EMPTY_VALUES: dict[Empty, float] = {
+    "0": 0.0,
+    "nan": math.nan,
+    "-inf": -math.inf,
+    "-flt-max": -(2.0 - 2.0**-23) * 2.0**127,
+    "-10000": -10000.0,
+}
 CELLS: tuple[Reduction, ...] = ("cell-mean", "cell-max")
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from roicli.core.record import frozen
 from roicli.core.types import FloatArray, IntArray, Size
 from roicli.core.vocabulary import Border
-from roicli.operators.convention import Convention, Empty, Reduction
+from roicli.operators.convention import EMPTY_VALUES, Convention, Reduction
 from roicli.operators.geometry import (
     Neighbours,
     bin_points,
@@ -28,14 +28,6 @@ from roicli.operators.geometry import (
 )
 from roicli.operators.precise_roi_pool import weigh_box
 from roicli.operators.rounding import MapAxis, place_axis
-
-EMPTY: dict[Empty, float] = {
-    "0": 0.0,
-    "nan": np.nan,
-    "-inf": -np.inf,
-    "-flt-max": -float(np.finfo(np.float32).max),
-    "-10000": -10000.0,
-}
 
 
 @frozen
@@ -108,7 +100,7 @@ def evaluate_alike(alike: Sequence[Convention], one: SampledMap, bins: Bins) -> 
         found = _points(first, reductions, fine_map, bins)
     results = []
     for convention, (values, empty) in zip(alike, found, strict=True):
-        filled = np.where(empty, EMPTY[convention.empty], values)
+        filled = np.where(empty, EMPTY_VALUES[convention.empty], values)
         out = np.full((len(fine), *filled.shape[1:]), np.nan)
         out[fine] = filled
         results.append(_select_channels(out, convention, bins))

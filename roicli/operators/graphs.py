@@ -45,13 +45,13 @@ def build_placing_graph(stored: FloatType, dtype: FloatType) -> Graph:
     return finish_graph(builder, {"features": (stored, sides)}, output, dtype, sides)
 
 
-def add_nan_safe_maximum(math: Arithmetic, values: str) -> str:
+def add_nan_safe_maximum(math: Arithmetic, values: str, axes: Sequence[int] = (3, 4)) -> str:
     """Maxima over the cells (axes 3 and 4) of every bin; NaN where one of them is.
 
     What ReduceMax does with a NaN depends on the provider and on where its vectors end.
     """
-    add, axes = math.builder.add, math.builder.integers(3, 4)
+    add, along = math.builder.add, math.builder.integers(*axes)
     marks = math.real(add("IsNaN", values))
-    marked = add("Greater", add("ReduceMax", marks, axes, keepdims=0), math.number(0))
-    maxima = add("ReduceMax", values, axes, keepdims=0)
+    marked = add("Greater", add("ReduceMax", marks, along, keepdims=0), math.number(0))
+    maxima = add("ReduceMax", values, along, keepdims=0)
     return add("Where", marked, math.number(np.nan), maxima)

@@ -62,8 +62,6 @@ class OperatorSpec(ABC):
     title: ClassVar[str]
     # What the numbers of a RoI are, after its image's index.
     roi_columns: ClassVar[tuple[str, ...]] = ("x1", "y1", "x2", "y2")
-    # None where nothing is compiled for it; then the provider native cannot run it.
-    compiled: ClassVar[Compiled | None] = None
 
     output_size: Size = (7, 7)
     spatial_scale: float = 1.0
@@ -71,6 +69,16 @@ class OperatorSpec(ABC):
     def __post_init__(self) -> None:
         check_output_size(self.output_size)
         check_spatial_scale(self.spatial_scale)
+
+    @property
+    def name(self) -> str:
+        """What messages and pictures call it."""
+        return self.title
+
+    @property
+    def compiled(self) -> Compiled | None:
+        """None where nothing is compiled for it; then the provider native cannot run it."""
+        return None
 
     @property
     @abstractmethod
@@ -130,4 +138,4 @@ class OperatorSpec(ABC):
 
         Raises ParameterError where no graph can say it.
         """
-        raise ParameterError(f"{self.title} cannot be exported as a graph")
+        raise ParameterError(f"{self.name} cannot be exported as a graph")

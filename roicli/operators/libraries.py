@@ -8,11 +8,12 @@ to chance is said in ``undefined`` and not imitated. Needs no NumPy.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
 from roicli.core.exceptions import ParameterError
+from roicli.core.operator_table import OPERATORS
 from roicli.core.record import frozen
 from roicli.core.vocabulary import AngleUnit, ComparedOperator
 from roicli.operators.convention import (
@@ -35,6 +36,8 @@ from roicli.operators.convention import (
     Reduction,
 )
 from roicli.operators.wording import EMPTY_WORDS, as_options, describe, differences, operator_word
+
+logger = logging.getLogger("roicli")
 
 
 @frozen
@@ -64,8 +67,8 @@ class LibraryFunction:
 
     @property
     def runs(self) -> bool:
-        """Whether an operator of roicli computes it."""
-        return as_options(self.convention) is not None
+        """Whether roicli computes it: all do whose rule is of an operator that there is."""
+        return self.operator in OPERATORS
 
     def reaches(self) -> Iterator[Convention]:
         """Its default and what its options can make of it."""
@@ -358,14 +361,66 @@ def preset_options(preset: str, operator: str) -> dict[str, Any]:
     run = [row for row in running if row.operator == operator]
     for row in (*reversed(compared), *reversed(run)):
         options |= row.options()
-    for row in run[:1]:
-        if row.convention.empty != "0":
-            own = EMPTY_WORDS[row.convention.empty]
-            logging.getLogger("roicli").info(f"{row.name} has {own}; roicli has 0 for it")
     boxes = [row.convention.box for row in functions_of(rows[0].library) if row.operator == "align"]
     if boxes:
         options["pixel_model"] = "half-pixel" if boxes[0].shift_cells else "legacy"
     return options
+
+
+# What may be said over a rule that no operator's own options reach, besides the size.
+OVER_A_RULE = ("sampling_ratio", "aligned", "mode", "group_size")
+
+
+def rule_of_preset(
+    preset: str, operator: str, said: Mapping[str, Any]
+) -> tuple[str, Convention] | None:
+    """The function and the rule that a preset is, with what is ``said`` of the operator's own
+    options; None where these options reach it.
+
+    Raises ParameterError where the function cannot be set to what is said.
+    """
+    rows = [row for row in functions_of(preset) if row.operator == operator]
+    if not rows:
+        return None
+    row = rows[0]
+    given = {name: value for name, value in said.items() if value is not None}
+    reached = [own for own in row.reaches() if _is_set_so(own, given)]
+    rule = reached[0] if reached else row.convention
+    if as_options(rule) is not None:
+        if rule.empty != "0":
+            logger.info(f"{row.name} has {EMPTY_WORDS[rule.empty]}; roicli has 0 for it")
+        return None
+    fixed = [name for name in given if name not in OVER_A_RULE]
+    if not row.ratios and "sampling_ratio" in given:
+        fixed.append("sampling_ratio")
+    if not reached:
+        fixed += [name for name in ("aligned", "mode") if name in given]
+    if fixed and as_options(row.convention) is not None:
+        return None  # an option over the plain operator's
+    if fixed:
+        name = fixed[0]
+        raise ParameterError(
+            f"preset {row.name} cannot have {name.replace('_', ' ')} {given[name]}: it is "
+            f"{describe(row.convention)}",
+            "leave the option out, or --preset",
+        )
+    changes = {name: given[name] for name in ("sampling_ratio", "group_size") if name in given}
+    if changes.get("group_size") is not None and rule.channels == "all":
+        raise ParameterError(f"preset {row.name} has no groups", "drop --group-size")
+    if "sampling_ratio" not in changes and row.ratios:
+        changes["sampling_ratio"] = row.convention.sampling_ratio
+    rule = replace(rule, **changes)
+    logger.info(f"{row.name}: {describe(rule)}")
+    return row.name, rule
+
+
+def _is_set_so(rule: Convention, said: Mapping[str, Any]) -> bool:
+    """Whether a rule has the ``aligned`` and the ``mode`` that were said."""
+    own = {
+        "aligned": bool(rule.box.shift_cells),
+        "mode": "avg" if rule.reduction == "mean" else "max",
+    }
+    return all(said.get(name, value) == value for name, value in own.items())
 
 
 def operator_of(preset: str, operator: str) -> str:

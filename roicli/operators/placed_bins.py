@@ -12,7 +12,7 @@ import numpy as np
 
 from roicli.core.types import FloatArray
 from roicli.operators.array_math import ArrayMath, Value
-from roicli.operators.convention import Cut, Placement
+from roicli.operators.convention import Cut, Grid, Placement
 
 
 class Span(NamedTuple):
@@ -90,8 +90,15 @@ def cut_cells(
             step = extent / bins
             first, last = math.real(number) * step + start, math.real(number + 1) * step + start
             return math.whole(math.floor(first)), math.whole(math.ceil(last))
-        case "equal" | "accumulated" | "clipped":
-            raise ValueError(f"cut {cut} is not made in a graph")
+        case "accumulated":
+            step = math.real(span.extent) / bins
+            first = last = step * math.real(number * 0)
+            for before in range(bins):
+                first = math.where(number > before, first + step, first)
+                last = math.where(number >= before, last + step, last)
+            edges = (math.whole(math.floor(first)), math.whole(math.ceil(last)))
+        case "equal" | "clipped":
+            raise ValueError(f"cut {cut} has no whole cells")
         case _:
             assert_never(cut)
     return span.start + edges[0], span.start + edges[1]
@@ -109,10 +116,41 @@ def count_points(math: ArrayMath, span: Span, bins: int, sampling_ratio: int) ->
 
 
 def place_points(
-    math: ArrayMath, span: Span, bins: int, count: Value, axis: int, index: Value
+    math: ArrayMath, span: Span, bins: int, count: Value, axis: int, grid: Grid = "quarters"
 ) -> Value:
-    """``geometry.bin_points`` at quarters: the points ``index`` of ``count`` a bin."""
+    """``geometry.bin_points``: ``count`` points of every bin of the axis 1 or 2, along 3 or 4."""
     size = span.extent / bins
     parts = math.real(math.maximum(count, 1))
-    inside = (math.real(index) + 0.5) * size / parts
+    index = math.real(math.counting(math.largest(count), axis + 2))
+    match grid:
+        case "quarters":
+            inside = (index + 0.5) * size / parts
+        case "thirds":
+            inside = (index + 1) * size / (parts + 1)
+        case "corners":
+            inside = index * size / parts
+        case "ends":
+            raise ValueError("points from end to end are crop_and_resize's own")
+        case _:
+            assert_never(grid)
     return span.start + math.real(math.counting(bins, axis)) * size + inside
+
+
+def clip_points(
+    math: ArrayMath, span: Span, bins: int, sampling_ratio: int, axis: int, cells: Value
+) -> tuple[Value, Value]:
+    """``geometry.clipped_points``: points of bins that are clipped to the map first, and how many
+    each bin has.
+    """
+    size, end = span.extent / bins, math.real(cells)
+    number = math.real(math.counting(bins, axis))
+    low, high = (
+        math.minimum(math.maximum(span.start + step * size, 0), end)
+        for step in (number, number + 1)
+    )
+    count = math.whole(math.ceil(high - low))
+    if sampling_ratio:
+        count = math.where(high > low, count * 0 + sampling_ratio, 0)
+    index = math.real(math.counting(math.largest(count), axis + 2))
+    points = low + (index + 0.5) * (size / math.real(math.maximum(count, 1)))
+    return math.minimum(math.maximum(points, 0), math.real(cells - 1)), count

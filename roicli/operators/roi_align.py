@@ -56,7 +56,6 @@ class AlignSpec(OperatorSpec):
 
     operator: ClassVar[Operator] = "align"
     title: ClassVar[str] = "RoI Align"
-    compiled: ClassVar[Compiled] = Compiled("run_roi_align", ("plan_align", "align_blocks"))
 
     sampling_ratio: int = 2
     aligned: bool = True
@@ -68,6 +67,11 @@ class AlignSpec(OperatorSpec):
         check_word("mode", self.mode, Mode)
         check_word("sampling grid", self.sampling_grid, SamplingGrid)
         check_sampling(self.sampling_ratio, self.aligned)
+
+    @property
+    def compiled(self) -> Compiled:
+        """A kernel of its own."""
+        return Compiled("run_roi_align", ("plan_align", "align_blocks"))
 
     @property
     def pixel_model(self) -> PixelModel:

@@ -31,7 +31,6 @@ class PoolSpec(OperatorSpec):
 
     operator: ClassVar[Operator] = "pool"
     title: ClassVar[str] = "RoI Pool"
-    compiled: ClassVar[Compiled] = Compiled("run_roi_pool", ("pool_blocks",))
 
     quantization: Quantization = "caffe"
     partition: Partition = "overlap"
@@ -39,6 +38,11 @@ class PoolSpec(OperatorSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_rule(self.quantization, self.partition)
+
+    @property
+    def compiled(self) -> Compiled:
+        """A kernel of its own."""
+        return Compiled("run_roi_pool", ("pool_blocks",))
 
     @property
     def pixel_model(self) -> PixelModel:

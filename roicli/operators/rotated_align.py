@@ -20,7 +20,8 @@ from roicli.core.vocabulary import AngleDirection, AngleUnit, PixelModel
 from roicli.operators.array_math import ArrayMath, NumpyMath, Value
 from roicli.operators.convention import HALF_PIXEL, LEGACY, ROTATED_ALIGN, Convention
 from roicli.operators.placed_bins import Span, count_points, cut_evenly, place_points
-from roicli.operators.taps import Taps, TapSpec, bilinear_taps, lattice, mask_below
+from roicli.operators.point_taps import weigh_points
+from roicli.operators.taps import Taps, TapSpec, lattice
 
 
 @frozen
@@ -114,14 +115,8 @@ class RotatedAlignSpec(TapSpec):
         sides = self._sides(math, rois)
         counts = self._counts(math, sides)
         v, u = (
-            place_points(
-                math, side, self.output_size[i], counts[i], 1 + i,
-                math.counting(math.largest(counts[i]), 3 + i),
-            )
+            place_points(math, side, self.output_size[i], counts[i], 1 + i)
             for i, side in enumerate(sides)
-        )  # fmt: skip
-        y, x = self._turn(math, rois, v, u)
-        taps, on_map = bilinear_taps(math, y, x, map_size)
-        points = math.real(math.maximum(counts[0] * counts[1], 1))
-        share = math.exact(math.number(1)) / math.exact(points)
-        return Taps(taps, share, mask_below(math, (counts[0], counts[1])), on_map, (y, x))
+        )
+        points = self._turn(math, rois, v, u)
+        return weigh_points(math, points, (counts[0], counts[1]), map_size, self.convention)

@@ -24,7 +24,7 @@ from roicli.core.types import Array, FloatArray, FloatType, IntArray, Size
 from roicli.operators.array_math import ArrayMath, NumpyMath, OnnxMath, Tensor, Value
 from roicli.operators.convention import Convention
 from roicli.operators.graphs import add_nan_safe_maximum
-from roicli.operators.interface import GraphWay, OperatorSpec, Sampling
+from roicli.operators.interface import Compiled, GraphWay, OperatorSpec, Sampling
 from roicli.operators.onnx_graph import INT64, Arithmetic, Graph, GraphBuilder, finish_graph
 from roicli.operators.onnx_protobuf import Dimension
 from roicli.operators.reference import Expected, channel_steps, rounding_gamma
@@ -79,6 +79,11 @@ class TapSpec(OperatorSpec):
     """An operator that reads cells with weights."""
 
     @property
+    def compiled(self) -> Compiled | None:
+        """The kernel of any table of taps."""
+        return Compiled("run_taps", ("weigh_blocks",))
+
+    @property
     @abstractmethod
     def convention(self) -> Convention:
         """The point of the space of conventions that it is."""
@@ -111,6 +116,16 @@ class TapSpec(OperatorSpec):
         return 0.0
 
     @property
+    def corners_apart(self) -> bool:
+        """Whether a maximum is taken over the weighted cells, and not over their sums."""
+        return "corners" in self.convention.reduction
+
+    @property
+    def empty(self) -> float:
+        """The value of a bin without samples."""
+        return 0.0
+
+    @property
     def groups(self) -> int:
         """Position-sensitive groups on an axis; 1 where every bin reads every channel."""
         return 1
@@ -121,7 +136,7 @@ class TapSpec(OperatorSpec):
         if channels % square:
             raise ParameterError(
                 f"the map has {channels} channels, which group size {self.groups} cannot divide: "
-                f"{self.title} needs a multiple of {square}",
+                f"{self.name} needs a multiple of {square}",
                 "give the --group-size that the map was made for",
             )
         return channels // square
@@ -213,45 +228,85 @@ class TapSpec(OperatorSpec):
 
         columns = [column(first_column + number) for number in range(len(self.roi_columns))]
         taps = self.taps(math, columns, map_size)
-        first_row = math.whole(column(0)) * (map_size[0] * map_size[1]) if first_column else None
+        first_cell = math.whole(column(0)) * (map_size[0] * map_size[1]) if first_column else None
         end = Tensor(math, add("Gather", add("Shape", rows), builder.constant(np.array(0))), True)
-        looked_up = list(self._look_up(math, taps, map_size[1], first_row, end - 1))
+
+        def row_of(cell: Value) -> Value:
+            row = cell if first_cell is None else cell + first_cell
+            if self.groups == 1:
+                return row
+            return row * self.groups**2 + self._group_of_bins(math)
+
+        looked_up = [
+            (math.where(is_read, row_of(cell), end - 1), weight)
+            for cell, weight, is_read in self.look_up(math, taps, map_size[1])
+        ]
         last = integers(5)
         index, weight = (
             add("Concat", *(add("Unsqueeze", part[k].name, last) for part in looked_up), axis=5)
             for k in (0, 1)
         )
-        if self.takes_maximum:
-            products = add("MatMul", add("Unsqueeze", weight, integers(5)),
-                           add("Gather", rows, index, axis=0))  # fmt: skip
-            samples = add("Squeeze", products, integers(5))
-            found = add_nan_safe_maximum(arithmetic, samples)
-        else:
-            shape = add("Shape", weight)
-            bins = add("Slice", shape, integers(0), integers(3))
-            inner = add("Slice", shape, integers(3), integers(6))
-            each = add("ReduceProd", inner, keepdims=1)
-            index = add("Reshape", index, add("Concat", bins, each, axis=0))
-            weight = add("Reshape", weight, add("Concat", bins, integers(1), each, axis=0))
-            products = add("MatMul", weight, add("Gather", rows, index, axis=0))
-            found = add("Squeeze", products, integers(3))
+        reduce = self._add_maximum if self.takes_maximum else self._add_mean
+        found = reduce(arithmetic, rows, index, weight, taps.is_used)
+        if self.takes_maximum or self.empty != 0:
+            has_samples = add("Squeeze", (math.how_many(taps.is_used) > 0).name, integers(4))
+            found = add("Where", has_samples, found, arithmetic.number(self.empty))
         return add("Transpose", found, name="roi_features", perm=(0, 3, 1, 2))
 
-    def _look_up(
-        self, math: ArrayMath, taps: Taps, width: Value, first_row: Value | None, outside_row: Value
-    ) -> Iterator[tuple[Value, Value]]:
-        """The row and the weight of each tap."""
+    def _add_mean(
+        self, math: Arithmetic, rows: str, index: str, weight: str, is_used: Tensor
+    ) -> str:
+        """(k, P_h, P_w, C): a matrix product a bin. What is not used has no weight."""
+        add, integers = math.builder.add, math.builder.integers
+        shape = add("Shape", weight)
+        bins = add("Slice", shape, integers(0), integers(3))
+        inner = add("Slice", shape, integers(3), integers(6))
+        each = add("ReduceProd", inner, keepdims=1)
+        index = add("Reshape", index, add("Concat", bins, each, axis=0))
+        weight = add("Reshape", weight, add("Concat", bins, integers(1), each, axis=0))
+        products = add("MatMul", weight, add("Gather", rows, index, axis=0))
+        return add("Squeeze", products, integers(3))
+
+    def _add_maximum(
+        self, math: Arithmetic, rows: str, index: str, weight: str, is_used: Tensor
+    ) -> str:
+        """(k, P_h, P_w, C): the greatest of the samples that there are, or of their weighted cells.
+
+        A sample that is not used is less than any.
+        """
+        add, integers = math.builder.add, math.builder.integers
+        cells, used = (
+            add("Gather", rows, index, axis=0),
+            add("Unsqueeze", is_used.name, integers(5)),
+        )
+        axes: tuple[int, ...] = (3, 4)
+        if self.corners_apart:
+            samples = add("Mul", add("Unsqueeze", weight, integers(6)), cells)
+            used, axes = add("Unsqueeze", used, integers(6)), (3, 4, 5)
+        else:
+            products = add("MatMul", add("Unsqueeze", weight, integers(5)), cells)
+            samples = add("Squeeze", products, integers(5))
+        samples = add("Where", used, samples, math.number(-np.inf))
+        found = add_nan_safe_maximum(math, samples, axes)
+        if self.convention.reduction != "max-floored":
+            return found
+        # A NaN is not below 0, and stays.
+        return add("Where", add("Less", found, math.number(0)), math.number(0), found)
+
+    def look_up(
+        self, math: ArrayMath, taps: Taps, width: Value
+    ) -> Iterator[tuple[Value, Value, Value]]:
+        """The number of each tap's cell, row by row, its weight in the bin, and whether it is read.
+
+        What is not read weighs 0, but the first tap of a sample off the map, which is the sample's
+        share of the value outside.
+        """
         for number, tap in enumerate(taps.taps):
             is_read = taps.is_used & taps.is_read & tap.is_read
-            row = tap.y * width + tap.x
-            if first_row is not None:
-                row = row + first_row
-            if self.groups > 1:
-                row = row * self.groups**2 + self._group_of_bins(math)
             weight = math.where(is_read, tap.weight * taps.share, 0)
             if number == 0:
                 weight = math.where(taps.is_used & ~taps.is_read, taps.share, weight)
-            yield math.where(is_read, row, outside_row), weight
+            yield tap.y * width + tap.x, weight, is_read
 
     def _group_of_bins(self, math: ArrayMath) -> Value:
         """Which group a bin reads, row by row."""
@@ -329,18 +384,27 @@ class TapSpec(OperatorSpec):
         magnitude: Array = np.abs(values)
         largest = abs(self.outside)
         with np.errstate(invalid="ignore", over="ignore"):
-            for tap in taps.taps:
+            for number, tap in enumerate(taps.taps):
                 is_read = taps.is_used & taps.is_read & tap.is_read
                 y, x = (np.where(is_read, cell, 0) for cell in (tap.y, tap.x))
                 cells = feature_map[channel, y, x].astype(np.float64)
                 weight = tap.weight * share
-                values = values + np.where(is_read, weight * cells, 0.0)
+                product = np.where(is_read, weight * cells, 0.0)
+                if self.corners_apart:
+                    values = product if number == 0 else np.maximum(values, product)
+                else:
+                    values = values + product
                 finite = np.where(np.isfinite(cells) & is_read, cells, 0.0)
                 magnitude = magnitude + np.abs(weight * finite)
                 largest = max(largest, float(np.abs(finite).max(initial=0)))
             samples = values.shape[3] * values.shape[4]
             reduce = np.max if self.takes_maximum else np.sum
+            if self.takes_maximum:
+                values = np.where(taps.is_used, values, -np.inf)
             values, magnitude = (reduce(part, axis=(3, 4)) for part in (values, magnitude))
+            if self.convention.reduction == "max-floored":
+                values = np.maximum(values, 0)
+            values = np.where(np.any(taps.is_used, axis=(3, 4)), values, self.empty)
         added = len(taps.taps) * (1 if self.takes_maximum else samples)
         kind = np.finfo(feature_map.dtype)
         gamma = sum(
@@ -372,37 +436,11 @@ def check_group_size(group_size: int, output_size: Size) -> None:
         )
 
 
-def bilinear_taps(
-    math: ArrayMath, y: Value, x: Value, map_size: tuple[Value, Value]
-) -> tuple[tuple[Tap, ...], Value]:
-    """The four cells around points, and which points are on the map, as RoiAlign-16 has them.
-
-    A point below -1 or above the number of cells reads nothing; others are moved to the map.
-    """
-    rows, y_on_map = _neighbours(math, y, map_size[0])
-    columns, x_on_map = _neighbours(math, x, map_size[1])
-    on_map = y_on_map & x_on_map
-    return cross(rows, columns, on_map), on_map
-
-
 def cross(
     rows: Sequence[tuple[Value, Value]], columns: Sequence[tuple[Value, Value]], is_read: Value
 ) -> tuple[Tap, ...]:
     """A tap for each row with each column, both as (cell, weight)."""
     return tuple(Tap(y, x, height * width, is_read) for y, height in rows for x, width in columns)
-
-
-def _neighbours(
-    math: ArrayMath, points: Value, cells: Value
-) -> tuple[tuple[tuple[Value, Value], tuple[Value, Value]], Value]:
-    """``geometry.find_neighbours``: both as (cell, weight), and whether the points count."""
-    size = math.real(cells)
-    on_map = (points >= -1) & (points <= size)
-    # What is not finite would be no cell; off the map any cell does.
-    inside = math.where(on_map, math.minimum(math.maximum(points, 0), size), 0)
-    low = math.minimum(math.whole(inside), cells - 1)
-    share = math.exact(math.where(low < cells - 1, inside - math.real(low), 0))
-    return ((low, 1 - share), (math.minimum(low + 1, cells - 1), share)), on_map
 
 
 def mask_below(math: ArrayMath, counts: tuple[Value, Value]) -> Value:

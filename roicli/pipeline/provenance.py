@@ -96,12 +96,12 @@ def _onnxruntime_version(provider: Provider) -> str | None:
     return str(ort.__version__)
 
 
-def describe_export(spec: OperatorSpec, dtype: np.dtype[Any]) -> dict[str, Any]:
+def describe_export(operator: str, spec: OperatorSpec, dtype: np.dtype[Any]) -> dict[str, Any]:
     """The metadata of an exported graph, with its inputs in words."""
     columns = ("batch_index", *spec.roi_columns)
     return {
         "roicli_version": __version__,
-        "operator": spec.operator,
+        "operator": operator,
         "spatial_scale": spec.spatial_scale,
         **spec.describe(),
         "opset": OPSET,

@@ -181,7 +181,7 @@ def open_run(
     if inputs.rois.turned is not None and not turned and operator != "errors":
         inputs.close()
         raise InputError(
-            f"{inputs.rois_name}: RoIs are turned (cx, cy, w, h, angle), and {setting.spec.title} "
+            f"{inputs.rois_name}: RoIs are turned (cx, cy, w, h, angle), and {setting.spec.name} "
             "takes upright ones",
             "run rotated-align; or leave the angle out: --roi-columns image,cx,cy,w,h,_",
         )

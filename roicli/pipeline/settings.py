@@ -11,7 +11,7 @@ from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import OperatorOptions, OwnOptions
 from roicli.core.parsing import as_size
 from roicli.core.record import frozen
-from roicli.core.types import check_word
+from roicli.core.types import Size, check_word
 from roicli.core.vocabulary import PixelModel
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.roi_align import AlignSpec
@@ -87,7 +87,12 @@ def resolve_setting(
 
     align, pool = resolve(AlignSpec), resolve(PoolSpec)
     # `errors` runs both operators of its table, which is in RoI Align's model.
-    spec = align if operator == "errors" else resolve(operator_type(operator))
+    spec: OperatorSpec = align
+    if operator != "errors":
+        kind = operator_type(operator)
+        own = {key: said[key] for key in kind.defaults() if key != "output_size"}
+        library = None if name is None else _read_rule(name, operator, own, align.output_size)
+        spec = resolve(kind) if library is None else library
     if operation.aligned is not None:
         preset = {**preset, "pixel_model": None}
     return Setting(spec, align, pool, pick("pixel_model") or spec.pixel_model, name)
@@ -97,6 +102,20 @@ def _read_preset(name: str, operator: str) -> dict[str, Any]:
     from roicli.operators.libraries import preset_options  # which most runs do without
 
     return preset_options(name, operator)
+
+
+def _read_rule(
+    name: str, operator: str, said: dict[str, Any], output_size: Size
+) -> OperatorSpec | None:
+    """What runs a preset that the operator's own options do not reach; None where they do."""
+    from roicli.operators.libraries import rule_of_preset
+
+    found = rule_of_preset(name, operator, said)
+    if found is None:
+        return None
+    from roicli.operators.preset_rule import build_preset_spec
+
+    return build_preset_spec(*found, output_size)
 
 
 def _check_conflicts(

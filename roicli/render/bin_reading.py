@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from roicli.analysis.bin_reading import BinReading, BinSample
 from roicli.core.strict_json import write_object
 from roicli.render.explain import describe_check, exact
 from roicli.render.sections import Grid, Section, print_sections, write_markdown_sections
+
+if TYPE_CHECKING:
+    from roicli.render.documents import ExplainedBin
 
 # More samples than these tell no more; the JSON has them all.
 SHOWN_SAMPLES = 16
@@ -94,7 +96,5 @@ def print_markdown(reading: BinReading, stream: TextIO, level: int = 1) -> None:
 
 def write_json(reading: BinReading, stream: TextIO) -> None:
     """One strict object; what is not a finite number is null."""
-    record = asdict(reading)
-    for check, found in zip(reading.checks, record["checks"], strict=True):
-        found |= {"equal": check.equal, "difference": check.difference}
-    write_object({"explanation": record}, stream)
+    document: ExplainedBin = {"explanation": reading}
+    write_object(document, stream)

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from roicli.analysis.check.records import CheckReport, Finding
 from roicli.core.strict_json import write_object
 from roicli.core.vocabulary import Severity
 from roicli.render.tables import print_folded
 
+if TYPE_CHECKING:
+    from roicli.render.documents import CheckDocument
+
 STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
-
-
-def findings_object(report: CheckReport) -> dict[str, Any]:
-    """The report as plain values."""
-    return {
-        "features": [dict(described) for described in report.features],
-        "rois": dict(report.rois),
-        "rules": list(report.rules),
-        "skipped": dict(report.skipped),
-        "errors": report.count("error"),
-        "warnings": report.count("warning"),
-        "notes": report.count("note"),
-        "findings": [{**asdict(found), "rows": list(found.rows)} for found in report.findings],
-    }
 
 
 def write_findings_json(report: CheckReport, stream: TextIO) -> None:
     """One strict JSON object."""
-    write_object(findings_object(report), stream)
+    document: CheckDocument = {
+        "features": report.features,
+        "rois": report.rois,
+        "rules": report.rules,
+        "skipped": report.skipped,
+        "errors": report.count("error"),
+        "warnings": report.count("warning"),
+        "notes": report.count("note"),
+        "findings": report.findings,
+    }
+    write_object(document, stream)
 
 
 def print_findings(report: CheckReport, stream: TextIO) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from roicli.analysis.compare.difference import GroupDifference
 from roicli.analysis.compare.magnitudes import HistogramBin
@@ -11,27 +11,17 @@ from roicli.analysis.compare.run import Comparison, ProvenanceDifference
 from roicli.core.strict_json import write_object
 from roicli.render.tables import Table, format_short, write_table
 
+if TYPE_CHECKING:
+    from roicli.render.documents import CompareDocument, ComparedRows, DifferenceOfOne
+
 BAR_WIDTH = 24
-MEASURES = (
-    "elements",
-    "identical",
-    "outside",
-    "not_finite",
-    "max_difference",
-    "mean_difference",
-    "p99_difference",
-    "relative_l2",
-    "cosine",
-    "ulp",
-    "histogram",
-)
 GROUP_HEADERS = [["max"], ["mean"], ["relative", "L2"], ["cosine"]]
 
 
 def write_comparison_json(found: Comparison, stream: TextIO) -> None:
     """One strict object; ``inf`` (a difference that is not finite) is null."""
     tolerance = found.tolerance
-    payload: dict[str, Any] = {
+    document: CompareDocument = {
         "equal": found.equal,
         "a": {"name": found.names[0], "dtype": found.dtypes[0]},
         "b": {"name": found.names[1], "dtype": found.dtypes[1]},
@@ -42,17 +32,29 @@ def write_comparison_json(found: Comparison, stream: TextIO) -> None:
         "equal_nan": tolerance.equal_nan,
         "measured": found.measured,
         "limit": found.limit,
-        **{key: getattr(found, key) for key in MEASURES},
-        "worst_rois": _groups("roi", found.worst_rois),
-        "worst_channels": _groups("channel", found.worst_channels),
+        "elements": found.elements,
+        "identical": found.identical,
+        "outside": found.outside,
+        "not_finite": found.not_finite,
+        "max_difference": found.max_difference,
+        "mean_difference": found.mean_difference,
+        "p99_difference": found.p99_difference,
+        "relative_l2": found.relative_l2,
+        "cosine": found.cosine,
+        "ulp": found.ulp,
+        "histogram": found.histogram,
+        "worst_rois": [{"roi": one.index, **_differences(one)} for one in found.worst_rois],
+        "worst_channels": [
+            {"channel": one.index, **_differences(one)} for one in found.worst_channels
+        ],
         "provenance_differences": found.provenance,
         "axes": found.axes,
         "rows": _rows_object(found),
     }
-    write_object(payload, stream)
+    write_object(document, stream)
 
 
-def _rows_object(found: Comparison) -> dict[str, Any] | None:
+def _rows_object(found: Comparison) -> ComparedRows | None:
     rows = found.rows
     if rows is None:
         return None
@@ -66,17 +68,13 @@ def _rows_object(found: Comparison) -> dict[str, Any] | None:
     }
 
 
-def _groups(name: str, groups: Sequence[GroupDifference]) -> list[dict[str, Any]]:
-    return [
-        {
-            name: group.index,
-            "max_difference": group.max_difference,
-            "mean_difference": group.mean_difference,
-            "relative_l2": group.relative_l2,
-            "cosine": group.cosine,
-        }
-        for group in groups
-    ]
+def _differences(group: GroupDifference) -> DifferenceOfOne:
+    return {
+        "max_difference": group.max_difference,
+        "mean_difference": group.mean_difference,
+        "relative_l2": group.relative_l2,
+        "cosine": group.cosine,
+    }
 
 
 def print_comparison(found: Comparison, stream: TextIO) -> None:

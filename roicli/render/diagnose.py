@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from roicli.analysis.diagnose.candidates import Candidate
 from roicli.analysis.diagnose.run import FAR, Diagnosis, PartialMatch, RoiGroup
@@ -16,6 +16,16 @@ from roicli.operators.libraries import LibraryFunction
 from roicli.operators.wording import PARTITIONS, coordinates_word
 from roicli.render.tables import format_short, terminal_width
 
+if TYPE_CHECKING:
+    from roicli.render.documents import (
+        ConventionFinding,
+        ConventionFound,
+        DiagnoseDocument,
+        LibraryRow,
+        MatchedRows,
+        PartialFinding,
+    )
+
 SYNONYMS_SHOWN = 8
 RUNS_SHOWN = 12
 LIBRARIES_SHOWN = 12
@@ -24,7 +34,7 @@ MODE_WORDS = {"mean": "avg"}
 
 def write_diagnosis_json(found: Diagnosis, stream: TextIO) -> None:
     """One strict object; ``match`` is null where nothing explains every RoI."""
-    payload = {
+    document: DiagnoseDocument = {
         "match": _finding_object(found.match),
         "distance": found.distance,
         "libraries": [_library_object(row) for row in found.libraries],
@@ -39,17 +49,17 @@ def write_diagnosis_json(found: Diagnosis, stream: TextIO) -> None:
         "told_apart": found.told_apart,
         "tolerance": found.tolerance,
         "candidates": found.candidates,
-        "left_out": [_group_object(group) for group in found.left_out],
+        "left_out": found.left_out,
         "rois": found.rois,
         "rois_compared": found.rois_compared,
         "channels_compared": found.channels_compared,
         "axes": found.alignment.axes,
         "rows": _rows_object(found.alignment.rows),
     }
-    write_object(payload, stream)
+    write_object(document, stream)
 
 
-def _rows_object(rows: RowMatch | None) -> dict[str, Any] | None:
+def _rows_object(rows: RowMatch | None) -> MatchedRows | None:
     """The result's rows, and the RoIs that they are of."""
     if rows is None:
         return None
@@ -61,7 +71,7 @@ def _rows_object(rows: RowMatch | None) -> dict[str, Any] | None:
     }
 
 
-def candidate_object(candidate: Candidate) -> dict[str, Any]:
+def candidate_object(candidate: Candidate) -> ConventionFound:
     """Its name, its parameters (null where the operator has none such), and roicli's command.
 
     ``parameters`` are those in which it differs from the plain point of its operator.
@@ -87,11 +97,11 @@ def candidate_object(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _library_object(row: LibraryFunction) -> dict[str, Any]:
+def _library_object(row: LibraryFunction) -> LibraryRow:
     return {"name": row.name, "version": row.version, "source": row.source}
 
 
-def _finding_object(finding: Finding | None) -> dict[str, Any] | None:
+def _finding_object(finding: Finding | None) -> ConventionFinding | None:
     if finding is None:
         return None
     return {
@@ -101,19 +111,15 @@ def _finding_object(finding: Finding | None) -> dict[str, Any] | None:
     }
 
 
-def _partial_object(part: PartialMatch) -> dict[str, Any]:
+def _partial_object(part: PartialMatch) -> PartialFinding:
     return {
         **candidate_object(part.finding.candidate),
         "distance": part.finding.distance,
         "max_difference": part.finding.max_difference,
         "rows": list(part.rows),
-        "others": [_group_object(group) for group in part.others],
+        "others": part.others,
         "libraries": [_library_object(row) for row in part.libraries],
     }
-
-
-def _group_object(group: RoiGroup) -> dict[str, Any]:
-    return {"reason": group.reason, "rows": list(group.rows)}
 
 
 def print_diagnosis(found: Diagnosis, stream: TextIO) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 from typing import Unpack
 
-from roicli.analysis.one_roi import check_bin, check_index, open_roi
+from roicli.analysis.one_roi import check_bin, check_index, open_roi, operator_of_preset
 from roicli.analysis.picture import Box, Picture, build_picture, draw_operator
 from roicli.core.call_options import DrawOptions
 from roicli.core.declaration import check_known, record, settle
@@ -15,6 +15,7 @@ from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
 from roicli.core.types import Size, check_word
 from roicli.core.vocabulary import ComparedOperator
+from roicli.operators.taps import TapSpec
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import RunRequest
 from roicli.render.shapes import Sheet
@@ -64,12 +65,15 @@ def draw(
         raise ParameterError("image is drawn in figures only", "add -o figure.png, .svg or .pdf")
     with inputs_unchanged():
         operator = request.operator or _operator_of(request.roi_columns)
+        running = operator or operator_of_preset(request.preset)
+        opened = open_roi(features, rois, roi, request, running)
+        if isinstance(opened.spec, TapSpec):
+            operator = running
         if operator and (bin_index is not None or request.compare):
             raise ParameterError(
                 "a close-up and panels are RoI Align's and RoI Pool's, not another operator's",
                 "drop --bin and --compare; roicli explain --operator shows a bin",
             )
-        opened = open_roi(features, rois, roi, request, operator or "align")
     if channel is not None:
         check_index("channel", channel, len(opened.feature_map))
     if bin_index is not None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from decimal import ROUND_HALF_UP, Decimal
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from roicli.analysis.explanation import (
     AlignedBin,
@@ -18,6 +17,9 @@ from roicli.analysis.explanation import (
 )
 from roicli.core.strict_json import write_object
 from roicli.render.sections import Grid, Section, print_sections, write_markdown_sections
+
+if TYPE_CHECKING:
+    from roicli.render.documents import ExplainedBin
 
 # More samples or cells than these tell no more; the JSON has them all.
 SHOWN_SAMPLES = 16
@@ -260,15 +262,5 @@ def print_markdown(explanation: Explanation, stream: TextIO, level: int = 1) -> 
 
 def write_json(explanation: Explanation, stream: TextIO) -> None:
     """One strict object; what is not a finite number is null."""
-    record = asdict(explanation)
-    for check, found in zip(explanation.checks, record["checks"], strict=True):
-        found |= {"equal": check.equal, "difference": check.difference}
-    for name in ("box_edges", "bin_edges"):
-        for edge, found in zip(getattr(explanation.pool, name), record["pool"][name], strict=True):
-            found |= {
-                f"{stage}_{unit}": getattr(edge, f"{stage}_cells") * factor
-                for stage in ("stage1", "stage2", "total")
-                for unit, factor in (("cells", 1.0), ("px", edge.stride))
-            }
-    record["align"]["value"] = explanation.align.value
-    write_object({"explanation": record}, stream)
+    document: ExplainedBin = {"explanation": explanation}
+    write_object(document, stream)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from typing import Any, TextIO
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TextIO
 
 from roicli.analysis.inspect_file import ArrayReport, Choice, DatasetReport, ValueRange
 from roicli.analysis.inspect_model import ModelReport, NodeReport, ProviderSupport
 from roicli.core.strict_json import write_object
 from roicli.render.tables import Cell, print_folded
+
+if TYPE_CHECKING:
+    from roicli.render.documents import InspectedArrays, InspectedDataset, InspectedModel
 
 STYLES = {"trap": "bold red", "note": "dim"}
 ANSWERS = {True: "yes", False: "no", None: "unknown"}
@@ -22,36 +25,51 @@ def count_traps(report: ArrayReport | ModelReport) -> int:
     return report.traps if isinstance(report, ModelReport) else 0
 
 
-def inspection_object(report: ArrayReport | ModelReport) -> dict[str, Any]:
+def inspection_object(report: ArrayReport | ModelReport) -> InspectedArrays | InspectedModel:
     """The report as plain values."""
-    head = {"file": report.path}
     if isinstance(report, ModelReport):
-        found = asdict(report)
-        del found["path"], found["file_format"]
-        return {**head, "format": report.file_format, **found, "traps": report.traps}
-    return {
-        **head,
+        model: InspectedModel = {
+            "file": report.path,
+            "format": report.file_format,
+            "producer": report.producer,
+            "ir_version": report.ir_version,
+            "opsets": report.opsets,
+            "nodes": [replace(one, attributes=_strict(one.attributes)) for one in report.nodes],
+            "traps": report.traps,
+        }
+        return model
+    arrays: InspectedArrays = {
+        "file": report.path,
         "format": report.file_format,
-        "attributes": dict(report.attributes),
+        "attributes": _strict(report.attributes),
         "datasets": [_dataset_object(dataset) for dataset in report.datasets],
-        "features": asdict(report.features),
-        "rois": asdict(report.rois),
+        "features": report.features,
+        "rois": report.rois,
     }
+    return arrays
 
 
-def _dataset_object(dataset: DatasetReport) -> dict[str, Any]:
-    found = asdict(dataset.stored)
-    for internal in ("open", "is_numeric"):
-        del found[internal]
-    columns = dataset.stored.columns
-    found["columns"] = None if columns is None else [one.name for one in columns]
-    values = None if dataset.values is None else asdict(dataset.values)
-    return {**found, "usable_as": dataset.usable_as, "why": dataset.why, "values": values}
+def _dataset_object(dataset: DatasetReport) -> InspectedDataset:
+    stored = dataset.stored
+    return {
+        "address": stored.address,
+        "shape": stored.shape,
+        "dtype": stored.dtype,
+        "layout": stored.layout,
+        "chunks": stored.chunks,
+        "compression": stored.compression,
+        "stored_bytes": stored.stored_bytes,
+        "attributes": _strict(stored.attributes),
+        "columns": None if stored.columns is None else [one.name for one in stored.columns],
+        "usable_as": dataset.usable_as,
+        "why": dataset.why,
+        "values": dataset.values,
+    }
 
 
 def write_inspection_json(report: ArrayReport | ModelReport, stream: TextIO) -> None:
     """One strict JSON object."""
-    write_object(_strict(inspection_object(report)), stream)
+    write_object(inspection_object(report), stream)
 
 
 def _strict(value: Any) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from roicli.analysis.sweep import Sweep, SweepRecord
 from roicli.core.strict_json import write_object
 from roicli.render.tables import Table, format_short, terminal_width, write_table
+
+if TYPE_CHECKING:
+    from roicli.render.documents import SweepDocument
 
 # By how much they tell: the first that fit a terminal are shown, and always the first three.
 FEWEST_COLUMNS = 3
@@ -27,9 +29,18 @@ HEADERS = (
 
 def write_sweep_json(found: Sweep, stream: TextIO) -> None:
     """One strict object with ``recommended_sampling_ratio`` and ``records``."""
-    whole = asdict(found)
-    records = whole.pop("records")
-    write_object({**whole, "records": records}, stream)
+    document: SweepDocument = {
+        "recommended_sampling_ratio": found.recommended_sampling_ratio,
+        "recommended_by_size_class": found.recommended_by_size_class,
+        "tolerance": found.tolerance,
+        "fine_grid": found.fine_grid,
+        "fine_grid_error": found.fine_grid_error,
+        "rois": found.rois,
+        "rois_measured": found.rois_measured,
+        "left_out": found.left_out,
+        "records": found.records,
+    }
+    write_object(document, stream)
 
 
 def print_sweep(found: Sweep, stream: TextIO) -> None:

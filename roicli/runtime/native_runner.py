@@ -11,9 +11,10 @@ from roicli.runtime.native import run as native
 
 
 class NativeRunner:
-    """An operator by its compiled kernel, with ONNX Runtime's bits.
+    """An operator by its compiled kernel.
 
-    Loads it, or compiles what is not on disk yet. Raises ProviderError where there is none.
+    Loads it, or compiles what is not on disk yet. Raises ProviderError without Numba, and where
+    there is none.
     """
 
     def __init__(self, spec: OperatorSpec, dtype: FloatType, threads: int) -> None:

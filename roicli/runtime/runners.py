@@ -266,7 +266,7 @@ class TapsRunner:
         _, *map_size = self._map.shape
         counts = self._spec.counts(corners, (map_size[0], map_size[1]))
         has_samples = np.all(counts > 0, axis=1)
-        out[~has_samples] = 0
+        out[~has_samples] = self._spec.empty
         bins, taps = math.prod(self._spec.output_size), self._spec.taps_a_sample
         row_bytes = bins * taps * (out.shape[1] * self._dtype.itemsize + 48)
         sizes = np.asarray(map_size, np.int64)

@@ -71,5 +71,5 @@ def test_it_is_written_and_shown(tmp_path):
 def test_what_is_another_operators_is_refused():
     with pytest.raises(ParameterError, match="a close-up and panels are RoI Align's"):
         roicli.draw(MAPS, ROIS, operator="average-pool", bin_index=(0, 0), **OPTIONS)
-    with pytest.raises(ParameterError, match="Precise RoI Pooling is drawn without --operator"):
-        roicli.draw(MAPS, ROIS, operator="precise-pool", **OPTIONS)
+    with pytest.raises(ParameterError, match="RoI Pool is drawn without --operator"):
+        roicli.draw(MAPS, ROIS, operator="pool", **OPTIONS)

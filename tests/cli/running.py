@@ -16,6 +16,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from roicli.cli.app import build_app
+from tests.render.schemas import check_document
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 FPN, TEXT_ROIS = f"{SAMPLES}/text_fpn.h5", f"{SAMPLES}/text_rois.npy"
@@ -56,6 +57,8 @@ def run(*args: str, stdin: bytes = b"", **environment: Any) -> Outcome:
     result = CliRunner().invoke(
         APP, list(args), input=stdin, env=env, catch_exceptions=False, prog_name="roicli"
     )
+    if result.exit_code <= 1 and result.stdout_bytes[:1] == b"{":
+        check_document(args, result.stdout_bytes)
     return Outcome(result.exit_code, result.stdout_bytes, result.stderr)
 
 

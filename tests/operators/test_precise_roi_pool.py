@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import roicli
-from roicli.core.exceptions import ParameterError, ProviderError
+from roicli.core.exceptions import ParameterError
 from roicli.operators.precise_roi_pool import PrecisePoolSpec, bin_weights
 from roicli.runtime.engine import Engine
 from tests.strategies import awkward_corners, normal_map, ort
@@ -133,9 +133,6 @@ def test_over_a_pyramid_each_roi_is_pooled_on_its_level(tmp_path):
 
 
 def test_what_it_cannot_do_is_said():
-    pytest.importorskip("numba")
-    with pytest.raises(ProviderError, match="no compiled kernel for Precise RoI Pooling"):
-        roicli.precise_pool(IMAGES, ROIS, spatial_scale=0.25, provider="native")
     with pytest.raises(ParameterError, match="border is 'wrap', expected one of: clamp, zero"):
         roicli.precise_pool(IMAGES, ROIS, spatial_scale=0.25, border="wrap")
     with pytest.raises(TypeError, match="sampling_rate"):

@@ -37,7 +37,7 @@ def provider(request, monkeypatch):
     """Each provider; the compiled kernels start as many threads for little as for much."""
     if request.param == "native":
         pytest.importorskip("numba")
-        monkeypatch.setattr("roicli.runtime.native.run.VALUES_PER_THREAD", 1)
+        monkeypatch.setattr("roicli.runtime.native.jobs.VALUES_PER_THREAD", 1)
     return request.param
 
 

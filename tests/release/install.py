@@ -79,9 +79,7 @@ def with_uv_tool(wheel: Path, place: Path) -> list[str]:
 def with_a_lock_file(wheel: Path, place: Path) -> list[str]:
     """``uv pip compile`` and ``uv pip sync``."""
     uv = find_uv(place)
-    (place / "wanted.in").write_text(
-        f"{wheel.name} @ {wheel.as_uri()}\n".replace(wheel.name, "roicli")
-    )
+    (place / "wanted.in").write_text(f"roicli @ {wheel.as_uri()}\n")
     locked = run(uv, "pip", "compile", "--quiet", "wanted.in", "-o", "wanted.txt", at=place)
     python = make_venv(place / "locked")
     run(uv, "pip", "sync", "--quiet", "--python", python, "wanted.txt", at=place)

@@ -26,6 +26,7 @@ from roicli.core.types import FloatArray, IntArray
 from roicli.operators import geometry
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
+from roicli.runtime.native import jobs
 from roicli.runtime.native import run as native
 from tests.options import some
 
@@ -212,7 +213,7 @@ def every_operator(size: tuple[int, int], scale: float) -> list[AlignSpec | Pool
 @pytest.fixture
 def always_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the threads asked for, however small the load."""
-    monkeypatch.setattr(native, "VALUES_PER_THREAD", 1)
+    monkeypatch.setattr(jobs, "VALUES_PER_THREAD", 1)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -405,7 +406,7 @@ def test_where_nothing_can_be_written_kernels_serve_this_run(
 def test_compiled_code_needs_nothing_of_numba_or_python() -> None:
     """Else it would not have been kept, and would be compiled in every process anew."""
     kernels = import_module("roicli.runtime.native.kernels")
-    for name, dtype in product(["plan_align", "align_blocks", "pool_blocks"], DTYPES):
+    for name, dtype in product(kernels.SIGNATURES, DTYPES):
         kernels.kernel(name, dtype)
         assert kernels.is_kept(name, dtype)
 
@@ -432,6 +433,7 @@ def test_kept_kernels_run_without_numba(tmp_path: Path) -> None:
 import sys
 sys.modules["numba"] = None
 import numpy as np
+from roicli.runtime.native import jobs
 from roicli.runtime.native import run as native
 from roicli.operators.roi_pool import PoolSpec
 out = np.empty((1, 1, 2, 2), np.float32)
@@ -470,13 +472,13 @@ def test_a_job_that_fails_ends_the_others_and_says_so() -> None:
     """The caller's own job, that is, while its helpers are at theirs."""
     done = []
 
-    def run(job: native.Job, room: object) -> None:
+    def run(job: jobs.Job, room: object) -> None:
         if threading.current_thread() is threading.main_thread():
             raise ValueError("this one")
         done.append(job.first)
         time.sleep(0.001)
 
-    jobs = [native.Job(first, first + 1, 0) for first in range(10_000)]
+    every = [jobs.Job(first, first + 1, 0) for first in range(10_000)]
     with pytest.raises(ValueError, match="this one"):
-        native._run_jobs(run, jobs, [1], np.float32, 3)
-    assert len(done) < len(jobs) - 1
+        jobs.run_jobs(run, every, [1], np.float32, 3)
+    assert len(done) < len(every) - 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from roicli.analysis.check.map_statistics import MapStatistics, measure_map
+from roicli.analysis.check.records import CheckedMap, CheckedRois
 from roicli.core.exceptions import DamagedFileError, InputError
 from roicli.core.record import frozen
 from roicli.operators.roi_align import AlignSpec
@@ -69,7 +70,7 @@ def read_checked_inputs(
     spec: AlignSpec,
     stack: contextlib.ExitStack,
     measure: Measure | None = None,
-) -> tuple[CheckedInputs, tuple[Mapping[str, Any], ...], Mapping[str, Any]]:
+) -> tuple[CheckedInputs, tuple[CheckedMap, ...], CheckedRois]:
     """Open both inputs, and describe them as plain values; ``stack`` closes the maps.
 
     ``measure`` makes the one pass over a map's images another way than here. Raises InputError
@@ -146,12 +147,12 @@ def _read_rois(
     reading: Reading,
     pyramid: FeaturePyramid | None,
     problems: list[Draft],
-) -> tuple[RoiTable | None, Mapping[str, Any]]:
+) -> tuple[RoiTable | None, CheckedRois]:
     """The RoIs, or None and one more problem where they have no four corners."""
     images = None if pyramid is None else pyramid.images
     source = open_source(rois, reading, _open_any_rois)
     try:
-        described = {
+        described: CheckedRois = {
             "name": source.name, "shape": list(source.shape), "dtype": stored_as(source),
         }  # fmt: skip
         try:
@@ -184,7 +185,7 @@ def _place(table: RoiTable, pyramid: FeaturePyramid | None, reading: Reading) ->
 
 def _describe_maps(
     maps: Sequence[StoredArray], pyramid: FeaturePyramid | None
-) -> tuple[Mapping[str, Any], ...]:
+) -> tuple[CheckedMap, ...]:
     scales = [None] * len(maps) if pyramid is None else [x.spatial_scale for x in pyramid.levels]
     return tuple(
         {"name": stored.name, "shape": list(stored.shape), "dtype": stored.precision.name,

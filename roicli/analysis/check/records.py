@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TypedDict
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.record import frozen
@@ -61,6 +61,20 @@ class Finding:
     advice: str
 
 
+class CheckedRois(TypedDict):
+    """RoIs as they are stored."""
+
+    name: str
+    shape: Sequence[int]
+    dtype: str
+
+
+class CheckedMap(CheckedRois):
+    """A level of the maps; ``spatial_scale`` is None where the shape is wrong."""
+
+    spatial_scale: float | None
+
+
 @frozen
 class CheckReport(Shown):
     """What was looked at and what was found, in the order of the rules.
@@ -69,8 +83,8 @@ class CheckReport(Shown):
     why others, by rule number, could not.
     """
 
-    features: tuple[Mapping[str, Any], ...]
-    rois: Mapping[str, Any]
+    features: tuple[CheckedMap, ...]
+    rois: CheckedRois
     rules: tuple[str, ...]
     skipped: Mapping[str, str]
     findings: tuple[Finding, ...]

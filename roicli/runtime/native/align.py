@@ -230,12 +230,13 @@ def align_blocks(
     ``shape`` (W, P_h, P_w); ``packed`` (H * W * 16,) and ``block`` (P_h * P_w * 16,) are room to
     work in; ``out`` is (K * C * P_h * P_w,).
     """
-    bins = shape[1] * shape[2]
+    bins, cells = shape[1] * shape[2], len(feature_map) // channels
     for channel in range(first_channel, end_channel, LANES):
-        odd = pack(feature_map, channels, channel, spans, shape[0], packed)
+        lanes = min(LANES, end_channel - channel)
+        odd = pack(feature_map, cells, channel, 1, lanes, spans, shape[0], packed)
         # A mean of a NaN is NaN by itself.
         reduction = MAXIMUM_OR_NAN if odd and how == MAXIMUM else how
         for roi in rois:
             _align_roi(packed, roi, counts[roi], reduction, y, x, shape[1:], block)
             place = (roi * channels + channel) * bins
-            unpack(block, bins, min(LANES, end_channel - channel), out, place)
+            unpack(block, bins, lanes, out, place)

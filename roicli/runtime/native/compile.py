@@ -23,8 +23,14 @@ from roicli.runtime.native.align import align_blocks, plan_align
 from roicli.runtime.native.machine_code import target_machine
 from roicli.runtime.native.pool import pool_blocks
 from roicli.runtime.native.signatures import SIGNATURES, WHOLE, ArrayKind
+from roicli.runtime.native.weigh import weigh_blocks
 
-FUNCTIONS = {"plan_align": plan_align, "align_blocks": align_blocks, "pool_blocks": pool_blocks}
+FUNCTIONS = {
+    "plan_align": plan_align,
+    "align_blocks": align_blocks,
+    "pool_blocks": pool_blocks,
+    "weigh_blocks": weigh_blocks,
+}
 SLOT = ir.IntType(64)
 
 
@@ -64,7 +70,7 @@ def _numba_type(kind: Any, real: Any) -> Any:
     if kind is WHOLE:
         return types.int64
     if isinstance(kind, ArrayKind):
-        element = real if kind.element == "real" else types.int64
+        element = real if kind.element == "real" else getattr(types, kind.element)
         return types.Array(element, kind.dimensions, "C")
     fields = [_numba_type(field, real) for field in kind]
     return types.NamedTuple(fields, type(kind)) if hasattr(kind, "_fields") else types.Tuple(fields)

@@ -15,24 +15,31 @@ COMPILE = {"nogil": True, "error_model": "numpy"}
 
 @njit(**COMPILE)
 def pack(
-    feature_map: Any, channels: int, first_channel: int, spans: Any, width: int, packed: Any
+    feature_map: Any,
+    cells: int,
+    first_channel: int,
+    step: int,
+    lanes: int,
+    spans: Any,
+    width: int,
+    packed: Any,
 ) -> bool:
     """Copy the needed cells of 16 channels side by side; tell whether one of them is not finite.
 
-    ``feature_map`` (C * H * W,); ``channels`` C; ``spans`` (H, 2) the half-open range of columns
-    that is needed of each row; ``packed`` (H * W * 16,). The lanes past the last channel repeat it.
-    A tile of 16 cells may reach past a span into its neighbours, which does no harm; that a map is
-    called not finite although no cell of it is, as transpose may, only costs time.
+    ``feature_map`` (C * H * W,) of H * W ``cells``; ``lanes`` channels from ``first_channel`` on,
+    ``step`` apart; ``spans`` (H, 2) the half-open range of columns that is needed of each row;
+    ``packed`` (H * W * 16,). The lanes past the last channel repeat it. A tile of 16 cells may
+    reach past a span into its neighbours, which does no harm; that a map is called not finite
+    although no cell of it is, as transpose may, only costs time.
     """
-    cells = len(feature_map) // channels
-    last = min(LANES, channels - first_channel) - 1
+    last = lanes - 1
     odd = 0
     for row in range(len(spans)):
         start, end = row * width + spans[row, 0], row * width + spans[row, 1]
         if cells < LANES:
             for cell in range(start, end):
                 for lane in range(LANES):
-                    channel = first_channel + min(lane, last)
+                    channel = first_channel + min(lane, last) * step
                     value = feature_map[channel * cells + cell]
                     packed[cell * LANES + lane] = value
                     odd |= not np.isfinite(value)
@@ -40,7 +47,7 @@ def pack(
         for tile in range(start, end, LANES):
             cell = min(tile, cells - LANES)
             place = first_channel * cells + cell
-            odd |= transpose(feature_map, place, cells, last, packed, cell * LANES, LANES)
+            odd |= transpose(feature_map, place, step * cells, last, packed, cell * LANES, LANES)
     return odd != 0
 
 

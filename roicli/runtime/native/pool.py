@@ -137,12 +137,13 @@ def pool_blocks(
     in; ``out`` is (K * C * P_h * P_w,).
     """
     _cover(rois, x, y, width, spans)
-    bins = y.bins * x.bins
+    bins, cells = y.bins * x.bins, len(feature_map) // channels
     for channel in range(first_channel, end_channel, LANES):
-        odd = pack(feature_map, channels, channel, spans, width, packed)
+        lanes = min(LANES, end_channel - channel)
+        odd = pack(feature_map, cells, channel, 1, lanes, spans, width, packed)
         for roi in rois:
             _pool_roi(packed, width, roi, x, y, line, block)
             if odd:
                 _keep_nans(packed, width, roi, x, y, block)
             place = (roi * channels + channel) * bins
-            unpack(block, bins, min(LANES, end_channel - channel), out, place)
+            unpack(block, bins, lanes, out, place)

@@ -1,28 +1,27 @@
-"""The native execution provider: RoI Align and RoI Pool compiled for the CPU by Numba.
+"""The native execution provider: operators compiled for the CPU by Numba.
 
-Same bits as the ONNX Runtime path. Importing this package costs nothing; Numba is imported, and
-what is not on disk yet compiled, at the first run (or by ``prepare``). One call handles one image:
-pass all of its RoIs at once, for the map is repacked on every call.
+Same bits as the ONNX Runtime path, or as near as docs/semantics.md says of the operator. Importing
+this package costs nothing; Numba is imported, and what is not on disk yet compiled, at the first
+run (or by ``prepare``). One call handles one image: pass all of its RoIs at once, for the map is
+repacked on every call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import cache
+import math
 from importlib import import_module
 from itertools import pairwise
-from typing import Any, NamedTuple, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 
 from roicli.core.exceptions import ProviderError, first_line
-from roicli.core.system import after_fork
 from roicli.core.types import FloatArray, IntArray
 from roicli.operators import geometry
 from roicli.operators.interface import Compiled, OperatorSpec
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
+from roicli.runtime.native.jobs import Job, parts_of, plan_jobs, run_jobs, useful_threads
 from roicli.runtime.native.signatures import (
     LANES,
     MAXIMUM,
@@ -33,22 +32,13 @@ from roicli.runtime.native.signatures import (
     AxisWindows,
 )
 
-# Jobs a thread, so that the threads finish together.
-JOBS_PER_THREAD = 4
-# Values of the result that are worth a thread: starting one costs about as much as these.
-VALUES_PER_THREAD = 1 << 17
-# More than any machine has cores for.
-MOST_HELPERS = 1 << 12
+if TYPE_CHECKING:
+    from roicli.operators.taps import TapSpec
+
 # Sampling points of one axis that are held at once, 24 bytes each (32 for float64).
 POINTS_AT_ONCE = 1 << 21
-
-
-class Job(NamedTuple):
-    """The channels from ``first`` to ``end`` for one ``part`` of the RoIs."""
-
-    first: int
-    end: int
-    part: int
+# Taps that are held at once, 8 bytes each (12 for float64).
+TAPS_AT_ONCE = 1 << 22
 
 
 def is_compiled(spec: OperatorSpec, dtype: Any) -> bool:
@@ -57,8 +47,7 @@ def is_compiled(spec: OperatorSpec, dtype: Any) -> bool:
     If not, the first run (or ``prepare``) takes seconds. Raises ProviderError without Numba.
     """
     is_kept = _kernels().is_kept
-    functions = compiled_of(spec).functions
-    return all(is_kept(name, np.dtype(dtype).name) for name in functions)
+    return all(is_kept(name, np.dtype(dtype).name) for name in compiled_of(spec).functions)
 
 
 def prepare(spec: OperatorSpec, dtype: Any) -> None:
@@ -74,7 +63,7 @@ def compiled_of(spec: OperatorSpec) -> Compiled:
     """What is compiled for an operator. Raises ProviderError where nothing is."""
     if spec.compiled is None:
         raise ProviderError(
-            f"provider native has no compiled kernel for {spec.title}", "give --provider cpu"
+            f"provider native has no compiled kernel for {spec.name}", "give --provider cpu"
         )
     return spec.compiled
 
@@ -132,8 +121,8 @@ def _align_rows(
     channels, height, width = feature_map.shape
     boxes = _axis_boxes(corners, counts, spec, (width, height))
     points = [_room_for_points(axis) for axis in boxes]
-    threads = _useful_threads(threads, out)
-    order, ends = _parts(corners, channels, threads)
+    threads = useful_threads(threads, out)
+    order, ends = parts_of(corners, channels, threads)
     spans = np.empty((len(ends) - 1, height, 2), np.int64)
     plan = kernels.kernel("plan_align", dtype)
     plan(boxes[0], points[0], boxes[1], points[1], order, ends, spans)
@@ -148,7 +137,7 @@ def _align_rows(
         kernel(flat, channels, job.first, job.end, *plan, *room, flat_out)
 
     room = [height * width, spec.output_size[0] * spec.output_size[1]]
-    _run_jobs(run, _jobs(channels, len(spans), threads), room, feature_map.dtype, threads)
+    run_jobs(run, plan_jobs(channels, len(spans), threads), room, feature_map.dtype, threads)
 
 
 def _reduction(spec: AlignSpec) -> int:
@@ -207,8 +196,8 @@ def run_roi_pool(
     kernel = _kernels().kernel("pool_blocks", feature_map.dtype.name)
     x_axis, y_axis = geometry.quantize_rois(corners, spec)
     x, y = _axis_windows(x_axis, width), _axis_windows(y_axis, height)
-    threads = _useful_threads(threads, out)
-    order, ends = _parts(corners, channels, threads)
+    threads = useful_threads(threads, out)
+    order, ends = parts_of(corners, channels, threads)
     flat, flat_out = feature_map.reshape(-1), out.reshape(-1)
 
     def run(job: Job, room: list[FloatArray]) -> None:
@@ -217,7 +206,7 @@ def run_roi_pool(
         kernel(flat, channels, job.first, job.end, rois, spans, width, x, y, *room, flat_out)
 
     room = [height * width, width, spec.output_size[0] * spec.output_size[1]]
-    _run_jobs(run, _jobs(channels, len(ends) - 1, threads), room, feature_map.dtype, threads)
+    run_jobs(run, plan_jobs(channels, len(ends) - 1, threads), room, feature_map.dtype, threads)
 
 
 def _axis_windows(axis: geometry.AxisBins, cells: int) -> AxisWindows:
@@ -226,89 +215,53 @@ def _axis_windows(axis: geometry.AxisBins, cells: int) -> AxisWindows:
     return AxisWindows(start, end, axis.start.shape[1])
 
 
-# Jobs -----------------------------------------------------------------------------------------
+# Operators that read cells with weights -------------------------------------------------------
 
 
-def _useful_threads(threads: int, out: FloatArray) -> int:
-    """As many of the threads as the result (K, C, P_h, P_w) is worth starting."""
-    roi_count, channels, height, width = out.shape
-    values = roi_count * -(-channels // LANES) * LANES * height * width
-    return min(threads, max(int(values) // VALUES_PER_THREAD, 1))
+def run_taps(
+    feature_map: FloatArray, corners: FloatArray, spec: TapSpec, out: FloatArray, threads: int
+) -> None:
+    """An operator of taps at the RoIs of one image, in the order of its graph.
 
-
-def _parts(corners: FloatArray, channels: int, threads: int) -> tuple[IntArray, IntArray]:
-    """The RoIs (K,) from top to bottom, and where each part of them ends (parts + 1,).
-
-    Neighbours read the same cells while these are still in the cache. There is one part where the
-    channels alone keep the threads busy, for each part packs what it needs of the map anew.
+    Equal bit for bit to ONNX Runtime's for float32 on x86-64, else to the last digits.
+    ``feature_map`` (C, H, W) float32 or float64, C-contiguous; ``corners`` (K, n) of the same dtype
+    the operator's RoI columns; fills ``out`` (K, C / g^2, P_h, P_w), the same dtype, C-contiguous.
+    Raises ProviderError without Numba.
     """
-    order = np.argsort(corners[:, 1] + corners[:, 3], kind="stable")
-    blocks = -(-channels // LANES)
-    parts = -(-2 * threads // blocks) if 1 < threads > blocks // 2 else 1
-    parts = max(min(parts, len(order)), 1)
-    return order, np.arange(parts + 1) * len(order) // parts
+    from roicli.runtime.native import taps
+
+    _, height, width = feature_map.shape
+    counts = taps.count_samples(spec, corners, (height, width))
+    sizes = counts.prod(axis=1) * math.prod(spec.output_size) * spec.taps_a_sample
+    for rows in _groups(np.cumsum(sizes) // TAPS_AT_ONCE):
+        _weigh_rows(feature_map, corners[rows], counts[rows], spec, out[rows], threads)
 
 
-def _jobs(channels: int, parts: int, threads: int) -> list[Job]:
-    """Blocks of channels with every part of the RoIs, so many that the threads end together."""
-    blocks = -(-channels // LANES)
-    wanted = -(-threads * JOBS_PER_THREAD // parts) if threads > 1 else 1
-    ranges = min(wanted, blocks)
-    edges = [blocks * number // ranges * LANES for number in range(ranges)] + [channels]
-    return [Job(*pair, part) for pair in pairwise(edges) for part in range(parts)]
-
-
-def _run_jobs(
-    run: Callable[[Job, list[FloatArray]], None],
-    jobs: list[Job],
-    cells: list[int],
-    dtype: Any,
+def _weigh_rows(
+    feature_map: FloatArray,
+    corners: FloatArray,
+    counts: IntArray,
+    spec: TapSpec,
+    out: FloatArray,
     threads: int,
 ) -> None:
-    """Run the jobs on ``threads`` threads, each with arrays of its own for so many ``cells``."""
-    queue = iter(jobs)
+    """``run_taps`` for as many RoIs as are tabulated at once; ``counts`` (K, 2) as (x, y)."""
+    from roicli.runtime.native import taps
 
-    def work() -> None:
-        # The threads draw from one iterator, which is safe: a list's is advanced under the GIL.
-        room = _room(cells, dtype)
-        for job in queue:
-            run(job, room)
+    kernel = _kernels().kernel("weigh_blocks", feature_map.dtype.name)
+    _, height, width = feature_map.shape
+    channels = out.shape[1]
+    threads = useful_threads(threads, out)
+    order, ends = parts_of(corners, channels, threads)
+    table = taps.tabulate(spec, corners, counts, (height, width))
+    groups, outside = taps.group_bins(spec), np.array([spec.outside], feature_map.dtype)
+    flat, flat_out = feature_map.reshape(-1), out.reshape(-1)
 
-    if threads == 1:
-        work()
-        return
-    helpers: list[Future[None]] = []
-    try:
-        helpers.extend(_helpers().submit(work) for _ in range(threads - 1))
-        work()
-    finally:
-        for _ in queue:
-            pass  # where this thread failed, the others need not go on
-        wait(helpers)  # they use the caller's arrays
-    for helper in helpers:
-        helper.result()
+    def run(job: Job, room: list[FloatArray]) -> None:
+        rois = order[ends[job.part] : ends[job.part + 1]]
+        spans = np.empty((height, 2), np.int64)
+        plan = (rois, spans, width, table, groups, outside)
+        kernel(flat, channels, job.first, job.end, *plan, *room, flat_out)
 
-
-@cache
-def _helpers() -> ThreadPoolExecutor:
-    """Threads that stay, for starting one takes as long as a dozen RoIs; as many as were needed at
-    once so far.
-    """
-    return ThreadPoolExecutor(MOST_HELPERS)
-
-
-# A forked process has none of its parent's threads.
-after_fork(_helpers.cache_clear)
-
-
-def _room(cells: list[int], dtype: Any) -> list[FloatArray]:
-    """One array of 16 values a cell for each number of ``cells``, each value in one cache line."""
-    return [_aligned_empty(number * LANES, np.dtype(dtype)) for number in cells]
-
-
-def _aligned_empty(size: int, dtype: np.dtype[Any]) -> FloatArray:
-    """An uninitialized array that starts at a multiple of 64 bytes, so no vector straddles two."""
-    extra = 64 // dtype.itemsize
-    raw = np.empty(size + extra, dtype)
-    skipped = -raw.ctypes.data % 64 // dtype.itemsize
-    return raw[skipped : skipped + size]
+    room = [height * width + 1, math.prod(spec.output_size)]
+    run_jobs(run, plan_jobs(channels, len(ends) - 1, threads), room, feature_map.dtype, threads)

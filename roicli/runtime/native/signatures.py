@@ -61,23 +61,50 @@ class AxisWindows(NamedTuple):
     bins: Any
 
 
-class ArrayKind(NamedTuple):
-    """A C-contiguous array of the map's dtype or of int64, with so many ``dimensions``."""
+class TapTable(NamedTuple):
+    """The cells that the bins of K RoIs read, with their weights, in the order of their sum.
 
-    element: Literal["real", "int64"]
+    Bin b of RoI k has ``taps_a_bin[k]`` taps from ``starts[k] + b * taps_a_bin[k]`` on (both (K,)
+    int64); ``taps_a_sample`` are those of one sample under a maximum, 0 under a sum. ``cells``
+    (taps,) int32 are numbers of cells, row by row; ``weights`` (taps,). ``regions`` (K, 4) int64
+    are the rows and columns read of the map, half-open: top, bottom, left, right.
+    """
+
+    starts: Any
+    taps_a_bin: Any
+    taps_a_sample: Any
+    regions: Any
+    cells: Any
+    weights: Any
+
+
+class BinGroups(NamedTuple):
+    """Which bins read the same channels: group g has ``bins[ends[g] : ends[g + 1]]``, int64."""
+
+    bins: Any
+    ends: Any
+
+
+class ArrayKind(NamedTuple):
+    """A C-contiguous array of the map's dtype or of whole numbers, with so many ``dimensions``."""
+
+    element: Literal["real", "int32", "int64"]
     dimensions: int
 
 
 WHOLE = "a whole number"
 WHOLES, TABLE, STACK = (ArrayKind("int64", dimensions) for dimensions in (1, 2, 3))
+SHORT_WHOLES = ArrayKind("int32", 1)
 REALS = ArrayKind("real", 1)
 
 _BOXES = AxisBoxes(REALS, REALS, WHOLES, WHOLES, WHOLE, WHOLE, WHOLE)
 _POINTS = AxisPoints(WHOLES, WHOLES, REALS)
 _WINDOWS = AxisWindows(WHOLES, WHOLES, WHOLE)
+_TAPS = TapTable(WHOLES, WHOLES, WHOLE, TABLE, SHORT_WHOLES, REALS)
+_GROUPS = BinGroups(WHOLES, WHOLES)
 _MAP = (REALS, WHOLE, WHOLE, WHOLE)
 
-# The arguments of each function, as native.align and native.pool describe them.
+# The arguments of each function, as native.align, native.pool and native.weigh describe them.
 SIGNATURES: dict[str, tuple[Any, ...]] = {
     "plan_align": (_BOXES, _POINTS, _BOXES, _POINTS, WHOLES, WHOLES, STACK),
     "align_blocks": (
@@ -86,6 +113,9 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     ),
     "pool_blocks": (
         *_MAP, WHOLES, TABLE, WHOLE, _WINDOWS, _WINDOWS, REALS, REALS, REALS, REALS,
+    ),
+    "weigh_blocks": (
+        *_MAP, WHOLES, TABLE, WHOLE, _TAPS, _GROUPS, REALS, REALS, REALS, REALS,
     ),
 }  # fmt: skip
 
@@ -99,7 +129,7 @@ def slots_of(arguments: Sequence[Any], kinds: Sequence[Any], real: np.dtype[Any]
         if kind is WHOLE:
             yield operator.index(argument)
         elif isinstance(kind, ArrayKind):
-            dtype = real if kind.element == "real" else np.dtype(np.int64)
+            dtype = real if kind.element == "real" else np.dtype(kind.element)
             if (argument.dtype, argument.ndim) != (dtype, kind.dimensions) or not (
                 argument.flags.c_contiguous
             ):
