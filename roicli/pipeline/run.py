@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
-from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.exceptions import InputError
 from roicli.core.operator_table import Operator
 from roicli.core.system import usable_cores
 from roicli.core.types import TURNED_COLUMNS, FloatArray, IntArray
@@ -32,7 +32,7 @@ from roicli.pipeline.validation import check_sampling_memory
 from roicli.runtime.devices import Device
 from roicli.runtime.providers import choose_provider
 from roicli.storage.address import check_regular_file, parse_address
-from roicli.storage.exchange import TAKEN
+from roicli.storage.exchange import check_features
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.roi_columns import find_named
 
@@ -163,8 +163,7 @@ def open_run(
 
     With ``rows`` (k,), ascending, the run has these RoIs alone; ``choose`` finds the provider.
     """
-    if features is None:
-        raise ParameterError("features are None, expected maps", TAKEN)
+    check_features(features)
     model = _state_of_model(request.graph)
     node = _read_node(request.graph, operator)
     setting = resolve_setting(request, operator, node, request.spatial_scale, request.levels)

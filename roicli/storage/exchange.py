@@ -164,12 +164,20 @@ class SlicedArray(StoredArray):
 # --- levels ---------------------------------------------------------------------------------------
 
 
+def check_features(features: Any) -> None:
+    """Raise ParameterError where there are none."""
+    if features is None:
+        raise ParameterError("features are None, expected maps", TAKEN)
+
+
 def name_levels(features: Any, names: Sequence[str]) -> dict[str, Any]:
     """The levels of a map or a pyramid that is no address, by what messages call them.
 
     A list has a level an item; a mapping one a key, of which ``names`` picks some, in its order.
     Raises ParameterError.
     """
+    if _is_a(features, "zarr", "Group"):
+        features = dict(features.arrays())
     if isinstance(features, Mapping):
         for name in names:
             if name not in features:

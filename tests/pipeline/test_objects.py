@@ -189,6 +189,10 @@ def test_arrays_of_zarr(tmp_path, expected, counted):
         same(align(array, spatial_scale=None), expected)
         assert all(size == MAPS[0].size for size in counted)
     assert len(counted) == 2  # of the one in memory, the other is its address
+    group = zarr.create_group(tmp_path / "group.zarr")
+    group.create_array("maps", data=MAPS)
+    same(align(group), expected)
+    same(align(group, levels="maps"), expected)
 
 
 def test_bfloat16_of_h5py(expected):
@@ -283,6 +287,16 @@ def test_levels_by_their_names():
 
 
 # --- everything else --------------------------------------------------------------------------
+
+
+def test_no_features_are_refused_by_every_call_that_needs_some():
+    for call in (
+        lambda: roicli.check(None, ROIS),
+        lambda: roicli.diagnose(None, ROIS, MAPS),
+        lambda: roicli.explain(None, ROIS, roi=0),
+    ):
+        with pytest.raises(ParameterError, match=r"features are None|NoneType is no array"):
+            call()
 
 
 @pytest.mark.parametrize(

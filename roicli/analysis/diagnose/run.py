@@ -47,6 +47,7 @@ from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import Inputs, open_inputs
 from roicli.pipeline.request import Reading
 from roicli.storage.array import Precision, StoredArray
+from roicli.storage.exchange import check_features
 from roicli.storage.limits import external_files
 from roicli.storage.opening import inputs_unchanged
 
@@ -336,6 +337,7 @@ def diagnose(
     """
     check_known("diagnose", options, DiagnoseOptions)
     request = settle(DiagnoseRequest, options)
+    check_features(features)
     inputs = open_inputs(features, rois, request)
     try:
         if inputs.rois.turned is not None:
