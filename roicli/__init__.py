@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from roicli.analysis.listings import columns, presets, providers, rules
     from roicli.analysis.picture import Picture
     from roicli.analysis.sweep import Sweep, sweep
+    from roicli.analysis.verify_model import ModelCheck, verify_model
     from roicli.api import *  # noqa: F403 (its __all__: what runs an operator stands there alone)
     from roicli.core.exceptions import (
         InputError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from roicli.operators.precise_roi_pool import PrecisePoolSpec
     from roicli.operators.roi_align import AlignSpec
     from roicli.operators.roi_pool import PoolSpec
+    from roicli.pipeline.capture.run import Capture, capture
     from roicli.pipeline.execute import Result
     from roicli.pipeline.shards import Merged, merge
     from roicli.pipeline.verify import Verification
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
     __all__ = [
         "AlignSpec",
+        "Capture",
         "CheckReport",
         "Comparison",
         "Diagnosis",
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
         "Explanation",
         "InputError",
         "Merged",
+        "ModelCheck",
         "OutputError",
         "ParameterError",
         "Picture",
@@ -68,6 +72,7 @@ if TYPE_CHECKING:
         "VerificationError",
         "__version__",
         "bench",
+        "capture",
         "check",
         "columns",
         "compare",
@@ -83,6 +88,7 @@ if TYPE_CHECKING:
         "rules",
         "summarize",
         "sweep",
+        "verify_model",
     ]
     __all__ += api.__all__
 
@@ -90,6 +96,8 @@ _HOME = {
     "errors": "api",
     "export": "api",
     "bench": "analysis.bench",
+    "capture": "pipeline.capture.run",
+    "Capture": "pipeline.capture.run",
     "check": "analysis.check.run",
     "CheckReport": "analysis.check.records",
     "compare": "analysis.compare.run",
@@ -98,6 +106,8 @@ _HOME = {
     "Diagnosis": "analysis.diagnose.run",
     "sweep": "analysis.sweep",
     "Sweep": "analysis.sweep",
+    "verify_model": "analysis.verify_model",
+    "ModelCheck": "analysis.verify_model",
     "inspect": "analysis.inspect_file",
     "merge": "pipeline.shards",
     "Merged": "pipeline.shards",

@@ -10,9 +10,11 @@ from roicli.core import system
 STEPS = ("rename", "replace", "link", "unlink", "mkdir", "rmdir")
 
 
-def die_at_every_step(action: Callable[[], object]) -> Iterator[int]:
+def die_at_every_step(action: Callable[[], object], each: int = 1) -> Iterator[int]:
     """Run ``action`` in children, each of which dies just before its next step; gives the number of
     the step after each death. The last child lives and must succeed.
+
+    With ``each`` 3 they die at every third step.
     """
     step = 0
     while True:
@@ -25,7 +27,7 @@ def die_at_every_step(action: Callable[[], object]) -> Iterator[int]:
             return
         assert os.WTERMSIG(status) == signal.SIGKILL
         yield step
-        step += 1
+        step += each
 
 
 def _live(action: Callable[[], object], last: int) -> None:

@@ -5,6 +5,7 @@ it: in it every pair of RoI Align's options meets (an orthogonal array of eight 
 rule word of RoI Pool is there. Where a test has the full product it is marked ``full``.
 """
 
+from importlib.util import find_spec
 from itertools import product
 
 import numpy as np
@@ -89,3 +90,9 @@ def some(names, every, *quick, **options):
         [pytest.param(*case, marks=() if case in quick else pytest.mark.full) for case in cases],
         **options,
     )
+
+
+def need_numba():
+    """Skip where nothing compiles kernels; to import Numba for the question takes a second."""
+    if not find_spec("numba"):
+        pytest.skip("Numba is not installed", allow_module_level=True)

@@ -8,10 +8,12 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pytest
+
+from tests.options import need_numba, some
 
 PACKAGE = Path(__file__).resolve().parents[1] / "roicli"
 FILES = {
@@ -36,31 +38,33 @@ LAW = {
 }
 
 
-TREES = {
-    name: ast.parse(path.read_text(encoding="utf-8"), str(path)) for name, path in FILES.items()
-}
+@cache
+def tree_of(name):
+    """What a module says. They are parsed when a test asks: every process collects this file."""
+    return ast.parse(FILES[name].read_text(encoding="utf-8"), str(FILES[name]))
 
 
+@cache
 def imports_of(name):
     """Every module that a module imports, wherever in it."""
-    for node in ast.walk(TREES[name]):
+    found = set()
+    for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}: a relative import"
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
 
 
-IMPORTS = {name: set(imports_of(name)) for name in FILES}
-LIBRARIES = {
-    name: {target.partition(".")[0] for target in found} for name, found in IMPORTS.items()
-}
-# The package's own modules that a module imports.
-EDGES = {
-    name: {target.removeprefix("roicli.") for target in found} & (FILES.keys() - {name})
-    for name, found in IMPORTS.items()
-}
+def libraries_of(name):
+    """The top packages that a module imports."""
+    return {target.partition(".")[0] for target in imports_of(name)}
+
+
+def edges_of(name):
+    """The package's own modules that a module imports."""
+    return {target.removeprefix("roicli.") for target in imports_of(name)} & (FILES.keys() - {name})
 
 
 def room(name):
@@ -69,7 +73,7 @@ def room(name):
 
 def test_the_package_is_found():
     assert len(FILES) > 30
-    assert EDGES["pipeline.stream"] > {"runtime.runners", "error_table.values"}
+    assert edges_of("pipeline.stream") > {"runtime.runners", "error_table.values"}
     assert {room(name) for name in FILES} == set(LAW)
 
 
@@ -77,7 +81,7 @@ def test_imports_follow_the_law():
     against = {
         f"{name} imports {target}"
         for name in FILES
-        for target in EDGES[name]
+        for target in edges_of(name)
         if room(target) not in {room(name), *LAW[room(name)].split()}
     }
     assert not against
@@ -90,7 +94,7 @@ def test_there_is_no_cycle():
         assert name not in path, f"import cycle: {' -> '.join([*path[path.index(name) :], name])}"
         if name not in done:
             path.append(name)
-            for target in sorted(EDGES[name]):
+            for target in sorted(edges_of(name)):
                 visit(target)
             done.add(path.pop())
 
@@ -101,12 +105,12 @@ def test_there_is_no_cycle():
 def test_what_is_computed_knows_no_file_no_onnx_and_no_terminal():
     foreign = {"h5py", "onnx", "onnxruntime", "rich", "typer", "numba", "pathlib", "io"}
     rooms = {"core", "operators"}
-    assert not {name for name in FILES if room(name) in rooms and LIBRARIES[name] & foreign}
+    assert not {name for name in FILES if room(name) in rooms and libraries_of(name) & foreign}
 
 
 def test_words_and_errors_need_no_numpy():
     words = {"core.version", "core.exceptions", "core.vocabulary", "core.parsing"}
-    assert not {name for name in words if "numpy" in LIBRARIES[name]}
+    assert not {name for name in words if "numpy" in libraries_of(name)}
 
 
 LIBRARY_ROOMS = {
@@ -124,7 +128,7 @@ LIBRARY_ROOMS = {
 
 def test_each_library_has_its_rooms():
     found = {
-        library: {room(name) for name in FILES if library in LIBRARIES[name]}
+        library: {room(name) for name in FILES if library in libraries_of(name)}
         for library in LIBRARY_ROOMS
     }
     assert found == LIBRARY_ROOMS
@@ -135,13 +139,15 @@ ONNX_SPELLING = {"RoiAlign", "MaxRoiPool", "output_half_pixel", "pooled_shape"}
 
 def test_only_the_graph_modules_spell_onnx():
     speakers = set()
-    for name, tree in TREES.items():
-        words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+    for name in FILES:
+        words = {n.value for n in ast.walk(tree_of(name)) if isinstance(n, ast.Constant)}
         if words & ONNX_SPELLING:
             speakers.add(name)
     speakers.remove("operators.libraries")  # whose rows are called so
     assert speakers == {"operators.roi_align", "operators.roi_pool", "pipeline.model_nodes"}
-    beside = {n for n in FILES if "operators.onnx_protobuf" in EDGES[n] and room(n) != "operators"}
+    beside = {
+        n for n in FILES if "operators.onnx_protobuf" in edges_of(n) and room(n) != "operators"
+    }
     assert beside == {"pipeline.provenance"}
 
 
@@ -155,8 +161,8 @@ LACKING_SOMEWHERE = re.compile(
 
 def test_one_module_knows_what_systems_lack():
     modules = {"fcntl", "resource", "msvcrt"}
-    knowing = {name for name in FILES if LIBRARIES[name] & modules}
-    calls = {name for name in FILES if LACKING_SOMEWHERE.search(ast.unparse(TREES[name]))}
+    knowing = {name for name in FILES if libraries_of(name) & modules}
+    calls = {name for name in FILES if LACKING_SOMEWHERE.search(ast.unparse(tree_of(name)))}
     assert knowing | calls == {"core.system"}
 
 
@@ -199,7 +205,7 @@ def test_the_measurement_sees_an_import():
     assert imported_by("import roicli; roicli.AlignSpec") == ["numpy"]
 
 
-@pytest.mark.parametrize("command", ["align", "pool", "errors"])
+@some("command", [("align",), ("pool",), ("errors",)], ("align",))
 def test_a_run_builds_no_adapters(command, tmp_path, monkeypatch):
     """Typer would import Pydantic for one parameter whose default is no word (cli/fast_typer)."""
     monkeypatch.chdir(tmp_path)
@@ -260,14 +266,14 @@ def test_a_run_imports_only_what_it_was_asked_for(tmp_path):
 
 def test_the_compiled_kernels_need_neither_onnx_runtime_nor_numba(tmp_path):
     """Once they are on disk, which the first of the two runs sees to."""
-    pytest.importorskip("numba")
+    need_numba()
     for _ in range(2):
         names = ["onnxruntime", "numba", "llvmlite"]
         found = imported_by_run(tmp_path, ["--no-table", "--provider", "native"], names)
     assert found == ["llvmlite"]
 
 
-@pytest.mark.parametrize("options", IMPORTED_FOR)
+@some("options", [(one,) for one in IMPORTED_FOR], *[(one,) for one in [*IMPORTED_FOR][::3]])
 def test_what_an_option_needs_is_imported_for_it(options, tmp_path):
     names = IMPORTED_FOR[options]
     assert imported_by_run(tmp_path, options.split(), names) == names

@@ -11,6 +11,7 @@ from roicli.analysis.one_roi import RoiOnMap
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.core.types import FloatArray, Size
 from roicli.operators.taps import Taps, TapSpec
 
@@ -43,7 +44,7 @@ class BinSample:
 
 
 @frozen
-class BinReading:
+class BinReading(Shown):
     """The worked example of an operator: one bin (row, column) of one RoI on one channel.
 
     ``map_channel`` is the channel of the map that the bin reads, ``share`` what a sample counts;

@@ -151,6 +151,20 @@ class PooledBin:
     area_lost_cells: float
     area_gained_cells: float
 
+    @property
+    def cells(self) -> tuple[int, int, int, int] | None:
+        """The first and last cells of the box, x1, y1, x2, y2; None where it is not whole."""
+        if any(edge != int(edge) for edge in self.box):
+            return None
+        x1, y1, x2, y2 = map(int, self.box)
+        return x1, y1, x2 - 1, y2 - 1
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """The height and width of the box, in cells."""
+        x1, y1, x2, y2 = self.box
+        return y2 - y1, x2 - x1
+
 
 @frozen
 class Check:

@@ -11,6 +11,7 @@ import numpy as np
 
 from roicli.analysis.inspect_model import ModelReport, inspect_model
 from roicli.analysis.inspect_openvino import inspect_openvino, is_openvino
+from roicli.analysis.result.origin import MEANINGS, Origin, find_origin
 from roicli.core.call_options import InspectOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError
@@ -48,12 +49,16 @@ class ValueRange:
 
 @frozen
 class DatasetReport:
-    """One dataset as stored, what it can be used as and why, and its values where asked for."""
+    """One dataset as stored, what it can be used as and why, and its values where asked for.
+
+    ``is_result``: it is a part of a result of roicli's, and ``why`` says which.
+    """
 
     stored: StoredDataset
     usable_as: str | None
     why: str
     values: ValueRange | None = None
+    is_result: bool = False
 
 
 @frozen
@@ -66,7 +71,10 @@ class Choice:
 
 @frozen
 class ArrayReport(Shown):
-    """A file of arrays: its own attributes, its datasets, and what is taken for each input."""
+    """A file of arrays: its own attributes, its datasets, and what is taken for each input.
+
+    ``origin`` is the run that made it, where it is a result of roicli's.
+    """
 
     path: str
     file_format: str
@@ -74,6 +82,7 @@ class ArrayReport(Shown):
     datasets: tuple[DatasetReport, ...]
     features: Choice
     rois: Choice
+    origin: Origin | None = None
 
 
 @record(InspectOptions)
@@ -115,18 +124,28 @@ def inspect(
 
 def inspect_arrays(contents: FileContents, stats: bool) -> ArrayReport:
     """The report on what a file holds; with ``stats`` its datasets are opened, one by one."""
-    reports = [_report(dataset, stats) for dataset in contents.datasets]
+    names = [_name_of(dataset) for dataset in contents.datasets]
+    origin = find_origin(contents.path, contents.attributes, names)
+    reports = [
+        _report(dataset, stats, MEANINGS.get(name) if origin else None)
+        for name, dataset in zip(names, contents.datasets, strict=True)
+    ]
     return ArrayReport(
         contents.path, contents.file_format, contents.attributes, tuple(reports),
-        _choose("features", contents), _choose("rois", contents),
+        _choose("features", contents), _choose("rois", contents), origin,
     )  # fmt: skip
 
 
-def _report(dataset: StoredDataset, stats: bool) -> DatasetReport:
+def _name_of(dataset: StoredDataset) -> str:
+    return dataset.address.partition("::")[2].strip("/")
+
+
+def _report(dataset: StoredDataset, stats: bool, meaning: str | None) -> DatasetReport:
     usable_as, why = describe_use(dataset)
     measured = stats and dataset.is_numeric and dataset.shape and dataset.open
     values = measure_values(dataset) if measured else None
-    return DatasetReport(replace(dataset, open=None), usable_as, why, values)
+    shown = replace(dataset, open=None)
+    return DatasetReport(shown, usable_as, meaning or why, values, meaning is not None)
 
 
 def describe_use(dataset: StoredDataset) -> tuple[str | None, str]:

@@ -70,7 +70,10 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
             parameters.append(parameter.replace(annotation=Annotated[text, info]))
 
     if any("json" in typed_words(typed) for typed, _ in readers.values()):
-        parameters.append(_make_schema_flag())
+        # Without a panel of its own it stands before those of panels.
+        kinds = [parameter.kind for parameter in parameters]
+        first = kinds.index(inspect.Parameter.KEYWORD_ONLY)
+        parameters.insert(first, _make_schema_flag())
 
     def run(**given: Any) -> None:
         given.pop(SCHEMA, None)
@@ -167,7 +170,7 @@ def _as_is(help_text: str) -> str:
 class TableRequest:
     """What is asked of the error table: what is shown of it, and what fails the command."""
 
-    table_format: TableFormat
+    table_format: TableFormat | None
     rows: int | None
     sort: str
     columns: tuple[str, ...] | None
@@ -214,15 +217,15 @@ class TableRequest:
 def show_table(result: Result, request: TableRequest, to_stderr: bool) -> None:
     """The table in the format that was asked for, on stdout unless the features go there.
 
-    Beside features on stdout a table for people is its verdict alone.
+    Beside features on stdout a table that nobody asked for is its verdict alone.
     """
     stream: TextIO = sys.stderr if to_stderr else sys.stdout
     parameters = dict(result.parameters)
-    if request.table_format == "table" and to_stderr:
+    if request.table_format is None and to_stderr:
         from roicli.render.error_table import print_verdict
 
         print_verdict(result.errors, parameters, request.view(), stream)
-    elif request.table_format == "table":
+    elif request.table_format in (None, "table"):
         from roicli.render.error_table import print_table
 
         print_table(result.errors, parameters, request.view(), stream)
@@ -233,14 +236,21 @@ def show_table(result: Result, request: TableRequest, to_stderr: bool) -> None:
     else:
         from roicli.error_table.writers import write_table
 
+        assert request.table_format is not None
         write_table(result.errors, parameters, request.table_format, stream)
     stream.flush()
 
 
+def is_shown(quiet: bool, asked_format: str | None) -> bool:
+    """Whether a table goes to stdout: quiet keeps back what nobody asked for with --format."""
+    return not quiet or asked_format is not None
+
+
 def finish(
-    result: Result, request: TableRequest, thresholds: list[Threshold], shows: bool, to_stderr: bool
+    result: Result, request: TableRequest, thresholds: list[Threshold], quiet: bool, to_stderr: bool
 ) -> None:
     """Show the table and leave with exit code 1 where a threshold was crossed."""
+    shows = is_shown(quiet, request.table_format) and not request.no_table
     crossings: list[Crossing] = []
     if thresholds:
         from roicli.error_table.thresholds import check_thresholds
@@ -284,10 +294,11 @@ class ProgressBar:
     gets its one line and no other.
     """
 
-    def __init__(self, quiet: bool, verbose: bool = False) -> None:
+    def __init__(self, quiet: bool, verbose: bool = False, says_notes: bool = True) -> None:
         from roicli.cli.messages import MESSAGES  # spares the help the import of logging
 
-        self._messages, self._quiet, self._verbose = MESSAGES, quiet, verbose
+        self._messages, self._verbose = MESSAGES, verbose
+        self._says_notes = says_notes and not quiet
         self._running = False
         self._enabled = not quiet and sys.stderr.isatty()
         self._started = time.monotonic()
@@ -321,7 +332,7 @@ class ProgressBar:
         self._bar.start()
 
     def __enter__(self) -> ProgressBar:
-        self._messages.hold(self._quiet, self._verbose)
+        self._messages.hold(not (self._says_notes or self._verbose), self._verbose)
         note_settings()
         return self
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Required, TypedDict
 
 from roicli.core.call_options import (
     BenchOptions,
+    CaptureOptions,
     CheckOptions,
     CompareOptions,
     DiagnoseOptions,
@@ -17,12 +18,13 @@ from roicli.core.call_options import (
     MergeOptions,
     ReportOptions,
     SweepOptions,
+    VerifyModelOptions,
 )
 from roicli.core.declaration import Arg, Opt
 from roicli.core.operator_table import Operator
 from roicli.core.options import LOOKING, RULES, RUNNING, TABLE, WRITING
 from roicli.core.parsing import as_names, as_rows
-from roicli.core.vocabulary import FailOn, FindingFormat, ListFormat, SummaryForm, TableFormat
+from roicli.core.vocabulary import FindingFormat, ListFormat, Severity, SummaryForm, TableFormat
 
 # Arguments
 
@@ -76,10 +78,26 @@ NewFolder = Annotated[str, Arg("[FOLDER]", "The folder to make.")]
 GraphFile = Annotated[str, Arg("OUT.onnx", "The file to write.")]
 
 
+DetectorModel = Annotated[str, Arg("MODEL.onnx", "The user's model.")]
+Photos = Annotated[list[str] | None, Arg("[PHOTO]...", "More photos, beside --image.")]
+ModelOrCapture = Annotated[
+    str, Arg("CAPTURE.h5|MODEL.onnx", "What capture wrote; or a model, which is captured first.")
+]
+
+
 class QuietOption(TypedDict, total=False):
     """Whether only the result and errors are said."""
 
-    quiet: Annotated[bool, Opt("-q --quiet", RUNNING, "No notes, no table.", False)]
+    quiet: Annotated[bool, Opt("-q --quiet", RUNNING, "No notes.", False)]
+
+
+class QuietTableOption(TypedDict, total=False):
+    """The same for commands with a table beside their result: a file, or the exit code."""
+
+    quiet: Annotated[
+        bool,
+        Opt("-q --quiet", RUNNING, "No notes, and no table unless --format asks for one.", False),
+    ]
 
 
 class ListOptions(TypedDict, total=False):
@@ -100,7 +118,9 @@ class PresetsCommand(ListOptions, total=False):
 class TableOptions(TypedDict, total=False):
     """What is shown of the error table, and what fails the command."""
 
-    table_format: Annotated[TableFormat, Opt("--format", TABLE, "Of the table on stdout.", "table")]
+    table_format: Annotated[
+        TableFormat | None, Opt("--format", TABLE, "Of the table on stdout.", shown="table")
+    ]
     rows: Annotated[
         int | str | None,
         Opt("--rows", TABLE, "Rows to show, the worst first.", 5, metavar="N|all", read=as_rows),
@@ -167,10 +187,10 @@ class VerboseOption(TypedDict, total=False):
 
 def run_command(call: type) -> tuple[type, ...]:
     """The options of an operator's command: the keywords of its call, and what all have beside."""
-    return (OutputOption, call, TableOptions, QuietOption, VerboseOption)
+    return (OutputOption, call, TableOptions, QuietTableOption, VerboseOption)
 
 
-class ErrorsCommand(ErrorsOptions, TableOptions, QuietOption, total=False):
+class ErrorsCommand(ErrorsOptions, TableOptions, QuietTableOption, total=False):
     """The options of ``roicli errors``."""
 
 
@@ -195,13 +215,14 @@ class MergeCommand(WholeOption, MergeOptions, QuietOption, total=False):
     """The options of ``roicli merge``."""
 
 
-class CheckCommand(CheckOptions, QuietOption, total=False):
+class CheckCommand(CheckOptions, QuietTableOption, total=False):
     """The options of ``roicli check``."""
 
-    fail_on: Annotated[FailOn, Opt("--fail-on", RULES, "Exit 1 from this severity on.", "error")]
+    fail_on: Annotated[Severity, Opt("--fail-on", RULES, "Exit 1 from this severity on.", "error")]
+
     finding_format: Annotated[
-        FindingFormat,
-        Opt("--format", RULES, "github, sarif and junit are what CI systems read.", "table"),
+        FindingFormat | None,
+        Opt("--format", RULES, "github, sarif and junit are what CI systems read.", shown="table"),
     ]
 
 
@@ -255,7 +276,7 @@ class ReportCommand(PageOption, ReportOptions, QuietOption, total=False):
     """The options of ``roicli report``."""
 
 
-class CompareCommand(CompareOptions, ListOptions, total=False):
+class CompareCommand(CompareOptions, ListOptions, QuietOption, total=False):
     """The options of ``roicli compare``."""
 
 
@@ -267,19 +288,47 @@ class SweepCommand(SweepOptions, ListOptions, QuietOption, total=False):
     """The options of ``roicli sweep``."""
 
 
-class StrictOption(TypedDict, total=False):
-    """Whether a trap is an error."""
+class TrapOptions(TypedDict, total=False):
+    """What fails ``inspect``."""
 
-    strict: Annotated[bool, Opt("--strict", None, "Exit 1 where a model holds a trap.", False)]
+    fail_on: Annotated[
+        Severity,
+        Opt(
+            "--fail-on", None, "Exit 1 from this severity on; a model's trap is a warning.", "error"
+        ),
+    ]
+    strict: Annotated[bool, Opt("--strict", None, "The same as --fail-on warning.", False)]
 
 
-class InspectCommand(InspectOptions, StrictOption, ListOptions, total=False):
+class InspectCommand(InspectOptions, TrapOptions, ListOptions, QuietOption, total=False):
     """The options of ``roicli inspect``."""
+
+
+class CapturedOption(TypedDict, total=False):
+    """Where what was captured goes, or whether a model is only listed."""
+
+    output: Annotated[
+        str | None, Opt("-o --output", WRITING, "The file: .h5.", metavar="FILE.h5", outward=True)
+    ]
+    list_only: Annotated[
+        bool,
+        Opt(
+            "--list", None, "Show the model's inputs, RoI nodes and heads, and run nothing.", False
+        ),
+    ]
+
+
+class CaptureCommand(CapturedOption, CaptureOptions, ListOptions, QuietOption, total=False):
+    """The options of ``roicli capture``."""
+
+
+class VerifyModelCommand(VerifyModelOptions, ListOptions, QuietOption, total=False):
+    """The options of ``roicli verify-model``."""
 
 
 class ExportCommand(ExportOptions, QuietOption, total=False):
     """The options of ``roicli export``."""
 
 
-class BenchCommand(BenchOptions, ListOptions, total=False):
+class BenchCommand(BenchOptions, ListOptions, QuietOption, total=False):
     """The options of ``roicli bench``."""

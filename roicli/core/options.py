@@ -46,8 +46,10 @@ LOOKING, RULES, TOLERATED = "What to look at", "Rules", "What is tolerated"
 WRITING, MACHINES = "Writing the result", "Several machines"
 OPERATOR, ROUNDING = "Operator", "Rounding rules"
 READING, RUNNING, TABLE = "Reading the inputs", "Running", "Error table"
+PHOTOS = "Photos"
 PANELS = (
-    None, LOOKING, RULES, TOLERATED, OPERATOR, ROUNDING, WRITING, TABLE, READING, RUNNING, MACHINES
+    None, LOOKING, RULES, TOLERATED, OPERATOR, ROUNDING, WRITING, TABLE, READING, PHOTOS, RUNNING,
+    MACHINES,
 )  # fmt: skip
 
 Path = str | os.PathLike[str]
@@ -548,12 +550,17 @@ class ResourceOptions(TypedDict, total=False):
     ]
 
 
-class DeviceOptions(TypedDict, total=False):
-    """Which CUDA device, what may be taken of it, and whether nodes may run elsewhere."""
+class DeviceIdOption(TypedDict, total=False):
+    """Which CUDA device."""
 
     device_id: Annotated[
         int, Opt("--device-id", RUNNING, "Which CUDA device, from 0.", 0, metavar="N")
     ]
+
+
+class DeviceOptions(DeviceIdOption, total=False):
+    """Which CUDA device, what may be taken of it, and whether nodes may run elsewhere."""
+
     max_device_memory: Annotated[
         int | str | None,
         Opt(
@@ -617,12 +624,8 @@ class ForceOption(TypedDict, total=False):
     ]
 
 
-class ResumeOptions(TypedDict, total=False):
-    """What an interrupted run keeps.
-
-    ``resume`` keeps what is finished, and goes on from what an interrupted run kept;
-    ``verify_inputs`` compares the inputs' contents then, not only their sizes and times.
-    """
+class ResumeOption(TypedDict, total=False):
+    """Whether an interrupted run keeps what is finished, and goes on from what was kept."""
 
     resume: Annotated[
         bool,
@@ -634,6 +637,14 @@ class ResumeOptions(TypedDict, total=False):
             outward=True,
         ),
     ]
+
+
+class ResumeOptions(ResumeOption, total=False):
+    """What an interrupted run keeps.
+
+    ``verify_inputs`` compares the inputs' contents then, not only their sizes and times.
+    """
+
     verify_inputs: Annotated[
         bool,
         Opt(

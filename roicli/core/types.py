@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,11 @@ Size = tuple[int, int]
 MAX_OUTPUT_SIDE = 1024
 MAX_SAMPLING_RATIO = 256
 MIN_SCALE, MAX_SCALE = 1e-30, 1e6
+
+
+def as_bytes(values: Array) -> memoryview:
+    """The bytes of a C-contiguous array, not copied."""
+    return memoryview(cast("Any", values.reshape(-1).view(np.uint8)))
 
 
 def check_word(name: str, value: object, words: Any) -> None:

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from roicli.core.foreign import foreign
-from roicli.core.types import Array, RoIs
+from roicli.core.types import Array, RoIs, as_bytes
 from roicli.pipeline.run import Run
 from roicli.storage.array import MemoryArray
 from roicli.storage.file_state import hash_file
-from roicli.storage.row_file import as_bytes
 
 # The states of more files than that are one text.
 MOST_NAMED = 100

@@ -15,6 +15,16 @@ PADDED_TO_PX = 32
 
 
 def infer_scale(name: str, map_size: Size, image_size: Size) -> float:
+    """As ``find_scale``, which it tells."""
+    scale = find_scale(name, map_size, image_size)
+    logger.info(
+        f"{name}: --spatial-scale auto is {scale:g} (stride {1 / scale:g}), from "
+        f"{map_size[0]} x {map_size[1]} cells of {image_size[0]} x {image_size[1]} px"
+    )
+    return scale
+
+
+def find_scale(name: str, map_size: Size, image_size: Size) -> float:
     """Cells per pixel of a map (height, width) of an image (height, width).
 
     The power of two that torchvision takes (ops/poolers.py, _infer_scale: the nearest to cells over
@@ -37,10 +47,6 @@ def infer_scale(name: str, map_size: Size, image_size: Size) -> float:
                 f"--spatial-scale {across:.9g} --roi-scale 1,{down / across:.9g}",
             )
         scale = 1 / stride
-    logger.info(
-        f"{name}: --spatial-scale auto is {scale:g} (stride {1 / scale:g}), from "
-        f"{map_size[0]} x {map_size[1]} cells of {image_size[0]} x {image_size[1]} px"
-    )
     return scale
 
 

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import ForeignText, foreign
@@ -73,10 +73,13 @@ def read_roi_node(address: str | os.PathLike[str], operator: Operator) -> RoiNod
         matches = [node for node, called in nodes if wanted in called]
     else:
         matches = [node for node, _ in nodes]
-    if not nodes:
-        raise InputError(f"{path}: the model has no RoiAlign or MaxRoiPool node")
     if not matches:
-        raise InputError(f"{path}: has no node {wanted!r}, its RoI nodes are: {names}")
+        other = _type_of(path, wanted) if wanted else None
+        kind = f"node {wanted} is a {other}, no RoI node" if other else f"has no node {wanted!r}"
+        if not nodes:
+            kind = f"{kind}; the model" if wanted else "the model"
+            raise InputError(f"{path}: {kind} has no RoiAlign or MaxRoiPool node")
+        raise InputError(f"{path}: {kind}, its RoI nodes are: {names}")
     if len(matches) > 1:
         raise InputError(
             f"{path}: {len(matches)} RoI nodes: {names}", f"name one: {path}::{matches[0].name}"
@@ -90,6 +93,15 @@ def read_roi_node(address: str | os.PathLike[str], operator: Operator) -> RoiNod
             "implement; run as opset 18, which computes the same"
         )
     return node
+
+
+def _type_of(path: str, wanted: str) -> str | None:
+    """What a node that is no RoI node computes; None where there is none of this name."""
+    for found in walk_nodes(load_graph(path)):
+        names = [foreign(name) for name in (found.node.name, *found.node.output) if name]
+        if wanted in (*names, *(name.raw for name in names)):
+            return str(foreign(found.node.op_type))
+    return None
 
 
 def _check_node(node: RoiNode, path: str, operator: Operator) -> None:
@@ -129,18 +141,28 @@ def find_roi_nodes(path: str) -> Iterator[tuple[RoiNode, tuple[str, ...]]]:
             yield node, (*names, *(name.raw for name in names))
 
 
+class Step(NamedTuple):
+    """A way into a subgraph: the node that has it, as which attribute, and the subgraph."""
+
+    node: Any
+    attribute: str
+    graph: Any
+
+
 @frozen
 class PlacedNode:
     """A node of a model's graph, subgraph or function, with the opset of its own domain there.
 
     ``inside`` says where, from the outside in; the main graph is empty. ``opset`` is that of the
     ONNX domain, ``domain_version`` that of the node's domain, None where it is not declared.
+    ``path`` leads to the graph that it stands in.
     """
 
     node: Any
     opset: int
     domain_version: int | None
     inside: tuple[str, ...]
+    path: tuple[Step, ...] = ()
 
 
 def load_graph(path: str) -> Any:
@@ -182,16 +204,22 @@ def opset_versions(model: Any) -> dict[str, int]:
     }
 
 
-def _walk(nodes: Any, versions: Mapping[str, int], inside: tuple[str, ...]) -> Iterator[PlacedNode]:
+def _walk(
+    nodes: Any,
+    versions: Mapping[str, int],
+    inside: tuple[str, ...],
+    path: tuple[Step, ...] = (),
+) -> Iterator[PlacedNode]:
     for node in nodes:
         domain = foreign("" if node.domain == ONNX_DOMAIN else node.domain)
-        yield PlacedNode(node, versions.get("", 1), versions.get(domain), inside)
+        yield PlacedNode(node, versions.get("", 1), versions.get(domain), inside, path)
         for attribute in node.attribute:
             graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
             names = map(foreign, (node.op_type, node.name, attribute.name))
             place = " ".join(name for name in names if name)
             for graph in graphs:
-                yield from _walk(graph.node, versions, (*inside, place))
+                step = Step(node, attribute.name, graph)
+                yield from _walk(graph.node, versions, (*inside, place), (*path, step))
 
 
 def is_standard(node: Any) -> bool:

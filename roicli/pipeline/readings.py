@@ -84,7 +84,7 @@ def find_swapped_axes(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     yield Draft(
         len(rows), rows,
         f"RoIs or maps look as if x and y were exchanged: the centres of {len(rows):,} RoIs are "
-        f"outside the {width:g} x {height:g} px (width x height) that the map covers, and "
+        f"outside the {height:g} x {width:g} px (height x width) that the map covers, and "
         f"exchanged all {rois.usable:,} are inside",
         "; or ".join(_ways_to_exchange(rois)), "RoIs", rois.table.name,
         "error" if is_error else "warning",
@@ -147,7 +147,7 @@ def find_normalized(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     yield _draft(
         rois, np.flatnonzero(rois.is_usable),
         f"RoIs look normalized: every coordinate is from {low.min():.3g} to {high.max():.3g}, and "
-        f"the map covers {width:g} x {height:g} px (width x height)",
+        f"the map covers {height:g} x {width:g} px (height x width)",
         advice,
     )  # fmt: skip
 

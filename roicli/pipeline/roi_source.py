@@ -161,10 +161,14 @@ def _shorten(value: object) -> str:
 
 
 def describe_choice(reading: Reading) -> dict[str, Any]:
-    """What was said of whose RoIs are and which there are, for a result's provenance."""
+    """What was said of whose RoIs are, which there are and how maps are stored, for a result's
+    provenance.
+    """
     said = {name: getattr(reading, name) for name in ("where", "image_from", "images")}
-    found = {name: _shorten(value) for name, value in said.items() if value is not None}
-    return found | ({"drop_invalid": True} if reading.drop_invalid else {})
+    found: dict[str, Any] = {k: _shorten(v) for k, v in said.items() if v is not None}
+    found |= {"drop_invalid": True} if reading.drop_invalid else {}
+    found |= {"decode": False} if not reading.decode else {}
+    return found | ({"stored_as": reading.stored_as} if reading.stored_as else {})
 
 
 def read_size(source: RoiSource, reading: Reading) -> Size | None:

@@ -193,7 +193,7 @@ def covered(rois: PlacedRois, row: int | np.integer) -> str:
     assert rois.map_of_roi is not None
     place = rois.places[rois.map_of_roi[row]]
     width, height = place.cells(rois.table.batch[row : row + 1])[0] / place.spatial_scale
-    return f"{width:g} x {height:g} px (width x height)"
+    return f"{height:g} x {width:g} px (height x width)"
 
 
 def find_lost_image(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:

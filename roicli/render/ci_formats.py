@@ -9,7 +9,7 @@ from roicli.analysis.check.rules import RULES, describe_rule
 from roicli.core.foreign import raw_text
 from roicli.core.strict_json import encode
 from roicli.core.version import __version__
-from roicli.core.vocabulary import FailOn, Severity
+from roicli.core.vocabulary import Severity
 from roicli.render.check import describe_finding
 
 # GitHub calls a note a notice.
@@ -95,7 +95,7 @@ def _uri(name: str) -> str:
     return f"file://{escaped}" if escaped.startswith("/") else escaped
 
 
-def write_junit(report: CheckReport, fail_on: FailOn, stream: TextIO) -> None:
+def write_junit(report: CheckReport, fail_on: Severity, stream: TextIO) -> None:
     """One suite with a case a rule, as JUnit's XML, which Jenkins, GitLab and Azure show.
 
     A finding from the severity ``fail_on`` on is a failure, one below it is the case's output.

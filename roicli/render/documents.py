@@ -19,7 +19,9 @@ from roicli.analysis.diagnose.run import RoiGroup
 from roicli.analysis.explanation import Explanation
 from roicli.analysis.inspect_file import Choice, ValueRange
 from roicli.analysis.inspect_model import NodeReport
+from roicli.analysis.result.origin import Origin
 from roicli.analysis.sweep import SweepRecord
+from roicli.analysis.verify_model import DeploymentCheck, NodeCheck
 from roicli.core.vocabulary import ComparedStatistic
 from roicli.error_table.table import ColumnStatistics
 from roicli.runtime.providers import ProviderStatus
@@ -214,7 +216,9 @@ class InspectedDataset(TypedDict):
 
 
 class InspectedArrays(TypedDict):
-    """``inspect`` of arrays: its datasets, and what a command takes for maps and RoIs."""
+    """``inspect`` of arrays: its datasets, what a command takes for maps and RoIs, and where a
+    result of roicli's comes from.
+    """
 
     file: str
     format: str
@@ -222,6 +226,7 @@ class InspectedArrays(TypedDict):
     datasets: list[InspectedDataset]
     features: Choice
     rois: Choice
+    origin: Origin | None
 
 
 class InspectedModel(TypedDict):
@@ -234,6 +239,79 @@ class InspectedModel(TypedDict):
     opsets: Mapping[str, int]
     nodes: Sequence[NodeReport]
     traps: int
+
+
+class ListedInput(TypedDict):
+    """What a model takes; a side is null or a name where it may be anything."""
+
+    name: str
+    dtype: str | None
+    shape: list[int | str | None] | None
+
+
+class ListedNode(TypedDict):
+    """A RoI node of a model: where it stands, its tensors, its attributes as stored."""
+
+    name: str
+    op_type: str
+    opset: int
+    inside: Sequence[str]
+    level: str
+    features: str
+    rois: str
+    output: str
+    attributes: Mapping[str, Any]
+
+
+class ListedHead(TypedDict):
+    """RoI nodes that are one pyramid, or one node."""
+
+    name: str
+    operator: str
+    nodes: list[ListedNode]
+
+
+class ListedModel(TypedDict):
+    """``capture --list``: what there is to capture; ``custom`` are nodes of custom operators."""
+
+    model: str
+    opset: int
+    inputs: list[ListedInput]
+    outputs: list[str]
+    heads: list[ListedHead]
+    custom: Sequence[str]
+
+
+class CapturedHead(TypedDict):
+    """A head in the file; ``command`` computes it again, null where no operator has its rule."""
+
+    name: str
+    operator: str
+    nodes: Sequence[str]
+    levels: Sequence[str]
+    rois: int
+    shape: Sequence[int]
+    images: Sequence[int]
+    command: str | None
+
+
+class CaptureDocument(TypedDict):
+    """``capture``: the file, and what is in it; ``skipped`` says why nodes are not."""
+
+    output: str
+    images: int
+    heads: list[CapturedHead]
+    outputs: Sequence[str]
+    skipped: Mapping[str, str]
+
+
+class ModelCheckDocument(TypedDict):
+    """``verify-model``: every node, and every other result of it."""
+
+    source: str
+    findings: int
+    nodes: Sequence[NodeCheck]
+    against: Sequence[DeploymentCheck]
 
 
 class SweepDocument(TypedDict):
@@ -359,6 +437,8 @@ DOCUMENTS: Mapping[str, Any] = {
     "diagnose": DiagnoseDocument,
     "explain": ExplainedBin,
     "inspect": InspectedArrays | InspectedModel,
+    "capture": CaptureDocument | ListedModel,
+    "verify-model": ModelCheckDocument,
     "sweep": SweepDocument,
     "bench": BenchDocument,
     "providers": ProvidersDocument,

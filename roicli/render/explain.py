@@ -160,13 +160,10 @@ def describe_sample(number: int, sample: Sample) -> list[str | Grid]:
 def _pool_section(pooled: PooledBin, bin_index: Span) -> Section:
     x1, y1, x2, y2 = pooled.box
     rounding = f"{pooled.quantization}, {pooled.partition}"
-    whole = all(edge == int(edge) for edge in pooled.box)
     box = f"rounded box ({rounding}): [{exact(x1)}, {exact(x2)}) x [{exact(y1)}, {exact(y2)})"
-    if whole:
-        box += (
-            f", cells ({x1:.0f}, {y1:.0f}) to ({x2 - 1:.0f}, {y2 - 1:.0f}), "
-            f"{x2 - x1:.0f} x {y2 - y1:.0f}"
-        )
+    if pooled.cells is not None:
+        first, last = pooled.cells[:2], pooled.cells[2:]
+        box += f", cells {first} to {last}, {x2 - x1:.0f} x {y2 - y1:.0f}"
     row, column = bin_index
     rows, columns = pooled.rows, pooled.columns
     parts: list[str | Grid] = [

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from roicli.analysis.inspect_file import ArrayReport, Choice, DatasetReport, ValueRange
 from roicli.analysis.inspect_model import ModelReport, NodeReport, ProviderSupport
+from roicli.analysis.result.origin import Origin
 from roicli.core.strict_json import write_object
+from roicli.core.vocabulary import Severity
 from roicli.render.tables import Cell, print_folded
 
 if TYPE_CHECKING:
@@ -18,11 +20,23 @@ if TYPE_CHECKING:
 STYLES = {"trap": "bold red", "note": "dim"}
 ANSWERS = {True: "yes", False: "no", None: "unknown"}
 Row = tuple[Cell, Cell]
+# A table of more columns is shown by their number.
+SHOWN_COLUMNS = 12
+# The attributes of a result that its origin tells.
+TOLD = (
+    "operator", "created_utc", "roicli_version", "features_name", "features_dataset", "rois_name",
+    "rois_dataset",
+)  # fmt: skip
 
 
-def count_traps(report: ArrayReport | ModelReport) -> int:
-    """How many traps a model holds; a file of arrays has none."""
-    return report.traps if isinstance(report, ModelReport) else 0
+def fails(report: ArrayReport | ModelReport, fail_on: Severity) -> bool:
+    """Whether a model holds something of this severity: a trap is a warning, other remarks notes.
+
+    A file of arrays holds nothing of the kind.
+    """
+    if isinstance(report, ArrayReport) or fail_on == "error":
+        return False
+    return report.traps > 0 or (fail_on == "note" and any(node.remarks for node in report.nodes))
 
 
 def inspection_object(report: ArrayReport | ModelReport) -> InspectedArrays | InspectedModel:
@@ -45,6 +59,7 @@ def inspection_object(report: ArrayReport | ModelReport) -> InspectedArrays | In
         "datasets": [_dataset_object(dataset) for dataset in report.datasets],
         "features": report.features,
         "rois": report.rois,
+        "origin": report.origin,
     }
     return arrays
 
@@ -92,12 +107,17 @@ def print_inspection(report: ArrayReport | ModelReport, stream: TextIO) -> None:
 def _print_arrays(report: ArrayReport, stream: TextIO) -> None:
     count = len(report.datasets)
     stream.write(f"{report.path}: {report.file_format}, {count} dataset{'s' * (count != 1)}\n\n")
+    if report.origin is not None:
+        print_folded(("made by", report.origin.operator), list(_origin_rows(report.origin)), stream)
+        stream.write("\n")
     rows: list[Row] = []
     for dataset in report.datasets:
         _, inside, name = dataset.stored.address.partition("::")
         rows.append(((name if inside else "array", "bold"), "\n".join(_dataset_lines(dataset))))
-    if report.attributes:
-        lines = [f"{key} = {_short(value)}" for key, value in report.attributes.items()]
+    told = () if report.origin is None else (*TOLD, *report.origin.parameters)
+    others = {key: value for key, value in report.attributes.items() if key not in told}
+    if others:
+        lines = [f"{key} = {_short(value)}" for key, value in others.items()]
         rows.append((("attributes", "bold"), "\n".join(lines)))
     print_folded(("dataset", "what it is"), rows, stream)
     stream.write("\n")
@@ -105,9 +125,21 @@ def _print_arrays(report: ArrayReport, stream: TextIO) -> None:
     print_folded(("given alone", "roicli takes"), choices, stream)
 
 
+def _origin_rows(origin: Origin) -> Iterator[Row]:
+    said = [f"{key} {_short(value)}" for key, value in origin.parameters.items()]
+    yield "with", ", ".join(said)
+    yield "features", origin.features
+    yield "RoIs", origin.rois
+    yield "when", f"{origin.created_utc}, roicli {origin.roicli_version}"
+    if origin.command is not None:
+        yield "again", f"{origin.command} (the boxes as they are kept here)"
+
+
 def _dataset_lines(dataset: DatasetReport) -> Iterator[str]:
     stored = dataset.stored
-    yield f"{stored.shape or ''} {stored.dtype}".strip()
+    columns = stored.columns or ()
+    what = f"{len(columns)} columns" if len(columns) > SHOWN_COLUMNS else stored.dtype
+    yield f"{stored.shape or ''} {what}".strip()
     parts = [stored.layout if stored.chunks is None else f"chunks {stored.chunks}"]
     if stored.compression:
         parts.append(stored.compression)
@@ -118,7 +150,10 @@ def _dataset_lines(dataset: DatasetReport) -> Iterator[str]:
         yield f"{key} = {_short(value)}"
     if dataset.values is not None:
         yield _describe_values(dataset.values)
-    yield f"{dataset.usable_as or 'neither features nor RoIs'}: {dataset.why}"
+    if dataset.is_result:
+        yield dataset.why
+    else:
+        yield f"{dataset.usable_as or 'neither features nor RoIs'}: {dataset.why}"
 
 
 def _describe_values(values: ValueRange) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any, TextIO
 
+from roicli.analysis.bin_reading import BinReading
 from roicli.analysis.check.records import CheckReport
 from roicli.analysis.compare.run import Comparison
 from roicli.analysis.diagnose.run import Diagnosis
@@ -16,11 +17,15 @@ from roicli.analysis.inspect_model import ModelReport
 from roicli.analysis.listings import Listing
 from roicli.analysis.picture import Picture
 from roicli.analysis.sweep import Sweep
+from roicli.analysis.verify_model import ModelCheck
 from roicli.core.shown import Drawn, Shown
 from roicli.error_table.columns import View
 from roicli.error_table.table import ErrorTable, summarize
 from roicli.error_table.verdict import give_verdict
+from roicli.pipeline.capture.run import Capture
 from roicli.pipeline.execute import Result
+from roicli.render.bin_reading import print_reading
+from roicli.render.capture import print_capture
 from roicli.render.check import print_findings
 from roicli.render.compare import print_comparison
 from roicli.render.diagnose import print_diagnosis
@@ -31,6 +36,7 @@ from roicli.render.inspect import print_inspection
 from roicli.render.svg import write_file
 from roicli.render.sweep import print_sweep
 from roicli.render.tables import format_records
+from roicli.render.verify_model import print_model_check
 
 PRINTERS: dict[type, Callable[[Any, TextIO], None]] = {
     CheckReport: print_findings,
@@ -40,6 +46,9 @@ PRINTERS: dict[type, Callable[[Any, TextIO], None]] = {
     Explanation: print_explanation,
     ArrayReport: print_inspection,
     ModelReport: print_inspection,
+    BinReading: print_reading,
+    Capture: print_capture,
+    ModelCheck: print_model_check,
 }
 # What the command shows unasked, and of more columns than fit a page the first.
 VIEW = View(5, "edge_error_max_px", ())

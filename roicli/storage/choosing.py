@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, Literal, NamedTuple, assert_never
 
 import numpy as np
@@ -128,6 +128,26 @@ def list_names(names: Collection[str]) -> str:
     return ", ".join(map(foreign, islice(names, NAMES_SHOWN))) + more or "none"
 
 
+def find_pyramid(found: Sequence[Candidate]) -> list[str]:
+    """The names of maps that look like the levels of one pyramid, finest first; empty where they
+    do not: images and channels are as many, and each level has half the cells of the one before.
+    """
+    maps = [(one.name.lstrip("/"), one.shape) for one in found if one.shape and len(one.shape) == 4]
+    levels = sorted(((shape, foreign(name)) for name, shape in maps), reverse=True)
+    steps = [_halves(finer, coarser) for (finer, _), (coarser, _) in pairwise(levels)]
+    if len(maps) < len(found) or not steps or not all(steps):
+        return []
+    return [name for _, name in levels]
+
+
+def _halves(finer: Shape, coarser: Shape) -> bool:
+    """Whether a map has half the height and width of another, rounded up or down."""
+    sides = zip(finer[2:], coarser[2:], strict=True)
+    return finer[:2] == coarser[:2] and all(
+        half in (side // 2, -(-side // 2)) for side, half in sides
+    )
+
+
 def choose_only(address: Address, found: Sequence[Candidate], wanted: Wanted) -> int:
     """The index of the only array that holds numbers and fits.
 
@@ -146,10 +166,13 @@ def choose_only(address: Address, found: Sequence[Candidate], wanted: Wanted) ->
             return others[0]
     if fitting:
         shown = list_names([str(found[index]) for index in fitting])
-        raise InputError(
-            f"{address}: {len(fitting)} datasets fit ({wanted}): {shown}",
-            f"name one: {Address(address.path)}::{found[fitting[0]].name}",
-        )
+        hint = f"name one: {Address(address.path)}::{found[fitting[0]].name}"
+        names = find_pyramid([found[index] for index in fitting])
+        if names and wanted.role == "features":
+            group = (address.dataset or "").strip("/") + "/"
+            levels = ",".join(name.removeprefix(group) for name in names)
+            hint += f", or make them a pyramid with --levels {levels}"
+        raise InputError(f"{address}: {len(fitting)} datasets fit ({wanted}): {shown}", hint)
     shown = list_names(list(map(str, found)))
     turned = [c.name for c in found if c.shape is not None and wanted.fits(c.shape[::-1])]
     advice = None

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.foreign import foreign
-from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file, parse_address
 from roicli.storage.file_state import FileState, read_state
-from roicli.storage.formats import recognize
+from roicli.storage.formats import TextReader, recognize
 from roicli.storage.limits import check_memory
 from roicli.storage.opening import open_array
 from roicli.storage.roi_columns import is_image_name, plain_name
@@ -82,35 +81,15 @@ def _read_array(text: str) -> KeyList:
 def _read_texts(address: Address) -> list[Any] | None:
     """The texts of an array; None of numbers, and of what is told better where numbers are read."""
     found = recognize(address)
+    if found.holds not in ("several", "one"):
+        return None
+    reader = found.reader
+    if not hasattr(reader, "read_texts"):
+        return None
     try:
-        if found.name == "hdf5":
-            from roicli.storage.formats.hdf5.texts import read_texts
-
-            return None if address.dataset is None else read_texts(address)
-        if found.name == "zarr":
-            from roicli.storage.formats.zarr.read import open_node
-
-            node = None if address.dataset is None else open_node(address)
-            is_text = getattr(getattr(node, "dtype", None), "kind", "") in "TUSO"
-            return node[:].tolist() if node is not None and is_text else None
-        if found.name == "npz" and address.dataset is not None:
-            values = _read_member(address.path, address.dataset)
-        elif found.name == "npy":
-            values = np.load(address.path, mmap_mode="r", allow_pickle=False)
-        else:
-            return None
+        return cast("TextReader", reader).read_texts(address)
     except (OSError, ValueError, KeyError):
         return None
-    return values.reshape(-1).tolist() if values.dtype.kind in "US" else None
-
-
-def _read_member(path: str, name: str) -> Array:
-    """An array of an archive, whose size is looked at before it is unpacked."""
-    with np.load(path, allow_pickle=False) as archive:
-        member = f"{name.removesuffix('.npy')}.npy"
-        check_memory(path, "its keys", archive.zip.getinfo(member).file_size)
-        values: Array = archive[member.removesuffix(".npy")]
-        return values
 
 
 def _spelled(text: str) -> list[Keys]:

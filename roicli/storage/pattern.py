@@ -77,16 +77,16 @@ class AddressShelf(Shelf):
         return open_array(address_of(self._pattern, key), self._role)
 
     def look_at(self, keys: Sequence[str], fill: Fill, width: int) -> Array:
-        """As every shelf's; HDF5 files are opened in one child, which takes less than one each."""
+        """As every shelf's; one child process opens the files of a format that needs one."""
         addresses = [address_of(self._pattern, key) for key in keys]
-        if not addresses or recognize(addresses[0]).name != "hdf5":
+        found = recognize(addresses[0]) if addresses else None
+        if found is None or not found.is_contained:
             return super().look_at(keys, fill, width)
-        from roicli.storage.formats.hdf5.shelf import look_at_files
-
         states = {address.path: read_state(address.path) for address in addresses}
         self.files |= states
         watch(states)
-        return look_at_files(addresses, Wanted(self._role), lambda found: fill(keys, found), width)
+        wanted = Wanted(self._role)
+        return found.shelves.look_at_files(addresses, wanted, lambda rows: fill(keys, rows), width)
 
 
 def open_shelf(pattern: Address, role: Role) -> Shelf:

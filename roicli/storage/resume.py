@@ -21,9 +21,9 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, OutputError, ParameterError, VerificationError
 from roicli.core.system import flush_data
-from roicli.core.types import Array, FloatArray, IntArray
+from roicli.core.types import Array, FloatArray, IntArray, as_bytes
 from roicli.storage.atomic import PartFile
-from roicli.storage.row_file import FLUSH_BYTES, Layout, RowFile, as_bytes, narrow
+from roicli.storage.row_file import FLUSH_BYTES, Layout, RowFile, narrow
 
 logger = logging.getLogger("roicli")
 

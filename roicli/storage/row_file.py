@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from roicli.core.exceptions import OutputError, ParameterError
 from roicli.core.system import drop_pages, flush_data, read_at, take_room, write_at
-from roicli.core.types import Array, FloatType, IntArray
+from roicli.core.types import Array, FloatType, IntArray, as_bytes
 from roicli.storage.address import is_url
 from roicli.storage.atomic import PartFile, check_room
 
@@ -39,11 +39,6 @@ def narrow(block: Array, dtype: np.dtype[np.floating]) -> Array:
             f"the result has numbers past what {dtype.name} holds ({np.finfo(dtype).max:g})",
             "give a wider --dtype",
         ) from None
-
-
-def as_bytes(values: Array) -> memoryview:
-    """The bytes of a C-contiguous array, not copied."""
-    return memoryview(cast("Any", values.reshape(-1).view(np.uint8)))
 
 
 def _runs(rows: IntArray) -> Iterator[tuple[int, int]]:

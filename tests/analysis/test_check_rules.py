@@ -126,7 +126,7 @@ def test_r05_and_r06_are_measured_on_the_image():
     wholly, partly = report.findings
     assert wholly.rows == (4,)
     assert partly.rows == (5, 6)
-    assert "128 x 96 px (width x height)" in wholly.message
+    assert "96 x 128 px (height x width)" in wholly.message
     assert "by up to 9 px" in partly.message
     assert not report.failed()
     assert report.failed("warning")

@@ -12,6 +12,7 @@ from roicli.pipeline.features import MapReading, open_pyramid
 from roicli.storage.formats.hdf5 import contained
 from tests.cli.running import refuse, run, succeed
 from tests.log import logged
+from tests.options import need_numba
 
 RNG = np.random.default_rng(5)
 KEYS = ("2", "10", "1")  # in natural order: 1, 2, 10
@@ -71,7 +72,7 @@ def test_a_collection_is_computed_as_its_maps_are(pattern):
 @pytest.mark.parametrize("provider", ["cpu", "native"])
 def test_every_operator_and_runner_takes_maps_of_many_sizes(function, provider):
     if provider == "native":
-        pytest.importorskip("numba")
+        need_numba()
         if function is roicli.precise_pool:
             pytest.skip("it has no compiled kernel")
     options = {"output_size": 3, "provider": provider}

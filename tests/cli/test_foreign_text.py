@@ -13,6 +13,7 @@ import onnx
 import pytest
 
 from tests.cli.running import Outcome, run, run_process, succeed
+from tests.options import some
 
 # ESC and OSC with BEL, C1, a line break before a command, a bidirectional override, rich markup,
 # HTML, Markdown, mathematics, and a command in the middle.
@@ -142,7 +143,7 @@ def test_pictures_and_pages(files: dict[str, str]) -> None:
     assert "<b>" not in page
 
 
-@pytest.mark.parametrize("list_format", ["table", "json"])
+@some("list_format", [("table",), ("json",)], ("table",))
 def test_what_compares_and_measures(files: dict[str, str], list_format: str) -> None:
     one, other = f"{NASTY_FILE}.1.h5", f"{NASTY_FILE}.2.h5"
     succeed("align", files["h5"], files["npy"], "-o", one, "-q")

@@ -77,8 +77,10 @@ def test_a_model_and_its_traps() -> None:
 )  # fmt: skip
 def test_strict_fails_on_traps_alone(opset, attributes, code) -> None:
     save_model(opset=opset, **attributes)
-    assert run("inspect", "m.onnx", "--strict").code == code
+    for options in (("--strict",), ("--fail-on", "warning")):
+        assert run("inspect", "m.onnx", *options).code == code
     assert run("inspect", "m.onnx").code == 0
+    assert run("inspect", "m.onnx", "--fail-on", "note", "-q").code == 1
 
 
 def test_a_model_without_roi_nodes_and_one_of_roicli() -> None:

@@ -30,6 +30,7 @@ from tests.cli.running import (
     run_process,
     succeed,
 )
+from tests.options import need_numba
 
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 without_cuda = pytest.mark.skipif(HAS_CUDA, reason="this ONNX Runtime has CUDA")
@@ -42,7 +43,7 @@ def test_cuda_that_is_not_there(inputs: Arrays) -> None:
 
 
 def test_native_and_cpu_give_the_same_bytes(inputs: Arrays) -> None:
-    pytest.importorskip("numba")
+    need_numba()
     for command in ("align", "pool"):
         found = [
             succeed(command, FEATURES, ROIS, *SCALE, "--provider", name, "-o", "-", "-q").out

@@ -15,6 +15,7 @@ import roicli
 from roicli.error_table.columns import GEOMETRIC_COLUMNS, VALUE_COLUMNS
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run, save, succeed
+from tests.options import some
 
 
 def read_attributes(path: str) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def test_dtype_of_the_result(inputs: Arrays, name: Any) -> None:
         assert np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize("command", ["align", "pool"])
+@some("command", [("align",), ("pool",)], ("pool",))
 def test_equal_calls_give_equal_bytes(command: str) -> None:
     arguments = (command, FPN, TEXT_ROIS, "--levels", "p3,p4,p5", "--values")
     found = set()

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.cli.running import FPN, TEXT_ROIS, refuse, save, save_h5, succeed
+from tests.options import some
 
 LEVELS = ("--levels", "p3,p4,p5")
 CROSSED = ("--ignore", "R04,R19")  # the last of the sizes, and zeros
@@ -36,7 +37,7 @@ def result(*arguments: str) -> NDArray[Any]:
     return np.asarray(np.load("out.npy"))
 
 
-@pytest.mark.parametrize("command", ["align", "pool"])
+@some("command", [("align",), ("pool",)], ("pool",))
 def test_three_spellings_of_one_pyramid(command: str, sized: str) -> None:
     with h5py.File(FPN) as file:
         for name in file:
@@ -50,7 +51,7 @@ def test_three_spellings_of_one_pyramid(command: str, sized: str) -> None:
     assert np.array_equal(result(command, FPN, sized, *LEVELS, *scales), expected)
 
 
-@pytest.mark.parametrize("command", ["align", "pool"])
+@some("command", [("align",), ("pool",)], ("align",))
 def test_every_roi_is_run_on_its_level_in_its_order(command: str, sized: str) -> None:
     levels = [row["level"] for row in read_table(command, FPN, sized, *LEVELS)["rois"]]
     assert sorted(set(levels)) == [3, 4, 5]

@@ -30,6 +30,7 @@ from tests.cli.running import (
     start_slowly,
     succeed,
 )
+from tests.options import some
 
 EPOCH: Any = {"SOURCE_DATE_EPOCH": "0"}
 PLAIN = ("--provider", "cpu", "--threads", "1", "--no-table")
@@ -73,11 +74,10 @@ def finish_as_whole(output: str, *command: str) -> None:
     assert sorted(os.listdir()) == sorted([output, f"whole-{output}", "shuffled.npy"])
 
 
-@pytest.mark.parametrize(
-    ("output", "options"),
-    [("r.npy", ()), ("r.h5", ("--values",)), ("r.h5", ("--compression", "gzip"))],
-    ids=["npy", "values", "gzip"],
-)
+STOPPED = [("r.npy", ()), ("r.h5", ("--values",)), ("r.h5", ("--compression", "gzip"))]
+
+
+@some("output, options", STOPPED, STOPPED[1], ids=["npy", "values", "gzip"])
 def test_a_run_stopped_three_times_ends_with_the_same_bytes(
     output: str, options: tuple[str, ...]
 ) -> None:

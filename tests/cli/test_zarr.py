@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.cli.running import (
     start,
     succeed,
 )
+from tests.options import some
 
 zarr = pytest.importorskip("zarr", reason="the extra roicli[zarr] is not installed")
 fsspec = pytest.importorskip("fsspec", reason="the extra roicli[zarr] is not installed")
@@ -66,8 +68,8 @@ def test_maps_rois_and_level_numbers_from_a_store_give_the_same_bits() -> None:
     assert found[:6] == b"\x93NUMPY"
 
 
-@pytest.mark.parametrize("operator", ["align", "pool"])
-@pytest.mark.parametrize("features", [f"{FPN}::p3", FPN])
+@some("operator, features", product(("align", "pool"), (f"{FPN}::p3", FPN)),
+      ("align", FPN), ("pool", f"{FPN}::p3"))  # fmt: skip
 def test_results_are_those_of_npy_and_h5_bit_for_bit(operator: str, features: str) -> None:
     levels = () if "::" in features else ("--levels", "p3,p4,p5")
     common = (operator, features, TEXT_ROIS, *levels, "-q")

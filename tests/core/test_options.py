@@ -30,12 +30,9 @@ from roicli.core.options import PANELS, READING, ForceOption, ReadingOptions
 from roicli.core.parsing import as_size
 
 CALLS = {
-    "report": "report",
-    **{
-        name: name.replace("-", "_")
-        for name in COMMANDS
-        if name not in ("report", "presets", "rules", "columns", "providers", "config", "sample")
-    },
+    name: name.replace("-", "_")
+    for name in COMMANDS
+    if name not in ("presets", "rules", "columns", "providers", "config", "sample")
 }
 # Where a command takes as an option what is an argument of the call.
 ARGUMENTS = {"output"}
@@ -132,10 +129,10 @@ def test_every_keyword_of_a_call_is_a_flag_of_its_command_or_python_only(name):
     only_commands = {
         "quiet", "verbose", "list_format", "table_format", "finding_format", "explain_format",
         "rows", "sort", "columns", "summary", "fail_over", "fail_under", "no_table", "fail_on",
-        "strict",
+        "strict", "json_schema", "list_only",
     }  # fmt: skip
     ours = named - set(declared) - others - ARGUMENTS - only_commands
-    assert ours <= {"inputs", "file", "path"}  # arguments with a name of their own
+    assert ours <= {"inputs", "file", "path", "photos"}  # arguments with a name of their own
     assert keywords == set(declared), "a keyword that is not declared"
 
 
@@ -219,8 +216,8 @@ def test_commands_and_calls_declare_nothing_themselves():
             for node in calls
             if isinstance(node.func, ast.Attribute) and node.func.attr in ("Option", "Argument")
         ]
-        # --version is no option of a command, but of the tool.
-        assert len(made) == {"command.py": 2, "app.py": 1}.get(path.name, 0), path
+        # --version and --json-schema are no options of a command, but of the tool.
+        assert len(made) == {"command.py": 3, "app.py": 1}.get(path.name, 0), path
 
 
 def test_a_record_makes_its_own_checks():

@@ -54,7 +54,14 @@ def test_the_readme_is_short_and_every_link_leads_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def marks_of(command: str) -> tuple[pytest.MarkDecorator, ...]:
+    """A cluster of its own takes seconds; ``test_dask`` has the same command."""
+    return (pytest.mark.full,) if "--dask" in command or "cluster" in command else ()
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(command, marks=marks_of(command)) for command in COMMANDS]
+)
 def test_command_runs(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, but for what a shell has a part in."""
     monkeypatch.chdir(folder)

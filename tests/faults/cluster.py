@@ -75,8 +75,11 @@ class Processes:
         # Below ``local://`` folders come into being as in a bucket.
         self._environment = {
             **os.environ, "PYTHONPATH": PATH, "FSSPEC_LOCAL_AUTO_MKDIR": "true",
-            # Workers that wait for a session's end need not look at themselves meanwhile.
+            # They wait for a session's end, and need not look at themselves all the time meanwhile.
             "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+            "DASK_DISTRIBUTED__WORKER__MEMORY__MONITOR_INTERVAL": "5s",
+            "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "5s",
+            "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "5s",
         }  # fmt: skip
         self.kills = 0
         self.scheduler = self._start_scheduler()

@@ -20,6 +20,9 @@ from tests.faults.cluster import (
 )
 from tests.faults.kill_workers import make_inputs, read_result
 
+# Its cluster and processes take a tenth of the quick tests' time. What a run does when workers die
+# and when it is interrupted is tested there too, without processes (test_tasks, test_dask).
+pytestmark = pytest.mark.full
 INPUTS = ["maps.npy", "rois.npy"]
 
 
@@ -83,7 +86,6 @@ def test_three_workers_killed(processes, work):
     finish(work)
 
 
-@pytest.mark.full
 def test_the_scheduler_restarted(processes, work):
     """The run ends with one line, and the same command goes on with what was finished."""
     folder, command, _ = work
@@ -99,7 +101,6 @@ def test_the_scheduler_restarted(processes, work):
     finish(work)
 
 
-@pytest.mark.full
 def test_storage_briefly_away(processes, work):
     folder, command, _ = work
     running = start_roicli(*command, "-o", "o.h5", "--dask", processes.address, cwd=folder)
@@ -123,7 +124,6 @@ def test_an_interruption_leaves_nothing(processes, work, number):
     wait_until(lambda: sorted(os.listdir(folder)) == INPUTS)
 
 
-@pytest.mark.full
 def test_an_interruption_keeps_parts_and_a_killed_client_too(processes, work):
     folder, command, _ = work
     words = [*command, "-o", "o.h5", "--resume", "--dask", processes.address]
@@ -142,7 +142,6 @@ def test_an_interruption_keeps_parts_and_a_killed_client_too(processes, work):
     finish(work)
 
 
-@pytest.mark.full
 def test_a_terminals_interruption_of_a_local_cluster(work):
     folder, command, _ = work
     words = [*command, "-o", "o.h5", "--dask", "local:2"]

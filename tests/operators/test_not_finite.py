@@ -13,7 +13,7 @@ from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.engine import Engine
 from tests import oracle
-from tests.options import every_option, of_options
+from tests.options import every_option, need_numba, of_options
 from tests.strategies import awkward_corners, with_batch
 
 SHAPES = [(5, 13, 17), (3, 1, 9), (2, 7, 1), (19, 6, 5), (1, 1, 1)]
@@ -23,7 +23,7 @@ ODD = np.array([np.nan, -np.nan, np.inf, -np.inf])
 
 @pytest.fixture(autouse=True)
 def native_is_there():
-    pytest.importorskip("numba")
+    need_numba()
 
 
 def sprinkled(shape, seed, dtype):

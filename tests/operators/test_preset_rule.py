@@ -15,6 +15,7 @@ from roicli.runtime.engine import Engine
 from tests.cli.running import succeed
 from tests.log import logged
 from tests.operators import engines
+from tests.options import need_numba
 from tests.strategies import normal_map, ort
 
 MAPS = normal_map((1, 8, 9, 12))
@@ -152,7 +153,7 @@ def test_what_a_preset_cannot_be_set_to_is_refused():
 
 
 def test_sums_have_a_compiled_kernel_and_maxima_say_that_they_have_none():
-    pytest.importorskip("numba")
+    need_numba()
     for preset in ("megengine", "ncnn.ROIAlign-0", "keras_cv"):
         native = align(preset=preset, provider="native")
         np.testing.assert_allclose(native, align(preset=preset), atol=1e-5)

@@ -16,6 +16,7 @@ from tests.options import (
     FLOAT_TYPES,
     every_align,
     every_pool,
+    need_numba,
     some,
     table_of_aligns,
     table_of_pools,
@@ -107,7 +108,7 @@ def test_channels_come_in_steps_and_give_the_same(step, monkeypatch):
 )
 def test_every_operator_is_within_the_bound(provider, dtype, corners, spec, seed, scale, positive):
     if provider == "native":
-        pytest.importorskip("numba")
+        need_numba()
     feature_map = normal_map((3, 13, 17), seed) * scale
     feature_map = (np.abs(feature_map) if positive else feature_map).astype(dtype)
     for row, found in zip(corners, run(spec, feature_map, corners, provider), strict=True):

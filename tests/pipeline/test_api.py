@@ -2,6 +2,7 @@
 
 import json
 import logging
+from itertools import product
 from pathlib import Path
 
 import h5py
@@ -13,6 +14,7 @@ from roicli.core.exceptions import InputError, OutputError, ParameterError
 from roicli.operators.levels import LevelAssignment
 from tests import oracle
 from tests.log import logged
+from tests.options import some
 from tests.strategies import AWKWARD, awkward_corners, normal_map
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_data"
@@ -205,8 +207,8 @@ def test_the_whole_table_is_written_where_it_was_asked_for(tmp_path, ending):
 # --- pyramids ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", ["torchvision", "detectron2"])
-@pytest.mark.parametrize("operator", CALLS)
+@some("operator, rule", product(CALLS, ("torchvision", "detectron2")),
+      *zip(CALLS, ("torchvision", "detectron2"), strict=True))  # fmt: skip
 def test_a_pyramid_is_each_level_alone(operator, rule):
     large = [[0, 0, 0, 512, 512], [1, 3, 3, 500, 509]]  # the sample has none for p5
     rois = np.concatenate([np.load(FPN_ROIS), np.array(large, np.float32)])

@@ -79,6 +79,7 @@ def test_another_client_cannot_connect_to_a_local_cluster() -> None:
                 assert ask(place, page) in (b"", b"HTTP/1.1 404 Not Found"), (place, page)
 
 
+@pytest.mark.full
 def test_a_dashboard_is_there_for_whoever_asked(caplog: pytest.LogCaptureFixture) -> None:
     assert parse_local("local:2") == Local(2, dashboard=False)
     assert parse_local("local:2,dashboard") == Local(2, dashboard=True)

@@ -21,7 +21,7 @@ from roicli.pipeline.features import open_pyramid
 from roicli.runtime import runners as runtime
 from roicli.storage.result import MemoryWriter
 from tests.cli.running import FPN, TEXT_ROIS
-from tests.options import FLOAT_TYPES, every_option, every_pool, some, table_of_options
+from tests.options import FLOAT_TYPES, every_option, every_pool, need_numba, some, table_of_options
 from tests.strategies import AWKWARD, awkward_corners, examples, normal_map
 
 SCALE = 1 / 16
@@ -36,7 +36,7 @@ WAYS = [(1, 32 << 20, 1), (3, 32 << 20, 60), (2, 1, 7), (5, 3000, 13)]
 def provider(request, monkeypatch):
     """Each provider; the compiled kernels start as many threads for little as for much."""
     if request.param == "native":
-        pytest.importorskip("numba")
+        need_numba()
         monkeypatch.setattr("roicli.runtime.native.jobs.VALUES_PER_THREAD", 1)
     return request.param
 
@@ -137,7 +137,7 @@ EXPECTED = {}
 
 @pytest.mark.parametrize("spec", [ALIGN, replace(ALIGN, sampling_ratio=0, mode="max"), POOL,
                                   PoolSpec((2, 3), SCALE)], ids=repr)  # fmt: skip
-@examples(12)
+@examples(6)
 @given(
     order=st.permutations(range(40)),
     threads=st.integers(1, 5),
@@ -184,13 +184,14 @@ CALLS = {
     "pool": (roicli.pool, {}),
     "floor": (roicli.pool, {"quantization": "floor"}),
 }
-each_call = some(
-    "name, provider", product(CALLS, PROVIDERS), ("align", "cpu"), ("maximum of thirds", "cpu"),
-    ("floor", "cpu"), ("adaptive", "native"), ("pool", "native"), indirect=["provider"],
-)  # fmt: skip
 
 
-@each_call
+def each_call(*quick):
+    """Every call on every provider; the ``quick`` ones are not ``full``."""
+    return some("name, provider", product(CALLS, PROVIDERS), *quick, indirect=["provider"])
+
+
+@each_call(("floor", "cpu"), ("adaptive", "native"))
 def test_the_sample_data_give_the_same_file_whatever_threads_and_memory(
     name, provider, tmp_path, monkeypatch
 ):
@@ -207,7 +208,7 @@ def test_the_sample_data_give_the_same_file_whatever_threads_and_memory(
     assert all(file == files[0] for file in files)
 
 
-@each_call
+@each_call(("maximum of thirds", "cpu"), ("align", "native"), ("pool", "native"))
 def test_the_sample_data_in_another_order_give_the_same_rows(name, provider):
     operator, options = CALLS[name]
     rois = np.load(TEXT_ROIS)

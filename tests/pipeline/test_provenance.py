@@ -11,6 +11,7 @@ import roicli
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline.provenance import describe_export, flatten, utc_now
+from tests.options import need_numba
 from tests.strategies import normal_map
 
 MAPS = normal_map((2, 3, 13, 17))
@@ -44,7 +45,7 @@ def test_a_run_names_its_inputs_versions_and_parameters(addresses):
 
 
 def test_the_compiled_kernels_name_no_onnx_runtime():
-    pytest.importorskip("numba")
+    need_numba()
     found = roicli.pool(MAPS, ROIS, provider="native").parameters
     assert (found["provider_used"], found["onnxruntime_version"]) == ("native", None)
 
@@ -94,13 +95,13 @@ def test_source_date_epoch_sets_the_time(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("spec", "named"),
+    ("operator", "spec", "named"),
     [
-        (AlignSpec((3, 5), 0.25), {"sampling_ratio": 2, "aligned": True, "mode": "avg"}),
-        (PoolSpec((3, 5), 0.25, "hull"), {"quantization": "hull", "partition": "overlap"}),
+        ("align", AlignSpec((3, 5), 0.25), {"sampling_ratio": 2, "aligned": True, "mode": "avg"}),
+        ("pool", PoolSpec((3, 5), 0.25, "hull"), {"quantization": "hull", "partition": "overlap"}),
     ],
 )
-def test_an_exported_graph_says_what_it_computes(spec, named):
-    found = describe_export(spec, np.dtype(np.float32))
-    expected = {"operator": spec.operator, "output_size": [3, 5], "spatial_scale": 0.25} | named
+def test_an_exported_graph_says_what_it_computes(operator, spec, named):
+    found = describe_export(operator, spec, np.dtype(np.float32))
+    expected = {"operator": operator, "output_size": [3, 5], "spatial_scale": 0.25} | named
     assert {key: found[key] for key in expected} == expected

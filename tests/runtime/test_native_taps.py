@@ -18,9 +18,10 @@ from roicli.operators.taps import TapSpec
 from roicli.runtime.native import jobs
 from roicli.runtime.native import run as native
 from roicli.runtime.runners import build_runner
+from tests.options import need_numba
 from tests.strategies import awkward_corners, normal_map
 
-pytest.importorskip("numba")
+need_numba()
 
 SIZE, SCALE = (3, 4), 0.25
 SPECS = [

@@ -12,6 +12,7 @@ from roicli.runtime import providers
 from roicli.runtime.cuda_probe import CudaStatus, probe_cuda
 from roicli.runtime.providers import choose_provider, describe_providers
 from tests.log import logged
+from tests.options import need_numba
 from tests.strategies import normal_map
 
 OPERATORS = ["align", "pool"]
@@ -103,7 +104,7 @@ def test_cuda_is_tried_and_not_believed():
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("options", [{}, {"quantization": "hull", "mode": "max"}])
 def test_native_gives_the_bits_of_the_cpu(operator, options):
-    pytest.importorskip("numba")
+    need_numba()
     maps = normal_map((2, 3, 13, 17))
     rois = np.array([[1, 5, 6, 170, 180], [0, 1, 2, 130, 40], [1, 9, 9, 3, 3]], np.float32)
     if operator == "pool":

@@ -1,6 +1,7 @@
 """HDF5: the dataset that is meant is found, and read whatever its layout."""
 
 import os
+from itertools import product
 
 import h5py
 import numpy as np
@@ -11,6 +12,7 @@ from roicli.storage.address import parse_address
 from roicli.storage.formats.hdf5 import dataset as opening
 from roicli.storage.limits import external_files
 from roicli.storage.opening import open_array
+from tests.options import some
 
 VALUES = np.random.default_rng(0).normal(scale=9, size=(3, 2, 5, 4))
 
@@ -60,15 +62,16 @@ def check_reading(path, values):
 # --- layouts and types ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {}, {"chunks": (2, 1, 3, 2)}, {"chunks": True, "compression": "gzip"},
-        {"chunks": (1, 2, 5, 4), "compression": "lzf", "shuffle": True},
-        {"chunks": True, "fletcher32": True}, {"maxshape": (None, 2, 5, 4)},
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f2", ">f8", "<i2", ">u4", "|i1"])
+LAYOUTS = [
+    {}, {"chunks": (2, 1, 3, 2)}, {"chunks": True, "compression": "gzip"},
+    {"chunks": (1, 2, 5, 4), "compression": "lzf", "shuffle": True},
+    {"chunks": True, "fletcher32": True}, {"maxshape": (None, 2, 5, 4)},
+]  # fmt: skip
+DTYPES = ["<f4", ">f4", "<f2", ">f8", "<i2", ">u4", "|i1"]
+
+
+@some("options, dtype", product(LAYOUTS, DTYPES),
+      *zip([*LAYOUTS, LAYOUTS[3]], DTYPES, strict=True))  # fmt: skip
 def test_every_layout_and_byte_order(path, options, dtype):
     values = VALUES.astype("i1").astype(dtype) if dtype[1] == "u" else VALUES.astype(dtype)
     with h5py.File(path, "w") as file:

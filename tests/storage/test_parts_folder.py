@@ -16,6 +16,7 @@ from roicli.storage.shard import Shard
 from roicli.storage.shared_place import Folder
 from tests.crashes import die_at_every_step
 from tests.log import logged
+from tests.options import some
 
 SAME = {"operator": "align"}
 
@@ -188,10 +189,14 @@ def is_alone(parts=2):
     return sorted(os.listdir()) == ["o.h5", "o.h5.parts"] and len(os.listdir("o.h5.parts")) == parts
 
 
-def test_wherever_a_run_is_killed_attributes_and_parts_are_of_one_run():
+EACH = some("each", [(1,), (3,)], (3,))
+
+
+@EACH
+def test_wherever_a_run_is_killed_attributes_and_parts_are_of_one_run(each):
     held = set()
     write_result(1)
-    for _ in die_at_every_step(lambda: write_result(2, keep=True)):
+    for _ in die_at_every_step(lambda: write_result(2, keep=True), each):
         held.add(read_result())
         write_result(2, keep=True)  # whatever was left, the same command goes on with it
         assert read_result() == 2
@@ -202,9 +207,10 @@ def test_wherever_a_run_is_killed_attributes_and_parts_are_of_one_run():
     assert is_alone()
 
 
-def test_a_run_that_is_killed_before_its_result_has_its_name_is_not_in_its_own_way():
+@EACH
+def test_a_run_that_is_killed_before_its_result_has_its_name_is_not_in_its_own_way(each):
     """Without --force: parts that stand in their place already are its own."""
-    for _ in die_at_every_step(lambda: write_result(2, force=False, keep=True)):
+    for _ in die_at_every_step(lambda: write_result(2, force=False, keep=True), each):
         if not os.path.exists("o.h5"):
             write_result(2, force=False, keep=True)
         assert read_result() == 2

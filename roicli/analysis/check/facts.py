@@ -62,8 +62,8 @@ def find_small(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
     width, height = small[np.argmin(small.min(axis=1))]
     yield _draft(
         rois, rows,
-        f"RoIs are below one cell on a side, the smallest {width:.3g} x {height:.3g} cells "
-        "(width x height)",
+        f"RoIs are below one cell on a side, the smallest {height:.3g} x {width:.3g} cells "
+        "(height x width)",
         "use a finer map or --levels; RoI Pool sees one or two cells of them",
     )  # fmt: skip
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TypedDict
+from typing import TypedDict, get_args
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.record import frozen
 from roicli.core.shown import Shown
-from roicli.core.vocabulary import FailOn, Severity
+from roicli.core.vocabulary import Severity
 from roicli.pipeline.draft import Unit
 from roicli.pipeline.rules import LEAST_LOST_PX
 
@@ -93,6 +93,7 @@ class CheckReport(Shown):
         """How many findings have this severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
-    def failed(self, fail_on: FailOn = "error") -> bool:
+    def failed(self, fail_on: Severity = "error") -> bool:
         """Whether there is a finding at ``fail_on`` or worse."""
-        return self.count("error") > 0 or (fail_on == "warning" and self.count("warning") > 0)
+        severities = get_args(Severity)
+        return any(self.count(one) for one in severities[: severities.index(fail_on) + 1])

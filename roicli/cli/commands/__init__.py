@@ -14,7 +14,7 @@ from roicli.core.operator_table import OPERATORS
 PANELS: dict[str, dict[str, str]] = {
     "Run": {
         **dict.fromkeys(OPERATORS, "operators"),
-        **{name: name for name in ("merge", "export", "sample")},
+        **{name: name for name in ("merge", "export", "sample", "capture")},
     },
     "Look": {
         "errors": "errors",
@@ -31,6 +31,7 @@ PANELS: dict[str, dict[str, str]] = {
     "Compare": {
         "compare": "compare",
         "diagnose": "diagnose",
+        "verify-model": "verify_model",
         "sweep": "sweep",
         "bench": "bench",
     },
@@ -43,7 +44,9 @@ def find_function(name: str) -> Callable[..., None]:
     """The function of a command."""
     module = import_module(f"roicli.cli.commands.{COMMANDS[name]}")
     found: Callable[..., None]
-    found = module.build_command(name) if name in OPERATORS else getattr(module, name)
+    found = (
+        module.build_command(name) if name in OPERATORS else getattr(module, name.replace("-", "_"))
+    )
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Unpack
 
+from roicli.cli.command import ProgressBar
 from roicli.cli.commands.listings import print_json, print_rows
 from roicli.core.call_options import BenchOptions
 from roicli.core.command_options import BenchCommand, Features, OperatorName, Rois
@@ -20,9 +21,9 @@ def bench(
     """
     from roicli.analysis.bench import bench as measure
 
-    rows = [
-        asdict(row) for row in measure(operator, features, rois, **keywords(BenchOptions, options))
-    ]
+    with ProgressBar(options["quiet"]):
+        given = keywords(BenchOptions, options)
+        rows = [asdict(row) for row in measure(operator, features, rois, **given)]
     if options["list_format"] == "json":
         print_json("bench", rows)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Unpack, assert_never
 
-from roicli.cli.command import ProgressBar, leaving_with
+from roicli.cli.command import ProgressBar, is_shown, leaving_with
 from roicli.core.call_options import CheckOptions
 from roicli.core.command_options import CheckCommand, Features, Rois
 from roicli.core.declaration import keywords
@@ -35,8 +35,8 @@ def check(features: Features, rois: Rois, **options: Unpack[CheckCommand]) -> No
                 ci_formats.write_sarif(report, sys.stdout)
             case "junit":
                 ci_formats.write_junit(report, options["fail_on"], sys.stdout)
-            case "table":
-                if not quiet:
+            case None | "table":
+                if is_shown(quiet, finding_format):
                     findings.print_findings(report, sys.stdout)
             case _:
                 assert_never(finding_format)

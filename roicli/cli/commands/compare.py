@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Unpack
 
-from roicli.cli.command import leaving_with
+from roicli.cli.command import ProgressBar, leaving_with
 from roicli.core.call_options import CompareOptions
 from roicli.core.command_options import CompareCommand, OneResult, OtherResult
 from roicli.core.declaration import keywords
@@ -19,7 +19,9 @@ def compare(a: OneResult, b: OtherResult, **options: Unpack[CompareCommand]) -> 
     from roicli.analysis.compare.run import compare as compare_results
     from roicli.render.compare import print_comparison, write_comparison_json
 
-    found = compare_results(a, b, **keywords(CompareOptions, options))
+    with ProgressBar(options["quiet"]):
+        given = keywords(CompareOptions, options)
+        found = compare_results(a, b, **given)
     show = write_comparison_json if options["list_format"] == "json" else print_comparison
     with leaving_with(int(not found.equal)):
         show(found, sys.stdout)

@@ -28,5 +28,4 @@ def errors(inputs: FeaturesAndRois, **options: Unpack[ErrorsCommand]) -> None:
             ErrorsOptions, options, progress=progress, table_columns=table.asked(thresholds)
         )
         result = api.errors(features, rois, **given)
-    shows = not (options["quiet"] or options["no_table"])
-    finish(result, table, thresholds, shows, to_stderr=False)
+    finish(result, table, thresholds, options["quiet"], to_stderr=False)

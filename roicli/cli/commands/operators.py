@@ -35,7 +35,8 @@ def _run(operator: Operator, features: str, rois: str, options: Any) -> None:
     thresholds = table.thresholds(options["values"])
     output, verbose = options["output"], options["verbose"]
     check_stdout(output)
-    with ProgressBar(options["quiet"], verbose) as progress:
+    # Beside features on stdout stands the verdict alone.
+    with ProgressBar(options["quiet"], verbose, says_notes=output != "-") as progress:
         given: Any = keywords(
             OPERATORS[operator].options, options, progress=progress,
             table_columns=table.asked(thresholds),
@@ -50,5 +51,4 @@ def _run(operator: Operator, features: str, rois: str, options: Any) -> None:
     if output != "-" and not options["quiet"]:
         shape = tuple(result.parameters["result_shape"])
         print_line("note", f"wrote {output} {shape} {result.parameters['dtype']}")
-    shows = not (options["quiet"] or options["no_table"])
-    finish(result, table, thresholds, shows, to_stderr=output == "-")
+    finish(result, table, thresholds, options["quiet"], to_stderr=output == "-")

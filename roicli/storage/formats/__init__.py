@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from roicli.core.exceptions import InputError, first_line
 from roicli.storage.address import IMAGE, Address, is_url
 
 if TYPE_CHECKING:  # NumPy, which --help does not wait for
+    from roicli.core.types import Array
     from roicli.storage.array import FileContents, StoredArray
     from roicli.storage.choosing import Wanted
     from roicli.storage.file_state import FileState
@@ -73,11 +74,32 @@ class Lister(Protocol):
         """
 
 
+class TextReader(Protocol):
+    """What the module of a format has besides, if its arrays may be of texts."""
+
+    def read_texts(self, address: Address) -> list[Any] | None:
+        """The texts of an array, in order; None where it is of something else, or none is named.
+
+        Raises InputError, OSError, ValueError and KeyError.
+        """
+
+
 class ShelfReader(Protocol):
     """What the module has that keeps a file open for many arrays; in a package it is ``shelf``."""
 
     def open_shelf(self, path: str, way_of: WayOfKey, wanted: Wanted) -> Shelf:
         """The arrays of a file, each at its key's way and ``wanted``. Raises InputError."""
+
+    def look_at_files(
+        self,
+        addresses: Sequence[Address],
+        wanted: Wanted,
+        fill: Callable[[Array], None],
+        width: int,
+    ) -> Array:
+        """As ``Shelf.look_at``, of an array in each of many files, for a format that
+        ``is_contained``: one child opens all of them.
+        """
 
 
 class StreamReader(Protocol):
@@ -105,7 +127,8 @@ class Format(NamedTuple):
     or "one" without, or a "table", or another file "packed". Files with an ending in ``written``
     can be results. ``streams``: it may come through a pipe. ``of_folder`` is the ending of the
     files of a folder that is one table. ``keeps_open``: many arrays of one file are read without
-    opening it again. ``module`` is that of a format that another package brings.
+    opening it again. ``is_contained``: a file is opened in a child process first. ``module`` is
+    that of a format that another package brings.
     """
 
     name: str
@@ -118,6 +141,7 @@ class Format(NamedTuple):
     of_folder: str | None = None
     streams: bool = False
     keeps_open: bool = False
+    is_contained: bool = False
     is_package: bool = False
     module: str = ""
 
@@ -165,7 +189,8 @@ FORMATS = (
     Format("safetensors", (".safetensors",), b"\0\0\0{", (5,), streams=True, keeps_open=True),
     Format(
         "hdf5", (".h5", ".hdf5", ".hf5", ".hdf", ".he5", ".nc", ".mat"), b"\x89HDF\r\n\x1a\n",
-        _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, keeps_open=True, is_package=True,
+        _HDF5_OFFSETS, written=(".h5", ".hdf5"), streams=True, keeps_open=True, is_contained=True,
+        is_package=True,
     ),
     Format("pytorch", (".pt", ".pth"), keeps_open=True),
     Format("raw", (".bin", ".raw", ".dat")),

@@ -80,6 +80,12 @@ def open_npy(path: str) -> StoredArray:
     return array_in_file(path, header, path, state)
 
 
+def read_texts(address: Address) -> list[Any] | None:
+    """The texts of the array; None of numbers."""
+    values = np.load(address.path, mmap_mode="r", allow_pickle=False)
+    return values.reshape(-1).tolist() if values.dtype.kind in "US" else None
+
+
 def contents(address: Address) -> FileContents:
     """The one array of a .npy file."""
     path = address.path

@@ -175,6 +175,18 @@ def parse(data: bytes, address: Address, wanted: Wanted) -> StoredArray:
     return _open_compressed(lambda: io.BytesIO(data), member, f"stdin::{member.name}", {})
 
 
+def read_texts(address: Address) -> list[Any] | None:
+    """The texts of a member, whose size is looked at before it is unpacked; None of numbers."""
+    if address.dataset is None:
+        return None
+    member = address.dataset.removesuffix(ENDING)
+    with np.load(address.path, allow_pickle=False) as archive:
+        size = archive.zip.getinfo(member + ENDING).file_size
+        check_memory(address.path, "its texts", size)
+        values = archive[member]
+    return values.reshape(-1).tolist() if values.dtype.kind in "US" else None
+
+
 def contents(address: Address) -> FileContents:
     """The arrays of an archive, or the one that the address names."""
     path = address.path

@@ -50,8 +50,13 @@ from roicli.storage.formats.hdf5.links import (
     leads_outside,
     name_of,
     split_way,
+    trace_sources,
 )
+from roicli.storage.limits import check_memory
 from roicli.storage.table import RoiSource, Table
+
+# What a text takes in memory, about.
+BYTES_OF_A_TEXT = 100
 
 
 def open_array(address: Address, wanted: Wanted) -> RoiSource:
@@ -144,6 +149,33 @@ def _is_there(file: h5py.File, path: str, way: str | None) -> bool:
         return bool(links.exists(b"/".join(parts)))
     except (KeyError, RuntimeError):  # there is nothing, or it is no group
         return False
+
+
+def read_texts(address: Address) -> list[Any] | None:
+    """The texts (n,) of a dataset; None where it holds something else. Raises InputError."""
+    if address.dataset is None:
+        return None
+    check_regular_file(address.path)
+
+    def read() -> list[Any] | None:
+        file = open_file(address.path, address.path)
+        try:
+            with naming_damage(str(address)):
+                node, path = look_up(file, address, {})
+                if (
+                    not isinstance(node, h5py.Dataset)
+                    or h5py.check_string_dtype(node.dtype) is None
+                ):
+                    return None
+                if len(node.shape or ()) != 1:
+                    raise InputError(f"{address}: has shape {node.shape}, expected a list of texts")
+                trace_sources(node, path, {})
+                check_memory(str(address), "its texts", node.shape[0] * BYTES_OF_A_TEXT)
+                return list(node[()].tolist())
+        finally:
+            close_file(file)
+
+    return in_child_first(read, address.path)
 
 
 def contents(address: Address) -> FileContents:

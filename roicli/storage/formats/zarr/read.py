@@ -517,6 +517,13 @@ def find_names(path: str, group: str, way_of: WayOf) -> list[str]:
     return found
 
 
+def read_texts(address: Address) -> list[Any] | None:
+    """The texts (n,) of an array; None of numbers. Raises InputError."""
+    node = None if address.dataset is None else open_node(address)
+    is_text = getattr(getattr(node, "dtype", None), "kind", "") in "TUSO"
+    return node[:].tolist() if node is not None and is_text else None
+
+
 def contents(address: Address) -> FileContents:
     """The arrays below the store's root or the group that the address names, or the one array."""
     path = address.path
