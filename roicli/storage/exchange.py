@@ -209,7 +209,7 @@ def open_table(value: Any, name: str) -> Table | None:
         columns = {str(key): _read_series(series) for key, series in value.items()}
     elif _is_a(value, "polars", "DataFrame"):
         columns = {series.name: series.to_numpy() for series in value.iter_columns()}
-    elif hasattr(value, "__arrow_c_stream__"):
+    elif hasattr(value, "__arrow_c_stream__") and not hasattr(value, "dtype"):  # an array's
         from roicli.storage.formats.parquet import convert_stream
 
         return convert_stream(value, name)
