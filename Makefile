@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-lowest lint types cov fuzz bench docs licenses release faults soak \
+.PHONY: help install demo test test-all test-lowest lint types cov fuzz bench docs site licenses release faults soak \
 	check clean
 PYTHON ?= python3
 # The oldest Python that is supported; older releases have no wheels for the newest ones.
@@ -75,7 +75,15 @@ fuzz: .venv/.developing  ## 20,000 damaged inputs of each kind: npy, archives, R
 docs: .venv/.developing  ## make the pictures and worked examples in docs/ from the sample data
 	$(BIN)/python docs/make_figures.py
 	$(BIN)/python docs/make_rosetta.py
+	$(BIN)/python docs/make_reference.py
 	$(BIN)/python docs/make_schemas.py
+	$(BIN)/python docs/make_texts.py
+
+site: .venv/.developing  ## the documentation as a site in site/, any warning an error
+	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/python docs/make_reference.py --check
+	$(BIN)/python docs/make_schemas.py --check
+	$(BIN)/python -m sphinx --builder html --nitpicky --fail-on-warning --keep-going --quiet docs site
 
 licenses: .venv/.developing  ## rewrite docs/licenses.md from what is installed
 	$(BIN)/python docs/make_licenses.py
@@ -105,5 +113,5 @@ soak: .venv/.developing  ## 100,000 blocks and a run of ten minutes: memory, fil
 check: lint types test  ## what to run before a commit; continuous integration runs test-all too
 
 clean:  ## remove what the targets above made
-	rm -rf .venv .venv-lowest $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .venv-lowest $(DEMO) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

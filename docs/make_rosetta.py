@@ -13,8 +13,8 @@ import numpy as np
 from roicli.operators.convention import ALIGN, CROP, LEGACY, POOL, PRECISE_POOL, Convention
 from roicli.operators.geometry import bin_points, bin_windows
 from roicli.operators.libraries import ROWS, LibraryFunction, differs_from_torchvision
+from roicli.operators.phrases import command, describe
 from roicli.operators.rounding import MapAxis, place_axis
-from roicli.operators.wording import command, describe
 
 PAGE = Path(__file__).with_name("rosetta.md")
 PICTURE = Path(__file__).parent / "figures" / "rosetta.svg"

@@ -27,9 +27,18 @@ def comment_lines(text: str) -> int:
     return len({token.start[0] for token in tokens if token.type == tokenize.COMMENT})
 
 
+def is_for_types(node: ast.AST) -> bool:
+    """Whether it is an ``if TYPE_CHECKING``."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
 def imports_of(tree: ast.AST, package: str) -> Iterator[str]:
     """Names of the package that a module imports, wherever in it, but not for types alone."""
+    checked = [node for node in ast.walk(tree) if is_for_types(node)]
+    for_types = {inner for node in checked for inner in ast.walk(node)}
     for node in ast.walk(tree):
+        if node in for_types:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith(package))
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(package):

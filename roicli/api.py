@@ -18,6 +18,7 @@ from roicli.core.operator_table import (
     AlignOptions,
     AveragePoolOptions,
     CropAndResizeOptions,
+    DeformPoolOptions,
     Operator,
     PoolOptions,
     PrecisePoolOptions,
@@ -26,7 +27,9 @@ from roicli.core.operator_table import (
     RotatedAlignOptions,
     call_name,
 )
+from roicli.operators.interface import OperatorSpec
 from roicli.pipeline import provenance
+from roicli.pipeline.capture.sites import RoiSite
 from roicli.pipeline.execute import Result, check_outputs, run_and_write, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.inputs import open_inputs
@@ -43,7 +46,7 @@ from roicli.pipeline.stream import run_operator
 from roicli.storage.address import as_local_path
 from roicli.storage.atomic import check_output, replace_atomically
 from roicli.storage.exchange import TAKEN
-from roicli.storage.opening import inputs_unchanged
+from roicli.storage.open import inputs_unchanged
 from roicli.storage.result import (
     NoWriter,
 )
@@ -51,8 +54,8 @@ from roicli.storage.result import (
 logger = logging.getLogger("roicli")
 # What ``import roicli`` has of this file.
 __all__ = [
-    "align", "average_pool", "crop_and_resize", "errors", "export", "pool", "precise_pool",
-    "ps_align", "ps_pool", "rotated_align",
+    "align", "average_pool", "crop_and_resize", "deform_pool", "errors", "export", "pool",
+    "precise_pool", "ps_align", "ps_pool", "rotated_align",
 ]  # fmt: skip
 
 
@@ -178,6 +181,22 @@ def rotated_align(
     Source: detectron2 ROIAlignRotated; mmcv.ops.RoIAlignRotated.
     """
     return run("rotated-align", features, rois, output, options)
+
+
+def deform_pool(
+    features: FeatureArgument,
+    rois: FeatureArgument,
+    output: str | os.PathLike[str] | None = None,
+    **options: Unpack[DeformPoolOptions],
+) -> Result:
+    """Deformable RoI Pool of stored or in-memory maps (N, C, H, W) at RoIs (K, 5).
+
+    ``offsets`` (K, 2, P_h, P_w), an address or an array, move each bin right and down, in shares of
+    the RoI's extent times ``gamma``. Other arguments and the result as ``align``, with C / g^2
+    channels under ``deform_rule`` "r-fcn". The error table is RoI Pool's. Raises RoicliError.
+    Source: Dai et al. 2017 (Deformable Convolutional Networks), section 2.2; mmcv deform_roi_pool.
+    """
+    return run("deform-pool", features, rois, output, options)
 
 
 def run(
@@ -318,13 +337,19 @@ def export(
     from roicli.operators.export import build_export_graph
 
     request, path = settle(ExportRequest, options), os.fspath(output)
+    if request.offsets is not None:
+        raise ParameterError("offsets are an input of the graph, beside RoIs", "drop --offsets")
+    if request.into is not None:
+        return _export_into(operator, path, request, options)
+    if request.input is not None:
+        raise ParameterError("--input is what a model is run on, and --into names none")
     graph_file = (request.graph or "").partition("::")[0]
     check_output(path, [graph_file] if graph_file else [], request.force, (".onnx",))
     spec = resolve_operator(operator, request, request.spatial_scale)
     dtype = np.dtype(request.dtype)
-    parameters = provenance.describe_export(operator, spec, dtype)
+    parameters = provenance.describe_export(operator, spec, dtype, request.opset)
     metadata = {key: str(value) for key, value in parameters.items()}
-    graph = build_export_graph(spec, dtype, metadata)
+    graph = build_export_graph(spec, dtype, metadata, request.opset)
     onnx.checker.check_model(onnx.load_from_string(graph.model), full_check=True)
     with (
         replace_atomically(path, request.force) as temporary,
@@ -332,6 +357,31 @@ def export(
     ):
         stream.write(graph.model)
     return parameters
+
+
+def _export_into(
+    operator: Operator, path: str, request: ExportRequest, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A model whose RoI nodes follow another rule, checked by running both."""
+    from roicli.pipeline.capture.replace import replace_in_model
+
+    for name in ("output_size", "spatial_scale", "graph", "opset"):
+        if options.get(name) not in (None, declarations(ExportOptions)[name].starting_value):
+            raise ParameterError(
+                f"{name.replace('_', ' ')} is each node's own with --into", "drop the option"
+            )
+    known = declarations(ExportOptions)
+    said = {name: value for name, value in options.items() if value != known[name].starting_value}
+
+    def spec_of(site: RoiSite) -> OperatorSpec:
+        """What was said over what the node is set to, where that is the same operator's."""
+        own = site.options if site.operator == operator and request.preset is None else {}
+        size = site.size_in(request.into)
+        given = {**own, **said, "output_size": size, "spatial_scale": site.spatial_scale}
+        asked = settle(ExportRequest, given)
+        return resolve_operator(operator, asked, asked.spatial_scale)
+
+    return replace_in_model(request, path, spec_of)
 
 
 def _as_text(path: str | os.PathLike[str] | None) -> str | None:

@@ -109,7 +109,7 @@ def test_what_is_computed_knows_no_file_no_onnx_and_no_terminal():
 
 
 def test_words_and_errors_need_no_numpy():
-    words = {"core.version", "core.exceptions", "core.vocabulary", "core.parsing"}
+    words = {"core.version", "core.exceptions", "core.vocabulary", "core.parse"}
     assert not {name for name in words if "numpy" in libraries_of(name)}
 
 

@@ -10,7 +10,7 @@ fsspec = pytest.importorskip("fsspec", reason="the extra roicli[zarr] is not ins
 
 from roicli.core.exceptions import InputError  # noqa: E402
 from roicli.storage.address import parse_address  # noqa: E402
-from roicli.storage.opening import open_array  # noqa: E402
+from roicli.storage.open import open_array  # noqa: E402
 from roicli.storage.result import ResultFile, open_result  # noqa: E402
 
 PROJECT = Path(__file__).parents[1]

@@ -88,7 +88,7 @@ def read_bin(
             f"{spec.name} is explained without --operator, or not bin by bin",
             "drop --operator for RoI Align and RoI Pool",
         )
-    corners = opened.rois.numbers(spec.roi_columns)[0].astype(feature_map.dtype)
+    corners = spec.numbers_of(opened.rois)[0].astype(feature_map.dtype)
     _, height, width = feature_map.shape
     taps = spec.taps_of(corners[None], (height, width), is_exact=True)
     grid = np.broadcast_shapes(*(np.shape(part) for part in (taps.is_used, *taps.taps[0])))[3:]

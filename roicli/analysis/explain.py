@@ -55,7 +55,7 @@ from roicli.operators.taps import TapSpec
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import RunRequest
 from roicli.storage.limits import external_files
-from roicli.storage.opening import inputs_unchanged
+from roicli.storage.open import inputs_unchanged
 
 # Sampling points or cells of one bin that are listed: those of the largest fixed ratio, 256 x 256.
 MAX_LISTED = 1 << 16

@@ -19,12 +19,12 @@ from roicli.core.norms import deviation_rows, mean_of, no_sums, root_mean
 from roicli.core.record import frozen
 from roicli.core.shown import Shown
 from roicli.operators.levels import level_of_scale
-from roicli.pipeline.stored_scale import SCALE_ATTRIBUTE
+from roicli.pipeline.map_scale import SCALE_ATTRIBUTE
 from roicli.storage.address import parse_address
 from roicli.storage.array import FileContents, Heading, StoredDataset
-from roicli.storage.choosing import Role, Wanted
+from roicli.storage.choice import Role, Wanted
 from roicli.storage.limits import external_files
-from roicli.storage.opening import read_contents
+from roicli.storage.open import read_contents
 from roicli.storage.pattern import address_of, find_keys, is_pattern
 from roicli.storage.roi_columns import find_columns, show_names
 
@@ -213,7 +213,7 @@ def _describe_scale(dataset: StoredDataset, shape: Sequence[int]) -> str:
 
 
 def _choose(role: Role, contents: FileContents) -> Choice:
-    """The file alone as an input: the rule of ``storage.opening``, in words."""
+    """The file alone as an input: the rule of ``storage.open``, in words."""
     wanted = Wanted(role)
     if len(contents.datasets) == 1 and contents.datasets[0].address == contents.path:
         return _choose_only(wanted, contents.datasets[0])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.parsing import did_you_mean
+from roicli.core.parse import did_you_mean
 from roicli.core.shown import Shown
 
 

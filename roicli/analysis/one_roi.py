@@ -47,7 +47,7 @@ class RoiOnMap:
         channels = spec.output_channels(len(self.feature_map))
         out = np.empty((1, channels, *spec.output_size), self.feature_map.dtype)
         runner.load(self.feature_map)
-        runner.run(self.rois.numbers(spec.roi_columns).astype(out.dtype), out)
+        runner.run(spec.numbers_of(self.rois).astype(out.dtype), out)
         return np.asarray(out[0])
 
 

@@ -239,7 +239,7 @@ def draw_operator(
         raise ParameterError(
             f"{spec.name} is drawn without --operator, or not at all", "drop --operator"
         )
-    sketch = spec.sketch(rois.numbers(spec.roi_columns)[0].astype(dtype), map_size)
+    sketch = spec.sketch(spec.numbers_of(rois)[0].astype(dtype), map_size)
     lines, points = (part + picture.point_offset for part in sketch)
     return replace(
         picture,

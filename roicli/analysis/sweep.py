@@ -35,7 +35,7 @@ from roicli.pipeline.run import Run, open_run
 from roicli.pipeline.validation import MAX_SAMPLES_BYTES
 from roicli.runtime.device_map import PlacedMap
 from roicli.runtime.runners import Runner
-from roicli.storage.opening import inputs_unchanged
+from roicli.storage.open import inputs_unchanged
 
 RATIOS = (1, 2, 3, 4, 8, 0)
 FINE_GRID = 32

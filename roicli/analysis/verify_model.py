@@ -31,7 +31,7 @@ from roicli.pipeline.capture.store import RESULT, StoredHead
 from roicli.pipeline.capture.stored import HeadRows, is_capture, read_heads, read_rows
 from roicli.pipeline.rules import NEEDED, ROI_RULES
 from roicli.storage.address import SEPARATOR
-from roicli.storage.opening import inputs_unchanged
+from roicli.storage.open import inputs_unchanged
 
 Outcome = Literal["equal bits", "within rounding", "another convention", "unexplained", "no RoIs"]
 # Sums of another order, where an operator has no bits in common with any other.

@@ -18,7 +18,7 @@ from roicli.cli.help import describe_group
 from roicli.cli.settings import name_origins
 from roicli.cli.signals import INTERRUPTED, heeding_signals
 from roicli.core.exceptions import OutputError, ParameterError, RoicliError
-from roicli.core.parsing import did_you_mean
+from roicli.core.parse import did_you_mean
 from roicli.core.system import limit_of
 
 LIMIT_REACHED = 3

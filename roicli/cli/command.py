@@ -32,7 +32,7 @@ from roicli.cli.signals import check_signals
 from roicli.cli.words import read_word, terminal_type
 from roicli.core.command_options import TableOptions
 from roicli.core.declaration import Declaration, Opt, record
-from roicli.core.options import PANELS
+from roicli.core.panels import PANELS
 from roicli.core.vocabulary import SummaryForm, TableFormat
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
         hint = hints[parameter.name]
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             for declaration in in_panels(options_in(hint)):
-                readers[declaration.name] = terminal_type(declaration.type), declaration.flag
+                readers[declaration.name] = terminal_type(declaration.type), declaration.title
                 parameters.append(_make_option(declaration))
         else:
             typed, argument = get_args(hint)

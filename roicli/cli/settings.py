@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, get_origin
 from roicli.cli.words import read_word, terminal_type
 from roicli.core.declaration import Declaration, Opt
 from roicli.core.exceptions import InputError, ParameterError, RoicliError, first_line
-from roicli.core.parsing import did_you_mean
+from roicli.core.parse import did_you_mean
 
 PREFIX = "ROICLI_"
 # Variables that are no option: which file, and how HDF5 is opened (storage.formats.hdf5).
@@ -218,7 +218,7 @@ def _check(declaration: Declaration, value: Any, origin: str) -> Setting:
     """The setting, once its value is known to be one that the option takes."""
     key, typed = key_of(declaration), terminal_type(declaration.type)
     try:
-        read = read_word(value, typed, key)
+        read = read_word(value, typed, declaration.title)
         declaration.read(read)
     except ParameterError as error:
         raise ParameterError(f"{origin}: {error.message}", error.hint) from None

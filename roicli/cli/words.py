@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from roicli.core.declaration import arms
 from roicli.core.exceptions import ParameterError
-from roicli.core.parsing import did_you_mean
+from roicli.core.parse import did_you_mean
 
 # The first of these that an option's type has is what a terminal gives.
 TYPED_AS = (bool, str, int, float)
@@ -48,5 +48,5 @@ def read_word(value: Any, typed: Any, name: str) -> Any:
     if typed is float and NUMBER.fullmatch(text):
         return float(text)
     several = SEVERAL.match(text) if typed is int else None
-    hint = f"one at a time, like {name} {several[1]}" if several else None
+    hint = f"one at a time, like {several[1]}" if several else None
     raise ParameterError(f"{name} is {text!r}, expected {EXPECTED[typed]}", hint)

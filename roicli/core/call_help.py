@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, get_args, get_type_hints
 
 from roicli.core.declaration import Declaration, Opt, declarations
-from roicli.core.options import PANELS
+from roicli.core.panels import PANELS
 
 WIDTH = 92
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
@@ -56,7 +56,7 @@ def _describe(one: Declaration) -> str:
             default = ""
             words.append(f"Without it: {one.opt.shown}.")
         if FORM.search(one.opt.metavar or "") and not one.words:
-            words.append(f"Written {one.opt.metavar}.")
+            words.append(f"Written {(one.opt.metavar or '').replace('|', ' or ').rstrip('.')}.")
     # Another option's name is the keyword here, and not its flag.
     text = FLAG.sub(lambda flag: flag[1].replace("-", "_"), " ".join(words))
     return f"{one.name}{default}\n" + textwrap.indent(textwrap.fill(text, WIDTH), "    ")

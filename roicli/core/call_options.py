@@ -5,43 +5,38 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Required, TypedDict
 
 from roicli.core.declaration import Opt, PythonOnly
+from roicli.core.input_options import (
+    ExternalOption,
+    IgnoreOption,
+    ImageSizeOption,
+    MapSizeOption,
+    ReadingOptions,
+)
+from roicli.core.operator_options import (
+    ModeOption,
+    PresetOption,
+    RatioOption,
+    RoundingOptions,
+    SamplingOptions,
+    ScaleOption,
+    SizeOption,
+)
 from roicli.core.operator_table import Operator, OperatorOptions, OwnOptions
 from roicli.core.options import (
-    LOOKING,
-    PHOTOS,
-    READING,
-    RULES,
-    RUNNING,
-    TABLE,
-    TOLERATED,
-    WRITING,
-    ArrayLike,
     CompressionOption,
     DaskOption,
     DeviceIdOption,
     DeviceOptions,
     ErrorsOutOption,
-    ExternalOption,
     ForceOption,
     GroupByOption,
-    IgnoreOption,
-    ImageSizeOption,
-    MapSizeOption,
-    ModeOption,
-    Path,
-    PresetOption,
     ProviderOption,
-    RatioOption,
-    ReadingOptions,
     ResourceOptions,
     ResumeOption,
-    RoundingOptions,
-    SamplingOptions,
-    ScaleOption,
-    SizeOption,
     WatchOptions,
 )
-from roicli.core.parsing import Size, as_bin, as_names, as_path, as_rows
+from roicli.core.panels import LOOKING, PHOTOS, READING, RULES, RUNNING, TABLE, TOLERATED, WRITING
+from roicli.core.parse import ArrayLike, Path, Size, as_bin, as_names, as_path, as_rows
 from roicli.core.progress import Progress, no_progress
 from roicli.core.vocabulary import (
     Channels,
@@ -77,8 +72,44 @@ class GraphDtypeOption(TypedDict, total=False):
     dtype: Annotated[GraphDtype, Opt("--dtype", WRITING, "Of the graph's tensors.", "float32")]
 
 
+class IntoOptions(TypedDict, total=False):
+    """A user's model whose RoI nodes are replaced by the graph, and what both are then run on."""
+
+    into: Annotated[
+        Path | None,
+        Opt(
+            "--into",
+            WRITING,
+            "Replace the RoI nodes of this model by the graph: what is not said stays as the node "
+            "has it. Both are run.",
+            metavar="MODEL[::NODE]",
+            read=as_path,
+            outward=True,
+        ),
+    ]
+    input: Annotated[
+        list[str] | Mapping[str, ArrayLike | str] | None,
+        Opt(
+            "--input",
+            WRITING,
+            "With --into: an array for an input of the model to run both on. Repeatable.",
+            metavar="NAME=FILE[::DATASET]",
+            shown="random numbers",
+            outward=True,
+        ),
+    ]
+
+
+class OpsetOption(TypedDict, total=False):
+    """The opset of a graph."""
+
+    opset: Annotated[int, Opt("--opset", WRITING, "The graph's opset, 16 to 21.", 18, metavar="N")]
+
+
 class ExportOptions(
+    IntoOptions,
     GraphDtypeOption,
+    OpsetOption,
     ForceOption,
     SizeOption,
     ScaleOption,

@@ -22,8 +22,8 @@ from roicli.core.call_options import (
 )
 from roicli.core.declaration import Arg, Opt
 from roicli.core.operator_table import Operator
-from roicli.core.options import LOOKING, RULES, RUNNING, TABLE, WRITING
-from roicli.core.parsing import as_names, as_rows
+from roicli.core.panels import LOOKING, RULES, RUNNING, TABLE, WRITING
+from roicli.core.parse import as_names, as_rows
 from roicli.core.vocabulary import FindingFormat, ListFormat, Severity, SummaryForm, TableFormat
 
 # Arguments
@@ -112,6 +112,14 @@ class PresetsCommand(ListOptions, total=False):
     match: Annotated[
         str | None,
         Opt("--match", None, "Only rows that have this in them: a library, operator or word."),
+    ]
+
+
+class NativeCommand(QuietOption, total=False):
+    """What ``native`` takes."""
+
+    compile: Annotated[
+        bool, Opt("--compile", None, "Compile the kernels that are not compiled yet.", False)
     ]
 
 

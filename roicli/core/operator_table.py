@@ -9,48 +9,48 @@ call as a type checker reads it. Nothing here needs NumPy, for the help reads it
 from typing import Annotated, Literal, NamedTuple, TypedDict
 
 from roicli.core.declaration import Opt
-from roicli.core.options import (
-    OPERATOR,
-    ROUNDING,
-    AngleOptions,
+from roicli.core.input_options import AngleOptions, ExternalOption, IgnoreOption, ReadingOptions
+from roicli.core.operator_options import (
     BorderOption,
+    GraphOption,
+    ModeOption,
+    PixelModelOption,
+    PresetOption,
+    RatioOption,
+    RoundingOptions,
+    SamplingOptions,
+    ScaleOption,
+    SizeOption,
+)
+from roicli.core.options import (
     CompressionOption,
     DaskOption,
     DeviceOptions,
     ErrorsOutOption,
-    ExternalOption,
     ForceOption,
-    GraphOption,
     GroupByOption,
-    IgnoreOption,
-    ModeOption,
-    PixelModelOption,
-    PresetOption,
     ProviderOption,
-    RatioOption,
-    ReadingOptions,
     ResourceOptions,
     ResultDtypeOption,
     ResumeOptions,
-    RoundingOptions,
-    SamplingOptions,
-    ScaleOption,
     ShardOption,
-    SizeOption,
     ValuesOption,
     VerifyOptions,
     WatchOptions,
 )
+from roicli.core.panels import OPERATOR, ROUNDING
+from roicli.core.parse import ArrayLike, Path
 
 Operator = Literal[
     "align", "pool", "precise-pool", "crop-and-resize", "average-pool", "ps-pool", "ps-align",
-    "rotated-align",
+    "rotated-align", "deform-pool",
 ]  # fmt: skip
 CropNormalization = Literal["image", "matterport", "cells"]
 Interpolation = Literal["bilinear", "nearest"]
 CropPoints = Literal["one", "max", "avg"]
 Outside = Literal["value", "zeros"]
 PsRule = Literal["r-fcn", "torchvision", "chainercv"]
+DeformRule = Literal["mmcv", "r-fcn"]
 
 
 class OperatorOptions(
@@ -192,6 +192,47 @@ class PsRuleOption(TypedDict, total=False):
     ]
 
 
+class DeformOptions(TypedDict, total=False):
+    """How ``deform_pool`` moves its bins.
+
+    ``offsets`` is an address or an array (K, 2, P_h, P_w): for every row of the RoIs' file, shifts
+    to the right and down as shares of the RoI's extent over ``gamma``; None moves nothing.
+    """
+
+    offsets: Annotated[
+        Path | ArrayLike | None,
+        Opt(
+            "--offsets",
+            OPERATOR,
+            "Deformable: a dataset K x 2 x P_h x P_w of shifts, x then y, a row for each RoI.",
+            metavar="ADDRESS",
+            outward=True,
+        ),
+    ]
+    gamma: Annotated[
+        float | None,
+        Opt(
+            "--gamma",
+            OPERATOR,
+            "Deformable: what an offset of 1 moves a bin, as a share of the RoI's extent.",
+            0.1,
+            metavar="X",
+            yields=True,
+        ),
+    ]
+    deform_rule: Annotated[
+        DeformRule | None,
+        Opt(
+            "--deform-rule",
+            ROUNDING,
+            "Deformable: RoI Align's points (mmcv), or position-sensitive bins whose corners are "
+            "rounded before scaling (r-fcn).",
+            "mmcv",
+            yields=True,
+        ),
+    ]
+
+
 class AveragePoolOptions(RunOptions, total=False):
     """The keywords of ``average_pool``."""
 
@@ -208,6 +249,10 @@ class RotatedAlignOptions(RunOptions, total=False):
     """The keywords of ``rotated_align``."""
 
 
+class DeformPoolOptions(RunOptions, DeformOptions, GroupSizeOption, total=False):
+    """The keywords of ``deform_pool``."""
+
+
 class OwnOptions(
     ModeOption,
     GraphOption,
@@ -215,6 +260,7 @@ class OwnOptions(
     CropOptions,
     GroupSizeOption,
     PsRuleOption,
+    DeformOptions,
     AngleOptions,
     total=False,
 ):
@@ -280,6 +326,12 @@ OPERATORS: dict[Operator, OperatorEntry] = {
         "RotatedAlignSpec",
         RotatedAlignOptions,
         "Run rotated RoI Align at turned RoIs: image, cx, cy, w, h, angle.",
+    ),
+    "deform-pool": OperatorEntry(
+        "deform_pool",
+        "DeformPoolSpec",
+        DeformPoolOptions,
+        "Run deformable RoI Pool: RoI Align whose bins are moved by offsets of their own.",
     ),
 }
 

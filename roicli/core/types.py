@@ -78,6 +78,7 @@ class RoIs:
 
     ``batch_index`` (K,) int64; ``corners`` (K, 4) float64: x1, y1, x2, y2 in image pixels, as they
     were stored; ``coordinate_error_px`` (K,) float64 is what the stored dtype can have lost.
+    ``offsets`` (K, 2, P_h, P_w) are those of an operator that moves bins, x then y, else None.
     Turned RoIs have ``turned`` (K, 5), the numbers of ``TURNED_COLUMNS``, the angle as it was
     stored; their ``corners`` are those of the upright boxes that enclose them.
     """
@@ -86,6 +87,7 @@ class RoIs:
     corners: FloatArray
     coordinate_error_px: FloatArray
     turned: FloatArray | None = None
+    offsets: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.batch_index)
@@ -93,9 +95,9 @@ class RoIs:
     def take(self, rows: Any) -> RoIs:
         """The RoIs of ``rows`` (indices, a mask or a slice), in that order."""
         turned = None if self.turned is None else self.turned[rows]
-        return RoIs(
-            self.batch_index[rows], self.corners[rows], self.coordinate_error_px[rows], turned
-        )
+        offsets = None if self.offsets is None else self.offsets[rows]
+        errors = self.coordinate_error_px[rows]
+        return RoIs(self.batch_index[rows], self.corners[rows], errors, turned, offsets)
 
     def numbers(self, roi_columns: tuple[str, ...]) -> FloatArray:
         """(K, n) what an operator takes that has these columns."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.foreign import foreign
-from roicli.core.parsing import did_you_mean
+from roicli.core.parse import did_you_mean
 from roicli.core.vocabulary import SummaryForm
 
 Kind = Literal["integer", "number", "text"]

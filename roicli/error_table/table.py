@@ -18,7 +18,7 @@ from roicli.core.norms import mean_of
 from roicli.core.shown import Shown
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import SIZE_CLASSES, PixelModel
-from roicli.error_table.carried import CarriedColumn, table_columns
+from roicli.error_table.carried_columns import CarriedColumn, table_columns
 from roicli.error_table.columns import (
     COLUMN_BY_NAME,
     GEOMETRIC_COLUMNS,

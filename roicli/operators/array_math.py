@@ -286,7 +286,7 @@ class OnnxMath:
         add, integers = self.builder.add, self.builder.integers
         # Without RoIs there is no greatest, so a 1 stands beside them.
         flat = add("Concat", add("Reshape", value.name, integers(-1)), integers(1), axis=0)
-        return Tensor(self, add("ReduceMax", flat, keepdims=0), True)
+        return Tensor(self, self.builder.reduce("ReduceMax", flat), True)
 
     def how_many(self, condition: Value) -> Value:
         add = self.builder.add

@@ -36,7 +36,7 @@ class CellSpec(TapSpec):
     def counts(self, corners: FloatArray, map_size: Size) -> IntArray:
         """(k, 2) cells of the longest bin on each axis."""
         math = NumpyMath(corners.dtype)
-        columns = [column.reshape(-1, 1, 1, 1, 1) for column in corners.T]
+        columns = self.values_of(corners)
         with np.errstate(over="ignore", invalid="ignore"):
             windows = self._windows(math, columns, map_size)
         longest = [(last - first).max(axis=(1, 2, 3, 4)) for first, last in windows]
@@ -67,7 +67,7 @@ class CellSpec(TapSpec):
 
     def bin_lines(self, corners: FloatArray, map_size: Size) -> FloatArray:
         """Every place where a bin begins or ends, on the map."""
-        columns = [column.reshape(-1, 1, 1, 1, 1) for column in corners[None].T]
+        columns = self.values_of(corners[None])
         windows = self._windows(NumpyMath(corners.dtype), columns, map_size)
         ys, xs = (np.unique(np.concatenate([edge.reshape(-1) for edge in one])) for one in windows)
         return lattice(ys - 0.5, xs - 0.5)

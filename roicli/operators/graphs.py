@@ -50,8 +50,8 @@ def add_nan_safe_maximum(math: Arithmetic, values: str, axes: Sequence[int] = (3
 
     What ReduceMax does with a NaN depends on the provider and on where its vectors end.
     """
-    add, along = math.builder.add, math.builder.integers(*axes)
+    add, reduce = math.builder.add, math.builder.reduce
     marks = math.real(add("IsNaN", values))
-    marked = add("Greater", add("ReduceMax", marks, along, keepdims=0), math.number(0))
-    maxima = add("ReduceMax", values, along, keepdims=0)
+    marked = add("Greater", reduce("ReduceMax", marks, axes), math.number(0))
+    maxima = reduce("ReduceMax", values, axes)
     return add("Where", marked, math.number(np.nan), maxima)

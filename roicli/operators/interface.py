@@ -20,6 +20,7 @@ from roicli.core.types import (
     FloatArray,
     FloatType,
     IntArray,
+    RoIs,
     Size,
     check_output_size,
     check_spatial_scale,
@@ -69,6 +70,21 @@ class OperatorSpec(ABC):
     def __post_init__(self) -> None:
         check_output_size(self.output_size)
         check_spatial_scale(self.spatial_scale)
+
+    @property
+    def offset_shape(self) -> tuple[int, ...]:
+        """The shape of the offsets that each RoI has beside its columns; () for none."""
+        return ()
+
+    def numbers_of(self, rois: RoIs) -> FloatArray:
+        """(K, n) what it takes of RoIs: their columns, then their offsets, 0 without any."""
+        numbers = rois.numbers(self.roi_columns)
+        if not self.offset_shape:
+            return numbers
+        offsets = rois.offsets
+        if offsets is None:
+            offsets = np.zeros((len(rois), *self.offset_shape))
+        return np.concatenate([numbers, offsets.reshape(len(rois), -1)], axis=1)
 
     @property
     def name(self) -> str:

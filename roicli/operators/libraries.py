@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import OPERATORS
+from roicli.core.parse import did_you_mean
 from roicli.core.record import frozen
 from roicli.core.vocabulary import AngleUnit, ComparedOperator
 from roicli.operators.convention import (
@@ -35,7 +36,7 @@ from roicli.operators.convention import (
     Placement,
     Reduction,
 )
-from roicli.operators.wording import EMPTY_WORDS, as_options, describe, differences, operator_word
+from roicli.operators.phrases import EMPTY_WORDS, as_options, describe, differences, operator_word
 
 logger = logging.getLogger("roicli")
 
@@ -347,10 +348,11 @@ def preset_options(preset: str, operator: str) -> dict[str, Any]:
     """
     rows = functions_of(preset)
     if not rows:
+        near = did_you_mean(preset, [*LIBRARY_NAMES, *PRESETS])
         raise ParameterError(
             f"preset is {preset!r}, expected LIBRARY or LIBRARY.FUNCTION, of "
             f"{', '.join(LIBRARY_NAMES)}",
-            "list them with roicli presets",
+            f"{near} roicli presets lists all" if near else "list them with roicli presets",
         )
     running = [row for row in rows if row.runs]
     if operator != "errors" and operator not in {row.operator for row in running}:

@@ -10,6 +10,7 @@ import numpy as np
 
 from roicli.core.types import Array, FloatType
 from roicli.operators.onnx_protobuf import (
+    OPSET,
     Attribute,
     Dimension,
     encode_model,
@@ -19,6 +20,7 @@ from roicli.operators.onnx_protobuf import (
 )
 
 INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
+AXES_ARE_INPUTS_FROM = 18
 TO_THE_END = np.iinfo(np.int64).max
 
 
@@ -37,6 +39,7 @@ class GraphBuilder:
     nodes: list[bytes] = field(default_factory=list)
     constants: list[bytes] = field(default_factory=list)
     count: int = 0
+    opset: int = OPSET
 
     def add(self, op_type: str, *inputs: str, name: str = "", **attributes: Attribute) -> str:
         """Append a node with one output."""
@@ -44,6 +47,16 @@ class GraphBuilder:
         output = name or f"v{self.count}"
         self.nodes.append(encode_node(op_type, inputs, [output], **attributes))
         return output
+
+    def reduce(
+        self, op_type: str, value: str, axes: Sequence[int] = (), keepdims: bool = False
+    ) -> str:
+        """A reduction along ``axes``, or along all; before opset 18 they are an attribute."""
+        if not axes:
+            return self.add(op_type, value, keepdims=int(keepdims))
+        if self.opset < AXES_ARE_INPUTS_FROM:
+            return self.add(op_type, value, axes=axes, keepdims=int(keepdims))
+        return self.add(op_type, value, self.integers(*axes), keepdims=int(keepdims))
 
     def constant(self, values: Array) -> str:
         """Append an initializer."""
@@ -124,5 +137,6 @@ def finish_graph(
         [encode_value(output, dtype, shape)],
         builder.constants,
         metadata,
+        builder.opset,
     )
     return Graph(model, tuple(inputs), output)

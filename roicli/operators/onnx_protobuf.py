@@ -17,6 +17,8 @@ from roicli.core.types import Array
 
 IR_VERSION = 8  # what onnx pairs with opset 18
 OPSET = 18
+# The opsets that graphs can be written in, each with the format that onnx pairs with it.
+IR_VERSIONS = {16: 8, 17: 8, OPSET: IR_VERSION, 19: 9, 20: 9, 21: 10}
 
 ELEMENT_TYPES = {"float32": 1, "int32": 6, "int64": 7, "bool": 9, "float16": 10, "float64": 11}
 
@@ -89,6 +91,7 @@ def encode_model(
     outputs: Sequence[bytes],
     initializers: Sequence[bytes] = (),
     metadata: Mapping[str, str] | None = None,
+    opset: int = OPSET,
 ) -> bytes:
     """ModelProto around one GraphProto; ``metadata`` becomes metadata_props."""
     graph = b"".join(
@@ -98,8 +101,8 @@ def encode_model(
         + [_bytes(11, value) for value in inputs]
         + [_bytes(12, value) for value in outputs]
     )
-    parts = [_number(1, IR_VERSION), _bytes(2, "roicli"), _bytes(7, graph)]
-    parts.append(_bytes(8, _bytes(1, "") + _number(2, OPSET)))
+    parts = [_number(1, IR_VERSIONS[opset]), _bytes(2, "roicli"), _bytes(7, graph)]
+    parts.append(_bytes(8, _bytes(1, "") + _number(2, opset)))
     for key, value in (metadata or {}).items():
         parts.append(_bytes(14, _bytes(1, key) + _bytes(2, value)))
     return b"".join(parts)

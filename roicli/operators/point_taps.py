@@ -155,7 +155,7 @@ class PointSpec(TapSpec):
 
     def counts(self, corners: FloatArray, map_size: Size) -> IntArray:
         """(k, 2) points of the bin that has most."""
-        columns = [column.reshape(-1, 1, 1, 1, 1) for column in corners.T]
+        columns = self.values_of(corners)
         with np.errstate(over="ignore", invalid="ignore"):
             _, (y, x) = self._points(NumpyMath(corners.dtype), columns, map_size)
         return np.stack([count.max(axis=(1, 2, 3, 4)) for count in (x, y)], axis=1)

@@ -163,14 +163,14 @@ class PrecisePoolSpec(TapSpec):
 
     def counts(self, corners: FloatArray, map_size: Size) -> IntArray:
         """(k, 2) cells of the longest bin on each axis; 0 without an area."""
-        columns = [column.reshape(-1, 1, 1, 1, 1) for column in corners.T]
+        columns = self.values_of(corners)
         with np.errstate(over="ignore", invalid="ignore"):
             y, x = self._bins(NumpyMath(corners.dtype), columns, map_size)
         return np.stack([axis.count.max(axis=(1, 2, 3, 4)) for axis in (x, y)], axis=1)
 
     def bin_lines(self, corners: FloatArray, map_size: Size) -> FloatArray:
         """The edges of the bins."""
-        columns = [column.reshape(-1, 1, 1, 1, 1) for column in corners[None].T]
+        columns = self.values_of(corners[None])
         axes = self._bins(NumpyMath(corners.dtype), columns, map_size)
         return lattice(*(np.append(axis.low.reshape(-1), axis.high.max()) for axis in axes))
 

@@ -14,9 +14,9 @@ from roicli.core.vocabulary import PixelModel
 from roicli.operators.cell_taps import CellSpec
 from roicli.operators.convention import ALIGN, EMPTY_VALUES, Convention
 from roicli.operators.interface import Compiled
+from roicli.operators.phrases import describe
 from roicli.operators.point_taps import PointSpec
 from roicli.operators.taps import TapSpec, check_group_size
-from roicli.operators.wording import describe
 
 
 @frozen

@@ -111,14 +111,14 @@ def build_window_pool_graph(dtype: FloatType, groups: int) -> Graph:
     add = builder.add
     windows = builder.split("windows", "window_counts", groups, axis=0)
     places = builder.split("places", "lengths", groups, axis=0)
-    one_each, axis = builder.integers(1, 1, 1, 1), builder.integers(1)
+    one_each = builder.integers(1, 1, 1, 1)
     maxima = []
     for window, place in zip(windows, places, strict=True):
         first, width, last, gap = builder.split(window, one_each, 4, axis=1)
         inside = add("Min", place, last)
         jumps = add("Mul", add("Div", inside, width), gap)
         values = add("Gather", "cell_table", add("Add", add("Add", first, inside), jumps), axis=0)
-        maxima.append(add("ReduceMax", values, axis, keepdims=0))
+        maxima.append(builder.reduce("ReduceMax", values, (1,)))
     found = add("Gather", add("Concat", *maxima, axis=0), "number_of_bin", axis=0)
     output = add("Transpose", found, name="roi_features", perm=(0, 3, 1, 2))
     inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
@@ -158,7 +158,7 @@ def _add_axis_windows(math: Arithmetic, first: str, last: str, cells: str) -> tu
     last = add("Min", add("Max", last, zero), cells)
     # Without RoIs there is no longest bin, so a 1 stands beside them.
     lengths = add("Concat", add("Reshape", add("Sub", last, first), integers(-1)), one, axis=0)
-    longest = add("ReduceMax", lengths, keepdims=0)
+    longest = math.builder.reduce("ReduceMax", lengths)
     offsets = add(
         "Range", math.builder.constant(np.array(0)), longest, math.builder.constant(np.array(1))
     )

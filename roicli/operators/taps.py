@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,14 @@ from roicli.operators.array_math import ArrayMath, NumpyMath, OnnxMath, Tensor, 
 from roicli.operators.convention import Convention
 from roicli.operators.graphs import add_nan_safe_maximum
 from roicli.operators.interface import Compiled, GraphWay, OperatorSpec, Sampling
-from roicli.operators.onnx_graph import INT64, Arithmetic, Graph, GraphBuilder, finish_graph
+from roicli.operators.onnx_graph import (
+    INT64,
+    TO_THE_END,
+    Arithmetic,
+    Graph,
+    GraphBuilder,
+    finish_graph,
+)
 from roicli.operators.onnx_protobuf import Dimension
 from roicli.operators.reference import Expected, channel_steps, rounding_gamma
 
@@ -92,8 +100,8 @@ class TapSpec(OperatorSpec):
     def taps(self, math: ArrayMath, rois: Sequence[Value], map_size: tuple[Value, Value]) -> Taps:
         """What the bins of some RoIs read.
 
-        ``rois`` are the columns of ``roi_columns``, real, along the first axis; ``map_size`` is
-        (height, width) in cells, whole.
+        ``rois`` are the columns of ``roi_columns``, real, along the first axis, and then the
+        offsets, along the first three; ``map_size`` is (height, width) in cells, whole.
         """
 
     @abstractmethod
@@ -174,11 +182,15 @@ class TapSpec(OperatorSpec):
             Tensor(math, builder.add("Gather", "map_size", builder.constant(np.array(axis))), True)
             for axis in (0, 1)
         ]
-        output = self._add(math, "rows", (sides[0], sides[1]), 0)
+        width, offsets = len(self.roi_columns), ""
+        if self.offset_shape:
+            offsets = Arithmetic(builder, dtype).column("rois", width, TO_THE_END)
+            width += prod(self.offset_shape)
+        output = self._add(math, "rows", (sides[0], sides[1]), 0, offsets)
         inputs: dict[str, tuple[np.dtype[np.generic], Sequence[Dimension]]] = {
             "rows": (dtype, ("rows", "C")),
             "map_size": (INT64, (2,)),
-            "rois": (dtype, ("K", len(self.roi_columns))),
+            "rois": (dtype, ("K", width)),
         }
         return finish_graph(builder, inputs, output, dtype, ("K", "C", *self.output_size))
 
@@ -200,7 +212,7 @@ class TapSpec(OperatorSpec):
             for axis in (2, 3)
         ]
         rows = self._add_rows(builder, dtype)
-        return self._add(math, rows, (sides[0], sides[1]), 1)
+        return self._add(math, rows, (sides[0], sides[1]), 1, "offsets")
 
     def _add_rows(self, builder: GraphBuilder, dtype: FloatType) -> str:
         add, integers = builder.add, builder.integers
@@ -215,9 +227,16 @@ class TapSpec(OperatorSpec):
         return add("Concat", flat, last, name="rows", axis=0)
 
     def _add(
-        self, math: OnnxMath, rows: str, map_size: tuple[Tensor, Tensor], first_column: int
+        self,
+        math: OnnxMath,
+        rows: str,
+        map_size: tuple[Tensor, Tensor],
+        first_column: int,
+        offsets: str,
     ) -> str:
-        """The nodes from the rows of the cells to the result."""
+        """The nodes from the rows of the cells, and of the ``rois`` and their offsets, to the
+        result.
+        """
         builder, arithmetic = math.builder, Arithmetic(math.builder, math.dtype)
         add, integers = builder.add, builder.integers
         apart = integers(-1, 1, 1, 1, 1)
@@ -227,6 +246,11 @@ class TapSpec(OperatorSpec):
             return Tensor(math, name, False)
 
         columns = [column(first_column + number) for number in range(len(self.roi_columns))]
+        if self.offset_shape:
+            each = add("Reshape", offsets, integers(-1, *self.offset_shape, 1, 1))
+            for number in range(self.offset_shape[0]):
+                name = add("Gather", each, builder.constant(np.array(number)), axis=1)
+                columns.append(Tensor(math, name, False))
         taps = self.taps(math, columns, map_size)
         first_cell = math.whole(column(0)) * (map_size[0] * map_size[1]) if first_column else None
         end = Tensor(math, add("Gather", add("Shape", rows), builder.constant(np.array(0))), True)
@@ -261,7 +285,7 @@ class TapSpec(OperatorSpec):
         shape = add("Shape", weight)
         bins = add("Slice", shape, integers(0), integers(3))
         inner = add("Slice", shape, integers(3), integers(6))
-        each = add("ReduceProd", inner, keepdims=1)
+        each = math.builder.reduce("ReduceProd", inner, keepdims=True)
         index = add("Reshape", index, add("Concat", bins, each, axis=0))
         weight = add("Reshape", weight, add("Concat", bins, integers(1), each, axis=0))
         products = add("MatMul", weight, add("Gather", rows, index, axis=0))
@@ -321,10 +345,18 @@ class TapSpec(OperatorSpec):
 
     # The reference ----------------------------------------------------------------------------
 
+    def values_of(self, corners: FloatArray) -> list[Value]:
+        """RoIs (k, n) as what ``taps`` takes."""
+        count, k = len(self.roi_columns), len(corners)
+        columns: list[Value] = [column.reshape(-1, 1, 1, 1, 1) for column in corners.T[:count]]
+        if self.offset_shape:
+            each = corners[:, count:].reshape(k, *self.offset_shape, 1, 1)
+            columns.extend(each[:, number] for number in range(self.offset_shape[0]))
+        return columns
+
     def taps_of(self, corners: FloatArray, map_size: Size, is_exact: bool = False) -> Taps:
         """The taps of RoIs (k, n), in their dtype; with ``is_exact`` the weights in float64."""
-        math = NumpyMath(corners.dtype, is_exact)
-        columns = [column.reshape(-1, 1, 1, 1, 1) for column in corners.T]
+        math, columns = NumpyMath(corners.dtype, is_exact), self.values_of(corners)
         # A coordinate may be so large that it overflows: then it is off the map.
         with np.errstate(over="ignore", invalid="ignore"):
             return self.taps(math, columns, map_size)

@@ -15,7 +15,7 @@ from roicli.core.foreign import stored_text
 from roicli.core.record import frozen
 from roicli.core.shown import Shown
 from roicli.core.types import FloatArray
-from roicli.error_table.carried import CarriedColumn
+from roicli.error_table.carried_columns import CarriedColumn
 from roicli.error_table.columns import record_dtype
 from roicli.error_table.table import ErrorTable
 from roicli.operators.interface import OperatorSpec

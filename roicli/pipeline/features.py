@@ -14,25 +14,24 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.options import ArrayLike
-from roicli.core.parsing import AUTO
+from roicli.core.parse import AUTO, ArrayLike
 from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, FloatType, IntArray, Size, check_spatial_scale
 from roicli.core.vocabulary import StoredAs
 from roicli.operators.levels import level_of_scale
-from roicli.pipeline.decoding import decode, no_note
+from roicli.pipeline.decode import decode, no_note
 from roicli.pipeline.image_scale import infer_scale
 from roicli.pipeline.layout import arrange, is_of_matlab, layout_of
 from roicli.pipeline.map_collection import MapCollection
+from roicli.pipeline.map_scale import read_stored_scale
 from roicli.pipeline.roi_table import GIVEN_SCALE, NO_SCALE, Place
-from roicli.pipeline.stored_scale import read_stored_scale
 from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import IMAGE, Address, parse_address
 from roicli.storage.array import StoredArray
 from roicli.storage.exchange import find_address, name_levels, open_object
 from roicli.storage.file_state import FileState
 from roicli.storage.limits import check_memory
-from roicli.storage.opening import open_array
+from roicli.storage.open import open_array
 from roicli.storage.pattern import address_of, find_keys, is_pattern, natural_order
 
 logger = logging.getLogger("roicli")
@@ -207,7 +206,7 @@ def resolve_addresses(features: str | os.PathLike[str], names: Sequence[str]) ->
 
 class MapReading(NamedTuple):
     """How the arrays of maps are read: ``layout`` is a word of ``pipeline.layout``, or ``auto``;
-    ``decode`` and ``stored_as`` are those of ``pipeline.decoding``.
+    ``decode`` and ``stored_as`` are those of ``pipeline.decode``.
     """
 
     layout: str = AUTO

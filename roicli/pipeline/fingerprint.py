@@ -54,8 +54,8 @@ def _as_text(value: Any) -> str:
 
 
 def _hash_rois(rois: RoIs, map_of_roi: Array) -> str:
-    turned = () if rois.turned is None else (rois.turned,)
-    return _hash_arrays(rois.corners, rois.batch_index, map_of_roi, *turned)
+    more = (one for one in (rois.turned, rois.offsets) if one is not None)
+    return _hash_arrays(rois.corners, rois.batch_index, map_of_roi, *more)
 
 
 def _hash_arrays(*arrays: Array) -> str:

@@ -22,7 +22,7 @@ from roicli.storage.address import SEPARATOR, parse_address
 from roicli.storage.exchange import open_object
 from roicli.storage.formats import recognize
 from roicli.storage.limits import check_memory
-from roicli.storage.opening import open_array, open_rois
+from roicli.storage.open import open_array, open_rois
 from roicli.storage.table import RoiSource, Table
 
 logger = logging.getLogger("roicli")

@@ -7,16 +7,19 @@ multiplied by what that comes to only where they can be in no other pixels than 
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
 from roicli.core.types import Array, FloatArray
-from roicli.pipeline.features import FeaturePyramid
 from roicli.pipeline.roi_scale import OPTION, RoiScale
 from roicli.pipeline.roi_table import RoiTable, fits_inside, is_image_number
 from roicli.storage.address import parse_address
-from roicli.storage.opening import open_array
+from roicli.storage.open import open_array
+
+if TYPE_CHECKING:
+    from roicli.pipeline.features import FeaturePyramid
 
 logger = logging.getLogger("roicli")
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError, RoicliError
 from roicli.core.foreign import foreign, raw_text
-from roicli.core.parsing import AUTO
+from roicli.core.parse import AUTO
 from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
-from roicli.error_table.carried import CarriedColumn, carry, text_width
+from roicli.error_table.carried_columns import CarriedColumn, carry, text_width
 from roicli.operators.levels import LevelAssignment, level_of_scale
 from roicli.pipeline.features import (
     FeatureArgument,

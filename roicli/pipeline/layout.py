@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 
 from roicli.core.exceptions import InputError
-from roicli.core.parsing import AUTO, TOKENS, parse_grid
+from roicli.core.parse import AUTO, TOKENS, parse_grid
 from roicli.storage.array import MATLAB_CLASS, StoredArray
 from roicli.storage.views import GridArray, PermutedArray
 

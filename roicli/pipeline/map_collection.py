@@ -12,7 +12,7 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.system import renew_time
 from roicli.core.types import Array, IntArray
-from roicli.pipeline.stored_scale import find_stored_scale
+from roicli.pipeline.map_scale import find_stored_scale
 from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import Address
 from roicli.storage.array import Place, StoredArray

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
-from roicli.pipeline.features import FeaturePyramid
 from roicli.pipeline.image_keys import ImageKeys, plain_key
 from roicli.storage.address import Address, is_url, split_name
 from roicli.storage.array import StoredArray
@@ -18,6 +17,9 @@ from roicli.storage.file_state import FileState
 from roicli.storage.formats import Lister, recognize
 from roicli.storage.key_list import KeyList, Keys, as_key, read_key_list
 from roicli.storage.table import ListedImage
+
+if TYPE_CHECKING:
+    from roicli.pipeline.features import FeaturePyramid
 
 # What to do about a RoI whose image is none of maps that have an address each.
 OF_ADDRESSES = (

@@ -16,7 +16,7 @@ from roicli.core.version import __version__
 from roicli.core.vocabulary import Provider
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.onnx_protobuf import OPSET
-from roicli.pipeline.decoding import decoding_of
+from roicli.pipeline.decode import decoding_of
 from roicli.pipeline.inputs import Inputs
 from roicli.pipeline.layout import layout_of
 from roicli.pipeline.run import Run
@@ -96,7 +96,9 @@ def _onnxruntime_version(provider: Provider) -> str | None:
     return str(ort.__version__)
 
 
-def describe_export(operator: str, spec: OperatorSpec, dtype: np.dtype[Any]) -> dict[str, Any]:
+def describe_export(
+    operator: str, spec: OperatorSpec, dtype: np.dtype[Any], opset: int
+) -> dict[str, Any]:
     """The metadata of an exported graph, with its inputs in words."""
     columns = ("batch_index", *spec.roi_columns)
     return {
@@ -104,7 +106,7 @@ def describe_export(operator: str, spec: OperatorSpec, dtype: np.dtype[Any]) -> 
         "operator": operator,
         "spatial_scale": spec.spatial_scale,
         **spec.describe(),
-        "opset": OPSET,
+        "opset": opset,
         "dtype": dtype.name,
         "input_features": "(N, C, H, W) feature maps",
         "input_rois": f"(K, {len(columns)}): {', '.join(columns)} in image pixels",

@@ -10,20 +10,18 @@ from typing import Any
 from roicli.core.call_options import ErrorsOptions, ExportOptions
 from roicli.core.declaration import record
 from roicli.core.exceptions import ParameterError
-from roicli.core.operator_table import OwnOptions, RunOptions
-from roicli.core.options import (
-    ExternalOption,
-    IgnoreOption,
+from roicli.core.input_options import ExternalOption, IgnoreOption, ReadingOptions
+from roicli.core.operator_options import (
     PixelModelOption,
     PresetOption,
     RatioOption,
-    ReadingOptions,
     RoundingOptions,
     SamplingOptions,
     ScaleOption,
     SizeOption,
 )
-from roicli.core.parsing import AUTO
+from roicli.core.operator_table import OwnOptions, RunOptions
+from roicli.core.parse import AUTO
 from roicli.core.progress import Progress, StageTimes
 from roicli.core.types import TURNED_COLUMNS, Size
 from roicli.core.vocabulary import (
@@ -161,6 +159,7 @@ class Operation:
     pixel_model: PixelModel | None
     preset: str | None
     graph: str | None
+    offsets: FeatureArgument | None
 
 
 @record(RunOptions)
@@ -204,8 +203,11 @@ class ErrorsRequest(RunRequest):
 
 @record(ExportOptions)
 class ExportRequest(Operation):
-    """What is asked of ``export``."""
+    """What is asked of ``export``; ``into`` is a model whose RoI nodes are replaced."""
 
+    into: str | None
+    input: Any
     spatial_scale: Scales | None
     dtype: GraphDtype
+    opset: int
     force: bool

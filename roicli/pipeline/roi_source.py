@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from roicli.core.condition import parse_condition
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.types import FloatArray, IntArray, Size
 from roicli.core.vocabulary import RoiFormat
-from roicli.error_table.carried import text_width
+from roicli.error_table.carried_columns import text_width
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.given_rois import open_given_rois
 from roicli.pipeline.layout import straighten_rois
@@ -36,7 +35,7 @@ from roicli.storage.address import Address, parse_address
 from roicli.storage.array import Heading, MemoryArray, SelectedRows
 from roicli.storage.exchange import find_address
 from roicli.storage.limits import check_memory
-from roicli.storage.opening import open_rois
+from roicli.storage.open import open_rois
 from roicli.storage.pattern import is_pattern
 from roicli.storage.roi_columns import COORDINATE_NAMES, RoiColumns, find_columns, show_names
 from roicli.storage.table import RoiSource, Table, as_table, headings_of
@@ -101,7 +100,11 @@ def read_rois(
     """
     maps = maps or MapKeys(None, reading.images)
     normalized_to = read_size(source, reading)
-    condition = None if reading.where is None else parse_condition(reading.where)
+    condition = None
+    if reading.where is not None:
+        from roicli.core.condition import parse_condition  # few runs have one
+
+        condition = parse_condition(reading.where)
     chooses = condition is not None or reading.drop_invalid
     # Whose a RoI is, and which of them are asked for, only all of them tell.
     at_once = not (chooses or reading.image_from is not None or isinstance(source, ByImage))

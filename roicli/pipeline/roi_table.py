@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from functools import cached_property
-from typing import Any, NamedTuple, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 import numpy as np
 
@@ -17,10 +17,12 @@ from roicli.core.foreign import foreign
 from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import AngleUnit, RoiFormat
-from roicli.pipeline.roi_scale import RoiScale
 from roicli.storage.array import Precision
 from roicli.storage.roi_columns import COORDINATE_NAMES, RoiColumns
 from roicli.storage.table import Column, ListedImage, Table
+
+if TYPE_CHECKING:
+    from roicli.pipeline.roi_scale import RoiScale
 
 # The operators hold cell indices in 32-bit integers.
 MAX_CELL = float(1 << 30)

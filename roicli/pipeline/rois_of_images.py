@@ -15,7 +15,7 @@ from roicli.pipeline.layout import straighten_rois
 from roicli.storage.address import IMAGE, Address
 from roicli.storage.array import MemoryArray, Precision, StoredArray
 from roicli.storage.file_state import FileState
-from roicli.storage.opening import open_rois
+from roicli.storage.open import open_rois
 from roicli.storage.pattern import address_of, find_keys, open_shelf
 from roicli.storage.table import RoiSource, Table, as_table, text_column
 

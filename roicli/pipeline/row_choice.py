@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from roicli.core.condition import Condition
 from roicli.core.exceptions import ParameterError
 from roicli.core.foreign import foreign
 from roicli.core.types import Array, IntArray
 from roicli.storage.roi_columns import COORDINATE_NAMES, RoiColumns, find_named
 from roicli.storage.table import Table
+
+if TYPE_CHECKING:
+    from roicli.core.condition import Condition
 
 logger = logging.getLogger("roicli")
 

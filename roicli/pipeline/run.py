@@ -25,6 +25,7 @@ from roicli.pipeline.inputs import (
     single_scale,
 )
 from roicli.pipeline.memory import budget_of, check_address_space, plan_device, plan_memory
+from roicli.pipeline.offsets import take_offsets
 from roicli.pipeline.request import Operation, Reading, RunRequest, SizedReading, TurnedReading
 from roicli.pipeline.settings import Setting, resolve_setting
 from roicli.pipeline.stream import Engine, ValueMeasurer
@@ -185,10 +186,11 @@ def open_run(
             "run rotated-align; or leave the angle out: --roi-columns image,cx,cy,w,h,_",
         )
     try:
+        inputs = take_offsets(inputs, setting.spec, request.offsets, request.allow_external)
         provider = choose(request.provider, request.device_id)
         check_address_space(provider)
         if provider == "native":
-            _announce_compilation(operator, setting, inputs, request)
+            _compile_kernels(operator, setting, inputs, request)
         engine = _open_engine(provider, operator, inputs, setting, request)
         run = Run(operator, inputs, setting, engine, request.provider, request.group_by)
         check_asked(run.error_table(), request)
@@ -199,19 +201,18 @@ def open_run(
         return run
 
 
-def _announce_compilation(
-    operator: str, setting: Setting, inputs: Inputs, request: RunRequest
-) -> None:
-    """Say that the first run with these operators and dtype takes seconds, before it does."""
+def _compile_kernels(operator: str, setting: Setting, inputs: Inputs, request: RunRequest) -> None:
+    """Compile what this run needs and the disk has not, which takes seconds, and say so before."""
     from roicli.runtime.native import run as native
 
     assert inputs.pyramid is not None
-    dtype = inputs.pyramid.compute_dtype
     specs: list[OperatorSpec] = [setting.spec]
     if _measures_values(operator, request):
         specs += [setting.align, setting.pool]
-    if not all(native.is_compiled(spec, dtype) for spec in specs):
+    missing = native.missing_functions(specs, [inputs.pyramid.compute_dtype])
+    if missing:
         logger.info("compiling the native kernels: some seconds, the first time only")
+        native.compile_functions(missing, usable_cores())
 
 
 def _measures_values(operator: str, request: RunRequest) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from roicli.core.declaration import declarations
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import OperatorOptions, OwnOptions
-from roicli.core.parsing import as_size
+from roicli.core.parse import as_size
 from roicli.core.record import frozen
 from roicli.core.types import Size, check_word
 from roicli.core.vocabulary import PixelModel

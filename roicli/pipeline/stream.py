@@ -60,7 +60,7 @@ def run_operator(
     """
     dtype = pyramid.compute_dtype
     corners = rois.corners.astype(dtype)
-    numbers = corners if specs is None else rois.numbers(specs[0].roi_columns).astype(dtype)
+    numbers = corners if specs is None else specs[0].numbers_of(rois).astype(dtype)
     runner_of_level = _lazy_runners(specs, dtype, engine)
     # Measuring costs what four operators cost, one of which samples.
     costly: Sequence[OperatorSpec]

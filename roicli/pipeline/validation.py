@@ -75,7 +75,7 @@ def check_sampling_memory(
 
     ``numbers`` (K,) are what the RoIs are called, where that is not their place.
     """
-    needed, counts, kind = spec.sampling(rois.numbers(spec.roi_columns)[rows], channels, dtype)
+    needed, counts, kind = spec.sampling(spec.numbers_of(rois.take(rows)), channels, dtype)
     if len(needed) and needed.max() > MAX_SAMPLES_BYTES:
         worst = int(np.argmax(needed))
         row = int(rows[worst] if numbers is None else numbers[rows[worst]])

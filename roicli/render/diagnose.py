@@ -13,7 +13,7 @@ from roicli.analysis.result.rows import RowMatch
 from roicli.core.strict_json import write_object
 from roicli.operators.convention import BOXES
 from roicli.operators.libraries import LibraryFunction
-from roicli.operators.wording import PARTITIONS, coordinates_word
+from roicli.operators.phrases import PARTITIONS, coordinates_word
 from roicli.render.tables import format_short, terminal_width
 
 if TYPE_CHECKING:

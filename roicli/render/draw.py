@@ -20,7 +20,7 @@ from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import RunRequest
 from roicli.render.shapes import Sheet
 from roicli.storage.atomic import check_output, replace_atomically
-from roicli.storage.opening import inputs_unchanged
+from roicli.storage.open import inputs_unchanged
 from roicli.storage.roi_columns import ANGLE_NAMES, plain_name
 
 logger = logging.getLogger("roicli")

@@ -29,8 +29,8 @@ from roicli.storage.array import (
     narrow_float,
     precision_of,
 )
-from roicli.storage.choosing import Role
-from roicli.storage.opening import open_array
+from roicli.storage.choice import Role
+from roicli.storage.open import open_array
 from roicli.storage.table import Column, Table, column_of
 
 logger = logging.getLogger("roicli")

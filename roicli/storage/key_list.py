@@ -15,7 +15,7 @@ from roicli.storage.address import Address, check_regular_file, parse_address
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats import TextReader, recognize
 from roicli.storage.limits import check_memory
-from roicli.storage.opening import open_array
+from roicli.storage.open import open_array
 from roicli.storage.roi_columns import is_image_name, plain_name
 
 # The keys of an image: as a rule one, and of COCO's images the id and the file's name.

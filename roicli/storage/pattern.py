@@ -17,10 +17,10 @@ from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.storage.address import IMAGE, Address, is_url
 from roicli.storage.array import StoredArray
-from roicli.storage.choosing import Role, Wanted, list_names
+from roicli.storage.choice import Role, Wanted, list_names
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats import Lister, WayOf, recognize
-from roicli.storage.opening import holds_no_datasets, open_array, watch
+from roicli.storage.open import holds_no_datasets, open_array, watch
 from roicli.storage.shelf import Fill, Shelf
 
 _DIGITS = re.compile("([0-9]+)")

@@ -9,7 +9,7 @@ from roicli.analysis.inspect_file import inspect
 from roicli.core.exceptions import InputError
 from roicli.storage.address import parse_address
 from roicli.storage.array import BLOCK_BYTES, split_into_blocks
-from roicli.storage.opening import open_array, read_contents
+from roicli.storage.open import open_array, read_contents
 
 VALUES = np.random.default_rng(0).normal(3, 2, size=(2, 3, 8, 6)).astype(np.float32)
 ROIS = np.array([[0, 1, 2, 3, 4], [1, 2, 3, 4, 5]], np.float32)

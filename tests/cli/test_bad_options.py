@@ -86,12 +86,12 @@ def test_option(option: tuple[str, ...]) -> None:
 
 
 USAGE: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
-    ((*RUN, "--mode", "mean"), ("--mode is 'mean'", "one of: avg, max")),
-    ((*RUN, "--format", "xml"), ("--format is 'xml'", "one of: table")),
-    ((*RUN, "--provider", "nativ"), ("--provider is 'nativ'", "did you mean native?")),
-    ((*RUN, "--sampling-ratio", "two"), ("--sampling-ratio is 'two'", "a whole number")),
-    ((*RUN, "--sampling-ratio", "1_0"), ("--sampling-ratio is '1_0'", "a whole number")),
-    ((*RUN, "--canonical-size", "big"), ("--canonical-size is 'big'", "a number")),
+    ((*RUN, "--mode", "mean"), ("mode is 'mean'", "one of: avg, max")),
+    ((*RUN, "--format", "xml"), ("format is 'xml'", "one of: table")),
+    ((*RUN, "--provider", "nativ"), ("provider is 'nativ'", "did you mean native?")),
+    ((*RUN, "--sampling-ratio", "two"), ("sampling ratio is 'two'", "a whole number")),
+    ((*RUN, "--sampling-ratio", "1_0"), ("sampling ratio is '1_0'", "a whole number")),
+    ((*RUN, "--canonical-size", "big"), ("canonical size is 'big'", "a number")),
     ((*RUN, "--no-such-option"), ("roicli align has no option --no-such-option", "see roicli")),
     ((*RUN, "--spatial-scal", "1"), ("no option --spatial-scal", "did you mean --spatial-scale")),
     ((*RUN, "--rows"), ("'--rows' requires an argument", "see roicli align --help")),
@@ -102,8 +102,8 @@ USAGE: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("fold", FEATURES, ROIS), ("no command 'fold'", "roicli --help")),
     (("alin", FEATURES, ROIS), ("no command 'alin'", "did you mean align")),
     (("--colour",), ("roicli has no option --colour",)),
-    (("draw", FEATURES, ROIS, "--roi", "0-3"), ("--roi is '0-3'", "one at a time, like --roi 0")),
-    (("draw", FEATURES, ROIS, "--roi", "1,2"), ("--roi is '1,2'", "like --roi 1")),
+    (("draw", FEATURES, ROIS, "--roi", "0-3"), ("roi is '0-3'", "one at a time, like 0")),
+    (("draw", FEATURES, ROIS, "--roi", "1,2"), ("roi is '1,2'", "like 1")),
 ]
 
 

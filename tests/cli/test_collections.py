@@ -9,7 +9,7 @@ import pytest
 import roicli
 from roicli.core.exceptions import InputError
 from roicli.pipeline.features import MapReading, open_pyramid
-from roicli.storage.formats.hdf5 import contained
+from roicli.storage.formats.hdf5 import child
 from tests.cli.running import refuse, run, succeed
 from tests.log import logged
 from tests.options import need_numba
@@ -167,8 +167,8 @@ def test_a_file_an_image_takes_no_child_each(monkeypatch, options):
         with h5py.File(f"maps/{key}.h5", "w") as file:
             file.create_dataset("p3", data=values, **options)
     born = []
-    begin = contained.begin_child
-    monkeypatch.setattr(contained, "begin_child", lambda *a: born.append(1) or begin(*a))
+    begin = child.begin_child
+    monkeypatch.setattr(child, "begin_child", lambda *a: born.append(1) or begin(*a))
     found = roicli.align("maps/{image}.h5::p3", ROIS, "o.h5", **STRIDE_4, output_size=3,
                          resume=True)  # fmt: skip
     assert len(born) <= (5 if options else 2)  # the first map alone, and all of them

@@ -69,6 +69,19 @@ def test_turned_rois_on_a_cluster(dask: tuple[str, str], inputs: Arrays) -> None
         np.testing.assert_array_equal(file["rois"], turned)
 
 
+def test_offsets_and_image_sizes_on_a_cluster(dask: tuple[str, str], inputs: Arrays) -> None:
+    offsets = np.random.default_rng(4).normal(size=(len(inputs[1]), 2, 2, 2)).astype(np.float32)
+    np.save("offsets.npy", offsets)
+    call = ("deform-pool", FEATURES, ROIS, *SCALE, "--output-size", "2", "--offsets", "offsets.npy")
+    succeed(*call, "-o", "one.h5", "-q")
+    succeed(*call, "-o", "many.h5", "-q", *dask)
+    assert read_all("many.h5") == read_all("one.h5")
+    crop = ("crop-and-resize", FEATURES, ROIS, *SCALE, "--image-size", "40x52", "--force", "-q")
+    succeed(*crop, "-o", "one.h5")
+    succeed(*crop, "-o", "many.h5", *dask)
+    assert read_all("many.h5") == read_all("one.h5")
+
+
 def test_how_images_were_resized_is_known_before_there_are_blocks(dask: tuple[str, str]) -> None:
     """Of the RoIs of the second image alone nobody could know in which pixels they are."""
     sizes = np.array([[[64, 96], [32, 48]], [[48, 96], [32, 48]]])

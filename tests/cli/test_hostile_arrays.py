@@ -149,7 +149,7 @@ def test_a_table_takes_no_more_memory_than_it_says() -> None:
 )
 def test_a_pipe_without_an_end(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first piece tells; what looks like an array is read as far as memory goes."""
-    from roicli.storage import opening
+    from roicli.storage import open as opening
 
     monkeypatch.setattr(opening, "available_bytes", lambda: 64 << 20)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -9,7 +9,7 @@ import pytest
 
 from fuzz.execution import execute, make_folder
 from fuzz.targets import STREAM, TARGETS
-from roicli.storage.formats.hdf5 import contained
+from roicli.storage.formats.hdf5 import child
 from tests.options import some
 
 CORPUS = Path(__file__).parents[1] / "corpus"
@@ -22,7 +22,7 @@ ENDLESS = ("types-earliest-1-58.h5", "plain-397.h5")
       *[(path,) for path in FILES if path.name not in ENDLESS],
       ids=lambda path: f"{path.parent.name}/{path.name}")  # fmt: skip
 def test_nothing_is_found(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contained, "SECONDS", 0.5)
+    monkeypatch.setattr(child, "SECONDS", 0.5)
     target = next(each for each in TARGETS if each.name == path.parent.name)
     data = path.read_bytes()
     assert target.ending(data) == path.suffix

@@ -136,6 +136,7 @@ EVERY_COMMAND = [
     ["rules"],
     ["columns"],
     ["providers"],
+    ["native"],
 ]  # fmt: skip
 STRICT = """
 import sys

@@ -13,7 +13,15 @@ import roicli
 from roicli.cli.app import COMMANDS, build_app
 from roicli.cli.command import with_parameters
 from roicli.cli.words import terminal_type
-from roicli.core import call_options, command_options, operator_table, options
+from roicli.core import (
+    call_options,
+    command_options,
+    input_options,
+    operator_options,
+    operator_table,
+    options,
+    vocabulary,
+)
 from roicli.core.command_options import Rois
 from roicli.core.declaration import (
     Opt,
@@ -26,14 +34,14 @@ from roicli.core.declaration import (
     settle,
 )
 from roicli.core.exceptions import ParameterError
-from roicli.core.options import PANELS, READING, ForceOption, ReadingOptions
-from roicli.core.parsing import as_size
+from roicli.core.input_options import ReadingOptions
+from roicli.core.options import ForceOption
+from roicli.core.panels import PANELS, READING
+from roicli.core.parse import as_size
 
-CALLS = {
-    name: name.replace("-", "_")
-    for name in COMMANDS
-    if name not in ("presets", "rules", "columns", "providers", "config", "sample")
-}
+# Commands that only list, or prepare this machine.
+NO_CALLS = ("presets", "rules", "columns", "providers", "config", "sample", "native")
+CALLS = {name: name.replace("-", "_") for name in COMMANDS if name not in NO_CALLS}
 # Where a command takes as an option what is an argument of the call.
 ARGUMENTS = {"output"}
 
@@ -136,8 +144,13 @@ def test_every_keyword_of_a_call_is_a_flag_of_its_command_or_python_only(name):
     assert keywords == set(declared), "a keyword that is not declared"
 
 
+DECLARING = (
+    options, operator_options, input_options, operator_table, call_options, command_options
+)  # fmt: skip
+
+
 def typed_dicts():
-    for module in (options, operator_table, call_options, command_options):
+    for module in DECLARING:
         for value in vars(module).values():
             if (
                 isinstance(value, type)
@@ -197,8 +210,8 @@ def test_panels_come_in_one_order_in_every_command():
         (bool | int | None, bool),
         (float, float),
         (list[str] | None, list[str]),
-        (options.Provider, options.Provider),
-        (options.Mode | None, options.Mode),
+        (vocabulary.Provider, vocabulary.Provider),
+        (vocabulary.Mode | None, vocabulary.Mode),
     ],
 )
 def test_what_a_terminal_gives(declared, typed):

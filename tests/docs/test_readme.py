@@ -1,4 +1,4 @@
-"""The commands and Python of README and guide, run in order as a reader would, in one folder."""
+"""The commands and Python of README, guide, tutorial and how-tos, run in order."""
 
 import os
 import re
@@ -14,27 +14,40 @@ from tests.cli.running import succeed
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-GUIDE = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
+# What is read first; the how-tos say the same commands in other words.
+FIRST = ("README.md", "docs/guide.md", "docs/tutorial.md")
+HOW_TOS = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs/howto").glob("*.md"))
+PAGES = (*FIRST, "docs/api.md", *HOW_TOS)
+
+
+def blocks_of(page: str, language: str) -> list[str]:
+    """The code of a page in one language, block by block."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
 COMMANDS = [
-    line.removeprefix("$ ")
-    for block in re.findall(r"```console\n(.*?)```", README + GUIDE, re.DOTALL)
+    (page, line.removeprefix("$ "))
+    for page in PAGES
+    for block in blocks_of(page, "console")
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
-PYTHON = re.findall(r"```python\n(.*?)```", README + GUIDE, re.DOTALL)
 LINK = re.compile(r"\]\((?!http)([^)#]+)")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty folder with the sample data in it."""
-    place = tmp_path_factory.mktemp("readme")
-    (place / "sample_data").symlink_to(ROOT / "sample_data")
-    launcher = place / "bin" / "roicli"
-    launcher.parent.mkdir()
-    launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m roicli "$@"\n')
-    launcher.chmod(0o755)
-    return place
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """For each page a folder with the sample data in it, and nothing else."""
+    found = {}
+    for page in PAGES:
+        place = found[page] = tmp_path_factory.mktemp(Path(page).stem)
+        (place / "sample_data").symlink_to(ROOT / "sample_data")
+        launcher = place / "bin" / "roicli"
+        launcher.parent.mkdir()
+        launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m roicli "$@"\n')
+        launcher.chmod(0o755)
+    return found
 
 
 def test_first_code_block_is_the_two_commands() -> None:
@@ -54,16 +67,20 @@ def test_the_readme_is_short_and_every_link_leads_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def marks_of(command: str) -> tuple[pytest.MarkDecorator, ...]:
+def marks_of(page: str, command: str = "") -> tuple[pytest.MarkDecorator, ...]:
     """A cluster of its own takes seconds; ``test_dask`` has the same command."""
-    return (pytest.mark.full,) if "--dask" in command or "cluster" in command else ()
+    is_long = page not in FIRST or "--dask" in command or "cluster" in command
+    return (pytest.mark.full,) if is_long else ()
 
 
 @pytest.mark.parametrize(
-    "command", [pytest.param(command, marks=marks_of(command)) for command in COMMANDS]
+    ("page", "command"), [pytest.param(*one, marks=marks_of(*one)) for one in COMMANDS]
 )
-def test_command_runs(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_runs(
+    page: str, command: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In this process, but for what a shell has a part in."""
+    folder = folders[page]
     monkeypatch.chdir(folder)
     program, *words = shlex.split(command)
     if program == "roicli" and not {">", "|", "&&"} & set(words):
@@ -79,11 +96,13 @@ def test_command_runs(command: str, folder: Path, monkeypatch: pytest.MonkeyPatc
     assert "error:" not in done.stderr
 
 
-def test_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=marks_of(page)) for page in PAGES])
+def test_python_runs(page: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the page's commands, whose results it may read."""
+    monkeypatch.chdir(folders[page])
     names: dict[str, object] = {}
-    for block in PYTHON:
-        exec(compile(block, "README.md", "exec"), names)
+    for block in blocks_of(page, "python"):
+        exec(compile(block, page, "exec"), names)
 
 
 def test_every_command_is_in_the_readme() -> None:

@@ -9,8 +9,8 @@ import pytest
 import roicli
 from roicli.core.exceptions import ParameterError, ProviderError
 from roicli.operators.libraries import ROWS
+from roicli.operators.phrases import as_options
 from roicli.operators.preset_rule import build_preset_spec
-from roicli.operators.wording import as_options
 from roicli.runtime.engine import Engine
 from tests.cli.running import succeed
 from tests.log import logged

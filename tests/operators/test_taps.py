@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from math import prod
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ from roicli.core.operator_table import OPERATORS
 from roicli.operators.average_pool import AveragePoolSpec, PsPoolSpec
 from roicli.operators.convention import DEFORM_POOL, LEGACY, POOL, REAL, Convention
 from roicli.operators.crop_and_resize import CropAndResizeSpec
+from roicli.operators.deform_pool import DeformPoolSpec
 from roicli.operators.evaluate import SampledMap, all_bins, evaluate, turn_corners
 from roicli.operators.export import build_export_graph
 from roicli.operators.precise_roi_pool import PrecisePoolSpec
@@ -60,6 +62,8 @@ SPECS = {
     "rule, floored": rule(Convention(LEGACY, sampling_ratio=0, reduction="max-floored")),
     "rule, deformable": rule(replace(DEFORM_POOL, group_size=2)),
     "rule, edges added up": rule(replace(POOL, cut="accumulated", empty="-10000"), (7, 3)),
+    "deform": DeformPoolSpec((3, 2), 0.25, 0),
+    "deform, r-fcn": DeformPoolSpec((2, 2), 0.25, 3, 0.2, "r-fcn"),
     "crop": CropAndResizeSpec((3, 2), 0.25),
     "crop, one point": CropAndResizeSpec((1, 1), 0.25, "cells"),
     "crop, matterport": CropAndResizeSpec((3, 2), 0.25, "matterport", (37, 50)),
@@ -105,12 +109,24 @@ def some_rois(spec, count=40, seed=0):
 
 def rois_of(spec, corners):
     """What the operator takes: corners, or the same boxes, each turned by another angle."""
+    if spec.offset_shape:
+        shifts = np.random.default_rng(7).normal(size=(len(corners), prod(spec.offset_shape)))
+        return np.concatenate([corners, shifts.astype(corners.dtype)], axis=1)
     if len(spec.roi_columns) == 4:
         return corners
     turned = turn_corners(corners, 0)
     turned[:, 2:4] = np.abs(turned[:, 2:4])
     turned[:, 4] = np.arange(len(corners)) * 37 % 360 - 90
     return turned
+
+
+def as_inputs(spec, image, numbers):
+    """RoIs with their image's number in front, and the offsets of those that have any."""
+    count = len(spec.roi_columns)
+    found = {"rois": np.column_stack([image, numbers[:, :count]]).astype(np.float32)}
+    if spec.offset_shape:
+        found["offsets"] = numbers[:, count:].reshape(-1, *spec.offset_shape).astype(np.float32)
+    return found
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -146,13 +162,16 @@ def test_an_exported_graph_gives_what_a_run_gives(name):
     corners = some_rois(spec)
     maps = np.stack([MAP, MAP[:, ::-1]])
     image = np.arange(len(corners)) % 2
-    rois = np.column_stack([image, corners]).astype(np.float32)
-    (found,) = session.run(None, {"features": maps, "rois": rois})
+    feeds = {"features": maps, **as_inputs(spec, image, corners)}
+    (found,) = session.run(None, feeds)
     for number in (0, 1):
         expected = run(spec, np.ascontiguousarray(maps[number]), corners[image == number])
         # RoIs with other numbers of samples stand beside these, whose bits may differ for it.
         np.testing.assert_allclose(found[image == number], expected, rtol=2e-5, atol=1e-5)
-    (none,) = session.run(None, {"features": maps, "rois": rois[:0]})
+    none_at_all = {
+        name: value if name == "features" else value[:0] for name, value in feeds.items()
+    }
+    (none,) = session.run(None, none_at_all)
     assert none.shape == (0, *found.shape[1:])
 
 
@@ -207,8 +226,10 @@ def test_the_reference_is_its_point_of_the_space_of_conventions(name):
     spec = SPECS[name]
     # In float64, so that crops' order of operations makes no difference that matters.
     corners = some_rois(spec, 60).astype(np.float64)
+    count = len(spec.roi_columns)
+    corners[:, count:] = 0  # a convention moves no bins
     image = getattr(spec, "image_size", None)
-    one = SampledMap(MAP.astype(np.float64), corners, spec.spatial_scale, image)
+    one = SampledMap(MAP.astype(np.float64), corners[:, :count], spec.spatial_scale, image)
     expected = evaluate(spec.convention, one, all_bins(spec.output_size))
     found = np.array([next(spec.expect(one.feature_map, row))[1].values for row in corners])
     different = np.abs(found - expected) > 1e-9
@@ -240,8 +261,9 @@ def test_a_whole_run_verifies_shares_and_resumes(name, tmp_path):
     call, maps, rois = call_of(spec), tmp_path / "maps.npy", tmp_path / "rois.npy"
     np.save(maps, normal_map((2, 8, 9, 12)))
     corners = some_rois(spec)
-    np.save(rois, np.column_stack([np.arange(len(corners)) % 2, corners]).astype(np.float32))
-    options = {"spatial_scale": spec.spatial_scale}
+    given = as_inputs(spec, np.arange(len(corners)) % 2, corners)
+    np.save(rois, given.pop("rois"))
+    options = {"spatial_scale": spec.spatial_scale, **given}
     whole, again, merged = (tmp_path / f"{n}.h5" for n in ("whole", "again", "merged"))
     kept = call(maps, rois, **options, verify=True)
     assert kept.verification.rois == len(corners)
@@ -262,9 +284,9 @@ def test_a_whole_run_verifies_shares_and_resumes(name, tmp_path):
     # Over a pyramid each RoI is read on its own level.
     levels = [normal_map((1, 8, side, side), seed=side) for side in (64, 32)]
     boxes_px = rois_of(spec, np.float32([[3, 4, 30, 33], [10, 10, 240, 250]]))
-    boxes_px = np.column_stack([np.zeros(2), boxes_px]).astype(np.float32)
-    scales = [0.25, 0.125]
-    both = call(levels, boxes_px, spatial_scale=scales, level_from=np.array([2, 3]))
+    given, scales = as_inputs(spec, np.zeros(2), boxes_px), [0.25, 0.125]
+    both = call(levels, spatial_scale=scales, level_from=np.array([2, 3]), **given)
     for row in (0, 1):
-        alone = call(levels[row], boxes_px[row : row + 1], spatial_scale=scales[row])
+        own = {name: value[row : row + 1] for name, value in given.items()}
+        alone = call(levels[row], spatial_scale=scales[row], **own)
         np.testing.assert_array_equal(both.roi_features[row], alone.roi_features[0])

@@ -7,7 +7,7 @@ import pytest
 from roicli.core.declaration import settle
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
-from roicli.core.parsing import as_size
+from roicli.core.parse import as_size
 from roicli.operators.libraries import PRESETS
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec

@@ -80,10 +80,9 @@ def with_a_lock_file(wheel: Path, place: Path) -> list[str]:
     """``uv pip compile`` and ``uv pip sync``."""
     uv = find_uv(place)
     (place / "wanted.in").write_text(f"roicli @ {wheel.as_uri()}\n")
-    locked = run(uv, "pip", "compile", "--quiet", "wanted.in", "-o", "wanted.txt", at=place)
+    run(uv, "pip", "compile", "--quiet", "wanted.in", "-o", "wanted.txt", at=place)
     python = make_venv(place / "locked")
     run(uv, "pip", "sync", "--quiet", "--python", python, "wanted.txt", at=place)
-    assert "onnxruntime" in locked
     run(place / "locked/bin/roicli", "--version", at=place)
     return frozen(python)
 

@@ -10,7 +10,7 @@ import pytest
 from roicli.core.exceptions import InputError
 from roicli.storage.address import Address, check_regular_file, parse_address
 from roicli.storage.formats import recognize
-from roicli.storage.opening import open_array, open_rois
+from roicli.storage.open import open_array, open_rois
 from roicli.storage.table import as_table
 
 ROIS = np.array([[0, 1, 2, 3, 4]], np.float32)

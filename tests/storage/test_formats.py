@@ -12,7 +12,7 @@ import roicli
 from roicli.core.exceptions import InputError
 from roicli.storage.address import Address, parse_address
 from roicli.storage.formats import FORMATS, recognize
-from roicli.storage.opening import open_array, read_contents
+from roicli.storage.open import open_array, read_contents
 
 MAPS = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)
 

@@ -11,7 +11,7 @@ from roicli.core.exceptions import InputError
 from roicli.storage.address import parse_address
 from roicli.storage.formats.hdf5 import dataset as opening
 from roicli.storage.limits import external_files
-from roicli.storage.opening import open_array
+from roicli.storage.open import open_array
 from tests.options import some
 
 VALUES = np.random.default_rng(0).normal(scale=9, size=(3, 2, 5, 4))

@@ -17,7 +17,7 @@ from roicli.core.exceptions import InputError
 from roicli.storage.address import parse_address
 from roicli.storage.array import RawArray, contiguous_runs
 from roicli.storage.formats import npz
-from roicli.storage.opening import open_array, read_contents
+from roicli.storage.open import open_array, read_contents
 
 MAPS = np.random.default_rng(0).normal(size=(3, 2, 5, 4)).astype(np.float32)
 ROIS = np.array([[0, 0, 0, 3, 3], [2, 1, 1, 3, 4]], np.float32)

@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import sys
-import textwrap
 import zipfile
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import roicli
 from roicli.core.exceptions import InputError
 from roicli.storage import formats
 from roicli.storage.address import parse_address
-from roicli.storage.opening import open_array, read_contents
+from roicli.storage.open import open_array, read_contents
 from roicli.storage.pattern import find_keys
 
 MAPS = np.random.default_rng(0).normal(size=(2, 3, 8, 9)).astype(np.float32)
@@ -82,23 +81,7 @@ def test_references_are_refused_in_one_line(address):
         roicli.align(address, ROIS)
 
 
-READER = """
-import pathlib
-import numpy as np
-from roicli.storage.array import FileContents, MemoryArray
-from roicli.storage.formats import Format
-
-def open_array(address, wanted):
-    text = pathlib.Path(address.path).read_text()
-    values = np.array(text.split()[1:], np.float32)
-    return MemoryArray(values.reshape(2, 3, 8, 9), address.path)
-
-def contents(address):
-    return FileContents(address.path, "numbers", {}, ())
-
-NUMBERS = Format("numbers", (".nbr",), b"NUMBERS", holds="one", module=__name__)
-NO_FORMAT = 7
-"""
+EXAMPLE = Path(__file__).parents[1] / "release" / "example_package" / "roicli_numbers.py"
 
 
 @pytest.fixture
@@ -108,7 +91,7 @@ def bring(tmp_path, monkeypatch):
     def install(value):
         folder = tmp_path / "site"
         (folder / "numbers-1.dist-info").mkdir(parents=True)
-        (folder / "numbers_format.py").write_text(textwrap.dedent(READER))
+        shutil.copy(EXAMPLE, folder)
         (folder / "numbers-1.dist-info" / "METADATA").write_text(
             "Metadata-Version: 2.1\nName: numbers\nVersion: 1\n"
         )
@@ -120,27 +103,29 @@ def bring(tmp_path, monkeypatch):
 
     yield install
     formats.formats_of_others.cache_clear()
-    sys.modules.pop("numbers_format", None)
+    sys.modules.pop("roicli_numbers", None)
 
 
-@pytest.mark.parametrize("name", ["x.nbr", "x.unknown"])
+@pytest.mark.parametrize("name", ["x.numbers", "x.unknown"])
 def test_a_package_brings_a_format(bring, name, tmp_path):
     """By its ending, and by its first bytes."""
-    (tmp_path / name).write_text("NUMBERS " + " ".join(map(repr, MAPS.ravel().tolist())))
+    numbers = " ".join(map(repr, MAPS.ravel().tolist()))
+    (tmp_path / name).write_text(f"NUMBERS {'x'.join(map(str, MAPS.shape))}\n{numbers}")
     if name == "x.unknown":
         (tmp_path / name).write_bytes(b"NUMBERS\xff")
-    bring("numbers_format:NUMBERS")
+    bring("roicli_numbers:NUMBERS")
     found = formats.recognize(parse_address(name))
     assert found.name == "numbers"
-    if name == "x.nbr":
+    if name == "x.numbers":
+        assert roicli.inspect(name).datasets[0].usable_as == "features"
         expected = roicli.align(MAPS, ROIS).roi_features
         np.testing.assert_array_equal(roicli.align(name, ROIS).roi_features, expected)
 
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [("numbers_format:NO_FORMAT", "is no roicli.storage.formats.Format"),
-     ("numbers_format:MISSING", "cannot be loaded"), ("no_such_module:X", "cannot be loaded")],
+    [("roicli_numbers:np", "is no roicli.storage.formats.Format"),
+     ("roicli_numbers:MISSING", "cannot be loaded"), ("no_such_module:X", "cannot be loaded")],
 )  # fmt: skip
 def test_a_package_that_brings_none_is_named(bring, value, said, tmp_path):
     (tmp_path / "x.nbr").write_bytes(b"\x00\x01")

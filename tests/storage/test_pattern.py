@@ -9,7 +9,7 @@ import pytest
 from roicli.core.exceptions import InputError
 from roicli.storage import pattern
 from roicli.storage.address import parse_address
-from roicli.storage.formats.hdf5 import contained, read
+from roicli.storage.formats.hdf5 import child, read
 
 MAP = np.zeros((1, 2, 2), np.float32)
 
@@ -121,7 +121,7 @@ def test_a_link_that_leads_out_of_the_file_is_not_followed(stored):
 
 
 def test_no_dataset_is_opened_for_the_keys(stored, monkeypatch):
-    monkeypatch.setattr(contained, "is_contained", lambda: False)
+    monkeypatch.setattr(child, "is_contained", lambda: False)
     monkeypatch.setattr(h5py.Group, "__getitem__", lambda self, name: 1 / 0)
     monkeypatch.setattr(read, "look_up", lambda file, address, others: (file, ""))
     assert keys_of("x.h5::{image}") == ("a", "b")

@@ -9,7 +9,7 @@ import pytest
 
 from roicli.core.exceptions import InputError
 from roicli.storage.address import parse_address
-from roicli.storage.opening import open_array, read_contents
+from roicli.storage.open import open_array, read_contents
 from roicli.storage.pattern import open_shelf
 
 MAPS = np.random.default_rng(0).normal(size=(2, 3, 8, 6)).astype(np.float32)

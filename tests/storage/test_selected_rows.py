@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from roicli.storage import array as stored_arrays
 from roicli.storage.address import parse_address
 from roicli.storage.array import MemoryArray, SelectedRows
-from roicli.storage.opening import open_array
+from roicli.storage.open import open_array
 
 
 @given(

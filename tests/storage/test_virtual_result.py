@@ -16,7 +16,7 @@ from roicli.storage.formats.hdf5 import write as virtual_result
 from roicli.storage.formats.hdf5.links import check_parts_open
 from roicli.storage.formats.hdf5.read import find_sources
 from roicli.storage.formats.hdf5.write import write_virtual
-from roicli.storage.opening import open_array
+from roicli.storage.open import open_array
 from roicli.storage.shard import Shard
 
 TABLE = np.dtype([("roi", "<i8"), ("iou", "<f8")])

@@ -35,10 +35,10 @@ from roicli.pipeline.roi_table import ROI_BYTES, PlacedRois, RoiTable
 from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import Address
 from roicli.storage.array import StoredArray
-from roicli.storage.choosing import Role
+from roicli.storage.choice import Role
 from roicli.storage.formats import recognize
 from roicli.storage.limits import check_memory
-from roicli.storage.opening import open_array, open_rois
+from roicli.storage.open import open_array, open_rois
 from roicli.storage.table import RoiSource, stored_as
 
 Source = TypeVar("Source", bound=RoiSource)

@@ -17,7 +17,7 @@ from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import Operation, Reading
 from roicli.pipeline.settings import resolve_setting
 from roicli.storage.limits import external_files
-from roicli.storage.opening import inputs_unchanged
+from roicli.storage.open import inputs_unchanged
 
 
 @record(CheckOptions)

@@ -33,7 +33,7 @@ from roicli.core.vocabulary import ComparedStatistic
 from roicli.storage.address import STDIN
 from roicli.storage.array import StoredArray
 from roicli.storage.limits import external_files
-from roicli.storage.opening import inputs_unchanged
+from roicli.storage.open import inputs_unchanged
 
 # Stored bytes of one block; its float64 differences and what is summed of them take 30 times that.
 BLOCK_BYTES = 1 << 20
@@ -67,7 +67,8 @@ class Comparison(Shown):
 
     ``outside`` counts elements past the elementwise limit, ``not_finite`` those where a NaN or an
     infinity meets something else: then nothing is equal. ``measured`` and ``limit`` are what
-    ``statistic`` came to and may come to; for elementwise the largest |a - b| - limit, and 0.
+    ``statistic`` came to and may come to; for elementwise the largest difference less its limit,
+    and 0.
     What is past the largest float64 is given as that. ``ulp`` is None where one dtype is whole,
     ``provenance`` unless both files have attributes. ``axes`` says in words how the axes of one
     were read, or in which order they would be equal; None where both are alike as they are.

@@ -39,8 +39,8 @@ from roicli.operators.convention import (
     Placement,
     Reduction,
 )
+from roicli.operators.phrases import command, coordinates_word, describe, differences, operator_word
 from roicli.operators.rounding import BOX_RULES
-from roicli.operators.wording import command, coordinates_word, describe, differences, operator_word
 from roicli.storage.array import narrow_float
 
 Pair = tuple[float, float]

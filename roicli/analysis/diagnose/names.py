@@ -22,7 +22,7 @@ from roicli.core.record import frozen
 from roicli.core.types import Array, IntArray
 from roicli.operators.convention import ALIGN, LEGACY, Convention
 from roicli.operators.libraries import ROWS, LibraryFunction
-from roicli.operators.wording import describe
+from roicli.operators.phrases import describe
 
 
 def find_libraries(

@@ -49,7 +49,7 @@ from roicli.pipeline.request import Reading
 from roicli.storage.array import Precision, StoredArray
 from roicli.storage.exchange import check_features
 from roicli.storage.limits import external_files
-from roicli.storage.opening import inputs_unchanged
+from roicli.storage.open import inputs_unchanged
 
 AS_IT_IS = Alignment()
 # Another order of axes or rows explains a result that is so much nearer then.

@@ -13,9 +13,9 @@ from typing import Any, get_args
 
 from roicli.core.declaration import Opt, declarations
 from roicli.core.operator_table import OPERATORS, Operator
-from roicli.core.options import OPERATOR, ROUNDING
+from roicli.core.panels import OPERATOR, ROUNDING
 from roicli.core.record import frozen
-from roicli.operators.wording import TITLES
+from roicli.operators.phrases import TITLES
 from roicli.storage.address import IMAGE
 
 RESULT, BOXES, TABLE = "roi_features", "rois", "quantization_error"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-from roicli.core.options import ArrayLike
+from roicli.core.parse import ArrayLike
 from roicli.storage.address import parse_address
 from roicli.storage.array import StoredArray
-from roicli.storage.choosing import Wanted
+from roicli.storage.choice import Wanted
 from roicli.storage.exchange import open_object
 from roicli.storage.formats import trtexec
-from roicli.storage.opening import open_array, watch
+from roicli.storage.open import open_array, watch
 
 ResultArgument = str | os.PathLike[str] | ArrayLike
 

@@ -26,6 +26,7 @@ PANELS: dict[str, dict[str, str]] = {
         "columns": "listings",
         "presets": "listings",
         "providers": "listings",
+        "native": "native",
     },
     "Check": {"check": "check", "rules": "listings"},
     "Compare": {

@@ -12,7 +12,7 @@ from roicli.cli.settings import FILE_NAMES, find_file, find_settings, key_of, no
 from roicli.core.command_options import CommandName, ListOptions
 from roicli.core.declaration import Opt
 from roicli.core.exceptions import ParameterError
-from roicli.core.parsing import did_you_mean
+from roicli.core.parse import did_you_mean
 
 
 def config(name: CommandName = None, **options: Unpack[ListOptions]) -> None:

@@ -10,7 +10,7 @@ from roicli.cli.console import print_line
 from roicli.core.call_options import DrawOptions
 from roicli.core.command_options import DrawCommand, Features, Rois
 from roicli.core.declaration import keywords
-from roicli.core.parsing import as_names
+from roicli.core.parse import as_names
 
 
 def draw(features: Features, rois: Rois, **options: Unpack[DrawCommand]) -> None:

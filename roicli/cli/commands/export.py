@@ -12,7 +12,8 @@ from roicli.core.declaration import keywords
 
 
 def export(operator: OperatorName, output: GraphFile, **options: Unpack[ExportCommand]) -> None:
-    """Write the ONNX graph of an operator: features (N, C, H, W) and rois (K, 5) in.
+    """Write the ONNX graph of an operator: features (N, C, H, W) and rois (K, 5) in; or a model
+    with that graph in place of its RoI nodes (--into).
 
     Example: roicli export align roi_align.onnx --spatial-scale 1/16
     """
@@ -21,5 +22,11 @@ def export(operator: OperatorName, output: GraphFile, **options: Unpack[ExportCo
     quiet = options["quiet"]
     with ProgressBar(quiet):
         parameters = api.export(operator, output, **keywords(ExportOptions, options))
-    if not quiet:
-        print_line("note", f"wrote {output}, opset {parameters['opset']}, checked by onnx.checker")
+    if quiet:
+        return
+    if options["into"] is not None:
+        for one in parameters["nodes"]:
+            print_line("note", f"node {one['node']}: {one['change']}")
+        print_line("note", f"wrote {output}: {parameters['checked']}")
+        return
+    print_line("note", f"wrote {output}, opset {parameters['opset']}, checked by onnx.checker")

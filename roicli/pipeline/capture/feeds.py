@@ -14,7 +14,7 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.foreign import foreign
-from roicli.core.parsing import did_you_mean
+from roicli.core.parse import did_you_mean
 from roicli.core.record import frozen
 from roicli.core.types import Array
 from roicli.pipeline.capture.graph import ModelInput
@@ -29,7 +29,7 @@ from roicli.pipeline.capture.photos import (
 from roicli.storage.address import check_regular_file, parse_address
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.limits import check_memory
-from roicli.storage.opening import open_array, watch
+from roicli.storage.open import open_array, watch
 
 
 @frozen

@@ -379,6 +379,13 @@ def _is_the_same(op_type: str, opset: int, older: int) -> bool:
     return bool(describe(one) == describe(other))
 
 
+def has_external(graph: Any) -> bool:
+    """Whether a graph has weights in other files."""
+    import onnx
+
+    return any(one.data_location == onnx.TensorProto.EXTERNAL for one in _tensors(graph))
+
+
 def infer_elements(model: Any) -> dict[str, int]:
     """The dtype (ONNX's number) of every tensor whose type is inferred, without the weights."""
     import onnx

@@ -9,7 +9,7 @@ from typing import Any
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
-from roicli.core.parsing import did_you_mean
+from roicli.core.parse import did_you_mean
 from roicli.core.record import frozen
 from roicli.pipeline.capture.graph import (
     INT64,

@@ -28,7 +28,7 @@ from roicli.runtime.devices import Device
 from roicli.runtime.model_run import Limits, Model, run_model, value_bytes
 from roicli.storage.atomic import PartFile, as_output_errors, check_output, check_room
 from roicli.storage.file_state import FileState, read_state
-from roicli.storage.opening import inputs_unchanged, watch
+from roicli.storage.open import inputs_unchanged, watch
 from roicli.storage.result import HDF5_OVERHEAD
 from roicli.storage.tensor_log import TensorLog
 

@@ -57,6 +57,12 @@ class RoiSite:
         """Whether the maximum is over weighted corners, which is ONNX's alone."""
         return bool(self.options.get("mode") == "max")
 
+    def size_in(self, model: str | None) -> Any:
+        """The bins of a RoI. Raises InputError where the node takes them as an input."""
+        if "output_size" not in self.options:
+            raise InputError(f"{model}: node {self.name} takes its output size as an input")
+        return self.options["output_size"]
+
     @property
     def where(self) -> str:
         """Where it stands, in words."""

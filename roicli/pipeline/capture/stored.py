@@ -14,7 +14,7 @@ from roicli.core.types import Array
 from roicli.pipeline.capture.store import IMAGE_SIZES, LEVELS, RESULT, ROIS, VERSION, StoredHead
 from roicli.storage.address import Address, parse_address
 from roicli.storage.limits import check_memory
-from roicli.storage.opening import open_array
+from roicli.storage.open import open_array
 
 
 @frozen

@@ -74,7 +74,12 @@ def _check_arguments(
 ) -> None:
     """Refuse what a cluster cannot do, before it is asked."""
     parse_local(str(request.dask))
-    addresses = {"features": features, "rois": rois, "level_from": request.level_from}
+    addresses = {
+        "features": features,
+        "rois": rois,
+        "level_from": request.level_from,
+        "offsets": request.offsets,
+    }
     if request.image_from is not None:
         arrays = parse_image_from(request.image_from).arrays
         addresses |= {f"image_from[{number}]": one for number, one in enumerate(arrays)}
@@ -153,8 +158,11 @@ def make_tasks(job: Job, shards: Sequence[Shard]) -> list[BlockTask]:
 def _make_job(cluster: Cluster, run: Run, features: Any, rois: Any, request: RunRequest) -> Job:
     """What tasks share; addresses from the root, because workers stand somewhere else."""
     level_from, graph, roi_scale = request.level_from, request.graph, request.roi_scale
+    offsets = request.offsets
     if isinstance(level_from, str | os.PathLike):
         level_from = _from_root(parse_address(level_from))
+    if isinstance(offsets, str | os.PathLike):
+        offsets = _from_root(parse_address(offsets))
     # What all RoIs said of sizes beside the maps, a block of them need not say.
     roi_scale = run.inputs.roi_scale_given if roi_scale is None else roi_scale
     if isinstance(roi_scale, str | os.PathLike):
@@ -162,6 +170,7 @@ def _make_job(cluster: Cluster, run: Run, features: Any, rois: Any, request: Run
     if graph is not None:
         path, separator, node = graph.partition("::")
         graph = f"{os.path.abspath(path)}{separator}{node}"
+    takes_size = request.still_needs_image_size or "image_size" in run.spec.defaults()
     addresses = [
         _from_root(address) for address in resolve_addresses(features, request.levels or ())
     ]
@@ -169,10 +178,11 @@ def _make_job(cluster: Cluster, run: Run, features: Any, rois: Any, request: Run
         request,
         levels=None,  # they are in the addresses
         level_from=level_from,
+        offsets=offsets,
         image_from=_image_from_root(request.image_from),
         images=_list_from_root(request.images),
         roi_scale=roi_scale,
-        image_size=request.image_size if request.still_needs_image_size else None,
+        image_size=request.image_size if takes_size else None,
         graph=graph,
         spatial_scale=tuple(level.spatial_scale for level in run.pyramid.levels),
         provider=run.engine.provider,

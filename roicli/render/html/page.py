@@ -33,7 +33,7 @@ from roicli.render.html import charts
 from roicli.render.svg import find_looks, link_pixels, write_definitions, write_element, write_style
 from roicli.render.tables import format_number
 from roicli.storage.atomic import check_output, replace_atomically
-from roicli.storage.opening import inputs_unchanged
+from roicli.storage.open import inputs_unchanged
 
 PAGE_ENDINGS = (".html", ".htm")
 # A page's drawings take at most so much: they are of the worst, and a browser holds all of them.

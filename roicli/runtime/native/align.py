@@ -26,7 +26,7 @@ from roicli.runtime.native.lanes import (
     spread,
     store,
 )
-from roicli.runtime.native.packing import COMPILE, pack, unpack
+from roicli.runtime.native.pack import COMPILE, pack, unpack
 from roicli.runtime.native.signatures import (
     LANES,
     MAXIMUM,

@@ -8,6 +8,7 @@ at all of the code at once.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -15,7 +16,7 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import cfunc, from_dtype, types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
@@ -45,7 +46,9 @@ def compile_function(name: str, dtype: str) -> tuple[bytes, bool]:
     def entry(slots: Any) -> None:
         function(*take(slots))
 
-    compiled = cfunc(types.void(types.CPointer(types.int64)), error_model="numpy")(entry)
+    signature = types.void(types.CPointer(types.int64))
+    with _little_optimization():
+        compiled = cfunc(signature, error_model="numpy")(entry)
     module = llvm.parse_assembly(compiled.inspect_llvm())
     module.get_function(compiled.native_name).name = name
     machine = target_machine()
@@ -53,6 +56,19 @@ def compile_function(name: str, dtype: str) -> tuple[bytes, bool]:
     declared = [function.name for function in module.functions if function.is_declaration]
     is_complete = all(other.startswith("llvm.") for other in declared)
     return machine.emit_object(module), is_complete
+
+
+@contextmanager
+def _little_optimization() -> Iterator[None]:
+    """Numba optimizes every function alone, and again in its callers; here it is done at the end,
+    to all of the code at once. That is a quarter of the time.
+    """
+    before = config.OPT
+    config.OPT = type(before)(1)
+    try:
+        yield
+    finally:
+        config.OPT = before
 
 
 def _optimize_alone(module: Any, name: str, machine: Any) -> None:

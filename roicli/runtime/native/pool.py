@@ -11,7 +11,7 @@ from typing import Any
 from numba import njit
 
 from roicli.runtime.native.lanes import item, load, maximum, nan_or, spread, store
-from roicli.runtime.native.packing import COMPILE, pack, unpack
+from roicli.runtime.native.pack import COMPILE, pack, unpack
 from roicli.runtime.native.signatures import LANES, AxisWindows
 
 

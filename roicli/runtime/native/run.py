@@ -9,8 +9,9 @@ repacked on every call.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from importlib import import_module
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
@@ -46,8 +47,31 @@ def is_compiled(spec: OperatorSpec, dtype: Any) -> bool:
 
     If not, the first run (or ``prepare``) takes seconds. Raises ProviderError without Numba.
     """
+    return not missing_functions([spec], [dtype])
+
+
+def missing_functions(
+    specs: Iterable[OperatorSpec], dtypes: Iterable[Any]
+) -> list[tuple[str, str]]:
+    """Which kernels for operators on maps of these dtypes are not on disk, each (name, dtype).
+
+    Raises ProviderError without Numba.
+    """
     is_kept = _kernels().is_kept
-    return all(is_kept(name, np.dtype(dtype).name) for name in compiled_of(spec).functions)
+    names = dict.fromkeys(name for spec in specs for name in compiled_of(spec).functions)
+    every = product(names, [np.dtype(dtype).name for dtype in dtypes])
+    return [function for function in every if not is_kept(*function)]
+
+
+def compile_functions(functions: Sequence[tuple[str, str]], processes: int) -> None:
+    """Compile functions, each (name, dtype), several at a time where there are several.
+
+    Raises ProviderError without Numba.
+    """
+    if min(len(functions), processes) > 1:
+        _kernels().compile_apart(functions, processes)
+    for function in functions:
+        _kernels().kernel(*function)
 
 
 def prepare(spec: OperatorSpec, dtype: Any) -> None:
@@ -55,8 +79,7 @@ def prepare(spec: OperatorSpec, dtype: Any) -> None:
 
     Raises ProviderError without Numba.
     """
-    for name in compiled_of(spec).functions:
-        _kernels().kernel(name, np.dtype(dtype).name)
+    compile_functions([(name, np.dtype(dtype).name) for name in compiled_of(spec).functions], 1)
 
 
 def compiled_of(spec: OperatorSpec) -> Compiled:

@@ -12,7 +12,7 @@ from typing import Any
 from numba import njit
 
 from roicli.runtime.native.lanes import add, item, load, maximum, multiply, nan_or, spread, store
-from roicli.runtime.native.packing import COMPILE, pack, unpack
+from roicli.runtime.native.pack import COMPILE, pack, unpack
 from roicli.runtime.native.signatures import LANES, BinGroups, TapTable
 
 

@@ -19,7 +19,7 @@ from roicli.storage.address import IMAGE, Address, is_url
 if TYPE_CHECKING:  # NumPy, which --help does not wait for
     from roicli.core.types import Array
     from roicli.storage.array import FileContents, StoredArray
-    from roicli.storage.choosing import Wanted
+    from roicli.storage.choice import Wanted
     from roicli.storage.file_state import FileState
     from roicli.storage.shelf import Shelf, WayOfKey
     from roicli.storage.table import RoiSource, Table

@@ -35,7 +35,7 @@ from roicli.storage.array import (
     name_of_dtype,
     narrow_float,
 )
-from roicli.storage.choosing import Wanted
+from roicli.storage.choice import Wanted
 from roicli.storage.file_state import FileState, read_state
 
 if TYPE_CHECKING:  # what writes is imported where something is written

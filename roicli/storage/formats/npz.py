@@ -33,7 +33,7 @@ from roicli.storage.array import (
     contiguous_runs,
     precision_of,
 )
-from roicli.storage.choosing import Candidate, Wanted, choose_only, list_names
+from roicli.storage.choice import Candidate, Wanted, choose_only, list_names
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats import WayOf, names_below, npy
 from roicli.storage.limits import check_memory

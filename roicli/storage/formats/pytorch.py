@@ -26,7 +26,7 @@ from roicli.storage.array import (
     name_of_dtype,
     narrow_float,
 )
-from roicli.storage.choosing import Candidate, Wanted, choose_only, list_names
+from roicli.storage.choice import Candidate, Wanted, choose_only, list_names
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats import WayOf, names_below
 from roicli.storage.limits import check_memory

@@ -22,7 +22,7 @@ from roicli.storage.array import (
     name_of_dtype,
     named_dtype,
 )
-from roicli.storage.choosing import Wanted
+from roicli.storage.choice import Wanted
 from roicli.storage.file_state import read_state
 
 _WORDS = re.compile(r"(?P<order>[<>]?)(?P<dtype>[a-z]+[0-9a-z_]*)\[(?P<shape>[0-9, ]+)\]")

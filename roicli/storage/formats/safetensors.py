@@ -29,7 +29,7 @@ from roicli.storage.array import (
     narrow_float,
     plain_attributes,
 )
-from roicli.storage.choosing import Candidate, Wanted, choose_only, list_names
+from roicli.storage.choice import Candidate, Wanted, choose_only, list_names
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats import WayOf, names_below
 from roicli.storage.limits import check_memory

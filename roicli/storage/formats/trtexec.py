@@ -17,7 +17,7 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import MemoryArray
-from roicli.storage.choosing import Candidate, Wanted, choose_only, list_names
+from roicli.storage.choice import Candidate, Wanted, choose_only, list_names
 from roicli.storage.file_state import read_state
 from roicli.storage.limits import check_memory
 

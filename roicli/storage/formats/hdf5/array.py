@@ -26,8 +26,8 @@ from roicli.storage.array import (
     unreadable,
     without_objects,
 )
-from roicli.storage.choosing import list_names
-from roicli.storage.formats.hdf5.contained import (
+from roicli.storage.choice import list_names
+from roicli.storage.formats.hdf5.child import (
     ContainedReader,
     OpeningChild,
     chunk_bytes,

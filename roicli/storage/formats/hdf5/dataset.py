@@ -13,10 +13,10 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import MATLAB_CLASS, without_objects
-from roicli.storage.choosing import Candidate, Wanted, choose_only
+from roicli.storage.choice import Candidate, Wanted, choose_only
 from roicli.storage.file_state import read_state
 from roicli.storage.formats.hdf5.array import Hdf5Array, read_attributes
-from roicli.storage.formats.hdf5.contained import (
+from roicli.storage.formats.hdf5.child import (
     ContainedReader,
     OpeningChild,
     Readable,

@@ -19,7 +19,7 @@ from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.storage.address import Address
 from roicli.storage.array import Heading, StoredArray
-from roicli.storage.choosing import list_names
+from roicli.storage.choice import list_names
 from roicli.storage.file_state import FileState
 from roicli.storage.table import Column, Table, column_of, text_column
 

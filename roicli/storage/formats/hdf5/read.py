@@ -25,11 +25,11 @@ from roicli.storage.array import (
     plain_attributes,
     without_objects,
 )
-from roicli.storage.choosing import RESULT, Wanted, list_names
+from roicli.storage.choice import RESULT, Wanted, list_names
 from roicli.storage.formats import WayOf
 from roicli.storage.formats.hdf5 import frames
 from roicli.storage.formats.hdf5.array import LONGEST_ATTRIBUTE, stored_precision
-from roicli.storage.formats.hdf5.contained import in_child_first
+from roicli.storage.formats.hdf5.child import in_child_first
 from roicli.storage.formats.hdf5.dataset import open_dataset
 from roicli.storage.formats.hdf5.dataset import parse as parse
 from roicli.storage.formats.hdf5.file import (

@@ -13,10 +13,10 @@ import numpy as np
 
 from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file
-from roicli.storage.choosing import Wanted
+from roicli.storage.choice import Wanted
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats.hdf5.array import Hdf5Array, read_attributes
-from roicli.storage.formats.hdf5.contained import (
+from roicli.storage.formats.hdf5.child import (
     SWITCH,
     ContainedReader,
     OpeningChild,

@@ -36,7 +36,7 @@ from roicli.storage.array import (
     plain_attributes,
     precision_of,
 )
-from roicli.storage.choosing import Candidate, Wanted, choose_only
+from roicli.storage.choice import Candidate, Wanted, choose_only
 from roicli.storage.file_state import FileState, list_links, read_state
 from roicli.storage.formats import REFERENCE, STORE_NAMES, WayOf, names_below
 from roicli.storage.limits import ALLOW_HINT, external_is_allowed

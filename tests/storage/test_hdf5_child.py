@@ -18,8 +18,8 @@ import roicli
 from roicli.core.exceptions import DamagedFileError, InputError, ParameterError
 from roicli.core.system import limit_time, renew_time
 from roicli.storage.array import BLOCK_BYTES
-from roicli.storage.formats.hdf5 import contained
-from roicli.storage.formats.hdf5.contained import (
+from roicli.storage.formats.hdf5 import child
+from roicli.storage.formats.hdf5.child import (
     ContainedReader,
     Readable,
     try_first,
@@ -50,7 +50,7 @@ def test_a_crash_is_named(number: int, capfd: Any) -> None:
 
 
 def test_an_endless_loop_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contained, "SECONDS", 0.5)
+    monkeypatch.setattr(child, "SECONDS", 0.5)
 
     def run_on() -> None:
         while True:
@@ -73,7 +73,7 @@ def burn(seconds: float) -> None:
 
 def test_what_goes_on_has_all_the_time_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time counts from one finished thing to the next, not from the child's start."""
-    monkeypatch.setattr(contained, "SECONDS", 0.3)
+    monkeypatch.setattr(child, "SECONDS", 0.3)
 
     def go_on() -> None:
         for _ in range(5):
@@ -94,12 +94,12 @@ def test_the_time_for_a_piece_is_that_of_the_chunks_it_touches(file: Any) -> Non
     images = file.create_dataset("a", (400, 16, 48, 48), "f4", chunks=(400, 1, 48, 48))
     place = (slice(3, 4), slice(0, 16), slice(0, 48), slice(0, 48))
     whole = 400 * 16 * 48 * 48 * 4
-    assert contained.decoded_bytes(Readable(images, 0), place) == whole
+    assert child.decoded_bytes(Readable(images, 0), place) == whole
     part = (slice(3, 4), slice(2, 5), slice(0, 48), slice(0, 48))
-    assert contained.decoded_bytes(Readable(images, 0), part) == whole * 3 // 16
+    assert child.decoded_bytes(Readable(images, 0), part) == whole * 3 // 16
     plain = file.create_dataset("b", (400, 16, 48, 48), "f4")
-    assert contained.decoded_bytes(Readable(plain, 0), place) == whole // 400
-    assert contained.decoded_bytes(Readable(plain, 1000), place) == whole // 400 + 1000
+    assert child.decoded_bytes(Readable(plain, 0), place) == whole // 400
+    assert child.decoded_bytes(Readable(plain, 1000), place) == whole // 400 + 1000
 
 
 def test_the_rows_of_a_virtual_dataset_cost_what_their_sources_do(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_nothing_of_the_child_reaches_the_parent() -> None:
 
 def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    monkeypatch.setenv(contained.SWITCH, "0")
+    monkeypatch.setenv(child.SWITCH, "0")
     try_first(lambda: seen.append(os.getpid()), "x.h5", 1)
     assert seen == []  # not run twice in one process
 
@@ -218,7 +218,7 @@ def test_the_values_are_the_files(file: Any, dtype: str, shape: Any, chunks: Any
 def test_a_piece_is_no_larger_than_what_is_shared(file: Any) -> None:
     chunk = (1, 3, 1500, 1500)  # more than a block
     dataset = file.create_dataset("a", (2, 6, 1500, 1500), "f4", chunks=chunk, fillvalue=3)
-    assert contained.chunk_bytes(dataset) > BLOCK_BYTES
+    assert child.chunk_bytes(dataset) > BLOCK_BYTES
     out = np.empty((1, 6, 1500, 1500), np.float32)
     reader = ContainedReader(dataset, "a")
     reader.read((slice(1, 2), slice(0, 6), slice(0, 1500), slice(0, 1500)), out)
@@ -251,8 +251,8 @@ def test_what_cannot_be_decoded_is_an_error_and_the_reader_lives(file: Any) -> N
 def test_the_terminals_interruption_is_not_the_childs(file: Any) -> None:
     dataset = file.create_dataset("a", data=np.ones((4, 5)), chunks=(2, 5))
     reader = ContainedReader(dataset, "a")
-    for child in children():
-        os.kill(int(child), signal.SIGINT)
+    for number in children():
+        os.kill(int(number), signal.SIGINT)
     out = np.empty((4, 5))
     reader.read((slice(0, 4), slice(0, 5)), out)
     assert (out == 1).all()

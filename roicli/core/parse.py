@@ -10,16 +10,24 @@ import os
 import re
 from collections.abc import Sequence
 from operator import index
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from roicli.core.exceptions import ParameterError
 
 Size = tuple[int, int]
+Path = str | os.PathLike[str]
 # Layouts of maps, beside a letter for each axis.
 AUTO: Literal["auto"] = "auto"
 TOKENS, REVERSED = "tokens:", "reversed"
 LAYOUTS = ("nchw", "nhwc", "ncwh", "chw", "hwc", "cwh")
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+class ArrayLike(Protocol):
+    """An array, as NumPy knows one."""
+
+    def __array__(self) -> Any:
+        """The array's values."""
 
 
 def as_size(value: Any, name: str) -> Size:

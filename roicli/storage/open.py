@@ -13,7 +13,7 @@ from roicli.core.exceptions import InputError
 from roicli.core.system import available_bytes
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import FileContents, MemoryArray, StoredArray, check_numeric
-from roicli.storage.choosing import Role, Wanted
+from roicli.storage.choice import Role, Wanted
 from roicli.storage.file_state import FileState, check_unchanged, read_state
 from roicli.storage.formats import (
     FORMATS,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.parsing import (
+from roicli.core.parse import (
     as_bin,
     as_bytes,
     as_count,

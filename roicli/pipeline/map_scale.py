@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.parsing import parse_scale
+from roicli.core.parse import parse_scale
 from roicli.core.types import check_spatial_scale
 from roicli.pipeline.roi_table import NO_SCALE
 from roicli.storage.array import StoredArray

@@ -320,6 +320,10 @@ def _as_position_sensitive(plain: Convention) -> tuple[str, dict[str, Any]] | No
     for word, rule in PS_RULES.items():
         if plain == replace(rule, group_size=groups):
             return "ps-pool", {"ps_rule": word, "group_size": groups}
+    if plain == replace(DEFORM_POOL, sampling_ratio=plain.sampling_ratio, group_size=groups):
+        ratio = plain.sampling_ratio
+        options = {"deform_rule": "r-fcn", "sampling_ratio": ratio, "group_size": groups}
+        return "deform-pool", options
     for box in (HALF_PIXEL, LEGACY):
         ratio = plain.sampling_ratio
         if plain == replace(PS_ALIGN, box=box, sampling_ratio=ratio, group_size=groups):

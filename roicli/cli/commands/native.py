@@ -1,0 +1,53 @@
+"""``roicli native``: the compiled kernels of this machine."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from roicli.cli.commands.listings import print_rows
+from roicli.cli.console import print_line
+from roicli.core.command_options import NativeCommand
+from roicli.core.exceptions import ProviderError
+from roicli.core.operator_table import OPERATORS
+
+DTYPES = ("float32", "float64")
+
+
+def native(**options: Unpack[NativeCommand]) -> None:
+    """List the kernels of --provider native, and whether they are compiled on this machine; with
+    --compile, compile those that are not, so that no run waits for it.
+
+    Example: roicli native --compile
+    """
+    from roicli.core.system import usable_cores
+    from roicli.operators.table import operator_type
+    from roicli.runtime.native import run as kernels
+
+    specs = {name: operator_type(name)() for name in OPERATORS}
+    missing = kernels.missing_functions(specs.values(), DTYPES)
+    if options["compile"] and missing:
+        if not options["quiet"]:
+            print_line("note", f"compiling {len(missing)} kernels: some seconds each")
+        kernels.compile_functions(missing, usable_cores())
+        missing = kernels.missing_functions(specs.values(), DTYPES)
+        if missing:
+            raise ProviderError(
+                "the kernels were compiled, but there is no folder to keep them in",
+                "let the package's __pycache__ or the user's cache (XDG_CACHE_HOME) be written",
+            )
+    users: dict[str, list[str]] = {}
+    for name, spec in specs.items():
+        for function in kernels.compiled_of(spec).functions:
+            users.setdefault(function, []).append(name)
+    print_rows(
+        [
+            {
+                "kernel": function,
+                "dtype": dtype,
+                "compiled": (function, dtype) not in missing,
+                "operators": tuple(operators),
+            }
+            for function, operators in users.items()
+            for dtype in DTYPES
+        ]
+    )
