@@ -56,7 +56,8 @@ def _describe(one: Declaration) -> str:
             default = ""
             words.append(f"Without it: {one.opt.shown}.")
         if FORM.search(one.opt.metavar or "") and not one.words:
-            words.append(f"Written {(one.opt.metavar or '').replace('|', ' or ').rstrip('.')}.")
+            form = (one.opt.metavar or "").replace("|", " or ")
+            words.append(f"Written {form}{'' if form.endswith('.') else '.'}")
     # Another option's name is the keyword here, and not its flag.
     text = FLAG.sub(lambda flag: flag[1].replace("-", "_"), " ".join(words))
     return f"{one.name}{default}\n" + textwrap.indent(textwrap.fill(text, WIDTH), "    ")
