@@ -35,13 +35,14 @@ from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.inputs import open_inputs
 from roicli.pipeline.request import ErrorsRequest, ExportRequest, RunRequest
 from roicli.pipeline.run import (
+    announce_turned,
     build_error_table,
     build_value_measurers,
     check_asked,
     open_run,
     resolve_operator,
 )
-from roicli.pipeline.settings import resolve_setting
+from roicli.pipeline.settings import resolve_setting, turned_by_preset
 from roicli.pipeline.stream import run_operator
 from roicli.storage.address import as_local_path
 from roicli.storage.atomic import check_output, replace_atomically
@@ -52,7 +53,7 @@ from roicli.storage.result import (
 )
 
 logger = logging.getLogger("roicli")
-# What ``import roicli`` has of this file.
+# What ``import roicli`` takes from this file.
 __all__ = [
     "align", "average_pool", "crop_and_resize", "deform_pool", "errors", "export", "pool",
     "precise_pool", "ps_align", "ps_pool", "rotated_align",
@@ -206,7 +207,7 @@ def run(
     output: str | os.PathLike[str] | None,
     options: Mapping[str, Any],
 ) -> Result:
-    """One operator by its name, with the keywords of its call."""
+    """Run one operator, given by its name and the keywords of its call."""
     check_known(call_name(operator), options, OPERATORS[operator].options)
     operator, options = follow_preset(operator, options)
     return run_request(operator, features, rois, output, settle(RunRequest, options))
@@ -215,9 +216,10 @@ def run(
 def follow_preset(
     operator: Operator, options: Mapping[str, Any]
 ) -> tuple[Operator, Mapping[str, Any]]:
-    """The operator whose function the preset is, and the options that it has; both are said.
+    """The operator that the preset is a function of, and those options that this operator has.
 
-    Raises ParameterError where an option was given that it has not.
+    Where that is another operator than the one called, the log says so. Raises ParameterError for
+    an option that it does not have.
     """
     preset = options.get("preset")
     if preset is None:
@@ -245,7 +247,7 @@ def run_request(
     output: str | os.PathLike[str] | None,
     request: RunRequest,
 ) -> Result:
-    """One operator by its name: all RoIs here, on a cluster, or the block that ``shard`` names."""
+    """Run one operator over all RoIs, here or on a cluster, or over the block that is ``shard``."""
     if request.dask is not None:
         return _run_on_cluster(operator, features, rois, output, request)
     opened = open_run(operator, features, rois, request)
@@ -264,7 +266,7 @@ def _run_on_cluster(
     output: str | os.PathLike[str] | None,
     request: RunRequest,
 ) -> Result:
-    """The blocks of the RoIs on a cluster; its modules are imported only for that."""
+    """Run the blocks of the RoIs on a cluster."""
     from roicli.pipeline.cluster.run import run_on_cluster
 
     return run_on_cluster(operator, features, rois, _as_text(output), request)
@@ -296,7 +298,7 @@ def errors(
     with inputs_unchanged(), closing(open_run("errors", features, rois, request)) as run:
         check_outputs(run.inputs, None, request)
         measurers = build_value_measurers(run)
-        # Nobody wants the features, so the operators run for their values only.
+        # The features themselves are not asked for: the operators run to measure values.
         run_operator(
             run.pyramid, run.inputs.rois, run.inputs.map_of_roi, None, run.engine, NoWriter(),
             measurers, request.progress,
@@ -311,9 +313,12 @@ def _geometric_errors(rois: FeatureArgument, request: ErrorsRequest) -> Result:
     """The error table of boxes alone."""
     if request.dask is not None:
         raise ParameterError("--dask shares the maps among workers, and there are no features")
-    setting = resolve_setting(request, "pool")
+    unit = turned_by_preset(request)
+    setting = resolve_setting(request, "pool" if unit is None else "errors")
+    reading = request if unit is None else request.turned_in(unit)
     with inputs_unchanged():
-        inputs = open_inputs(None, rois, request, request.map_size)
+        inputs = open_inputs(None, rois, reading, request.map_size)
+        announce_turned(inputs)
         check_outputs(inputs, None, request)
         table = build_error_table(inputs, setting, group_by=request.group_by)
         check_asked(table, request)

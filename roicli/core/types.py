@@ -92,6 +92,13 @@ class RoIs:
     def __len__(self) -> int:
         return len(self.batch_index)
 
+    @property
+    def sides(self) -> FloatArray:
+        """(K, 2) width and height in image pixels; of turned RoIs along their own sides."""
+        if self.turned is None:
+            return self.corners[:, 2:] - self.corners[:, :2]
+        return self.turned[:, 2:4]
+
     def take(self, rows: Any) -> RoIs:
         """The RoIs of ``rows`` (indices, a mask or a slice), in that order."""
         turned = None if self.turned is None else self.turned[rows]

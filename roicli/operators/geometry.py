@@ -369,22 +369,9 @@ class Neighbours(NamedTuple):
             weights[rows, places] += weight
         return weights
 
-    def interpolate(self, feature_map: FloatArray, columns: Neighbours) -> FloatArray:
-        """(C, n_y, n_x) float64 of a map (C, H, W), at the points of its rows (self) and columns.
-
-        0 times infinity is NaN, but a point off the map reads nothing.
-        """
-        if np.isfinite(feature_map).all():
-            (top, above), (bottom, below) = self.exact_sides
-            (left, before), (right, after) = columns.exact_sides
-            rows = feature_map[:, top] * above[:, None] + feature_map[:, bottom] * below[:, None]
-            return np.asarray(rows[:, :, left] * before + rows[:, :, right] * after)
-        samples = np.zeros((len(feature_map), len(self.low), len(columns.low)))
-        with np.errstate(invalid="ignore"):
-            for y, height in self.exact_sides:
-                for x, width in columns.exact_sides:
-                    samples += feature_map[:, y[:, None], x] * (height[:, None] * width)
-        return np.where(self.on_map[:, None] & columns.on_map, samples, 0.0)
+    def at(self, index: Any) -> Neighbours:
+        """All parts indexed alike."""
+        return Neighbours(self.low[index], self.high[index], self.share[index], self.on_map[index])
 
 
 def find_neighbours(

@@ -1,7 +1,7 @@
 """What an operator is: a frozen dataclass whose fields are its options, in a file of its own.
 
-Everything that runs, checks, describes or shares out an operator asks it through ``OperatorSpec``,
-and names none. ``OPERATORS`` in ``roicli.operators.table`` lists the files.
+Whatever runs, checks or describes operators knows them through ``OperatorSpec`` alone and names
+none. ``OPERATORS`` in ``roicli.operators.table`` lists the files.
 """
 
 from __future__ import annotations
@@ -35,15 +35,17 @@ GraphWay = Literal["one node", "fine grid", "max roi pool node", "index windows"
 
 
 class Compiled(NamedTuple):
-    """An operator's compiled kernel: what of ``runtime.native.run`` calls it, and its functions."""
+    """An operator's compiled kernel: the function of ``runtime.native.run`` that calls it, and the
+    compiled functions that it consists of.
+    """
 
     call: str
     functions: tuple[str, ...]
 
 
 class Sampling(NamedTuple):
-    """What the sampling points of K RoIs take: ``size`` (K,) bytes, ``counts`` (K, 2) points a bin
-    as (x, y), and what it is called.
+    """What the sampling points of K RoIs take: ``size`` (K,) in bytes, ``counts`` (K, 2) points a
+    bin as (x, y), and what messages call them.
     """
 
     size: FloatArray
@@ -61,7 +63,7 @@ class OperatorSpec(ABC):
 
     operator: ClassVar[Operator]
     title: ClassVar[str]
-    # What the numbers of a RoI are, after its image's index.
+    # The numbers of a RoI, in order, after the index of its image.
     roi_columns: ClassVar[tuple[str, ...]] = ("x1", "y1", "x2", "y2")
 
     output_size: Size = (7, 7)
@@ -77,7 +79,7 @@ class OperatorSpec(ABC):
         return ()
 
     def numbers_of(self, rois: RoIs) -> FloatArray:
-        """(K, n) what it takes of RoIs: their columns, then their offsets, 0 without any."""
+        """(K, n): the columns of the RoIs that it reads, then their offsets, 0 without any."""
         numbers = rois.numbers(self.roi_columns)
         if not self.offset_shape:
             return numbers
@@ -93,13 +95,13 @@ class OperatorSpec(ABC):
 
     @property
     def compiled(self) -> Compiled | None:
-        """None where nothing is compiled for it; then the provider native cannot run it."""
+        """Its compiled kernel. Without one (None) the provider native cannot run it."""
         return None
 
     @property
     @abstractmethod
     def pixel_model(self) -> PixelModel:
-        """Where its cell i lies."""
+        """Where the value of cell i lies: at i + 0.5 (half-pixel) or at i (legacy)."""
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -113,7 +115,7 @@ class OperatorSpec(ABC):
         return replace(self, spatial_scale=spatial_scale)
 
     def output_channels(self, channels: int) -> int:
-        """How many channels its result has, of ``channels`` of the map."""
+        """The number of channels of the result for a map of ``channels``."""
         return channels
 
     def describe(self) -> dict[str, Any]:
@@ -122,15 +124,15 @@ class OperatorSpec(ABC):
         return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
 
     def input_channels(self, part: slice) -> slice:
-        """The channels of the map that some channels of the result are read from."""
+        """The channels of the map that the channels ``part`` of the result are computed from."""
         return part
 
     def work(self, corners: FloatArray) -> FloatArray:
-        """(k,) how many values each bin of the RoIs (k, 4) is computed from."""
+        """(k,): from how many values of the map each bin of the RoIs (k, 4) is computed."""
         return np.ones(len(corners))
 
     def sampling(self, corners: FloatArray, channels: int, dtype: FloatType) -> Sampling:
-        """What the sampling points of RoIs (K, 4) take at once, each alone."""
+        """The memory that the sampling points of each of the RoIs (K, 4) take at once."""
         return Sampling(np.zeros(len(corners)), np.zeros((len(corners), 2), np.int64), "sampling")
 
     @abstractmethod
@@ -147,11 +149,11 @@ class OperatorSpec(ABC):
 
     @abstractmethod
     def graph_way(self, dtype: FloatType, resident: bool) -> GraphWay:
-        """How its graph is run on maps of ``dtype``; ``resident`` is a device with own memory."""
+        """How its graph is run on maps of ``dtype``; ``resident``: on a device with own memory."""
 
     def add_export(self, builder: GraphBuilder, dtype: FloatType) -> str:
-        """Add nodes from ``features`` and ``rois`` to an exported graph; the result's name.
+        """Add the nodes that compute it from ``features`` and ``rois``; gives the result's name.
 
-        Raises ParameterError where no graph can say it.
+        Raises ParameterError where no graph can compute it.
         """
         raise ParameterError(f"{self.name} cannot be exported as a graph")

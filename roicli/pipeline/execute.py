@@ -32,7 +32,6 @@ from roicli.pipeline.run import (
 from roicli.pipeline.stream import run_operator
 from roicli.storage.atomic import (
     FileDraft,
-    RowSource,
     as_output_errors,
     check_output,
     open_draft,
@@ -43,6 +42,7 @@ from roicli.storage.result import (
     MemoryWriter,
     ResultFile,
     ResultWriter,
+    RowSource,
     check_place,
     open_result,
 )
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from roicli.storage.shard import Shard
 
 logger = logging.getLogger("roicli")
-# What the name of a dataset cannot have.
+# What a dataset's name cannot have, and what stands for it.
 NO_NAME = {ord("/"): "_", 0: "_"}
 
 
@@ -111,7 +111,7 @@ class Result(Shown):
 
 
 def check_outputs(inputs: Inputs, output: str | None, request: RunRequest) -> None:
-    """Refuse places that a result must not go to, before anything is computed."""
+    """Raise OutputError for places that a result must not go to, before anything is computed."""
     force, files = request.force, list(inputs.files)
     if output not in (None, STDOUT):
         check_place(str(output), files, force)
@@ -130,13 +130,13 @@ def _ending(path: str) -> str:
 
 
 class ErrorsFile:
-    """What ``errors_out`` names in the making; without a draft nobody asked for it."""
+    """The file of ``errors_out`` while it is written; without a draft none was asked for."""
 
     def __init__(self, path: str = "", draft: FileDraft | None = None) -> None:
         self._path, self._draft = path, draft
 
     def write(self, table: ErrorTable, parameters: Mapping[str, Any]) -> None:
-        """Write the table; as ``check``."""
+        """Write the table, then ``check``."""
         if self._draft is None:
             return
         from roicli.error_table.arrow import ARROW_ENDINGS, write_arrow
@@ -153,15 +153,17 @@ class ErrorsFile:
         self.check()
 
     def check(self) -> None:
-        """Raise OutputError where the file cannot have its name, so that no result gets its own."""
+        """Raise OutputError where the file cannot get its name, before a result gets its own."""
         if self._draft is not None:
             self._draft.check()
 
 
 @contextmanager
 def open_errors_file(request: RunRequest) -> Iterator[ErrorsFile]:
-    """The file that ``errors_out`` names. It has its name when the block ends well, and a result
-    whose block is inside has its own before: nothing appears of a run that is refused.
+    """The file of ``errors_out``, which gets its name when the block ends well.
+
+    A result that is written inside the block has its name before. So nothing appears of a run that
+    is refused.
     """
     if request.errors_out is None:
         yield ErrorsFile()
@@ -295,7 +297,7 @@ def _plan_resumption(
 
 
 def tables_beside(run: Run, table: ErrorTable) -> dict[str, RowSource]:
-    """What stands beside the features in an HDF5 file or a Zarr store."""
+    """The tables beside the features in an HDF5 file or a Zarr store, each by its name."""
     rois, dtype = run.inputs.rois, stored_rois_dtype(run)
     found: dict[str, RowSource] = {
         "rois": lambda start, stop: rois.take(slice(start, stop)).as_rows(dtype),
@@ -305,7 +307,7 @@ def tables_beside(run: Run, table: ErrorTable) -> dict[str, RowSource]:
 
 
 def carried_datasets(inputs: Inputs) -> dict[str, CarriedColumn]:
-    """What the RoIs' source has besides, by the names of its datasets in a result."""
+    """The other columns of the RoIs' source, by the names of their datasets in a result."""
     found: dict[str, CarriedColumn] = {}
     for column in inputs.carried:
         name = plain = stored_text(column.name).translate(NO_NAME).strip(".") or "column"
@@ -321,4 +323,4 @@ def stored_rois_dtype(run: Run) -> np.dtype[Any]:
 
 
 def no_work() -> None:
-    """Nothing is left to do while the last rows are written."""
+    """What is done while the last rows are written, where there is nothing to do."""

@@ -27,7 +27,7 @@ from roicli.pipeline.map_scale import read_stored_scale
 from roicli.pipeline.roi_table import GIVEN_SCALE, NO_SCALE, Place
 from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import IMAGE, Address, parse_address
-from roicli.storage.array import StoredArray
+from roicli.storage.array import StoredArray, describe_sharing
 from roicli.storage.exchange import find_address, name_levels, open_object
 from roicli.storage.file_state import FileState
 from roicli.storage.limits import check_memory
@@ -89,9 +89,23 @@ class FeatureLevel(NamedTuple):
         """Bytes of one image as stored and, where that is not ``dtype``, upcast."""
         values = math.prod(self.shape[1:])
         stored = values * self.stored.dtype.itemsize
-        # What decoding takes besides, and chunks that are kept for the images after this one.
-        stored += self.stored.reading_bytes + self.stored.kept_bytes
+        stored += self.stored.reading_bytes  # what decoding takes besides
         return stored + (0 if self.stored.dtype == dtype else values * dtype.itemsize)
+
+    def keep_images(self, room: int, budget: object) -> None:
+        """Keep up to ``room`` bytes of decoded images for those that share a chunk with them.
+
+        Where that is not all of a chunk's, which is then decoded again and again, it is said.
+        """
+        stored = self.stored
+        stored.most_kept = room
+        sharing = describe_sharing(self.shape[0], stored.chunk_rows)
+        chunk = min(stored.chunk_rows, self.shape[0])
+        if sharing is not None and stored.kept_rows < chunk:
+            logger.info(
+                f"{stored.name}: {sharing}, and {budget} leaves room to keep {stored.kept_rows}: "
+                f"chunks are read {-(-chunk // stored.kept_rows)} times"
+            )
 
     def read_image(self, index: int, buffer: MapBuffer, keep_float16: bool = False) -> FloatArray:
         """Image ``index`` as (C, H, W) in the buffer's dtype, or as float16 where it is kept."""

@@ -31,10 +31,10 @@ from roicli.pipeline.provenance import utc_now
 from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run, check_sampling
 from roicli.storage.address import is_url
-from roicli.storage.atomic import OUTPUT_FORMATS, RowSource
+from roicli.storage.atomic import OUTPUT_FORMATS
 from roicli.storage.formats.hdf5.part import ResultPart, open_part, try_part
 from roicli.storage.formats.hdf5.read import find_sources
-from roicli.storage.result import ResultFile, ResultWriter, check_place, open_result
+from roicli.storage.result import ResultFile, ResultWriter, RowSource, check_place, open_result
 from roicli.storage.row_file import RowFile, open_scratch
 
 TABLE_ROWS = 1 << 16

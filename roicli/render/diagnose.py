@@ -55,6 +55,7 @@ def write_diagnosis_json(found: Diagnosis, stream: TextIO) -> None:
         "channels_compared": found.channels_compared,
         "axes": found.alignment.axes,
         "rows": _rows_object(found.alignment.rows),
+        "seconds": found.seconds,
     }
     write_object(document, stream)
 

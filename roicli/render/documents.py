@@ -190,6 +190,7 @@ class DiagnoseDocument(TypedDict):
     channels_compared: int
     axes: str | None
     rows: MatchedRows | None
+    seconds: float
 
 
 class ExplainedBin(TypedDict):

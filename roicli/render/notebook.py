@@ -29,7 +29,13 @@ from roicli.render.capture import print_capture
 from roicli.render.check import print_findings
 from roicli.render.compare import print_comparison
 from roicli.render.diagnose import print_diagnosis
-from roicli.render.error_table import describe_rows, find_worst, short_summary, view_columns
+from roicli.render.error_table import (
+    describe_rows,
+    find_worst,
+    say_whose,
+    short_summary,
+    view_columns,
+)
 from roicli.render.explain import print_explanation
 from roicli.render.figure import draw_bin, draw_figure
 from roicli.render.inspect import print_inspection
@@ -95,7 +101,8 @@ def _write_errors(table: ErrorTable, parameters: Any) -> str:
         titles = [column.meaning for column in columns]
         is_text = [column.kind == "text" for column in columns]
         parts.append(_write_table([column.header for column in columns], rows, is_text, titles))
-    words = "; ".join(filter(None, [describe_rows(table, VIEW), constants]))
+    whose = say_whose(parameters) if parameters else ""
+    words = "; ".join(filter(None, [whose + describe_rows(table, VIEW), constants]))
     parts.append(f"<p>{escape(words)}</p>")
     short = short_summary(summary)
     parts.append(_write_table(short.headers, short.rows, short.is_text))

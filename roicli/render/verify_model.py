@@ -67,6 +67,8 @@ def describe_agreement(found: Agreement) -> str:
             return found.outcome
         case "within rounding":
             return f"within rounding, largest difference {format_short(found.max_difference)}"
+        case "the same rule":
+            return f"the same rule, rounded otherwise{_describe_distance(found)}"
         case "another convention":
             whose = _list(found.libraries)
             return f"follows {found.convention}{whose}{_describe_distance(found)}"

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from roicli.operators.taps import TapSpec
 
 SCRATCH_BYTES = 32 << 20
+# Runs of MaxRoiPool, which is serial, that its RoIs are cut into for each thread.
+CHUNKS_PER_THREAD = 8
 # The feeds of an exact or a plain graph of RoI Align that have a channel axis.
 BY_CHANNEL = ("features", "first_cells")
 
@@ -223,8 +225,8 @@ class MaxRoiPoolRunner:
             return
         rois = np.zeros((len(corners), 5), np.float32)
         rois[:, 1:] = corners
-        # Boxes differ in cost; four chunks a thread even that out.
-        chunk = max(1, -(-len(rois) // (4 * self._threads)))
+        # Boxes differ in cost, and the last chunk is waited for: many of them even that out.
+        chunk = max(1, -(-len(rois) // (CHUNKS_PER_THREAD * self._threads)))
 
         def run_chunk(start: int) -> None:
             rows = slice(start, start + chunk)

@@ -1,4 +1,4 @@
-"""Arrays in files: what every format gives for reading, and says of what it holds."""
+"""Arrays in files: how every format lets them be read, and what it says of those it holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,19 +16,20 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import ForeignText, foreign, raw_text
 from roicli.core.record import frozen
 from roicli.core.system import read_at
-from roicli.core.types import Array, IntArray
+from roicli.core.types import Array, IntArray, as_bytes
 from roicli.storage.file_state import FileState
 
-# What MATLAB writes beside every array, whose axes are reversed for everybody else.
+# An attribute that MATLAB writes with every array. Others see the axes of such an array reversed.
 MATLAB_CLASS = "MATLAB_class"
 Place = tuple[slice, ...]
 Shape = tuple[int, ...]
 
-# Values are looked through, and pieces of HDF5 are read, in blocks of this size.
+# Whole arrays are gone through, and HDF5 is read by its child, in blocks of this size.
 BLOCK_BYTES = 16 << 20
-# Chunks that hold several items are kept decoded up to this size, so that each is decoded once.
+# Chunks that hold several items are kept decoded up to this size, where nobody says another, so
+# that each is decoded once.
 KEPT_BYTES = 32 << 20
-# Rows that lie no further apart are read together with what lies between them.
+# Rows that are closer to each other than this are read at once, with what lies between them.
 SPAN_BYTES = 4 << 20
 
 # --- dtypes -------------------------------------------------------------------------------------
@@ -37,7 +38,7 @@ OPAQUE_BFLOAT16 = np.dtype("V2")
 
 
 class Precision(NamedTuple):
-    """How finely a stored dtype holds a number; ``mantissa_bits`` None for whole numbers."""
+    """How exactly a stored dtype holds a number; ``mantissa_bits`` is None for integers."""
 
     name: str
     mantissa_bits: int | None
@@ -55,7 +56,7 @@ class Precision(NamedTuple):
 
 
 def narrow_float(name: str) -> np.dtype[Any]:
-    """A float that NumPy has not, by its name in ml_dtypes: bfloat16, float8_e4m3fn and others."""
+    """A float dtype of ml_dtypes by its name: bfloat16, float8_e4m3fn and others."""
     import ml_dtypes  # 20 ms, which few files need
 
     found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
@@ -63,7 +64,7 @@ def narrow_float(name: str) -> np.dtype[Any]:
 
 
 def named_dtype(name: str) -> np.dtype[Any]:
-    """The dtype that ``Precision`` gives a name to."""
+    """The dtype with the name that ``Precision`` gives it."""
     return narrow_float(name) if name.startswith(("bfloat", "float8")) else np.dtype(name)
 
 
@@ -73,12 +74,12 @@ def is_narrow_float(dtype: np.dtype[Any]) -> bool:
 
 
 def as_stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype that a file means: two opaque bytes are what ml_dtypes' bfloat16 is saved as."""
+    """The dtype that is meant by a file's: NumPy saves ml_dtypes' bfloat16 as two opaque bytes."""
     return narrow_float("bfloat16") if dtype == OPAQUE_BFLOAT16 else dtype
 
 
 def as_read(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype in which values are handed over: float32 for floats that NumPy has not."""
+    """The dtype in which values are given out: float32 for the floats of ml_dtypes."""
     return np.dtype(np.float32) if is_narrow_float(dtype) else dtype.newbyteorder("=")
 
 
@@ -103,14 +104,14 @@ def is_numeric(dtype: np.dtype[Any]) -> bool:
 
 
 def without_objects(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The fields of records that are values, not pointers to texts of any length elsewhere."""
+    """The dtype without fields that point to objects, as texts of any length do."""
     names = dtype.names or ()
     kept = [(name, dtype[name]) for name in names if not dtype[name].hasobject]
     return np.dtype(kept) if kept and len(kept) < len(names) else dtype
 
 
 def is_record(dtype: np.dtype[Any]) -> bool:
-    """Whether roicli reads rows of the dtype: fields of numbers, truth values or short texts."""
+    """Whether roicli reads records of the dtype: of numbers, bools or texts of fixed length."""
     if dtype.fields is None:
         return False
     bases = [one[0].base for one in dtype.fields.values()]
@@ -158,7 +159,9 @@ class StoredArray(ABC):
     empty where none has one. ``files`` is every file that reading opens, with its state when it was
     opened: the file itself and all that it leads to. Nothing that comes through a pipe or from a
     URL is among them. ``chunk_rows`` items are decoded together, and ``reading_bytes`` is what
-    reading holds besides what it is read into.
+    reading holds besides what it is read into. ``offset`` is where all values lie in the file, in
+    one piece and as they are handed over; None where they do not, or nobody needs to know.
+    ``most_kept`` is how many bytes of decoded items may be kept; None for 32 MiB.
     """
 
     name: str
@@ -172,6 +175,8 @@ class StoredArray(ABC):
     files: Mapping[str, FileState] = {}
     chunk_rows: int = 1
     reading_bytes: int = 0
+    offset: int | None = None
+    most_kept: int | None = None
     _kept: tuple[int, Array] | None = None
 
     @abstractmethod
@@ -193,29 +198,41 @@ class StoredArray(ABC):
 
     def read_rows_into(self, first: int, out: Array) -> None:
         """As many items as ``out`` has, from ``first`` on."""
-        if not self.kept_bytes:
+        if self.kept_rows == 1:
             self._read_rows(first, out)
             return
         done = 0
         while done < len(out):
-            start, values = self._keep_chunks_of(first + done)
+            start, values = self._keep_rows_of(first + done)
             found = values[first + done - start :][: len(out) - done]
             out[done : done + len(found)] = found
             done += len(found)
 
     @property
-    def kept_bytes(self) -> int:
-        """What is kept of decoded chunks: all of a row of them, unless that is too much."""
-        if self.chunk_rows == 1:
-            return 0
-        size = self.chunk_rows * math.prod(self.shape[1:]) * self.dtype.itemsize
-        return size if size <= KEPT_BYTES else 0
+    def kept_rows(self) -> int:
+        """How many items are read together and kept: those of a chunk, or as many as there is room
+        for.
+        """
+        room = KEPT_BYTES if self.most_kept is None else self.most_kept
+        fitting = room // max(self._row_bytes, 1)
+        return max(1, min(self.chunk_rows, fitting, self.shape[0] if self.shape else 1))
 
-    def _keep_chunks_of(self, row: int) -> tuple[int, Array]:
-        """The first row and the values of the row of chunks that ``row`` is in."""
-        start = row - row % self.chunk_rows
-        if self._kept is None or self._kept[0] != start:
-            stop = min(start + self.chunk_rows, self.shape[0])
+    @property
+    def kept_bytes(self) -> int:
+        """What is kept of decoded chunks."""
+        return self.kept_rows * self._row_bytes if self.kept_rows > 1 else 0
+
+    @property
+    def _row_bytes(self) -> int:
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    def _keep_rows_of(self, row: int) -> tuple[int, Array]:
+        """The first row and the values of what is read together with a row."""
+        if self._kept is None or not self._kept[0] <= row < self._kept[0] + len(self._kept[1]):
+            chunk, inside = row - row % self.chunk_rows, row % self.chunk_rows
+            start = chunk + inside - inside % self.kept_rows
+            stop = min(start + self.kept_rows, chunk + self.chunk_rows, self.shape[0])
+            self._kept = None  # before there is more
             values = np.empty((stop - start, *self.shape[1:]), self.dtype)
             self._read_rows(start, values)
             self._kept = (start, values)
@@ -234,8 +251,16 @@ class StoredArray(ABC):
         self._kept = None
 
 
+def describe_sharing(images: int, chunk_rows: int) -> str | None:
+    """What it means that so many of all images are decoded together; None where each is alone."""
+    sharing = min(images, chunk_rows)
+    if sharing <= 1:
+        return None
+    return f"each chunk holds {sharing} images: reading one image reads {sharing}"
+
+
 class MemoryArray(StoredArray):
-    """An array that is in memory already, or mapped: from Python, from stdin, parsed from text."""
+    """An array that is in memory or memory-mapped: from Python, from stdin, parsed from text."""
 
     def __init__(
         self,
@@ -262,7 +287,7 @@ class MemoryArray(StoredArray):
 
 
 class RawLayout(NamedTuple):
-    """Values that lie in a file as they are, C-ordered, from the byte ``offset`` on."""
+    """Values that lie in a file unencoded and in C order, from the byte ``offset`` on."""
 
     offset: int
     shape: Shape
@@ -270,7 +295,7 @@ class RawLayout(NamedTuple):
 
 
 class RawArray(StoredArray):
-    """An array whose values lie in a file as they are: read at offsets, nothing is mapped."""
+    """An array whose values lie in a file unencoded; they are read at offsets, not mapped."""
 
     def __init__(self, path: str, layout: RawLayout, name: str, state: FileState) -> None:
         check_readable(layout.dtype, name)
@@ -289,7 +314,7 @@ class RawArray(StoredArray):
         stored = self._layout.dtype
         same = stored.itemsize == self.dtype.itemsize and (stored.isnative or not stored.names)
         raw = out if same else np.empty(out.shape, stored)
-        view = memoryview(cast("Any", raw.reshape(-1).view(np.uint8)))
+        view = as_bytes(raw)
         done = 0
         for first, count in contiguous_runs(self.shape, place):
             size = count * stored.itemsize
@@ -302,19 +327,26 @@ class RawArray(StoredArray):
             out.byteswap(inplace=True)
 
     def _read_at(self, offset: int, view: memoryview) -> None:
-        while view:
-            try:
-                count = read_at(self._file.fileno(), view, offset)
-            except OSError as error:
-                raise InputError(f"{self.name}: cannot be read: {error.strerror}") from error
-            if count == 0:
-                raise InputError(f"{self.name}: ends at byte {offset}, the header promised more")
-            view, offset = view[count:], offset + count
+        try:
+            read_whole(self._file.fileno(), view, offset)
+        except EOFError as error:
+            raise InputError(f"{self.name}: {error}") from error
+        except OSError as error:
+            raise InputError(f"{self.name}: cannot be read: {error.strerror}") from error
 
     def close(self) -> None:
         """Let go of the file."""
         with contextlib.suppress(OSError):
             self._file.close()
+
+
+def read_whole(descriptor: int, view: memoryview, offset: int) -> None:
+    """Fill ``view`` from ``offset`` on. Raises OSError; EOFError where the file ends before."""
+    while view:
+        count = read_at(descriptor, view, offset)
+        if count == 0:
+            raise EOFError(f"ends at byte {offset}, the header promised more")
+        view, offset = view[count:], offset + count
 
 
 def contiguous_runs(shape: Shape, place: Place) -> Iterator[tuple[int, int]]:
@@ -469,7 +501,7 @@ def plain_attributes(attributes: Any) -> dict[str, Any]:
 
 
 def unreadable(reason: str) -> ForeignText:
-    """What stands for a value that is there and cannot be read: nobody takes it for missing."""
+    """The text shown in place of a value that cannot be read, so that it does not seem missing."""
     return foreign(f"cannot be read: {reason}")
 
 

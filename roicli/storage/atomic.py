@@ -12,7 +12,7 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -29,19 +29,15 @@ from roicli.core.system import (
     take_mode,
     try_lock,
 )
-from roicli.core.types import Array
 from roicli.storage.address import is_url, parts_folder
 from roicli.storage.formats import FORMATS
-
-# Gives (start, stop) the rows of a table that goes beside the features.
-RowSource = Callable[[int, int], Array]
 
 OUTPUT_FORMATS: Final = {ending: one.name for one in FORMATS for ending in one.written}
 
 ENDING = ".roicli-part"
 # Files that stand beside a part: the rows of a compressed result, and what a resumable run keeps.
 COMPANIONS: Final = ("rows", "values", "journal", "new-journal")
-# What replaces a file is nobody else's to read before it has that file's mode.
+# A file that will replace another can be read by its owner alone, until it takes the other's mode.
 PRIVATE_MODE, USUAL_MODE = 0o600, 0o666
 
 
@@ -65,7 +61,7 @@ def check_inputs_stay(path: str, taken: Iterable[str]) -> None:
 
 
 def _is_touched(source: str, path: str) -> bool:
-    """Whether an input is the output, lies in its folder, or is made of files among which it is."""
+    """Whether writing ``path`` would change ``source``: the same place, one in it, or around it."""
     if is_url(source) or is_url(path):
         here, there = (f"{name.rstrip('/')}/" for name in (source, path))
         return here.startswith(there) or there.startswith(here)
@@ -126,14 +122,15 @@ def check_disk(name: str, folder: str, needed: int, held: int = 0) -> None:
         raise OutputError(f"{name}: needs {needed:,} bytes, the disk has {free:,} free")
 
 
-CLOSED = -1  # a descriptor that is none
+CLOSED = -1  # in place of a file descriptor
 
 
 class PartFile:
-    """``.NAME.roicli-part`` for the result ``target``, locked until it is closed.
+    """The file in the making, ``.NAME.roicli-part`` beside the result ``target``; it is locked
+    until it is closed.
 
-    Raises OutputError where another run holds it. A file system without locks gets a name of its
-    own for every run.
+    Raises OutputError where another run holds it. On a file system without locks every run has a
+    part with a name of its own.
     """
 
     def __init__(self, target: str) -> None:
@@ -153,7 +150,7 @@ class PartFile:
             raise
 
     def _claim(self) -> None:
-        """Open the part, locked: a new file, or one that is to be gone on with."""
+        """Open and lock the part: a new file, or one of an earlier run that is continued."""
         while True:
             self._descriptor, is_new = _open(self.path, self._mode)
             try:
@@ -171,7 +168,7 @@ class PartFile:
             # Whoever held it may have renamed or removed it between the two calls.
             if _is_named(self._descriptor, self.path):
                 if is_new:
-                    self.forget()  # what stands there belonged to a part that is gone
+                    self.forget()  # companions of an earlier part, which is gone
                     return
                 if self._may_go_on_with(self._descriptor):
                     return
@@ -184,7 +181,7 @@ class PartFile:
             os.close(descriptor)
 
     def _may_go_on_with(self, descriptor: int) -> bool:
-        """Whether a part that an earlier run left is of use, and may be written into."""
+        """Whether the part of an earlier run can be continued, and is safe to write into."""
         return os.path.exists(self.companion("journal")) and _is_alone(descriptor, self._mode)
 
     def _claim_unlocked(self) -> None:
@@ -202,7 +199,7 @@ class PartFile:
         return f"{self.path}.{kind}"
 
     def open_companion(self, kind: str) -> int:
-        """A descriptor to read and write such a file, made where it is not there."""
+        """A descriptor to read and write the companion; it is made where there is none."""
         path = self.companion(kind)
         while True:
             descriptor, is_new = _open(path, self._mode)
@@ -212,12 +209,12 @@ class PartFile:
             os.unlink(path)
 
     def clear(self) -> None:
-        """Begin with an empty part, whatever an earlier run left."""
+        """Empty the part and remove its companions, whatever an earlier run left in them."""
         os.truncate(self._descriptor, 0)
         self.forget()
 
     def flush(self) -> None:
-        """Bring the part to the disk."""
+        """Write what the system still holds of the part to the disk."""
         flush_data(self._descriptor)
 
     def check_name(self, force: bool) -> None:
@@ -226,10 +223,10 @@ class PartFile:
             raise self._name_taken()
 
     def publish(self, force: bool) -> None:
-        """Bring the part to the disk and give it its final name, which lasts when this returns.
+        """Flush the part and rename it to its final name; both are on the disk when this returns.
 
-        What it replaces passes its mode on. Without ``force`` a file that appeared meanwhile is not
-        replaced: OutputError.
+        A file that is replaced passes its mode on. Raises OutputError where, without ``force``, a
+        file of that name appeared meanwhile.
         """
         self.flush()
         if force:
@@ -250,9 +247,9 @@ class PartFile:
         )
 
     def _clear_what_stayed(self) -> None:
-        """The part has its name, and what stands beside it is for nobody any more.
+        """Remove the companions, which nobody needs once the part has its final name.
 
-        Another run may have begun, whose companions these are now: claiming the part tells.
+        Another run may have begun meanwhile and own them now; claiming the part shows that.
         """
         if not self._is_locked:
             self.forget()
@@ -262,7 +259,7 @@ class PartFile:
             self._claim()
 
     def forget(self) -> None:
-        """Remove what stands beside the part, so that nothing is kept."""
+        """Remove the companions, so that no later run continues this one."""
         for kind in COMPANIONS:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.companion(kind))
@@ -271,7 +268,7 @@ class PartFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go. What has a journal stays for a run that goes on with it."""
+        """Close the part, and remove it unless it has a journal, with which a run can continue."""
         if self._descriptor != CLOSED:
             is_mine = _is_named(self._descriptor, self.path)
             if is_mine and not os.path.exists(self.companion("journal")):
@@ -287,7 +284,7 @@ _held: set[PartFile] = set()
 
 @atexit.register
 def _let_go() -> None:
-    """What a signal kept from its end goes with the process."""
+    """Clean up the parts whose block did not end because a signal ended the program."""
     for part in list(_held):
         part.__exit__()
 
@@ -301,10 +298,10 @@ def _open(path: str, mode: int) -> tuple[int, bool]:
 
 
 def _is_alone(descriptor: int, mode: int) -> bool:
-    """Whether no other name leads to the file; one that is private is made so.
+    """Whether the file is a regular one with no other name; sets its mode where that is private.
 
-    Others would find what is written into it: a published result whose run was killed between
-    giving it its name and taking the part's away, or somebody's copy by hard links.
+    Under another name somebody would see what is written: the file may be a published result whose
+    run was killed before it removed the part's name, or a copy made of hard links.
     """
     status = os.stat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
@@ -315,7 +312,7 @@ def _is_alone(descriptor: int, mode: int) -> bool:
 
 
 def _is_named(descriptor: int, path: str) -> bool:
-    """Whether the open file is still the one of that name."""
+    """Whether the name still leads to the open file."""
     try:
         return os.path.samestat(os.stat(descriptor), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
@@ -353,14 +350,14 @@ def open_draft(path: str, force: bool) -> Iterator[FileDraft]:
 
 @contextlib.contextmanager
 def replace_atomically(path: str, force: bool) -> Iterator[str]:
-    """Give the temporary name of an ``open_draft``; what the system says of it is OutputError."""
+    """As ``open_draft``, but gives the temporary name, and raises OutputError for any OSError."""
     with open_draft(path, force) as draft, as_output_errors(path):
         yield draft.path
 
 
 @contextlib.contextmanager
 def as_output_errors(path: str) -> Iterator[None]:
-    """What the system says while ``path`` is written, as an OutputError."""
+    """Turn an OSError of the block into an OutputError that names ``path``."""
     try:
         yield
     except OSError as error:

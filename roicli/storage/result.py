@@ -17,7 +17,6 @@ from roicli.storage.address import names_a_store
 from roicli.storage.atomic import (
     OUTPUT_FORMATS,
     PartFile,
-    RowSource,
     as_output_errors,
     check_output,
     check_room,
@@ -33,12 +32,13 @@ from roicli.storage.resume import (
 from roicli.storage.row_file import Layout, RowFile, allocated_bytes, count_bytes, narrow
 
 STDOUT = "-"
-# The group of what the RoIs' source has besides, a dataset a column.
+# The group of the other columns of the RoIs' source, with a dataset for each.
 ROIS_COLUMNS = "rois_columns"
 # Headers, attributes and the library's own structures in an HDF5 file.
 HDF5_OVERHEAD = 1 << 16
 
-
+# Gives the rows from start to stop of a table that stands beside the features.
+RowSource = Callable[[int, int], Array]
 Finish = Callable[[Mapping[str, RowSource], Mapping[str, Any]], None]
 
 

@@ -18,7 +18,7 @@ Fill = Callable[[Sequence[str], Array], None]
 
 
 class Shelf(ABC):
-    """Arrays under keys. ``files`` are those that were opened without an array to say so."""
+    """Arrays under keys. ``files`` are those that it opened itself; others are their arrays'."""
 
     files: Mapping[str, FileState] = {}
 
@@ -27,13 +27,17 @@ class Shelf(ABC):
         """The array of a key, which the caller closes. Raises InputError."""
 
     def look_at(self, keys: Sequence[str], fill: Fill, width: int) -> Array:
-        """What ``fill`` finds by opening all of these, in (n, width) numbers. Raises InputError.
+        """Open the arrays of all ``keys`` and note what ``fill`` finds: (n, width) numbers.
 
-        A format whose parser is not trusted does so elsewhere.
+        HDF5 does so in a child process, for its parser may crash. Raises InputError.
         """
         found = np.zeros((len(keys), width))
         fill(keys, found)
         return found
+
+    def read_piece(self, offset: int, out: Array) -> None:
+        """The values of an array that said that it has them at ``offset``. Raises InputError."""
+        raise NotImplementedError
 
     def close(self) -> None:  # noqa: B027 - not every shelf keeps something open
         """Let go of what stays open."""

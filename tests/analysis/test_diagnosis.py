@@ -34,7 +34,8 @@ from roicli.operators.convention import (
     Convention,
     Placement,
 )
-from roicli.operators.evaluate import Bins, SampledMap, all_bins, evaluate
+from roicli.operators.evaluate import evaluate
+from roicli.operators.sampled_map import Bins, SampledMap, all_bins
 from tests import oracle
 from tests.options import some
 from tests.strategies import RULES, awkward_corners, normal_map, ort_max_roi_pool, ort_roi_align
@@ -545,6 +546,43 @@ def test_position_sensitive_channels(rois: Any, rule: Convention, name: str | No
     found = find(features, boxes, known(rule, features, boxes, (3, 3)))
     assert matched(found).convention == rule
     assert name is None or name in [row.name for row in found.libraries]
+
+
+@pytest.fixture(scope="module")
+def turned_case():
+    """Turned RoIs with many angles, angles in degrees; and their features, legacy, clockwise."""
+    rng = np.random.default_rng(6)
+    boxes = np.column_stack([
+        np.zeros(16), rng.uniform(60, 180, (16, 2)), rng.uniform(20, 90, (16, 2)),
+        rng.uniform(-180, 180, 16),
+    ]).astype("f4")  # fmt: skip
+    boxes[3, 3] = 0.0
+    maps = normal_map((1, 3, 32, 36))
+    result = roicli.rotated_align(
+        maps, boxes, spatial_scale=SCALE, output_size=(3, 4), aligned=False, ignore="R04",
+        angle_direction="clockwise",
+    ).roi_features  # fmt: skip
+    return maps, boxes, result
+
+
+def test_turned_rois_are_diagnosed(turned_case: Any) -> None:
+    """Six columns, the angle in degrees or radians; rows in another order are found."""
+    maps, boxes, result = turned_case
+    options = {"roi_columns": "image,cx,cy,w,h,angle", "ignore": "R04"}
+    rule = replace(ALIGN, box=replace(LEGACY, about="centre", turn="clockwise"))
+    found = find(maps, boxes, result, **options)
+    assert matched(found).convention == rule
+    assert found.match.candidate.command == (
+        "roicli rotated-align --no-aligned --sampling-ratio 2 --angle-direction clockwise"
+    )
+    order = np.random.default_rng(1).permutation(16)
+    again = find(maps, boxes, result[order], match_rows=True, **options)
+    assert matched(again).convention == rule
+    np.testing.assert_array_equal(again.alignment.rows.b[np.argsort(again.alignment.rows.a)], order)
+    boxes = boxes.copy()
+    boxes[:, 5] = np.radians(boxes[:, 5])
+    assert matched(find(maps, boxes, result, angle_unit="radians", **options)).convention == rule
+    assert find(maps, boxes, result, **options).match is None
 
 
 @some("rule, library",

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from roicli.operators.convention import Convention, Placement
-from roicli.operators.evaluate import SampledMap, all_bins, evaluate
+from roicli.operators.evaluate import evaluate
+from roicli.operators.sampled_map import SampledMap, all_bins
 from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run, save, succeed
 from tests.options import some
 
@@ -46,6 +47,7 @@ def test_json() -> None:
     assert found["runner_up"]["distance"] > 1e-4
     assert found["synonyms"] == []
     assert found["rois_compared"] == found["rois"] == 5
+    assert 0 < found["seconds"] < 600
 
 
 def test_what_a_match_needs_and_whose_it_is() -> None:

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from roicli.operators.convention import ALIGN, POINT_ALIGN, Convention
-from roicli.operators.evaluate import SampledMap, all_bins, evaluate, turn_corners
+from roicli.operators.evaluate import evaluate
+from roicli.operators.sampled_map import SampledMap, all_bins, turn_corners
 from tests.operators import engines
 from tests.operators.engines import NOT_IMITATED, SCALE, Entry
 

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roicli.operators.convention import ALIGN
 from roicli.operators.geometry import find_neighbours, operator_points
+from roicli.operators.point_bins import PointGrid
 from roicli.operators.roi_align import AlignSpec
 from tests import oracle
 from tests.strategies import DOG_BOX, LONG_BOX, SCALES, boxes, with_batch
@@ -81,12 +83,17 @@ def test_one_interpolation_three_ways(points: list[float], cells: int) -> None:
     values = np.random.default_rng(cells).normal(size=(2, cells, cells))
     matrix = found.matrix(cells)
     np.testing.assert_allclose(matrix.sum(axis=1), found.on_map)
-    samples = found.interpolate(values, found)
-    np.testing.assert_allclose(samples, matrix @ values @ matrix.T, atol=1e-12)
+    rows, columns = (
+        found.at(np.s_[None, None, None, :, None]),
+        found.at(np.s_[None, None, None, None]),
+    )
+    grid = PointGrid(rows, columns, np.ones((1, 1, 1, len(points), len(points)), bool))
+    (samples,) = grid.reduce(values, ["mean"], ALIGN)
+    np.testing.assert_allclose(samples[:, 0], matrix @ values @ matrix.T, atol=1e-12)
     for (places, own), (_, exact) in zip(found.sides, found.exact_sides, strict=True):
         assert own.dtype == np.float32
         assert ((places >= 0) & (places < cells)).all()
         np.testing.assert_allclose(np.where(found.on_map, own, 0), exact, atol=1e-7)
-    odd = found.interpolate(np.full((1, cells, cells), np.nan), found)
+    (odd,) = grid.reduce(np.full((1, cells, cells), np.nan), ["max"], ALIGN)
     on_map = found.on_map[:, None] & found.on_map
-    assert np.array_equal(np.isnan(odd[0]), on_map)
+    assert np.array_equal(np.isnan(odd[0, 0]), on_map)

@@ -7,10 +7,11 @@ import pytest
 from roicli.analysis.explain import explain_align, explain_pool
 from roicli.core.types import RoIs
 from roicli.operators.convention import BOXES, HALF_PIXEL, LEGACY, Convention
-from roicli.operators.evaluate import SampledMap, all_bins, evaluate
+from roicli.operators.evaluate import evaluate
 from roicli.operators.export import build_export_graph
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
+from roicli.operators.sampled_map import SampledMap, all_bins
 from roicli.runtime.engine import Engine
 from tests import oracle
 from tests.options import every_option, need_numba, of_options

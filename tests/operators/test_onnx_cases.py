@@ -10,7 +10,8 @@ import pytest
 
 import roicli
 from roicli.operators.convention import ALIGN, HALF_PIXEL, LEGACY
-from roicli.operators.evaluate import SampledMap, all_bins, evaluate
+from roicli.operators.evaluate import evaluate
+from roicli.operators.sampled_map import SampledMap, all_bins
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,13 @@ from roicli.operators.average_pool import AveragePoolSpec, PsPoolSpec
 from roicli.operators.convention import DEFORM_POOL, LEGACY, POOL, REAL, Convention
 from roicli.operators.crop_and_resize import CropAndResizeSpec
 from roicli.operators.deform_pool import DeformPoolSpec
-from roicli.operators.evaluate import SampledMap, all_bins, evaluate, turn_corners
+from roicli.operators.evaluate import evaluate
 from roicli.operators.export import build_export_graph
 from roicli.operators.precise_roi_pool import PrecisePoolSpec
 from roicli.operators.preset_rule import build_preset_spec
 from roicli.operators.ps_align import PsAlignSpec
 from roicli.operators.rotated_align import RotatedAlignSpec
+from roicli.operators.sampled_map import SampledMap, all_bins, turn_corners
 from roicli.operators.table import operator_type
 from roicli.operators.taps import TapSpec
 from roicli.runtime.engine import Engine

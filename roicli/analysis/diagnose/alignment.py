@@ -1,13 +1,14 @@
 """A stored result brought to its RoIs: its axes in order, and row by row the RoI that it is of.
 
-What a row should be like is what plain RoI Align or RoI Pool gives for the RoI: every convention is
-nearer to one of them than to what other RoIs have.
+What a row should be like is what plain RoI Align or RoI Pool gives for the RoI, or rotated RoI
+Align for a turned one: every convention is nearer to one of them than to what other RoIs have.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 import numpy as np
 
@@ -17,9 +18,11 @@ from roicli.analysis.roi_sample import spread
 from roicli.core.record import frozen
 from roicli.core.system import usable_cores
 from roicli.core.types import Array, FloatArray, IntArray, Size
+from roicli.core.vocabulary import AngleDirection
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
+from roicli.operators.rotated_align import RotatedAlignSpec
 from roicli.pipeline.features import MapBuffer
 from roicli.pipeline.inputs import Inputs
 from roicli.pipeline.order import plan_visits
@@ -130,10 +133,23 @@ def _nearest(inputs: Inputs, result: StoredArray, ways: list[Axes]) -> Axes:
         read = RowsArray(result, axes)
         channels = _some(read.shape[1], CHANNELS)
         size = (read.shape[2], read.shape[3])
-        expected = expect(inputs, rows, channels, AlignSpec(size))
-        found = read_parts(read, rows, channels)
-        measured.append(float(np.median(distances(_flat(found), _flat(expected)))))
+        found = _flat(read_parts(read, rows, channels))
+        measured.append(min(
+            float(np.median(distances(found, _flat(expect(inputs, rows, channels, spec)))))
+            for spec in _plain_operators(inputs, size)
+        ))  # fmt: skip
     return ways[int(np.argmin(measured))]
+
+
+def _plain_operators(inputs: Inputs, size: Size) -> list[OperatorSpec]:
+    """What a row may be like, the most usual first."""
+    if inputs.rois.turned is None:
+        return [AlignSpec(size), AlignSpec(size, aligned=False), PoolSpec(size)]
+    return [
+        RotatedAlignSpec(size, aligned=aligned, angle_direction=direction)
+        for aligned in (True, False)
+        for direction in get_args(AngleDirection)
+    ]
 
 
 def match_to_rois(inputs: Inputs, result: StoredArray) -> RowMatch | None:
@@ -148,7 +164,7 @@ def match_to_rois(inputs: Inputs, result: StoredArray) -> RowMatch | None:
     stored = read_parts(result, np.arange(count), channels)
     found = _directions(stored[:, :, height][:, :, :, width])
     likeness = []
-    for spec in (AlignSpec(size), AlignSpec(size, aligned=False), PoolSpec(size)):
+    for spec in _plain_operators(inputs, size):
         expected = expect(inputs, np.arange(rois), channels, spec)
         other = _directions(expected[:, :, height][:, :, :, width])
         likeness.append((_pair(found, other, LEAST_ALIKE), other))
@@ -223,7 +239,7 @@ def expect(inputs: Inputs, rows: IntArray, channels: IntArray, spec: OperatorSpe
         runner = engine.build_runner(spec.at_scale(level.spatial_scale), dtype)
         runner.load(np.where(np.isfinite(feature_map), feature_map, dtype.type(0)))
         values = np.empty((len(here), *out.shape[1:]), dtype)
-        runner.run(inputs.rois.corners[here].astype(dtype), values)
+        runner.run(inputs.rois.numbers(spec.roi_columns)[here].astype(dtype), values)
         out[place[here]] = values
     return out
 

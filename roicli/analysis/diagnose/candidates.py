@@ -7,8 +7,9 @@ and where a bin has nothing to reduce.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import product
 from typing import Literal, NamedTuple
 
@@ -169,6 +170,8 @@ def plain_point(convention: Convention) -> Convention:
 # How each kind of sampling may be reduced and how densely it may sample; nobody takes ONNX's or
 # OpenVINO's maximum at thirds, and at ratio 1 thirds are the centre too.
 RATIOS = (2, 0, 1, 3, 4)
+# More than anybody's default.
+DENSER = (5, 6, 7, 8)
 MAXIMA: tuple[Reduction, ...] = ("mean", "max", "max-weighted-corners", "max-floored")
 BOTH: tuple[Reduction, ...] = ("mean", "max")
 CUTS: tuple[Cut, ...] = ("overlap", "disjoint", "floor-size")
@@ -212,10 +215,10 @@ def _crops() -> Iterator[Convention]:
         yield replace(crop, sampling_ratio=2, reduction="mean")
 
 
-def _turned() -> Iterator[Convention]:
+def _turned(ratios: Sequence[int]) -> Iterator[Convention]:
     boxes = HALF_PIXEL, replace(LEGACY, about="centre")
     for box, turn in product(boxes, ("counter-clockwise", "clockwise")):
-        for ratio, reduction in product(RATIOS, BOTH):
+        for ratio, reduction in product(ratios, BOTH):
             placed = Convention(box, sampling_ratio=ratio, reduction=reduction).placed(turn=turn)
             yield placed
 
@@ -240,38 +243,55 @@ class Wanted(NamedTuple):
         return replace(convention, channels=self.channels[0], group_size=self.group_size)
 
 
-def first_candidates(wanted: Wanted) -> list[Candidate]:
-    """Every candidate of the first stage, the plainer first; those that sample alike together."""
+def _shifted(conventions: Sequence[Convention]) -> Iterator[Convention]:
+    """The same of boxes that pixels are added to."""
+    for (_, (start, end)), convention in product(SHIFTS[1:], conventions):
+        if not convention.box.start_px and not convention.box.end_px:
+            yield convention.placed(start_px=start, end_px=end)
+
+
+@lru_cache(maxsize=4)
+def first_candidates(wanted: Wanted) -> tuple[Candidate, ...]:
+    """Every candidate of the first stage, the plainer first."""
     if wanted.turned:
-        found = [Candidate(convention) for convention in _turned()]
-    else:
-        plain = list(_plain_conventions())
-        found = [Candidate(convention) for convention in plain]
-        for _, (start, end) in SHIFTS[1:]:
-            moved = Placement(start_px=start, end_px=end)
-            for convention in plain:
-                if convention.box.start_px or convention.box.end_px:
-                    continue
-                shifted = convention.placed(start_px=moved.start_px, end_px=moved.end_px)
-                if shifted not in plain:
-                    found.append(Candidate(shifted))
-        found += [Candidate(convention) for convention in _other_pools()]
-        found += [Candidate(convention) for convention in _crops()]
-        found += [Candidate(replace(DEFORM_POOL, sampling_ratio=n, channels="all"))
-                  for n in (4, 2, 3, 1)]  # fmt: skip
-        found += [Candidate(replace(PRECISE_POOL, box=box)) for box in (REAL, HALF_PIXEL)]
-        found += [Candidate(c, oddity) for oddity in ODDITIES[1:] for c in plain]
-        found += [Candidate(c, oddity) for oddity in ODDITIES[3:4] for c in _crops()]
-    if wanted.channels == ("all",):
-        return list(dict.fromkeys(found))
-    size = wanted.group_size
-    # The libraries' position-sensitive operators have no oddity that was seen.
-    return [
-        replace(c, convention=replace(c.convention, channels=channels, group_size=size))
+        return tuple(Candidate(convention) for convention in _turned(RATIOS))
+    plain = tuple(_plain_conventions())
+    conventions = (
+        *plain, *_shifted(plain), *_other_pools(), *_crops(),
+        *(replace(DEFORM_POOL, sampling_ratio=n, channels="all") for n in (4, 2, 3, 1)),
+        *(replace(PRECISE_POOL, box=box) for box in (REAL, HALF_PIXEL)),
+    )  # fmt: skip
+    if wanted.channels != ("all",):
+        return _of_channels(conventions, wanted)
+    found = [Candidate(convention) for convention in conventions]
+    found += [Candidate(c, oddity) for oddity in ODDITIES[1:] for c in plain]
+    found += [Candidate(c, oddity) for oddity in ODDITIES[3:4] for c in _crops()]
+    # What two ways lead to stands where the first does.
+    return tuple(dict.fromkeys(found))
+
+
+@lru_cache(maxsize=4)
+def dense_candidates(wanted: Wanted) -> tuple[Candidate, ...]:
+    """What is tried besides where nothing of the first stage is near: more points a bin."""
+    if wanted.turned:
+        return tuple(Candidate(convention) for convention in _turned(DENSER))
+    plain = [
+        Convention(box, sampling_ratio=ratio, reduction=reduction)
+        for box, ratio, reduction in product((HALF_PIXEL, LEGACY), DENSER, MAXIMA)
+    ]
+    return _of_channels((*plain, *_shifted(plain)), wanted)
+
+
+def _of_channels(conventions: Iterable[Convention], wanted: Wanted) -> tuple[Candidate, ...]:
+    """Conventions for bins that read channels as the result's do; the libraries' position-sensitive
+    operators have no oddity that was seen.
+    """
+    once = dict.fromkeys(conventions)
+    return tuple(
+        Candidate(replace(convention, channels=channels, group_size=wanted.group_size))
         for channels in wanted.channels
-        for c in found
-        if c.oddity == NO_ODDITY
-    ]  # fmt: skip
+        for convention in once
+    )
 
 
 def stretched_candidates(oddity: Oddity) -> list[Candidate]:
@@ -292,15 +312,17 @@ BORDERS: tuple[tuple[BorderRule, float], ...] = (
 )  # fmt: skip
 
 
-def variants(candidate: Candidate) -> Iterator[Candidate]:
-    """What gives the same numbers on ordinary RoIs, and others elsewhere."""
+def variants(candidate: Candidate, fills: Sequence[float] = ()) -> Iterator[Candidate]:
+    """What gives the same numbers on ordinary RoIs, and others elsewhere; ``fills`` are what points
+    off the map may count, besides 0.
+    """
     convention = candidate.convention
-    for form in _forms(convention):
+    for form in _forms(convention, fills):
         for empty in EMPTIES:
             yield replace(candidate, convention=replace(form, empty=empty))
 
 
-def _forms(convention: Convention) -> Iterator[Convention]:
+def _forms(convention: Convention, fills: Sequence[float]) -> Iterator[Convention]:
     if convention.reads_cells:
         whole = convention.box.rounding != "none"
         for minimum, last_cell in product([1.0] if whole else [0.1, 1.0, None], (True, False)):
@@ -309,16 +331,18 @@ def _forms(convention: Convention) -> Iterator[Convention]:
         yield convention
         yield replace(convention, border="zero")
     else:
-        yield from _point_forms(convention)
+        yield from _point_forms(convention, fills)
 
 
-def _point_forms(convention: Convention) -> Iterator[Convention]:
+def _point_forms(convention: Convention, fills: Sequence[float]) -> Iterator[Convention]:
     box = convention.box
     fixed = convention.grid in ("ends", "corners")
     for minimum, about in [(box.minimum, box.about)] if fixed else MINIMA:
         placed = convention.placed(minimum=minimum, about=about)
         for border, reach in BORDERS:
             yield replace(placed, border=border, reach=reach)
+        for fill, reach in product(fills, (0.0, 1.0)):
+            yield replace(placed, border="value", reach=reach, border_value=fill)
         if convention.grid == "quarters" and box.turn == "none":
             yield replace(placed, cut="clipped")
         if convention.reduction == "max-weighted-corners":

@@ -19,7 +19,7 @@ MOST_GROWTH = 2.0**60
 
 
 class RoiDistances(NamedTuple):
-    """Of each RoI (S,): the squared norms of a difference and of both sides, and the largest
+    """Of each RoI (..., S): the squared norms of a difference and of both sides, and the largest
     difference. Infinite where one side is finite and the other is not.
     """
 
@@ -28,13 +28,17 @@ class RoiDistances(NamedTuple):
     norm_other: FloatArray
     largest: FloatArray
 
-    def overall(self, rois: Array) -> float:
-        """The distance over some RoIs (a mask); infinite where no distance can be given."""
-        squared = self.squared[rois].sum()
-        norm = max(self.norm_one[rois].sum(), self.norm_other[rois].sum())
-        if not np.isfinite(squared) or not rois.any():
-            return float(np.inf)
-        return float(np.sqrt(squared / norm)) if norm else 0.0
+    def overall(self, rois: Array) -> FloatArray:
+        """(...) the distance over some RoIs (a mask); infinite where no distance can be given."""
+        squared, *norms = (
+            np.where(rois, part, 0.0).sum(axis=-1)
+            for part in (self.squared, self.norm_one, self.norm_other)
+        )
+        norm = np.maximum(*norms)
+        usable = np.isfinite(squared) & rois.any(axis=-1)
+        with np.errstate(invalid="ignore"):
+            distance = np.sqrt(np.where(usable, squared, 0.0) / np.where(norm > 0, norm, 1.0))
+        return np.where(usable, np.where(norm > 0, distance, 0.0), np.inf)
 
 
 class Yardstick:
@@ -42,18 +46,20 @@ class Yardstick:
 
     def __init__(self, result: FloatArray) -> None:
         self._known = np.isfinite(result)
-        middle = [_median(values) for values in result.swapaxes(0, 1)]
-        self._centre = np.array(middle)[:, None, None]
+        # One value does not vary about itself, but the channels' do about each other.
+        alone = result[:, :1].size == 1
+        channels = [result] * result.shape[1] if alone else result.swapaxes(0, 1)
+        self._centre = np.array([_median(values) for values in channels])[:, None, None]
         self._result = result
         own = _squared(np.where(self._known, result - self._centre, 0.0))
         self._usual = float(np.median(own)) if len(own) else 0.0
 
     def measure(self, values: FloatArray) -> RoiDistances:
-        """The distances of a candidate's values, RoI by RoI."""
+        """The distances of candidates' values (..., S, C, r, c) from the result, RoI by RoI."""
         return self.between(self._result, values)
 
     def between(self, one: FloatArray, other: FloatArray) -> RoiDistances:
-        """The distances between two sets of values, RoI by RoI."""
+        """The distances of values (S, C, r, c) from others (..., S, C, r, c), RoI by RoI."""
         with np.errstate(invalid="ignore", over="ignore"):
             difference = np.abs(one - other)
             moved = [side - self._centre for side in (one, other)]
@@ -70,12 +76,12 @@ class Yardstick:
         return RoiDistances(_squared(difference), norm_one, norm_other, _largest(difference))
 
     def are_near(self, found: RoiDistances, limit: float) -> Array:
-        """(S,) whether each RoI is within a distance, against its own or the usual variation."""
+        """(..., S) RoIs that are within a distance, against their own or the usual variation."""
         norm = np.maximum(np.maximum(found.norm_one, found.norm_other), self._usual)
         return np.asarray(found.squared <= limit**2 * norm)
 
     def comparable(self, found: RoiDistances) -> Array:
-        """(S,) RoIs on which a candidate could be right: those whose result is all numbers, and
+        """(..., S) RoIs on which a candidate could be right: those whose result is all numbers, and
         those that are not finite in the same places.
         """
         return np.asarray(self._known.all(axis=(1, 2, 3)) | np.isfinite(found.squared))
@@ -89,10 +95,11 @@ class Yardstick:
 
 
 def _squared(values: FloatArray) -> FloatArray:
-    """(S,) squared norms."""
+    """(..., S) squared norms."""
     # No matrix library: its threads cost more than arrays this small do.
+    flat = values.reshape(*values.shape[:-3], -1)
     with np.errstate(over="ignore"):
-        return np.asarray(np.einsum("kcyx,kcyx->k", values, values))
+        return np.asarray(np.einsum("...v,...v->...", flat, flat))
 
 
 def _median(values: FloatArray) -> float:
@@ -102,4 +109,4 @@ def _median(values: FloatArray) -> float:
 
 
 def _largest(values: FloatArray) -> FloatArray:
-    return np.asarray(values.max(axis=(1, 2, 3), initial=0.0))
+    return np.asarray(values.max(axis=(-3, -2, -1), initial=0.0))

@@ -41,35 +41,29 @@ def fit_rois(candidate: Candidate, sample: Sample) -> list[Oddity]:
     if not len(few.result):
         return []
     yardstick = Yardstick(few.result)
-    target = few.result.reshape(-1)
 
     def values(parameters: FloatArray) -> FloatArray:
-        _, found = next(compute([replace(candidate, oddity=_oddity(parameters))], few))
-        return found
+        """(n, S, C, r, c) of parameters (n, 4)."""
+        return compute([replace(candidate, oddity=_oddity(one)) for one in parameters], few)
 
-    def distance(found: FloatArray) -> float:
-        return yardstick.measure(found).overall(np.ones(len(found), bool))
+    def distances(parameters: FloatArray) -> FloatArray:
+        return yardstick.measure(values(parameters)).overall(np.ones(len(few.result), bool))
 
-    def at_scales(scales: FloatArray) -> FloatArray:
-        return np.array([distance(values(np.array([s, s, 0.0, 0.0]))) for s in scales])
-
-    order = np.argsort(at_scales(SCALES), kind="stable")
-    pixel = 1 / few.maps[0].spatial_scale
+    nearest = SCALES[np.argsort(distances(_scaled(SCALES)), kind="stable")]
     if candidate.convention.reads_cells:
         # A step function has no slopes: the middle of the best of closer scales.
-        closer = SCALES[order[0]] * np.exp(np.linspace(-0.02, 0.02, 81))
-        distances = at_scales(closer)
-        least = float(distances.min())
-        scale = float(closer[distances <= least + FLAT].mean())
-        best = np.array([scale, scale, 0.0, 0.0])
+        closer = nearest[0] * np.exp(np.linspace(-0.02, 0.02, 81))
+        reached = distances(_scaled(closer))
+        least = float(reached.min())
+        best = _scaled(closer[reached <= least + FLAT].mean(keepdims=True))[0]
     else:
-        best, least = np.ones(4), np.inf
-        for index in order[:STARTS]:
-            start = np.array([SCALES[index], SCALES[index], 0.0, 0.0])
-            here = _improve(values, target, start, pixel)
-            reached = distance(values(here)) if np.isfinite(here).all() else np.inf
-            if reached < least:
-                best, least = here, reached
+        pixel = 1 / few.maps[0].spatial_scale
+        here = _improve(values, few.result.reshape(-1), _scaled(nearest[:STARTS]), pixel)
+        fine = np.isfinite(here).all(axis=1)
+        if not fine.any():
+            return []
+        reached = distances(here[fine])
+        best, least = here[fine][reached.argmin()], float(reached.min())
     if least >= FOUND:
         return []
     is_exact = least < EXACT and not candidate.convention.reads_cells
@@ -78,22 +72,29 @@ def fit_rois(candidate: Candidate, sample: Sample) -> list[Oddity]:
     return [_oddity(still)] if (simple == still).all() else [_oddity(still), _oddity(simple)]
 
 
+def _scaled(scales: FloatArray) -> FloatArray:
+    """Parameters (n, 4) of scales (n,) of both axes, without offsets."""
+    return np.stack([scales, scales, 0 * scales, 0 * scales], axis=1)
+
+
 def _improve(
-    values: Callable[[FloatArray], FloatArray], target: FloatArray, start: FloatArray, pixel: float
+    values: Callable[[FloatArray], FloatArray], target: FloatArray, starts: FloatArray, pixel: float
 ) -> FloatArray:
-    """Two scales and two offsets after some of Gauss and Newton's steps."""
-    here = start
+    """Parameters (n, 4), two scales and two offsets, after some of Gauss and Newton's steps."""
+    here = starts.copy()
     steps = np.array([SCALE_STEP, SCALE_STEP, CELL_STEP * pixel, CELL_STEP * pixel])
     # Further than a few cells no slope holds.
     longest = np.array([0.1, 0.1, 2 * pixel, 2 * pixel])
+    moves = np.concatenate([np.zeros((1, 4)), np.diag(steps)])
+    going = np.arange(len(here))
     for _ in range(STEPS):
-        now = values(here)
-        moved = [values(here + step) for step in np.diag(steps)]
-        slopes = np.stack([(one - now).reshape(-1) for one in moved], axis=1) / steps
-        if not np.isfinite(slopes).all():
-            break
-        change = np.linalg.lstsq(slopes, target - now.reshape(-1), rcond=None)[0]
-        here = here + change / max(float(np.abs(change / longest).max()), 1.0)
+        found = values((here[going, None] + moves).reshape(-1, 4)).reshape(len(going), 5, -1)
+        slopes = (found[:, 1:] - found[:, :1]) / steps[:, None]
+        fine = np.isfinite(slopes).all(axis=(1, 2))
+        going, slopes, now = going[fine], slopes[fine], found[fine, 0]
+        for start, slope, value in zip(going, slopes, now, strict=True):
+            change = np.linalg.lstsq(slope.T, target - value, rcond=None)[0]
+            here[start] += change / max(float(np.abs(change / longest).max()), 1.0)
     return here
 
 

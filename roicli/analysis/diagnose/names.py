@@ -13,9 +13,9 @@ from roicli.analysis.diagnose.sample import Sample, norms_of, varied_channels
 from roicli.analysis.diagnose.search import (
     COARSE_BINS,
     ROI_MARGIN,
-    SAME_NUMBERS,
     VARIED_CHANNELS,
     compute,
+    find_same,
 )
 from roicli.analysis.roi_sample import spread
 from roicli.core.record import frozen
@@ -35,14 +35,8 @@ def find_libraries(
     for row in ROWS:
         for convention in _reached(row, best.convention, sample):
             rows_of.setdefault(replace(best, convention=convention), []).append(row)
-    yardstick = Yardstick(few.result)
-    _, numbers = next(compute([best], few))
-    found = {
-        row.name
-        for candidate, values in compute(list(rows_of), few)
-        if yardstick.between(values, numbers).overall(explained[places]) <= SAME_NUMBERS
-        for row in rows_of[candidate]
-    }
+    same = find_same(best, list(rows_of), few, explained[places])
+    found = {row.name for candidate in same for row in rows_of[candidate]}
     rows = [row for row in ROWS if row.name in found]
     # Whose default it is comes first.
     return tuple(sorted(rows, key=lambda row: row.convention != best.convention))
@@ -51,7 +45,10 @@ def find_libraries(
 def _spread_places(sample: Sample, explained: Array) -> IntArray:
     """Places of some RoIs, of which those that tell rules for unusual ones apart come first."""
     norms, places = norms_of(sample.result), []
-    for mask, count in ((explained & sample.special, 48), (explained & ~sample.special, 16)):
+    for mask, count in (
+        (explained & sample.kinds.special, 48),
+        (explained & ~sample.kinds.special, 16),
+    ):
         here = np.flatnonzero(mask)
         places.append(here[spread(norms[here], count)])
     return np.sort(np.concatenate(places))
@@ -86,8 +83,9 @@ def find_needs(best: Candidate, sample: Sample, tolerance: float) -> tuple[Need,
     few = _take_few(sample)
     yardstick = Yardstick(few.result)
     needs = []
-    for plain in _plainer(best.convention):
-        _, values = next(compute([replace(best, convention=plain)], few))
+    plainer = list(_plainer(best.convention))
+    values_of = compute([replace(best, convention=plain) for plain in plainer], few)
+    for plain, values in zip(plainer, values_of, strict=True):
         differ = ~yardstick.are_near(yardstick.measure(values), ROI_MARGIN * tolerance)
         if not differ.any():
             continue
@@ -108,7 +106,12 @@ def _plainer(convention: Convention) -> Iterator[Convention]:
     legacy = usual == ALIGN and not box.shift_cells
     least = LEGACY.minimum if legacy else usual.box.minimum
     for plain in (
-        replace(convention, border=usual.border, reach=usual.reach),
+        replace(
+            convention,
+            border=usual.border,
+            reach=usual.reach,
+            border_value=usual.border_value,
+        ),
         replace(convention, cut="equal" if convention.cut == "clipped" else convention.cut),
         convention.placed(minimum=least, about="corner"),
         replace(convention, last_cell=True),

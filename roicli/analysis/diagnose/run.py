@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from time import perf_counter
 from typing import Unpack
 
 import numpy as np
@@ -97,8 +98,9 @@ class Diagnosis(Shown):
     numbers of the best on this data; ``libraries`` have functions that give them; ``needs`` says
     which of its rules which RoIs need. ``told_apart`` is False where all conventions do: then there
     is no match. ``left_out`` are RoIs that could not be looked at; ``rois_compared`` of the
-    ``rois`` and ``channels_compared`` decided. ``alignment`` says how axes and rows were read; a
-    result whose rows are not the RoIs', one by one, has no match unless that is accepted.
+    ``rois`` and ``channels_compared`` decided. ``alignment`` says how axes and rows were read,
+    ``seconds`` how long the search took; a result whose rows are not the RoIs', one by one, has no
+    match unless that is accepted.
     """
 
     match: Finding | None
@@ -118,6 +120,7 @@ class Diagnosis(Shown):
     rois: int
     channels_compared: int
     alignment: Alignment = AS_IT_IS
+    seconds: float = 0.0
 
 
 def diagnose_result(
@@ -130,10 +133,11 @@ def diagnose_result(
     """Search the conventions for the one behind ``result`` (K, C, P_h, P_w). Raises InputError.
 
     ``sample_size`` RoIs decide in the end, None for all; ``tolerance`` None is ``find_tolerance``;
-    with an ``angle`` in degrees the RoIs are turned by it.
+    with an ``angle`` in degrees upright RoIs are turned by it.
     """
     assert inputs.pyramid is not None
-    wanted = _read_shape(inputs, result, inputs.pyramid.channels, angle)
+    turned = angle is not None or inputs.rois.turned is not None
+    wanted = _read_shape(inputs, result, inputs.pyramid.channels, turned)
     sample = read_sample(inputs, result, sample_size, wanted, angle or 0.0)
     if tolerance is None:
         tolerance = find_tolerance(sample, result.precision, inputs.pyramid.compute_dtype)
@@ -230,14 +234,14 @@ def _numbers(rows: IntArray) -> tuple[int, ...]:
     return tuple(sorted(int(row) for row in rows))
 
 
-def _read_shape(inputs: Inputs, result: StoredArray, channels: int, angle: float | None) -> Wanted:
+def _read_shape(inputs: Inputs, result: StoredArray, channels: int, turned: bool) -> Wanted:
     """What the shape of a result says of the candidates. Raises InputError where it fits none."""
     shape, count = result.shape, len(inputs.rois)
     if len(shape) == 4 and shape[0] == count and 0 not in shape:
         if shape[1] == channels:
-            return Wanted(turned=angle is not None)
+            return Wanted(turned=turned)
         size = find_group_size(shape, channels)
-        if size is not None and angle is None:
+        if size is not None and not turned:
             return Wanted(("class-major", "position-major"), size)
     raise InputError(
         f"{result.name}: shape is {shape}, expected ({count}, {channels}, "
@@ -278,18 +282,22 @@ def _diagnose_in_any_order(
     grouped = result.shape[1] != inputs.pyramid.channels
     if found.match is not None or found.zeros or not found.told_apart or grouped:
         return found
-    turned = find_turned_bins(inputs, result)
-    if turned is not None:
-        result, axes = turned
-    rows = match_to_rois(inputs, result)
-    if rows is not None:
-        again = _diagnose_rows(inputs, result, rows, axes, request)
-    elif turned is not None:
-        again = diagnose_result(inputs, result, request.sample, request.tolerance, request.angle)
-        again = replace(again, alignment=Alignment(axes))
-    else:
-        return found
-    return again if again.distance < MUCH_NEARER * found.distance else found
+    ways: list[tuple[StoredArray, str | None]] = [(result, axes)]
+    # Rows in another order may look turned, so that is tried last.
+    if (turned := find_turned_bins(inputs, result)) is not None:
+        ways.append(turned)
+    for read, words in ways:
+        rows = match_to_rois(inputs, read)
+        if rows is not None:
+            again = _diagnose_rows(inputs, read, rows, words, request)
+        elif read is not result:
+            again = diagnose_result(inputs, read, request.sample, request.tolerance, request.angle)
+            again = replace(again, alignment=Alignment(words))
+        else:
+            continue
+        if again.distance < MUCH_NEARER * found.distance:
+            return again
+    return found
 
 
 def _diagnose_rows(
@@ -320,6 +328,21 @@ def _renumber(found: Diagnosis, rois: IntArray) -> Diagnosis:
     return replace(found, partial=part, needs=needs, left_out=rename(found.left_out))
 
 
+def _in_degrees(inputs: Inputs, request: DiagnoseRequest) -> Inputs:
+    """Turned RoIs with their angles in degrees; others as they are. Raises ParameterError."""
+    turned = inputs.rois.turned
+    if turned is None:
+        return inputs
+    if request.angle is not None:
+        raise ParameterError(
+            f"angle is {request.angle:g}, and {inputs.rois_name} has a column of angles",
+            "drop --angle, or leave the column out: --roi-columns image,cx,cy,w,h,_",
+        )
+    if request.angle_unit == "radians":
+        turned = np.column_stack([turned[:, :4], np.degrees(turned[:, 4])])
+    return replace(inputs, rois=replace(inputs.rois, turned=turned))
+
+
 @inputs_unchanged()
 def diagnose(
     features: FeatureArgument,
@@ -329,7 +352,8 @@ def diagnose(
 ) -> Diagnosis:
     """Find the convention that produced ``result`` (K, C, P_h, P_w) from these maps and RoIs.
 
-    Arguments are addresses or arrays as for ``align``; ``sample`` RoIs are looked at (None: all),
+    Arguments are addresses or arrays as for ``align``, or as for ``rotated_align`` where
+    ``roi_columns`` names an angle; ``sample`` RoIs are looked at (None: all),
     on at most eight maps. ``Diagnosis.match`` is None where nothing is within ``tolerance``, a
     distance relative to how the result varies, on all of them. A result may have its axes in
     another order; rows in another order or missing are found, and ``match_rows`` accepts them.
@@ -340,16 +364,13 @@ def diagnose(
     check_features(features)
     inputs = open_inputs(features, rois, request)
     try:
-        if inputs.rois.turned is not None:
-            raise InputError(
-                f"{inputs.rois_name}: RoIs are turned (cx, cy, w, h, angle), and only upright ones "
-                "are diagnosed",
-                "run rotated-align with the options that are meant, and roicli compare",
-            )
+        turned = _in_degrees(inputs, request)
         with external_files(request.allow_external):
             stored = open_stored_result(result, "result")
         try:
-            found = _diagnose_in_any_order(inputs, stored, request)
+            start = perf_counter()
+            found = _diagnose_in_any_order(turned, stored, request)
+            found = replace(found, seconds=perf_counter() - start)
             return found if inputs.row_numbers is None else _renumber(found, inputs.row_numbers)
         finally:
             stored.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,9 +15,10 @@ from roicli.core.exceptions import InputError
 from roicli.core.norms import find_exponents
 from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, IntArray
-from roicli.operators.evaluate import Bins, SampledMap
+from roicli.operators.sampled_map import Bins, SampledMap
 from roicli.pipeline.features import MapBuffer
 from roicli.pipeline.inputs import Inputs
+from roicli.pipeline.order import MapVisit
 from roicli.storage.array import StoredArray
 
 MAPS = 8
@@ -32,15 +34,34 @@ DENSEST = 4
 MAX_CELLS = MAX_SAMPLES // 4
 
 
+class RoiKinds(NamedTuple):
+    """Which of S RoIs are out of the ordinary (masks (S,)): ``without_size`` have no positive
+    sides, ``off_map`` reach past their map, ``near_border`` are near its border, and ``small`` are
+    smaller than about a cell.
+    """
+
+    without_size: Array
+    off_map: Array
+    near_border: Array
+    small: Array
+
+    def take(self, places: IntArray) -> RoiKinds:
+        """Those of some of the RoIs."""
+        return RoiKinds(*(mask[places] for mask in self))
+
+    @property
+    def special(self) -> Array:
+        """(S,) RoIs on which rules for the border or a minimum extent may tell."""
+        return np.asarray(self.near_border | self.small)
+
+
 @frozen
 class Sample:
     """S RoIs on a few maps, and the result's values there, (S, C, r, c) float64.
 
-    ``rows`` (S,) are the RoIs' numbers; ``without_size``, ``off_map``, ``near_border`` and
-    ``small`` (S,) say which have no positive sides, which reach past their map, which are near its
-    border, and which are smaller than about a cell. Where bins read channels of their own the maps
-    hold those of each channel of the result one after another; ``position_maps`` are for results
-    that take the first of each group, and so on.
+    ``rows`` (S,) are the RoIs' numbers. Where bins read channels of their own the maps hold those
+    of each channel of the result one after another; ``position_maps`` are for results that take the
+    first of each group, and so on.
     """
 
     maps: tuple[SampledMap, ...]
@@ -48,10 +69,7 @@ class Sample:
     bins: Bins
     result: FloatArray
     rows: IntArray
-    without_size: Array
-    off_map: Array
-    near_border: Array
-    small: Array
+    kinds: RoiKinds
     wanted: Wanted
     groups: int
 
@@ -72,16 +90,8 @@ class Sample:
             bins=looked_at,
             result=self.result[np.ix_(places, channels, rows, columns)],
             rows=self.rows[places],
-            without_size=self.without_size[places],
-            off_map=self.off_map[places],
-            near_border=self.near_border[places],
-            small=self.small[places],
+            kinds=self.kinds.take(places),
         )
-
-    @property
-    def special(self) -> Array:
-        """(S,) RoIs on which rules for the border or a minimum extent may tell."""
-        return np.asarray(self.near_border | self.small)
 
     def reasons(self) -> dict[str, Array]:
         """What may set RoIs (S,) apart from others, the rarer first; the last is true of all."""
@@ -89,10 +99,10 @@ class Sample:
             "NaN or infinite in the result": np.asarray(
                 ~np.isfinite(self.result).all(axis=(1, 2, 3))
             ),
-            "without positive size": self.without_size,
-            "reaching past the map": self.off_map,
-            "near the map's border": self.near_border,
-            "smaller than a cell or two": self.small,
+            "without positive size": self.kinds.without_size,
+            "reaching past the map": self.kinds.off_map,
+            "near the map's border": self.kinds.near_border,
+            "smaller than a cell or two": self.kinds.small,
             "with other numbers": np.ones(len(self.rows), bool),
         }
 
@@ -124,60 +134,71 @@ def read_sample(
 ) -> Sample:
     """RoIs of all sizes, and the channels that vary most. Raises InputError where there is none.
 
-    What is not finite in the maps or the result stays so.
+    What is not finite in the maps or the result stays so. With an ``angle`` in degrees upright RoIs
+    are turned by it.
     """
-    pyramid = inputs.pyramid
-    assert pyramid is not None
-    output_size = result.shape[2], result.shape[3]
+    assert inputs.pyramid is not None
     visits = choose_visits(inputs.rois, inputs.map_of_roi, ~find_too_large(inputs), count, MAPS)
     if not visits:
         raise InputError(
             f"{inputs.rois_name}: every RoI covers more than {MAX_CELLS:,} cells, too many to try",
             "check the RoIs and the spatial scale",
         )
-    bins = Bins(output_size, *(spread(np.arange(side), BINS) for side in output_size))
+    height, width = result.shape[2:]
+    bins = Bins((height, width), *(spread(np.arange(side), BINS) for side in (height, width)))
     rows = rows_of(visits)
     stored = _read_rows(result, rows, bins)
     if not np.isfinite(stored).any():
         raise InputError(f"{result.name}: holds NaN or infinity wherever it was looked at")
-    groups = pyramid.channels // result.shape[1]
+    groups = inputs.pyramid.channels // result.shape[1]
     limit = max(1, _channel_limit(inputs, rows, stored) // groups)
     channels = varied_channels(stored, limit)
-    values = stored[:, channels].astype(np.float64)
     number = np.arange(groups)
-    by_class = (channels[:, None] * groups + number).reshape(-1)
-    by_position = (channels[:, None] + number * result.shape[1]).reshape(-1)
-    maps, position_maps, off_map, near_border, small = [], [], [], [], []
-    buffer = MapBuffer(pyramid.compute_dtype)
-    corners = inputs.rois.corners.astype(pyramid.compute_dtype)
+    orders = [(channels[:, None] * groups + number).reshape(-1)]
+    if groups > 1:
+        orders.append((channels[:, None] + number * result.shape[1]).reshape(-1))
+    maps = _read_maps(inputs, visits, orders, angle)
+    values = stored[:, channels].astype(np.float64)
+    kinds = _find_kinds(inputs, rows, maps[0])
+    return _in_ordinary_numbers(
+        Sample(maps[0], maps[-1], bins, values, rows, kinds, wanted, groups)
+    )
+
+
+def _read_maps(
+    inputs: Inputs, visits: Sequence[MapVisit], orders: Sequence[IntArray], angle: float
+) -> list[tuple[SampledMap, ...]]:
+    """The maps of all visits with their RoIs, once for each order of channels."""
+    pyramid, rois = inputs.pyramid, inputs.rois
+    assert pyramid is not None
+    corners = rois.corners if rois.turned is None else rois.turned
+    corners = corners.astype(pyramid.compute_dtype)
+    buffer, maps = MapBuffer(pyramid.compute_dtype), []
     for visit in visits:
         level = pyramid.levels[visit.level]
         whole = level.read_image(visit.image, buffer)
-        one = SampledMap(whole[:0], corners[visit.rows], level.spatial_scale, angle=angle)
-        maps.append(replace(one, feature_map=whole[by_class].astype(np.float64)))
-        if groups > 1:
-            position_maps.append(replace(one, feature_map=whole[by_position].astype(np.float64)))
-        height, width = whole.shape[1:]
-        cells = inputs.rois.corners[visit.rows] * level.spatial_scale
-        off_map.append((cells < 0).any(axis=1) | (cells > [width, height] * 2).any(axis=1))
-        last = [width - 1.5, height - 1.5] * 2
-        near_border.append((cells < 1).any(axis=1) | (cells > last).any(axis=1))
-        small.append((cells[:, 2:] - cells[:, :2] < SMALL).any(axis=1))
-    without_size = np.any(inputs.rois.corners[rows, 2:] <= inputs.rois.corners[rows, :2], axis=1)
-    sample = Sample(
-        tuple(maps),
-        tuple(position_maps or maps),
-        bins,
-        values,
-        rows,
-        without_size,
-        np.concatenate(off_map),
-        np.concatenate(near_border),
-        np.concatenate(small),
-        wanted,
-        groups,
+        maps.append([
+            SampledMap(
+                whole[channels].astype(np.float64), corners[visit.rows], level.spatial_scale,
+                angle=angle,
+            )
+            for channels in orders
+        ])  # fmt: skip
+    return list(zip(*maps, strict=True))
+
+
+def _find_kinds(inputs: Inputs, rows: IntArray, maps: Sequence[SampledMap]) -> RoiKinds:
+    """The kinds of the RoIs ``rows``, which the maps hold one after another."""
+    counts = [len(one.corners) for one in maps]
+    scale = np.repeat([one.spatial_scale for one in maps], counts)[:, None]
+    size = np.repeat([one.feature_map.shape[:0:-1] * 2 for one in maps], counts, axis=0)
+    cells, sides = inputs.rois.corners[rows] * scale, inputs.rois.sides[rows]
+    return RoiKinds(
+        without_size=np.any(sides <= 0, axis=1),
+        off_map=np.any((cells < 0) | (cells > size), axis=1),
+        near_border=np.any((cells < 1) | (cells > size - 1.5), axis=1),
+        small=np.any(sides * scale < SMALL, axis=1),
     )
-    return _in_ordinary_numbers(sample)
 
 
 def _in_ordinary_numbers(sample: Sample) -> Sample:
@@ -218,9 +239,8 @@ def find_too_large(inputs: Inputs) -> Array:
 def _count_cells(inputs: Inputs, rows: IntArray) -> FloatArray:
     """(k,) cells that RoIs cover at their own scale, an axis at least one, for legacy RoIs do."""
     scales = np.array([place.spatial_scale for place in inputs.places])[inputs.map_of_roi[rows]]
-    corners = inputs.rois.corners[rows]
     with np.errstate(over="ignore"):
-        sides = np.abs(corners[:, 2:] - corners[:, :2]) * scales[:, None]
+        sides = np.abs(inputs.rois.sides[rows]) * scales[:, None]
         return np.asarray(np.maximum(sides, 1.0).prod(axis=1))
 
 

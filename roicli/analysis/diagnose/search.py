@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 
-from roicli.analysis.diagnose.candidates import Candidate, Oddity, variants
+from roicli.analysis.diagnose.candidates import Candidate, dense_candidates, variants
 from roicli.analysis.diagnose.distance import Yardstick
 from roicli.analysis.diagnose.sample import Sample, norms_of, varied_channels
 from roicli.analysis.roi_sample import spread
 from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray
-from roicli.operators.convention import ALIGN, LEGACY, POOL, Convention
-from roicli.operators.evaluate import evaluate_alike, reading
+from roicli.operators.convention import ALIGN, EMPTY_VALUES, LEGACY, POOL, Convention
+from roicli.operators.evaluate import evaluate_all
+from roicli.operators.sampled_map import SampledMap
 
 COARSE_ROIS, COARSE_CHANNELS, COARSE_BINS = 6, 4, 7
 # After the coarse stage: the nearest candidates, and at most so many that may still match.
 KEPT, KEPT_MARGIN, MOST_KEPT = 8, 10.0, 512
 # Of these so many are varied, on so many RoIs and channels.
 VARIED, VARIED_ROIS, VARIED_CHANNELS = 6, 48, 2
+# As many times that where no RoI is ordinary.
+WIDENED = 4
+# Of the values, what is no accident.
+FILL_SHARE = 0.05
 # RoIs times candidates of a later stage, where many candidates give the same numbers.
 EVALUATIONS, FEWEST_ROIS = 1 << 12, 8
+# Values of the candidates that are computed at a time.
+STEP_VALUES = 1 << 21
 # Single-precision coordinates computed in another order differ by this much.
 SAME_NUMBERS = 1e-5
 # A single RoI scatters more than all of them together.
@@ -81,7 +87,7 @@ def rank_candidates(first: Sequence[Candidate], sample: Sample, tolerance: float
     """Find what gives the result of a sample within a distance, or comes nearest to it: of the
     candidates of the first stage, and of their variants.
     """
-    survivors = _search_coarsely(first, sample, tolerance)
+    survivors, tried = _search_coarsely(first, sample, tolerance)
     fewer = _take_for(sample, len(survivors))
     judged = measure(survivors, fewer, tolerance)
     varied = _vary(judged, fewer, tolerance)
@@ -102,15 +108,18 @@ def rank_candidates(first: Sequence[Candidate], sample: Sample, tolerance: float
         some = names[: max(1, EVALUATIONS // len(sample.result))]
         best, same = _plainest(measure(some, sample, tolerance), sample)
         synonyms = (*same, *names[len(some) :])
-    tried = len(first) + len(varied)
-    return Ranking(best, synonyms, runner_up, _find_telling(sample, tolerance), tried)
+    telling = _find_telling(sample, tolerance)
+    return Ranking(best, synonyms, runner_up, telling, tried + len(varied))
 
 
 def _vary(judged: Sequence[Judged], sample: Sample, tolerance: float) -> list[Candidate]:
     """What the best candidates become with other rules for the RoIs that they do not explain."""
     ranked = sorted(judged, key=lambda one: one.rank)
+    if ranked[0].explained.all():
+        return []
     # Nothing has a variant that explains numbers as far off as any are from each other.
-    if ranked[0].explained.all() or min(one.finding.distance for one in ranked) > 1:
+    far = min(one.finding.distance for one in ranked) > 1
+    if far and not ranked[0].explained.any():
         return []
     odd = np.flatnonzero(~ranked[0].explained)
     plain = np.flatnonzero(ranked[0].explained)
@@ -119,8 +128,11 @@ def _vary(judged: Sequence[Judged], sample: Sample, tolerance: float) -> list[Ca
         odd[spread(norms[odd], VARIED_ROIS)], plain[spread(norms[plain], COARSE_ROIS)]
     ).astype(np.int64)
     few = sample.take(places, varied_channels(sample.result, VARIED_CHANNELS), COARSE_BINS)
+    fills = _find_fills(few.result)
     forms = dict.fromkeys(
-        variant for one in ranked[:VARIED] for variant in variants(one.finding.candidate)
+        variant
+        for one in ranked[: VARIED * _widen(sample)]
+        for variant in variants(one.finding.candidate, fills)
     )
     found = sorted(measure(list(forms), few, tolerance), key=lambda one: one.rank)
     most = int(found[0].explained.sum())
@@ -132,6 +144,21 @@ def _vary(judged: Sequence[Judged], sample: Sample, tolerance: float) -> list[Ca
         bare = replace(candidate, convention=replace(candidate.convention, empty="0"))
         kept.setdefault(bare, candidate)
     return list(kept.values())[: 2 * VARIED]
+
+
+def _find_fills(result: FloatArray) -> list[float]:
+    """What a large part of the values is, as a fill is that a caller chose."""
+    values, counts = np.unique(result[np.isfinite(result)], return_counts=True)
+    often = values[counts > FILL_SHARE * result.size].tolist()
+    return [value for value in often if value not in EMPTY_VALUES.values()]
+
+
+def _widen(sample: Sample) -> int:
+    """How many times as many candidates are kept: where no RoI is ordinary the right one need not
+    be among the nearest.
+    """
+    ordinary = ~(sample.kinds.special | sample.kinds.off_map | sample.kinds.without_size)
+    return 1 if ordinary.any() else WIDENED
 
 
 def _take_for(sample: Sample, candidates: int) -> Sample:
@@ -146,78 +173,102 @@ def measure(candidates: Sequence[Candidate], sample: Sample, tolerance: float) -
     """Every candidate with its distance from the result."""
     yardstick = Yardstick(sample.result)
     return [
-        _judge(candidate, values, yardstick, tolerance)
-        for candidate, values in compute(candidates, sample)
+        judged
+        for some, values in compute_in_steps(candidates, sample)
+        for judged in _judge(some, values, yardstick, tolerance)
     ]
 
 
-def compute(
-    candidates: Sequence[Candidate], sample: Sample
-) -> Iterator[tuple[Candidate, FloatArray]]:
-    """Each candidate with its values (S, C, r, c); neighbours that read alike share samples.
-
-    Values are NaN where a RoI does not survive its oddity.
-    """
-    for (oddity, shared), group in groupby(candidates, _sampling):
-        alike = list(group)
-        conventions = [candidate.convention for candidate in alike]
-        maps = sample.maps
-        if shared.channels == "position-major":
-            # These maps hold their channels in the other order.
-            maps = sample.position_maps
-            conventions = [replace(c, channels="class-major") for c in conventions]
-        parts = []
-        for one in maps:
-            corners = oddity.apply(one.corners)
-            scale = one.spatial_scale * oddity.scale_factor
-            moved = replace(one, corners=corners, spatial_scale=scale)
-            parts.append(evaluate_alike(conventions, moved, sample.bins))
-        for index, candidate in enumerate(alike):
-            yield candidate, np.concatenate([part[index] for part in parts])
-
-
-def _sampling(candidate: Candidate) -> tuple[Oddity, Convention]:
-    return candidate.oddity, reading(candidate.convention)
-
-
 def _judge(
-    candidate: Candidate, values: FloatArray, yardstick: Yardstick, tolerance: float
-) -> Judged:
+    candidates: Sequence[Candidate], values: FloatArray, yardstick: Yardstick, tolerance: float
+) -> Iterator[Judged]:
     found = yardstick.measure(values)
     explained = yardstick.are_near(found, ROI_MARGIN * tolerance)
     comparable = yardstick.comparable(found)
-    largest = float(found.largest[comparable].max(initial=0.0))
-    own = found.overall(explained if explained.any() else comparable)
-    return Judged(Finding(candidate, found.overall(comparable), largest), explained, own)
+    largest = np.where(comparable, found.largest, 0.0).max(axis=-1, initial=0.0)
+    own = found.overall(np.where(explained.any(axis=-1, keepdims=True), explained, comparable))
+    distances = found.overall(comparable)
+    for i, candidate in enumerate(candidates):
+        finding = Finding(candidate, float(distances[i]), float(largest[i]))
+        yield Judged(finding, explained[i], float(own[i]))
+
+
+def compute_in_steps(
+    candidates: Sequence[Candidate], sample: Sample
+) -> Iterator[tuple[Sequence[Candidate], FloatArray]]:
+    """``compute`` of as many candidates at a time as memory is meant for."""
+    step = max(1, STEP_VALUES // max(sample.result.size, 1))
+    for start in range(0, len(candidates), step):
+        some = candidates[start : start + step]
+        yield some, compute(some, sample)
+
+
+def compute(candidates: Sequence[Candidate], sample: Sample) -> FloatArray:
+    """(n, S, C, r, c) values of n candidates; NaN where a RoI does not survive its oddity."""
+    out = np.empty((len(candidates), *sample.result.shape))
+    by_position = np.array([c.convention.channels == "position-major" for c in candidates], bool)
+    for maps, here in ((sample.maps, ~by_position), (sample.position_maps, by_position)):
+        numbers, start = np.flatnonzero(here), 0
+        for one in maps if len(numbers) else ():
+            rois = slice(start, start + len(one.corners))
+            start = rois.stop
+            asked = _ask([candidates[i] for i in numbers.tolist()], one)
+            out[numbers, rois] = evaluate_all(asked, sample.bins)
+    return out
+
+
+def _ask(candidates: Sequence[Candidate], one: SampledMap) -> list[tuple[Convention, SampledMap]]:
+    """Each candidate's convention, and the RoIs of a map as its oddity left them."""
+    moved = {
+        oddity: replace(
+            one,
+            corners=oddity.apply(one.corners),
+            spatial_scale=one.spatial_scale * oddity.scale_factor,
+        )
+        for oddity in {candidate.oddity for candidate in candidates}
+    }
+    return [(_by_class(c.convention), moved[c.oddity]) for c in candidates]
+
+
+def _by_class(convention: Convention) -> Convention:
+    """The same of maps whose channels are in the other order."""
+    if convention.channels != "position-major":
+        return convention
+    return replace(convention, channels="class-major")
 
 
 def _search_coarsely(
     candidates: Sequence[Candidate], sample: Sample, tolerance: float
-) -> list[Candidate]:
-    """All candidates on a few RoIs; the nearest and whatever may match, in the grid's order."""
+) -> tuple[list[Candidate], int]:
+    """All candidates on a few RoIs; the nearest and whatever may match, in the grid's order, and
+    how many were tried.
+    """
     channels = varied_channels(sample.result, COARSE_CHANNELS)
     few = sample.take(_plain_rois(sample), channels, COARSE_BINS)
     found = measure(candidates, few, tolerance)
+    limit = max(tolerance, SAME_NUMBERS) * KEPT_MARGIN
+    if min(one.finding.distance for one in found) > limit:
+        found += measure(dense_candidates(sample.wanted), few, tolerance)
     # A RoI that most candidates explain speaks for none.
     share = np.mean([one.explained for one in found], axis=0)
     explained = np.array([int(one.explained[share < 0.5].sum()) for one in found])
     distances = np.array([one.finding.distance for one in found])
     order = np.lexsort((distances, -explained))
-    limit = max(tolerance, SAME_NUMBERS) * KEPT_MARGIN
     # What explains a part of all RoIs explains some of these, and the best of them not much fewer.
     enough = max(1, -(-int(explained.max()) // 2))
     may_match = (distances <= limit) | (explained >= enough)
     possible = [i for i in order if may_match[i]][:MOST_KEPT]
-    nearest = [i for i in np.argsort(distances, kind="stable") if not may_match[i]][:KEPT]
-    return [candidates[i] for i in sorted([*possible, *nearest])]
+    others = [i for i in np.argsort(distances, kind="stable") if not may_match[i]]
+    kept = sorted([*possible, *others[: KEPT * _widen(sample)]])
+    return [found[i].finding.candidate for i in kept], len(found)
 
 
 def _plain_rois(sample: Sample) -> Array:
     """Places of a few RoIs on which conventions are least likely to have rules of their own."""
     norms = norms_of(sample.result)
     whole = np.isfinite(sample.result).all(axis=(1, 2, 3)) & (norms > 0)
-    inside = whole & ~sample.without_size & ~sample.off_map
-    for plain in (inside & ~sample.special, inside, whole, norms > 0):
+    inside = whole & ~sample.kinds.without_size & ~sample.kinds.off_map
+    for plain in (inside & ~sample.kinds.special, inside, whole, norms > 0):
         places = np.flatnonzero(plain)
         if len(places):
             return places[spread(norms[places], COARSE_ROIS)]
@@ -235,17 +286,27 @@ def _plainest(judged: Sequence[Judged], sample: Sample) -> tuple[Judged, tuple[C
         for one in judged
         if one.rank[0] == best.rank[0] and one.own_distance <= best.own_distance + SAME_NUMBERS
     ]
-    yardstick = Yardstick(sample.result)
-    _, numbers = next(compute([best.finding.candidate], sample))
-    part = best.explained if best.explained.any() else np.ones(len(numbers), bool)
-    same = [
-        candidate
-        for candidate, values in compute(near, sample)
-        if yardstick.between(values, numbers).overall(part) <= SAME_NUMBERS
-    ]
+    part = best.explained if best.explained.any() else np.ones(len(best.explained), bool)
+    same = find_same(best.finding.candidate, near, sample, part)
     names = sorted(same or [best.finding.candidate], key=lambda one: one.strangeness)
     finding = replace(best.finding, candidate=names[0])
     return best._replace(finding=finding), tuple(names[1:])
+
+
+def find_same(
+    best: Candidate, candidates: Sequence[Candidate], sample: Sample, rois: Array
+) -> list[Candidate]:
+    """The candidates that give the numbers of ``best`` on some RoIs (a mask) of a sample."""
+    yardstick = Yardstick(sample.result)
+    numbers = compute([best], sample)[0]
+    return [
+        some[i]
+        for some, values in compute_in_steps(candidates, sample)
+        for i, is_same in enumerate(
+            yardstick.between(numbers, values).overall(rois) <= SAME_NUMBERS
+        )
+        if is_same
+    ]
 
 
 def find_growth(sample: Sample) -> float:
@@ -256,10 +317,8 @@ def find_growth(sample: Sample) -> float:
     """
     few = _take_all_rois(sample)
     yardstick = Yardstick(few.result)
-    return min(
-        yardstick.growth(values)
-        for values in (few.result, *(values for _, values in compute(_different(sample)[:1], few)))
-    )
+    plain = compute(_different(sample)[:1], few)[0]
+    return min(yardstick.growth(values) for values in (few.result, plain))
 
 
 def _different(sample: Sample) -> list[Candidate]:
@@ -276,12 +335,9 @@ def _find_telling(sample: Sample, tolerance: float) -> Array:
     """(S,) RoIs on which plain conventions give different numbers."""
     few = _take_all_rois(sample)
     yardstick = Yardstick(few.result)
-    (_, first), *others = compute(_different(sample), few)
-    same = [
-        yardstick.are_near(yardstick.between(first, values), ROI_MARGIN * tolerance)
-        for _, values in others
-    ]
-    return np.asarray(~np.all(same, axis=0))
+    first, *others = compute(_different(sample), few)
+    found = yardstick.between(first, np.stack(others))
+    return np.asarray(~yardstick.are_near(found, ROI_MARGIN * tolerance).all(axis=0))
 
 
 def _take_all_rois(sample: Sample) -> Sample:

@@ -167,6 +167,12 @@ def read_photo(path: str, preparation: Preparation, wanted: ModelInput) -> Photo
     network = (pixels.shape[0], pixels.shape[1])
     values = _fill(pixels, preparation, wanted.dtype or np.dtype(np.float32))
     values = _lay_out(values, preparation.layout, wanted)
+    first = (wanted.shape or (None,))[0]
+    if values.ndim == 4 and isinstance(first, int) and first > 1:
+        raise InputError(
+            f"{path}: is one image, and the model takes {first} at once: {wanted}",
+            "give them as an array with --input",
+        )
     check_fits(values.shape, wanted, f"{path}", "add --resize HEIGHTxWIDTH, or --layout")
     return Photo(values, original, network)
 

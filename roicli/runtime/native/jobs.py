@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ JOBS_PER_THREAD = 4
 VALUES_PER_THREAD = 1 << 17
 # More than any machine has cores for.
 MOST_HELPERS = 1 << 12
+Item = TypeVar("Item")
 
 
 class Job(NamedTuple):
@@ -67,13 +68,23 @@ def run_jobs(
     threads: int,
 ) -> None:
     """Run the jobs on ``threads`` threads, each with arrays of its own for so many ``cells``."""
-    queue = iter(jobs)
+
+    def start() -> Callable[[Job], None]:
+        room = _room(cells, dtype)
+        return lambda job: run(job, room)
+
+    share_out(jobs, start, threads)
+
+
+def share_out(items: list[Item], start: Callable[[], Callable[[Item], None]], threads: int) -> None:
+    """Do something with every item on ``threads`` threads, each by a function that it starts."""
+    queue = iter(items)
 
     def work() -> None:
         # The threads draw from one iterator, which is safe: a list's is advanced under the GIL.
-        room = _room(cells, dtype)
-        for job in queue:
-            run(job, room)
+        do = start()
+        for item in queue:
+            do(item)
 
     if threads == 1:
         work()

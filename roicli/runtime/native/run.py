@@ -276,7 +276,7 @@ def _weigh_rows(
     channels = out.shape[1]
     threads = useful_threads(threads, out)
     order, ends = parts_of(corners, channels, threads)
-    table = taps.tabulate(spec, corners, counts, (height, width))
+    table = taps.tabulate(spec, corners, counts, (height, width), threads)
     groups, outside = taps.group_bins(spec), np.array([spec.outside], feature_map.dtype)
     flat, flat_out = feature_map.reshape(-1), out.reshape(-1)
 

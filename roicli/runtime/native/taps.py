@@ -14,6 +14,7 @@ import numpy as np
 from roicli.core.types import FloatArray, IntArray, Size
 from roicli.operators.array_math import NumpyMath
 from roicli.operators.taps import TapSpec
+from roicli.runtime.native.jobs import share_out
 from roicli.runtime.native.signatures import BinGroups, TapTable
 
 # Taps that are computed at once, so that the arrays between stay in the cache.
@@ -27,7 +28,9 @@ def count_samples(spec: TapSpec, corners: FloatArray, map_size: Size) -> IntArra
     return counts
 
 
-def tabulate(spec: TapSpec, corners: FloatArray, counts: IntArray, map_size: Size) -> TapTable:
+def tabulate(
+    spec: TapSpec, corners: FloatArray, counts: IntArray, map_size: Size, threads: int
+) -> TapTable:
     """The taps of RoIs (K, n) of ``counts`` (K, 2) samples a bin, as (x, y)."""
     bins, sizes = math.prod(spec.output_size), counts.prod(axis=1) * spec.taps_a_sample
     ends = np.cumsum(sizes * bins)
@@ -38,8 +41,11 @@ def tabulate(spec: TapSpec, corners: FloatArray, counts: IntArray, map_size: Siz
         np.empty(total, np.int32), np.empty(total, corners.dtype),
     )  # fmt: skip
     most = TAPS_AT_ONCE // (bins * spec.taps_a_sample)
-    for rows in _alike(counts, most):
+
+    def fill(rows: IntArray) -> None:
         _fill(table, rows, spec, corners[rows], counts[rows], map_size)
+
+    share_out(list(_alike(counts, most)), lambda: fill, threads)
     return table
 
 

@@ -21,13 +21,12 @@ import numpy as np
 from roicli.core.exceptions import InputError, first_line
 from roicli.core.types import Array, FloatArray, IntArray, as_bytes
 from roicli.storage.address import check_regular_file
-from roicli.storage.atomic import RowSource
 from roicli.storage.formats.hdf5.child import in_child_first
 from roicli.storage.formats.hdf5.file import DAMAGE, close_file, naming_damage, open_file
 from roicli.storage.formats.hdf5.links import find_object, trace_sources
 from roicli.storage.formats.hdf5.write import ROI_FEATURES
 from roicli.storage.limits import check_memory
-from roicli.storage.result import ROIS_COLUMNS, ResultWriter
+from roicli.storage.result import ROIS_COLUMNS, ResultWriter, RowSource
 from roicli.storage.row_file import narrow
 from roicli.storage.shard import Shard
 

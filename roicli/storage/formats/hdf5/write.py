@@ -24,8 +24,8 @@ from roicli.core.exceptions import OutputError, first_line
 from roicli.core.types import FloatType, IntArray
 from roicli.core.vocabulary import Compression
 from roicli.storage.address import parts_folder
-from roicli.storage.atomic import PartFile, RowSource
-from roicli.storage.result import ResultFile, ResultWriter, open_rows_result
+from roicli.storage.atomic import PartFile
+from roicli.storage.result import ResultFile, ResultWriter, RowSource, open_rows_result
 from roicli.storage.row_file import Layout, RowFile, count_bytes
 
 if TYPE_CHECKING:

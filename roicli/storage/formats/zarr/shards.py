@@ -22,7 +22,6 @@ import numpy as np
 from roicli.core.exceptions import InputError, OutputError
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.storage.address import is_url
-from roicli.storage.atomic import RowSource
 from roicli.storage.formats import STORE_NAMES
 from roicli.storage.formats.zarr.chunks import WholeChunks
 from roicli.storage.formats.zarr.publish import (
@@ -35,6 +34,7 @@ from roicli.storage.formats.zarr.publish import (
 from roicli.storage.formats.zarr.write import ROI_FEATURES, StoreDraft
 from roicli.storage.parts_folder import growing_folder, locked_parts
 from roicli.storage.plan import Plan, keep_parts
+from roicli.storage.result import RowSource
 from roicli.storage.shard import Shard
 from roicli.storage.shared_place import SharedPlace
 

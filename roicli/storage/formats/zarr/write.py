@@ -21,7 +21,7 @@ from roicli.core.exceptions import OutputError
 from roicli.core.types import Array, FloatType
 from roicli.core.vocabulary import SIZE_CLASSES, Compression
 from roicli.storage.address import is_url
-from roicli.storage.atomic import PartFile, RowSource, as_output_errors, check_disk
+from roicli.storage.atomic import PartFile, as_output_errors, check_disk
 from roicli.storage.formats.zarr.chunks import WholeChunks
 from roicli.storage.formats.zarr.publish import (
     StorePlace,
@@ -31,7 +31,7 @@ from roicli.storage.formats.zarr.publish import (
     writing,
 )
 from roicli.storage.formats.zarr.read import METADATA_NAMES, import_zarr
-from roicli.storage.result import ResultFile, ResultWriter
+from roicli.storage.result import ResultFile, ResultWriter, RowSource
 from roicli.storage.resume import ResumableRows, Resumption, Segment, find_kept, keep_rows
 from roicli.storage.row_file import FLUSH_BYTES, Layout, allocated_bytes
 
