@@ -7,7 +7,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
-from roicli.core.exceptions import OutputError, ProviderError
+from roicli.core.exceptions import MissingPackageError
 from roicli.core.foreign import foreign, raw_text
 from roicli.core.types import Array
 from roicli.error_table.columns import Column
@@ -21,18 +21,18 @@ def check_arrow(path: str) -> None:
     try:
         import pyarrow  # noqa: F401
     except ModuleNotFoundError as error:
-        raise OutputError(
+        raise MissingPackageError(
             f"{path}: Parquet and Feather are written by pyarrow, which is not installed",
             "pip install 'roicli[parquet]'",
         ) from error
 
 
 def import_arrow() -> Any:
-    """Import pyarrow, or raise ProviderError with the line that installs it."""
+    """Import pyarrow, or raise MissingPackageError with the line that installs it."""
     try:
         import pyarrow
     except ModuleNotFoundError as error:
-        raise ProviderError(
+        raise MissingPackageError(
             "Arrow's tables need pyarrow, which is not installed", "pip install 'roicli[parquet]'"
         ) from error
     return pyarrow

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from roicli.analysis.verify_model import Agreement, ModelCheck, NodeCheck
 from roicli.core.strict_json import write_object
 from roicli.render.capture import describe_options
 from roicli.render.diagnose import format_rows
-from roicli.render.documents import ModelCheckDocument
 from roicli.render.tables import format_short, print_folded
+
+if TYPE_CHECKING:
+    from roicli.analysis.verify_model import Agreement, ModelCheck, NodeCheck
+    from roicli.render.documents import ModelCheckDocument
 
 LIBRARIES_SHOWN = 4
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.exceptions import InputError, MissingPackageError, ParameterError
 from roicli.core.record import frozen
 from roicli.core.types import Array, Size
 from roicli.core.vocabulary import Channels, PhotoPreset
@@ -154,11 +154,11 @@ class Photo:
 
 
 def check_pillow() -> None:
-    """Raise ParameterError where Pillow is not installed."""
+    """Raise MissingPackageError where Pillow is not installed."""
     try:
         import PIL.Image  # noqa: F401
     except ImportError:
-        raise ParameterError("photos need Pillow, which is not installed", INSTALL) from None
+        raise MissingPackageError("photos need Pillow, which is not installed", INSTALL) from None
 
 
 def read_photo(path: str, preparation: Preparation, wanted: ModelInput) -> Photo:
