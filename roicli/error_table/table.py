@@ -145,7 +145,7 @@ class ErrorTable(Shown):
         return pandas.DataFrame({column.name: self[column.name] for column in self.columns})
 
     def to_arrow(self) -> Any:
-        """Every column as a pyarrow.Table; what is not defined is null. Raises MissingPackageError."""
+        """Every column as a pyarrow.Table; what is not defined is null. Raises RoicliError."""
         from roicli.error_table.arrow import read_batches
 
         return read_batches(self.columns, self.blocks()).read_all()
