@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from roicli.api import *  # noqa: F403 (its __all__: what runs an operator stands there alone)
     from roicli.core.exceptions import (
         InputError,
+        MissingPackageError,
         OutputError,
         ParameterError,
         ProviderError,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         "Explanation",
         "InputError",
         "Merged",
+        "MissingPackageError",
         "ModelCheck",
         "OutputError",
         "ParameterError",
@@ -122,6 +124,7 @@ _HOME = {
     "RoicliError": "core.exceptions",
     "ParameterError": "core.exceptions",
     "InputError": "core.exceptions",
+    "MissingPackageError": "core.exceptions",
     "OutputError": "core.exceptions",
     "ProviderError": "core.exceptions",
     "VerificationError": "core.exceptions",

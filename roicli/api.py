@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
 
@@ -30,19 +30,19 @@ from roicli.core.operator_table import (
 from roicli.core.types import Array
 from roicli.operators.interface import OperatorSpec
 from roicli.pipeline import provenance
-from roicli.pipeline.capture.sites import RoiSite
 from roicli.pipeline.execute import Result, check_outputs, run_and_write, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.inputs import open_inputs
 from roicli.pipeline.request import ErrorsRequest, ExportRequest, RunRequest
 from roicli.pipeline.run import (
+    announce_turned,
     build_error_table,
     build_value_measurers,
     check_asked,
     open_run,
     resolve_operator,
 )
-from roicli.pipeline.settings import resolve_setting
+from roicli.pipeline.settings import resolve_setting, turned_by_preset
 from roicli.pipeline.stream import run_operator
 from roicli.storage.address import as_local_path
 from roicli.storage.atomic import check_output, replace_atomically
@@ -50,6 +50,9 @@ from roicli.storage.open import inputs_unchanged
 from roicli.storage.result import (
     NoWriter,
 )
+
+if TYPE_CHECKING:
+    from roicli.pipeline.capture.sites import RoiSite
 
 logger = logging.getLogger("roicli")
 # What ``import roicli`` takes from this file.
@@ -308,9 +311,12 @@ def _geometric_errors(rois: FeatureArgument, request: ErrorsRequest) -> Result:
     """The error table of boxes alone."""
     if request.dask is not None:
         raise ParameterError("--dask shares the maps among workers, and there are no features")
-    setting = resolve_setting(request, "pool")
+    unit = turned_by_preset(request)
+    setting = resolve_setting(request, "pool" if unit is None else "errors")
+    reading = request if unit is None else request.turned_in(unit)
     with inputs_unchanged():
-        inputs = open_inputs(None, rois, request, request.map_size)
+        inputs = open_inputs(None, rois, reading, request.map_size)
+        announce_turned(inputs)
         check_outputs(inputs, None, request)
         table = build_error_table(inputs, setting, group_by=request.group_by)
         check_asked(table, request)

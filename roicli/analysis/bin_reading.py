@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from roicli.analysis.explanation import Check, Edges, Span
-from roicli.analysis.one_roi import RoiOnMap
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
 from roicli.core.record import frozen
 from roicli.core.types import FloatArray, Size
 from roicli.operators.taps import Taps, TapSpec
+
+if TYPE_CHECKING:
+    from roicli.analysis.one_roi import RoiOnMap
 
 # As many samples of one bin are listed as of RoI Align's.
 MAX_LISTED = 1 << 16

@@ -30,7 +30,7 @@ from roicli.analysis.one_roi import (
     check_bin,
     check_index,
     open_roi,
-    operator_of_preset,
+    operator_looked_at,
     read_stored_value,
 )
 from roicli.core.call_options import ExplainOneOptions, ExplainOptions
@@ -104,7 +104,7 @@ def explain(
     """
     check_known("explain", options, ExplainOneOptions)
     request = settle(ExplainRequest, options)
-    operator = request.operator or operator_of_preset(request.preset)
+    operator = operator_looked_at(request, request.operator)
     roi, channel, bin_index = request.roi, request.channel, request.bin_index
     opened = open_roi(features, rois, roi, request, operator)
     if request.operator is not None or isinstance(opened.spec, TapSpec):

@@ -23,6 +23,7 @@ from roicli.pipeline.stream import Engine
 from roicli.pipeline.validation import check_sampling_memory
 from roicli.storage.address import parse_address
 from roicli.storage.open import open_array
+from roicli.storage.roi_columns import ANGLE_NAMES, plain_name
 
 
 @frozen
@@ -73,13 +74,20 @@ def open_roi(
         run.inputs.close()
 
 
-def operator_of_preset(preset: str | None) -> Operator:
-    """Whose RoI it is where no operator is named: RoI Align's, or the preset's only operator's."""
-    if preset is None:
+def operator_looked_at(request: RunRequest, asked: Operator | None) -> Operator:
+    """Whose RoI it is: the one ``asked`` for, that of columns with an angle, the preset's; else
+    RoI Align's.
+    """
+    names = [plain_name(name) for name in request.roi_columns or ()]
+    if asked is not None:
+        return asked
+    if any(name in ANGLE_NAMES for name in names):
+        return "rotated-align"
+    if request.preset is None:
         return "align"
     from roicli.operators.libraries import operator_of
 
-    return cast("Operator", operator_of(preset, "align"))
+    return cast("Operator", operator_of(request.preset, "align"))
 
 
 def _place_of(roi: int, row_numbers: IntArray | None, count: int) -> int:

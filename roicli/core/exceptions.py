@@ -52,6 +52,12 @@ class OutputError(RoicliError):
     """A result cannot be written where it was asked for."""
 
 
+class MissingPackageError(RoicliError):
+    """A package is needed that the plain install does not bring; the hint says which extra does."""
+
+    exit_code = 3
+
+
 class VerificationError(RoicliError):
     """A result that is not what the same arithmetic in float64 gives: it is not to be trusted."""
 

@@ -6,7 +6,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
-from roicli.core.exceptions import OutputError
+from roicli.core.exceptions import MissingPackageError
 from roicli.core.foreign import foreign, raw_text
 from roicli.error_table.columns import Column
 from roicli.error_table.table import ErrorTable
@@ -20,7 +20,7 @@ def check_arrow(path: str) -> None:
     try:
         import pyarrow  # noqa: F401
     except ModuleNotFoundError as error:
-        raise OutputError(
+        raise MissingPackageError(
             f"{path}: Parquet and Feather are written by pyarrow, which is not installed",
             "pip install 'roicli[parquet]'",
         ) from error

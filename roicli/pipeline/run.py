@@ -26,8 +26,8 @@ from roicli.pipeline.inputs import (
 )
 from roicli.pipeline.memory import budget_of, check_address_space, plan_device, plan_memory
 from roicli.pipeline.offsets import take_offsets
-from roicli.pipeline.request import Operation, Reading, RunRequest, SizedReading, TurnedReading
-from roicli.pipeline.settings import Setting, resolve_setting
+from roicli.pipeline.request import Operation, Reading, RunRequest, SizedReading
+from roicli.pipeline.settings import Setting, resolve_setting, turned_by_preset
 from roicli.pipeline.stream import Engine, ValueMeasurer
 from roicli.pipeline.validation import check_sampling_memory
 from roicli.runtime.devices import Device
@@ -46,7 +46,7 @@ logger = logging.getLogger("roicli")
 AnySpec = TypeVar("AnySpec", bound=OperatorSpec)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Run:
     """One opened run: inputs, setting and engine; closes its files."""
 
@@ -167,11 +167,14 @@ def open_run(
     node = _read_node(request.graph, operator)
     setting = resolve_setting(request, operator, node, request.spatial_scale, request.levels)
     reading: Reading = request
-    takes_size = "image_size" in setting.spec.defaults()
     turned = setting.spec.roi_columns == TURNED_COLUMNS
-    if takes_size or turned:
-        kind = TurnedReading if turned else SizedReading
-        reading = kind(**{one.name: getattr(request, one.name) for one in fields(Reading)})
+    unit = turned_by_preset(request) if operator == "errors" else None
+    if turned:
+        unit = vars(setting.spec)["angle_unit"]
+    if unit is not None:
+        reading = request.turned_in(unit)
+    elif "image_size" in setting.spec.defaults():
+        reading = SizedReading(**{one.name: getattr(request, one.name) for one in fields(Reading)})
     if node is not None:
         reading = replace(request, spatial_scale=(node.spatial_scale,))
     inputs = open_inputs(features, rois, reading, rows=rows)
@@ -184,6 +187,8 @@ def open_run(
             "run rotated-align; or leave the angle out: --roi-columns image,cx,cy,w,h,_",
         )
     try:
+        if operator == "errors":
+            announce_turned(inputs)
         inputs = take_offsets(inputs, setting.spec, request.offsets, request.allow_external)
         provider = choose(request.provider, request.device_id)
         check_address_space(provider)
@@ -211,6 +216,15 @@ def _compile_kernels(operator: str, setting: Setting, inputs: Inputs, request: R
     if missing:
         logger.info("compiling the native kernels: some seconds, the first time only")
         native.compile_functions(missing, usable_cores())
+
+
+def announce_turned(inputs: Inputs) -> None:
+    """Say whose errors a table has where RoIs are turned."""
+    if inputs.rois.turned is not None:
+        logger.info(
+            "RoIs are turned: the errors are those of RoI Pool on the upright boxes that enclose "
+            "them"
+        )
 
 
 def _measures_values(operator: str, request: RunRequest) -> bool:

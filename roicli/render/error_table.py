@@ -9,7 +9,7 @@ from roicli.core.types import IntArray
 from roicli.core.vocabulary import SummaryForm
 from roicli.error_table.columns import COLUMN_BY_NAME, WORST_IS_SMALLEST, Column, View
 from roicli.error_table.table import ErrorTable, Summary, summarize
-from roicli.error_table.verdict import WORST_NAMED, give_verdict
+from roicli.error_table.verdict import WORST_NAMED, find_exact, give_verdict
 from roicli.pipeline.inputs import KEY_COLUMN
 from roicli.render.tables import (
     MISSING,
@@ -73,7 +73,7 @@ FULL_HEADER = ["summary", "RoIs", "n", "mean", "median", "p95", "max"]
 # A line has room for so many groups; the full summary has all.
 GROUPS_IN_A_LINE = 6
 # Below these a RoI and its box have little in common, or less than most tasks want.
-IOU_STYLES = ((0.5, "bold red"), (0.75, "yellow"))
+IOU_STYLES = ((0.5, "bold red"), (0.75, "magenta"))
 
 
 def default_columns(table: ErrorTable, sort: str) -> list[str]:
@@ -160,9 +160,9 @@ def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, strea
     if rows:
         console.print()
         print_lines(shown.first(count), console, stream)
-    words = [_describe_rows(table, view), constants]
+    words = [_whose(parameters) + _describe_rows(table, view), constants]
     if len(rows) < len(table):
-        words.append("more with --rows N")
+        words.append("--rows N: more")
     if count < len(columns):
         words.append(f"{len(columns) - count} more columns fit a wider terminal")
     console.print(Text("; ".join(filter(None, words)), style="dim"))
@@ -175,6 +175,11 @@ def _coloured(cell: str, column: Column) -> Cell:
     if column.name != "iou" or cell == MISSING:
         return cell
     return next(((cell, style) for limit, style in IOU_STYLES if float(cell) < limit), cell)
+
+
+def _whose(parameters: dict[str, Any]) -> str:
+    """Whose the errors are, below the table of an operator that rounds nothing."""
+    return "RoI Pool's errors: " if find_exact(parameters) else ""
 
 
 def _describe_rows(table: ErrorTable, view: View) -> str:
@@ -259,6 +264,7 @@ def print_markdown(
     stream.write(" ".join(give_verdict(table, summary, parameters, worst)) + "\n\n")
     rows = _rows(table, view, worst, columns)
     write_markdown([column.name for column in columns], rows, stream)
-    words = "; ".join(filter(None, [_describe_rows(table, view), constants]))
+    told = [_whose(parameters) + _describe_rows(table, view), constants]
+    words = "; ".join(filter(None, told))
     stream.write(f"\n{words}\n\n")
     write_markdown(FULL_HEADER, _summary_rows(summary), stream)

@@ -224,10 +224,16 @@ def test_a_missing_library_is_named(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "defusedxml", None)
     Path("x.xml").write_text("<annotation/>")
-    refuse("align", "feats.npy", "x.xml", words=("defusedxml", "pip install 'roicli[voc]'"))
+    refuse("align", "feats.npy", "x.xml", words=("defusedxml", "pip install 'roicli[voc]'"), code=3)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     shutil.copy(DATA / "boxes.parquet", "x.parquet")
-    refuse("align", "feats.npy", "x.parquet", words=("pyarrow", "pip install 'roicli[parquet]'"))
+    refuse(
+        "align",
+        "feats.npy",
+        "x.parquet",
+        words=("pyarrow", "pip install 'roicli[parquet]'"),
+        code=3,
+    )
 
 
 def test_coco_of_pycocotools():

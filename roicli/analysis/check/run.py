@@ -17,7 +17,7 @@ from roicli.core.types import Array
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import Operation, Reading
-from roicli.pipeline.settings import resolve_setting
+from roicli.pipeline.settings import resolve_setting, turned_by_preset
 from roicli.storage.limits import external_files
 from roicli.storage.open import inputs_unchanged
 
@@ -52,14 +52,16 @@ def check(
     request = settle(CheckRequest, options)
     rules = choose_rules(_upper(request.select), _upper(request.ignore))
     limits = Limits(**{f.name: getattr(request, f.name) for f in fields(Limits)})
-    spec = resolve_setting(request, "align").align
+    unit = turned_by_preset(request)
+    spec = resolve_setting(request, "align" if unit is None else "errors").align
+    reading = request if unit is None else request.turned_in(unit)
     with external_files(request.allow_external), contextlib.ExitStack() as stack:
         measure = None
         if request.dask is not None:
             from roicli.analysis.check.on_cluster import plan_measuring
 
             measure = plan_measuring(features, request.dask, request.of_maps, stack)
-        inputs, maps, table = read_checked_inputs(features, rois, request, spec, stack, measure)
+        inputs, maps, table = read_checked_inputs(features, rois, reading, spec, stack, measure)
         findings: list[Finding] = []
         skipped: dict[str, str] = {}
         for rule in rules:

@@ -15,7 +15,7 @@ from typing import Any, Unpack
 from roicli.analysis.page import Page, measure_page
 from roicli.core.call_options import ReportOptions
 from roicli.core.declaration import check_known, record, settle
-from roicli.core.exceptions import ProviderError
+from roicli.core.exceptions import MissingPackageError
 from roicli.core.strict_json import encode_for_script
 from roicli.core.types import Array
 from roicli.error_table.columns import COLUMN_BY_NAME, COLUMNS, Column, check_column
@@ -39,11 +39,11 @@ WORST_SHOWN = 6
 
 
 def import_jinja() -> Any:
-    """Import Jinja2, or raise ProviderError with the line that installs it."""
+    """Import Jinja2, or raise MissingPackageError with the line that installs it."""
     try:
         import jinja2
     except ModuleNotFoundError as error:
-        raise ProviderError(
+        raise MissingPackageError(
             f"the page needs Jinja2, and there is no module {error.name}",
             "pip install 'roicli[report]'",
         ) from error

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.core.exceptions import InputError, first_line
+from roicli.core.exceptions import InputError, MissingPackageError, first_line
 from roicli.core.foreign import foreign
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import FileContents, precision_of
@@ -76,7 +76,7 @@ def naming_arrow(name: str) -> Iterator[None]:
     except InputError:
         raise
     except ModuleNotFoundError as error:
-        raise InputError(
+        raise MissingPackageError(
             f"{name}: Parquet and Feather are read by pyarrow, which is not installed",
             "pip install 'roicli[parquet]'",
         ) from error

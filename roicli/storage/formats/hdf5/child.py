@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import h5py
 import numpy as np
 
-from roicli.core.exceptions import DamagedFileError, InputError, RoicliError
+from roicli.core.exceptions import DamagedFileError, InputError, MissingPackageError, RoicliError
 from roicli.core.system import (
     CAN_FORK,
     OUT_OF_TIME,
@@ -243,18 +243,21 @@ def _attempt(open_dataset: Callable[[], Reads | None], name: str) -> tuple[Reads
     try:
         return open_dataset(), DONE
     except RoicliError as error:
-        return None, json.dumps([error.message, error.hint]).encode()
+        is_missing = isinstance(error, MissingPackageError)
+        return None, json.dumps([error.message, error.hint, is_missing]).encode()
     except MemoryError:
-        return None, json.dumps([f"{name}: describes more than memory can hold", None]).encode()
+        return None, json.dumps(
+            [f"{name}: describes more than memory can hold", None, False]
+        ).encode()
     except Exception:
         return None, DONE  # not a crash: the parent meets the same, and says what it is
 
 
-def _as_error(answer: bytes, status: int | None, name: str) -> InputError:
+def _as_error(answer: bytes, status: int | None, name: str) -> RoicliError:
     """The child's refusal, or its death in words."""
     if answer:
-        message, hint = json.loads(answer)
-        return InputError(message, hint)
+        message, hint, is_missing = json.loads(answer)
+        return (MissingPackageError if is_missing else InputError)(message, hint)
     return describe_death(status, name)
 
 
