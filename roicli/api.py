@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
 
@@ -30,7 +30,6 @@ from roicli.core.operator_table import (
 from roicli.core.types import Array
 from roicli.operators.interface import OperatorSpec
 from roicli.pipeline import provenance
-from roicli.pipeline.capture.sites import RoiSite
 from roicli.pipeline.execute import Result, check_outputs, run_and_write, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.inputs import open_inputs
@@ -51,6 +50,9 @@ from roicli.storage.open import inputs_unchanged
 from roicli.storage.result import (
     NoWriter,
 )
+
+if TYPE_CHECKING:
+    from roicli.pipeline.capture.sites import RoiSite
 
 logger = logging.getLogger("roicli")
 # What ``import roicli`` takes from this file.

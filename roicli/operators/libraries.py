@@ -370,6 +370,8 @@ def preset_options(preset: str, operator: str) -> dict[str, Any]:
     run = [row for row in running if row.operator == operator]
     for row in (*reversed(compared), *reversed(run)):
         options |= row.options()
+    if operator == "errors" and not any(row.options() for row in compared):
+        logger.info(f"preset {preset} says nothing of the RoI Align and RoI Pool of an error table")
     boxes = [row.convention.box for row in functions_of(rows[0].library) if row.operator == "align"]
     if boxes:
         options["pixel_model"] = "half-pixel" if boxes[0].shift_cells else "legacy"

@@ -46,7 +46,7 @@ logger = logging.getLogger("roicli")
 AnySpec = TypeVar("AnySpec", bound=OperatorSpec)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Run:
     """One opened run: inputs, setting and engine; closes its files."""
 

@@ -162,6 +162,13 @@ def test_sums_have_a_compiled_kernel_and_maxima_say_that_they_have_none():
         align(preset="chainer.roi_max_align_2d", provider="native")
 
 
+def test_errors_say_that_a_rule_is_not_what_they_compare():
+    for preset, expected in (("mindspore", 1), ("mxnet", 0)):
+        with logged() as notes:
+            roicli.errors(MAPS, ROIS[:1], spatial_scale=0.25, preset=preset)
+        assert sum("says nothing of the RoI Align" in note for note in notes) == expected
+
+
 def test_a_rule_is_exported_explained_and_drawn(tmp_path):
     options = {"spatial_scale": 0.25, "output_size": (2, 3), "preset": "megengine"}
     roicli.export("align", tmp_path / "x.onnx", **options)

@@ -53,7 +53,7 @@ def check(
     rules = choose_rules(_upper(request.select), _upper(request.ignore))
     limits = Limits(**{f.name: getattr(request, f.name) for f in fields(Limits)})
     unit = turned_by_preset(request)
-    spec = resolve_setting(request, "align" if unit is None else "errors").align
+    spec = resolve_setting(request, "align" if unit is None else "rotated-align").align
     reading = request if unit is None else request.turned_in(unit)
     with external_files(request.allow_external), contextlib.ExitStack() as stack:
         measure = None
