@@ -12,6 +12,7 @@ from roicli.cli.command import ProgressBar
 from roicli.cli.messages import messages_on_stderr
 from roicli.core.exceptions import InputError
 from tests.cli.conftest import Arrays
+from tests.cli.running import FEATURES, ROIS, SCALE, succeed
 
 LOGGER = logging.getLogger("roicli")
 
@@ -101,3 +102,17 @@ def test_the_callbacks_that_there_were_are_unknown(
     """Nobody's notes are lost silently."""
     with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
         call(*inputs, **{option: print})
+
+
+def test_after_a_long_run_one_line_says_what_is_faster(
+    inputs: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba")
+    arguments = ("align", FEATURES, ROIS, *SCALE, "-o", "x.npy", "--force")
+    assert "native" not in succeed(*arguments).err
+    monkeypatch.setattr("roicli.cli.commands.operators.LONG_SECONDS", 0)
+    (line,) = succeed(*arguments).errors
+    assert line.startswith("roicli: note: wrote x.npy ")
+    assert "--provider native, which is installed, gives the same bits" in line
+    for told in (("--provider", "cpu"), ("--provider", "native"), ("-q",)):
+        assert "native," not in succeed(*arguments, *told).err
