@@ -300,7 +300,7 @@ class ProgressBar:
         from roicli.cli.messages import MESSAGES  # spares the help the import of logging
 
         self._messages, self._verbose, self._counted = MESSAGES, verbose, counted
-        self._says_notes = says_notes and not quiet
+        self._keeps_notes = quiet or not (says_notes or verbose)
         self._running = False
         self._enabled = not quiet and sys.stderr.isatty()
         self._started = time.monotonic()
@@ -334,7 +334,7 @@ class ProgressBar:
         self._bar.start()
 
     def __enter__(self) -> ProgressBar:
-        self._messages.hold(not (self._says_notes or self._verbose), self._verbose)
+        self._messages.hold(self._keeps_notes, self._verbose)
         note_settings()
         return self
 
