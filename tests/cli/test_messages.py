@@ -74,11 +74,11 @@ def test_the_log_is_as_it_was_after_a_command() -> None:
 
 
 def test_in_python_warnings_reach_the_user_and_notes_do_not() -> None:
-    """Without a handler of the program's own, as with every library."""
+    """Without a handler of the program's own: they are Python's warnings, of the program's line."""
     code = "import logging, roicli.api; log = logging.getLogger('roicli'); "
     code += "log.info('a note'); log.warning('a trap')"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stderr == "a trap\n"
+    assert run.stderr == "<string>:1: RoicliWarning: a trap\n"
 
 
 @pytest.mark.parametrize("option", ["note", "detail"])
@@ -92,7 +92,7 @@ def test_in_python_warnings_reach_the_user_and_notes_do_not() -> None:
         lambda maps, rois, **given: roicli.diagnose(maps, rois, maps, **given),
         lambda maps, rois, **given: roicli.explain(maps, rois, roi=0, **given),
         lambda maps, rois, **given: roicli.draw(maps, rois, roi=0, **given),
-        lambda maps, rois, **given: roicli.write_report(maps, rois, "x.html", **given),
+        lambda maps, rois, **given: roicli.report(maps, rois, "x.html", **given),
         lambda maps, rois, **given: roicli.export("align", "x.onnx", **given),
     ],
 )

@@ -260,6 +260,12 @@ def test_models_that_cannot_be_captured_are_refused():
     path = models.save_model("m.onnx", models.graph([alone]), domains=["mmcv"])
     with pytest.raises(InputError, match=r"custom operators.*MyRoiAlign own"):
         capture(path, "c.h5", input=models.GIVEN)
+    plugin = models.node("ROIAlign_TRT", ["x"], ["y"], name="plugin")
+    path = models.save_model("m.onnx", models.graph([plugin]))
+    with pytest.raises(InputError, match=r"custom operators.*ROIAlign_TRT plugin"):
+        capture(path, "c.h5", input=models.GIVEN)
+    assert capture(path, "x.h5", input=models.GIVEN, outputs="x").outputs == ("x",)
+    os.remove("x.h5")
     path = models.save_model("m.onnx", models.graph([models.node("Relu", ["x"], ["y"])]))
     with pytest.raises(InputError, match="no RoiAlign, MaxRoiPool or CropAndResize node"):
         capture(path, "c.h5", input=models.GIVEN)
