@@ -10,6 +10,7 @@ from roicli.analysis.explanation import Check, Edges, Span
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.core.types import FloatArray, Size
 from roicli.operators.taps import Taps, TapSpec
 
@@ -45,7 +46,7 @@ class BinSample:
 
 
 @frozen
-class BinReading:
+class BinReading(Shown):
     """The worked example of an operator: one bin (row, column) of one RoI on one channel.
 
     ``map_channel`` is the channel of the map that the bin reads, ``share`` what a sample counts;

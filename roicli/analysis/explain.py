@@ -7,7 +7,6 @@ and order, so the outcome can be held against the operator's bit for bit.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Unpack, overload
 
@@ -75,7 +74,7 @@ class ExplainRequest(RunRequest):
 
 @overload
 def explain(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     **options: Unpack[ExplainOptions],
 ) -> Explanation: ...
@@ -83,7 +82,7 @@ def explain(
 
 @overload
 def explain(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     **options: Unpack[ExplainOneOptions],
 ) -> Explanation | BinReading: ...
@@ -91,7 +90,7 @@ def explain(
 
 @inputs_unchanged()
 def explain(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     **options: Unpack[ExplainOneOptions],
 ) -> Explanation | BinReading:

@@ -17,6 +17,7 @@ from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError
 from roicli.core.norms import deviation_rows, mean_of, no_sums, root_mean
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.operators.levels import level_of_scale
 from roicli.pipeline.map_scale import SCALE_ATTRIBUTE
 from roicli.storage.address import parse_address
@@ -69,7 +70,7 @@ class Choice:
 
 
 @frozen
-class ArrayReport:
+class ArrayReport(Shown):
     """A file of arrays: its own attributes, its datasets, and what is taken for each input.
 
     ``origin`` is the run that made it, where it is a result of roicli's.

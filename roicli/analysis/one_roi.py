@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -21,8 +20,7 @@ from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run, open_run
 from roicli.pipeline.stream import Engine
 from roicli.pipeline.validation import check_sampling_memory
-from roicli.storage.address import parse_address
-from roicli.storage.open import open_array
+from roicli.storage.exchange import open_object
 from roicli.storage.roi_columns import ANGLE_NAMES, plain_name
 
 
@@ -55,7 +53,7 @@ class RoiOnMap:
 
 
 def open_roi(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     index: int,
     request: RunRequest,
@@ -148,11 +146,7 @@ def read_stored_value(
 
     Raises InputError unless its shape is that of this run's result.
     """
-    if not isinstance(result, str | os.PathLike):
-        array, name = np.asarray(result), "result"
-        check_result_shape(array.shape, opened.result_shape, name)
-        return array[(opened.index, channel, *bin_index)], name
-    stored = open_array(parse_address(result), "features")
+    stored = open_object(result, "result", "features")
     try:
         check_result_shape(stored.shape, opened.result_shape, stored.name)
         row = np.empty(stored.shape[1:], stored.dtype)

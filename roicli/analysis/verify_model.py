@@ -25,6 +25,7 @@ from roicli.core.exceptions import InputError, ParameterError, RoicliError
 from roicli.core.foreign import foreign
 from roicli.core.operator_table import Operator
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.core.types import Array
 from roicli.operators.phrases import as_options
 from roicli.operators.table import operator_type
@@ -97,7 +98,7 @@ class DeploymentCheck:
 
 
 @frozen
-class ModelCheck:
+class ModelCheck(Shown):
     """All nodes, and all other results."""
 
     source: str

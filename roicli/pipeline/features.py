@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.parse import AUTO
+from roicli.core.parse import AUTO, ArrayLike
 from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, FloatType, IntArray, Size, check_spatial_scale
 from roicli.core.vocabulary import StoredAs
@@ -27,7 +27,8 @@ from roicli.pipeline.map_scale import read_stored_scale
 from roicli.pipeline.roi_table import GIVEN_SCALE, NO_SCALE, Place
 from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import IMAGE, Address, parse_address
-from roicli.storage.array import MemoryArray, StoredArray, describe_sharing
+from roicli.storage.array import StoredArray, describe_sharing
+from roicli.storage.exchange import find_address, name_levels, open_object
 from roicli.storage.file_state import FileState
 from roicli.storage.limits import check_memory
 from roicli.storage.open import open_array
@@ -35,7 +36,9 @@ from roicli.storage.pattern import address_of, find_keys, is_pattern, natural_or
 
 logger = logging.getLogger("roicli")
 
-FeatureArgument = str | os.PathLike[str] | Array
+# What maps and RoIs are given as: an address, an array of any library, a list of them (levels, or
+# the boxes of each image), or named ones (levels, or a table's columns): ``storage.exchange``.
+FeatureArgument = str | os.PathLike[str] | ArrayLike | Sequence[Any] | Mapping[str, Any]
 # One scale a level, or "auto": from the size of the network's input.
 Scales = tuple[float, ...] | Literal["auto"]
 
@@ -237,7 +240,7 @@ AS_THEY_SAY = MapReading()
 
 
 def open_pyramid(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     names: Sequence[str],
     scales: Scales | None,
     reading: MapReading = AS_THEY_SAY,
@@ -258,7 +261,7 @@ def open_pyramid(
 
 
 def open_maps(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     names: Sequence[str],
     reading: MapReading = AS_THEY_SAY,
     opener: Callable[[Address], StoredArray] | None = None,
@@ -267,16 +270,14 @@ def open_maps(
 
     ``opener`` opens one address; without it a file's only 4-D dataset is taken. Raises InputError.
     """
-    if not isinstance(features, str | os.PathLike):
-        arrays = [features] if isinstance(features, np.ndarray) else list(features or ())
-        if not arrays or not all(isinstance(values, np.ndarray) for values in arrays):
-            raise ParameterError("features are neither an address nor arrays, one per level")
-        if names:
-            raise ParameterError("levels name datasets of a file, and features are arrays")
-        held = [MemoryArray(values, f"features[{i}]") for i, values in enumerate(arrays)]
-        return [reading.read(array) for array in held]
     stored: list[StoredArray] = []
     try:
+        features = find_address(features) or features
+        if not isinstance(features, str | os.PathLike):
+            for name, level in name_levels(features, names).items():
+                stored.append(open_object(level, name, "features", may_be_list=False))
+                stored[-1] = reading.read(stored[-1])
+            return stored
         # One by one: what was opened before an error must be closed.
         addresses = resolve_addresses(features, names)
         if any(map(is_pattern, addresses)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -13,7 +13,7 @@ import numpy as np
 from roicli.core.exceptions import InputError
 from roicli.core.operator_table import Operator
 from roicli.core.system import usable_cores
-from roicli.core.types import TURNED_COLUMNS, Array, FloatArray, IntArray
+from roicli.core.types import TURNED_COLUMNS, FloatArray, IntArray
 from roicli.core.vocabulary import Provider
 from roicli.error_table.columns import COLUMN_BY_NAME, VALUE_COLUMNS
 from roicli.error_table.table import ErrorTable, MapGeometry
@@ -33,6 +33,7 @@ from roicli.pipeline.validation import check_sampling_memory
 from roicli.runtime.devices import Device
 from roicli.runtime.providers import choose_provider
 from roicli.storage.address import check_regular_file, parse_address
+from roicli.storage.exchange import check_features
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.roi_columns import find_named
 
@@ -46,7 +47,7 @@ logger = logging.getLogger("roicli")
 AnySpec = TypeVar("AnySpec", bound=OperatorSpec)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Run:
     """One opened run: inputs, setting and engine; closes its files."""
 
@@ -153,7 +154,7 @@ def _state_of_model(graph: str | None) -> dict[str, FileState]:
 
 def open_run(
     operator: str,
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     request: RunRequest,
     rows: IntArray | None = None,
@@ -163,6 +164,7 @@ def open_run(
 
     With ``rows`` (k,), ascending, the run has these RoIs alone; ``choose`` finds the provider.
     """
+    check_features(features)
     model = _state_of_model(request.graph)
     node = _read_node(request.graph, operator)
     setting = resolve_setting(request, operator, node, request.spatial_scale, request.levels)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Sequence
 from typing import Unpack
 
 from roicli.analysis.one_roi import check_bin, check_index, open_roi, operator_looked_at
@@ -14,7 +13,7 @@ from roicli.core.call_options import DrawOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
-from roicli.core.types import Array, Size, check_word
+from roicli.core.types import Size, check_word
 from roicli.core.vocabulary import ComparedOperator
 from roicli.operators.taps import TapSpec
 from roicli.pipeline.features import FeatureArgument
@@ -45,7 +44,7 @@ class DrawRequest(RunRequest):
 
 
 def draw(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[DrawOptions],

@@ -351,7 +351,7 @@ def test_every_error_is_refused_by_every_call(kind, tmp_path):
         lambda *inputs, **more: roicli.diagnose(*inputs, np.zeros((15, 3, 7, 7)), **more),
         lambda *inputs, **more: roicli.explain(*inputs, roi=0, **more),
         lambda *inputs, **more: roicli.draw(*inputs, roi=0, **more),
-        lambda *inputs, **more: roicli.write_report(*inputs, tmp_path / "r.html", **more),
+        lambda *inputs, **more: roicli.report(*inputs, tmp_path / "r.html", **more),
     ]  # fmt: skip
     for call in calls:
         with pytest.raises(InputError) as caught:

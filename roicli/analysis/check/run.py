@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from dataclasses import fields
 from typing import Unpack
 
@@ -13,7 +12,6 @@ from roicli.analysis.check.rules import Rule, choose_rules
 from roicli.core.call_options import CheckOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import Array
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import Operation, Reading
@@ -38,7 +36,7 @@ class CheckRequest(Reading, Operation):
 
 @inputs_unchanged()
 def check(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     **options: Unpack[CheckOptions],
 ) -> CheckReport:
@@ -53,7 +51,7 @@ def check(
     rules = choose_rules(_upper(request.select), _upper(request.ignore))
     limits = Limits(**{f.name: getattr(request, f.name) for f in fields(Limits)})
     unit = turned_by_preset(request)
-    spec = resolve_setting(request, "align" if unit is None else "errors").align
+    spec = resolve_setting(request, "align" if unit is None else "rotated-align").align
     reading = request if unit is None else request.turned_in(unit)
     with external_files(request.allow_external), contextlib.ExitStack() as stack:
         measure = None
