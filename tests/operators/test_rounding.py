@@ -163,7 +163,7 @@ def test_what_an_operator_says_of_itself():
         assert spec.describe()["output_size"] == [3, 3]
         assert "spatial_scale" not in spec.describe()
         assert set(spec.defaults()) == set(spec.describe())
-        rois = RoIs(ONE, corners, ONE, np.zeros((2, 5)))
+        rois = RoIs(np.zeros(2, int), corners, np.zeros(2), np.zeros((2, 5)))
         numbers = spec.numbers_of(rois)
         offsets = 2 * 3 * 3 if name == "deform-pool" else 0
         assert numbers.shape == (2, len(spec.roi_columns) + offsets)
