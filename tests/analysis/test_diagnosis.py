@@ -573,6 +573,30 @@ def test_what_callers_choose(name: str) -> None:
         assert [need.reason for need in found.needs] == ["reaching past the map"]
 
 
+def test_channels_that_are_constant_on_each_map_tell_nothing() -> None:
+    """They differ between the maps more than others do within them."""
+    features = normal_map((2, 6, 25, 38))
+    features[0, 2:], features[1, 2:] = 40, -40
+    rng = np.random.default_rng(1)
+    corners = rng.uniform(20, 100, (16, 2))
+    boxes = np.column_stack([np.arange(16) % 2, corners, corners + rng.uniform(60, 90, (16, 2))])
+    boxes = boxes.astype(np.float32)
+    result = ort_roi_align(features, boxes, (3, 3), spatial_scale=SCALE, sampling_ratio=2)
+    found = find(features, boxes, result)
+    assert matched(found) == align_rule("mean", "half-pixel", 2)
+    assert "mmcv.RoIPool" not in [row.name for row in found.libraries]
+
+
+def test_an_offset_that_is_near_none() -> None:
+    """Two pixels move RoIs less than what is far from every convention."""
+    features = np.cumsum(normal_map((1, 4, 50, 68)), axis=3)
+    corners = np.random.default_rng(3).uniform(20, 200, (12, 2)).astype(np.float32)
+    boxes = np.column_stack([np.zeros(12), corners, corners + 120]).astype(np.float32)
+    rule = ALIGN.placed(start_px=2.0, end_px=2.0)
+    found = find(features, boxes, known(rule, features, boxes, (5, 5)))
+    assert matched(found).oddity.offset_px == (2.0, 2.0)
+
+
 def test_one_roi_of_one_bin() -> None:
     """One value a channel varies about the others'; a RoI at the border may be all there is."""
     features = normal_map((1, 6, 25, 38))
