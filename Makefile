@@ -78,6 +78,7 @@ docs: .venv/.developing  ## make the pictures and worked examples in docs/ from 
 	$(BIN)/python docs/make_reference.py
 	$(BIN)/python docs/make_schemas.py
 	$(BIN)/python docs/make_texts.py
+	$(BIN)/python docs/make_screens.py
 
 site: .venv/.developing  ## the documentation as a site in site/, any warning an error
 	$(BIN)/python -m pip install --quiet --group docs

@@ -1,16 +1,23 @@
 """Every way to compute a load, as functions of nothing, so that they can take turns."""
 
+import math
 from collections.abc import Callable
 from importlib.util import find_spec
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from loads import SCALE, Load
+from loads import CLASSES, SCALE, Load, make_map
 
+from roicli.operators.average_pool import AveragePoolSpec, PsPoolSpec
+from roicli.operators.crop_and_resize import CropAndResizeSpec
+from roicli.operators.deform_pool import DeformPoolSpec
 from roicli.operators.interface import OperatorSpec
+from roicli.operators.precise_roi_pool import PrecisePoolSpec
+from roicli.operators.ps_align import PsAlignSpec
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
+from roicli.operators.rotated_align import RotatedAlignSpec
 from roicli.runtime.runners import build_runner
 
 Compute = Callable[[], object]
@@ -20,6 +27,20 @@ OPERATORS: dict[str, OperatorSpec] = {
     "pool": PoolSpec(spatial_scale=SCALE),
 }
 PLAIN = "ONNX Runtime"
+# Operators that ONNX Runtime has no node for, and their graph, which runs on it.
+WEIGHED: dict[str, OperatorSpec] = {
+    "crop-and-resize": CropAndResizeSpec(spatial_scale=SCALE),
+    "crop-and-resize, maximum of 2 x 2": CropAndResizeSpec(spatial_scale=SCALE, crop_points="max"),
+    "average-pool": AveragePoolSpec(spatial_scale=SCALE),
+    "precise-pool": PrecisePoolSpec(spatial_scale=SCALE),
+    "rotated-align, ratio 2": RotatedAlignSpec(spatial_scale=SCALE),
+    "rotated-align, adaptive": RotatedAlignSpec(spatial_scale=SCALE, sampling_ratio=0),
+    "deform-pool, ratio 2": DeformPoolSpec(spatial_scale=SCALE),
+    "ps-pool": PsPoolSpec(spatial_scale=SCALE, ps_rule="torchvision"),
+    "ps-align, ratio 2": PsAlignSpec(spatial_scale=SCALE),
+    "ps-align, adaptive": PsAlignSpec(spatial_scale=SCALE, sampling_ratio=0),
+}
+GRAPH = "graph on ONNX Runtime"
 
 
 def plain_onnxruntime(load: Load, spec: OperatorSpec, threads: int) -> Compute:
@@ -64,7 +85,8 @@ def roicli_runner(load: Load, spec: OperatorSpec, provider: str, threads: int) -
     """A runner of this package, into a buffer that is kept."""
     runner = build_runner(spec, np.dtype(np.float32), provider, threads)
     corners = np.ascontiguousarray(load.rois[:, 1:])
-    out = np.empty((len(corners), len(load.feature_map), *spec.output_size), np.float32)
+    channels = spec.output_channels(len(load.feature_map))
+    out = np.empty((len(corners), channels, *spec.output_size), np.float32)
 
     def compute() -> None:
         runner.load(load.feature_map)
@@ -109,6 +131,11 @@ def torchvision(load: Load, spec: OperatorSpec, threads: int) -> Compute:
         return lambda: ops.roi_align(
             features, rois, spec.output_size, spec.spatial_scale, ratio, aligned=True
         )
+    if isinstance(spec, PsAlignSpec):
+        ratio = spec.sampling_ratio or -1
+        return lambda: ops.ps_roi_align(features, rois, spec.output_size, spec.spatial_scale, ratio)
+    if isinstance(spec, PsPoolSpec):
+        return lambda: ops.ps_roi_pool(features, rois, spec.output_size, spec.spatial_scale)
     return lambda: ops.roi_pool(features, rois, spec.output_size, spec.spatial_scale)
 
 
@@ -125,3 +152,30 @@ def contenders(load: Load, spec: OperatorSpec, threads: int) -> dict[str, Comput
     if find_spec("torchvision"):
         found["torchvision"] = torchvision(load, spec, threads)
     return found
+
+
+def weighed_contenders(load: Load, spec: OperatorSpec, threads: int) -> dict[str, Compute]:
+    """The graph of an operator of WEIGHED, its compiled kernel, and torchvision where it has it."""
+    load = load_for(spec, load)
+    found = {
+        GRAPH: roicli_runner(load, spec, "cpu", threads),
+        "roicli native": roicli_runner(load, spec, "native", threads),
+    }
+    if find_spec("torchvision") and isinstance(spec, PsAlignSpec | PsPoolSpec):
+        found["torchvision"] = torchvision(load, spec, threads)
+    return found
+
+
+def load_for(spec: OperatorSpec, load: Load) -> Load:
+    """The load with the RoIs that an operator takes, and channels that it can divide."""
+    rois, feature_map = load.rois, load.feature_map
+    rng = np.random.default_rng(4)
+    if isinstance(spec, RotatedAlignSpec):
+        middle, sides = (rois[:, 1:3] + rois[:, 3:]) / 2, rois[:, 3:] - rois[:, 1:3]
+        rois = np.column_stack([rois[:, 0], middle, sides, rng.uniform(-180, 180, len(rois))])
+    if isinstance(spec, DeformPoolSpec):
+        offsets = rng.normal(size=(len(rois), math.prod(spec.offset_shape)))
+        rois = np.column_stack([rois, offsets])
+    if isinstance(spec, PsAlignSpec | PsPoolSpec):
+        feature_map = make_map(CLASSES * math.prod(spec.output_size))
+    return Load(load.name, feature_map, rois.astype(np.float32))

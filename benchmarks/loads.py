@@ -8,6 +8,8 @@ import numpy as np
 
 SCALE = 1 / 4
 CHANNELS, HEIGHT, WIDTH = 256, 200, 272
+# Channels of a position-sensitive result: those of Pascal VOC, with the background.
+CLASSES = 21
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from kernels import OPERATORS, PLAIN, contenders
+from kernels import GRAPH, OPERATORS, PLAIN, WEIGHED, contenders, weighed_contenders
 from loads import Load, make_loads, make_stream
 from plain_script import run_plain
 from plots import draw_growth
@@ -28,16 +29,20 @@ PLAIN_SCRIPT = Path(__file__).parent / "plain_script.py"
 Timed = Mapping[str, float]
 
 
-def take_turns(computes: Mapping[str, Callable[[], object]], runs: int) -> dict[str, float]:
+def take_turns(
+    computes: Mapping[str, Callable[[], object]],
+    runs: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """Median milliseconds of each, one run each in turn, after one that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in computes}
     for turn in range(runs + 1):
         for name, compute in computes.items():
             time.sleep(PAUSE_S)
-            started = time.perf_counter()
+            started = clock()
             compute()
             if turn:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return {name: statistics.median(found) * 1e3 for name, found in seconds.items()}
 
 
@@ -55,6 +60,17 @@ def time_kernels(loads: list[Load], runs: int, threads: int) -> list[str]:
             found = take_turns(contenders(load, spec, threads), runs)
             lines += row_of(f"{load.name}: {operator}", found, PLAIN, not lines)
             print(lines[-1], flush=True)
+    return lines
+
+
+def time_weighed(load: Load, runs: int, threads: int) -> list[str]:
+    """The operators that read cells with weights, in a processor's milliseconds."""
+    lines: list[str] = []
+    columns = [GRAPH, "roicli native", *(["torchvision"] if find_spec("torchvision") else [])]
+    for operator, spec in WEIGHED.items():
+        found = take_turns(weighed_contenders(load, spec, threads), runs, time.process_time)
+        lines += row_of(operator, dict.fromkeys(columns) | found, GRAPH, not lines)
+        print(lines[-1], flush=True)
     return lines
 
 
@@ -138,10 +154,16 @@ def time_stream(folder: Path, runs: int) -> list[str]:
     return lines
 
 
-def row_of(label: str, found: Timed, base: str, with_header: bool) -> list[str]:
-    """A table row: milliseconds, and how many times faster than the base."""
+def row_of(
+    label: str, found: Mapping[str, float | None], base: str, with_header: bool
+) -> list[str]:
+    """A table row: milliseconds, and how many times faster than the base; None is not measured."""
     header = [f"| ms (times {base}) | " + " | ".join(found) + " |", "|---|" + "---:|" * len(found)]
-    cells = [f"{value:.1f} ({found[base] / value:.1f}x)" for value in found.values()]
+    whole = found[base]
+    assert whole is not None
+    cells = [
+        "-" if value is None else f"{value:.1f} ({whole / value:.1f}x)" for value in found.values()
+    ]
     return (header if with_header else []) + [f"| {label} | " + " | ".join(cells) + " |"]
 
 
@@ -168,14 +190,17 @@ def main() -> None:
     loads = make_loads()
     with tempfile.TemporaryDirectory(prefix="roicli-bench-") as name:
         kernels = time_kernels(loads, chosen.runs, threads)
+        weighed = time_weighed(loads[0], chosen.runs, threads)
         processes = time_processes(loads[0], chosen.runs, Path(name))
         stream = [] if chosen.skip_stream else time_stream(Path(name), 5)
     draw_growth(DOCS / "figures" / "growth.svg", take_turns, threads)
     page = (Path(__file__).parent / "page.md").read_text(encoding="utf-8")
+    tables = {
+        "kernels": kernels, "weighed": weighed, "processes": processes, "stream": stream,
+    }  # fmt: skip
     page = page.format(
         date=datetime.now(UTC).strftime("%Y-%m-%d"), machine=describe_machine(threads),
-        runs=chosen.runs, kernels="\n".join(kernels), processes="\n".join(processes),
-        stream="\n".join(stream),
+        runs=chosen.runs, **{name: "\n".join(lines) for name, lines in tables.items()},
     )  # fmt: skip
     (DOCS / "benchmarks.md").write_text(page, encoding="utf-8")
 

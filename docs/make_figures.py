@@ -83,7 +83,7 @@ def photograph_page() -> None:
     os.environ.setdefault("SOURCE_DATE_EPOCH", "1767225600")
     with tempfile.TemporaryDirectory() as folder, browser.open_page() as page:
         path = Path(folder, "report.html")
-        roicli.write_report(FPN, ROIS, path, levels="p3,p4,p5")
+        roicli.report(FPN, ROIS, path, levels="p3,p4,p5")
         for scheme in ("light", "dark"):
             page.prefer(scheme)
             page.load(path.as_uri(), 1280, 1150)

@@ -12,8 +12,8 @@ import numpy as np
 
 from roicli.operators.convention import ALIGN, CROP, LEGACY, POOL, PRECISE_POOL, Convention
 from roicli.operators.geometry import bin_points, bin_windows
-from roicli.operators.libraries import ROWS, LibraryFunction, differs_from_torchvision
-from roicli.operators.phrases import command, describe
+from roicli.operators.libraries import ROWS, LibraryFunction, command_of, differs_from_torchvision
+from roicli.operators.phrases import describe
 from roicli.operators.rounding import MapAxis, place_axis
 
 PAGE = Path(__file__).with_name("rosetta.md")
@@ -75,7 +75,7 @@ def _convention_lines() -> Iterator[str]:
         words = describe(convention)
         yield f"**{words}**"
         yield ""
-        told = command(convention)
+        told = command_of(convention)
         if told is not None:
             yield f"- `{told}`"
         names = [f"`{row.name}`" for row in ROWS if row.convention == convention]

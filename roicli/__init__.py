@@ -1,7 +1,7 @@
 """RoI Align and RoI Pool over stored feature maps, and what rounding does to each RoI.
 
-Every command of the ``roicli`` tool is one call here. Names are imported when they are first used,
-so that ``import roicli`` costs nothing.
+Every command of the ``roicli`` tool is one call here, under the same name; ``ops`` has the names of
+torchvision. Names are imported when they are first used, so that ``import roicli`` costs nothing.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from roicli.core.notices import warn_in_programs
 from roicli.core.version import __version__
 
 if TYPE_CHECKING:
-    from roicli import api
+    from roicli import api, ops
     from roicli.analysis.bench import bench
     from roicli.analysis.check.records import CheckReport
     from roicli.analysis.check.run import check
@@ -21,20 +22,22 @@ if TYPE_CHECKING:
     from roicli.analysis.explain import explain
     from roicli.analysis.explanation import Explanation
     from roicli.analysis.inspect_file import inspect
+    from roicli.analysis.listings import columns, presets, providers, rules
     from roicli.analysis.picture import Picture
     from roicli.analysis.sweep import Sweep, sweep
     from roicli.analysis.verify_model import ModelCheck, verify_model
     from roicli.api import *  # noqa: F403 (its __all__: what runs an operator stands there alone)
     from roicli.core.exceptions import (
         InputError,
+        MissingPackageError,
         OutputError,
         ParameterError,
         ProviderError,
         RoicliError,
+        RoicliWarning,
         VerificationError,
     )
     from roicli.error_table.table import ErrorTable, summarize
-    from roicli.operators.libraries import PRESETS
     from roicli.operators.precise_roi_pool import PrecisePoolSpec
     from roicli.operators.roi_align import AlignSpec
     from roicli.operators.roi_pool import PoolSpec
@@ -43,11 +46,9 @@ if TYPE_CHECKING:
     from roicli.pipeline.shards import Merged, merge
     from roicli.pipeline.verify import Verification
     from roicli.render.draw import draw
-    from roicli.render.html.page import write_report
-    from roicli.runtime.providers import describe_providers
+    from roicli.render.html.page import report
 
     __all__ = [
-        "PRESETS",
         "AlignSpec",
         "Capture",
         "CheckReport",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         "Explanation",
         "InputError",
         "Merged",
+        "MissingPackageError",
         "ModelCheck",
         "OutputError",
         "ParameterError",
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
         "ProviderError",
         "Result",
         "RoicliError",
+        "RoicliWarning",
         "Sweep",
         "Verification",
         "VerificationError",
@@ -73,17 +76,21 @@ if TYPE_CHECKING:
         "bench",
         "capture",
         "check",
+        "columns",
         "compare",
-        "describe_providers",
         "diagnose",
         "draw",
         "explain",
         "inspect",
         "merge",
+        "ops",
+        "presets",
+        "providers",
+        "report",
+        "rules",
         "summarize",
         "sweep",
         "verify_model",
-        "write_report",
     ]
     __all__ += api.__all__
 
@@ -110,18 +117,22 @@ _HOME = {
     "Explanation": "analysis.explanation",
     "draw": "render.draw",
     "Picture": "analysis.picture",
-    "write_report": "render.html.page",
+    "report": "render.html.page",
+    "presets": "analysis.listings",
+    "providers": "analysis.listings",
+    "rules": "analysis.listings",
+    "columns": "analysis.listings",
     "Result": "pipeline.execute",
     "AlignSpec": "operators.roi_align",
     "PoolSpec": "operators.roi_pool",
     "PrecisePoolSpec": "operators.precise_roi_pool",
     "ErrorTable": "error_table.table",
     "summarize": "error_table.table",
-    "describe_providers": "runtime.providers",
-    "PRESETS": "operators.libraries",
     "RoicliError": "core.exceptions",
+    "RoicliWarning": "core.exceptions",
     "ParameterError": "core.exceptions",
     "InputError": "core.exceptions",
+    "MissingPackageError": "core.exceptions",
     "OutputError": "core.exceptions",
     "ProviderError": "core.exceptions",
     "VerificationError": "core.exceptions",
@@ -129,12 +140,31 @@ _HOME = {
 }
 
 
+# Modules that are part of what is offered.
+_MODULES = ("ops",)
+
+warn_in_programs()
+
+
 def __getattr__(name: str) -> Any:
     if name == "__all__":
-        return ["__version__", *_HOME, *_operators_calls()]
+        return ["__version__", *_HOME, *_MODULES, *_operators_calls()]
+    if name in _MODULES:
+        return import_module(f"roicli.{name}")
     if name not in _HOME and name not in _operators_calls():
         raise AttributeError(f"module 'roicli' has no attribute {name!r}")
-    return getattr(import_module(f"roicli.{_HOME.get(name, 'api')}"), name)
+    found = getattr(import_module(f"roicli.{_HOME.get(name, 'api')}"), name)
+    if name.islower():  # a call
+        from roicli.core.call_help import document
+
+        document(found)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """What is offered, and nothing that is only needed for it."""
+    return sorted(__getattr__("__all__"))
 
 
 def _operators_calls() -> list[str]:

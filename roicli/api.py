@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
-from typing import Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
 
@@ -27,29 +27,32 @@ from roicli.core.operator_table import (
     RotatedAlignOptions,
     call_name,
 )
-from roicli.core.types import Array
 from roicli.operators.interface import OperatorSpec
 from roicli.pipeline import provenance
-from roicli.pipeline.capture.sites import RoiSite
 from roicli.pipeline.execute import Result, check_outputs, run_and_write, write_errors
 from roicli.pipeline.features import FeatureArgument, resolve_addresses
 from roicli.pipeline.inputs import open_inputs
 from roicli.pipeline.request import ErrorsRequest, ExportRequest, RunRequest
 from roicli.pipeline.run import (
+    announce_turned,
     build_error_table,
     build_value_measurers,
     check_asked,
     open_run,
     resolve_operator,
 )
-from roicli.pipeline.settings import resolve_setting
+from roicli.pipeline.settings import resolve_setting, turned_by_preset
 from roicli.pipeline.stream import run_operator
 from roicli.storage.address import as_local_path
 from roicli.storage.atomic import check_output, replace_atomically
+from roicli.storage.exchange import TAKEN
 from roicli.storage.open import inputs_unchanged
 from roicli.storage.result import (
     NoWriter,
 )
+
+if TYPE_CHECKING:
+    from roicli.pipeline.capture.sites import RoiSite
 
 logger = logging.getLogger("roicli")
 # What ``import roicli`` takes from this file.
@@ -65,7 +68,7 @@ def default_output(features: FeatureArgument, operator: Operator) -> str:
 
 
 def align(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[AlignOptions],
@@ -82,7 +85,7 @@ def align(
 
 
 def pool(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[PoolOptions],
@@ -96,7 +99,7 @@ def pool(
 
 
 def precise_pool(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[PrecisePoolOptions],
@@ -111,7 +114,7 @@ def precise_pool(
 
 
 def crop_and_resize(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[CropAndResizeOptions],
@@ -126,7 +129,7 @@ def crop_and_resize(
 
 
 def average_pool(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[AveragePoolOptions],
@@ -140,7 +143,7 @@ def average_pool(
 
 
 def ps_pool(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[PsPoolOptions],
@@ -154,7 +157,7 @@ def ps_pool(
 
 
 def ps_align(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[PsAlignOptions],
@@ -168,7 +171,7 @@ def ps_align(
 
 
 def rotated_align(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[RotatedAlignOptions],
@@ -184,7 +187,7 @@ def rotated_align(
 
 
 def deform_pool(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[DeformPoolOptions],
@@ -201,7 +204,7 @@ def deform_pool(
 
 def run(
     operator: Operator,
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None,
     options: Mapping[str, Any],
@@ -241,7 +244,7 @@ def follow_preset(
 
 def run_request(
     operator: Operator,
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None,
     request: RunRequest,
@@ -260,7 +263,7 @@ def run_request(
 
 def _run_on_cluster(
     operator: str,
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None,
     request: RunRequest,
@@ -272,18 +275,22 @@ def _run_on_cluster(
 
 
 def errors(
-    features: FeatureArgument | Sequence[Array] | None,
-    rois: FeatureArgument,
+    features: FeatureArgument | None = None,
+    rois: FeatureArgument | None = None,
     **options: Unpack[ErrorsOptions],
 ) -> Result:
     """The quantization error of RoIs (K, 5), and with ``features`` the value errors and shares.
 
-    Without features (None) the geometry alone, at ``spatial_scale``; ``map_size`` (height, width)
-    in cells then gives ``clipped_fraction``. Raises RoicliError. Source: SEMANTICS, quantization
-    error.
+    ``errors(rois)`` gives the geometry alone, at ``spatial_scale``; ``map_size`` (height, width) in
+    cells then gives ``clipped_fraction``. ``errors(features, rois)`` runs both operators. Raises
+    RoicliError. Source: SEMANTICS, quantization error.
     """
     check_known("errors", options, ErrorsOptions)
     request = settle(ErrorsRequest, options)
+    if rois is None:
+        features, rois = None, features
+    if rois is None:
+        raise ParameterError("there are no RoIs: errors(rois) or errors(features, rois)", TAKEN)
     if features is None:
         return _geometric_errors(rois, request)
     if request.map_size is not None:
@@ -308,9 +315,12 @@ def _geometric_errors(rois: FeatureArgument, request: ErrorsRequest) -> Result:
     """The error table of boxes alone."""
     if request.dask is not None:
         raise ParameterError("--dask shares the maps among workers, and there are no features")
-    setting = resolve_setting(request, "pool")
+    unit = turned_by_preset(request)
+    setting = resolve_setting(request, "pool" if unit is None else "errors")
+    reading = request if unit is None else request.turned_in(unit)
     with inputs_unchanged():
-        inputs = open_inputs(None, rois, request, request.map_size)
+        inputs = open_inputs(None, rois, reading, request.map_size)
+        announce_turned(inputs)
         check_outputs(inputs, None, request)
         table = build_error_table(inputs, setting, group_by=request.group_by)
         check_asked(table, request)

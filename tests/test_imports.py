@@ -31,6 +31,7 @@ LAW = {
     "runtime": "core operators",
     "pipeline": "core operators storage error_table runtime",
     "api": "core operators storage error_table runtime pipeline",
+    "ops": "core pipeline api",
     "analysis": "core operators storage error_table runtime pipeline api",
     "render": "core operators storage error_table runtime pipeline api analysis",
     "cli": "core operators storage error_table runtime pipeline api analysis render",

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from roicli.analysis.explanation import Check, Edges, Span
-from roicli.analysis.one_roi import RoiOnMap
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.core.types import FloatArray, Size
 from roicli.operators.taps import Taps, TapSpec
+
+if TYPE_CHECKING:
+    from roicli.analysis.one_roi import RoiOnMap
 
 # As many samples of one bin are listed as of RoI Align's.
 MAX_LISTED = 1 << 16
@@ -43,7 +46,7 @@ class BinSample:
 
 
 @frozen
-class BinReading:
+class BinReading(Shown):
     """The worked example of an operator: one bin (row, column) of one RoI on one channel.
 
     ``map_channel`` is the channel of the map that the bin reads, ``share`` what a sample counts;

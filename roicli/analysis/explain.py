@@ -7,7 +7,6 @@ and order, so the outcome can be held against the operator's bit for bit.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Unpack, overload
 
@@ -30,7 +29,7 @@ from roicli.analysis.one_roi import (
     check_bin,
     check_index,
     open_roi,
-    operator_of_preset,
+    operator_looked_at,
     read_stored_value,
 )
 from roicli.core.call_options import ExplainOneOptions, ExplainOptions
@@ -75,7 +74,7 @@ class ExplainRequest(RunRequest):
 
 @overload
 def explain(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     **options: Unpack[ExplainOptions],
 ) -> Explanation: ...
@@ -83,7 +82,7 @@ def explain(
 
 @overload
 def explain(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     **options: Unpack[ExplainOneOptions],
 ) -> Explanation | BinReading: ...
@@ -91,7 +90,7 @@ def explain(
 
 @inputs_unchanged()
 def explain(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     **options: Unpack[ExplainOneOptions],
 ) -> Explanation | BinReading:
@@ -104,7 +103,7 @@ def explain(
     """
     check_known("explain", options, ExplainOneOptions)
     request = settle(ExplainRequest, options)
-    operator = request.operator or operator_of_preset(request.preset)
+    operator = operator_looked_at(request, request.operator)
     roi, channel, bin_index = request.roi, request.channel, request.bin_index
     opened = open_roi(features, rois, roi, request, operator)
     if request.operator is not None or isinstance(opened.spec, TapSpec):

@@ -7,6 +7,7 @@ from typing import assert_never
 
 from roicli.core.operator_table import Operator
 from roicli.core.record import frozen
+from roicli.core.shown import Drawn, Shown
 from roicli.core.vocabulary import Mode, Partition, PixelModel, Quantization, SamplingGrid
 
 Edges = tuple[float, float, float, float]
@@ -192,7 +193,7 @@ class Check:
 
 
 @frozen
-class Explanation:
+class Explanation(Shown, Drawn):
     """The worked example: one bin (row, column) of one RoI on one channel."""
 
     roi: int

@@ -17,10 +17,11 @@ from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError
 from roicli.core.norms import deviation_rows, mean_of, no_sums, root_mean
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.operators.levels import level_of_scale
 from roicli.pipeline.map_scale import SCALE_ATTRIBUTE
 from roicli.storage.address import parse_address
-from roicli.storage.array import FileContents, Heading, StoredDataset
+from roicli.storage.array import FileContents, Heading, StoredDataset, describe_sharing
 from roicli.storage.choice import Role, Wanted
 from roicli.storage.limits import external_files
 from roicli.storage.open import read_contents
@@ -69,7 +70,7 @@ class Choice:
 
 
 @frozen
-class ArrayReport:
+class ArrayReport(Shown):
     """A file of arrays: its own attributes, its datasets, and what is taken for each input.
 
     ``origin`` is the run that made it, where it is a result of roicli's.
@@ -174,7 +175,10 @@ def _describe_map_or_boxes(dataset: StoredDataset, shape: Sequence[int]) -> tupl
         # A map four cells wide is much the rarer.
         return "rois", "3-D: boxes (N, M, 4), image by image; as FEATURES (C, H, W), one image"
     layout = "(N, C, H, W)" if len(shape) == 4 else "(C, H, W), one image"
-    return "features", f"{len(shape)}-D: {layout}{_describe_scale(dataset, shape)}"
+    chunk_rows = dataset.chunks[0] if dataset.chunks and len(shape) == 4 else 1
+    sharing = describe_sharing(shape[0], chunk_rows)
+    slow = f"; {sharing}" if sharing else ""
+    return "features", f"{len(shape)}-D: {layout}{_describe_scale(dataset, shape)}{slow}"
 
 
 def describe_columns(headings: Sequence[Heading]) -> tuple[str | None, str]:

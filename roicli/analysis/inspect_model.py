@@ -9,6 +9,7 @@ from roicli.analysis.foreign_operators import find_operator
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.pipeline.model_nodes import (
     HALF_PIXEL_FROM,
     NOT_IMPLEMENTED_FROM,
@@ -73,7 +74,7 @@ class NodeReport:
 
 
 @frozen
-class ModelReport:
+class ModelReport(Shown):
     """A model: who wrote it, its opsets by domain ("" is ONNX's own), its RoI nodes."""
 
     path: str

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from roicli.analysis.inspect_model import Kind, ModelReport, NodeReport, Remark
-from roicli.core.exceptions import InputError, first_line
+from roicli.core.exceptions import InputError, MissingPackageError, first_line
 from roicli.core.foreign import foreign
 from roicli.storage.address import check_regular_file
 
@@ -43,7 +43,7 @@ def inspect_openvino(path: str) -> ModelReport:
     try:
         import openvino
     except ImportError:
-        raise InputError(
+        raise MissingPackageError(
             f"{path}: is an OpenVINO IR, which OpenVINO reads", "pip install openvino"
         ) from None
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -21,8 +20,8 @@ from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run, open_run
 from roicli.pipeline.stream import Engine
 from roicli.pipeline.validation import check_sampling_memory
-from roicli.storage.address import parse_address
-from roicli.storage.open import open_array
+from roicli.storage.exchange import open_object
+from roicli.storage.roi_columns import ANGLE_NAMES, plain_name
 
 
 @frozen
@@ -54,7 +53,7 @@ class RoiOnMap:
 
 
 def open_roi(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     index: int,
     request: RunRequest,
@@ -73,13 +72,20 @@ def open_roi(
         run.inputs.close()
 
 
-def operator_of_preset(preset: str | None) -> Operator:
-    """Whose RoI it is where no operator is named: RoI Align's, or the preset's only operator's."""
-    if preset is None:
+def operator_looked_at(request: RunRequest, asked: Operator | None) -> Operator:
+    """Whose RoI it is: the one ``asked`` for, that of columns with an angle, the preset's; else
+    RoI Align's.
+    """
+    names = [plain_name(name) for name in request.roi_columns or ()]
+    if asked is not None:
+        return asked
+    if any(name in ANGLE_NAMES for name in names):
+        return "rotated-align"
+    if request.preset is None:
         return "align"
     from roicli.operators.libraries import operator_of
 
-    return cast("Operator", operator_of(preset, "align"))
+    return cast("Operator", operator_of(request.preset, "align"))
 
 
 def _place_of(roi: int, row_numbers: IntArray | None, count: int) -> int:
@@ -140,11 +146,7 @@ def read_stored_value(
 
     Raises InputError unless its shape is that of this run's result.
     """
-    if not isinstance(result, str | os.PathLike):
-        array, name = np.asarray(result), "result"
-        check_result_shape(array.shape, opened.result_shape, name)
-        return array[(opened.index, channel, *bin_index)], name
-    stored = open_array(parse_address(result), "features")
+    stored = open_object(result, "result", "features")
     try:
         check_result_shape(stored.shape, opened.result_shape, stored.name)
         row = np.empty(stored.shape[1:], stored.dtype)

@@ -18,6 +18,7 @@ from roicli.core.types import Array, FloatArray, IntArray
 from roicli.core.vocabulary import SIZE_CLASSES
 from roicli.error_table.columns import Column
 from roicli.error_table.table import ErrorTable, Summary, summarize
+from roicli.error_table.verdict import give_verdict
 from roicli.pipeline import provenance
 from roicli.pipeline.features import MapBuffer
 from roicli.pipeline.order import plan_visits
@@ -80,12 +81,13 @@ class Shades:
 class Page:
     """Everything on the page. ``rows`` (n,) are the listed RoIs, ``records`` their columns.
 
-    ``picture_of`` makes the lines of a RoI's drawing; ``edges`` by measure are those of the
-    histograms' bins.
+    ``verdict`` are its sentences, and where to look; ``picture_of`` makes the lines of a RoI's
+    drawing; ``edges`` by measure are those of the histograms' bins.
     """
 
     parameters: Mapping[str, Any]
     summary: Summary
+    verdict: Sequence[str]
     total: int
     images: int
     groups: tuple[Group, ...]
@@ -163,7 +165,7 @@ def build_page(
     ``picture_of`` draws a RoI; ``map_of_roi`` (K,) indexes the pyramid's levels. Raises
     ParameterError for an unknown column.
     """
-    rows = table.worst_first(sort, LISTED_ROWS)
+    rows, summary = table.worst_first(sort, LISTED_ROWS), summarize(table)
     several = len(table.maps) > 1
     names = [name for name in LISTED_COLUMNS if several or name != "level"]
     names[NAMED_BEFORE:NAMED_BEFORE] = list(table.carried)[:CARRIED_COLUMNS]
@@ -174,7 +176,8 @@ def build_page(
     edges = {name: _histogram_edges(whole[name]) for name in HISTOGRAMS}
     return Page(
         parameters=parameters,
-        summary=summarize(table),
+        summary=summary,
+        verdict=give_verdict(table, summary, parameters, rows),
         total=len(table),
         images=len(np.unique(table.rois.batch_index)),
         groups=tuple(_groups(whole, edges, several)),

@@ -15,6 +15,7 @@ from roicli.analysis.explain import explain_align
 from roicli.analysis.explanation import AlignedBin
 from roicli.core.exceptions import ParameterError
 from roicli.core.record import frozen
+from roicli.core.shown import Drawn
 from roicli.core.types import FloatArray, FloatType, RoIs, Size
 from roicli.core.vocabulary import PixelModel
 from roicli.error_table.geometric import MODEL_OFFSET
@@ -35,7 +36,7 @@ MOST_ELONGATED = 2.4
 
 
 @frozen
-class Picture:
+class Picture(Drawn):
     """Everything that a drawing of one RoI shows.
 
     ``cells`` (h, w) are the values of the window, its first cell ``first_cell`` (row, column);

@@ -20,6 +20,7 @@ from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.norms import Rows, Widened, difference_rows, divide_norms, measure_distance
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.core.types import Array, FloatArray, FloatType, IntArray
 from roicli.core.vocabulary import SIZE_CLASSES
 from roicli.error_table.geometric import size_classes
@@ -68,7 +69,7 @@ class SweepRecord:
 
 
 @frozen
-class Sweep:
+class Sweep(Shown):
     """The records, and the smallest ratio whose median relative L2 is within ``tolerance``.
 
     Fixed ratios come before adaptive (0); None where none is. ``left_out`` RoIs have no inside, or
@@ -285,7 +286,7 @@ class SweepRequest(RunRequest):
 
 @inputs_unchanged()
 def sweep(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     **options: Unpack[SweepOptions],
 ) -> Sweep:

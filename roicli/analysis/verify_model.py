@@ -16,6 +16,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 
 from roicli import api
+from roicli.analysis.diagnose.candidates import Candidate
 from roicli.analysis.diagnose.run import Diagnosis, diagnose
 from roicli.analysis.result.source import open_stored_result
 from roicli.core.call_options import CaptureOptions, VerifyModelOptions
@@ -24,7 +25,10 @@ from roicli.core.exceptions import InputError, ParameterError, RoicliError
 from roicli.core.foreign import foreign
 from roicli.core.operator_table import Operator
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.core.types import Array
+from roicli.operators.phrases import as_options
+from roicli.operators.table import operator_type
 from roicli.pipeline.capture.run import ModelRunRequest, capture
 from roicli.pipeline.capture.store import RESULT, StoredHead
 from roicli.pipeline.capture.stored import HeadRows, is_capture, read_heads, read_rows
@@ -32,7 +36,10 @@ from roicli.pipeline.rules import NEEDED, ROI_RULES
 from roicli.storage.address import SEPARATOR
 from roicli.storage.open import inputs_unchanged
 
-Outcome = Literal["equal bits", "within rounding", "another convention", "unexplained", "no RoIs"]
+Outcome = Literal[
+    "equal bits", "within rounding", "the same rule", "another convention", "unexplained", "no RoIs"
+]
+GOOD: tuple[Outcome, ...] = ("equal bits", "within rounding", "the same rule", "no RoIs")
 # Sums of another order, where an operator has no bits in common with any other.
 ROUNDING = 1e-5
 
@@ -55,7 +62,7 @@ class Agreement:
     @property
     def is_good(self) -> bool:
         """Whether there is nothing to look into."""
-        return self.outcome in ("equal bits", "within rounding", "no RoIs")
+        return self.outcome in GOOD
 
 
 @frozen
@@ -91,7 +98,7 @@ class DeploymentCheck:
 
 
 @frozen
-class ModelCheck:
+class ModelCheck(Shown):
     """All nodes, and all other results."""
 
     source: str
@@ -164,9 +171,11 @@ def _check_head(
     path: str, head: StoredHead, rows: HeadRows, request: VerifyRequest
 ) -> Iterator[NodeCheck]:
     other = {rule: _compute(path, head, *found, request) for rule, found in _other_rules(head)}
-    again = None if _is_onnx_maximum(head) else _compute(
-        path, head, _operator(head), head.options, request
-    )  # fmt: skip
+    again = None
+    if not _is_onnx_maximum(head):
+        # A node of float16 rounds what it computed in float32.
+        again = _compute(path, head, _operator(head), head.options, request)
+        again = again.astype(rows.result.dtype)
     for place, node in enumerate(head.nodes):
         mask = rows.node_of_roi == place
         own = _agree(path, head, rows, mask, rows.result, again, ROUNDING, request)
@@ -272,9 +281,22 @@ def _agree(
     match = None if found is None else found.match
     if found is None or match is None:
         return Agreement("unexplained", worst, distance, places)
+    same = any(_is_own_rule(head, one) for one in (match.candidate, *found.synonyms))
+    if same and reference is not None:
+        return Agreement("the same rule", worst, distance, places)
     libraries = tuple(row.name for row in found.libraries)
     name = match.candidate.name
     return Agreement("another convention", worst, distance, places, name, libraries)
+
+
+def _is_own_rule(head: StoredHead, candidate: Candidate) -> bool:
+    """Whether a candidate is what the node is set to: only its numbers are rounded otherwise."""
+    found = as_options(candidate.convention) if candidate.command is not None else None
+    if found is None or found[0] != head.operator:
+        return False
+    said = {**operator_type(head.operator).defaults(), **found[1]}
+    names = head.options.keys() - {"output_size"}
+    return all(said.get(name) == head.options[name] for name in names)
 
 
 def _are_equal(one: Array, other: Array) -> bool:

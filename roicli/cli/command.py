@@ -294,11 +294,13 @@ class ProgressBar:
     gets its one line and no other.
     """
 
-    def __init__(self, quiet: bool, verbose: bool = False, says_notes: bool = True) -> None:
+    def __init__(
+        self, quiet: bool, verbose: bool = False, says_notes: bool = True, counted: str = "RoIs"
+    ) -> None:
         from roicli.cli.messages import MESSAGES  # spares the help the import of logging
 
-        self._messages, self._verbose = MESSAGES, verbose
-        self._says_notes = says_notes and not quiet
+        self._messages, self._verbose, self._counted = MESSAGES, verbose, counted
+        self._keeps_notes = quiet or not (says_notes or verbose)
         self._running = False
         self._enabled = not quiet and sys.stderr.isatty()
         self._started = time.monotonic()
@@ -306,7 +308,7 @@ class ProgressBar:
         self._task: Any = None
 
     def __call__(self, done: int, total: int, size: int) -> None:
-        """Told (RoIs done, RoIs in all, bytes)."""
+        """Told (RoIs done, RoIs in all, bytes), or of what else is counted."""
         check_signals()
         self._running = True
         self._messages.tell()
@@ -324,7 +326,7 @@ class ProgressBar:
         from roicli.render.pipe_console import PipeConsole
 
         columns = (
-            TextColumn("RoIs"), BarColumn(), MofNCompleteColumn(),
+            TextColumn(self._counted), BarColumn(), MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"), TimeLeft(),
         )  # fmt: skip
         self._bar = Progress(*columns, console=PipeConsole(stderr=True), transient=True)
@@ -332,7 +334,7 @@ class ProgressBar:
         self._bar.start()
 
     def __enter__(self) -> ProgressBar:
-        self._messages.hold(not (self._says_notes or self._verbose), self._verbose)
+        self._messages.hold(self._keeps_notes, self._verbose)
         note_settings()
         return self
 

@@ -246,7 +246,7 @@ class ReportOptions(
     WatchOptions,
     total=False,
 ):
-    """The keywords of ``write_report``; ``sort`` is the column that ranks the worst."""
+    """The keywords of ``report``; ``sort`` is the column that ranks the worst."""
 
     sort: Annotated[
         str, Opt("--sort", TABLE, "What ranks the worst RoIs.", "iou", metavar="COLUMN")
@@ -384,7 +384,7 @@ class CaptureOptions(ForceOption, ResumeOption, ModelRunOptions, total=False):
             read=as_names,
         ),
     ]
-    progress: Annotated[Progress, PythonOnly(no_progress)]
+    progress: Annotated[Progress, PythonOnly("Told (images done, in all, bytes).", no_progress)]
 
 
 class AgainstOption(TypedDict, total=False):
@@ -612,7 +612,9 @@ class BenchOptions(
 class MergeOptions(ForceOption, CompressionOption, total=False):
     """The keywords of ``merge``."""
 
-    progress: Annotated[Progress, PythonOnly(no_progress)]
+    progress: Annotated[
+        Progress, PythonOnly("Told (RoIs done, RoIs in all, bytes) as it goes on.", no_progress)
+    ]
 
 
 class InspectOptions(ExternalOption, total=False):

@@ -60,8 +60,9 @@ class Arg(NamedTuple):
 
 
 class PythonOnly(NamedTuple):
-    """A keyword that only a Python program can give, and its default."""
+    """A keyword that only a Python program can give: what it is, and its default."""
 
+    help: str
     default: Any = None
 
 

@@ -34,12 +34,28 @@ class InputError(RoicliError):
     """A file or array cannot be read, or holds what the operator does not accept."""
 
 
+def not_utf8(name: str, error: UnicodeDecodeError) -> InputError:
+    """What is said of a text in another encoding, of which UTF-16 shows itself."""
+    marked = bytes(error.object[:2]) in (b"\xff\xfe", b"\xfe\xff")
+    encoding = "UTF-16" if marked else "ENCODING (CP1252 on many Windows)"
+    return InputError(
+        f"{name}: is not UTF-8 text (byte {error.start})",
+        f"save it as UTF-8, by an editor or by iconv -f {encoding} -t UTF-8",
+    )
+
+
 class DamagedFileError(InputError):
     """A file that makes the library that reads it crash or run on; opening it again would too."""
 
 
 class OutputError(RoicliError):
     """A result cannot be written where it was asked for."""
+
+
+class MissingPackageError(RoicliError):
+    """A package is needed that the plain install does not bring; the hint says which extra does."""
+
+    exit_code = 3
 
 
 class VerificationError(RoicliError):
@@ -62,3 +78,7 @@ class ProviderError(RoicliError):
 
 class DeviceMemoryError(ProviderError):
     """The device that computes has too little memory for what it was given."""
+
+
+class RoicliWarning(UserWarning):
+    """Something that a number may be wrong for, and that ends nothing."""

@@ -120,8 +120,10 @@ class WatchOptions(TypedDict, total=False):
     ``progress`` is told (RoIs done, RoIs in all, bytes); ``stage_times`` is filled.
     """
 
-    progress: Annotated[Progress, PythonOnly(no_progress)]
-    stage_times: Annotated[StageTimes | None, PythonOnly()]
+    progress: Annotated[
+        Progress, PythonOnly("Told (RoIs done, RoIs in all, bytes) as it goes on.", no_progress)
+    ]
+    stage_times: Annotated[StageTimes | None, PythonOnly("Filled with the stages' seconds.")]
 
 
 # What is written
@@ -245,7 +247,9 @@ class GroupByOption(TypedDict, total=False):
             metavar="COLUMN",
         ),
     ]
-    table_columns: Annotated[Sequence[str], PythonOnly(())]
+    table_columns: Annotated[
+        Sequence[str], PythonOnly("What will be asked of the error table: it is refused first.", ())
+    ]
 
 
 class ValuesOption(TypedDict, total=False):

@@ -13,6 +13,9 @@ from typing import Any, TypeVar, dataclass_transform
 
 Record = TypeVar("Record")
 
+# What a record says of itself, and of one of its values.
+LONGEST_TEXT, LONGEST_VALUE = 240, 80
+
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def frozen(cls: type[Record]) -> type[Record]:
@@ -86,10 +89,26 @@ def _hash(self: Any) -> int:
 
 
 def _describe(self: Any) -> str:
-    shown = (name for name, one in _fields_of(self.__class__).items() if one.repr)
-    return (
-        f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
-    )
+    text = ""
+    for name, one in _fields_of(self.__class__).items():
+        if one.repr and len(text) < LONGEST_TEXT:
+            text += f", {name}={_shorten(getattr(self, name))}"
+        elif one.repr:
+            text += ", ..."
+            break
+    return f"{type(self).__name__}({text[2:]})"
+
+
+def _shorten(value: Any) -> str:
+    """A value in a few words: an array by its dtype and shape, what is long by how much it is."""
+    if hasattr(value, "dtype") and getattr(value, "shape", None):
+        return f"{value.dtype} {tuple(value.shape)}"
+    text = repr(value)
+    if len(text) <= LONGEST_VALUE:
+        return text
+    if isinstance(value, tuple | list | dict):
+        return f"<{len(value)} items>"
+    return f"{text[:LONGEST_VALUE]}..." if isinstance(value, str) else f"<{type(value).__name__}>"
 
 
 _METHODS = {

@@ -182,6 +182,10 @@ def is_pipe(path: str) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
+# Whether reading at an offset leaves alone where others that have the descriptor read.
+READS_APART = hasattr(os, "preadv")
+
+
 def read_at(descriptor: int, view: memoryview, offset: int) -> int:
     """Read into ``view`` from ``offset``, as many bytes as one call gives; 0 at the end."""
     if hasattr(os, "preadv"):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any, Literal
 
 import numpy as np
 
-from roicli.core.exceptions import OutputError
+from roicli.core.exceptions import MissingPackageError
 from roicli.core.foreign import foreign, raw_text
+from roicli.core.types import Array
 from roicli.error_table.columns import Column
-from roicli.error_table.table import ErrorTable
 
 ArrowFormat = Literal["parquet", "feather"]
 ARROW_ENDINGS: dict[str, ArrowFormat] = {".parquet": "parquet", ".feather": "feather"}
@@ -20,32 +21,58 @@ def check_arrow(path: str) -> None:
     try:
         import pyarrow  # noqa: F401
     except ModuleNotFoundError as error:
-        raise OutputError(
+        raise MissingPackageError(
             f"{path}: Parquet and Feather are written by pyarrow, which is not installed",
             "pip install 'roicli[parquet]'",
         ) from error
 
 
-def write_arrow(table: ErrorTable, file_format: ArrowFormat, stream: IO[bytes]) -> None:
-    """Write every column; what is not defined is null."""
-    import pyarrow as pa
-    from pyarrow import parquet
+def import_arrow() -> Any:
+    """Import pyarrow, or raise MissingPackageError with the line that installs it."""
+    try:
+        import pyarrow
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            "Arrow's tables need pyarrow, which is not installed", "pip install 'roicli[parquet]'"
+        ) from error
+    return pyarrow
 
+
+def read_batches(columns: Sequence[Column], blocks: Iterable[Array]) -> Any:
+    """An Arrow RecordBatchReader of every column, a block of rows at a time; what is not defined is
+    null.
+    """
+    pa = import_arrow()
     kinds = {"number": pa.float64(), "integer": pa.int64(), "text": pa.string()}
     # A RoI without a pyramid has no level.
-    schema = pa.schema([(column.name, kinds[column.kind]) for column in table.columns])
+    schema = pa.schema([(column.name, kinds[column.kind]) for column in columns])
+
+    def batches() -> Iterator[Any]:
+        for block in blocks:
+            arrays = [pa.array(_values(block[c.name], c), kinds[c.kind]) for c in columns]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def write_arrow(
+    columns: Sequence[Column],
+    blocks: Iterable[Array],
+    file_format: ArrowFormat,
+    stream: IO[bytes],
+) -> None:
+    """Write every column of a table's blocks."""
+    from pyarrow import ipc, parquet
+
+    reader = read_batches(columns, blocks)
     writer: Any
     if file_format == "parquet":
-        writer = parquet.ParquetWriter(stream, schema)
+        writer = parquet.ParquetWriter(stream, reader.schema)
     else:
-        writer = pa.ipc.new_file(stream, schema)
+        writer = ipc.new_file(stream, reader.schema)
     with writer:
-        for block in table.blocks():
-            arrays = [
-                pa.array(_values(block[column.name], column), kinds[column.kind])
-                for column in table.columns
-            ]
-            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+        for batch in reader:
+            writer.write_batch(batch)
 
 
 def _values(values: Any, column: Column) -> list[Any]:

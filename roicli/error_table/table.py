@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.foreign import foreign
 from roicli.core.norms import mean_of
+from roicli.core.shown import Shown
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import SIZE_CLASSES, PixelModel
 from roicli.error_table.carried_columns import CarriedColumn, table_columns
@@ -26,6 +27,7 @@ from roicli.error_table.columns import (
     WORST_IS_SMALLEST,
     Column,
     check_column,
+    plain_value,
     record_dtype,
 )
 from roicli.error_table.geometric import quantize_errors
@@ -56,7 +58,7 @@ class MapGeometry(NamedTuple):
         return self.map_size if self.sizes is None else self.sizes[images]
 
 
-class ErrorTable:
+class ErrorTable(Shown):
     """The error columns of K RoIs, in the RoIs' order.
 
     ``map_of_roi`` (K,) indexes ``maps``; None where there is one map. ``values`` holds the value
@@ -95,6 +97,64 @@ class ErrorTable:
 
     def __len__(self) -> int:
         return len(self.rois)
+
+    def __repr__(self) -> str:
+        return f"ErrorTable({len(self)} RoIs, {len(self.columns)} columns)"
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """A dictionary a RoI, with every column; None where one is not defined."""
+        for block in self.blocks():
+            for row in block:
+                yield {one.name: plain_value(row[one.name], one) for one in self.columns}
+
+    @overload
+    def __getitem__(self, key: str) -> Array: ...
+    @overload
+    def __getitem__(self, key: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, key: slice | IntArray | Sequence[int]) -> ErrorTable: ...
+    def __getitem__(self, key: Any) -> Any:
+        """A column (K,) by its name, texts as such; a row as a dictionary; or the table of some
+        rows: a slice, their places or a mask (K,). Raises ParameterError for an unknown name.
+        """
+        if isinstance(key, str):
+            values = self.column(key)
+            if values.dtype.kind != "S":
+                return values
+            return np.array([plain_value(one, self.by_name[key]) for one in values.tolist()], str)
+        if isinstance(key, int | np.integer):
+            rows = np.arange(len(self))[key : key + 1 or None]
+            if len(rows) == 0:
+                raise IndexError(f"there is no row {key}, the table has {len(self)}")
+            return next(iter(self.take(rows)))
+        return self.take(np.arange(len(self))[key])
+
+    def take(self, rows: IntArray) -> ErrorTable:
+        """The table of some rows (k,), in that order."""
+        return ErrorTable(
+            self.rois.take(rows), self.maps, self.pixel_model, self._map_of_roi[rows],
+            {name: values[rows] for name, values in self._values.items()}, self._compute_dtype,
+            self.row_numbers(rows), [one.take(rows) for one in self._carried.values()],
+            self.group_by,
+        )  # fmt: skip
+
+    def to_pandas(self) -> Any:
+        """Every column as a pandas.DataFrame; a number that is not defined is NaN."""
+        import pandas
+
+        return pandas.DataFrame({column.name: self[column.name] for column in self.columns})
+
+    def to_arrow(self) -> Any:
+        """Every column as a pyarrow.Table; what is not defined is null. Raises RoicliError."""
+        from roicli.error_table.arrow import read_batches
+
+        return read_batches(self.columns, self.blocks()).read_all()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The table for whatever reads Arrow's streams, as polars.DataFrame and duckdb do."""
+        from roicli.error_table.arrow import read_batches
+
+        return read_batches(self.columns, self.blocks()).__arrow_c_stream__(requested_schema)
 
     def row_numbers(self, rows: IntArray) -> IntArray:
         """What the column ``roi`` says of these rows of the table."""

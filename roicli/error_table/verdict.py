@@ -8,6 +8,13 @@ from typing import Any
 from roicli.core.types import IntArray
 from roicli.error_table.table import ErrorTable, Summary
 
+# Operators that place their bins at real numbers, as they are called within a sentence.
+EXACT = {
+    "align": "RoI Align",
+    "precise-pool": "Precise RoI Pooling",
+    "ps-align": "position-sensitive RoI Align",
+    "rotated-align": "rotated RoI Align",
+}
 # So many rows a verdict names.
 WORST_NAMED = 3
 
@@ -33,19 +40,35 @@ def give_verdict(
 def _say_shift(summary: Summary, parameters: Mapping[str, Any]) -> str:
     everything = summary.by_class[0]
     edge = everything.statistics["edge_error_max_px"]
-    rule = f"RoI Pool ({parameters['quantization']}, {parameters['partition']})"
-    # Only this operator rounds: of the others nobody may read the error as theirs.
-    moves = "moves" if parameters["operator"] == "pool" else "would move"
+    operator = parameters["operator"]
+    name = "Average RoI Pool" if operator == "average-pool" else "RoI Pool"
+    rule = f"{name} ({parameters['quantization']}, {parameters['partition']})"
+    # Only these operators round so: of the others nobody may read the error as theirs.
+    moves = "moves" if operator in ("pool", "average-pool") else "would move"
     strides = ", ".join(f"{1 / scale:g}" for scale in parameters["spatial_scale"])
     where = f"stride {strides}, {parameters['pixel_model']}"
     if edge.median is None:
         return f"{rule} {moves} no box: none has edges that are numbers ({where})."
     if everything.n == 1:
-        return f"{rule} {moves} the worst edge of the box by {edge.median:.3g} px ({where})."
+        moved = f"{rule} {moves} the worst edge of the box by {edge.median:.3g} px ({where})"
+        return f"{moved}{_say_unmoved(parameters)}."
     return (
         f"{rule} {moves} the worst edge of a box by {edge.median:.3g} px at the median "
-        f"(95 % below {edge.p95:.3g}; {where})."
+        f"(95 % below {edge.p95:.3g}; {where}){_say_unmoved(parameters)}."
     )
+
+
+def find_exact(parameters: Mapping[str, Any]) -> str | None:
+    """What people call the operator that ran where it rounds no box: the errors are not its own.
+
+    A preset that runs by a library's own rule may round.
+    """
+    return None if "function" in parameters else EXACT.get(parameters["operator"])
+
+
+def _say_unmoved(parameters: Mapping[str, Any]) -> str:
+    exact = find_exact(parameters)
+    return f", {exact} moves none" if exact else ""
 
 
 def _say_overlap(summary: Summary) -> str:

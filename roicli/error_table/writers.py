@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import csv
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.foreign import foreign
 from roicli.core.strict_json import HEAD, encode, encode_plain
-from roicli.core.types import Array
 from roicli.core.vocabulary import TableFormat
-from roicli.error_table.columns import Column
 from roicli.error_table.table import ErrorTable, Summary, summarize
 from roicli.error_table.verdict import WORST_NAMED, give_verdict
 
@@ -22,27 +18,6 @@ FORMAT_OF_ENDING: dict[str, TableFormat] = {
     ".json": "json",
     ".jsonl": "jsonl",
 }
-
-
-def plain_value(value: Any, column: Column) -> Any:
-    """One cell as a Python value; None where it is not defined."""
-    if column.kind == "text":
-        return foreign(value.decode()) if column.is_foreign else value.decode()
-    number = float(value)
-    if not math.isfinite(number):
-        return None
-    return int(value) if column.kind == "integer" else number
-
-
-def iterate_records(table: ErrorTable) -> Iterator[dict[str, Any]]:
-    """One dictionary per RoI, with every column, in the RoIs' order."""
-    for block in table.blocks():
-        yield from _block_records(block, table.columns)
-
-
-def _block_records(block: Array, columns: Sequence[Column]) -> Iterator[dict[str, Any]]:
-    for row in block:
-        yield {column.name: plain_value(row[column.name], column) for column in columns}
 
 
 def summary_object(summary: Summary) -> dict[str, Any]:
@@ -76,13 +51,13 @@ def write_table(
     if table_format == "json":
         _write_json(table, parameters, stream)
     elif table_format == "jsonl":
-        for record in iterate_records(table):
+        for record in table:
             stream.write(encode_plain(record) + "\n")
     elif table_format in DELIMITERS:
         delimiter = DELIMITERS[table_format]
         writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
         writer.writerow([column.name for column in table.columns])
-        for record in iterate_records(table):
+        for record in table:
             writer.writerow(["" if value is None else value for value in record.values()])
     else:
         raise ParameterError(f"format {table_format} is for people, not for files")
@@ -102,7 +77,7 @@ def _write_json(table: ErrorTable, parameters: Mapping[str, Any], stream: TextIO
         stream.write(f'"{key}": {encode(value)},\n')
     stream.write('"rois": [')
     separator = "\n"
-    for record in iterate_records(table):
+    for record in table:
         stream.write(separator + encode_plain(record))
         separator = ",\n"
     stream.write("\n]\n}\n")

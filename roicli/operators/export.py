@@ -16,8 +16,8 @@ from roicli.operators.interface import OperatorSpec
 from roicli.operators.onnx_graph import Graph, GraphBuilder, finish_graph
 from roicli.operators.onnx_protobuf import IR_VERSIONS, OPSET, Dimension
 
-# What exported graphs are written in.
-EXPORT_OPSET = OPSET
+# What exported graphs are written in where nothing else is said, and all that they can be.
+EXPORT_OPSET, EXPORT_OPSETS = OPSET, tuple(IR_VERSIONS)
 
 
 def build_export_graph(

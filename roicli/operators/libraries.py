@@ -36,7 +36,14 @@ from roicli.operators.convention import (
     Placement,
     Reduction,
 )
-from roicli.operators.phrases import EMPTY_WORDS, as_options, describe, differences, operator_word
+from roicli.operators.phrases import (
+    EMPTY_WORDS,
+    as_options,
+    command,
+    describe,
+    differences,
+    operator_word,
+)
 
 logger = logging.getLogger("roicli")
 
@@ -363,6 +370,8 @@ def preset_options(preset: str, operator: str) -> dict[str, Any]:
     run = [row for row in running if row.operator == operator]
     for row in (*reversed(compared), *reversed(run)):
         options |= row.options()
+    if operator == "errors" and not any(row.options() for row in compared):
+        logger.info(f"preset {preset} says nothing of the RoI Align and RoI Pool of an error table")
     boxes = [row.convention.box for row in functions_of(rows[0].library) if row.operator == "align"]
     if boxes:
         options["pixel_model"] = "half-pixel" if boxes[0].shift_cells else "legacy"
@@ -414,6 +423,25 @@ def rule_of_preset(
     rule = replace(rule, **changes)
     logger.info(f"{row.name}: {describe(rule)}")
     return row.name, rule
+
+
+def command_of(convention: Convention) -> str | None:
+    """What of ``roicli`` gives the same numbers: an operator's options, or a library's preset."""
+    if as_options(convention) is not None:
+        return command(convention)
+    for row in ROWS:
+        free = ["sampling_ratio"] if row.ratios else []
+        free += ["group_size"] if convention.channels != "all" else []
+        set_so = {name: getattr(convention, name) for name in free}
+        if row.runs and replace(row.convention, **set_so) == convention:
+            words = [f"roicli {row.operator} --preset {row.name}"]
+            words += [
+                f"--{name.replace('_', '-')} {value}"
+                for name, value in set_so.items()
+                if value != getattr(row.convention, name)
+            ]
+            return " ".join(words)
+    return None
 
 
 def _is_set_so(rule: Convention, said: Mapping[str, Any]) -> bool:

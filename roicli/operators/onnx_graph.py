@@ -32,7 +32,7 @@ class Graph(NamedTuple):
     output: str
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class GraphBuilder:
     """Collects nodes and constants; every call returns the name of the value it made."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from roicli.core.exceptions import ParameterError
 from roicli.core.foreign import stored_text
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.core.types import FloatArray
 from roicli.error_table.carried_columns import CarriedColumn
 from roicli.error_table.columns import record_dtype
@@ -57,7 +58,7 @@ NO_NAME = {ord("/"): "_", 0: "_"}
 
 
 @frozen
-class Result:
+class Result(Shown):
     """What a run gives: the error table, the parameters, and the features or where they went.
 
     ``roi_features`` (K, C, P_h, P_w) is None where they were written to ``output``;
@@ -71,6 +72,42 @@ class Result:
     roi_features: FloatArray | None = None
     output: str | None = None
     verification: Verification | None = None
+
+    def __repr__(self) -> str:
+        kept = self.roi_features
+        parts = [f"{self.operator}: {len(self)} RoIs"]
+        if kept is not None:
+            parts.append(f"roi_features {kept.shape} {kept.dtype}")
+        if self.output is not None:
+            parts.append(f"output {self.output!r}")
+        return f"Result({', '.join(parts)})"
+
+    # A result stands for its error table, whose columns are what people ask for.
+
+    def __len__(self) -> int:
+        return len(self.errors)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.errors)
+
+    def __getitem__(self, key: Any) -> Any:
+        """As ``errors[key]``: a column, a row, or the table of some rows."""
+        return self.errors[key]
+
+    def to_pandas(self) -> Any:
+        """The error table as a pandas.DataFrame."""
+        return self.errors.to_pandas()
+
+    def to_arrow(self) -> Any:
+        """The error table as a pyarrow.Table."""
+        return self.errors.to_arrow()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The error table for whatever reads Arrow's streams."""
+        return self.errors.__arrow_c_stream__(requested_schema)
 
 
 def check_outputs(inputs: Inputs, output: str | None, request: RunRequest) -> None:
@@ -109,7 +146,7 @@ class ErrorsFile:
         with as_output_errors(self._path):
             if ending in ARROW_ENDINGS:
                 with open(path, "wb") as file:
-                    write_arrow(table, ARROW_ENDINGS[ending], file)
+                    write_arrow(table.columns, table.blocks(), ARROW_ENDINGS[ending], file)
             else:
                 with open(path, "w", encoding="utf-8", newline="") as stream:
                     write_table(table, parameters, FORMAT_OF_ENDING[ending], stream)

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.core.parse import AUTO
+from roicli.core.parse import AUTO, ArrayLike
 from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, FloatType, IntArray, Size, check_spatial_scale
 from roicli.core.vocabulary import StoredAs
@@ -27,7 +27,8 @@ from roicli.pipeline.map_scale import read_stored_scale
 from roicli.pipeline.roi_table import GIVEN_SCALE, NO_SCALE, Place
 from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import IMAGE, Address, parse_address
-from roicli.storage.array import MemoryArray, StoredArray
+from roicli.storage.array import StoredArray, describe_sharing
+from roicli.storage.exchange import find_address, name_levels, open_object
 from roicli.storage.file_state import FileState
 from roicli.storage.limits import check_memory
 from roicli.storage.open import open_array
@@ -35,7 +36,9 @@ from roicli.storage.pattern import address_of, find_keys, is_pattern, natural_or
 
 logger = logging.getLogger("roicli")
 
-FeatureArgument = str | os.PathLike[str] | Array
+# What maps and RoIs are given as: an address, an array of any library, a list of them (levels, or
+# the boxes of each image), or named ones (levels, or a table's columns): ``storage.exchange``.
+FeatureArgument = str | os.PathLike[str] | ArrayLike | Sequence[Any] | Mapping[str, Any]
 # One scale a level, or "auto": from the size of the network's input.
 Scales = tuple[float, ...] | Literal["auto"]
 
@@ -86,9 +89,23 @@ class FeatureLevel(NamedTuple):
         """Bytes of one image as stored and, where that is not ``dtype``, upcast."""
         values = math.prod(self.shape[1:])
         stored = values * self.stored.dtype.itemsize
-        # What decoding takes besides, and chunks that are kept for the images after this one.
-        stored += self.stored.reading_bytes + self.stored.kept_bytes
+        stored += self.stored.reading_bytes  # what decoding takes besides
         return stored + (0 if self.stored.dtype == dtype else values * dtype.itemsize)
+
+    def keep_images(self, room: int, budget: object) -> None:
+        """Keep up to ``room`` bytes of decoded images for those that share a chunk with them.
+
+        Where that is not all of a chunk's, which is then decoded again and again, it is said.
+        """
+        stored = self.stored
+        stored.most_kept = room
+        sharing = describe_sharing(self.shape[0], stored.chunk_rows)
+        chunk = min(stored.chunk_rows, self.shape[0])
+        if sharing is not None and stored.kept_rows < chunk:
+            logger.info(
+                f"{stored.name}: {sharing}, and {budget} leaves room to keep {stored.kept_rows}: "
+                f"chunks are read {-(-chunk // stored.kept_rows)} times"
+            )
 
     def read_image(self, index: int, buffer: MapBuffer, keep_float16: bool = False) -> FloatArray:
         """Image ``index`` as (C, H, W) in the buffer's dtype, or as float16 where it is kept."""
@@ -223,7 +240,7 @@ AS_THEY_SAY = MapReading()
 
 
 def open_pyramid(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     names: Sequence[str],
     scales: Scales | None,
     reading: MapReading = AS_THEY_SAY,
@@ -244,7 +261,7 @@ def open_pyramid(
 
 
 def open_maps(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     names: Sequence[str],
     reading: MapReading = AS_THEY_SAY,
     opener: Callable[[Address], StoredArray] | None = None,
@@ -253,16 +270,14 @@ def open_maps(
 
     ``opener`` opens one address; without it a file's only 4-D dataset is taken. Raises InputError.
     """
-    if not isinstance(features, str | os.PathLike):
-        arrays = [features] if isinstance(features, np.ndarray) else list(features or ())
-        if not arrays or not all(isinstance(values, np.ndarray) for values in arrays):
-            raise ParameterError("features are neither an address nor arrays, one per level")
-        if names:
-            raise ParameterError("levels name datasets of a file, and features are arrays")
-        held = [MemoryArray(values, f"features[{i}]") for i, values in enumerate(arrays)]
-        return [reading.read(array) for array in held]
     stored: list[StoredArray] = []
     try:
+        features = find_address(features) or features
+        if not isinstance(features, str | os.PathLike):
+            for name, level in name_levels(features, names).items():
+                stored.append(open_object(level, name, "features", may_be_list=False))
+                stored[-1] = reading.read(stored[-1])
+            return stored
         # One by one: what was opened before an error must be closed.
         addresses = resolve_addresses(features, names)
         if any(map(is_pattern, addresses)):

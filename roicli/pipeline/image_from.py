@@ -19,7 +19,7 @@ from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.record import frozen
 from roicli.core.types import Array, IntArray
 from roicli.storage.address import SEPARATOR, parse_address
-from roicli.storage.array import MemoryArray
+from roicli.storage.exchange import open_object
 from roicli.storage.formats import recognize
 from roicli.storage.limits import check_memory
 from roicli.storage.open import open_array, open_rois
@@ -124,7 +124,7 @@ def read_vectors(source: ImageSource) -> tuple[list[RoiSource], list[Array]]:
 
 def _open(one: Any, name: str) -> RoiSource:
     if not isinstance(one, str | os.PathLike):
-        return MemoryArray(np.asarray(one), name)
+        return open_object(one, name, "any")
     address = parse_address(one)
     if not address.is_stdin and recognize(address).holds == "table":
         return open_rois(address)

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
 
-from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.exceptions import InputError, ParameterError, RoicliError
 from roicli.core.foreign import foreign, raw_text
 from roicli.core.parse import AUTO
 from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size, check_spatial_scale
 from roicli.error_table.carried_columns import CarriedColumn, carry, text_width
 from roicli.operators.levels import LevelAssignment, level_of_scale
-from roicli.pipeline.features import FeatureArgument, FeaturePyramid, Scales, open_pyramid
+from roicli.pipeline.features import (
+    FeatureArgument,
+    FeaturePyramid,
+    Scales,
+    open_maps,
+    open_pyramid,
+)
 from roicli.pipeline.image_sizes import find_size_scale
 from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.request import Reading
@@ -39,10 +45,10 @@ from roicli.pipeline.roi_table import (
 from roicli.pipeline.rois_of_images import IMAGE_COLUMN
 from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
 from roicli.storage.address import IMAGE, SEPARATOR, parse_address, split_name
-from roicli.storage.array import MemoryArray, SelectedRows, StoredArray
+from roicli.storage.array import SelectedRows, StoredArray
+from roicli.storage.exchange import open_object
 from roicli.storage.file_state import FileState, check_unchanged
 from roicli.storage.limits import check_memory, external_files
-from roicli.storage.open import open_array
 
 # A column of longer texts, as polygons are, is none of a table: every row has room for the longest.
 LONGEST_TEXT = 1024
@@ -110,7 +116,7 @@ class Inputs:
 
 
 def open_inputs(
-    features: FeatureArgument | Sequence[Array] | None,
+    features: FeatureArgument | None,
     rois: FeatureArgument,
     reading: Reading,
     map_size: Size | None = None,
@@ -121,11 +127,42 @@ def open_inputs(
     With ``rows`` (k,), ascending, only these RoIs are read.
     """
     with external_files(reading.allow_external):
-        return _open(features, rois, reading, map_size, rows)
+        try:
+            return _open(features, rois, reading, map_size, rows)
+        except (InputError, ParameterError) as error:
+            if (
+                features is None
+                or (exchanged := _explain_exchange(features, rois, reading)) is None
+            ):
+                raise
+            raise exchanged from error
+
+
+def _explain_exchange(
+    features: FeatureArgument | None, rois: FeatureArgument, reading: Reading
+) -> InputError | None:
+    """What is said of inputs that cannot be read, where each can be read as the other."""
+    streams = (isinstance(one, str) and parse_address(one).is_stream for one in (features, rois))
+    if features is None or any(streams):  # which can be read only once
+        return None
+    with suppress(RoicliError), ExitStack() as opened:
+        source = opened.enter_context(closing(open_source(features, reading)))
+        choose_columns(source, reading, None)
+        maps = open_maps(rois, reading.levels or (), reading.of_maps)
+        for stored in maps:
+            opened.callback(stored.close)
+        shape = maps[0].shape
+        if len(shape) == 4 or (len(shape) == 3 and shape[2] != 4):
+            return InputError(
+                f"features and RoIs are exchanged: the features have shape {source.shape}, as RoIs "
+                f"have, and the RoIs {shape}, as maps have",
+                "give the features first, then the RoIs",
+            )
+    return None
 
 
 def _open(
-    features: FeatureArgument | Sequence[Array] | None,
+    features: FeatureArgument | None,
     rois: FeatureArgument,
     reading: Reading,
     map_size: Size | None,
@@ -344,11 +381,7 @@ def open_levels(
     """The array of level numbers, or its ``rows``; None without one."""
     if level_from is None:
         return None
-    levels: StoredArray
-    if isinstance(level_from, str | os.PathLike):
-        levels = open_array(parse_address(level_from), "vector")
-    else:
-        levels = MemoryArray(np.asarray(level_from), "level_from")
+    levels = open_object(level_from, "level_from", "vector")
     if rows is not None and len(rows) and (not levels.shape or rows[-1] >= levels.shape[0]):
         levels.close()
         raise InputError(

@@ -19,8 +19,9 @@ from roicli.storage.array import Place, StoredArray
 from roicli.storage.file_state import FileState
 from roicli.storage.pattern import address_of, open_shelf
 
-# What is kept of each image that was looked at: C, H, W, a dtype's letter and the stored scale.
-FACTS = 5
+# What is found of each image that is looked at: C, H, W, a dtype's letter, the stored scale, and
+# where the values lie in a file that stays open, 0 where they are to be opened.
+FACTS = 6
 # How an array is read, given whether what its file says is to be noted.
 Read = Callable[[StoredArray, bool], StoredArray]
 
@@ -39,6 +40,7 @@ class MapCollection(StoredArray):
         self.keys = tuple(keys)
         self._pattern, self._read, self._maps = pattern, read, maps
         self.sizes: IntArray = np.zeros((len(keys), 2), np.int64)
+        self._offsets: IntArray = np.zeros(len(keys), np.int64)
         self._seen: dict[str, FileState] = {}
         self._shelf = open_shelf(pattern, "features")
         try:
@@ -70,10 +72,15 @@ class MapCollection(StoredArray):
         if len(images) == 0:
             return
         keys = [self.keys[image] for image in images]
-        facts = self._shelf.look_at(keys, self._fill, FACTS)
+        said = scale is not None
+
+        def fill(some: Sequence[str], found: Array) -> None:
+            self._fill(some, found, said)
+
+        facts = self._shelf.look_at(keys, fill, FACTS)
         missing = np.flatnonzero(facts[:, 0] == 0)
         if len(missing):  # what a child could not say, this process meets itself
-            self._fill([keys[place] for place in missing], again := facts[missing])
+            fill([keys[place] for place in missing], again := facts[missing])
             facts[missing] = again
         self._check_channels(images, facts)
         if scale is not None:
@@ -81,6 +88,7 @@ class MapCollection(StoredArray):
         self.sizes[images] = facts[:, 1:3]
         letters = {chr(int(code)) for code in np.unique(facts[:, 3])}
         self.dtype = np.result_type(self.dtype, *(np.dtype(letter) for letter in letters))
+        self._offsets[images] = np.where(facts[:, 3] == ord(self.dtype.char), facts[:, 5], 0)
         largest = tuple(int(side) for side in self.sizes.max(axis=0))
         # What reading holds besides grows with the map.
         self.reading_bytes = math.ceil(
@@ -88,15 +96,16 @@ class MapCollection(StoredArray):
         )
         self.shape = (*self.shape[:2], *largest)
 
-    def _fill(self, keys: Sequence[str], facts: Array) -> None:
+    def _fill(self, keys: Sequence[str], facts: Array, with_scale: bool) -> None:
         for row, key in zip(facts, keys, strict=True):
             renew_time()
             with contextlib.closing(self._open_key(key)) as array:
-                found = find_stored_scale(array, self._maps)
+                found = find_stored_scale(array, self._maps) if with_scale else None
                 row[:] = (
                     *_shape_of_one(array),
                     ord(array.dtype.char),
                     math.nan if found is None else found[0],
+                    array.offset or 0,
                 )
 
     def _check_channels(self, images: IntArray, facts: Array) -> None:
@@ -133,6 +142,9 @@ class MapCollection(StoredArray):
     def read(self, place: Place, out: Array) -> None:
         """The values at ``place``, which is inside each of its maps, into ``out``."""
         for row, image in enumerate(range(place[0].start, place[0].stop)):
+            if self._offsets[image] and out[row].shape == self.image_shape(image):
+                self._shelf.read_piece(int(self._offsets[image]), out[row])
+                continue
             with contextlib.closing(self._open(image)) as array:
                 own = place[1:] if len(array.shape) == 3 else (slice(0, 1), *place[1:])
                 target = out[row] if len(array.shape) == 3 else out[row : row + 1]

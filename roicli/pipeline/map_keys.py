@@ -30,7 +30,7 @@ OF_ADDRESSES = (
 NAMES = ("image_ids", "img_ids", "image_names", "file_names")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class MapKeys:
     """The keys of a run's maps, looked for when somebody asks.
 

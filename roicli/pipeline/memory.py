@@ -1,7 +1,8 @@
 """How much memory a run may take, here and on a device, and how many RoIs go through at once.
 
 What grows with the data is bounded: two maps, two result blocks, and what the operators need for a
-block. What is left over the budget's fixed part is divided among the blocks.
+block. What is left over the budget's fixed part is divided among the blocks; what they do not take
+is room for images that share a chunk.
 """
 
 from __future__ import annotations
@@ -80,7 +81,12 @@ def plan_memory(
             f"{describe_largest(pyramid)} and one RoI need {needed >> 20:,} MiB, but {budget}",
             f"give --max-memory {(needed >> 20) + 1}M or more",
         )
-    return min(most, max(LARGEST_BLOCK_BYTES, row_bytes))
+    block = min(most, max(LARGEST_BLOCK_BYTES, row_bytes))
+    # Images that share a chunk are read together, as far as the rest goes.
+    rest = budget.size - fixed - parts * block
+    for level in pyramid.levels:
+        level.keep_images(rest // len(pyramid.levels), budget)
+    return block
 
 
 def describe_largest(pyramid: FeaturePyramid) -> str:

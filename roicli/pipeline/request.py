@@ -5,6 +5,7 @@ The boundary makes one of these records of a call's keywords; a stage takes the 
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from roicli.core.call_options import ErrorsOptions, ExportOptions
@@ -78,6 +79,11 @@ class Reading:
     def names_of_turned(self) -> tuple[str, ...]:
         """What six columns without names are where RoIs must be turned, else none."""
         return ()
+
+    def turned_in(self, angle_unit: AngleUnit) -> TurnedReading:
+        """The same where RoIs must be turned, and their angles are in this unit."""
+        own = {one.name: getattr(self, one.name) for one in fields(Reading)}
+        return TurnedReading(**{**own, "angle_unit": angle_unit})
 
     @property
     def level_assignment(self) -> LevelAssignment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from roicli.pipeline.image_keys import (
 )
 from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.roi_table import is_image_number
-from roicli.storage.array import Place, StoredArray, precision_of
+from roicli.storage.array import MemoryArray, Place, StoredArray, precision_of
 from roicli.storage.file_state import FileState
 from roicli.storage.table import Column, Table
 from roicli.storage.views import View
@@ -36,12 +37,42 @@ WHOLE = precision_of(np.dtype(np.int64))
 NAMED_BY_KEY = re.compile(r"id$|ids$|name$|file|path", re.IGNORECASE)
 
 
-class RowsOfImages(View):
+class ByImage(StoredArray):
+    """RoIs (K, w) that stand image by image: ``counts`` (N,) are those of each image.
+
+    ``form`` says in words how they stand; ``an_image`` is how many rows each image has, None where
+    each has its own number of them.
+    """
+
+    counts: IntArray
+    form: str
+    an_image: int | None = None
+
+
+class BoxesOfImages(MemoryArray, ByImage):
+    """RoIs as a list of (L, w), an image each, as torchvision's operators take them."""
+
+    def __init__(self, boxes: Sequence[Array]) -> None:
+        widths = {one.shape[1] for one in boxes if one.ndim == 2} or {4}
+        if len(widths) > 1 or any(one.ndim != 2 and one.size for one in boxes):
+            shapes = ", ".join(dict.fromkeys(str(one.shape) for one in boxes))
+            raise InputError(f"rois: boxes of images have shapes {shapes}, expected (L, 4) of each")
+        width = widths.pop()
+        super().__init__(np.concatenate([one.reshape(-1, width) for one in boxes]), "rois")
+        self.counts = np.array([len(one) if one.ndim == 2 else 0 for one in boxes], np.int64)
+        self.form = f"a list of {len(boxes):,}"
+
+
+class RowsOfImages(View, ByImage):
     """RoIs (N, M, w), image by image, as rows (N * M, w)."""
 
+    an_image: int
+
     def __init__(self, stored: StoredArray) -> None:
-        self.images, self.an_image, width = stored.shape
-        super().__init__(stored, (self.images * self.an_image, width))
+        images, self.an_image, width = stored.shape
+        super().__init__(stored, (images * self.an_image, width))
+        self.counts = np.full(images, self.an_image)
+        self.form = f"shape {stored.shape}"
         self.chunk_rows = 1
 
     def read(self, place: Place, out: Array) -> None:
@@ -69,23 +100,27 @@ def find_image_column(
     ``source`` is what the table was read from, ``image_from`` the option, ``images`` how many maps
     there are; ``files`` gets those that are read. Raises InputError, ParameterError.
     """
-    flat = source if isinstance(source, RowsOfImages) else None
+    flat = source if isinstance(source, ByImage) else None
     own = None if image is None else table.columns[image]
-    if flat is not None and images is not None and flat.images != images:
+    if flat is not None and images is not None and len(flat.counts) != images:
         raise InputError(
-            f"{table.name}: shape ({flat.images}, {flat.an_image}, {flat.shape[1]}) are RoIs of "
-            f"{flat.images:,} images, and there are {images:,} maps",
+            f"{table.name}: {flat.form} are RoIs of {len(flat.counts):,} images, and there are "
+            f"{images:,} maps",
             "give the maps that the RoIs are of",
         )
     if image_from is None:
         if flat is None or own is not None:
             return own
-        logger.info(
-            f"{table.name}: shape ({flat.images}, {flat.an_image}, {flat.shape[1]}) is read image "
-            f"by image, {flat.an_image:,} RoIs each"
+        if flat.an_image is not None:
+            logger.info(
+                f"{table.name}: {flat.form} is read image by image, {flat.an_image:,} RoIs each"
+            )
+        return Column("image", np.repeat(np.arange(len(flat.counts)), flat.counts), WHOLE)
+    if flat is not None and flat.an_image is None:
+        raise ParameterError(
+            f"{table.name}: {flat.form} says whose image a RoI is, and --image-from says it too",
+            "drop --image-from",
         )
-        numbers = np.repeat(np.arange(flat.images), flat.an_image)
-        return Column("image", numbers, WHOLE)
     if own is not None:
         raise ParameterError(
             f"{table.name}: column {foreign(own.name) or 'batch_index'} says whose image a RoI is, "

@@ -6,7 +6,6 @@ Boxes of data sets are in pixels of the image as it was taken, and networks see 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
@@ -16,11 +15,11 @@ import numpy as np
 from roicli.core.exceptions import InputError
 from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray
-from roicli.storage.address import parse_address, split_name
-from roicli.storage.array import MemoryArray, StoredArray
+from roicli.storage.address import split_name
+from roicli.storage.array import StoredArray
+from roicli.storage.exchange import open_object
 from roicli.storage.file_state import FileState
 from roicli.storage.limits import check_memory
-from roicli.storage.open import open_array
 
 logger = logging.getLogger("roicli")
 
@@ -82,10 +81,7 @@ def open_roi_scale(given: Any, images: int | None, last_image: float) -> RoiScal
     """
     if isinstance(given, tuple):
         return RoiScale(np.array([given], np.float64), OPTION)
-    if isinstance(given, str | os.PathLike):
-        stored = open_array(parse_address(given), "scale")
-    else:
-        stored = MemoryArray(np.asarray(given), "roi_scale")
+    stored = open_object(given, "roi_scale", "scale")
     try:
         return read_roi_scale(stored, images, last_image)
     finally:

@@ -16,16 +16,24 @@ from roicli.core.types import FloatArray, IntArray, Size
 from roicli.core.vocabulary import RoiFormat
 from roicli.error_table.carried_columns import text_width
 from roicli.pipeline.features import FeatureArgument
+from roicli.pipeline.given_rois import open_given_rois
 from roicli.pipeline.layout import straighten_rois
 from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.request import Reading
-from roicli.pipeline.roi_images import RowsOfImages, find_image_column, number_images
+from roicli.pipeline.roi_images import (
+    BoxesOfImages,
+    ByImage,
+    RowsOfImages,
+    find_image_column,
+    number_images,
+)
 from roicli.pipeline.roi_table import ROI_BYTES, RoiTable, read_roi_table
 from roicli.pipeline.rois_of_images import IMAGE_COLUMN, read_rois_of_images
 from roicli.pipeline.row_choice import choose_rows
 from roicli.pipeline.validation import describe_roi_shape
 from roicli.storage.address import Address, parse_address
 from roicli.storage.array import Heading, MemoryArray, SelectedRows
+from roicli.storage.exchange import find_address
 from roicli.storage.limits import check_memory
 from roicli.storage.open import open_rois
 from roicli.storage.pattern import is_pattern
@@ -56,9 +64,10 @@ def open_source(
 ) -> RoiSource:
     """What the RoIs are read from, open and not looked at yet; ``opener`` opens an address.
 
-    RoIs (N, M, 4) are rows, image by image.
+    RoIs (N, M, 4) are rows, image by image, as those of a list of (L, 4) are.
     """
     source: RoiSource
+    rois = find_address(rois) or rois
     if isinstance(rois, str | os.PathLike):
         address = parse_address(rois)
         source = read_rois_of_images(address) if is_pattern(address) else opener(address)
@@ -66,7 +75,9 @@ def open_source(
             return source
         source = straighten_rois(source)
     else:
-        source = MemoryArray(np.asarray(rois), "rois", may_be_table=True)
+        source = open_given_rois(rois, reading)
+        if isinstance(source, Table | BoxesOfImages):
+            return source
     # Of more columns only names tell which are the box.
     by_image = len(source.shape) == 3 and source.dtype.names is None
     if by_image and (source.shape[2] == 4 or reading.roi_columns is not None):
@@ -96,7 +107,7 @@ def read_rois(
         condition = parse_condition(reading.where)
     chooses = condition is not None or reading.drop_invalid
     # Whose a RoI is, and which of them are asked for, only all of them tell.
-    at_once = not (chooses or reading.image_from is not None or isinstance(source, RowsOfImages))
+    at_once = not (chooses or reading.image_from is not None or isinstance(source, ByImage))
     whole = source
     if rows is not None and at_once:
         source = source.take(rows) if isinstance(source, Table) else SelectedRows(source, rows)
@@ -112,7 +123,7 @@ def read_rois(
     numbers = rows
     if not at_once:
         values = None if image is None else image.values
-        is_counted = isinstance(whole, RowsOfImages) and reading.image_from is not None
+        is_counted = isinstance(whole, ByImage) and reading.image_from is not None
         kept = choose_rows(table, columns, values, condition, reading.drop_invalid, is_counted)
         if kept is not None:
             numbers = kept if rows is None else kept[rows]
@@ -179,7 +190,7 @@ def choose_columns(source: RoiSource, reading: Reading, images: int | None) -> C
 
     Raises InputError where there are no four coordinates, or no column for several images.
     """
-    if reading.image_from is not None or isinstance(source, RowsOfImages):
+    if reading.image_from is not None or isinstance(source, ByImage):
         images = None  # whose a RoI is stands elsewhere
     headings: Sequence[Heading] | None = headings_of(source)
     names: Sequence[str] | None = reading.roi_columns

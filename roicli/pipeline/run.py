@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -13,7 +13,7 @@ import numpy as np
 from roicli.core.exceptions import InputError
 from roicli.core.operator_table import Operator
 from roicli.core.system import usable_cores
-from roicli.core.types import TURNED_COLUMNS, Array, FloatArray, IntArray
+from roicli.core.types import TURNED_COLUMNS, FloatArray, IntArray
 from roicli.core.vocabulary import Provider
 from roicli.error_table.columns import COLUMN_BY_NAME, VALUE_COLUMNS
 from roicli.error_table.table import ErrorTable, MapGeometry
@@ -26,13 +26,14 @@ from roicli.pipeline.inputs import (
 )
 from roicli.pipeline.memory import budget_of, check_address_space, plan_device, plan_memory
 from roicli.pipeline.offsets import take_offsets
-from roicli.pipeline.request import Operation, Reading, RunRequest, SizedReading, TurnedReading
-from roicli.pipeline.settings import Setting, resolve_setting
+from roicli.pipeline.request import Operation, Reading, RunRequest, SizedReading
+from roicli.pipeline.settings import Setting, resolve_setting, turned_by_preset
 from roicli.pipeline.stream import Engine, ValueMeasurer
 from roicli.pipeline.validation import check_sampling_memory
 from roicli.runtime.devices import Device
 from roicli.runtime.providers import choose_provider
 from roicli.storage.address import check_regular_file, parse_address
+from roicli.storage.exchange import check_features
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.roi_columns import find_named
 
@@ -46,7 +47,7 @@ logger = logging.getLogger("roicli")
 AnySpec = TypeVar("AnySpec", bound=OperatorSpec)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Run:
     """One opened run: inputs, setting and engine; closes its files."""
 
@@ -153,7 +154,7 @@ def _state_of_model(graph: str | None) -> dict[str, FileState]:
 
 def open_run(
     operator: str,
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     request: RunRequest,
     rows: IntArray | None = None,
@@ -163,15 +164,19 @@ def open_run(
 
     With ``rows`` (k,), ascending, the run has these RoIs alone; ``choose`` finds the provider.
     """
+    check_features(features)
     model = _state_of_model(request.graph)
     node = _read_node(request.graph, operator)
     setting = resolve_setting(request, operator, node, request.spatial_scale, request.levels)
     reading: Reading = request
-    takes_size = "image_size" in setting.spec.defaults()
     turned = setting.spec.roi_columns == TURNED_COLUMNS
-    if takes_size or turned:
-        kind = TurnedReading if turned else SizedReading
-        reading = kind(**{one.name: getattr(request, one.name) for one in fields(Reading)})
+    unit = turned_by_preset(request) if operator == "errors" else None
+    if turned:
+        unit = vars(setting.spec)["angle_unit"]
+    if unit is not None:
+        reading = request.turned_in(unit)
+    elif "image_size" in setting.spec.defaults():
+        reading = SizedReading(**{one.name: getattr(request, one.name) for one in fields(Reading)})
     if node is not None:
         reading = replace(request, spatial_scale=(node.spatial_scale,))
     inputs = open_inputs(features, rois, reading, rows=rows)
@@ -184,6 +189,8 @@ def open_run(
             "run rotated-align; or leave the angle out: --roi-columns image,cx,cy,w,h,_",
         )
     try:
+        if operator == "errors":
+            announce_turned(inputs)
         inputs = take_offsets(inputs, setting.spec, request.offsets, request.allow_external)
         provider = choose(request.provider, request.device_id)
         check_address_space(provider)
@@ -211,6 +218,15 @@ def _compile_kernels(operator: str, setting: Setting, inputs: Inputs, request: R
     if missing:
         logger.info("compiling the native kernels: some seconds, the first time only")
         native.compile_functions(missing, usable_cores())
+
+
+def announce_turned(inputs: Inputs) -> None:
+    """Say whose errors a table has where RoIs are turned."""
+    if inputs.rois.turned is not None:
+        logger.info(
+            "RoIs are turned: the errors are those of RoI Pool on the upright boxes that enclose "
+            "them"
+        )
 
 
 def _measures_values(operator: str, request: RunRequest) -> bool:

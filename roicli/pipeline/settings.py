@@ -12,7 +12,7 @@ from roicli.core.operator_table import OperatorOptions, OwnOptions
 from roicli.core.parse import as_size
 from roicli.core.record import frozen
 from roicli.core.types import Size, check_word
-from roicli.core.vocabulary import PixelModel
+from roicli.core.vocabulary import AngleUnit, PixelModel
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
@@ -96,6 +96,18 @@ def resolve_setting(
     if operation.aligned is not None:
         preset = {**preset, "pixel_model": None}
     return Setting(spec, align, pool, pick("pixel_model") or spec.pixel_model, name)
+
+
+def turned_by_preset(request: Operation) -> AngleUnit | None:
+    """The unit of the angles where a preset is of an operator of turned RoIs, else None."""
+    if request.preset is None:
+        return None
+    from roicli.operators.libraries import functions_of, operator_of
+
+    if operator_of(request.preset, "align") != "rotated-align":
+        return None
+    said: AngleUnit | None = vars(request).get("angle_unit")
+    return said or functions_of(request.preset)[0].angle_unit
 
 
 def _read_preset(name: str, operator: str) -> dict[str, Any]:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 # Interpolated values of one block: about a second of ONNX Runtime on a core or two.
 WORK_A_BLOCK = 1 << 29
+# Small maps are read, and small results written, so many bytes at a time: handing one over to
+# another thread takes as long as reading a small map.
+HANDED_OVER_BYTES = 1 << 20
 # Deciding which RoIs make a block then takes little memory.
 MOST_ROWS_A_BLOCK = 1 << 16
 
@@ -101,9 +104,10 @@ def run_operator(
 
 
 class VisitedMaps:
-    """Each visit with its map on the device, while ``reader`` reads the next one and puts it there.
+    """Each visit with its map on the device, while ``reader`` reads the next ones and puts them
+    there.
 
-    The first is begun at once. Two buffers take turns.
+    The first is begun at once. Two sets of buffers take turns.
     """
 
     def __init__(
@@ -114,28 +118,56 @@ class VisitedMaps:
         reader: ThreadPoolExecutor,
         times: StageTimes,
     ) -> None:
-        self._pyramid, self._visits, self._placer = pyramid, visits, placer
+        self._pyramid, self._placer = pyramid, placer
         self._reader, self._times = reader, times
-        self._buffers = MapBuffer(pyramid.compute_dtype), MapBuffer(pyramid.compute_dtype)
-        self._ahead = self._begin(0)
+        self._buffers: tuple[list[MapBuffer], list[MapBuffer]] = [], []
+        self._batches = self._gather(visits)
+        self._turn = 0
+        self._ahead = self._begin()
 
     def __iter__(self) -> Iterator[tuple[MapVisit, PlacedMap]]:
         """The visits; a map given is valid until the next one is asked for."""
-        for number, visit in enumerate(self._visits):
-            assert self._ahead is not None
+        while self._ahead is not None:
             placed = self._ahead.result()
-            self._ahead = self._begin(number + 1)
-            yield visit, placed
+            self._ahead = self._begin()
+            yield from placed
 
-    def _begin(self, number: int) -> Future[PlacedMap] | None:
-        more = number < len(self._visits)
-        return self._reader.submit(self._read, number) if more else None
-
-    def _read(self, number: int) -> PlacedMap:
-        visit, buffer = self._visits[number], self._buffers[number % 2]
-        with self._times.measure("read"):
+    def _gather(self, visits: Sequence[MapVisit]) -> Iterator[list[MapVisit]]:
+        """Visits whose maps are read together: one, or small ones."""
+        batch: list[MapVisit] = []
+        room = HANDED_OVER_BYTES
+        for visit in visits:
             level = self._pyramid.levels[visit.level]
-            return self._placer.place(level.read_image(visit.image, buffer, self._placer.upcasts))
+            size = math.prod(level.image_shape(visit.image)) * self._pyramid.compute_dtype.itemsize
+            if batch and size > room:
+                yield batch
+                batch, room = [], HANDED_OVER_BYTES
+            batch.append(visit)
+            room -= size
+        if batch:
+            yield batch
+
+    def _begin(self) -> Future[list[tuple[MapVisit, PlacedMap]]] | None:
+        batch = next(self._batches, None)
+        if batch is None:
+            return None
+        buffers, self._turn = self._buffers[self._turn], 1 - self._turn
+        while len(buffers) < len(batch):
+            buffers.append(MapBuffer(self._pyramid.compute_dtype))
+        return self._reader.submit(self._read, batch, buffers)
+
+    def _read(
+        self, batch: Sequence[MapVisit], buffers: Sequence[MapBuffer]
+    ) -> list[tuple[MapVisit, PlacedMap]]:
+        with self._times.measure("read"):
+            return [
+                (visit, self._place(visit, buffer))
+                for visit, buffer in zip(batch, buffers, strict=False)
+            ]
+
+    def _place(self, visit: MapVisit, buffer: MapBuffer) -> PlacedMap:
+        level = self._pyramid.levels[visit.level]
+        return self._placer.place(level.read_image(visit.image, buffer, self._placer.upcasts))
 
 
 class ResultBlocks:
@@ -156,7 +188,11 @@ class ResultBlocks:
         self._device, self._row_shape, self._dtype = engine.device, row_shape, dtype
         row_bytes = math.prod(row_shape) * dtype.itemsize
         self.most_rows = max(1, min(engine.block_bytes // max(row_bytes, 1), MOST_ROWS_A_BLOCK))
+        self._together = -(-HANDED_OVER_BYTES // max(row_bytes, 1))
         self._arrays = [self._allocate(0), self._allocate(0)]
+        # What the array in turn holds, and is not handed over yet.
+        self._rows: list[IntArray] = []
+        self._filled = 0
         self._written: list[Future[None] | None] = [None, None]
         self._turn = 0
 
@@ -165,20 +201,35 @@ class ResultBlocks:
 
     def next_block(self, count: int) -> Array:
         """An array of ``count`` rows to fill; waits until what it held is written."""
-        self._turn = 1 - self._turn
-        self._wait(self._turn)
-        if len(self._arrays[self._turn]) < count:
-            self._arrays[self._turn] = self._allocate(count)
-        return self._arrays[self._turn][:count]
+        if self._filled + count > len(self._arrays[self._turn]):
+            self._hand_over()
+        if not self._filled:
+            self._wait(self._turn)
+            wanted = max(count, min(self._together, self.most_rows))
+            if len(self._arrays[self._turn]) < wanted:
+                self._arrays[self._turn] = self._allocate(wanted)
+        return self._arrays[self._turn][self._filled :][:count]
 
     def write(self, rows: IntArray, block: Array) -> None:
-        """Hand the block that was filled to the writing thread."""
+        """Hand the block that was filled to the writing thread, with others where it is small."""
+        self._rows.append(rows)
+        self._filled += len(rows)
+        if self._filled >= self._together:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        if not self._filled:
+            return
+        rows = self._rows[0] if len(self._rows) == 1 else np.concatenate(self._rows)
+        block = self._arrays[self._turn][: self._filled]
+        self._rows, self._filled = [], 0
 
         def timed() -> None:
             with self._times.measure("write"):
                 self._writer.write_rows(rows, block)
 
         self._written[self._turn] = self._pool.submit(timed)
+        self._turn = 1 - self._turn
 
     def _wait(self, turn: int) -> None:
         pending, self._written[turn] = self._written[turn], None
@@ -186,8 +237,9 @@ class ResultBlocks:
             pending.result()
 
     def drain(self) -> None:
-        """Wait for all writes; raises what they raised."""
-        for turn in (1 - self._turn, self._turn):
+        """Have the last rows written and wait for all; raises what the writes raised."""
+        self._hand_over()
+        for turn in (self._turn, 1 - self._turn):
             self._wait(turn)
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from roicli.core.foreign import foreign
 from roicli.core.strict_json import write_object
 from roicli.pipeline.capture.plan import ModelPlan
 from roicli.pipeline.capture.run import Capture
 from roicli.pipeline.capture.store import StoredHead
-from roicli.render.documents import CaptureDocument, ListedModel
 from roicli.render.tables import print_folded
+
+if TYPE_CHECKING:
+    from roicli.render.documents import CaptureDocument, ListedModel
 
 
 def write_plan_json(plan: ModelPlan, stream: TextIO) -> None:

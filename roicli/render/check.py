@@ -12,7 +12,7 @@ from roicli.render.tables import print_folded
 if TYPE_CHECKING:
     from roicli.render.documents import CheckDocument
 
-STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
+STYLES: dict[Severity, str] = {"error": "bold red", "warning": "bold magenta", "note": "dim"}
 
 
 def write_findings_json(report: CheckReport, stream: TextIO) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from roicli.analysis.explanation import Corner, Sample
-from roicli.analysis.picture import Box, Picture
+from typing import Protocol
+
+from roicli.analysis.explanation import AlignedBin, Corner, Sample, Span
+from roicli.analysis.picture import Box
 from roicli.render.shapes import Frame, Points, Shape, Words
 
 # In cells: half the side of the mark at a cell's centre, how far letters are from its edge.
@@ -12,13 +14,37 @@ LINE = 15.0
 NOTE = "cells: each counts by the area of its colour, opposite to it"
 
 
-def find_sample(picture: Picture) -> Sample | None:
+class BinView(Protocol):
+    """What a close-up shows; ``Picture`` is one."""
+
+    @property
+    def close_up(self) -> AlignedBin | None:
+        """The bin; None of a picture without a close-up."""
+
+    @property
+    def bin_index(self) -> Span | None:
+        """Its row and column."""
+
+    @property
+    def bin_box(self) -> Box:
+        """Where it lies, in the picture's cells."""
+
+    @property
+    def point_offset(self) -> float:
+        """From the operator's coordinates to the picture's."""
+
+    @property
+    def window(self) -> Box:
+        """What is shown where no sampling point lies on the map."""
+
+
+def find_sample(picture: BinView) -> Sample | None:
     """The first sampling point of the bin that lies on the map."""
     assert picture.close_up is not None
     return next((sample for sample in picture.close_up.samples if sample.corners), None)
 
 
-def title_close_up(picture: Picture) -> str:
+def title_close_up(picture: BinView) -> str:
     """Which sample of which bin, and its value."""
     sample = find_sample(picture)
     if sample is None or picture.close_up is None or picture.bin_index is None:
@@ -29,7 +55,7 @@ def title_close_up(picture: Picture) -> str:
     return f"Bin {row},{column}: sample {number} of {len(samples)} = {sample.value:.5g}"
 
 
-def frame_close_up(picture: Picture) -> Box:
+def frame_close_up(picture: BinView) -> Box:
     """The window that shows the four cells; where there are none, the RoI."""
     sample, offset = find_sample(picture), picture.point_offset
     if sample is None:
@@ -38,7 +64,7 @@ def frame_close_up(picture: Picture) -> Box:
     return min(xs) - 0.55, min(ys) - 0.55, max(xs) + 0.55, max(ys) + 0.55
 
 
-def shape_close_up(picture: Picture, frame: Frame) -> list[Shape]:
+def shape_close_up(picture: BinView, frame: Frame) -> list[Shape]:
     """Cells, weights, the bin and its sampling points, then the words on them."""
     sample, offset = find_sample(picture), picture.point_offset
     bin_outline = frame.outline("real", picture.bin_box)

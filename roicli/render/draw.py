@@ -5,16 +5,15 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Sequence
 from typing import Unpack
 
-from roicli.analysis.one_roi import check_bin, check_index, open_roi, operator_of_preset
+from roicli.analysis.one_roi import check_bin, check_index, open_roi, operator_looked_at
 from roicli.analysis.picture import Box, Picture, build_picture, draw_operator
 from roicli.core.call_options import DrawOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
-from roicli.core.types import Array, Size, check_word
+from roicli.core.types import Size, check_word
 from roicli.core.vocabulary import ComparedOperator
 from roicli.operators.taps import TapSpec
 from roicli.pipeline.features import FeatureArgument
@@ -22,7 +21,6 @@ from roicli.pipeline.request import RunRequest
 from roicli.render.shapes import Sheet
 from roicli.storage.atomic import check_output, replace_atomically
 from roicli.storage.open import inputs_unchanged
-from roicli.storage.roi_columns import ANGLE_NAMES, plain_name
 
 logger = logging.getLogger("roicli")
 
@@ -46,7 +44,7 @@ class DrawRequest(RunRequest):
 
 
 def draw(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str] | None = None,
     **options: Unpack[DrawOptions],
@@ -65,12 +63,10 @@ def draw(
     if request.image is not None and output is None:
         raise ParameterError("image is drawn in figures only", "add -o figure.png, .svg or .pdf")
     with inputs_unchanged():
-        operator = request.operator or _operator_of(request.roi_columns)
-        running = operator or operator_of_preset(request.preset)
-        opened = open_roi(features, rois, roi, request, running)
-        if isinstance(opened.spec, TapSpec):
-            operator = running
-        if operator and (bin_index is not None or request.compare):
+        operator = operator_looked_at(request, request.operator)
+        opened = open_roi(features, rois, roi, request, operator)
+        is_own = request.operator is not None or isinstance(opened.spec, TapSpec)
+        if is_own and (bin_index is not None or request.compare):
             raise ParameterError(
                 "a close-up and panels are RoI Align's and RoI Pool's, not another operator's",
                 "drop --bin and --compare; roicli explain --operator shows a bin",
@@ -83,19 +79,13 @@ def draw(
         roi, opened.rois, opened.feature_map, opened.align, opened.pool, opened.pixel_model,
         opened.level, channel, bin_index,
     )  # fmt: skip
-    if operator:
+    if is_own:
         size = (opened.feature_map.shape[1], opened.feature_map.shape[2])
         dtype = opened.feature_map.dtype
         picture = draw_operator(picture, opened.spec, opened.rois, dtype, size)
     if output is not None:
         _save(picture, os.fspath(output), opened.files, request)
     return picture
-
-
-def _operator_of(roi_columns: tuple[str, ...] | None) -> Operator | None:
-    """The operator of RoIs whose columns were named so: with an angle they are turned."""
-    names = [plain_name(name) for name in roi_columns or ()]
-    return "rotated-align" if any(name in ANGLE_NAMES for name in names) else None
 
 
 def _save(picture: Picture, output: str, taken: list[str], request: DrawRequest) -> None:

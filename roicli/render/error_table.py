@@ -9,7 +9,7 @@ from roicli.core.types import IntArray
 from roicli.core.vocabulary import SummaryForm
 from roicli.error_table.columns import COLUMN_BY_NAME, WORST_IS_SMALLEST, Column, View
 from roicli.error_table.table import ErrorTable, Summary, summarize
-from roicli.error_table.verdict import WORST_NAMED, give_verdict
+from roicli.error_table.verdict import WORST_NAMED, find_exact, give_verdict
 from roicli.pipeline.inputs import KEY_COLUMN
 from roicli.render.tables import (
     MISSING,
@@ -73,7 +73,7 @@ FULL_HEADER = ["summary", "RoIs", "n", "mean", "median", "p95", "max"]
 # A line has room for so many groups; the full summary has all.
 GROUPS_IN_A_LINE = 6
 # Below these a RoI and its box have little in common, or less than most tasks want.
-IOU_STYLES = ((0.5, "bold red"), (0.75, "yellow"))
+IOU_STYLES = ((0.5, "bold red"), (0.75, "magenta"))
 
 
 def default_columns(table: ErrorTable, sort: str) -> list[str]:
@@ -98,7 +98,7 @@ def _known_by(table: ErrorTable) -> list[str]:
     return [names[place] for place in places if place is not None]
 
 
-def _view_columns(table: ErrorTable, view: View, summary: Summary) -> tuple[list[Column], str]:
+def view_columns(table: ErrorTable, view: View, summary: Summary) -> tuple[list[Column], str]:
     """The columns to show, and in words what is not shown because it is one for all RoIs."""
     for name in (*view.columns, view.sort):
         table.check_column(name)
@@ -119,7 +119,7 @@ def _unit(column: Column) -> str:
     return "" if column.unit in ("-", "1") else f" {column.unit}"
 
 
-def _worst(table: ErrorTable, view: View) -> IntArray:
+def find_worst(table: ErrorTable, view: View) -> IntArray:
     """The rows that are shown and those that the verdict names, the worst first."""
     count = None if view.rows is None else max(view.rows, WORST_NAMED)
     return table.worst_first(view.sort, count)
@@ -135,7 +135,7 @@ def print_verdict(
     table: ErrorTable, parameters: dict[str, Any], view: View, stream: TextIO
 ) -> None:
     """The verdict alone, on one line."""
-    verdict = give_verdict(table, summarize(table), parameters, _worst(table, view))
+    verdict = give_verdict(table, summarize(table), parameters, find_worst(table, view))
     stream.write(f"roicli: {' '.join(verdict)}\n")
 
 
@@ -147,8 +147,8 @@ def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, strea
 
     console = PipeConsole(file=stream, highlight=False)
     summary = summarize(table)
-    columns, constants = _view_columns(table, view, summary)
-    worst = _worst(table, view)
+    columns, constants = view_columns(table, view, summary)
+    worst = find_worst(table, view)
     rows = _rows(table, view, worst, columns)
     shown = Table(
         [column.header for column in columns],
@@ -160,9 +160,9 @@ def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, strea
     if rows:
         console.print()
         print_lines(shown.first(count), console, stream)
-    words = [_describe_rows(table, view), constants]
+    words = [say_whose(parameters) + describe_rows(table, view), constants]
     if len(rows) < len(table):
-        words.append("more with --rows N")
+        words.append("--rows N: more")
     if count < len(columns):
         words.append(f"{len(columns) - count} more columns fit a wider terminal")
     console.print(Text("; ".join(filter(None, words)), style="dim"))
@@ -177,7 +177,13 @@ def _coloured(cell: str, column: Column) -> Cell:
     return next(((cell, style) for limit, style in IOU_STYLES if float(cell) < limit), cell)
 
 
-def _describe_rows(table: ErrorTable, view: View) -> str:
+def say_whose(parameters: dict[str, Any]) -> str:
+    """Whose the errors are, below the table of an operator that rounds nothing."""
+    return "RoI Pool's errors: " if find_exact(parameters) else ""
+
+
+def describe_rows(table: ErrorTable, view: View) -> str:
+    """Which rows are shown, in words."""
     shown = len(table) if view.rows is None else min(view.rows, len(table))
     column = table.by_name[view.sort]
     heading = column.heading or view.sort
@@ -191,12 +197,12 @@ def _summary_table(summary: Summary, form: SummaryForm) -> Table:
         case "full":
             return _full_summary(summary)
         case "short":
-            return _short_summary(summary)
+            return short_summary(summary)
         case _:
             assert_never(form)
 
 
-def _short_summary(summary: Summary) -> Table:
+def short_summary(summary: Summary) -> Table:
     """A line a quantity: over all RoIs, then the medians of the size classes that have any, or of
     the groups that were asked for, the largest first.
     """
@@ -254,11 +260,12 @@ def print_markdown(
 ) -> None:
     """The same as GitHub Markdown, with every default column and the full summary."""
     summary = summarize(table)
-    columns, constants = _view_columns(table, view, summary)
-    worst = _worst(table, view)
+    columns, constants = view_columns(table, view, summary)
+    worst = find_worst(table, view)
     stream.write(" ".join(give_verdict(table, summary, parameters, worst)) + "\n\n")
     rows = _rows(table, view, worst, columns)
     write_markdown([column.name for column in columns], rows, stream)
-    words = "; ".join(filter(None, [_describe_rows(table, view), constants]))
+    told = [say_whose(parameters) + describe_rows(table, view), constants]
+    words = "; ".join(filter(None, told))
     stream.write(f"\n{words}\n\n")
     write_markdown(FULL_HEADER, _summary_rows(summary), stream)

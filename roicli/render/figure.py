@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from roicli.analysis.explanation import AlignedBin, Explanation
 from roicli.analysis.picture import Box, Interval, Picture, round_ticks, scale_values
 from roicli.core.record import frozen
-from roicli.core.types import Array, FloatArray
-from roicli.render.close_up import NOTE, frame_close_up, shape_close_up, title_close_up
+from roicli.core.types import Array, FloatArray, Size
+from roicli.error_table.geometric import MODEL_OFFSET
+from roicli.render.close_up import NOTE, BinView, frame_close_up, shape_close_up, title_close_up
 from roicli.render.shapes import (
     LOOKS,
     Frame,
@@ -84,20 +86,56 @@ def _shape_panel(
     picture: Picture, kind: str, photo: Photo | None, left: float, top: float, room: float
 ) -> tuple[list[Shape], float]:
     """The shapes of a panel, and where it ends."""
-    close = kind == "close-up"
-    window = frame_close_up(picture) if close else picture.window
-    frame = fit(window, left, top + ABOVE, room, TALLEST * room)
-    if close:
-        title, inside = title_close_up(picture), shape_close_up(picture, frame)
-        axes = shape_axes(frame, None, NOTE)
-    else:
-        title, inside = TITLES.get(kind, ""), _shape_cells(picture, frame, photo)
-        inside += shape_roi(picture, kind, frame, photo is not None)
-        axes = shape_axes(frame, picture.stride)
-    middle = frame.left + frame.size[0] / 2
-    words = [Words("title", ((title, (middle, frame.top - 10 if close else top - 6)),))]
+    if kind == "close-up":
+        return _shape_bin(picture, left, top, room)
+    frame = fit(picture.window, left, top + ABOVE, room, TALLEST * room)
+    title, inside = TITLES.get(kind, ""), _shape_cells(picture, frame, photo)
+    inside += shape_roi(picture, kind, frame, photo is not None)
+    return _finish_panel(frame, inside, shape_axes(frame, picture.stride), title, top - 6)
+
+
+def _shape_bin(view: BinView, left: float, top: float, room: float) -> tuple[list[Shape], float]:
+    """The shapes of a close-up, and where it ends."""
+    frame = fit(frame_close_up(view), left, top + ABOVE, room, TALLEST * room)
+    inside, axes = shape_close_up(view, frame), shape_axes(frame, None, NOTE)
+    return _finish_panel(frame, inside, axes, title_close_up(view), frame.top - 10)
+
+
+def _finish_panel(
+    frame: Frame, inside: list[Shape], axes: list[Shape], title: str, height: float
+) -> tuple[list[Shape], float]:
+    """A panel with its axes and its title, which stands at ``height``, and where it ends."""
+    words = [Words("title", ((title, (frame.left + frame.size[0] / 2, height)),))]
     view = View(frame, (frame.outline("off-map", frame.window), *inside))
     return [view, *axes, *words[: bool(title)]], frame.top + frame.size[1] + BELOW + 8
+
+
+@frozen
+class ExplainedBin:
+    """The bin of an explanation, as a close-up shows it."""
+
+    close_up: AlignedBin
+    bin_index: Size
+    bin_box: Box
+    point_offset: float
+
+    @property
+    def window(self) -> Box:
+        """What is shown of a bin that reads nothing."""
+        return self.bin_box
+
+
+def draw_bin(explanation: Explanation) -> Sheet:
+    """The first sampling point of an explained bin: its four cells and their weights."""
+    aligned = explanation.align
+    offset = 0.5 + MODEL_OFFSET[explanation.pixel_model]
+    step = offset - (0.5 if aligned.aligned else 0.0)
+    x1, y1, x2, y2 = (edge + step for edge in aligned.bin_before_step)
+    view = ExplainedBin(aligned, explanation.bin_index, (x1, y1, x2, y2), offset)
+    shapes, height = _shape_bin(view, 0, 0, SINGLE)
+    return Sheet(
+        f"RoI {explanation.roi}, {title_close_up(view)}", SINGLE, round(height), tuple(shapes)
+    )
 
 
 def fit(window: Box, left: float, top: float, wide: float, high: float) -> Frame:

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, assert_never
 
 import numpy as np
 
-from roicli.core.exceptions import InputError, ProviderError
+from roicli.core.exceptions import InputError, MissingPackageError
 from roicli.core.types import Array
 from roicli.render.shapes import (
     COLORS,
@@ -29,11 +29,11 @@ STYLE = {"hatch.linewidth": 0.8, "text.parse_math": False}
 
 
 def import_matplotlib() -> Any:
-    """Import matplotlib without a display, or the line that installs it. Raises ProviderError."""
+    """Import matplotlib without a display. Raises MissingPackageError."""
     try:
         import matplotlib as mpl
     except ModuleNotFoundError as error:
-        raise ProviderError(
+        raise MissingPackageError(
             f"PNG, PDF and images need matplotlib, and there is no module {error.name}",
             "pip install 'roicli[figures]', or draw an .svg",
         ) from error

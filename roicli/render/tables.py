@@ -14,8 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from roicli.core.types import Array
-from roicli.error_table.columns import Column
-from roicli.error_table.writers import plain_value
+from roicli.error_table.columns import Column, plain_value
 
 if TYPE_CHECKING:
     from rich.console import Console

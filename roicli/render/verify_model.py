@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from roicli.analysis.verify_model import Agreement, ModelCheck, NodeCheck
 from roicli.core.strict_json import write_object
 from roicli.render.capture import describe_options
 from roicli.render.diagnose import format_rows
-from roicli.render.documents import ModelCheckDocument
 from roicli.render.tables import format_short, print_folded
+
+if TYPE_CHECKING:
+    from roicli.analysis.verify_model import Agreement, ModelCheck, NodeCheck
+    from roicli.render.documents import ModelCheckDocument
 
 LIBRARIES_SHOWN = 4
 
@@ -67,6 +69,8 @@ def describe_agreement(found: Agreement) -> str:
             return found.outcome
         case "within rounding":
             return f"within rounding, largest difference {format_short(found.max_difference)}"
+        case "the same rule":
+            return f"the same rule, rounded otherwise{_describe_distance(found)}"
         case "another convention":
             whose = _list(found.libraries)
             return f"follows {found.convention}{whose}{_describe_distance(found)}"

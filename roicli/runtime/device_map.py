@@ -14,7 +14,7 @@ from roicli.runtime.devices import HOST, Device
 from roicli.runtime.session import Feed, Session
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class PlacedMap:
     """One map (C, H, W) in the dtype that it is computed in.
 

@@ -35,6 +35,9 @@ SWITCH = "ROICLI_CONTAIN_MODEL"
 # What stands before the JSON of a message: its length.
 LENGTH = struct.Struct("<Q")
 LONGEST_JSON = 1 << 24
+# The limit is on address space, of which a thread's stack and heap, and the library itself, reserve
+# more than they take.
+THREAD_BYTES, BESIDE_BYTES = 144 << 20, 256 << 20
 ERRORS: dict[str, type[RoicliError]] = {
     one.__name__: one for one in (InputError, ParameterError, ProviderError)
 }
@@ -147,7 +150,8 @@ class _Child:
             _send(answer, lambda: _run_here(model, feeds, device, threads))
 
         try:
-            self._pid: int | None = start_child(work, limits.seconds, limits.memory)
+            room = limits.memory + BESIDE_BYTES + threads * THREAD_BYTES
+            self._pid: int | None = start_child(work, limits.seconds, room)
         except BaseException as error:
             os.close(self._hear)
             os.close(answer)

@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import ForeignText, foreign, raw_text
 from roicli.core.record import frozen
 from roicli.core.system import read_at
-from roicli.core.types import Array, IntArray
+from roicli.core.types import Array, IntArray, as_bytes
 from roicli.storage.file_state import FileState
 
 # An attribute that MATLAB writes with every array. Others see the axes of such an array reversed.
@@ -26,7 +26,8 @@ Shape = tuple[int, ...]
 
 # Whole arrays are gone through, and HDF5 is read by its child, in blocks of this size.
 BLOCK_BYTES = 16 << 20
-# Chunks that hold several items are kept decoded up to this size, so that each is decoded once.
+# Chunks that hold several items are kept decoded up to this size, where nobody says another, so
+# that each is decoded once.
 KEPT_BYTES = 32 << 20
 # Rows that are closer to each other than this are read at once, with what lies between them.
 SPAN_BYTES = 4 << 20
@@ -158,7 +159,9 @@ class StoredArray(ABC):
     empty where none has one. ``files`` is every file that reading opens, with its state when it was
     opened: the file itself and all that it leads to. Nothing that comes through a pipe or from a
     URL is among them. ``chunk_rows`` items are decoded together, and ``reading_bytes`` is what
-    reading holds besides what it is read into.
+    reading holds besides what it is read into. ``offset`` is where all values lie in the file, in
+    one piece and as they are handed over; None where they do not, or nobody needs to know.
+    ``most_kept`` is how many bytes of decoded items may be kept; None for 32 MiB.
     """
 
     name: str
@@ -172,6 +175,8 @@ class StoredArray(ABC):
     files: Mapping[str, FileState] = {}
     chunk_rows: int = 1
     reading_bytes: int = 0
+    offset: int | None = None
+    most_kept: int | None = None
     _kept: tuple[int, Array] | None = None
 
     @abstractmethod
@@ -193,29 +198,41 @@ class StoredArray(ABC):
 
     def read_rows_into(self, first: int, out: Array) -> None:
         """As many items as ``out`` has, from ``first`` on."""
-        if not self.kept_bytes:
+        if self.kept_rows == 1:
             self._read_rows(first, out)
             return
         done = 0
         while done < len(out):
-            start, values = self._keep_chunks_of(first + done)
+            start, values = self._keep_rows_of(first + done)
             found = values[first + done - start :][: len(out) - done]
             out[done : done + len(found)] = found
             done += len(found)
 
     @property
-    def kept_bytes(self) -> int:
-        """What is kept of decoded chunks: all of a row of them, unless that is too much."""
-        if self.chunk_rows == 1:
-            return 0
-        size = self.chunk_rows * math.prod(self.shape[1:]) * self.dtype.itemsize
-        return size if size <= KEPT_BYTES else 0
+    def kept_rows(self) -> int:
+        """How many items are read together and kept: those of a chunk, or as many as there is room
+        for.
+        """
+        room = KEPT_BYTES if self.most_kept is None else self.most_kept
+        fitting = room // max(self._row_bytes, 1)
+        return max(1, min(self.chunk_rows, fitting, self.shape[0] if self.shape else 1))
 
-    def _keep_chunks_of(self, row: int) -> tuple[int, Array]:
-        """The first row and the values of the row of chunks that ``row`` is in."""
-        start = row - row % self.chunk_rows
-        if self._kept is None or self._kept[0] != start:
-            stop = min(start + self.chunk_rows, self.shape[0])
+    @property
+    def kept_bytes(self) -> int:
+        """What is kept of decoded chunks."""
+        return self.kept_rows * self._row_bytes if self.kept_rows > 1 else 0
+
+    @property
+    def _row_bytes(self) -> int:
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    def _keep_rows_of(self, row: int) -> tuple[int, Array]:
+        """The first row and the values of what is read together with a row."""
+        if self._kept is None or not self._kept[0] <= row < self._kept[0] + len(self._kept[1]):
+            chunk, inside = row - row % self.chunk_rows, row % self.chunk_rows
+            start = chunk + inside - inside % self.kept_rows
+            stop = min(start + self.kept_rows, chunk + self.chunk_rows, self.shape[0])
+            self._kept = None  # before there is more
             values = np.empty((stop - start, *self.shape[1:]), self.dtype)
             self._read_rows(start, values)
             self._kept = (start, values)
@@ -232,6 +249,14 @@ class StoredArray(ABC):
     def close(self) -> None:
         """Let go of the file."""
         self._kept = None
+
+
+def describe_sharing(images: int, chunk_rows: int) -> str | None:
+    """What it means that so many of all images are decoded together; None where each is alone."""
+    sharing = min(images, chunk_rows)
+    if sharing <= 1:
+        return None
+    return f"each chunk holds {sharing} images: reading one image reads {sharing}"
 
 
 class MemoryArray(StoredArray):
@@ -289,7 +314,7 @@ class RawArray(StoredArray):
         stored = self._layout.dtype
         same = stored.itemsize == self.dtype.itemsize and (stored.isnative or not stored.names)
         raw = out if same else np.empty(out.shape, stored)
-        view = memoryview(cast("Any", raw.reshape(-1).view(np.uint8)))
+        view = as_bytes(raw)
         done = 0
         for first, count in contiguous_runs(self.shape, place):
             size = count * stored.itemsize
@@ -302,19 +327,26 @@ class RawArray(StoredArray):
             out.byteswap(inplace=True)
 
     def _read_at(self, offset: int, view: memoryview) -> None:
-        while view:
-            try:
-                count = read_at(self._file.fileno(), view, offset)
-            except OSError as error:
-                raise InputError(f"{self.name}: cannot be read: {error.strerror}") from error
-            if count == 0:
-                raise InputError(f"{self.name}: ends at byte {offset}, the header promised more")
-            view, offset = view[count:], offset + count
+        try:
+            read_whole(self._file.fileno(), view, offset)
+        except EOFError as error:
+            raise InputError(f"{self.name}: {error}") from error
+        except OSError as error:
+            raise InputError(f"{self.name}: cannot be read: {error.strerror}") from error
 
     def close(self) -> None:
         """Let go of the file."""
         with contextlib.suppress(OSError):
             self._file.close()
+
+
+def read_whole(descriptor: int, view: memoryview, offset: int) -> None:
+    """Fill ``view`` from ``offset`` on. Raises OSError; EOFError where the file ends before."""
+    while view:
+        count = read_at(descriptor, view, offset)
+        if count == 0:
+            raise EOFError(f"ends at byte {offset}, the header promised more")
+        view, offset = view[count:], offset + count
 
 
 def contiguous_runs(shape: Shape, place: Place) -> Iterator[tuple[int, int]]:

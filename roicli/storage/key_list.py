@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.exceptions import InputError, ParameterError, not_utf8
 from roicli.core.foreign import foreign
 from roicli.storage.address import Address, check_regular_file, parse_address
 from roicli.storage.file_state import FileState, read_state
@@ -58,7 +58,7 @@ def read_key_list(given: Any) -> KeyList:
         with open(path, encoding="utf-8-sig", newline="") as stream:
             content = stream.read()
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text (byte {error.start})") from None
+        raise not_utf8(path, error) from None
     keys = _parse_json(content, path) if ending == ".json" else _parse_lines(content, path, ending)
     return KeyList(keys, path, {path: state})
 

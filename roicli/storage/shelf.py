@@ -35,5 +35,9 @@ class Shelf(ABC):
         fill(keys, found)
         return found
 
+    def read_piece(self, offset: int, out: Array) -> None:
+        """The values of an array that said that it has them at ``offset``. Raises InputError."""
+        raise NotImplementedError
+
     def close(self) -> None:  # noqa: B027 - not every shelf keeps something open
         """Let go of what stays open."""

@@ -301,7 +301,7 @@ def test_a_sample_off_the_map_has_no_close_up(tmp_path, ending):
 def test_without_matplotlib_the_install_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for more in ({"output": "f.png"}, {"output": "f.svg", "image": SAMPLES / "image1.jpg"}):
-        with pytest.raises(roicli.ProviderError, match=r"pip install 'roicli\[figures\]'"):
+        with pytest.raises(roicli.MissingPackageError, match=r"pip install 'roicli\[figures\]'"):
             draw(**more | {"output": tmp_path / more["output"]})
     assert list(tmp_path.iterdir()) == []
 

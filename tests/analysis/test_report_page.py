@@ -73,7 +73,7 @@ def read_worst(path):
 def page(tmp_path_factory):
     """The page of the real data over three levels: its path and the result."""
     path = tmp_path_factory.mktemp("page") / "report.html"
-    return path, roicli.write_report(FPN, ROIS, path, **PYRAMID)
+    return path, roicli.report(FPN, ROIS, path, **PYRAMID)
 
 
 def test_rows_are_the_error_tables(page):
@@ -156,7 +156,7 @@ def test_colors_are_those_of_figures(page):
 
 def test_a_legacy_map_lies_half_a_cell_before(tmp_path):
     path = tmp_path / "report.html"
-    roicli.write_report(f"{FPN}::p4", ROIS, path, aligned=False)
+    roicli.report(f"{FPN}::p4", ROIS, path, aligned=False)
     text = path.read_text(encoding="utf-8")
     assert 'id="map-0" class="cells" x="-0.5" y="-0.5" width="32" height="32"' in text
 
@@ -167,7 +167,7 @@ def test_maps_are_greys_of_the_mean(tmp_path):
     features[0, 0, 0, 0] = np.nan
     path = tmp_path / "report.html"
     rois = np.array([[0, 1, 1, 3, 3], [0, 0, 0, 2.5, 3]], np.float32)
-    roicli.write_report(features, rois, path, spatial_scale=1.0, ignore="R04,R05")
+    roicli.report(features, rois, path, spatial_scale=1.0, ignore="R04,R05")
     (data,) = re.findall(r'id="map-0"[^>]* href="data:image/png;base64,([^"]*)"', path.read_text())
     pixels = np.rint(255 * image.imread(io.BytesIO(base64.b64decode(data))))
     expected = np.rint(116 * (np.arange(12) - 1) / 10).reshape(3, 4)
@@ -207,7 +207,7 @@ def test_hostile_names_are_text(tmp_path):
     hostile = tmp_path / "<img src=x onerror=alert(1)>{{7*7}}&\"'.npy"
     np.save(hostile, np.load(ROIS)[:5])
     path = tmp_path / "report.html"
-    roicli.write_report(f"{FPN}::p3", hostile, path)
+    roicli.report(f"{FPN}::p3", hostile, path)
     text = path.read_text(encoding="utf-8")
     elements = Elements(text)
     assert not [tag for tag, _ in elements.seen if tag == "img"]
@@ -217,7 +217,7 @@ def test_hostile_names_are_text(tmp_path):
 
 def test_one_map_has_no_level_column(tmp_path):
     path = tmp_path / "report.htm"
-    roicli.write_report(f"{FPN}::p4", ROIS, path, sort="shift_px", quantization="floor")
+    roicli.report(f"{FPN}::p4", ROIS, path, sort="shift_px", quantization="floor")
     data = read_data(path)
     assert "level" not in [column["name"] for column in data["columns"]]
     assert data["sort"] == "shift_px"
@@ -226,7 +226,7 @@ def test_one_map_has_no_level_column(tmp_path):
 
 def test_no_rois_is_a_page_too(tmp_path):
     path = tmp_path / "report.html"
-    roicli.write_report(f"{FPN}::p3", np.empty((0, 5), np.float32), path)
+    roicli.report(f"{FPN}::p3", np.empty((0, 5), np.float32), path)
     assert read_worst(path) == read_drawings(path) == []
     assert "no RoIs" in path.read_text(encoding="utf-8")
 
@@ -236,7 +236,7 @@ def test_odd_boxes_and_missing_values(tmp_path):
     features[0, 0, 0, 0] = np.nan
     rois = np.array([[0, 5, 5, 5, 5], [0, 20, 20, 3, 3], [0, 500, 500, 520, 520]], np.float32)
     path = tmp_path / "report.html"
-    roicli.write_report(features, rois, path, spatial_scale=0.25, ignore="R04,R05")
+    roicli.report(features, rois, path, spatial_scale=0.25, ignore="R04,R05")
     data = read_data(path)
     assert len(read_drawings(path)) == 3
     assert (
@@ -251,7 +251,7 @@ def test_more_than_fits(tmp_path, monkeypatch):
     monkeypatch.setattr(report_page, "CHARTED_POINTS", 7)
     monkeypatch.setattr(report_page, "SHADED_CELLS", 5000)
     path = tmp_path / "report.html"
-    roicli.write_report(f"{FPN}::p3", ROIS, path)
+    roicli.report(f"{FPN}::p3", ROIS, path)
     data, text = read_data(path), path.read_text(encoding="utf-8")
     assert len(data["values"][0]) == 20
     assert "The 20 worst of 102 are listed" in text
@@ -287,12 +287,12 @@ def test_refusals(tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("kept")
     with pytest.raises(roicli.OutputError, match="--force"):
-        roicli.write_report(f"{FPN}::p3", ROIS, path)
+        roicli.report(f"{FPN}::p3", ROIS, path)
     with pytest.raises(roicli.OutputError, match=r"\.html"):
-        roicli.write_report(f"{FPN}::p3", ROIS, tmp_path / "report.pdf")
+        roicli.report(f"{FPN}::p3", ROIS, tmp_path / "report.pdf")
     with pytest.raises(roicli.ParameterError, match="no column 'size'"):
-        roicli.write_report(f"{FPN}::p3", ROIS, path, sort="size", force=True)
+        roicli.report(f"{FPN}::p3", ROIS, path, sort="size", force=True)
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(roicli.ProviderError, match=r"pip install 'roicli\[report\]'"):
-        roicli.write_report(f"{FPN}::p3", ROIS, path, force=True)
+        roicli.report(f"{FPN}::p3", ROIS, path, force=True)
     assert path.read_text() == "kept"

@@ -131,3 +131,32 @@ def test_wrong_calls_are_refused(captured):
         file["x"] = np.zeros((1, 2, 3, 3))
     with pytest.raises(InputError, match="is no file that capture wrote"):
         verify_model("not.h5")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "../head0"),
+        ("levels", ["p2", "p3,/etc/passwd"]),
+        ("options", {"graph": "other.onnx"}),
+        ("operator", "merge"),
+        ("nodes", ["one"]),
+    ],
+)
+def test_a_file_of_a_stranger_names_no_other_file_and_no_other_option(captured, key, value):
+    import h5py
+
+    with h5py.File("c.h5", "r+") as file:
+        said = json.loads(file["head0"].attrs["capture"])
+        file["head0"].attrs["capture"] = json.dumps(said | {key: value})
+    with pytest.raises(InputError, match="group head0 does not say what was captured"):
+        verify_model("c.h5")
+
+
+@pytest.mark.full
+def test_an_engine_of_half_precision_has_the_same_rule(captured):
+    """Its numbers are rounded, its convention is the node's: no finding."""
+    np.save("engine.npy", captured.astype(np.float16))
+    found = verify_model("c.h5", against=["engine.npy"])
+    assert {one.agreement.outcome for one in found.deployments} == {"the same rule"}
+    assert found.findings == 0

@@ -97,7 +97,7 @@ class SlowRunner:
 
 build_runner = Engine.build_runner
 Engine.build_runner = lambda *given: SlowRunner(build_runner(*given))
-stream.WORK_A_BLOCK, resume.SECONDS_A_SEGMENT = 1, 0
+stream.WORK_A_BLOCK, stream.HANDED_OVER_BYTES, resume.SECONDS_A_SEGMENT = 1, 1, 0
 main()
 """
 

@@ -12,6 +12,7 @@ from roicli.cli.command import ProgressBar
 from roicli.cli.messages import messages_on_stderr
 from roicli.core.exceptions import InputError
 from tests.cli.conftest import Arrays
+from tests.cli.running import FEATURES, ROIS, SCALE, succeed
 
 LOGGER = logging.getLogger("roicli")
 
@@ -73,11 +74,11 @@ def test_the_log_is_as_it_was_after_a_command() -> None:
 
 
 def test_in_python_warnings_reach_the_user_and_notes_do_not() -> None:
-    """Without a handler of the program's own, as with every library."""
+    """Without a handler of the program's own: they are Python's warnings, of the program's line."""
     code = "import logging, roicli.api; log = logging.getLogger('roicli'); "
     code += "log.info('a note'); log.warning('a trap')"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stderr == "a trap\n"
+    assert run.stderr == "<string>:1: RoicliWarning: a trap\n"
 
 
 @pytest.mark.parametrize("option", ["note", "detail"])
@@ -91,7 +92,7 @@ def test_in_python_warnings_reach_the_user_and_notes_do_not() -> None:
         lambda maps, rois, **given: roicli.diagnose(maps, rois, maps, **given),
         lambda maps, rois, **given: roicli.explain(maps, rois, roi=0, **given),
         lambda maps, rois, **given: roicli.draw(maps, rois, roi=0, **given),
-        lambda maps, rois, **given: roicli.write_report(maps, rois, "x.html", **given),
+        lambda maps, rois, **given: roicli.report(maps, rois, "x.html", **given),
         lambda maps, rois, **given: roicli.export("align", "x.onnx", **given),
     ],
 )
@@ -101,3 +102,17 @@ def test_the_callbacks_that_there_were_are_unknown(
     """Nobody's notes are lost silently."""
     with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
         call(*inputs, **{option: print})
+
+
+def test_after_a_long_run_one_line_says_what_is_faster(
+    inputs: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba")
+    arguments = ("align", FEATURES, ROIS, *SCALE, "-o", "x.npy", "--force")
+    assert "native" not in succeed(*arguments).err
+    monkeypatch.setattr("roicli.cli.commands.operators.LONG_SECONDS", 0)
+    (line,) = succeed(*arguments).errors
+    assert line.startswith("roicli: note: wrote x.npy ")
+    assert "--provider native, which is installed, gives the same bits" in line
+    for told in (("--provider", "cpu"), ("--provider", "native"), ("-q",)):
+        assert "native," not in succeed(*arguments, *told).err

@@ -1,5 +1,7 @@
 """``roicli report`` as a user runs it, and its page in headless Chromium on the real data."""
 
+import html
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +36,13 @@ def test_refusals() -> None:
     refuse(*CALL, "-o", "report.txt", words=(".html",))
     refuse(*CALL, "-o", "report.html", "--sort", "size", words=("no column 'size'",))
     refuse(*CALL, "-o", f"{FPN}.html/report.html", words=("does not exist",))
+
+
+def test_the_page_begins_with_the_verdict() -> None:
+    succeed(*CALL, "-o", "report.html", "-q")
+    found = json.loads(succeed("errors", *CALL[1:], "--format", "json").text)["verdict"]
+    text = html.unescape(Path("report.html").read_text(encoding="utf-8"))
+    assert f'<p class="verdict">{found.partition(" Worst: ")[0]}' in text
 
 
 def test_the_same_page_twice() -> None:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -110,7 +111,7 @@ def kept(inputs: Arrays) -> list[str]:
     return command
 
 
-def interrupt_after_first_block(command: list[str]) -> None:
+def interrupt_after_first_block(command: list[str], kept: str = "6 of 10") -> None:
     """Stop a run in this process as Ctrl-C would, once its first map is done."""
     from roicli.storage.resume import ResumableRows
 
@@ -123,11 +124,12 @@ def interrupt_after_first_block(command: list[str]) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("roicli.pipeline.stream.HANDED_OVER_BYTES", 1)  # block by block
         patch.setattr(ResumableRows, "write_rows", write_and_stop)
         outcome = run(*command)
     assert outcome.code == 130
-    assert outcome.errors == [
-        "roicli: note: .r.h5.roicli-part keeps 6 of 10 RoIs; the same command goes on from there",
+    assert outcome.errors[-2:] == [
+        f"roicli: note: .r.h5.roicli-part keeps {kept} RoIs; the same command goes on from there",
         "roicli: error: interrupted",
     ]
 
@@ -136,6 +138,35 @@ def test_the_kept_part_is_taken_up(kept: list[str]) -> None:
     outcome = succeed(*kept)
     assert outcome.errors[0] == "roicli: note: r.h5: going on from 6 of 10 RoIs"
     assert sorted(os.listdir()) == [FEATURES, "full.npy", "r.h5", ROIS]
+
+
+@pytest.mark.parametrize("features", ["maps/{image}.npy", "all.h5::{image}/p3"])
+@pytest.mark.parametrize("where", [(), ("--where", "score >= 0.4")], ids=["all", "where"])
+def test_a_collection_and_chosen_rows_are_taken_up(
+    folder: Path, features: str, where: tuple[str, ...]
+) -> None:
+    """Maps of their own sizes under keys, a table of RoIs, and of these some alone."""
+    Path("maps").mkdir()
+    rng = np.random.default_rng(0)
+    with h5py.File("all.h5", "w") as file:
+        for key, size in {"007": (6, 9), "12": (8, 5), "cat": (7, 7)}.items():
+            values = rng.normal(size=(2, *size)).astype(np.float32)
+            np.save(f"maps/{key}.npy", values)
+            file[f"{key}/p3"] = values
+    lines = [
+        f"{key},1,1,{8 + row},{9 + row},{row / 10}"
+        for row, key in enumerate(["cat", "7", "12", "cat", "7", "12", "cat", "7", "12", "7"])
+    ]
+    Path("rois.csv").write_text("\n".join(["file_name,x1,y1,x2,y2,score", *lines]))
+    command = ["align", features, "rois.csv", *SCALE, *where, "-o", "r.h5", "--no-table"]
+    resumed = [*command, "--resume"]
+    # Of the key 007 there are rows 1, 4, 7 and 9.
+    interrupt_after_first_block(resumed, "3 of 6" if where else "4 of 10")
+    refuse(*resumed, "--where", "score > 0.5", words=("the interrupted run differs",))
+    assert "going on from" in succeed(*resumed, **EPOCH).err
+    taken_up = Path("r.h5").read_bytes()
+    succeed(*command, "--force", **EPOCH)
+    assert Path("r.h5").read_bytes() == taken_up
 
 
 @pytest.mark.parametrize(

@@ -434,3 +434,26 @@ def test_texts_of_any_length_in_a_compound_are_left_out(chunks: tuple[int] | Non
     assert "texts of any length are left out: label" in outcome.err
     np.testing.assert_allclose(np.load("out.npy"), BASE, atol=1e-5)
     assert [one.name for one in table("r.h5").carried] == ["score"]
+
+
+def test_texts_in_other_encodings_say_what_to_do(maps: None) -> None:
+    text = "image,x1,y1,x2,y2,who\n0,1,1,20,20,Zoë\n"
+    Path("wide.csv").write_text(text, "utf-16")
+    refuse("align", "feats.npy", "wide.csv", *STRIDE_16, words=("not UTF-8", "iconv -f UTF-16 -t"))
+    Path("western.csv").write_text(text, "cp1252")
+    refuse("align", "feats.npy", "western.csv", *STRIDE_16, words=("not UTF-8", "CP1252"))
+
+
+@pytest.mark.parametrize("spoiled", [None, [], [1, 2, 3]])
+def test_annotations_without_a_box_are_named(maps: None, spoiled: Any) -> None:
+    """Polygons alone, or an empty box among others, which would leave no column of boxes."""
+    records = [{"image_id": 0, "category_id": 1, "bbox": [1, 1, 20, 20]} for _ in range(3)]
+    records[1]["bbox"] = spoiled
+    if spoiled is None:
+        del records[1]["bbox"]
+    Path("some.json").write_text(json.dumps(records))
+    words = ("record 1: bbox is", "expected four numbers", "1 such records")
+    refuse("align", "feats.npy", "some.json", *STRIDE_16, words=words)
+    polygon = {"image_id": 0, "category_id": 1, "segmentation": [[1, 1, 20, 1, 20, 20]]}
+    Path("polygons.json").write_text(json.dumps([polygon]))
+    refuse("align", "feats.npy", "polygons.json", *STRIDE_16, words=("a segmentation and no bbox",))

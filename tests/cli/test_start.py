@@ -112,6 +112,7 @@ EVERY_COMMAND = [
     ["crop-and-resize", *PAIR, "--image-size", "512x512", "-o", "crop.h5"],
     ["ps-pool", *PAIR, "--output-size", "2", "-o", "ps.h5"],
     ["ps-align", *PAIR, "--output-size", "2", "-o", "psa.h5"],
+    ["deform-pool", *PAIR, "-o", "deform.h5"],
     ["rotated-align", PAIR[0], "turned.npy", "-o", "rotated.h5"],
     ["errors", *PAIR, "--errors-out", "e.csv"],
     ["errors", TEXT_ROIS, "--spatial-scale", "1/8", "--format", "tsv"],

@@ -207,6 +207,33 @@ def test_the_whole_answer_is_a_screen() -> None:
     assert len(succeed(*TEXT, COLUMNS="80").text.splitlines()) <= 24
 
 
+def test_nobody_reads_the_table_as_the_error_of_an_operator_that_rounds_nothing(
+    inputs: Arrays,
+) -> None:
+    for command, name in (("align", "RoI Align"), ("precise-pool", "Precise RoI Pooling")):
+        text = succeed(
+            command, FEATURES, ROIS, *SCALE, "-o", "x.npy", "--force", COLUMNS="200"
+        ).text
+        assert "RoI Pool (caffe, overlap) would move" in text
+        assert f"{name} moves none." in text
+        assert "RoI Pool's errors: 5 of 5 RoIs, largest edge error first" in text
+    found = load_strictly(succeed("align", FEATURES, ROIS, *SCALE, "-o", "x.npy", "--force",
+                                  "--format", "json").text)  # fmt: skip
+    assert "RoI Align moves none." in found["verdict"]
+    for command, start in (("pool", "RoI Pool"), ("average-pool", "Average RoI Pool")):
+        text = succeed(
+            command, FEATURES, ROIS, *SCALE, "-o", "x.npy", "--force", COLUMNS="200"
+        ).text
+        assert text.startswith(f"{start} (caffe, overlap) moves the worst edge")
+        assert "moves none" not in text
+        assert "RoI Pool's errors" not in text
+
+
+def test_the_answer_after_align_is_a_screen() -> None:
+    arguments = ("align", f"{FPN}::p3", TEXT_ROIS, "-o", "x.npy")
+    assert len(succeed(*arguments, COLUMNS="80").text.splitlines()) <= 24
+
+
 def test_what_is_one_for_all_rois_is_said_once(inputs: Arrays) -> None:
     save("first.npy", np.array([[0, 3.3, 4, 20, 30], [0, 3.3, 4, 25, 30]], np.float32))
     text = succeed("errors", "first.npy", *SCALE).text

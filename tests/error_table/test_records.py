@@ -9,8 +9,8 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import ParameterError
-from roicli.error_table.columns import COLUMN_BY_NAME
-from roicli.error_table.writers import iterate_records, plain_value, write_table
+from roicli.error_table.columns import COLUMN_BY_NAME, plain_value
+from roicli.error_table.writers import write_table
 from roicli.render.tables import format_number, wrap_name
 from tests.strategies import normal_map
 
@@ -82,7 +82,7 @@ def test_what_is_for_people_is_no_file_format(table_format):
 
 
 def test_records_are_plain_python():
-    (first, *_) = iterate_records(RESULT.errors)
+    (first, *_) = RESULT.errors
     assert {type(value) for value in first.values()} <= {int, float, str, type(None)}
 
 

@@ -1,5 +1,6 @@
 """``--preset`` of rules that no operator's own options reach, against the engines themselves."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import ParameterError, ProviderError
-from roicli.operators.libraries import ROWS
+from roicli.operators.libraries import ROWS, command_of
 from roicli.operators.phrases import as_options
 from roicli.operators.preset_rule import build_preset_spec
 from roicli.runtime.engine import Engine
@@ -161,6 +162,13 @@ def test_sums_have_a_compiled_kernel_and_maxima_say_that_they_have_none():
         align(preset="chainer.roi_max_align_2d", provider="native")
 
 
+def test_errors_say_that_a_rule_is_not_what_they_compare():
+    for preset, expected in (("mindspore", 1), ("mxnet", 0)):
+        with logged() as notes:
+            roicli.errors(MAPS, ROIS[:1], spatial_scale=0.25, preset=preset)
+        assert sum("says nothing of the RoI Align" in note for note in notes) == expected
+
+
 def test_a_rule_is_exported_explained_and_drawn(tmp_path):
     options = {"spatial_scale": 0.25, "output_size": (2, 3), "preset": "megengine"}
     roicli.export("align", tmp_path / "x.onnx", **options)
@@ -183,3 +191,16 @@ def test_the_command_says_whose_rule_it_is(tmp_path):
     found = succeed(*call, "--preset", "mnn.roi_pooling", "-o", f"{tmp_path}/o.npy")
     assert "runs, and not align" in found.err
     assert "edges added up (MNN)" in found.err
+
+
+def test_what_gives_a_rules_numbers_is_its_preset():
+    rows = {row.name: row for row in ROWS}
+    told = {row.name: command_of(row.convention) for row in RULES}
+    for name, words in told.items():
+        # Libraries with one rule share the first one's.
+        first = next(row for row in RULES if row.convention == rows[name].convention)
+        assert words == f"roicli {first.operator} --preset {first.name}"
+    other = replace(rows["megengine.roi_align"].convention, sampling_ratio=3)
+    assert command_of(other) == "roicli align --preset megengine.roi_align --sampling-ratio 3"
+    assert command_of(rows["torchvision.roi_pool"].convention).startswith("roicli pool --quant")
+    assert command_of(replace(other, border="skip")) is None

@@ -185,3 +185,40 @@ def test_a_header_names_them_and_check_knows_them(tmp_path):
     refused = run("align", *files, *scale)
     assert refused.code == 2
     assert "run rotated-align" in refused.err
+
+
+def test_a_presets_unit_is_that_of_the_enclosing_boxes_too():
+    degrees, radians = rows(UPRIGHT[12:], 30), rows(UPRIGHT[12:], np.pi / 6)
+    expected = roicli.rotated_align(MAPS, degrees, **OPTIONS).errors.column("iou")
+    found = roicli.rotated_align(MAPS, radians, preset="mmcv.RoIAlignRotated", **OPTIONS)
+    np.testing.assert_allclose(found.errors.column("iou"), expected, rtol=1e-4)
+
+
+def test_six_columns_are_turned_under_a_preset_of_turned_boxes(tmp_path):
+    """In ``check`` and ``errors``, which have no operator of their own; and it is said."""
+    maps, rois = f"{tmp_path}/m.npy", f"{tmp_path}/r.npy"
+    np.save(maps, MAPS)
+    turned = rows(UPRIGHT[30:33], np.pi / 6)
+    np.save(rois, turned)
+    scale = ("--spatial-scale", "1/4", "--preset", "mmcv.RoIAlignRotated")
+    options = {"spatial_scale": 0.25, "preset": "mmcv.RoIAlignRotated"}
+    named = {"spatial_scale": 0.25, "roi_columns": NAMES, "angle_unit": "radians"}
+    for features in (None, MAPS):
+        with logged() as notes:
+            found = roicli.errors(features, turned, **options).errors
+        assert any("upright boxes that enclose them" in note for note in notes)
+        expected = roicli.errors(features, turned, **named).errors
+        np.testing.assert_array_equal(found.column("iou"), expected.column("iou"))
+    assert run("check", maps, rois, "--spatial-scale", "1/4").code == 1
+    looked = succeed("check", maps, rois, *scale)
+    assert "rules looked" in looked.text
+    assert not looked.err
+    with pytest.raises(InputError, match="expected turned ones"):
+        roicli.errors(MAPS, turned[:, :5], **options)
+
+
+def test_columns_with_an_angle_are_explained_as_they_are_drawn():
+    turned = rows(UPRIGHT[30:33], 30)
+    options = {"roi": 0, "spatial_scale": 0.25, "roi_columns": NAMES, "ignore": "R05"}
+    assert roicli.explain(MAPS, turned, **options).title == "rotated RoI Align"
+    assert roicli.draw(MAPS, turned, **options).operator == "rotated RoI Align"

@@ -2,6 +2,8 @@
 
 import os
 import runpy
+import signal
+import time
 from pathlib import Path
 
 import h5py
@@ -258,6 +260,12 @@ def test_models_that_cannot_be_captured_are_refused():
     path = models.save_model("m.onnx", models.graph([alone]), domains=["mmcv"])
     with pytest.raises(InputError, match=r"custom operators.*MyRoiAlign own"):
         capture(path, "c.h5", input=models.GIVEN)
+    plugin = models.node("ROIAlign_TRT", ["x"], ["y"], name="plugin")
+    path = models.save_model("m.onnx", models.graph([plugin]))
+    with pytest.raises(InputError, match=r"custom operators.*ROIAlign_TRT plugin"):
+        capture(path, "c.h5", input=models.GIVEN)
+    assert capture(path, "x.h5", input=models.GIVEN, outputs="x").outputs == ("x",)
+    os.remove("x.h5")
     path = models.save_model("m.onnx", models.graph([models.node("Relu", ["x"], ["y"])]))
     with pytest.raises(InputError, match="no RoiAlign, MaxRoiPool or CropAndResize node"):
         capture(path, "c.h5", input=models.GIVEN)
@@ -267,13 +275,8 @@ def test_models_that_cannot_be_captured_are_refused():
     assert sorted(os.listdir()) == ["bad.onnx", "m.onnx"]
 
 
-def test_a_model_that_takes_too_much_is_ended():
-    shape = models.constant("shape", np.array([1, 3, 100_000, 100_000]))
-    zeros = models.node("ConstantOfShape", ["shape"], ["zeros"])
-    nodes = [zeros, models.node("Add", ["zeros", "x"], ["features"]), models.align("features")]
-    path = models.save_model("big.onnx", models.graph(nodes, initializers=[shape]))
-    with pytest.raises(ProviderError, match="takes more memory than it may; raise --max-memory"):
-        capture(path, "c.h5", input=models.GIVEN, max_memory="1G")
+def endless(path):
+    """A loop that does not end before the RoI node."""
     body = helper.make_graph(
         [models.node("Identity", ["go"], ["go_on"]), models.node("Identity", ["held"], ["same"])],
         "body",
@@ -284,7 +287,17 @@ def test_a_model_that_takes_too_much_is_ended():
     nodes = [models.node("Loop", ["", "yes", "x"], ["features"], body=body),
              models.align("features")]  # fmt: skip
     yes = models.constant("yes", True)
-    path = models.save_model("long.onnx", models.graph(nodes, initializers=[yes]))
+    return models.save_model(path, models.graph(nodes, initializers=[yes]))
+
+
+def test_a_model_that_takes_too_much_is_ended():
+    shape = models.constant("shape", np.array([1, 3, 100_000, 100_000]))
+    zeros = models.node("ConstantOfShape", ["shape"], ["zeros"])
+    nodes = [zeros, models.node("Add", ["zeros", "x"], ["features"]), models.align("features")]
+    path = models.save_model("big.onnx", models.graph(nodes, initializers=[shape]))
+    with pytest.raises(ProviderError, match="takes more memory than it may; raise --max-memory"):
+        capture(path, "c.h5", input=models.GIVEN, max_memory="1G")
+    path = endless("long.onnx")
     with pytest.raises(ProviderError, match=r"did not come to an end in 0\.2 seconds"):
         capture(path, "c.h5", input=models.GIVEN, max_seconds=0.2)
     assert sorted(os.listdir()) == ["big.onnx", "long.onnx"]
@@ -350,3 +363,25 @@ def test_photos_are_prepared_as_the_presets_say():
     with pytest.raises(InputError, match="add --resize HEIGHTxWIDTH"):
         prepare()
     assert prepare(resize="50x70", channels="rgb").shape == (50, 70, 3)
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are seen in /proc")
+def test_a_signal_ends_the_model_and_leaves_nothing():
+    """The child that runs the model goes with the run."""
+    from tests.cli.running import start
+
+    path = endless("long.onnx")
+    given = []
+    for name, values in models.GIVEN.items():
+        np.save(f"{name}.npy", values)
+        given += ["--input", f"{name}={name}.npy"]
+    process = start("capture", path, *given, "-o", "c.h5", "-q")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None and not (found := children.read_text().split()):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == 130, said
+    assert not any(Path(f"/proc/{child}").exists() for child in found)
+    assert not [name for name in os.listdir() if "c.h5" in name]

@@ -205,6 +205,7 @@ def test_something_is_done_while_the_last_rows_are_written():
 
 def test_every_map_is_read_once_while_the_one_before_runs(monkeypatch):
     """Two buffers take turns, and what an operator adds to a map does not reach the next one."""
+    monkeypatch.setattr(pipeline, "HANDED_OVER_BYTES", 1)  # each map for itself
     stored = normal_map((9, 2, 5, 6), 0)
     pyramid = open_pyramid(stored, (), (1.0,))
     images = np.random.default_rng(0).permutation(np.arange(40) % 9)

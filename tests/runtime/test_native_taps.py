@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import roicli
 from roicli.operators.average_pool import AveragePoolSpec, PsPoolSpec
 from roicli.operators.crop_and_resize import CropAndResizeSpec
+from roicli.operators.deform_pool import DeformPoolSpec
 from roicli.operators.precise_roi_pool import PrecisePoolSpec
 from roicli.operators.ps_align import PsAlignSpec
 from roicli.operators.rotated_align import RotatedAlignSpec
@@ -39,6 +41,8 @@ SPECS = [
     PrecisePoolSpec((2, 1), SCALE, "zero"),
     RotatedAlignSpec(SIZE, SCALE, 3),
     RotatedAlignSpec((2, 1), SCALE, 0, aligned=False),
+    DeformPoolSpec(SIZE, SCALE, 0),
+    DeformPoolSpec((2, 2), SCALE, 3, deform_rule="r-fcn"),
 ]
 # ONNX Runtime adds the products of one row in a fixed order there, without fusing them.
 HAS_THE_ORDER = platform.machine() in ("x86_64", "AMD64")
@@ -53,6 +57,9 @@ def always_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def corners_for(spec: TapSpec, map_size: tuple[int, int], dtype: Any) -> Any:
     """RoIs (40, n) on the map, across its border, outside, crossed, tiny; in image pixels."""
     boxes = awkward_corners(map_size, SCALE, 40, 3, dtype)
+    if spec.offset_shape:
+        offsets = np.random.default_rng(4).normal(size=(len(boxes), math.prod(spec.offset_shape)))
+        return np.column_stack([boxes, offsets]).astype(dtype)
     if len(spec.roi_columns) == 4:
         return boxes
     middle, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]

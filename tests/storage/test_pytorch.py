@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from roicli.core.exceptions import InputError
+from roicli.core.exceptions import InputError, MissingPackageError
 from roicli.storage.address import parse_address
 from roicli.storage.open import open_array, read_contents
 from roicli.storage.pattern import open_shelf
@@ -66,7 +66,7 @@ def test_without_torch_it_is_one_line(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
         archive.writestr("x/data.pkl", b"")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(InputError, match="read by torch, which is not installed") as caught:
+    with pytest.raises(MissingPackageError, match="which is not installed") as caught:
         read(str(tmp_path / "x.pt"), "features")
     assert "safetensors" in caught.value.hint
 

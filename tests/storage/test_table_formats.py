@@ -1,6 +1,8 @@
 """Formats of tables beside texts: Parquet, Feather, YOLO's folders, Pascal VOC."""
 
+import csv
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -222,10 +224,16 @@ def test_a_missing_library_is_named(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "defusedxml", None)
     Path("x.xml").write_text("<annotation/>")
-    refuse("align", "feats.npy", "x.xml", words=("defusedxml", "pip install 'roicli[voc]'"))
+    refuse("align", "feats.npy", "x.xml", words=("defusedxml", "pip install 'roicli[voc]'"), code=3)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     shutil.copy(DATA / "boxes.parquet", "x.parquet")
-    refuse("align", "feats.npy", "x.parquet", words=("pyarrow", "pip install 'roicli[parquet]'"))
+    refuse(
+        "align",
+        "feats.npy",
+        "x.parquet",
+        words=("pyarrow", "pip install 'roicli[parquet]'"),
+        code=3,
+    )
 
 
 def test_coco_of_pycocotools():
@@ -295,3 +303,34 @@ def test_libraries_read_the_table(library):
         for text, value in zip(ours, theirs, strict=True):
             missing = value is None or value != value  # noqa: PLR0124 - NaN
             assert (missing and text == "") or str(value) == text or float(text) == value
+
+
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_detections_of_supervision_come_and_go(tmp_path, ending):
+    """What its sinks write is read; what ``errors`` writes makes the same detections again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of OpenCV, which is not needed here
+        supervision = pytest.importorskip("supervision")
+    corners = np.array([[1, 2, 30.5, 40], [5, 6, 70, 80.25]], np.float32)
+    detections = supervision.Detections(
+        xyxy=corners,
+        confidence=np.array([0.5, 0.75]),
+        class_id=np.array([1, 2]),
+        data={"class_name": np.array(["a", "b"])},
+    )
+    path = str(tmp_path / f"x.{ending}")
+    sink = supervision.CSVSink if ending == "csv" else supervision.JSONSink
+    with sink(path) as written:
+        for frame in range(2):
+            written.append(detections, custom_data={"frame_index": frame})
+    succeed("errors", path, "--spatial-scale", "1", "--errors-out", "out.csv", "--no-table")
+    with open("out.csv", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [float(row["batch_index"]) for row in rows] == [0, 0, 1, 1]
+    again = supervision.Detections(
+        xyxy=np.array([[float(row[name]) for name in ("x1", "y1", "x2", "y2")] for row in rows]),
+        confidence=np.array([float(row["confidence"]) for row in rows]),
+        class_id=np.array([int(row["class_id"]) for row in rows]),
+        data={"class_name": np.array([row["class_name"] for row in rows])},
+    )
+    assert again == supervision.Detections.merge([detections, detections])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import roicli
-from roicli.core.exceptions import InputError, ProviderError
+from roicli.core.exceptions import InputError, MissingPackageError
 from roicli.storage.file_state import check_unchanged, hash_file, read_state
 from tests.zarr_stores import MAPS, PROJECT, opened, refused, store, zarr
 
@@ -116,8 +116,8 @@ def test_no_folder_a_file_an_empty_folder(tmp_path):
         ("nowhere://x.zarr", "Protocol not known: nowhere", InputError),
         ("memory://gone/x.zarr", "memory://gone/x.zarr: is no Zarr store", InputError),
         ("memory://x.h5", "a URL is read as a Zarr store, not as .h5", InputError),
-        ("s3://bucket/x.zarr", "pip install", ProviderError),
-        ("gs://bucket/x.zarr", "pip install", ProviderError),
+        ("s3://bucket/x.zarr", "pip install", MissingPackageError),
+        ("gs://bucket/x.zarr", "pip install", MissingPackageError),
     ],
 )
 def test_urls_that_cannot_be_opened(url, words, error, monkeypatch):
@@ -139,7 +139,7 @@ def test_without_the_extra_the_line_says_what_to_install(tmp_path, monkeypatch):
         lambda: roicli.inspect(str(tmp_path / "x.zarr")),
         lambda: roicli.align(MAPS, np.zeros((1, 5)), str(tmp_path / "y.zarr"), spatial_scale=1),
     ):
-        with pytest.raises(ProviderError, match=r"pip install 'roicli\[zarr\]'"):
+        with pytest.raises(MissingPackageError, match=r"pip install 'roicli\[zarr\]'"):
             call()
     assert os.listdir(tmp_path) == ["x.zarr"]
 

@@ -13,7 +13,6 @@ from roicli.analysis.check.map_statistics import MapStatistics, measure_map
 from roicli.analysis.check.records import CheckedMap, CheckedRois
 from roicli.core.exceptions import DamagedFileError, InputError
 from roicli.core.record import frozen
-from roicli.core.types import Array
 from roicli.operators.roi_align import AlignSpec
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.features import (
@@ -65,7 +64,7 @@ class CheckedInputs:
 
 
 def read_checked_inputs(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     reading: Reading,
     spec: AlignSpec,

@@ -1,4 +1,4 @@
-"""Rules on the feature maps themselves: R14, a guess, and R15, which counts."""
+"""Rules on the feature maps themselves: R14, a guess, R15, which counts, and R20, how they lie."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from roicli.pipeline.features import FeatureLevel
 from roicli.pipeline.layout import layout_of, rearrange
 from roicli.pipeline.readings import CHANNELS_LAST, FILLED_SHARE
 from roicli.pipeline.roi_table import fits_inside, has_centre_outside
+from roicli.storage.array import KEPT_BYTES, describe_sharing
 
 # Neighbours along an image axis of real maps correlate by 0.5 and more, channels hardly at all; a
 # page of text, whose lines follow one another, is the exception along one axis.
@@ -166,3 +167,18 @@ def _dead_channels(
         "dead after a ReLU, or not written; tolerate a share of them with --max-dead",
         "channels", level.stored.name,
     )  # fmt: skip
+
+
+def find_shared_chunks(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
+    """R20: chunks that several images share and that are too large to be kept by themselves."""
+    assert inputs.pyramid is not None
+    for level in inputs.pyramid.levels:
+        sharing = describe_sharing(level.shape[0], level.stored.chunk_rows)
+        image = math.prod(level.shape[1:]) * level.stored.dtype.itemsize
+        size = min(level.shape[0], level.stored.chunk_rows) * image
+        if sharing is not None and size > KEPT_BYTES:
+            yield Draft(
+                1, (), sharing,
+                f"nothing to do where --max-memory has room for their {size >> 20:,} MiB: they are "
+                "read together; else store maps in chunks of one image", "maps", level.stored.name,
+            )  # fmt: skip

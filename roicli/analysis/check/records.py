@@ -8,6 +8,7 @@ from typing import TypedDict, get_args
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.core.vocabulary import Severity
 from roicli.pipeline.draft import Unit
 from roicli.pipeline.rules import LEAST_LOST_PX
@@ -75,7 +76,7 @@ class CheckedMap(CheckedRois):
 
 
 @frozen
-class CheckReport:
+class CheckReport(Shown):
     """What was looked at and what was found, in the order of the rules.
 
     ``features`` and ``rois`` describe the inputs as plain values; ``rules`` ran; ``skipped`` says

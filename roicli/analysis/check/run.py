@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from dataclasses import fields
 from typing import Unpack
 
@@ -13,11 +12,10 @@ from roicli.analysis.check.rules import Rule, choose_rules
 from roicli.core.call_options import CheckOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
-from roicli.core.types import Array
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import Operation, Reading
-from roicli.pipeline.settings import resolve_setting
+from roicli.pipeline.settings import resolve_setting, turned_by_preset
 from roicli.storage.limits import external_files
 from roicli.storage.open import inputs_unchanged
 
@@ -38,7 +36,7 @@ class CheckRequest(Reading, Operation):
 
 @inputs_unchanged()
 def check(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     **options: Unpack[CheckOptions],
 ) -> CheckReport:
@@ -52,14 +50,16 @@ def check(
     request = settle(CheckRequest, options)
     rules = choose_rules(_upper(request.select), _upper(request.ignore))
     limits = Limits(**{f.name: getattr(request, f.name) for f in fields(Limits)})
-    spec = resolve_setting(request, "align").align
+    unit = turned_by_preset(request)
+    spec = resolve_setting(request, "align" if unit is None else "rotated-align").align
+    reading = request if unit is None else request.turned_in(unit)
     with external_files(request.allow_external), contextlib.ExitStack() as stack:
         measure = None
         if request.dask is not None:
             from roicli.analysis.check.on_cluster import plan_measuring
 
             measure = plan_measuring(features, request.dask, request.of_maps, stack)
-        inputs, maps, table = read_checked_inputs(features, rois, request, spec, stack, measure)
+        inputs, maps, table = read_checked_inputs(features, rois, reading, spec, stack, measure)
         findings: list[Finding] = []
         skipped: dict[str, str] = {}
         for rule in rules:

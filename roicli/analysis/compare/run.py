@@ -28,6 +28,7 @@ from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.foreign import foreign
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.core.vocabulary import ComparedStatistic
 from roicli.storage.address import STDIN
 from roicli.storage.array import StoredArray
@@ -61,7 +62,7 @@ class UlpDifference:
 
 
 @frozen
-class Comparison:
+class Comparison(Shown):
     """What a comparison found.
 
     ``outside`` counts elements past the elementwise limit, ``not_finite`` those where a NaN or an

@@ -40,7 +40,8 @@ from roicli.operators.convention import (
     Placement,
     Reduction,
 )
-from roicli.operators.phrases import command, coordinates_word, describe, differences, operator_word
+from roicli.operators.libraries import command_of
+from roicli.operators.phrases import coordinates_word, describe, differences, operator_word
 from roicli.operators.rounding import BOX_RULES
 from roicli.storage.array import narrow_float
 
@@ -126,7 +127,7 @@ class Candidate:
     @property
     def command(self) -> str | None:
         """What of ``roicli`` gives the same numbers, where something does."""
-        return command(self.convention) if self.oddity == NO_ODDITY else None
+        return command_of(self.convention) if self.oddity == NO_ODDITY else None
 
     @property
     def parameters(self) -> dict[str, object]:

@@ -40,13 +40,15 @@ from roicli.core.call_options import DiagnoseOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.record import frozen
-from roicli.core.types import Array, IntArray
+from roicli.core.shown import Shown
+from roicli.core.types import IntArray
 from roicli.operators.convention import ALIGN, POOL
 from roicli.operators.libraries import LibraryFunction
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import Inputs, open_inputs
 from roicli.pipeline.request import Reading
 from roicli.storage.array import Precision, StoredArray
+from roicli.storage.exchange import check_features
 from roicli.storage.limits import external_files
 from roicli.storage.open import inputs_unchanged
 
@@ -87,7 +89,7 @@ class PartialMatch:
 
 
 @frozen
-class Diagnosis:
+class Diagnosis(Shown):
     """The match, or what explains a part, or what comes nearest; at most one of the first two.
 
     ``match`` explains every RoI that was looked at, ``partial`` at least half. ``nearest`` is one
@@ -343,7 +345,7 @@ def _in_degrees(inputs: Inputs, request: DiagnoseRequest) -> Inputs:
 
 @inputs_unchanged()
 def diagnose(
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     result: ResultArgument,
     **options: Unpack[DiagnoseOptions],
@@ -359,6 +361,7 @@ def diagnose(
     """
     check_known("diagnose", options, DiagnoseOptions)
     request = settle(DiagnoseRequest, options)
+    check_features(features)
     inputs = open_inputs(features, rois, request)
     try:
         turned = _in_degrees(inputs, request)

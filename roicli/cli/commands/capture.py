@@ -33,13 +33,13 @@ def capture(model: DetectorModel, photos: Photos = None, **options: Unpack[Captu
     from roicli.pipeline.capture.run import capture as run_capture
 
     options["image"] = [*(options["image"] or ()), *(photos or ())]
-    with ProgressBar(quiet) as progress:
+    with ProgressBar(quiet, counted="images") as progress:
         given = keywords(CaptureOptions, options, progress=progress)
         found = run_capture(model, output, **given)
     if not quiet:
         plural = "s" if found.images != 1 else ""
         print_line("note", f"wrote {output}: {found.images:,} image{plural}")
+    if as_json or not quiet:
+        show = rendering.write_capture_json if as_json else rendering.print_capture
         with leaving_with(0):
-            (rendering.write_capture_json if as_json else rendering.print_capture)(
-                found, sys.stdout
-            )
+            show(found, sys.stdout)

@@ -12,7 +12,7 @@ from roicli.core.declaration import keywords
 
 
 def check(features: Features, rois: Rois, **options: Unpack[CheckCommand]) -> None:
-    """Check maps and RoIs before any model runs: 18 rules, exit 1 where an error is found.
+    """Check maps and RoIs before any model runs; exit 1 where an error is found (roicli rules).
 
     Example: roicli check sample_data/text_fpn.h5::p3 sample_data/text_rois.npy
     """

@@ -6,9 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Unpack
 
+from roicli.analysis import listings
 from roicli.core.command_options import ColumnName, ListOptions, PresetsCommand, RuleName
-from roicli.core.exceptions import ParameterError
-from roicli.core.parse import did_you_mean
 
 PROSE = ("differs_from_torchvision", "source", "undefined", "reason", "install", "missing")
 SHOWN_OF_PRESETS = ("name", "operator", "version", "runs", *PROSE[:3])
@@ -47,10 +46,7 @@ def print_json(key: str, rows: Sequence[dict[str, Any]], **more: Any) -> None:
 
 def providers(**options: Unpack[ListOptions]) -> None:
     """List the execution providers: which there are, why not, and which one auto would use."""
-    from roicli.runtime.providers import describe_providers
-
-    rows = [status._asdict() for status in describe_providers()]
-    _show("providers", rows, options)
+    _show("providers", listings.providers(), options)
 
 
 def presets(**options: Unpack[PresetsCommand]) -> None:
@@ -58,13 +54,7 @@ def presets(**options: Unpack[PresetsCommand]) -> None:
 
     Example: roicli presets --match openvino
     """
-    from roicli.operators.libraries import PRESETS, describe_row
-
-    wanted = (options["match"] or "").lower()
-    rows = [describe_row(row) for row in PRESETS.values()]
-    kept = [row for row in rows if any(wanted in str(cell).lower() for cell in row.values())]
-    if not kept:
-        raise ParameterError(f"no preset has {options['match']!r} in its row", "see roicli presets")
+    kept = listings.presets(options["match"] or "")
     if options["list_format"] == "json":
         print_json("presets", kept)
     else:
@@ -76,9 +66,7 @@ def rules(name: RuleName = None, **options: Unpack[ListOptions]) -> None:
 
     Example: roicli rules R05
     """
-    from roicli.analysis.check.rules import RULES, describe_rule
-
-    _explain("rules", _choose("rule", name, [describe_rule(rule) for rule in RULES]), options)
+    _explain("rules", listings.rules(name), options)
 
 
 def columns(name: ColumnName = None, **options: Unpack[ListOptions]) -> None:
@@ -86,9 +74,7 @@ def columns(name: ColumnName = None, **options: Unpack[ListOptions]) -> None:
 
     Example: roicli columns iou
     """
-    from roicli.error_table.columns import COLUMNS, describe_column
-
-    _explain("columns", _choose("column", name, list(map(describe_column, COLUMNS))), options)
+    _explain("columns", listings.columns(name), options)
 
 
 def _explain(key: str, rows: Sequence[dict[str, Any]], options: ListOptions) -> None:
@@ -100,19 +86,6 @@ def _explain(key: str, rows: Sequence[dict[str, Any]], options: ListOptions) -> 
         return
     headers = [name.replace("_", " ") for name in rows[0]]
     print_folded(headers, [[_word(cell) for cell in row.values()] for row in rows], sys.stdout)
-
-
-def _choose(kind: str, name: str | None, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """All rows, or those that a name, in any case, is the first cell of."""
-    if name is None:
-        return rows
-    found = [row for row in rows if str(next(iter(row.values()))).lower() == name.lower()]
-    if not found:
-        raise ParameterError(
-            f"there is no {kind} {name!r}",
-            did_you_mean(name, [next(iter(row.values())) for row in rows]) or f"see roicli {kind}s",
-        )
-    return found
 
 
 def _show(key: str, rows: Sequence[dict[str, Any]], options: ListOptions) -> None:

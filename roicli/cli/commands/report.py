@@ -16,11 +16,11 @@ def report(features: Features, rois: Rois, **options: Unpack[ReportCommand]) -> 
 
     Example: roicli report sample_data/text_fpn.h5::p3 sample_data/text_rois.npy -o report.html
     """
-    from roicli.render.html.page import write_report
+    from roicli.render.html import page
 
     quiet, output = options["quiet"], options["output"]
     with ProgressBar(quiet) as progress:
         given = keywords(ReportOptions, options, progress=progress)
-        result = write_report(features, rois, output, **given)
+        result = page.report(features, rois, output, **given)
     if not quiet:
         print_line("note", f"wrote {output}, {len(result.errors)} RoIs")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.exceptions import InputError, MissingPackageError, ParameterError
 from roicli.core.record import frozen
 from roicli.core.types import Array, Size
 from roicli.core.vocabulary import Channels, PhotoPreset
@@ -154,11 +154,11 @@ class Photo:
 
 
 def check_pillow() -> None:
-    """Raise ParameterError where Pillow is not installed."""
+    """Raise MissingPackageError where Pillow is not installed."""
     try:
         import PIL.Image  # noqa: F401
     except ImportError:
-        raise ParameterError("photos need Pillow, which is not installed", INSTALL) from None
+        raise MissingPackageError("photos need Pillow, which is not installed", INSTALL) from None
 
 
 def read_photo(path: str, preparation: Preparation, wanted: ModelInput) -> Photo:
@@ -167,6 +167,12 @@ def read_photo(path: str, preparation: Preparation, wanted: ModelInput) -> Photo
     network = (pixels.shape[0], pixels.shape[1])
     values = _fill(pixels, preparation, wanted.dtype or np.dtype(np.float32))
     values = _lay_out(values, preparation.layout, wanted)
+    first = (wanted.shape or (None,))[0]
+    if values.ndim == 4 and isinstance(first, int) and first > 1:
+        raise InputError(
+            f"{path}: is one image, and the model takes {first} at once: {wanted}",
+            "give them as an array with --input",
+        )
     check_fits(values.shape, wanted, f"{path}", "add --resize HEIGHTxWIDTH, or --layout")
     return Photo(values, original, network)
 

@@ -21,7 +21,7 @@ from roicli.pipeline.capture.graph import (
     open_model,
 )
 from roicli.pipeline.capture.heads import Head, find_heads
-from roicli.pipeline.capture.sites import RoiSite, find_sites, is_crop
+from roicli.pipeline.capture.sites import RoiSite, find_sites
 from roicli.pipeline.model_nodes import Step, is_standard, name_node, opset_versions, walk_nodes
 
 logger = logging.getLogger("roicli")
@@ -85,8 +85,7 @@ def list_model(path: str, model: Any = None) -> ModelPlan:
     custom = [
         f"{foreign(node.op_type)} {name_node(node)}"
         for node in (placed.node for placed in walk_nodes(model))
-        if not is_standard(node) and not is_crop(node)
-        and node.domain not in ("", "ai.onnx") and ROI_LIKE in foreign(node.op_type).lower()
+        if not is_standard(node) and ROI_LIKE in foreign(node.op_type).lower()
     ]  # fmt: skip
     return ModelPlan(
         str(foreign(path)), opset_versions(model).get("", 1), tuple(list_inputs(model.graph)),

@@ -17,7 +17,7 @@ import numpy as np
 from roicli.core.exceptions import InputError, ParameterError, VerificationError
 from roicli.core.system import available_bytes
 from roicli.core.types import Array, FloatType
-from roicli.operators.export import EXPORT_OPSET, build_export_graph
+from roicli.operators.export import EXPORT_OPSETS, build_export_graph
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.table import operator_type
 from roicli.pipeline.capture.feeds import open_run_inputs
@@ -34,7 +34,7 @@ from roicli.pipeline.capture.photos import settle_preparation
 from roicli.pipeline.capture.plan import SiteTensors
 from roicli.pipeline.capture.sites import RoiSite, find_sites
 from roicli.pipeline.capture.values import read_site
-from roicli.pipeline.model_nodes import NOT_IMPLEMENTED_FROM, Step, opset_versions, walk_nodes
+from roicli.pipeline.model_nodes import Step, opset_versions, walk_nodes
 from roicli.pipeline.request import ExportRequest
 from roicli.runtime.devices import HOST
 from roicli.runtime.model_run import Limits, Model, Value, run_model
@@ -126,20 +126,20 @@ def _plain(value: Any) -> Any:
 
 
 def _at_known_opset(model: Any, path: str) -> Any:
-    """The model in an opset in which the exported graph's nodes mean what they mean in its own."""
+    """The model in an opset that the exact graph can be written in."""
     import onnx
 
-    opset, last = opset_versions(model).get("", 1), NOT_IMPLEMENTED_FROM - 1
-    if EXPORT_OPSET <= opset <= last:
+    opset, first, last = opset_versions(model).get("", 1), min(EXPORT_OPSETS), max(EXPORT_OPSETS)
+    if first <= opset <= last:
         return model
-    target = EXPORT_OPSET if opset < EXPORT_OPSET else last
+    target = first if opset < first else last
     try:
         converted = onnx.version_converter.convert_version(model, target)
     except Exception as error:
         raise InputError(
             f"{path}: is of opset {opset}, and cannot be converted to {target}, which the exact "
             "graph is of",
-            f"export the model with an opset from {EXPORT_OPSET} to {last}",
+            f"export the model with an opset from {first} to {last}",
         ) from error
     logger.info(f"{path}: is of opset {opset}, converted to {target}")
     return converted
@@ -152,7 +152,8 @@ def _replace(
     import onnx
 
     graph = site.path[-1].graph if site.path else model.graph
-    exact = onnx.load_from_string(build_export_graph(spec, dtype, {}).model).graph
+    opset = opset_versions(model)[""]
+    exact = onnx.load_from_string(build_export_graph(spec, dtype, {}, opset).model).graph
     made: list[Any] = []
     rows = site.rois
     if site.batch is not None:

@@ -15,6 +15,7 @@ from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.progress import Progress
 from roicli.core.record import frozen
+from roicli.core.shown import Shown
 from roicli.core.system import available_bytes, usable_cores
 from roicli.core.version import __version__
 from roicli.core.vocabulary import PhotoLayout, PhotoPreset, Provider
@@ -80,7 +81,7 @@ class CaptureRequest(ModelRunRequest):
 
 
 @frozen
-class Capture:
+class Capture(Shown):
     """What was captured: the file, its images, its heads, the tensors that were named."""
 
     output: str

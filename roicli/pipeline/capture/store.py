@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any
@@ -35,6 +36,15 @@ from roicli.storage.tensor_log import Entry, Place, TensorLog
 VERSION = 1
 IMAGE_IDS, IMAGE_SIZES = "image_ids", "image_sizes"
 ROIS, LEVELS, RESULT = "rois", "levels", "roi_features"
+# What heads and levels are called, and what is stored of a rule: no other option of a run.
+_NAME = re.compile(r"(head|p|m)\d{1,6}")
+RULES = {
+    "align": {"output_size", "sampling_ratio", "aligned", "mode", "sampling_grid"},
+    "pool": {"output_size", "quantization", "partition"},
+    "crop-and-resize": {
+        "output_size", "interpolation", "extrapolation_value", "normalization",
+    },
+}  # fmt: skip
 
 
 @frozen
@@ -63,11 +73,20 @@ class StoredHead:
 
     @staticmethod
     def from_json(text: str) -> StoredHead:
-        """Raises ValueError, TypeError for what is none."""
+        """Raises ValueError, TypeError for what is none: a file may be a stranger's."""
         found: dict[str, Any] = json.loads(text)
         for name, value in found.items():
-            found[name] = tuple(value) if isinstance(value, list) else value
-        return StoredHead(**found)
+            if isinstance(value, list):
+                found[name] = tuple(foreign(one) if isinstance(one, str) else one for one in value)
+            elif isinstance(value, str):
+                found[name] = foreign(value)
+        head = StoredHead(**found)
+        parts = (head.nodes, head.levels, head.numbers, head.scales, head.outputs)
+        if not all(map(_NAME.fullmatch, (head.name, *head.levels))) or head.operator not in RULES:
+            raise ValueError("names that capture does not give")
+        if not head.options.keys() <= RULES[head.operator] or len(set(map(len, parts))) != 1:
+            raise ValueError("options that capture does not store")
+        return head
 
     def arguments(self, path: str) -> tuple[str, str, dict[str, str]]:
         """The maps, the RoIs, and the options that name levels, as the operator's call has them."""

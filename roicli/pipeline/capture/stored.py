@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from roicli.core.exceptions import InputError
+from roicli.core.foreign import foreign
 from roicli.core.record import frozen
 from roicli.core.types import Array
 from roicli.pipeline.capture.store import IMAGE_SIZES, LEVELS, RESULT, ROIS, VERSION, StoredHead
@@ -47,7 +48,7 @@ def read_heads(path: str) -> list[StoredHead]:
             f"{path}: is of capture version {said['capture_version']}, expected {VERSION}"
         )
     names = np.asarray(said.get("heads", ())).reshape(-1).tolist()
-    return [_read_head(path, str(name)) for name in names if str(name) != "none"]
+    return [_read_head(path, foreign(str(name))) for name in names if str(name) != "none"]
 
 
 def _no_capture(path: str) -> InputError:

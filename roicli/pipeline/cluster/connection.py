@@ -18,7 +18,13 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from roicli.core.exceptions import ClusterError, ParameterError, ProviderError, RoicliError
+from roicli.core.exceptions import (
+    ClusterError,
+    MissingPackageError,
+    ParameterError,
+    ProviderError,
+    RoicliError,
+)
 from roicli.core.system import signals_held_back, usable_cores
 from roicli.core.version import __version__
 from roicli.core.vocabulary import Provider
@@ -158,7 +164,7 @@ def connect(address: str) -> Iterator[Cluster]:
     try:
         import distributed
     except ImportError:
-        raise ParameterError("--dask needs dask and distributed", INSTALL) from None
+        raise MissingPackageError("--dask needs dask and distributed", INSTALL) from None
     # What happens is told in roicli's own lines.
     theirs = logging.getLogger(distributed.__name__)
     level = theirs.level
@@ -221,7 +227,7 @@ def _start_local(wanted: Local) -> Any:
     try:
         security = Security.temporary()
     except ImportError as error:  # which Dask does not require
-        raise ParameterError("--dask local needs cryptography", INSTALL) from error
+        raise MissingPackageError("--dask local needs cryptography", INSTALL) from error
     # Dask starts a server for HTTP in each process; these have no pages.
     bare = ["worker"] if wanted.dashboard else ["worker", "scheduler"]
     pages: dict[str, list[str]] = {f"distributed.{role}.http.routes": [] for role in bare}

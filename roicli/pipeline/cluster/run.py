@@ -16,7 +16,6 @@ import numpy as np
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.progress import no_progress
-from roicli.core.types import Array
 from roicli.core.vocabulary import Provider
 from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.pipeline import provenance
@@ -41,7 +40,7 @@ logger = logging.getLogger("roicli")
 
 def run_on_cluster(
     operator: str,
-    features: FeatureArgument | Sequence[Array],
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | None,
     request: RunRequest,

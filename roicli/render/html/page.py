@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, Unpack
@@ -15,12 +14,16 @@ from typing import Any, Unpack
 from roicli.analysis.page import Page, measure_page
 from roicli.core.call_options import ReportOptions
 from roicli.core.declaration import check_known, record, settle
-from roicli.core.exceptions import ProviderError
+from roicli.core.exceptions import MissingPackageError
 from roicli.core.strict_json import encode_for_script
-from roicli.core.types import Array
-from roicli.error_table.columns import COLUMN_BY_NAME, COLUMNS, Column, check_column
+from roicli.error_table.columns import (
+    COLUMN_BY_NAME,
+    COLUMNS,
+    Column,
+    check_column,
+    plain_value,
+)
 from roicli.error_table.geometric import MODEL_OFFSET
-from roicli.error_table.writers import plain_value
 from roicli.pipeline.execute import Result
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import RunRequest
@@ -39,11 +42,11 @@ WORST_SHOWN = 6
 
 
 def import_jinja() -> Any:
-    """Import Jinja2, or raise ProviderError with the line that installs it."""
+    """Import Jinja2, or raise MissingPackageError with the line that installs it."""
     try:
         import jinja2
     except ModuleNotFoundError as error:
-        raise ProviderError(
+        raise MissingPackageError(
             f"the page needs Jinja2, and there is no module {error.name}",
             "pip install 'roicli[report]'",
         ) from error
@@ -52,13 +55,13 @@ def import_jinja() -> Any:
 
 @record(ReportOptions)
 class ReportRequest(RunRequest):
-    """What was asked of ``write_report``."""
+    """What was asked of ``report``."""
 
     sort: str
 
 
-def write_report(
-    features: FeatureArgument | Sequence[Array],
+def report(
+    features: FeatureArgument,
     rois: FeatureArgument,
     output: str | os.PathLike[str],
     **options: Unpack[ReportOptions],
@@ -69,7 +72,7 @@ def write_report(
     the worst. Both operators are run, as by ``errors``, for the value columns. Raises RoicliError.
     """
     import_jinja()
-    check_known("write_report", options, ReportOptions)
+    check_known("report", options, ReportOptions)
     request = settle(ReportRequest, options)
     sort, force = request.sort, request.force
     path = os.fspath(output)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.core.exceptions import InputError, first_line
+from roicli.core.exceptions import InputError, MissingPackageError, first_line
 from roicli.core.foreign import foreign
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import FileContents, precision_of
@@ -68,6 +68,19 @@ def parse_with(
         return _make_table(read(pa.BufferReader(data), name), name, files)
 
 
+def convert_stream(value: Any, name: str) -> Table:
+    """The table of an object that gives Arrow's streams (``__arrow_c_stream__``). Raises
+    InputError.
+    """
+    with naming_arrow(name):
+        import pyarrow as pa
+
+        arrow = pa.table(value)
+        return _make_table(
+            arrow.select([one.name for one in arrow.schema if is_carried(one)]), name, {}
+        )
+
+
 @contextmanager
 def naming_arrow(name: str) -> Iterator[None]:
     """What Arrow raises inside the block becomes one InputError."""
@@ -76,8 +89,8 @@ def naming_arrow(name: str) -> Iterator[None]:
     except InputError:
         raise
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"{name}: Parquet and Feather are read by pyarrow, which is not installed",
+        raise MissingPackageError(
+            f"{name}: Parquet, Feather and Arrow are read by pyarrow, which is not installed",
             "pip install 'roicli[parquet]'",
         ) from error
     except Exception as error:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.core.exceptions import InputError, first_line
+from roicli.core.exceptions import InputError, MissingPackageError, first_line
 from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file
@@ -113,7 +113,7 @@ def _load(path: str) -> tuple[dict[str, Array], FileState]:
     try:
         import torch
     except ImportError as error:
-        raise InputError(
+        raise MissingPackageError(
             f"{path}: files of torch.save are read by torch, which is not installed",
             "install torch, or save the tensors as .safetensors or .npz",
         ) from error

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.core.exceptions import InputError, first_line
+from roicli.core.exceptions import InputError, first_line, not_utf8
 from roicli.core.foreign import foreign
 from roicli.core.types import Size
 from roicli.core.vocabulary import RoiFormat
@@ -22,6 +22,7 @@ from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import FileContents, precision_of
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.limits import check_memory
+from roicli.storage.roi_columns import BOX_NAMES
 from roicli.storage.table import Column, ListedImage, Table, describe_table, text_column
 
 # Python's objects against the text that they are parsed from.
@@ -59,7 +60,7 @@ def parse_table(data: bytes, name: str, files: Mapping[str, FileState] | None = 
         document, lines = _parse(text, name)
         return _make_table(document, name, files or {}, lines)
     except UnicodeDecodeError as error:
-        raise InputError(f"{name}: is not UTF-8 text (byte {error.start})") from None
+        raise not_utf8(name, error) from None
     except FAILURES as error:
         raise InputError(f"{name}: cannot be read as JSON: {first_line(error)}") from error
 
@@ -160,7 +161,31 @@ def columns_of_records(
             raise InputError(f"{name}: {spot}: is a {type(record).__name__}, expected a record")
         flat.append(_flatten(record))
         keys.update(dict.fromkeys(flat[-1]))
+    _check_boxes(flat, name, lines)
     return _columns_of({key: [record.get(key) for record in flat] for key in keys})
+
+
+def _check_boxes(
+    records: Sequence[Mapping[str, Any]], name: str, lines: Sequence[int] | None
+) -> None:
+    """Raise InputError where some records have a box and others none, or only a polygon."""
+    for key in BOX_NAMES:
+        if not any(isinstance(one.get(key), list) for one in records):
+            continue
+        bad = [row for row, one in enumerate(records) if not _is_box(one.get(key))]
+        if bad and len(bad) < len(records):
+            spot = f"line {lines[bad[0]]}" if lines else f"record {bad[0]}"
+            raise InputError(
+                f"{name}: {spot}: {key} is {records[bad[0]].get(key)!r}, expected four numbers as "
+                f"in other records ({len(bad):,} such records)",
+                "leave these records out, or write their boxes",
+            )
+        return
+    if records and all("segmentation" in one for one in records):
+        raise InputError(
+            f"{name}: its annotations have a segmentation and no bbox",
+            "write the box of each as bbox: x, y, width, height",
+        )
 
 
 def _flatten(record: Mapping[str, Any]) -> Mapping[str, Any]:

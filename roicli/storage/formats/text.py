@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from roicli.core.exceptions import InputError
+from roicli.core.exceptions import InputError, not_utf8
 from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file
@@ -63,7 +63,7 @@ def parse_table(data: bytes, name: str, files: Mapping[str, FileState] | None = 
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         # A byte order mark is no part of the text, and one of the file.
-        raise InputError(f"{name}: is not UTF-8 text (byte {error.start})") from None
+        raise not_utf8(name, error) from None
     return parse_text(text, name, files)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from roicli.core.exceptions import InputError, first_line
+from roicli.core.exceptions import InputError, MissingPackageError, first_line
 from roicli.core.foreign import foreign
 from roicli.core.types import Size
 from roicli.storage.address import Address, check_regular_file
@@ -91,7 +91,7 @@ def _parse(data: bytes, name: str) -> Annotation:
     try:
         from defusedxml import DefusedXmlException, ElementTree
     except ModuleNotFoundError as error:
-        raise InputError(
+        raise MissingPackageError(
             f"{name}: Pascal VOC's XML is read by defusedxml, which is not installed",
             "pip install 'roicli[voc]'",
         ) from error

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from roicli.core.exceptions import InputError
+from roicli.core.exceptions import InputError, not_utf8
 from roicli.core.foreign import foreign
 from roicli.storage.address import Address
 from roicli.storage.array import FileContents, precision_of
@@ -78,7 +78,7 @@ def _read_labels(path: str) -> Iterator[list[float]]:
                 if line.strip():
                     yield _read_line(line, f"{path}: line {number}")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text (byte {error.start})") from None
+        raise not_utf8(path, error) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 

@@ -15,12 +15,13 @@ import os
 import signal
 import struct
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import h5py
 import numpy as np
 
-from roicli.core.exceptions import DamagedFileError, InputError, RoicliError
+from roicli.core.exceptions import DamagedFileError, InputError, MissingPackageError, RoicliError
 from roicli.core.system import (
     CAN_FORK,
     OUT_OF_TIME,
@@ -28,6 +29,7 @@ from roicli.core.system import (
     ending_signal,
     limit_time,
     start_child,
+    usable_cores,
 )
 from roicli.core.types import Array
 from roicli.storage.array import BLOCK_BYTES, split_into_blocks, without_objects
@@ -43,6 +45,8 @@ SECONDS = 2
 OPENED_BYTES_PER_SECOND = 512 << 10
 READ_BYTES_PER_SECOND = 8 << 20
 DONE = b"+"
+# Children that go side by side through many datasets, and how many it takes for one more.
+MOST_PARTS, FEWEST_A_PART = 8, 1000
 
 Answer = TypeVar("Answer")
 
@@ -117,7 +121,8 @@ class OpeningChild:
     So it does where that gives a function from a number to a dataset, for many datasets of a file.
 
     ``size`` is the file's in bytes; the time that a child may compute grows with it. ``room`` bytes
-    can be read at once. Raises InputError where it died over the opening, or what it refused.
+    can be read at once. Raises InputError where it died over the opening, or what it refused; with
+    ``waits`` False ``hear_opening`` does.
     """
 
     def __init__(
@@ -126,6 +131,7 @@ class OpeningChild:
         name: str,
         size: int,
         room: int = BLOCK_BYTES,
+        waits: bool = True,
     ) -> None:
         self.shared = mmap.mmap(-1, room)
         self._name = name
@@ -139,11 +145,8 @@ class OpeningChild:
         )  # fmt: skip
         os.close(asked)
         os.close(answer)
-        try:
-            self._hear_opening()
-        except BaseException:
-            self.close()
-            raise
+        if waits:
+            self.hear_opening()
 
     def _live(self, open_dataset: Callable[[], Reads | None], asked: int, answer: int) -> None:
         """The child's side."""
@@ -153,18 +156,22 @@ class OpeningChild:
         os.write(answer, word)
         if isinstance(opened, Readable):
             only = opened
-            if is_decoded(only.dataset):
-                serve(lambda number: only, self.shared, asked, answer)
+            serve(lambda number: only, self.shared, asked, answer)
         elif opened is not None:
             serve(opened, self.shared, asked, answer)
 
-    def _hear_opening(self) -> None:
-        word = os.read(self._hear, 4096)
-        if word == DONE:
-            return
-        while more := os.read(self._hear, 4096):
-            word += more
-        raise _as_error(word, self.close(), self._name)
+    def hear_opening(self) -> None:
+        """Wait until the dataset is open. Raises InputError, and the child is gone."""
+        try:
+            word = os.read(self._hear, 4096)
+            if word == DONE:
+                return
+            while more := os.read(self._hear, 4096):
+                word += more
+            raise _as_error(word, self.close(), self._name)
+        except BaseException:
+            self.close()
+            raise
 
     def ask(self, request: bytes) -> bytes:
         """The answer to a request. Raises InputError where the child died or had died."""
@@ -203,6 +210,28 @@ def try_first(action: Callable[[], object], name: str, size: int) -> None:
         OpeningChild(act, name, size).close()
 
 
+def try_parts_first(action: Callable[[slice], object], count: int, name: str, size: int) -> None:
+    """As ``try_first``, of an action that is done for parts of ``count`` items, side by side."""
+    parts = max(1, min(usable_cores(), MOST_PARTS, count // FEWEST_A_PART))
+    cuts = [count * part // parts for part in range(parts + 1)]
+    children: list[OpeningChild] = []
+    try:
+        for start, stop in pairwise(cuts):
+            children.append(OpeningChild(_of_part(action, start, stop), name, size, waits=False))
+        for child in children:
+            child.hear_opening()
+    finally:
+        for child in children:
+            child.close()
+
+
+def _of_part(action: Callable[[slice], object], start: int, stop: int) -> Callable[[], None]:
+    def act() -> None:
+        action(slice(start, stop))
+
+    return act
+
+
 def in_child_first(read: Callable[[], Answer], path: str) -> Answer:
     """What ``read`` gives here, once a child has come through it. Raises as ``try_first``."""
     try_first(read, path, os.path.getsize(path))
@@ -214,18 +243,21 @@ def _attempt(open_dataset: Callable[[], Reads | None], name: str) -> tuple[Reads
     try:
         return open_dataset(), DONE
     except RoicliError as error:
-        return None, json.dumps([error.message, error.hint]).encode()
+        is_missing = isinstance(error, MissingPackageError)
+        return None, json.dumps([error.message, error.hint, is_missing]).encode()
     except MemoryError:
-        return None, json.dumps([f"{name}: describes more than memory can hold", None]).encode()
+        return None, json.dumps(
+            [f"{name}: describes more than memory can hold", None, False]
+        ).encode()
     except Exception:
         return None, DONE  # not a crash: the parent meets the same, and says what it is
 
 
-def _as_error(answer: bytes, status: int | None, name: str) -> InputError:
+def _as_error(answer: bytes, status: int | None, name: str) -> RoicliError:
     """The child's refusal, or its death in words."""
     if answer:
-        message, hint = json.loads(answer)
-        return InputError(message, hint)
+        message, hint, is_missing = json.loads(answer)
+        return (MissingPackageError if is_missing else InputError)(message, hint)
     return describe_death(status, name)
 
 

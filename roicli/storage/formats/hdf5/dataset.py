@@ -15,13 +15,12 @@ from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import MATLAB_CLASS, without_objects
 from roicli.storage.choice import Candidate, Wanted, choose_only
 from roicli.storage.file_state import read_state
-from roicli.storage.formats.hdf5.array import Hdf5Array, read_attributes
+from roicli.storage.formats.hdf5.array import Hdf5Array, lies_in_file, read_attributes
 from roicli.storage.formats.hdf5.child import (
     ContainedReader,
     OpeningChild,
     Readable,
     is_contained,
-    is_decoded,
 )
 from roicli.storage.formats.hdf5.file import (
     close_file,
@@ -61,7 +60,7 @@ def open_dataset(address: Address, wanted: Wanted) -> Hdf5Array:
         return choose()
     if hash(known) in _SURVIVED:
         array = choose()
-        if is_decoded(array.dataset):
+        if array.needs_child:
             array.read_with(ContainedReader(array.dataset, array.name, array.row_bytes))
         return array
     array = _choose_in_child_first(choose, address, status.st_size)
@@ -98,9 +97,9 @@ def _choose_in_child_first(
 ) -> Hdf5Array:
     """What ``choose`` gives here, once a child has come through it; ``size`` is the file's."""
 
-    def open_dataset() -> Readable:
+    def open_dataset() -> Readable | None:
         array = choose()
-        return Readable(array.dataset, array.row_bytes)
+        return Readable(array.dataset, array.row_bytes) if array.needs_child else None
 
     child = OpeningChild(open_dataset, str(Address(address.path)), size)
     try:
@@ -148,11 +147,13 @@ def choose_below(
             node, path = inner, inner_path
     if isinstance(node, h5py.Group):
         node = _only_fitting(node, address, wanted)
-    row_bytes = trace_sources(node, path, others)
-    if node.is_virtual:
-        check_parts_open(node, address.path)
-    if node.shape is None:
-        raise InputError(f"{address}: the dataset is empty (a null dataspace)")
+    row_bytes = 0
+    if not lies_in_file(node):
+        row_bytes = trace_sources(node, path, others)
+        if node.is_virtual:
+            check_parts_open(node, address.path)
+        if node.shape is None:
+            raise InputError(f"{address}: the dataset is empty (a null dataspace)")
     return Hdf5Array(file, node, address, others, row_bytes)
 
 

@@ -7,7 +7,7 @@ import importlib.util
 
 import h5py
 
-from roicli.core.exceptions import InputError
+from roicli.core.exceptions import InputError, MissingPackageError
 
 BUILT_IN_NAMES = {
     h5py.h5z.FILTER_DEFLATE: "gzip",
@@ -50,7 +50,7 @@ def list_filters(dataset: h5py.Dataset) -> list[tuple[int, str]]:
 
 
 def check_filters(dataset: h5py.Dataset, name: str) -> None:
-    """Raise InputError for a filter that cannot be undone here, saying what to install.
+    """Raise InputError or MissingPackageError for a filter that cannot be undone here.
 
     The package hdf5plugin is imported where it is installed and a filter needs it. No file says
     what is loaded: beyond that HDF5 looks only where its own HDF5_PLUGIN_PATH points.
@@ -61,9 +61,7 @@ def check_filters(dataset: h5py.Dataset, name: str) -> None:
         if importlib.util.find_spec(PLUGIN_PACKAGE):
             importlib.import_module(PLUGIN_PACKAGE)
         if not h5py.h5z.filter_avail(code):
-            raise InputError(
-                f"{name}: is compressed with {text} (HDF5 filter {code}), which is not built in",
-                f"pip install {PLUGIN_PACKAGE}"
-                if code in PLUGIN_NAMES
-                else "install its plugin, or save the dataset with gzip",
-            )
+            what = f"{name}: is compressed with {text} (HDF5 filter {code}), which is not built in"
+            if code in PLUGIN_NAMES:
+                raise MissingPackageError(what, f"pip install {PLUGIN_PACKAGE}")
+            raise InputError(what, "install its plugin, or save the dataset with gzip")

@@ -4,52 +4,32 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import h5py
 import numpy as np
 
-from roicli.core.types import Array
+from roicli.core.exceptions import InputError
+from roicli.core.types import Array, as_bytes
 from roicli.storage.address import Address, check_regular_file
+from roicli.storage.array import read_whole
 from roicli.storage.choice import Wanted
 from roicli.storage.file_state import FileState, read_state
-from roicli.storage.formats.hdf5.array import Hdf5Array, read_attributes
+from roicli.storage.formats.hdf5.array import Hdf5Array, LaterAttributes, read_attributes
 from roicli.storage.formats.hdf5.child import (
     SWITCH,
     ContainedReader,
     OpeningChild,
     Readable,
     is_contained,
-    is_decoded,
     try_first,
+    try_parts_first,
 )
+from roicli.storage.formats.hdf5.chunks import descriptor_of, is_plain_file
 from roicli.storage.formats.hdf5.dataset import choose_below, trust
 from roicli.storage.formats.hdf5.file import close_file, look_up, naming_damage, open_file
 from roicli.storage.formats.hdf5.links import split_way
 from roicli.storage.shelf import Fill, Shelf, WayOfKey
-
-
-class ReadLater(Mapping[str, Any]):
-    """The attributes of a group, which is looked for when somebody asks for one."""
-
-    def __init__(self, find: Callable[[], h5py.Group]) -> None:
-        self._find = find
-
-    @cached_property
-    def _found(self) -> Mapping[str, Any]:
-        group = self._find()
-        return {} if group.name == "/" else read_attributes(group.attrs)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._found[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._found)
-
-    def __len__(self) -> int:
-        return len(self._found)
 
 
 class Hdf5Shelf(Shelf):
@@ -64,6 +44,7 @@ class Hdf5Shelf(Shelf):
         self._child: OpeningChild | None = None
         try_first(lambda: close_file(open_file(path, path)), path, self._size)
         self._file = open_file(path, path)
+        self._is_plain = is_plain_file(self._file.id)
         self._file_attributes = read_attributes(self._file.attrs)
 
     def look_at(self, keys: Sequence[str], fill: Fill, width: int) -> Array:
@@ -73,13 +54,22 @@ class Hdf5Shelf(Shelf):
         if not is_contained() or not keys:
             return super().look_at(keys, fill, width)
         found = _shared_array(len(keys), width)
-        try_first(lambda: fill(keys, found), self._path, self._size)
+        try_parts_first(
+            lambda part: fill(keys[part], found[part]), len(keys), self._path, self._size
+        )
         return found
+
+    def read_piece(self, offset: int, out: Array) -> None:
+        """The values of an array that said that it has them at ``offset``. Raises InputError."""
+        try:
+            read_whole(descriptor_of(self._file.id), as_bytes(out), offset)
+        except (OSError, EOFError) as error:
+            raise InputError(f"{self._path}: cannot be read: {error}") from error
 
     def open(self, key: str) -> Hdf5Array:
         """The dataset of a key; the file stays open when it is closed."""
         array = self._choose(key)
-        if is_contained() and is_decoded(array.dataset):
+        if is_contained() and array.needs_child:
             number = self._numbers.get(key)
             child = None if number is None else self._child_for_all()
             array.read_with(
@@ -88,29 +78,31 @@ class Hdf5Shelf(Shelf):
         return array
 
     def _choose(self, key: str) -> Hdf5Array:
-        address, others = Address(self._path, self._way_of(key)), dict[str, FileState]()
+        way = self._way_of(key)
+        address, others = Address(self._path, way), dict[str, FileState]()
         with naming_damage(str(address)):
-            node, path = self._find(str(address.dataset)), self._path
+            node, path = self._find(way), self._path
             if node is None:
                 node, path = look_up(self._file, address, others)
             array = choose_below(None, node, path, address, self._wanted, others)
+            if others or not self._is_plain:
+                array.offset = None
             array.files = {**self.files, **others}
             dataset = array.dataset
-            array.group_attributes = ReadLater(lambda: dataset.parent)
+            array.group_attributes = LaterAttributes(lambda: _group_of(dataset))
             array.file_attributes = self._file_attributes
         return array
 
     def _find(self, way: str) -> h5py.Dataset | None:
         """The dataset at a way that no link is on; None where it has to be looked up."""
-        parts, links = split_way(way), self._file.id.links
+        parts, file = split_way(way), self._file.id
         try:
             for count in range(1, len(parts) + 1):
-                if links.get_info(b"/".join(parts[:count])).type != h5py.h5l.TYPE_HARD:
+                if file.links.get_info(b"/".join(parts[:count])).type != h5py.h5l.TYPE_HARD:
                     return None
-            found = h5py.h5o.open(self._file.id, b"/".join(parts))
-        except (KeyError, RuntimeError):
+            return h5py.Dataset(h5py.h5d.open(file, b"/".join(parts)))
+        except (KeyError, RuntimeError):  # a group, or nothing
             return None
-        return h5py.Dataset(found) if isinstance(found, h5py.h5d.DatasetID) else None
 
     def _child_for_all(self) -> OpeningChild:
         if self._child is None:
@@ -132,6 +124,12 @@ class Hdf5Shelf(Shelf):
         """Let go of the file, and end the child."""
         self._end_child()
         close_file(self._file)
+
+
+def _group_of(dataset: h5py.Dataset) -> h5py.Group | None:
+    """The group that a dataset stands in; None for the file's root."""
+    group = dataset.parent
+    return None if group.name == "/" else group
 
 
 def look_at_files(

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from roicli.core.exceptions import InputError, ProviderError, first_line
+from roicli.core.exceptions import InputError, MissingPackageError, first_line
 from roicli.core.foreign import foreign
 from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file, is_url
@@ -60,11 +60,11 @@ class LostChunkError(Exception):
 
 
 def import_zarr(name: str) -> Any:
-    """Import zarr, or raise ProviderError with the line that installs it; ``name`` needs it."""
+    """Import zarr, which ``name`` needs. Raises MissingPackageError."""
     try:
         import zarr
     except ImportError as error:
-        raise ProviderError(
+        raise MissingPackageError(
             f"{name}: Zarr stores need the module zarr, which does not load: {first_line(error)}",
             "pip install 'roicli[zarr]'",
         ) from error
@@ -76,7 +76,7 @@ def reading(name: str, what: str = "") -> Iterator[None]:
     """Turn whatever zarr, a codec or a network raises into one InputError that says where."""
     try:
         yield
-    except (InputError, ProviderError):
+    except (InputError, MissingPackageError):
         raise
     except LostChunkError as error:
         raise InputError(
@@ -99,12 +99,12 @@ def opening(name: str, what: str = "") -> Iterator[None]:
 
 
 def open_url(url: str, read_only: bool) -> Any:
-    """An fsspec store. Raises ProviderError naming the driver that is missing, or InputError."""
+    """An fsspec store. Raises MissingPackageError naming the driver, or InputError."""
     zarr = import_zarr(url)
     try:
         return zarr.storage.FsspecStore.from_url(url, read_only=read_only)
     except ImportError as error:
-        raise ProviderError(
+        raise MissingPackageError(
             f"{url}: {first_line(error)}", "install it beside roicli, as pip install NAME"
         ) from error
     except Exception as error:  # each driver has errors of its own
