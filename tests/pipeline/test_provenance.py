@@ -102,6 +102,6 @@ def test_source_date_epoch_sets_the_time(monkeypatch):
     ],
 )
 def test_an_exported_graph_says_what_it_computes(operator, spec, named):
-    found = describe_export(operator, spec, np.dtype(np.float32))
+    found = describe_export(operator, spec, np.dtype(np.float32), 18)
     expected = {"operator": operator, "output_size": [3, 5], "spatial_scale": 0.25} | named
     assert {key: found[key] for key in expected} == expected
