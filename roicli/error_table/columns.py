@@ -46,7 +46,7 @@ def _signed_edges() -> list[Column]:
         Column(
             f"{edge}_error_{suffix}",
             unit,
-            f"quantized minus real {edge} edge",
+            f"rounded minus real {edge} edge",
             heading=f"{edge} error",
         )
         for suffix, unit in (("cells", "cells"), ("px", "px"))

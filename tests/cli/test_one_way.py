@@ -8,9 +8,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from roicli.cli.commands import COMMANDS, options_of
+from roicli.cli.commands import COMMANDS, find_function, options_of
 from roicli.core.declaration import Opt
 from roicli.core.operator_table import OPERATORS
+from roicli.error_table.columns import COLUMNS
 from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run, save, succeed
 
@@ -116,3 +117,12 @@ def test_the_json_of_an_example_has_the_cells_and_the_size(inputs: Arrays) -> No
     assert said in " ".join(succeed(*arguments, COLUMNS="80").text.split())
     mmcv = json.loads(succeed(*arguments, "--quantization", "mmcv", "--format", "json").text)
     assert mmcv["explanation"]["pool"]["cells"] is None
+
+
+def test_boxes_are_rounded_in_every_sentence() -> None:
+    """Names have "quantization" from the literature; sentences say rounded."""
+    said = [column.meaning for column in COLUMNS]
+    for name in COMMANDS:
+        said += [one.opt.help for one in options_of(name).values() if isinstance(one.opt, Opt)]
+        said.append(find_function(name).__doc__ or "")
+    assert [text for text in said if "quantized" in text.lower()] == []
