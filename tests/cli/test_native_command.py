@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from roicli.core.operator_table import OPERATORS
+from roicli.runtime.native import apart
 from roicli.runtime.native import run as native
 from tests.cli.running import refuse, succeed
 
@@ -22,7 +23,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
     """The functions that are on disk; compiling puts them there, and takes no time."""
     kept = {("pool_blocks", "float32")}
     monkeypatch.setattr(kernels, "is_kept", lambda *function: function in kept)
-    monkeypatch.setattr(kernels, "compile_apart", lambda functions, _: kept.update(functions))
+    monkeypatch.setattr(apart, "compile_apart", lambda functions, _: kept.update(functions))
     monkeypatch.setattr(kernels, "kernel", lambda *function: kept.add(function))
     return kept
 
@@ -51,7 +52,7 @@ def test_compile_compiles_what_is_not_there(
 def test_kernels_that_cannot_be_kept_are_an_error(
     disk: set[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "compile_apart", lambda *_: None)
+    monkeypatch.setattr(apart, "compile_apart", lambda *_: None)
     monkeypatch.setattr(kernels, "kernel", lambda *_: None)
     refuse(
         "native", "--compile", "-q", words=("no folder to keep them in", "XDG_CACHE_HOME"), code=3
@@ -73,17 +74,21 @@ def test_processes_compile_side_by_side_and_end_with_the_caller(
         most = max(most, sum(process.poll() is None for process in started))
         return started[-1]
 
-    monkeypatch.setattr(kernels, "_start_compiling", start)
-    kernels.compile_apart([("short", "float32")] * 4, 3)
+    monkeypatch.setattr(apart, "_start_compiling", start)
+    apart.compile_apart([("short", "float32")] * 4, 3)
     assert [process.returncode for process in started] == [0] * 4
     assert most <= 3
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    apart.compile_apart([("short", "float32")], 3)
+    assert len(started) == 4
+    monkeypatch.delattr(sys, "frozen")
     with pytest.raises(KeyboardInterrupt):
-        kernels.compile_apart([("long", ""), ("long", ""), ("last", "")], 3)
+        apart.compile_apart([("long", ""), ("long", ""), ("last", "")], 3)
     assert all(process.returncode for process in started[4:])
 
 
 def test_a_process_of_its_own_finds_the_package() -> None:
     native.compile_functions([("pool_blocks", "float32")], 1)  # at most the kernel is loaded
-    process = kernels._start_compiling("pool_blocks", "float32")
+    process = apart._start_compiling("pool_blocks", "float32")
     assert process.wait() == 0
-    assert kernels._start_compiling("no such function", "float32").wait() != 0
+    assert apart._start_compiling("no such function", "float32").wait() != 0

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
-import sys
-from collections.abc import Iterable
-from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -61,30 +57,3 @@ def _compile(name: str, dtype: str) -> tuple[bytes, bool]:
 def is_kept(name: str, dtype: str) -> bool:
     """Whether ``kernel`` finds the function on disk, and so need not compile it."""
     return find_code(f"{name}_{dtype}") is not None
-
-
-def compile_apart(functions: Iterable[tuple[str, str]], processes: int) -> None:
-    """Compile functions, each (name, dtype), in so many processes at a time, to the disk.
-
-    Numba compiles one function at a time in a process. What fails there, and where nothing can be
-    kept, is left to ``kernel``, which says why.
-    """
-    waiting, running = list(functions), list[subprocess.Popen[bytes]]()
-    try:
-        with suppress(OSError):
-            while waiting or running:
-                while waiting and len(running) < processes:
-                    running.append(_start_compiling(*waiting.pop(0)))
-                running[0].wait()
-                del running[0]
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
-
-
-def _start_compiling(name: str, dtype: str) -> subprocess.Popen[bytes]:
-    nothing = subprocess.DEVNULL
-    # -P: what lies in the working folder is nothing to import.
-    command = [sys.executable, "-P", "-m", __package__, name, dtype]
-    return subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)  # noqa: S603

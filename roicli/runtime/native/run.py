@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # Sampling points of one axis that are held at once, 24 bytes each (32 for float64).
 POINTS_AT_ONCE = 1 << 21
 # Taps that are held at once, 8 bytes each (12 for float64).
-TAPS_AT_ONCE = 1 << 22
+TAPS_AT_ONCE = 1 << 21
 
 
 def is_compiled(spec: OperatorSpec, dtype: Any) -> bool:
@@ -69,7 +69,9 @@ def compile_functions(functions: Sequence[tuple[str, str]], processes: int) -> N
     Raises ProviderError without Numba.
     """
     if min(len(functions), processes) > 1:
-        _kernels().compile_apart(functions, processes)
+        from roicli.runtime.native.apart import compile_apart
+
+        compile_apart(functions, processes)
     for function in functions:
         _kernels().kernel(*function)
 
