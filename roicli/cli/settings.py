@@ -99,7 +99,11 @@ def find_file() -> str | None:
 
 
 def _mentions_roicli(path: str) -> bool:
-    return bool(MENTIONED.search(_read_bytes(path)))
+    """Whether a pyproject.toml may hold settings; one that cannot be read is somebody else's."""
+    try:
+        return bool(MENTIONED.search(_read_bytes(path)))
+    except InputError:
+        return False
 
 
 def _read_bytes(path: str) -> bytes:

@@ -438,7 +438,7 @@ class DiagnoseOptions(
 
     angle: Annotated[
         float | None,
-        Opt("--angle", None, "Degrees that the RoIs are turned by about their centres."),
+        Opt("--angle", None, "Degrees that upright RoIs are turned by about their centres."),
     ]
     sample: Annotated[
         int | str | None,

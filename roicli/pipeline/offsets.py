@@ -6,6 +6,7 @@ import logging
 import math
 import os
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,11 +14,13 @@ from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.types import FloatArray, IntArray
 from roicli.operators.interface import OperatorSpec
 from roicli.pipeline.features import FeatureArgument
-from roicli.pipeline.inputs import Inputs
 from roicli.storage.address import parse_address, split_name
 from roicli.storage.array import MemoryArray, SelectedRows, StoredArray
 from roicli.storage.limits import check_memory, external_files
 from roicli.storage.open import open_array
+
+if TYPE_CHECKING:
+    from roicli.pipeline.inputs import Inputs
 
 logger = logging.getLogger("roicli")
 

@@ -37,6 +37,7 @@ from roicli.operators.convention import (
 from roicli.operators.evaluate import evaluate
 from roicli.operators.sampled_map import Bins, SampledMap, all_bins
 from tests import oracle
+from tests.operators import engines
 from tests.options import some
 from tests.strategies import RULES, awkward_corners, normal_map, ort_max_roi_pool, ort_roi_align
 
@@ -546,6 +547,65 @@ def test_position_sensitive_channels(rois: Any, rule: Convention, name: str | No
     found = find(features, boxes, known(rule, features, boxes, (3, 3)))
     assert matched(found).convention == rule
     assert name is None or name in [row.name for row in found.libraries]
+
+
+ENGINE_RULES = {
+    "dense": Convention(LEGACY, sampling_ratio=6),
+    "fill": replace(CROP.placed(normalization="image"), border_value=-7.0),
+    "fill past one cell": replace(ALIGN, border="value", border_value=1.5),
+}
+
+
+@some("name", [(name,) for name in ENGINE_RULES], ("fill",))
+def test_what_callers_choose(name: str) -> None:
+    """A sampling ratio that is nobody's default; a value off the map."""
+    entry, rule = engines.entries()["torchvision-roi_pool-default"], ENGINE_RULES[name]
+    maps, rois = engines.features(), entry.rois
+    result = np.zeros((len(rois), 2, 5, 3))
+    for image in range(2):
+        here = rois[:, 0] == image
+        one = SampledMap(maps[image].astype(np.float64), rois[here, 1:], engines.SCALE)
+        result[here] = evaluate(rule, one, all_bins((5, 3)))
+    found = find(maps, rois, result, spatial_scale=engines.SCALE, ignore="R04,R05")
+    assert matched(found).convention.parameters() == rule.parameters()
+    if rule.border_value:
+        assert f"{rule.border_value:g} off the map" in found.match.candidate.name
+        assert [need.reason for need in found.needs] == ["reaching past the map"]
+
+
+def test_channels_that_are_constant_on_each_map_tell_nothing() -> None:
+    """They differ between the maps more than others do within them."""
+    features = normal_map((2, 6, 25, 38))
+    features[0, 2:], features[1, 2:] = 40, -40
+    rng = np.random.default_rng(1)
+    corners = rng.uniform(20, 100, (16, 2))
+    boxes = np.column_stack([np.arange(16) % 2, corners, corners + rng.uniform(60, 90, (16, 2))])
+    boxes = boxes.astype(np.float32)
+    result = ort_roi_align(features, boxes, (3, 3), spatial_scale=SCALE, sampling_ratio=2)
+    found = find(features, boxes, result)
+    assert matched(found) == align_rule("mean", "half-pixel", 2)
+    assert "mmcv.RoIPool" not in [row.name for row in found.libraries]
+
+
+def test_an_offset_that_is_near_none() -> None:
+    """Two pixels move RoIs less than what is far from every convention."""
+    features = np.cumsum(normal_map((1, 4, 50, 68)), axis=3)
+    corners = np.random.default_rng(3).uniform(20, 200, (12, 2)).astype(np.float32)
+    boxes = np.column_stack([np.zeros(12), corners, corners + 120]).astype(np.float32)
+    rule = ALIGN.placed(start_px=2.0, end_px=2.0)
+    found = find(features, boxes, known(rule, features, boxes, (5, 5)))
+    assert matched(found).oddity.offset_px == (2.0, 2.0)
+
+
+def test_one_roi_of_one_bin() -> None:
+    """One value a channel varies about the others'; a RoI at the border may be all there is."""
+    features = normal_map((1, 6, 25, 38))
+    rule = replace(ALIGN.placed(minimum=0.0), border="zero")
+    for box, size in (([-4, 40, 90, 120], (4, 4)), ([30, 40, 90, 120], (1, 1))):
+        boxes = np.array([[0, *box]], np.float32)
+        found = find(features, boxes, known(rule, features, boxes, size).astype(np.float32))
+        same = [c.convention for c in (matched(found), *found.synonyms)]
+        assert any(c.sampling_ratio == 2 and c.box.shift_cells == -0.5 for c in same)
 
 
 @pytest.fixture(scope="module")

@@ -81,6 +81,14 @@ def test_bins_that_are_transposed():
             assert find_turned_bins(inputs, MemoryArray(values, "x")) is None
 
 
+def test_pooled_bins_of_noise_that_are_transposed():
+    """A maximum is like no mean."""
+    result = roicli.pool(MAPS, ROIS, spatial_scale=SCALE, output_size=(5, 3), quantization="floor")
+    with open_rois() as inputs:
+        turned = MemoryArray(result.roi_features.transpose(0, 1, 3, 2).copy(), "x")
+        assert find_turned_bins(inputs, turned)[1] == "(K, C, P_w, P_h)"
+
+
 @pytest.mark.parametrize("values", [BASE, POOLED], ids=["align", "pool"])
 def test_rows_in_another_order_are_found(values):
     with open_rois() as inputs:

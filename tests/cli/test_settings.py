@@ -87,6 +87,9 @@ def test_a_file_says_nothing_of_what_is_read_or_written(inputs: Arrays) -> None:
     known = {key_of(one): one for name in COMMANDS for one in options_of(name).values()}
     outward = {key for key, one in known.items() if one.opt.outward}  # type: ignore[union-attr]
     assert {"output", "force", "dask", "allow-external", "errors-out", "graph"} <= outward
+    page = Path(__file__).parents[2] / "docs" / "settings.md"
+    text = page.read_text(encoding="utf-8")
+    assert [key for key in sorted(outward) if f"`{key}`" not in text] == []
     for one in known.values():
         assert isinstance(one.opt, Opt)
         leads_away = {"FILE", "ADDRESS", "PHOTO", "LIST", "MODEL"} & set(
@@ -150,6 +153,13 @@ def test_the_nearest_file_is_taken(inputs: Arrays, monkeypatch: pytest.MonkeyPat
     Path("deep/.git").mkdir()
     monkeypatch.chdir("deep")
     assert json.loads(succeed("config", "--format", "json").text)["file"] is None
+
+
+def test_a_project_of_others_stops_nobody(inputs: Arrays) -> None:
+    write("#" * (LARGEST_FILE + 1), "pyproject.toml")
+    assert shown_rows() == 5
+    write("[tool.roicli2]\nrows = 'x'", "pyproject.toml")
+    assert shown_rows() == 5
 
 
 def test_config_shows_each_value_and_where_it_is_from(inputs: Arrays) -> None:

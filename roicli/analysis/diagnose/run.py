@@ -145,7 +145,7 @@ def diagnose_result(
     zeros, told_apart = not np.any(sample.result), bool(ranking.telling.any())
     # Zeros come from anywhere; a rule with empty bins only would be no explanation.
     may_match = told_apart and not zeros
-    if may_match and ranking.best.finding.distance > FAR and wanted == Wanted():
+    if may_match and ranking.best.finding.distance > tolerance and wanted == Wanted():
         ranking = _fit(ranking, sample, tolerance)
     best = ranking.best
     is_match = may_match and bool(best.explained.all()) and best.finding.distance <= tolerance

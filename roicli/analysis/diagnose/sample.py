@@ -252,10 +252,15 @@ def _channel_limit(inputs: Inputs, rows: IntArray, result: Array) -> int:
 
 
 def varied_channels(result: Array, count: int) -> IntArray:
-    """The channels that tell most: those with the largest spread, in their order."""
+    """The channels that tell most, in their order: those that vary most within RoIs, for what is
+    constant on each map varies between these; of results with one bin, those that vary.
+    """
     wide = result.astype(np.float64)
+    bins = (2, 3) if wide[0, 0].size > 1 else (0, 2, 3)
     with np.errstate(over="ignore"):
-        spreads = np.where(np.isfinite(wide), wide, 0.0).std(axis=(0, 2, 3))
+        spreads = np.where(np.isfinite(wide), wide, 0.0).std(axis=bins)
+    if spreads.ndim == 2:
+        spreads = spreads.mean(axis=0)
     return np.sort(np.argsort(-spreads, kind="stable")[:count])
 
 

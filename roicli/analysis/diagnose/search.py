@@ -197,7 +197,7 @@ def compute_in_steps(
     candidates: Sequence[Candidate], sample: Sample
 ) -> Iterator[tuple[Sequence[Candidate], FloatArray]]:
     """``compute`` of as many candidates at a time as memory is meant for."""
-    step = max(1, STEP_VALUES // max(sample.result.size, 1))
+    step = max(1, STEP_VALUES // max(sample.result.size * sample.groups, 1))
     for start in range(0, len(candidates), step):
         some = candidates[start : start + step]
         yield some, compute(some, sample)
