@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -39,6 +40,8 @@ WORK_A_BLOCK = 1 << 29
 # Small maps are read, and small results written, so many bytes at a time: handing one over to
 # another thread takes as long as reading a small map.
 HANDED_OVER_BYTES = 1 << 20
+# No result waits longer than this to be handed over: what is written is what ``resume`` can keep.
+SECONDS_HELD = 1.0
 # Deciding which RoIs make a block then takes little memory.
 MOST_ROWS_A_BLOCK = 1 << 16
 
@@ -193,6 +196,7 @@ class ResultBlocks:
         # What the array in turn holds, and is not handed over yet.
         self._rows: list[IntArray] = []
         self._filled = 0
+        self._handed_over = monotonic()
         self._written: list[Future[None] | None] = [None, None]
         self._turn = 0
 
@@ -214,7 +218,7 @@ class ResultBlocks:
         """Hand the block that was filled to the writing thread, with others where it is small."""
         self._rows.append(rows)
         self._filled += len(rows)
-        if self._filled >= self._together:
+        if self._filled >= self._together or monotonic() - self._handed_over > SECONDS_HELD:
             self._hand_over()
 
     def _hand_over(self) -> None:
@@ -223,6 +227,7 @@ class ResultBlocks:
         rows = self._rows[0] if len(self._rows) == 1 else np.concatenate(self._rows)
         block = self._arrays[self._turn][: self._filled]
         self._rows, self._filled = [], 0
+        self._handed_over = monotonic()
 
         def timed() -> None:
             with self._times.measure("write"):

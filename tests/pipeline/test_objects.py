@@ -317,7 +317,6 @@ def test_no_features_are_refused_by_every_call_that_needs_some():
         (MAPS, [np.ones((2, 5)), np.ones((1, 5))], "boxes with 5 columns"),
         (np.ma.masked_greater(MAPS, 1), ROIS, "values are masked; fill them"),
     ],
-    ids=str,
 )  # fmt: skip
 def test_what_is_no_input_is_said(features, rois, message):
     with pytest.raises(ParameterError, match=message):

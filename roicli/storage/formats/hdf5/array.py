@@ -37,7 +37,7 @@ from roicli.storage.formats.hdf5.child import (
 from roicli.storage.formats.hdf5.chunks import ChunkReader, find_chunks
 from roicli.storage.formats.hdf5.file import DAMAGE, close_file, pass_over
 from roicli.storage.formats.hdf5.filters import check_filters
-from roicli.storage.formats.hdf5.links import OtherFiles, name_of
+from roicli.storage.formats.hdf5.links import OtherFiles, find_within, name_of
 from roicli.storage.limits import check_memory
 
 logger = logging.getLogger("roicli")
@@ -161,10 +161,10 @@ class Hdf5Array(StoredArray):
 
     def beside(self, name: str) -> str | None:
         """The address of the array ``name`` in the same group of the same file, if there is one."""
-        group = self.dataset.parent
+        neighbour = f"{self.dataset.parent.name.rstrip('/')}/{name}"
         with suppress(*DAMAGE):
-            if isinstance(group.get(name), h5py.Dataset):
-                return str(Address(self._path, f"{group.name.rstrip('/')}/{name}"))
+            if isinstance(find_within(self.dataset.file, neighbour), h5py.Dataset):
+                return str(Address(self._path, neighbour))
         return None
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from roicli.storage.address import Address
 from roicli.storage.array import Heading, StoredArray
 from roicli.storage.choice import list_names
 from roicli.storage.file_state import FileState
+from roicli.storage.formats.hdf5.links import find_within
 from roicli.storage.table import Column, Table, column_of, text_column
 
 logger = logging.getLogger("roicli")
@@ -76,7 +77,7 @@ def _describe_fixed(group: h5py.Group) -> Frame:
     count = int(group.attrs.get("nblocks", 0))
     for number in range(min(count, MOST_BLOCKS)):
         items, values = (f"{group.name}/block{number}_{what}" for what in ("items", "values"))
-        if group.file[values].dtype.kind == "O" or group.file[items].dtype.kind == "O":
+        if "O" in (_dataset(group, values).dtype.kind, _dataset(group, items).dtype.kind):
             left_out.append(items)
         else:
             blocks.append(Block(values, None, items))
@@ -84,7 +85,7 @@ def _describe_fixed(group: h5py.Group) -> Frame:
 
 
 def _describe_table(group: h5py.Group) -> Frame:
-    table, blocks = group["table"], []
+    table, blocks = _dataset(group, f"{group.name}/table"), []
     for field in table.dtype.names or ():
         kind = table.attrs.get(f"{field}_kind")
         if field == "index" or kind is None:
@@ -96,13 +97,21 @@ def _describe_table(group: h5py.Group) -> Frame:
 def headings_of(frame: Frame, group: h5py.Group) -> tuple[Heading, ...]:
     """The columns' names, in order, for ``inspect``."""
     if frame.order:
-        return tuple(map(Heading, _texts(group.file[frame.order][()])))
+        return tuple(map(Heading, _texts(_dataset(group, frame.order)[()])))
     return tuple(Heading(name) for block in frame.blocks for name in block.names)
 
 
 def count_rows(frame: Frame, group: h5py.Group) -> int:
     """How many rows the table has, for ``inspect``."""
-    return int(group.file[frame.blocks[0].values].shape[0]) if frame.blocks else 0
+    return int(_dataset(group, frame.blocks[0].values).shape[0]) if frame.blocks else 0
+
+
+def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+    """A dataset of the file of ``group``. Raises KeyError."""
+    found = find_within(group.file, name)
+    if not isinstance(found, h5py.Dataset):
+        raise KeyError(f"{group.name} is a table of pandas without {name}")
+    return found
 
 
 def read_names(pickled: bytes | str, where: str) -> list[str]:

@@ -46,13 +46,13 @@ OTHER_FILES = 64
 
 
 def find_object(
-    file: h5py.File, path: str, name: str, others: OtherFiles, depth: int = 0
+    file: h5py.File, path: str, name: str, others: OtherFiles | None, depth: int = 0
 ) -> tuple[Any, str]:
     """The group, dataset or named type at ``path``, and the path of the file that it lies in.
 
     ``name`` is the path of ``file``. Soft links are followed within their file. An external link
-    raises InputError unless external files are allowed; then the files on the way go to ``others``.
-    Raises KeyError where there is nothing.
+    raises InputError unless external files are allowed; then the files on the way go to ``others``
+    (None: none is followed). Raises KeyError where there is nothing.
     """
     node: Any = file["/"]
     way = split_way(path)
@@ -68,7 +68,7 @@ def find_object(
         target = node.id.links.get_val(part)
         if kind != h5py.h5l.TYPE_SOFT:
             said = f"{name}: {path!r} is a link to {_describe(target)}"
-            if kind != h5py.h5l.TYPE_EXTERNAL or not external_is_allowed():
+            if kind != h5py.h5l.TYPE_EXTERNAL or others is None or not external_is_allowed():
                 raise InputError(f"{said}, outside the file", ALLOW_HINT)
             name = _follow(target, name, said, others, depth)
             node = node[part]
@@ -79,6 +79,18 @@ def find_object(
         node = node.file["/"] if target.startswith(b"/") else node
         way[:0] = split_way(target)
     return node, name
+
+
+def find_within(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | None:
+    """The group or dataset at ``path`` where the way stays in the file; else None.
+
+    ``file.get(path)`` follows a link to another file, and waits for ever where that is a pipe.
+    """
+    try:
+        node, _ = find_object(file, path, file.filename, None)
+    except (KeyError, InputError):
+        return None
+    return node if isinstance(node, h5py.Group | h5py.Dataset) else None
 
 
 def _follow(target: Any, base: str, said: str, others: OtherFiles, depth: int) -> str:

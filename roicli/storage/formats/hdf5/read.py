@@ -47,6 +47,7 @@ from roicli.storage.formats.hdf5.frames import describe as describe_frame
 from roicli.storage.formats.hdf5.links import (
     find_object,
     find_parts,
+    find_within,
     leads_outside,
     name_of,
     split_way,
@@ -82,7 +83,7 @@ def _read_frame(address: Address) -> Table | None:
     def find() -> list[Frame]:
         found: list[h5py.Group] = []
         with naming_damage(address.path), open_file(address.path, address.path) as file:
-            group = file if address.dataset is None else file.get(address.dataset)
+            group = find_within(file, address.dataset or "/")
             if isinstance(group, h5py.Group):
                 list_datasets(group, found)
             return [describe_frame(one) for one in found]
@@ -108,7 +109,7 @@ def find_sources(path: str) -> list[str] | None:
 
     def find() -> list[str] | None:
         with naming_damage(path), open_file(path, path) as file:
-            features = file.get(RESULT)
+            features = find_within(file, RESULT)
             if not isinstance(features, h5py.Dataset) or not features.is_virtual:
                 return None
             return find_parts(features, path)
