@@ -25,7 +25,8 @@ def load_entry_points(group: str, kind: type[Brought]) -> tuple[Brought, ...]:
                 f"{said} cannot be loaded: {first_line(error)}",
                 "mend or uninstall the package that brings it",
             ) from error
-        for item in brought if isinstance(brought, tuple) else (brought,):
+        is_one = isinstance(brought, kind) or not isinstance(brought, tuple)
+        for item in (brought,) if is_one else brought:
             if not isinstance(item, kind):
                 raise InputError(f"{said} is no {kind.__module__}.{kind.__name__}")
             found.append(item)
