@@ -30,9 +30,8 @@ def test_it_is_listed_and_recognized(bring):
     bring()
     assert [row["name"] for row in roicli.presets("house/csrc")] == ["house.roi_align"]
     stored = roicli.align(MAPS, ROIS, sampling_ratio=3, aligned=True).roi_features
-    assert "house.roi_align" in [
-        one["name"] for one in roicli.diagnose(MAPS, ROIS, stored).libraries
-    ]
+    found = roicli.diagnose(MAPS, ROIS, stored).libraries
+    assert "house.roi_align" in [row.name for row in found]
 
 
 def test_one_that_is_none_is_named(bring):
