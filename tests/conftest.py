@@ -7,11 +7,13 @@ A profile is reproducible and has no deadline, for the machine may be shared.
 
 import gc
 import os
+import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 from itertools import product
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ from hypothesis import settings
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.native import run as native
+
+EXAMPLE_PACKAGE = Path(__file__).parent / "release" / "example_package"
 
 settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True)
 settings.register_profile("full", deadline=None, max_examples=500, derandomize=True)
@@ -76,3 +80,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def _group(nodeid: str) -> str:
     file = nodeid.partition("::")[0]
     return CLUSTER if "/test_dask" in file else file
+
+
+@pytest.fixture
+def bring_package(tmp_path, monkeypatch):
+    """Installs the example package beside the environment, with the entry points of a text."""
+
+    def install(entry_points: str) -> None:
+        information = tmp_path / "site" / "example-1.dist-info"
+        information.mkdir(parents=True)
+        for module in EXAMPLE_PACKAGE.glob("*.py"):
+            shutil.copy(module, tmp_path / "site")
+        (information / "METADATA").write_text("Metadata-Version: 2.1\nName: example\nVersion: 1\n")
+        (information / "entry_points.txt").write_text(entry_points)
+        monkeypatch.syspath_prepend(tmp_path / "site")
+
+    yield install
+    for module in EXAMPLE_PACKAGE.glob("*.py"):
+        sys.modules.pop(module.stem, None)

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol, cast
 
-from roicli.core.exceptions import InputError, first_line
+from roicli.core.exceptions import InputError
 from roicli.storage.address import IMAGE, Address, is_url
 
 if TYPE_CHECKING:  # NumPy, which --help does not wait for
@@ -308,25 +308,10 @@ def _of_archive(path: str) -> Format:
 
 @cache
 def formats_of_others() -> tuple[Format, ...]:
-    """The formats that installed packages bring, by the entry points of the group roicli.formats.
+    """The formats that installed packages bring. Raises InputError for one that is none."""
+    from roicli.core.entry_points import load_entry_points
 
-    Raises InputError for one that is none.
-    """
-    from importlib.metadata import entry_points
-
-    found = []
-    for one in entry_points(group=ENTRY_POINTS):
-        try:
-            brought = one.load()
-        except Exception as error:  # whatever a package's import raises
-            raise InputError(
-                f"format {one.name}: {one.value} cannot be loaded: {first_line(error)}",
-                "mend or uninstall the package that brings it",
-            ) from error
-        if not isinstance(brought, Format):
-            raise InputError(f"format {one.name}: {one.value} is no roicli.storage.formats.Format")
-        found.append(brought)
-    return tuple(found)
+    return load_entry_points(ENTRY_POINTS, Format)
 
 
 def _of_others(path: str, ending: str) -> Format | None:

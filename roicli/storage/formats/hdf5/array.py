@@ -161,7 +161,7 @@ class Hdf5Array(StoredArray):
 
     def beside(self, name: str) -> str | None:
         """The address of the array ``name`` in the same group of the same file, if there is one."""
-        neighbour = f"{self.dataset.parent.name.rstrip('/')}/{name}"
+        neighbour = f"{name_of(self.dataset.parent).rstrip('/')}/{name}"
         with suppress(*DAMAGE):
             if isinstance(find_within(self.dataset.file, neighbour), h5py.Dataset):
                 return str(Address(self._path, neighbour))

@@ -159,6 +159,9 @@ def find_chunks(dataset: h5py.h5d.DatasetID, dtype: np.dtype[Any]) -> ChunkReade
 
     def note(chunk: h5py.h5d.StoreInfo) -> None:
         place = tuple(start // side for start, side in zip(chunk.chunk_offset, sides, strict=True))
+        if any(index >= count for index, count in zip(place, grid, strict=True)):
+            skipped.append(place)  # of a damaged file: no chunk lies there
+            return
         offsets[place], sizes[place] = chunk.byte_offset, chunk.size
         if chunk.filter_mask:
             skipped.append(place)
