@@ -228,7 +228,7 @@ assert "pydantic" not in sys.modules
 # Options, and what a run imports for them alone: without, it would only cost time.
 IMPORTED_FOR = {
     "--rows 1": ["rich", "roicli.render.error_table"],
-    "--no-table --errors-out errors.csv": ["csv", "roicli.error_table.writers"],
+    "--no-table --errors-out errors.csv": ["roicli.error_table.writers"],
     "--no-table --resume": ["hashlib", "roicli.pipeline.fingerprint"],
     "--no-table --fail-over iou=2": ["roicli.error_table.thresholds"],
     "--no-table --preset mmcv": ["roicli.operators.libraries"],
