@@ -28,7 +28,7 @@ from roicli.storage.array import (
 from roicli.storage.choice import RESULT, Wanted, list_names
 from roicli.storage.formats import WayOf
 from roicli.storage.formats.hdf5 import frames
-from roicli.storage.formats.hdf5.array import LONGEST_ATTRIBUTE, stored_precision
+from roicli.storage.formats.hdf5.array import LONGEST_ATTRIBUTE, attribute_bytes, stored_precision
 from roicli.storage.formats.hdf5.child import in_child_first
 from roicli.storage.formats.hdf5.dataset import open_dataset
 from roicli.storage.formats.hdf5.dataset import parse as parse
@@ -260,7 +260,7 @@ class _Attributes:
             found = self._attributes.get_id(name)
             if found.shape is None:  # nothing at all: how PyTables keeps an empty text
                 return ""
-            if found.get_storage_size() <= LONGEST_ATTRIBUTE:
+            if attribute_bytes(found) <= LONGEST_ATTRIBUTE:
                 return self._attributes[name]
         except DAMAGE as error:
             pass_over(error)
