@@ -162,6 +162,11 @@ def describe_use(dataset: StoredDataset) -> tuple[str | None, str]:
         return None, "empty" if shape is None else f"{dataset.dtype} is no number that roicli reads"
     if len(shape) > 2 and 0 not in shape:
         return _describe_map_or_boxes(dataset, shape)
+    return _describe_rows(shape)
+
+
+def _describe_rows(shape: Sequence[int]) -> tuple[str | None, str]:
+    """The use of an array of one or two axes, or without values."""
     if len(shape) == 1:
         return "level numbers", "1-D: --level-from takes it where there are as many RoIs"
     columns = f" with {shape[1]} columns" if len(shape) == 2 else ""

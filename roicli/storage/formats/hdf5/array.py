@@ -39,6 +39,7 @@ from roicli.storage.formats.hdf5.file import DAMAGE, close_file, pass_over
 from roicli.storage.formats.hdf5.filters import check_filters
 from roicli.storage.formats.hdf5.links import OtherFiles, find_within, name_of
 from roicli.storage.limits import check_memory
+from roicli.storage.shelf import Plain
 
 logger = logging.getLogger("roicli")
 
@@ -262,6 +263,18 @@ def read_dimension_names(dataset: h5py.Dataset, attributes: Mapping[str, Any]) -
             label = name_of(dimension[0]).rpartition("/")[2]
         names.append(foreign(label))
     return tuple(names) if any(names) else ()
+
+
+def plain_dataset(dataset: h5py.h5d.DatasetID) -> Plain | None:
+    """What there is to say of numbers in one piece without attributes; None of other datasets."""
+    shape = dataset.shape
+    offset = dataset.get_offset() if shape and min(shape) else 0
+    kind = _describe_type(dataset.get_type().encode())
+    if offset is None or not kind.is_read_as_is or kind.in_file.kind not in "iuf":
+        return None
+    if h5py.h5a.get_num_attrs(dataset):
+        return None
+    return Plain(shape, kind.read, offset)
 
 
 def lies_in_file(dataset: h5py.Dataset) -> bool:
