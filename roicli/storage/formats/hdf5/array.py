@@ -231,7 +231,7 @@ def read_attributes(attributes: Any) -> dict[str, Any]:
 def _read_attribute(attributes: Any, name: str) -> Any:
     try:
         one = attributes.get_id(name)
-        if _attribute_bytes(one) > LONGEST_ATTRIBUTE:
+        if attribute_bytes(one) > LONGEST_ATTRIBUTE:
             return unreadable("it is too long")
         kind = _describe_type(one.get_type().encode())
         if kind.in_file.kind in "iuf" and one.shape == ():  # in half the time that h5py takes
@@ -244,7 +244,7 @@ def _read_attribute(attributes: Any, name: str) -> Any:
         return unreadable(first_line(error))
 
 
-def _attribute_bytes(attribute: Any) -> int:
+def attribute_bytes(attribute: Any) -> int:
     """What an attribute takes in the file; h5py takes the 0 of an empty one for an error."""
     try:
         return int(attribute.get_storage_size())

@@ -29,7 +29,7 @@ from roicli.storage.array import (
 from roicli.storage.choice import RESULT, Wanted, list_names
 from roicli.storage.formats import WayOf
 from roicli.storage.formats.hdf5 import frames
-from roicli.storage.formats.hdf5.array import LONGEST_ATTRIBUTE, stored_precision
+from roicli.storage.formats.hdf5.array import LONGEST_ATTRIBUTE, attribute_bytes, stored_precision
 from roicli.storage.formats.hdf5.child import (
     in_child_first,
     is_contained,
@@ -289,7 +289,7 @@ class _Attributes:
             found = self._attributes.get_id(name)
             if found.shape is None:  # nothing at all: how PyTables keeps an empty text
                 return ""
-            if found.get_storage_size() <= LONGEST_ATTRIBUTE:
+            if attribute_bytes(found) <= LONGEST_ATTRIBUTE:
                 return self._attributes[name]
         except DAMAGE as error:
             pass_over(error)
