@@ -451,6 +451,10 @@ def _factors(scale: float, doubtful: bool) -> list[float]:
 def _describe_scale(rois: PlacedRois, factor: float, inside: str) -> list[str]:
     place = rois.places[0]
     scales = ",".join(_show_scale(p.spatial_scale * factor) for p in rois.places)
+    if place.spatial_scale > 1 and "stride" in place.scale_from:
+        return [
+            f"{place.scale_from} {1 / place.spatial_scale:g} is below 1; {scales} puts {inside}"
+        ]
     if place.spatial_scale > 1:
         return [f"{place.scale_from} {place.spatial_scale:g} is over 1; {scales} puts {inside}"]
     if place.scale_from == NO_SCALE:
