@@ -103,6 +103,14 @@ def saved(name: str, values: Any) -> str:
     return name
 
 
+def by_image() -> dict[int, Any]:
+    """A record an image, with lists of its boxes and scores."""
+    return {
+        n: {"boxes": CORNERS[n == IMAGE].tolist(), "score": SCORES[n == IMAGE].tolist()}
+        for n in (0, 1)
+    }
+
+
 TEXT = lines("image_id,x1,y1,x2,y2,score", IMAGE, *CORNERS.T, SCORES)
 COLUMNS = {"image": IMAGE.tolist(), "boxes": CORNERS.tolist(), "conf": SCORES.tolist()}
 # Every kind; all give the base result, and carry the score.
@@ -141,6 +149,8 @@ KINDS: dict[str, Callable[[], str]] = {
     "inner records": lambda: write("r.json", json.dumps([
         {"image": int(i), "box": dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)), "score": s}
         for i, box, s in zip(IMAGE, CORNERS.tolist(), SCORES, strict=True)])),
+    "boxes by image": lambda: write("r.json", json.dumps(list(by_image().values()))),
+    "boxes under keys": lambda: write("r.json", json.dumps(by_image())),
     "columns as JSON": lambda: write("r.json", json.dumps(COLUMNS)),
     "columns of pandas": lambda: write("r.json", json.dumps({
         name: {str(row): value for row, value in enumerate(values)}
