@@ -23,6 +23,7 @@ from hypothesis import settings
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.native import run as native
+from roicli.storage.formats.hdf5 import child
 
 EXAMPLE_PACKAGE = Path(__file__).parent / "release" / "example_package"
 
@@ -38,6 +39,18 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 CLUSTER = "cluster"
+
+
+@pytest.fixture(autouse=True)
+def _hdf5_without_children(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5 is read as on a system that does not fork, but in ``contained`` tests and in test-all.
+
+    To fork a process that has all libraries in it takes longer than most tests. Commands in
+    processes of their own are as users have them.
+    """
+    is_quick = os.environ.get("HYPOTHESIS_PROFILE") != "full"
+    if is_quick and request.node.get_closest_marker("contained") is None:
+        monkeypatch.setattr(child, "CAN_FORK", False)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -28,6 +28,9 @@ from roicli.storage.formats.hdf5.links import trace_sources
 from tests.options import some
 
 
+pytestmark = pytest.mark.contained
+
+
 def children() -> list[str]:
     """This process's children (Linux)."""
     return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
