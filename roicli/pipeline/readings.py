@@ -197,12 +197,15 @@ def find_other_format(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     rows = _rows_of_no_sense(rois)
     is_corners = rois.table.roi_format == "xyxy"
     found = "have crossed corners" if is_corners else "leave the map"
-    yield _draft(
-        rois, rows,
+    yield Draft(
+        len(rows), rows,
         f"RoIs look like {' or '.join(fitting)}: read as {rois.table.roi_format} these {found}, "
         f"read as {fitting[0]} all {rois.usable:,} are ordered and inside the image",
         f"add --roi-format {' or '.join(fitting)}"
         + (", whichever the numbers are" if len(fitting) > 1 else ""),
+        "RoIs", rois.table.name,
+        # What nobody said, and does not fit, is not computed with.
+        "error" if rois.table.columns.is_assumed else "warning",
     )  # fmt: skip
 
 
@@ -448,6 +451,10 @@ def _factors(scale: float, doubtful: bool) -> list[float]:
 def _describe_scale(rois: PlacedRois, factor: float, inside: str) -> list[str]:
     place = rois.places[0]
     scales = ",".join(_show_scale(p.spatial_scale * factor) for p in rois.places)
+    if place.spatial_scale > 1 and "stride" in place.scale_from:
+        return [
+            f"{place.scale_from} {1 / place.spatial_scale:g} is below 1; {scales} puts {inside}"
+        ]
     if place.spatial_scale > 1:
         return [f"{place.scale_from} {place.spatial_scale:g} is over 1; {scales} puts {inside}"]
     if place.scale_from == NO_SCALE:

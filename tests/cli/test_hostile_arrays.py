@@ -59,7 +59,7 @@ def test_no_pickle_is_loaded_whatever_it_hides_in(role: str) -> None:
         "record": "pickle",
         "zip": "pickle",
         "inner": "pickle",
-        "bare": "not a",
+        "bare": "pickle",
     }
     for name, word in words.items():
         arguments = (f"{name}.npy", ROIS) if role == "features" else (FEATURES, f"{name}.npy")
