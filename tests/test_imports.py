@@ -171,10 +171,12 @@ def test_one_module_knows_what_systems_lack():
 HEAVY = ("numpy", "h5py", "onnx", "onnxruntime", "numba", "zarr", "fsspec")
 HELP = """
 import contextlib, io
+from typer.main import get_command
 from roicli.cli.app import build_app
+app = get_command(build_app())
 for command in ({commands}):
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as shown:
-        build_app()([*command.split(), "--help"])
+        app([*command.split(), "--help"])
     assert "Usage" in shown.getvalue(), command
 """
 

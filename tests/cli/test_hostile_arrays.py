@@ -127,6 +127,7 @@ def test_an_endless_line(ending: str) -> None:
     refuse("inspect", path, words=(path, "text", "are free"))
 
 
+@pytest.mark.full
 def test_a_table_takes_no_more_memory_than_it_says() -> None:
     line = b"0,1,2,3,4\n"
     Path("x.csv").write_bytes(line * 200_000)
