@@ -34,7 +34,7 @@ demo: install  ## run align and pool on the sample data and show the tables
 		--output $(DEMO)/text_fpn.pool.h5 --force --rows 10
 
 # tests/conftest.py says which tests run in one process, and which come first.
-PYTEST := python -m pytest --quiet --numprocesses auto --no-loadscope-reorder
+PYTEST := python -m pytest --quiet --numprocesses auto --max-worker-restart 0 --no-loadscope-reorder
 
 test: .venv/.developing  ## prove everything once, in three minutes on two cores
 	$(BIN)/$(PYTEST) -m 'not full'

@@ -12,15 +12,20 @@ from typing import get_args
 import numpy as np
 from cuda_loads import Loads
 
-from roicli.core.types import Array
+from roicli.core.declaration import settle
+from roicli.core.operator_table import OPERATORS
+from roicli.core.types import Array, RoIs
 from roicli.core.vocabulary import Partition, Quantization
 from roicli.error_table.columns import VALUE_COLUMNS
 from roicli.operators import graphs, roi_align, roi_pool
 from roicli.operators.interface import OperatorSpec
+from roicli.operators.libraries import ROWS
 from roicli.operators.pool_windows import find_windows
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.pipeline.features import open_pyramid
+from roicli.pipeline.request import RunRequest
+from roicli.pipeline.settings import resolve_setting
 from roicli.pipeline.stream import ValueMeasurer, run_operator
 from roicli.runtime import pool_runner as window_runner
 from roicli.runtime.devices import HOST, Device
@@ -49,13 +54,14 @@ class Row:
 
 
 def compute(
-    spec: OperatorSpec, feature_map: Array, corners: Array, dtype: np.dtype, device: Device
+    spec: OperatorSpec, feature_map: Array, numbers: Array, dtype: np.dtype, device: Device
 ) -> Array:
-    """(K, C, P_h, P_w) on a device."""
+    """(K, C, P_h, P_w) on a device; ``numbers`` (K, n) are what the operator reads of a RoI."""
     runner = build_runner(spec, dtype, device.kind, 2, 64 << 20, device)
-    out = np.full((len(corners), len(feature_map), *spec.output_size), np.nan, dtype)
+    channels = spec.output_channels(len(feature_map))
+    out = np.full((len(numbers), channels, *spec.output_size), np.nan, dtype)
     runner.load(feature_map)
-    runner.run(corners.astype(dtype), out)
+    runner.run(numbers.astype(dtype), out)
     return out
 
 
@@ -73,7 +79,9 @@ def compare(
     wide = np.dtype(np.float64 if dtype == "float64" else np.float32)
     expected = compute(spec, stored.astype(wide), corners, wide, HOST)
     found = compute(spec, stored, corners, wide, device)
-    distance = float(np.abs(found - expected).max()) / float(np.ptp(stored.astype(wide)))
+    with np.errstate(invalid="ignore"):  # a fill may be infinite
+        apart = np.where(found == expected, 0, np.abs(found - expected))
+    distance = float(apart.max()) / float(np.ptp(stored.astype(wide)))
     equal = bool(np.array_equal(found, expected))
     near = equal if isinstance(spec, PoolSpec) else distance <= ALIGN_LIMIT
     return Row(what, f"{load}, {dtype}", distance, near, ", same bits" if equal else "")
@@ -97,6 +105,33 @@ def align_specs(scale: float) -> Iterator[tuple[str, AlignSpec]]:
         yield f"align {', '.join(words)}", AlignSpec((7, 7), scale, ratio, aligned, mode, grid)
 
 
+def other_specs(scale: float) -> Iterator[tuple[str, OperatorSpec]]:
+    """The other operators as they are by default, and each preset that runs by one of them."""
+    setting = {"spatial_scale": scale, "output_size": (2, 2)}
+    plain = [(name, {}) for name in OPERATORS if name not in ("align", "pool")]
+    presets = [
+        (row.operator, {"preset": row.name})
+        for row in ROWS
+        if row.runs and (row.operator not in ("align", "pool") or not row.options())
+    ]
+    for operator, said in plain + presets:
+        request = settle(RunRequest, {**setting, **said})
+        spec = resolve_setting(request, operator, None, request.spatial_scale).spec
+        yield f"{operator} {said.get('preset', 'by default')}", spec.at_scale(scale)
+
+
+def numbers_for(spec: OperatorSpec, corners: Array) -> Array:
+    """(K, n): the boxes (K, 4), turned and with moved bins where the operator has such RoIs."""
+    rng, count = np.random.default_rng(3), len(corners)
+    size = corners[:, 2:] - corners[:, :2]
+    angles = rng.uniform(-90, 90, (count, 1))
+    turned = np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, size, angles], axis=1)
+    offsets = rng.normal(0, 0.1, (count, *spec.offset_shape)) if spec.offset_shape else None
+    return spec.numbers_of(
+        RoIs(np.zeros(count, np.int64), corners, np.zeros(count), turned, offsets)
+    )
+
+
 def check_parity(loads: Loads, device: Device, out_of_time: Callable[[], bool]) -> list[Row]:
     """Every operator and rule on awkward boxes, the default ones on real data and on large maps."""
     rows: list[Row] = []
@@ -107,6 +142,11 @@ def check_parity(loads: Loads, device: Device, out_of_time: Callable[[], bool]) 
         if out_of_time() or (many_sessions and dtype != "float32"):
             continue
         rows.append(compare(what, spec, "awkward boxes", loads.awkward, dtype, device))
+    feature_map, corners = loads.awkward
+    for what, spec in other_specs(loads.awkward_scale):
+        if not out_of_time():
+            values = feature_map, numbers_for(spec, corners)
+            rows.append(compare(what, spec, "awkward boxes", values, "float32", device))
     defaults: list[tuple[str, OperatorSpec]] = [
         ("pool caffe overlap", PoolSpec()), ("align avg, ratio 2", AlignSpec()),
         ("align avg, adaptive", AlignSpec(sampling_ratio=0)),

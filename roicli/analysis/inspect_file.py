@@ -19,6 +19,8 @@ from roicli.core.norms import deviation_rows, mean_of, no_sums, root_mean
 from roicli.core.record import frozen
 from roicli.core.shown import Shown
 from roicli.operators.levels import level_of_scale
+from roicli.pipeline.image_sizes import DATASET as IMAGE_SIZES
+from roicli.pipeline.map_keys import NAMES as IMAGE_LISTS
 from roicli.pipeline.map_scale import SCALE_ATTRIBUTE
 from roicli.storage.address import parse_address
 from roicli.storage.array import FileContents, Heading, StoredDataset, describe_sharing
@@ -153,10 +155,18 @@ def describe_use(dataset: StoredDataset) -> tuple[str | None, str]:
     shape = dataset.shape
     if dataset.columns is not None:
         return describe_columns(dataset.columns)
+    about_images = _describe_image_list(dataset)
+    if about_images is not None:
+        return None, about_images
     if shape is None or not dataset.is_numeric:
         return None, "empty" if shape is None else f"{dataset.dtype} is no number that roicli reads"
     if len(shape) > 2 and 0 not in shape:
         return _describe_map_or_boxes(dataset, shape)
+    return _describe_rows(shape)
+
+
+def _describe_rows(shape: Sequence[int]) -> tuple[str | None, str]:
+    """The use of an array of one or two axes, or without values."""
     if len(shape) == 1:
         return "level numbers", "1-D: --level-from takes it where there are as many RoIs"
     columns = f" with {shape[1]} columns" if len(shape) == 2 else ""
@@ -165,6 +175,16 @@ def describe_use(dataset: StoredDataset) -> tuple[str | None, str]:
         return "rois", f"2-D{columns}: {meaning}"
     more = ": boxes and more? --roi-columns names them" if columns and shape[1] in (6, 7) else ""
     return None, f"{len(shape)}-D{columns}{', without values' if 0 in shape else more}"
+
+
+def _describe_image_list(dataset: StoredDataset) -> str | None:
+    """What is said of the images beside maps; None of any other dataset."""
+    name, shape = _name_of(dataset).rpartition("/")[2], dataset.shape or ()
+    if name in IMAGE_LISTS and len(shape) == 1:
+        return "names of the images: what RoIs call them is looked up here"
+    if name == IMAGE_SIZES and shape[1:] == (2, 2):
+        return "original and network size (height, width) of each image: scales RoIs"
+    return None
 
 
 def _describe_map_or_boxes(dataset: StoredDataset, shape: Sequence[int]) -> tuple[str | None, str]:

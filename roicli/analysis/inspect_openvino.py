@@ -38,7 +38,7 @@ def is_openvino(path: str) -> bool:
 
 
 def inspect_openvino(path: str) -> ModelReport:
-    """Every RoI operator of an IR, in order. Raises InputError, also where OpenVINO is missing."""
+    """Every RoI operator of an IR, in order. Raises InputError, MissingPackageError."""
     check_regular_file(path)
     try:
         import openvino

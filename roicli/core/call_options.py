@@ -467,13 +467,13 @@ class CompareOptions(MatchRowsOption, ExternalOption, total=False):
     """The keywords of ``compare``; ``worst`` RoIs and channels are listed, None for all."""
 
     atol: Annotated[float, Opt("--atol", None, "Absolute tolerance.", 1e-5, metavar="X")]
-    rtol: Annotated[float, Opt("--rtol", None, "Tolerance relative to |b|.", 1e-5, metavar="X")]
+    rtol: Annotated[float, Opt("--rtol", None, "Tolerance relative to abs(b).", 1e-5, metavar="X")]
     stat: Annotated[
         ComparedStatistic,
         Opt(
             "--stat",
             None,
-            "What must be within atol + rtol |b|: every element, or this.",
+            "What must be within atol + rtol abs(b): every element, or this.",
             "elementwise",
         ),
     ]

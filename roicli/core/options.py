@@ -197,8 +197,9 @@ class ShardOption(TypedDict, total=False):
         Opt(
             "--shard",
             MACHINES,
-            "Run the I-th of N blocks of the RoIs into a part, which roicli merge joins.",
-            metavar="I/N",
+            "Run the I-th of N blocks of the RoIs into a part, which roicli merge joins; slurm: "
+            "that of an array's task.",
+            metavar="I/N|slurm[/N]",
             outward=True,
         ),
     ]
@@ -212,8 +213,9 @@ class DaskOption(TypedDict, total=False):
         Opt(
             "--dask",
             MACHINES,
-            "Run on the workers of a Dask scheduler, or on N processes of this machine.",
-            metavar="ADDRESS|local[:N]",
+            "Run on the workers of a Dask scheduler, by its address, its file or Dask's "
+            "configuration, or on N processes of this machine.",
+            metavar="ADDRESS|file:PATH|config|local[:N]",
             outward=True,
         ),
     ]

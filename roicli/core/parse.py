@@ -66,8 +66,8 @@ def as_layout(value: Any, name: str) -> str:
     if text.startswith(TOKENS):
         parse_grid(text)
         return text
-    # What a letter stands for is plain, so every order is taken; images come one after another.
-    if text != AUTO and sorted(text.removeprefix("n")) != sorted("chw"):
+    # What a letter stands for is plain, so every order is taken.
+    if text != AUTO and sorted(text) not in (sorted("nchw"), sorted("chw")):
         raise ParameterError(
             f"{name} is {value!r}, expected {AUTO}, {', '.join(LAYOUTS)}, {REVERSED} or {TOKENS}HxW"
         )

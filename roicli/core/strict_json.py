@@ -46,14 +46,6 @@ def encode(document: Any, indent: int | None = None) -> str:
     return text.replace("##", "#\\u0023")
 
 
-def encode_plain(record: Mapping[str, Any]) -> str:
-    """A flat record of the package's own names and words and of finite numbers, on one line.
-
-    A table has a record a RoI, and to look for text of others in each takes eight times as long.
-    """
-    return json.dumps(record, allow_nan=False)
-
-
 def encode_for_script(document: Mapping[str, Any]) -> str:
     """Plain values as compact JSON that can end neither a script element nor a line of script."""
     return json.dumps(document, separators=(",", ":"), allow_nan=False).translate(UNSAFE_IN_SCRIPT)

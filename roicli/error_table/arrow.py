@@ -10,6 +10,7 @@ import numpy as np
 from roicli.core.exceptions import MissingPackageError
 from roicli.core.foreign import foreign, raw_text
 from roicli.core.types import Array
+from roicli.error_table.cells import make_each, whole_numbers
 from roicli.error_table.columns import Column
 
 ArrowFormat = Literal["parquet", "feather"]
@@ -49,7 +50,7 @@ def read_batches(columns: Sequence[Column], blocks: Iterable[Array]) -> Any:
 
     def batches() -> Iterator[Any]:
         for block in blocks:
-            arrays = [pa.array(_values(block[c.name], c), kinds[c.kind]) for c in columns]
+            arrays = [_array(block[c.name], c, kinds[c.kind]) for c in columns]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     return pa.RecordBatchReader.from_batches(schema, batches())
@@ -75,15 +76,12 @@ def write_arrow(
             writer.write_batch(batch)
 
 
-def _values(values: Any, column: Column) -> list[Any]:
-    """A column's cells as Python values, None where one is not defined."""
+def _array(values: Array, column: Column, kind: Any) -> Any:
+    """A column's cells, null where one is not defined."""
+    pa = import_arrow()
     if column.kind == "text":
-        return [raw_text(foreign(value)) for value in values.tolist()]
-    found = np.asarray(values)
-    if found.dtype.kind != "f":
-        return list(found.tolist())
-    whole = column.kind == "integer"
-    return [
-        None if not known else int(value) if whole else value
-        for value, known in zip(found.tolist(), np.isfinite(found).tolist(), strict=True)
-    ]
+        return pa.array(make_each(lambda text: raw_text(foreign(text)), values), kind)
+    known = np.isfinite(values)
+    if column.kind == "integer":
+        return pa.array(whole_numbers(values, known), kind, mask=~known)
+    return pa.array(values.astype(np.float64), kind, mask=~known)

@@ -5,14 +5,12 @@ Reports, files and documentation take names, order and units from here.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.foreign import foreign
 from roicli.core.parse import did_you_mean
 from roicli.core.vocabulary import SummaryForm
 
@@ -216,13 +214,3 @@ def record_dtype(columns: Sequence[Column]) -> np.dtype[np.void]:
     return np.dtype(
         [(c.name, kinds["number"] if c.name == "level" else kinds[c.kind]) for c in columns]
     )
-
-
-def plain_value(value: Any, column: Column) -> Any:
-    """One cell as a Python value; None where it is not defined."""
-    if column.kind == "text":
-        return foreign(value.decode()) if column.is_foreign else value.decode()
-    number = float(value)
-    if not math.isfinite(number):
-        return None
-    return int(value) if column.kind == "integer" else number

@@ -6,7 +6,8 @@ are asked for. Value columns, which need the operators to run, are measured once
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple, overload
 
@@ -16,18 +17,18 @@ from roicli.core.exceptions import ParameterError
 from roicli.core.foreign import foreign
 from roicli.core.norms import mean_of
 from roicli.core.shown import Shown
+from roicli.core.system import usable_cores
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import SIZE_CLASSES, PixelModel
 from roicli.error_table.carried_columns import CarriedColumn, table_columns
+from roicli.error_table.cells import plain_values
 from roicli.error_table.columns import (
-    COLUMN_BY_NAME,
     GEOMETRIC_COLUMNS,
     SUMMARY_COLUMNS,
     VALUE_COLUMNS,
     WORST_IS_SMALLEST,
     Column,
     check_column,
-    plain_value,
     record_dtype,
 )
 from roicli.error_table.geometric import quantize_errors
@@ -37,6 +38,8 @@ BLOCK_ROWS = 1 << 15
 KEPT_ROWS = 1 << 17
 # A summary of more groups is none.
 MOST_GROUPS = 1000
+# What a summary reads, where it was measured.
+SUMMARY_READS = (*SUMMARY_COLUMNS, "size_class", "level")
 # A RoI whose IoU is less loses more than it keeps.
 HALF = 0.5
 SAME = 1e-5
@@ -94,6 +97,7 @@ class ErrorTable(Shown):
         self._compute_dtype = np.dtype(compute_dtype)
         self._row_numbers = row_numbers
         self._kept: Array | None = None
+        self._columns_read: dict[str, Array] = {}
 
     def __len__(self) -> int:
         return len(self.rois)
@@ -103,9 +107,11 @@ class ErrorTable(Shown):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """A dictionary a RoI, with every column; None where one is not defined."""
+        names = [column.name for column in self.columns]
         for block in self.blocks():
-            for row in block:
-                yield {one.name: plain_value(row[one.name], one) for one in self.columns}
+            found = [plain_values(block[column.name], column) for column in self.columns]
+            for row in zip(*found, strict=True):
+                yield dict(zip(names, row, strict=True))
 
     @overload
     def __getitem__(self, key: str) -> Array: ...
@@ -121,7 +127,7 @@ class ErrorTable(Shown):
             values = self.column(key)
             if values.dtype.kind != "S":
                 return values
-            return np.array([plain_value(one, self.by_name[key]) for one in values.tolist()], str)
+            return np.array(plain_values(values, self.by_name[key]), str)
         if isinstance(key, int | np.integer):
             rows = np.arange(len(self))[key : key + 1 or None]
             if len(rows) == 0:
@@ -206,8 +212,29 @@ class ErrorTable(Shown):
         for column, one in self._carried.items():
             if column.name == name:
                 return one.read(slice(None))
-        parts = [block[name] for block in self.measured_blocks()]
-        return np.concatenate(parts) if parts else np.empty(0, record_dtype(self.measured)[name])
+        found = self._columns_read.get(name)
+        return self._read_columns([name])[name] if found is None else found.copy()
+
+    def keep_columns(self, names: Iterable[str]) -> Mapping[str, Array]:
+        """What was measured in some columns (K,), read in one pass and kept; not to be written
+        to. Names of other columns are passed over.
+        """
+        measured = {column.name for column in self.measured}
+        wanted = [name for name in dict.fromkeys(names) if name in measured]
+        missing = [name for name in wanted if name not in self._columns_read]
+        if missing:
+            self._columns_read |= self._read_columns(missing)
+        return {name: self._columns_read[name] for name in wanted}
+
+    def _read_columns(self, names: Sequence[str]) -> dict[str, Array]:
+        dtype = record_dtype(self.measured)
+        found = {name: np.empty(len(self), dtype[name]) for name in names}
+        start = 0
+        for block in self.measured_blocks():
+            for name, values in found.items():
+                values[start : start + len(block)] = block[name]
+            start += len(block)
+        return found
 
     def measured_blocks(self) -> Iterator[Array]:
         """All that was measured, a bounded number of rows at a time."""
@@ -220,7 +247,7 @@ class ErrorTable(Shown):
 
     def worst_first(self, name: str, count: int | None = None) -> IntArray:
         """Row numbers by one column, the worst first: largest magnitude, or smallest IoU."""
-        values = self.column(name)
+        values = self._columns_read[name] if name in self._columns_read else self.column(name)
         if values.dtype.kind == "S":
             return np.argsort(values, kind="stable")[:count]
         ranked = values if name in WORST_IS_SMALLEST else -np.abs(values)
@@ -228,7 +255,7 @@ class ErrorTable(Shown):
             ranked = values
         elif name in self.carried:
             ranked = -np.asarray(values, np.float64)
-        return np.argsort(ranked, kind="stable")[:count]
+        return _rank_first(ranked, count)
 
     def _compute(self, rows: IntArray) -> Array:
         out = np.zeros(len(rows), record_dtype(self.measured))
@@ -251,6 +278,20 @@ class ErrorTable(Shown):
         for name, values in self._values.items():
             out[name] = values[rows]
         return out
+
+
+def _rank_first(ranked: Array, count: int | None) -> IntArray:
+    """The first of ``argsort(ranked, kind="stable")``, without sorting all of it."""
+    if count is None or not 0 < count < len(ranked):
+        return np.argsort(ranked, kind="stable")[:count]
+    limit = np.partition(ranked, count - 1)[count - 1]
+    is_before, is_last = ranked < limit, ranked == limit
+    if np.isnan(limit):
+        is_last = np.isnan(ranked)
+        is_before = ~is_last
+    before = np.flatnonzero(is_before)
+    first = np.concatenate([before, np.flatnonzero(is_last)[: count - len(before)]])
+    return first[np.argsort(ranked[first], kind="stable")]
 
 
 class ColumnStatistics(NamedTuple):
@@ -277,23 +318,21 @@ def measure_statistics(values: FloatArray) -> ColumnStatistics:
     defined = values[~np.isnan(values)]
     if len(defined) == 0:
         return ColumnStatistics(None, None, None, None, None, None)
-    ordered = np.sort(defined)
+    mean = mean_of(defined)
+    last = len(defined) - 1
+    places = {share: share * last for share in (0.05, 0.5, 0.95)}
+    below = [int(place) for place in places.values()]
+    defined.partition(sorted({0, last, *below, *(min(one + 1, last) for one in below)}))
+
+    def quantile(share: float) -> float:
+        # Not numpy.quantile, whose first call imports more than a small run takes.
+        low = min(int(places[share]), max(last - 1, 0))
+        around = defined[low : low + 2]
+        return float(np.interp(places[share] - low, np.arange(len(around)), around))
+
     return ColumnStatistics(
-        mean_of(defined),
-        _quantile(ordered, 0.5),
-        _quantile(ordered, 0.95),
-        float(ordered[-1]),
-        float(ordered[0]),
-        _quantile(ordered, 0.05),
+        mean, quantile(0.5), quantile(0.95), float(defined[-1]), float(defined[0]), quantile(0.05)
     )
-
-
-def _quantile(ordered: FloatArray, share: float) -> float:
-    """Linear interpolation between order statistics, as numpy.quantile, whose first call imports
-    more than a small run takes.
-    """
-    place = share * (len(ordered) - 1)
-    return float(np.interp(place, np.arange(len(ordered)), ordered))
 
 
 class Summary(NamedTuple):
@@ -313,37 +352,50 @@ class Summary(NamedTuple):
     constants: Mapping[str, float]
 
 
-def summarize(table: ErrorTable) -> Summary:
-    """The summary of a table (SEMANTICS: summaries). Raises ParameterError for too many groups."""
-    names = [name for name in SUMMARY_COLUMNS if name in {c.name for c in table.measured}]
-    keep = [*names, "size_class", "level"]
-    dtype = record_dtype(tuple(COLUMN_BY_NAME[name] for name in keep))
-    wanted = np.empty(len(table), dtype)
-    start = 0
-    for block in table.measured_blocks():
-        for name in keep:
-            wanted[name][start : start + len(block)] = block[name]
-        start += len(block)
-
-    def group(name: str, rows: Array) -> GroupSummary:
-        statistics = {column: measure_statistics(rows[column]) for column in names}
-        return GroupSummary(name, len(rows), statistics)
-
-    classes = [group("all", wanted)]
-    classes += [group(name, wanted[wanted["size_class"] == name.encode()]) for name in SIZE_CLASSES]
-    levels = sorted({geometry.level for geometry in table.maps if geometry.level is not None})
-    by_level = [group(str(level), wanted[wanted["level"] == level]) for level in levels]
+def summarize(table: ErrorTable, statistics: Sequence[str] = SUMMARY_COLUMNS) -> Summary:
+    """The summary of a table (SEMANTICS: summaries), with the statistics of the summary columns
+    that are named. Raises ParameterError for too many groups.
+    """
+    columns = table.keep_columns(SUMMARY_READS)
+    names = [name for name in SUMMARY_COLUMNS if name in columns]
+    wanted = {name: columns[name] for name in names if name in statistics}
+    iou, of_class, of_level = columns["iou"], columns["size_class"], columns["level"]
+    levels = {one.level for one in table.maps if one.level is not None and len(table.maps) > 1}
     groups = [] if table.group_by is None else _split_by(table, table.group_by)
-    iou = wanted["iou"]
+    with _mapping(len(table)) as run_each:
+
+        def group(name: str, rows: Array | slice, count: int) -> GroupSummary:
+            measured = run_each(lambda values: measure_statistics(values[rows]), wanted.values())
+            return GroupSummary(name, count, dict(zip(wanted, measured, strict=True)))
+
+        def group_of(name: str, rows: Array) -> GroupSummary:
+            return group(name, rows, int(np.count_nonzero(rows)))
+
+        classes = [group("all", slice(None), len(table))]
+        classes += [group_of(name, of_class == name.encode()) for name in SIZE_CLASSES]
+        by_level = [group_of(str(level), of_level == level) for level in sorted(levels)]
+        by_group = [group(name, rows, len(rows)) for name, rows in groups]
     return Summary(
         tuple(classes),
-        tuple(by_level) if len(table.maps) > 1 else (),
-        tuple(group(name, wanted[rows]) for name, rows in groups),
+        tuple(by_level),
+        tuple(by_group),
         table.group_by,
         int(np.count_nonzero(iou < HALF)),
         int(np.count_nonzero(~np.isnan(iou))),
-        {name: float(wanted[name][0]) for name in names if _is_constant(wanted[name])},
+        {name: float(columns[name][0]) for name in names if _is_constant(columns[name])},
     )
+
+
+@contextmanager
+def _mapping(rows: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """``map``, or one that works on all cores where there are many rows."""
+    if rows <= KEPT_ROWS:
+        yield map
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        yield pool.map
 
 
 def _is_constant(values: FloatArray) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from roicli.core.exceptions import ParameterError
-from roicli.core.strict_json import HEAD, encode, encode_plain
+from roicli.core.strict_json import HEAD, encode
 from roicli.core.vocabulary import TableFormat
+from roicli.error_table import arrow_cells, cells
+from roicli.error_table.cells import RowForm
 from roicli.error_table.table import ErrorTable, Summary, summarize
 from roicli.error_table.verdict import WORST_NAMED, give_verdict
 
@@ -48,19 +50,40 @@ def write_table(
     table: ErrorTable, parameters: Mapping[str, Any], table_format: TableFormat, stream: TextIO
 ) -> None:
     """Write the whole table in a format for programs."""
+    names = [column.name for column in table.columns]
     if table_format == "json":
         _write_json(table, parameters, stream)
     elif table_format == "jsonl":
-        for record in table:
-            stream.write(encode_plain(record) + "\n")
+        stream.writelines(_format_blocks(table, _object_form(names, "{", "}\n")))
     elif table_format in DELIMITERS:
-        delimiter = DELIMITERS[table_format]
-        writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
-        writer.writerow([column.name for column in table.columns])
-        for record in table:
-            writer.writerow(["" if value is None else value for value in record.values()])
+        form = _delimited_form(names, DELIMITERS[table_format])
+        stream.write(form.before[-1].join(map(form.quote, names)) + form.after)
+        stream.writelines(_format_blocks(table, form))
     else:
         raise ParameterError(f"format {table_format} is for people, not for files")
+
+
+def _delimited_form(names: Sequence[str], delimiter: str) -> RowForm:
+    special = (delimiter, '"', "\n", "\r")
+
+    def quote(text: str) -> str:
+        if any(mark in text for mark in special):
+            return '"' + text.replace('"', '""') + '"'
+        return text
+
+    return RowForm(("", *[delimiter] * (len(names) - 1)), "\n", "", quote)
+
+
+def _object_form(names: Sequence[str], start: str, end: str) -> RowForm:
+    keys = [f"{json.dumps(name)}: " for name in names]
+    before = (start + keys[0], *(f", {key}" for key in keys[1:]))
+    return RowForm(before, end, "null", json.dumps)
+
+
+def _format_blocks(table: ErrorTable, form: RowForm) -> Iterator[str]:
+    """The rows as text, a bounded number at a time."""
+    format_rows = arrow_cells.format_rows if arrow_cells.is_worth(len(table)) else cells.format_rows
+    return (format_rows(block, table.columns, form) for block in table.blocks())
 
 
 def _write_json(table: ErrorTable, parameters: Mapping[str, Any], stream: TextIO) -> None:
@@ -76,8 +99,7 @@ def _write_json(table: ErrorTable, parameters: Mapping[str, Any], stream: TextIO
     }.items():
         stream.write(f'"{key}": {encode(value)},\n')
     stream.write('"rois": [')
-    separator = "\n"
-    for record in table:
-        stream.write(separator + encode_plain(record))
-        separator = ",\n"
+    form = _object_form([column.name for column in table.columns], ",\n{", "}")
+    for number, text in enumerate(_format_blocks(table, form)):
+        stream.write(text if number else text.removeprefix(","))
     stream.write("\n]\n}\n")

@@ -80,15 +80,15 @@ class LevelAssignment:
         with np.errstate(divide="ignore"):
             match self.rule:
                 case "torchvision":
-                    level = np.floor(first + np.log2(quotient) + np.float32(1e-6))
+                    level = np.floor(first + _rounded(np.log2, quotient) + np.float32(1e-6))
                 case "detectron2":
-                    level = np.floor(first + np.log2(quotient + np.float32(1e-8)))
+                    level = np.floor(first + _rounded(np.log2, quotient + np.float32(1e-8)))
                 case "mmdet":
-                    level = first + np.floor(np.log2(quotient + np.float32(1e-6)))
+                    level = first + np.floor(_rounded(np.log2, quotient + np.float32(1e-6)))
                 case "model-garden":
-                    level = np.floor(np.log(quotient) / np.log(np.float32(2))) + first
+                    level = np.floor(_rounded(np.log, quotient) / np.float32(math.log(2))) + first
                 case "matterport":
-                    level = first + np.rint(np.log2(self._relate(width, height)))
+                    level = first + np.rint(_rounded(np.log2, self._relate(width, height)))
                 case _:
                     assert_never(self.rule)
         numbers: IntArray = np.clip(level, finest, coarsest).astype(np.int64)
@@ -121,3 +121,11 @@ class LevelAssignment:
 def _root(width: FloatArray, height: FloatArray) -> FloatArray:
     """sqrt(area), 0 where that is not positive."""
     return np.asarray(np.sqrt(np.maximum(width * height, np.float32(0))))
+
+
+def _rounded(logarithm: np.ufunc, values: FloatArray) -> FloatArray:
+    """A logarithm rounded once to single precision.
+
+    NumPy's own in single precision differs by the processor in its last bit, and so a level would.
+    """
+    return np.asarray(logarithm(values.astype(np.float64)), np.float32)

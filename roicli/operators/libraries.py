@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, get_args
 
-from roicli.core.exceptions import ParameterError
+from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.operator_table import OPERATORS
 from roicli.core.parse import did_you_mean
 from roicli.core.record import frozen
@@ -47,6 +48,9 @@ from roicli.operators.phrases import (
 )
 
 logger = logging.getLogger("roicli")
+
+# Packages bring rows of their own under it.
+ENTRY_POINTS = "roicli.presets"
 
 
 @frozen
@@ -338,18 +342,39 @@ ROWS: tuple[LibraryFunction, ...] = (
         "DML_ROI_ALIGN1 with offsets -0.5 as ONNX (read, not run)",
         (*_both(), replace(HALF_ADAPTIVE, border="value")), fills=True),
 )  # fmt: skip
-PRESETS: dict[str, LibraryFunction] = {row.name: row for row in ROWS}
-LIBRARY_NAMES = tuple(dict.fromkeys(row.library for row in ROWS))
 TORCHVISION = {
     row.operator: row.convention for row in reversed(ROWS) if row.library == "torchvision"
 }
 
 
+@cache
+def all_rows() -> tuple[LibraryFunction, ...]:
+    """Roicli's own rows, then those of installed packages (entry points ``roicli.presets``).
+
+    Raises InputError for an entry point that brings none, or one that has the name of another.
+    """
+    from roicli.core.entry_points import load_entry_points
+
+    rows = (*ROWS, *load_entry_points(ENTRY_POINTS, LibraryFunction))
+    names = [row.name.lower() for row in rows]
+    for row in rows[len(ROWS) :]:
+        if names.count(row.name.lower()) > 1:
+            raise InputError(f"{ENTRY_POINTS}: {row.name} is there already", "give it another name")
+    return rows
+
+
 def functions_of(preset: str) -> tuple[LibraryFunction, ...]:
-    """The rows of ``LIBRARY`` or of ``LIBRARY.FUNCTION``; none where there is no such name."""
-    wanted = preset.lower()
-    exact = tuple(row for row in ROWS if row.name.lower() == wanted)
-    return exact or tuple(row for row in ROWS if row.library.lower() == wanted)
+    """The rows of ``LIBRARY`` or of ``LIBRARY.FUNCTION``; none where there is no such name.
+
+    Raises InputError as ``all_rows``, which is asked only for what is not roicli's own: to look for
+    entry points takes some milliseconds.
+    """
+    return _find(preset.lower(), ROWS) or _find(preset.lower(), all_rows())
+
+
+def _find(wanted: str, rows: Sequence[LibraryFunction]) -> tuple[LibraryFunction, ...]:
+    exact = tuple(row for row in rows if row.name.lower() == wanted)
+    return exact or tuple(row for row in rows if row.library.lower() == wanted)
 
 
 def preset_options(preset: str, operator: str) -> dict[str, Any]:
@@ -359,10 +384,11 @@ def preset_options(preset: str, operator: str) -> dict[str, Any]:
     """
     rows = functions_of(preset)
     if not rows:
-        near = did_you_mean(preset, [*LIBRARY_NAMES, *PRESETS])
+        libraries = tuple(dict.fromkeys(row.library for row in all_rows()))
+        near = did_you_mean(preset, [*libraries, *(row.name for row in all_rows())])
         raise ParameterError(
             f"preset is {preset!r}, expected LIBRARY or LIBRARY.FUNCTION, of "
-            f"{', '.join(LIBRARY_NAMES)}",
+            f"{', '.join(libraries)}",
             f"{near} roicli presets lists all" if near else "list them with roicli presets",
         )
     running = [row for row in rows if row.runs]
@@ -433,7 +459,7 @@ def command_of(convention: Convention) -> str | None:
     """What of ``roicli`` gives the same numbers: an operator's options, or a library's preset."""
     if as_options(convention) is not None:
         return command(convention)
-    for row in ROWS:
+    for row in all_rows():
         free = ["sampling_ratio"] if row.ratios else []
         free += ["group_size"] if convention.channels != "all" else []
         set_so = {name: getattr(convention, name) for name in free}

@@ -284,8 +284,11 @@ class TapSpec(OperatorSpec):
         add, integers = math.builder.add, math.builder.integers
         shape = add("Shape", weight)
         bins = add("Slice", shape, integers(0), integers(3))
-        inner = add("Slice", shape, integers(3), integers(6))
-        each = math.builder.reduce("ReduceProd", inner, keepdims=True)
+        # CUDA has no ReduceProd of int64.
+        rows_of, columns_of, taps = (
+            add("Slice", shape, integers(axis), integers(axis + 1)) for axis in (3, 4, 5)
+        )
+        each = add("Mul", add("Mul", rows_of, columns_of), taps)
         index = add("Reshape", index, add("Concat", bins, each, axis=0))
         weight = add("Reshape", weight, add("Concat", bins, integers(1), each, axis=0))
         products = add("MatMul", weight, add("Gather", rows, index, axis=0))

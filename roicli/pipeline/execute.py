@@ -21,6 +21,7 @@ from roicli.error_table.table import ErrorTable
 from roicli.operators.interface import OperatorSpec
 from roicli.pipeline import provenance
 from roicli.pipeline.inputs import Inputs
+from roicli.pipeline.memory import find_shard_bytes
 from roicli.pipeline.order import visiting_order
 from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import (
@@ -268,6 +269,7 @@ def _open_writer(
             request.force,
             beside,
             _plan_resumption(run, output, parameters, request, checksums),
+            find_shard_bytes(request.max_memory),
         )
     )
 

@@ -44,6 +44,7 @@ from roicli.pipeline.roi_table import (
 )
 from roicli.pipeline.rois_of_images import IMAGE_COLUMN
 from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
+from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import IMAGE, SEPARATOR, parse_address, split_name
 from roicli.storage.array import SelectedRows, StoredArray
 from roicli.storage.exchange import open_object
@@ -145,19 +146,33 @@ def _explain_exchange(
     streams = (isinstance(one, str) and parse_address(one).is_stream for one in (features, rois))
     if features is None or any(streams):  # which can be read only once
         return None
+    if _read_as(features, rois, reading) is not None:
+        return None
+    shapes = _read_as(rois, features, reading)
+    if shapes is None:
+        return None
+    maps, boxes = shapes
+    if len(maps) == 4 or (len(maps) == 3 and maps[2] != 4):
+        return InputError(
+            f"features and RoIs are exchanged: the features have shape {boxes}, as RoIs have, and "
+            f"the RoIs {maps}, as maps have",
+            "give the features first, then the RoIs",
+        )
+    return None
+
+
+def _read_as(
+    features: FeatureArgument, rois: FeatureArgument, reading: Reading
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """The shapes of what can be read as maps, and of what can be read as RoIs; None else."""
     with suppress(RoicliError), ExitStack() as opened:
-        source = opened.enter_context(closing(open_source(features, reading)))
+        source = opened.enter_context(closing(open_source(rois, reading)))
         choose_columns(source, reading, None)
-        maps = open_maps(rois, reading.levels or (), reading.of_maps)
+        maps = open_maps(features, reading.levels or (), reading.of_maps)
         for stored in maps:
             opened.callback(stored.close)
-        shape = maps[0].shape
-        if len(shape) == 4 or (len(shape) == 3 and shape[2] != 4):
-            return InputError(
-                f"features and RoIs are exchanged: the features have shape {source.shape}, as RoIs "
-                f"have, and the RoIs {shape}, as maps have",
-                "give the features first, then the RoIs",
-            )
+        check_feature_shape(maps[0])
+        return maps[0].shape, source.shape
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from roicli.storage.address import Address
 from roicli.storage.array import Place, StoredArray
 from roicli.storage.file_state import FileState
 from roicli.storage.pattern import address_of, open_shelf
+from roicli.storage.shelf import Plain
+from roicli.storage.views import View
 
 # What is found of each image that is looked at: C, H, W, a dtype's letter, the stored scale, and
 # where the values lie in a file that stays open, 0 where they are to be opened.
@@ -97,8 +100,13 @@ class MapCollection(StoredArray):
         self.shape = (*self.shape[:2], *largest)
 
     def _fill(self, keys: Sequence[str], facts: Array, with_scale: bool) -> None:
+        scale = self._scale_of_plain if with_scale else None
         for row, key in zip(facts, keys, strict=True):
             renew_time()
+            plain = self._shelf.peek(key) if self._plain_shape else None
+            if plain is not None and self._is_alike(plain):
+                row[:] = (*plain.shape[-3:], ord(plain.dtype.char), scale, plain.offset)
+                continue
             with contextlib.closing(self._open_key(key)) as array:
                 found = find_stored_scale(array, self._maps) if with_scale else None
                 row[:] = (
@@ -107,6 +115,29 @@ class MapCollection(StoredArray):
                     math.nan if found is None else found[0],
                     array.offset or 0,
                 )
+
+    @cached_property
+    def _plain_shape(self) -> tuple[int, ...]:
+        """The shape of the first map, where nothing is said of it and it is read as it lies."""
+        plain = self._shelf.peek(self.keys[0])
+        is_float = plain is not None and plain.dtype.kind == "f"
+        return self.stored.shape if is_float and not isinstance(self.stored, View) else ()
+
+    @cached_property
+    def _scale_of_plain(self) -> float:
+        """The scale of maps that say none of their own; NaN where the file says none either."""
+        with contextlib.closing(self._open(0)) as first:
+            found = find_stored_scale(first, self._maps)
+        return math.nan if found is None else found[0]
+
+    def _is_alike(self, plain: Plain) -> bool:
+        """Whether a map is read as the first one, whose channels it has."""
+        first = self._plain_shape
+        return (
+            len(plain.shape) == len(first)
+            and plain.shape[:-2] == first[:-2]
+            and min(plain.shape) > 0
+        )
 
     def _check_channels(self, images: IntArray, facts: Array) -> None:
         different = np.flatnonzero(facts[:, 0] != self.shape[1])

@@ -30,6 +30,10 @@ OF_ADDRESSES = (
 NAMES = ("image_ids", "img_ids", "image_names", "file_names")
 
 
+# Whose order is the maps' only as far as anybody knows.
+LISTED = "the images that the RoIs' source lists"
+
+
 @dataclass(eq=False, repr=False)
 class MapKeys:
     """The keys of a run's maps, looked for when somebody asks.
@@ -69,7 +73,7 @@ class MapKeys:
         beside = self._beside()
         if beside is None and len(listed) == self.pyramid.images:
             names = [_names_of(image) for image in listed]
-            return ImageKeys(names, "the images that the RoIs' source lists")
+            return ImageKeys(names, LISTED)
         if beside is not None and listed:
             beside, _ = _add_names(beside, [_names_of(image) for image in listed])
         return beside

@@ -13,6 +13,7 @@ from roicli.core.exceptions import ParameterError, ProviderError
 from roicli.core.system import available_bytes, limit_of, resident_bytes
 from roicli.core.vocabulary import Provider
 from roicli.pipeline.features import FeaturePyramid
+from roicli.storage.result import SHARD_BYTES
 
 # Libraries and ONNX Runtime's own allocations that a run adds to what the process has at its start.
 LIBRARIES_BYTES = 64 << 20
@@ -59,6 +60,14 @@ class Budget(NamedTuple):
 def budget_of(max_memory: int | None) -> Budget:
     """The budget of the option ``max_memory`` in bytes."""
     return Budget(default_budget(), False) if max_memory is None else Budget(max_memory, True)
+
+
+def find_shard_bytes(max_memory: int | None) -> int:
+    """Bytes of a shard of a Zarr result: its rows, encoded and not, take a quarter of the budget.
+
+    What is free at the moment does not count: two runs of one command write the same files.
+    """
+    return SHARD_BYTES if max_memory is None else min(SHARD_BYTES, max_memory // 16)
 
 
 def plan_memory(

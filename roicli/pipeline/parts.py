@@ -9,6 +9,7 @@ number of blocks alone: machines that never talk agree on them.
 from __future__ import annotations
 
 import itertools
+import os
 import re
 
 import numpy as np
@@ -19,11 +20,36 @@ from roicli.storage.shard import Shard
 
 
 def parse_shard(text: str) -> Shard:
-    """``I/N`` to a shard. Raises ParameterError."""
-    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text) if isinstance(text, str) else None
-    if found is None:
-        raise ParameterError(f"shard is {text!r}, expected I/N, like 2/8 for the second of eight")
-    return Shard(int(found[1]), int(found[2]))
+    """``I/N`` to a shard, or ``slurm`` or ``slurm/N`` to that of a Slurm array's task. Raises
+    ParameterError.
+    """
+    found = re.fullmatch(r"(slurm|[0-9]{1,9})(?:/([0-9]{1,9}))?", str(text))
+    if found is None or (found[1] != "slurm" and found[2] is None):
+        raise ParameterError(
+            f"shard is {text!r}, expected I/N, like 2/8 for the second of eight, or slurm"
+        )
+    if found[1] != "slurm":
+        return Shard(int(found[1]), int(found[2]))
+    number, first, last, count = (
+        _read_slurm(f"SLURM_ARRAY_TASK_{name}") for name in ("ID", "MIN", "MAX", "COUNT")
+    )
+    if found[2] is None and (first, count) != (1, last):
+        # An array of some tasks that run again does not say of how many they are.
+        raise ParameterError(
+            f"shard is slurm, and the array has {count} tasks from {first} to {last}",
+            "submit --array=1-N, or say how many there are: --shard slurm/N",
+        )
+    return Shard(number, int(found[2] or count))
+
+
+def _read_slurm(name: str) -> int:
+    text = os.environ.get(name, "")
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ParameterError(
+            f"shard is slurm, and {name} is {text!r}: this is no task of a Slurm array",
+            "submit it with sbatch --array=1-N, or give --shard I/N",
+        )
+    return int(text)
 
 
 def order_by_image(batch_index: IntArray) -> IntArray:

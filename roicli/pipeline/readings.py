@@ -8,6 +8,7 @@ readings fit, both are named: one of them alone would be advice that leads to wr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import permutations
 from typing import get_args
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.core.vocabulary import RoiFormat
 from roicli.pipeline.draft import Draft
-from roicli.pipeline.layout import rearrange
+from roicli.pipeline.layout import AXES, rearrange
 from roicli.pipeline.roi_table import (
     NO_SCALE,
     Block,
@@ -63,6 +64,14 @@ SWAPPED_ROIS = {
 SWAPPED_NAMES = "exchange the names of x and y in --roi-columns (TensorFlow has y1, x1, y2, x2)"
 SWAPPED_MAPS = "where the maps' height and width are exchanged, give --layout {layout}"
 SWAPPED_LETTERS, CHANNELS_LAST = "ncwh", "nhwc"
+# Orders of axes that people store maps in, the more likely first.
+LIKELY_LAYOUTS = (CHANNELS_LAST, "nchw", "nwhc", "hwcn", "whcn")
+LAYOUTS = tuple(dict.fromkeys((*LIKELY_LAYOUTS, *map("".join, permutations(AXES)))))
+LAYOUTS_OF_ONE = ("hwc", "chw", "whc", "hcw", "wch", "cwh")
+# Of a map that is read wrongly RoIs fill less of a side than this; of the right one nearly all.
+HALF_EMPTY, NEARLY_FULL = 0.5, 0.9
+# So many RoIs, most of them outside, that fit another layout are no test case of an operator.
+FEWEST_OF_A_LAYOUT = 5
 
 
 # x and y exchanged ----------------------------------------------------------------------------
@@ -188,12 +197,15 @@ def find_other_format(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     rows = _rows_of_no_sense(rois)
     is_corners = rois.table.roi_format == "xyxy"
     found = "have crossed corners" if is_corners else "leave the map"
-    yield _draft(
-        rois, rows,
+    yield Draft(
+        len(rows), rows,
         f"RoIs look like {' or '.join(fitting)}: read as {rois.table.roi_format} these {found}, "
         f"read as {fitting[0]} all {rois.usable:,} are ordered and inside the image",
         f"add --roi-format {' or '.join(fitting)}"
         + (", whichever the numbers are" if len(fitting) > 1 else ""),
+        "RoIs", rois.table.name,
+        # What nobody said, and does not fit, is not computed with.
+        "error" if rois.table.columns.is_assumed else "warning",
     )  # fmt: skip
 
 
@@ -439,6 +451,10 @@ def _factors(scale: float, doubtful: bool) -> list[float]:
 def _describe_scale(rois: PlacedRois, factor: float, inside: str) -> list[str]:
     place = rois.places[0]
     scales = ",".join(_show_scale(p.spatial_scale * factor) for p in rois.places)
+    if place.spatial_scale > 1 and "stride" in place.scale_from:
+        return [
+            f"{place.scale_from} {1 / place.spatial_scale:g} is below 1; {scales} puts {inside}"
+        ]
     if place.spatial_scale > 1:
         return [f"{place.scale_from} {place.spatial_scale:g} is over 1; {scales} puts {inside}"]
     if place.scale_from == NO_SCALE:
@@ -552,16 +568,73 @@ def _fitting_layouts(rois: PlacedRois, factor: float) -> list[str]:
     if inside := _count_fitting(rois, factor, _exchanged, _map_cells):
         first, second = _ways_to_exchange(rois)
         found += [f"{with_scale}x and y exchanged put {inside}: {first}", second]
-    shapes = [place.shape for place in rois.places if place.shape is not None]
-    if len(shapes) == len(rois.places):
-        cells = np.array([(width, height) for _, height, width, _ in shapes], np.float64)
+    if layout := _find_layout(rois, factor, FILLED_SHARE):
+        read, inside = layout
+        found.append(f"{with_scale}maps {read} put {inside}")
+    return found
 
-        def channels_last(block: Block) -> FloatArray:
+
+def _find_layout(rois: PlacedRois, factor: float, filled: float) -> tuple[str, str] | None:
+    """In words, the order of the maps' axes with which most RoIs are inside and fill the share
+    ``filled`` of both sides, with its option; and how many are. None where there is no such order.
+    """
+    shapes = [place.shape for place in rois.places if place.shape is not None]
+    if len(shapes) < len(rois.places) or any(place.has_several_sizes for place in rois.places):
+        return None
+    held = rois.places[0].layout
+    last = rois.table.batch[rois.is_usable].max(initial=0)
+    for layout in LAYOUTS if len(held) == 4 else LAYOUTS_OF_ONE:
+        # What the axes would be, in the order in which they were read: (N, C, H, W).
+        letters = "".join(layout[held.index(axis)] if axis in held else axis for axis in AXES)
+        height, width, images = (letters.index(axis) for axis in "hwn")
+        if letters in (AXES, SWAPPED_LETTERS) or any(shape[images] <= last for shape in shapes):
+            continue
+        cells = np.array([(shape[width], shape[height]) for shape in shapes], np.float64)
+
+        def read_so(block: Block, cells: FloatArray = cells) -> FloatArray:
             return np.asarray(cells[block.place])
 
-        if inside := _count_fitting(rois, factor, _corners, channels_last, FILLED_SHARE):
-            layout = rearrange(rois.places[0].layout, CHANNELS_LAST)
-            found.append(f"{with_scale}maps with channels last put {inside}: --layout {layout}")
+        if inside := _count_fitting(rois, factor, _corners, read_so, filled):
+            words = "with channels last" if letters == CHANNELS_LAST else f"read as {layout}"
+            return words, f"{inside}: --layout {layout}"
+    return None
+
+
+def describe_other_layout(rois: PlacedRois) -> list[str]:
+    """In words, the order of the maps' axes that RoIs fit which lie outside as these are read."""
+    place = rois.places[0]
+    trusted = place.spatial_scale <= 1 and place.scale_from != NO_SCALE
+    if not trusted or rois.usable < FEWEST_OF_A_LAYOUT:
+        return []
+    found = _find_layout(rois, 1.0, FILLED_SHARE)
+    return [] if found is None else [" put ".join((f"maps {found[0]}", found[1]))]
+
+
+def find_other_layout(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
+    """R14: RoIs that leave half of the maps empty, and fill maps whose axes have another order."""
+    few = rois.usable < FEWEST_REFUSED
+    if rois.usable < FEWEST_OF_A_LAYOUT or not _count_fitting(rois, 1.0, _corners, _map_cells):
+        return
+    if _reach(rois).min() >= HALF_EMPTY or (layout := _find_layout(rois, 1.0, NEARLY_FULL)) is None:
+        return
+    read, inside = layout
+    height, width = rois.places[0].map_size or (0, 0)
+    yield Draft(
+        len(rois), np.flatnonzero(rois.is_usable),
+        f"maps look as if their axes had another order: RoIs reach over "
+        f"{_reach(rois).min():.0%} of a side of the {height} x {width} cells (height x width), and "
+        f"maps {read} are filled",
+        inside.partition(": ")[2].join(("add ", " where that is their order")), "RoIs",
+        rois.table.name, "warning" if few else "error",
+    )  # fmt: skip
+
+
+def _reach(rois: PlacedRois) -> FloatArray:
+    """(2,) the share of the maps' width and height that RoIs reach over."""
+    found = np.zeros(2)
+    for block in rois.blocks():
+        reach = (block.cells[:, 2:] / _map_cells(block))[block.usable]
+        found = np.maximum(found, reach.max(axis=0, initial=0.0))
     return found
 
 

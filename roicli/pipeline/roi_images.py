@@ -23,7 +23,7 @@ from roicli.pipeline.image_keys import (
     number_by_appearance,
     number_by_keys,
 )
-from roicli.pipeline.map_keys import MapKeys
+from roicli.pipeline.map_keys import LISTED, MapKeys
 from roicli.pipeline.roi_table import is_image_number
 from roicli.storage.array import MemoryArray, Place, StoredArray, precision_of
 from roicli.storage.file_state import FileState
@@ -32,6 +32,8 @@ from roicli.storage.views import View
 
 logger = logging.getLogger("roicli")
 
+# So many keys are shown in a message.
+FEW_KEYS = 5
 WHOLE = precision_of(np.dtype(np.int64))
 # A column of such a name has keys rather than the maps' numbers.
 NAMED_BY_KEY = re.compile(r"id$|ids$|name$|file|path", re.IGNORECASE)
@@ -195,7 +197,18 @@ def _keys_of_numbers(
         return said
     found = keys.found(table.images)
     known, distinct = (0, 1) if found is None else count_keys(values, found)
-    return None if known == 0 or (is_number and known < distinct) else found
+    if found is None or known == 0 or (is_number and known < distinct):
+        return None
+    if is_number and found.source == LISTED:
+        numbers = number_by_keys(values, found, table.name, name)
+        if not np.array_equal(numbers, values):
+            order = ",".join(found.first_names[:FEW_KEYS])
+            raise InputError(
+                f"{table.name}: column {name} may hold the maps' numbers, or ids of images that "
+                f"the file lists in another order ({order}{', ...' * (len(found) > FEW_KEYS)})",
+                "say what the maps' images are called, in the maps' order: --images LIST",
+            )
+    return found
 
 
 def _is_number(text: str) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from roicli.pipeline.layout import straighten_rois
 from roicli.storage.address import IMAGE, Address
 from roicli.storage.array import MemoryArray, Precision, StoredArray
 from roicli.storage.file_state import FileState
+from roicli.storage.limits import check_memory
 from roicli.storage.open import open_rois
 from roicli.storage.pattern import address_of, find_keys, open_shelf
 from roicli.storage.table import RoiSource, Table, as_table, text_column
@@ -32,12 +33,15 @@ def read_rois_of_images(pattern: Address) -> Table:
     keys = find_keys(pattern)
     filled: list[tuple[str, Table]] = []
     files: dict[str, FileState] = {}
-    for key, source in _open_each(pattern, keys):
-        with contextlib.closing(source):
-            table = as_table(source if isinstance(source, Table) else _as_rows(source))
-        files.update(table.files)
-        if len(table):
-            filled.append((key, table))
+    with contextlib.closing(_Sources(pattern, keys)) as sources:
+        if (table := sources.read_plain()) is not None:
+            return table
+        for key in keys:
+            with contextlib.closing(sources.open(key)) as source:
+                table = as_table(source if isinstance(source, Table) else _as_rows(source))
+            files.update(table.files)
+            if len(table):
+                filled.append((key, table))
     if not filled:
         empty = as_table(MemoryArray(np.empty((0, COORDINATES + 1), np.float32), str(pattern)))
         return Table(str(pattern), 0, empty.columns, empty.stored_as, files, is_named=False)
@@ -61,20 +65,57 @@ def read_rois_of_images(pattern: Address) -> Table:
     )  # fmt: skip
 
 
-def _open_each(pattern: Address, keys: Sequence[str]) -> Iterator[tuple[str, RoiSource]]:
-    if IMAGE in pattern.path:
-        yield from ((key, open_rois(address_of(pattern, key))) for key in keys)
-        return
+class _Sources:
+    """The RoIs of every image, in files of their own or in one, which a child has looked at."""
 
-    def fill(chosen: Sequence[str], sizes: Array) -> None:
-        for row, key in zip(sizes, chosen, strict=True):
+    def __init__(self, pattern: Address, keys: Sequence[str]) -> None:
+        self._pattern, self._keys = pattern, keys
+        self._shelf = None if IMAGE in pattern.path else open_shelf(pattern, "rois")
+        # Rows, columns, a dtype's letter and the place in the file; 0 of what has to be opened.
+        self._facts = None if self._shelf is None else self._shelf.look_at(keys, self._fill, 4)
+
+    def _fill(self, chosen: Sequence[str], facts: Array) -> None:
+        assert self._shelf is not None
+        for row, key in zip(facts, chosen, strict=True):
             renew_time()
-            with contextlib.closing(shelf.open(key)) as array:
-                row[0] = math.prod(array.shape)
+            plain = self._shelf.peek(key)
+            if plain is not None and len(plain.shape) == 2:
+                row[:] = (*plain.shape, ord(plain.dtype.char), plain.offset)
+                continue
+            self._shelf.open(key).close()
 
-    with contextlib.closing(open_shelf(pattern, "rois")) as shelf:
-        shelf.look_at(keys, fill, 1)
-        yield from ((key, shelf.open(key)) for key in keys)
+    def open(self, key: str) -> RoiSource:
+        """The RoIs of one image."""
+        if self._shelf is None:
+            return open_rois(address_of(self._pattern, key))
+        return self._shelf.open(key)
+
+    def read_plain(self) -> Table | None:
+        """All RoIs, where they are arrays of one kind that lie in the file as they are; else None.
+
+        Nothing is opened for it.
+        """
+        if self._shelf is None or self._facts is None or not self._facts[:, 2].all():
+            return None
+        filled = np.flatnonzero(self._facts[:, 0] * self._facts[:, 1])
+        kinds = np.unique(self._facts[filled, 1:3], axis=0)
+        if len(kinds) != 1:
+            return None
+        (columns, letter), counts = kinds[0].astype(int), self._facts[filled, 0].astype(int)
+        dtype, name = np.dtype(chr(letter)), str(self._pattern)
+        check_memory(name, "the RoIs", counts.sum() * columns * dtype.itemsize)
+        values = np.empty((counts.sum(), columns), dtype)
+        ends = np.cumsum(counts)
+        for place, start, end in zip(filled, ends - counts, ends, strict=True):
+            self._shelf.read_piece(int(self._facts[place, 3]), values[start:end])
+        table = as_table(MemoryArray(values, name, self._shelf.files))
+        images = np.repeat([self._keys[place] for place in filled.tolist()], counts).tolist()
+        return replace(table, columns=(text_column("", images), *table.columns))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._shelf is not None:
+            self._shelf.close()
 
 
 def _as_rows(source: StoredArray) -> StoredArray:

@@ -32,6 +32,8 @@ RULE_IDS = tuple(f"R{number:02}" for number in range(1, 20))
 # Where one of these speaks, there is nothing to compute with.
 NEEDED = ("R01", "R02", "R03", "R11", "R16")
 LEAST_LOST_PX = 0.25
+# Where more RoIs than this are outside, other orders of the maps' axes are tried.
+SHARE_OUTSIDE = 0.25
 
 Needs = Literal["rois", "maps"]
 
@@ -152,8 +154,11 @@ def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     fitting = readings.find_formats(rois)
     last = readings.find_last_column(rois)
     advice = "order the corners, or say what the numbers are with --roi-format"
+    most = np.iinfo(table.dtype).max if table.dtype.kind in "iu" else np.inf
     if last:
         advice = last
+    elif rois.knows_maps and most < max(block.extent_px.max() for block in rois.blocks()):
+        advice = f"{table.dtype.name} holds numbers up to {most} only: save RoIs as float32"
     elif fitting:
         advice = f"add --roi-format {' or '.join(fitting)}, whichever the numbers are"
     yield Draft(
@@ -171,10 +176,12 @@ def find_wholly_outside(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     """
     rows = rois.rows(lambda block: block.outside[1])
     most = len(rows) > len(rois) / 2
-    is_error = most and len(rois) >= readings.FEWEST_REFUSED
+    many = len(rows) > SHARE_OUTSIDE * len(rois)
+    layout = readings.describe_other_layout(rois) if many else []
+    is_error = bool(layout) or (most and len(rois) >= readings.FEWEST_REFUSED)
     if len(rows) == 0 or (len(rows) <= tolerated * len(rois) and not is_error):
         return
-    fitting = readings.find_fitting(rois) if most else readings.find_exchanged(rois)
+    fitting = readings.find_fitting(rois) if most else readings.find_exchanged(rois) or layout
     resized = None if fitting else readings.find_resized(rois)
     advice = "; or ".join(fitting) or (
         "is --spatial-scale right? Outside the map RoI Align reads zeros or the border, RoI Pool "
@@ -250,6 +257,7 @@ ROI_RULES: tuple[RoiRule, ...] = (
     RoiRule("R05", "wholly outside", "warning", "maps", find_wholly_outside, limit="max_outside"),
     RoiRule("R07", "x and y exchanged", "warning", "maps", readings.find_swapped_axes,
             is_guess=True),
+    RoiRule("R14", "channels last", "warning", "maps", readings.find_other_layout, is_guess=True),
     RoiRule("R09", "other format", "warning", "maps", readings.find_other_format, is_guess=True),
     RoiRule("R10", "scale applied twice", "warning", "maps", readings.find_already_in_cells,
             is_guess=True),

@@ -16,6 +16,9 @@ from roicli.render.tables import print_folded
 if TYPE_CHECKING:
     from roicli.render.documents import CaptureDocument, ListedModel
 
+# A model of many blocks has many tensors that two nodes read.
+MAPS_SHOWN = 20
+
 
 def write_plan_json(plan: ModelPlan, stream: TextIO) -> None:
     """One strict object: inputs, outputs, heads with their nodes."""
@@ -44,6 +47,8 @@ def write_plan_json(plan: ModelPlan, stream: TextIO) -> None:
             for head in plan.heads
         ],
         "custom": list(plan.custom),
+        "maps": [{"name": one.name, "channels": one.channels, "made_by": one.made_by}
+                 for one in plan.maps],
     }  # fmt: skip
     write_object(document, stream)
 
@@ -63,8 +68,15 @@ def print_plan(plan: ModelPlan, stream: TextIO) -> None:
     if rows:
         stream.write("\n")
         print_folded(["head", "map", "node", "options", "reads", "in"], rows, stream)
-    for one in plan.custom:
-        stream.write(f"custom, not captured: {one}\n")
+    for custom in plan.custom:
+        stream.write(f"custom, not captured: {custom}\n")
+    if plan.maps:
+        stream.write("\nTensors for --outputs that look like maps, the last first:\n\n")
+        shown = plan.maps[:MAPS_SHOWN]
+        names = [[one.name, str(one.channels or "?"), one.made_by] for one in shown]
+        print_folded(["tensor", "channels", "made by"], names, stream)
+        if len(plan.maps) > len(shown):
+            stream.write(f"{len(plan.maps) - len(shown)} more: --format json\n")
 
 
 def describe_options(options: Mapping[str, Any]) -> str:

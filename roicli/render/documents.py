@@ -273,7 +273,9 @@ class ListedHead(TypedDict):
 
 
 class ListedModel(TypedDict):
-    """``capture --list``: what there is to capture; ``custom`` are nodes of custom operators."""
+    """``capture --list``: what there is to capture; ``custom`` are nodes of custom operators, and
+    ``maps`` the tensors that look like maps, of a model without RoI nodes.
+    """
 
     model: str
     opset: int
@@ -281,6 +283,15 @@ class ListedModel(TypedDict):
     outputs: list[str]
     heads: list[ListedHead]
     custom: Sequence[str]
+    maps: list[ListedMap]
+
+
+class ListedMap(TypedDict):
+    """A tensor (N, C, H, W) inside a model; ``channels`` are null where they are not fixed."""
+
+    name: str
+    channels: int | None
+    made_by: str
 
 
 class CapturedHead(TypedDict):

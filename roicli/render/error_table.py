@@ -7,8 +7,13 @@ from typing import Any, TextIO, assert_never
 
 from roicli.core.types import IntArray
 from roicli.core.vocabulary import SummaryForm
-from roicli.error_table.columns import COLUMN_BY_NAME, WORST_IS_SMALLEST, Column, View
-from roicli.error_table.table import ErrorTable, Summary, summarize
+from roicli.error_table.columns import (
+    COLUMN_BY_NAME,
+    WORST_IS_SMALLEST,
+    Column,
+    View,
+)
+from roicli.error_table.table import SUMMARY_READS, ErrorTable, Summary, summarize
 from roicli.error_table.verdict import WORST_NAMED, find_exact, give_verdict
 from roicli.pipeline.inputs import KEY_COLUMN
 from roicli.render.tables import (
@@ -119,6 +124,12 @@ def _unit(column: Column) -> str:
     return "" if column.unit in ("-", "1") else f" {column.unit}"
 
 
+def summarize_view(table: ErrorTable, view: View) -> Summary:
+    """What a terminal's summary says, and the column that ranks the rows, read in one pass."""
+    table.keep_columns([*SUMMARY_READS, view.sort])
+    return summarize(table, SUMMARIZED_SHORT if view.summary == "short" else SUMMARIZED)
+
+
 def find_worst(table: ErrorTable, view: View) -> IntArray:
     """The rows that are shown and those that the verdict names, the worst first."""
     count = None if view.rows is None else max(view.rows, WORST_NAMED)
@@ -135,7 +146,7 @@ def print_verdict(
     table: ErrorTable, parameters: dict[str, Any], view: View, stream: TextIO
 ) -> None:
     """The verdict alone, on one line."""
-    verdict = give_verdict(table, summarize(table), parameters, find_worst(table, view))
+    verdict = give_verdict(table, summarize_view(table, view), parameters, find_worst(table, view))
     stream.write(f"roicli: {' '.join(verdict)}\n")
 
 
@@ -146,7 +157,7 @@ def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, strea
     from roicli.render.pipe_console import PipeConsole
 
     console = PipeConsole(file=stream, highlight=False)
-    summary = summarize(table)
+    summary = summarize_view(table, view)
     columns, constants = view_columns(table, view, summary)
     worst = find_worst(table, view)
     rows = _rows(table, view, worst, columns)

@@ -20,7 +20,7 @@ from roicli.analysis.sweep import Sweep
 from roicli.analysis.verify_model import ModelCheck
 from roicli.core.shown import Drawn, Shown
 from roicli.error_table.columns import View
-from roicli.error_table.table import ErrorTable, summarize
+from roicli.error_table.table import ErrorTable
 from roicli.error_table.verdict import give_verdict
 from roicli.pipeline.capture.run import Capture
 from roicli.pipeline.execute import Result
@@ -34,6 +34,7 @@ from roicli.render.error_table import (
     find_worst,
     say_whose,
     short_summary,
+    summarize_view,
     view_columns,
 )
 from roicli.render.explain import print_explanation
@@ -88,7 +89,7 @@ def write_svg(record: Drawn) -> str:
 
 def _write_errors(table: ErrorTable, parameters: Any) -> str:
     """The verdict where a run's parameters are known, the worst rows, and the summary."""
-    summary = summarize(table)
+    summary = summarize_view(table, VIEW)
     columns, constants = view_columns(table, VIEW, summary)
     worst = find_worst(table, VIEW)
     columns = columns[:MOST_COLUMNS]

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from roicli.core.types import Array
-from roicli.error_table.columns import Column, plain_value
+from roicli.error_table.cells import plain_values
+from roicli.error_table.columns import Column
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,7 +60,8 @@ def format_cell(value: Any, column: Column) -> str:
 
 def format_records(block: Array, columns: Sequence[Column]) -> list[list[str]]:
     """Rows of the error table as cells."""
-    return [[format_cell(plain_value(row[c.name], c), c) for c in columns] for row in block]
+    cells = [[format_cell(value, c) for value in plain_values(block[c.name], c)] for c in columns]
+    return [list(row) for row in zip(*cells, strict=True)]
 
 
 # Columns --------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from roicli.core.exceptions import InputError
@@ -46,12 +47,15 @@ def list_files(folder: str) -> list[str]:
 
 def list_links(folder: str) -> list[str]:
     """Every symbolic link below a folder, none of which is followed."""
-    return [
-        os.path.join(place, name)
-        for place, folders, names in os.walk(folder)
-        for name in (*folders, *names)
-        if os.path.islink(os.path.join(place, name))
-    ]
+    found, waiting = [], [folder]
+    while waiting:
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:  # which tells what each is without asking for its state
+                if entry.is_symlink():
+                    found.append(entry.path)
+                elif entry.is_dir():
+                    waiting.append(entry.path)
+    return found
 
 
 def check_unchanged(files: Mapping[str, FileState]) -> None:

@@ -111,9 +111,14 @@ class NoWriter:
         """Nothing to finish."""
 
 
+# Shards of a Zarr result where memory allows: 6 TB are then 95,000 files.
+SHARD_BYTES = 64 << 20
+
+
 class ResultFile(NamedTuple):
     """What is to be written where. ``shape`` (K, C, P_h, P_w); ``row_beside_bytes`` is what the
-    tables take for a RoI; with ``resumption`` an interruption keeps what is finished.
+    tables take for a RoI; with ``resumption`` an interruption keeps what is finished. A Zarr store
+    of many chunks has them in shards of ``shard_bytes``.
     """
 
     path: str
@@ -123,6 +128,7 @@ class ResultFile(NamedTuple):
     force: bool = False
     row_beside_bytes: int = 0
     resumption: Resumption | None = None
+    shard_bytes: int = SHARD_BYTES
 
     @property
     def is_npy(self) -> bool:

@@ -25,27 +25,69 @@ COORDINATE_NAMES: dict[RoiFormat, tuple[str, str, str, str]] = {
 # Where the columns have names, their order says nothing.
 NAMED_FORMATS: tuple[RoiFormat, ...] = ("xyxy", "xywh", "cxcywh")
 # What else they are called. No name here fits a corner and a centre.
+# What a corner is called, in front of its axis or behind it.
+FIRST_CORNERS = ("tl", "ul", "topleft", "upperleft", "min", "start", "lo", "lower", "left", "top")
+LAST_CORNERS = (
+    "br",
+    "lr",
+    "bottomright",
+    "lowerright",
+    "max",
+    "end",
+    "hi",
+    "upper",
+    "right",
+    "bottom",
+)
+
+
+def _on_both_sides(axis: str, corners: Sequence[str]) -> tuple[str, ...]:
+    """``xtl`` and ``tlx``, for every word of ``corners``."""
+    return tuple(chain.from_iterable((axis + one, one + axis) for one in corners))
+
+
+X1 = ("xmin", "left", *_on_both_sides("x", FIRST_CORNERS), *_on_both_sides("col", ("min",)))
+Y1 = ("ymin", "top", *_on_both_sides("y", FIRST_CORNERS), *_on_both_sides("row", ("min",)))
+X2 = ("xmax", "right", *_on_both_sides("x", LAST_CORNERS), *_on_both_sides("col", ("max",)))
+Y2 = ("ymax", "bottom", *_on_both_sides("y", LAST_CORNERS), *_on_both_sides("row", ("max",)))
 SYNONYMS: dict[str, tuple[str, ...]] = {
-    "x1": ("x1", "xmin", "minx", "left", "xtl"),
-    "y1": ("y1", "ymin", "miny", "top", "ytl"),
-    "x2": ("x2", "xmax", "maxx", "right", "xbr"),
-    "y2": ("y2", "ymax", "maxy", "bottom", "ybr"),
-    "x": ("left", "x1", "xmin", "minx", "xtl"),
-    "y": ("top", "y1", "ymin", "miny", "ytl"),
+    "x1": ("x1", *X1),
+    "y1": ("y1", *Y1),
+    "x2": ("x2", *X2),
+    "y2": ("y2", *Y2),
+    "x": ("x1", *X1),
+    "y": ("y1", *Y1),
     "w": ("w", "width"),
     "h": ("h", "height"),
-    "cx": ("cx", "xcenter", "xcentre", "centerx", "centrex", "xc"),
-    "cy": ("cy", "ycenter", "ycentre", "centery", "centrey", "yc"),
+    "cx": ("cx", "xcenter", "xcentre", "centerx", "centrex", "xc", "xcen"),
+    "cy": ("cy", "ycenter", "ycentre", "centery", "centrey", "yc", "ycen"),
 }
 # Names that mean a corner in one file and a centre in the next.
 UNCERTAIN = {"x": "x", "y": "y", "cx": "x", "cy": "y"}
 # With x0 a corner is counted from 0, and x1 is the other one.
 FROM_ZERO = {"x0": "x1", "y0": "y1", "x1": "x2", "y1": "y2"}
+# Names that mean a corner beside others, which are asked for first: all of them are there.
+BESIDE_OTHERS: tuple[tuple[set[str], dict[str, str]], ...] = (
+    ({"x0", "y0"}, FROM_ZERO),
+    ({"x", "y", "x2", "y2"}, {"x": "x1", "y": "y1"}),
+    ({"l", "t"}, {"l": "x1", "t": "y1", "r": "x2", "b": "y2"}),
+    ({"left", "upper", "right", "lower"}, {"upper": "y1", "lower": "y2"}),
+)
 PREFIX = re.compile(r"(bbox|bb|box|roi)(?=.)")
-# A column that says which image a RoI is of. One that is there is used, or refused.
-IMAGE_NAME = re.compile(
-    r"(batch|image|img|im|frame|sample)(index|idx|ind|id|no|nr|num|number|name|file|filename|path)?"
-    r"|(file|filename|filepath|path|fname)"
+# A column that says which image a RoI is of. One that is there is used, or refused; one of the
+# second kind of name where there is none of the first.
+IMAGE_NAMES = (
+    re.compile(
+        r"(batch|image|img|im|frame|sample)"
+        r"(index|indices|idx|ind|inds|ix|id|ids|no|nr|num|number|name|file|filename|path)?"
+        r"|(file|filename|filepath|path|fname)"
+    ),
+    re.compile(
+        r"(source|src|input|orig|original|video)?"
+        r"(image|img|im|batch|frame|sample|photo|picture|slide|scene|page|tile|slice)s?"
+        r"(index|idx|id|ids|no|num|number|name|file|filename|path|key|url|uri|ref|stem|uid|uuid)?"
+        r"|(url|uri|basename|stem)"
+    ),
 )
 # Beside a centre and a size, the box is turned.
 ANGLE_NAMES = ("angle", "theta", "rotation", "rot")
@@ -103,7 +145,7 @@ def find_columns(
     is missing, and where two columns mean the same: which of them is right cannot be known.
     """
     plain = _plain_names(header)
-    images = [place for place, name in enumerate(plain) if is_image_name(name)]
+    images = _find_image_names(plain)
     _check_single(header, images, "the image", where)
     found, roi_format, is_assumed = _find_coordinates(
         header, plain, said or ("xywh" if is_given and _is_uncertain(plain) else None), where, own
@@ -157,7 +199,32 @@ def _find_coordinates(
             found = [plain.index("x"), plain.index("y")]
             found += [_find_one(header, plain, wanted, where) for wanted in names[2:]]
             return tuple(found), said, False
+    if (affixed := _find_with_affix(plain, words)) is not None:
+        return affixed
     raise _lack_coordinates(header, plain, said, where)
+
+
+def _find_with_affix(
+    plain: Sequence[str], words: Sequence[RoiFormat]
+) -> tuple[tuple[int, ...], RoiFormat, bool] | None:
+    """As ``_find_coordinates``, of names with a word in front or behind: ``det_x1``, ``x1_px``.
+
+    None where there are no such four columns, or several: of truth and prediction, say.
+    """
+    known = {one for names in COORDINATE_NAMES.values() for name in names for one in SYNONYMS[name]}
+    cut = [(name[: -len(one)], "") for name in plain for one in known if name.endswith(one)]
+    cut += [("", name[len(one) :]) for name in plain for one in known if name.startswith(one)]
+    found: dict[tuple[int, ...], tuple[tuple[int, ...], RoiFormat, bool]] = {}
+    for before, behind in dict.fromkeys(cut):
+        fits = re.compile(f"{re.escape(before)}(.+){re.escape(behind)}").fullmatch
+        inner = [match[1] if (match := fits(name)) else "" for name in plain]
+        for word in words:
+            places = [_places(inner, name) for name in COORDINATE_NAMES[word]]
+            if all(len(one) == 1 for one in places):
+                four = tuple(one[0] for one in places)
+                found[four] = (four, word, False)
+                break
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 def _find_boxes(header: Sequence[Heading], plain: Sequence[str]) -> list[int]:
@@ -179,7 +246,7 @@ def _lack_coordinates(
     names = COORDINATE_NAMES[said or "xyxy"]
     missing = next(name for name in names if not _places(plain, name))
     advice = "name the columns: --roi-columns image,x1,y1,x2,y2, with _ for those to be left out"
-    if len(plain) == 1:
+    if len(plain) == 1 and re.search(r"[^\w\s\"']", header[0].name.strip()):
         advice = "columns are separated by commas, semicolons, tabs or blanks"
     for word in NAMED_FORMATS:
         others = COORDINATE_NAMES[word]
@@ -206,8 +273,11 @@ def _find_one(header: Sequence[Heading], plain: Sequence[str], wanted: str, wher
 def _plain_names(header: Sequence[Heading]) -> list[str]:
     plain = [plain_name(one.name) for one in header]
     plain = [name if name in BOX_NAMES else PREFIX.sub("", name, count=1) for name in plain]
-    if {"x0", "y0"} <= set(plain):
-        plain = [FROM_ZERO.get(name, name) for name in plain]
+    for names, meant in BESIDE_OTHERS:
+        if names <= set(plain):
+            # A name that is there already keeps its meaning: MOT has x and y beside its boxes.
+            taken = set(plain) - meant.keys()
+            plain = [meant[one] if meant.get(one, "") not in ("", *taken) else one for one in plain]
     return plain
 
 
@@ -219,7 +289,15 @@ def is_header(cells: Sequence[str]) -> bool:
 
 def is_image_name(plain: str) -> bool:
     """Whether a column of this name, without case and punctuation, names images."""
-    return IMAGE_NAME.fullmatch(plain) is not None
+    return any(one.fullmatch(plain) for one in IMAGE_NAMES)
+
+
+def _find_image_names(plain: Sequence[str]) -> list[int]:
+    """The places of the columns that name images."""
+    for one in IMAGE_NAMES:
+        if found := [place for place, name in enumerate(plain) if one.fullmatch(name)]:
+            return found
+    return []
 
 
 def find_named(names: Sequence[str], wanted: str, texts: Sequence[bool] = ()) -> int | None:

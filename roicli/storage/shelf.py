@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,14 @@ WayOfKey = Callable[[str], str]
 Fill = Callable[[Sequence[str], Array], None]
 
 
+class Plain(NamedTuple):
+    """An array that lies in one piece at ``offset`` of the file, of which nothing else is said."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+
+
 class Shelf(ABC):
     """Arrays under keys. ``files`` are those that it opened itself; others are their arrays'."""
 
@@ -25,6 +34,13 @@ class Shelf(ABC):
     @abstractmethod
     def open(self, key: str) -> StoredArray:
         """The array of a key, which the caller closes. Raises InputError."""
+
+    def peek(self, key: str) -> Plain | None:
+        """What ``open`` would give, in a part of the time; None where it has to be opened.
+
+        It is asked where ``look_at`` calls ``fill``.
+        """
+        return None
 
     def look_at(self, keys: Sequence[str], fill: Fill, width: int) -> Array:
         """Open the arrays of all ``keys`` and note what ``fill`` finds: (n, width) numbers.

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import roicli
-from roicli.core.exceptions import InputError
+from roicli.core.exceptions import InputError, MissingPackageError
 from tests.cli.running import run, succeed
 
 
@@ -68,7 +68,7 @@ def test_a_ratio_of_1_and_a_maximum_are_remarked_on(ir):
 def test_an_ir_without_its_reader_says_what_to_install(monkeypatch):
     Path("bad.xml").write_text('<net name="x" version="11"><layers><layer/></layers></net>')
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(InputError, match="is an OpenVINO IR") as caught:
+    with pytest.raises(MissingPackageError, match="is an OpenVINO IR") as caught:
         roicli.inspect("bad.xml")
     assert caught.value.hint == "pip install openvino"
 

@@ -293,6 +293,6 @@ def test_refusals(tmp_path, monkeypatch):
     with pytest.raises(roicli.ParameterError, match="no column 'size'"):
         roicli.report(f"{FPN}::p3", ROIS, path, sort="size", force=True)
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(roicli.ProviderError, match=r"pip install 'roicli\[report\]'"):
+    with pytest.raises(roicli.MissingPackageError, match=r"pip install 'roicli\[report\]'"):
         roicli.report(f"{FPN}::p3", ROIS, path, force=True)
     assert path.read_text() == "kept"

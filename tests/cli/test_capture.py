@@ -4,6 +4,7 @@ import json
 import shlex
 
 import numpy as np
+import onnx
 import pytest
 
 from tests import models
@@ -23,6 +24,46 @@ def test_the_list_shows_inputs_heads_and_nodes():
     path = models.loop_model("loop.onnx")
     found = json.loads(succeed("capture", path, "--list", "--format", "json").text)
     assert found["heads"][0]["nodes"][0]["inside"] == ["Loop again body"]
+
+
+def test_without_roi_nodes_the_list_shows_what_looks_like_maps():
+    save_branches("branches.onnx")
+    found = json.loads(succeed("capture", "branches.onnx", "--list", "--format", "json").text)
+    # "once" has one reader, "vector" no sides, "whole" is of integers; the last comes first.
+    assert [one["name"] for one in found["maps"]] == ["p3", "p2"]
+    assert found["maps"][0] == {"name": "p3", "channels": 4, "made_by": "MaxPool"}
+    text = succeed("capture", "branches.onnx", "--list").text
+    assert "p3" in text
+    assert "once" not in text
+    photo = np.random.default_rng(0).normal(size=(1, 3, 16, 16)).astype(np.float32)
+    succeed("capture", "branches.onnx", "--input", f"x={save('x.npy', photo)}",
+            "--outputs", "p2,p3", "-o", "c.h5")  # fmt: skip
+    shown = succeed("inspect", "c.h5").text
+    assert "original and network size" in shown
+    assert "names of the images" in shown
+    assert "cannot be read" not in shown
+
+
+def save_branches(path):
+    """x, a convolution with one reader, a map with two, a smaller one with two, a vector."""
+    node = onnx.helper.make_node
+    nodes = [
+        node("Conv", ["x", "w"], ["once"]), node("Relu", ["once"], ["p2"]),
+        node("MaxPool", ["p2"], ["p3"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("GlobalAveragePool", ["p2"], ["vector"]),
+        node("Cast", ["p3"], ["whole"], to=onnx.TensorProto.INT32),
+        node("Mul", ["vector", "p3"], ["scaled"]), node("Relu", ["vector"], ["other"]),
+        node("Neg", ["whole"], ["a"]), node("Abs", ["whole"], ["b"]),
+    ]  # fmt: skip
+    value = onnx.helper.make_tensor_value_info
+    inputs = [value("x", onnx.TensorProto.FLOAT, [1, 3, "H", "W"])]
+    outputs = [
+        value(name, kind, None) for name, kind in (("scaled", 1), ("other", 1), ("a", 6), ("b", 6))
+    ]
+    weights = onnx.numpy_helper.from_array(np.ones((4, 3, 1, 1), np.float32), "w")
+    graph = onnx.helper.make_graph(nodes, "branches", inputs, outputs, [weights])
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
 
 
 def test_the_command_that_is_printed_gives_the_same_bits():

@@ -217,6 +217,22 @@ def test_rois_outside_maps_with_their_channels_last(scale: tuple[str, ...]) -> N
     assert scales_of(outcome) == (set() if scale else {"1/16"})
 
 
+MANY = np.random.default_rng(0).normal(size=(2, 64, 24, 32)).astype(np.float32)
+
+
+@pytest.mark.parametrize("stored", [FEATS, MANY], ids=["few channels", "many"])
+@pytest.mark.parametrize("layout", ["nhwc", "nwhc", "hwcn", "nhcw"])
+def test_rois_tell_the_order_of_the_axes(layout: str, stored: Any) -> None:
+    """Inside the maps as they are read or not: what RoIs leave empty and fill says it."""
+    if layout == "nhcw" and stored is MANY:
+        return  # as high as the image, and twice as wide: nothing tells
+    save("m.npy", stored.transpose(["nchw".index(axis) for axis in layout]).copy())
+    refuse("align", "m.npy", "rois.npy", *STRIDE_16, words=(f"--layout {layout}",))
+    align("m.npy", "rois.npy", *STRIDE_16, "--layout", layout)
+    save("m.npy", stored)
+    align("m.npy", "rois.npy", *STRIDE_16)
+
+
 def reverse(attributes: dict[str, Any]) -> None:
     """What a program with reversed axes writes: the maps (N, C, W, H)."""
     with h5py.File("reversed.h5", "w") as file:
@@ -256,6 +272,7 @@ LAYOUTS: dict[str, tuple[str, tuple[int, ...]]] = {
     "hwc": ("one", (1, 2, 0)),
     "cwh": ("one", (0, 2, 1)),
     "chw": ("one", (0, 1, 2)),
+    "hwcn": ("feats", (2, 3, 1, 0)),
 }
 
 
@@ -297,7 +314,7 @@ def test_half_a_layout_is_no_layout() -> None:
         maps.dims[3].label = "channel"
     refuse("align", "m.h5", "rois.npy", *STRIDE_16, words=("does not tell its layout", "--layout"))
     succeed("align", "m.h5", "rois.npy", *STRIDE_16, "--layout", "nhwc", "-o", "o.npy")
-    refuse("align", "m.h5", "rois.npy", "--layout", "hwcn", words=("layout is 'hwcn'", "nhwc"))
+    refuse("align", "m.h5", "rois.npy", "--layout", "hwcd", words=("layout is 'hwcd'", "nhwc"))
     refuse("align", "m.h5", "rois.npy", "--layout", "chw", words=("--layout chw does not fit",))
 
 

@@ -12,6 +12,7 @@ from fuzz.targets import STREAM, TARGETS
 from roicli.storage.formats.hdf5 import child
 from tests.options import some
 
+pytestmark = pytest.mark.contained
 CORPUS = Path(__file__).parents[1] / "corpus"
 FILES = sorted(path for path in CORPUS.glob("*/*") if path.is_file())
 # They do not come to an end, in any command, and so take all the time that there is.

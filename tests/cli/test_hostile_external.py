@@ -69,6 +69,17 @@ def test_a_link_to_a_pipe_is_not_even_opened(maps: Any) -> None:
     refuse("align", path, ROIS, *SCALE, words=("x.h5", "pipe.h5", ALLOW))
 
 
+def test_a_pandas_table_that_leads_to_a_pipe_is_not_followed(maps: Any) -> None:
+    os.mkfifo("pipe.h5")
+    with h5py.File("x.h5", "w") as file:
+        group = file.create_group("boxes")
+        group.attrs["pandas_type"] = "frame_table"
+        group["table"] = h5py.ExternalLink("pipe.h5", "/table")
+    refuse("align", FEATURES, "x.h5", *SCALE, words=("x.h5",))
+    refuse("align", "x.h5", ROIS, *SCALE, words=("x.h5",))
+    refuse("inspect", "x.h5", words=("x.h5",))
+
+
 @pytest.mark.parametrize("target", ["outside.bin", "../secret", "/etc/hostname"])
 def test_external_storage_is_refused(maps: Any, target: str) -> None:
     path = store_outside("x.h5", target, maps.shape)

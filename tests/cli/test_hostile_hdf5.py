@@ -26,7 +26,7 @@ from tests.cli.running import (
 )
 from tests.options import some
 
-pytestmark = pytest.mark.usefixtures("inputs")
+pytestmark = [pytest.mark.contained, pytest.mark.usefixtures("inputs")]
 MAPS = np.ones((2, 3, 12, 16), np.float32)
 
 

@@ -18,7 +18,7 @@ from roicli.cli.app import build_app, build_listing
 from roicli.cli.commands import COMMANDS, PANELS
 from roicli.cli.help import SHOWN_OPTIONS, find_example
 from roicli.error_table.columns import COLUMNS
-from roicli.operators.libraries import PRESETS
+from roicli.operators.libraries import ROWS
 from tests.cli.conftest import Arrays
 from tests.cli.running import (
     FEATURES,
@@ -68,10 +68,10 @@ def test_providers() -> None:
 
 def test_presets() -> None:
     rows = json.loads(succeed("presets", "--format", "json").text)["presets"]
-    assert [row["name"] for row in rows] == list(PRESETS)
+    assert [row["name"] for row in rows] == [row.name for row in ROWS]
     assert all(row["source"] for row in rows)
     text = succeed("presets", COLUMNS="200").text
-    assert all(name in text for name in PRESETS)
+    assert all(row.name in text for row in ROWS)
 
 
 def test_presets_are_filtered() -> None:
@@ -87,7 +87,7 @@ def test_presets_are_filtered() -> None:
 
 @pytest.mark.parametrize("width", ["80", "120"])
 def test_listings_break_no_name(width: str) -> None:
-    assert set(PRESETS) <= set(succeed("presets", COLUMNS=width).text.split())
+    assert {row.name for row in ROWS} <= set(succeed("presets", COLUMNS=width).text.split())
     words = {"name", "available", "auto", "cuda"}
     assert words <= set(succeed("providers", COLUMNS=width).text.split())
 
@@ -206,13 +206,13 @@ def test_a_bug_keeps_its_traceback() -> None:
         "import sys\n"
         "sys.argv = ['roicli', 'presets']\n"
         "import roicli.operators.libraries\n"
-        "roicli.operators.libraries.PRESETS = None\n"
+        "roicli.operators.libraries.all_rows = None\n"
         "from roicli.cli.app import main\n"
         "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 1
-    assert b"AttributeError" in done.stderr
+    assert b"TypeError" in done.stderr
 
 
 def test_python_dash_m() -> None:

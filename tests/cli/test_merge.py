@@ -156,6 +156,7 @@ def test_an_interrupted_shard_is_resumed(inputs: Arrays, monkeypatch: pytest.Mon
             raise KeyboardInterrupt
 
     monkeypatch.setattr("roicli.pipeline.stream.WORK_A_BLOCK", 1 << 14)
+    monkeypatch.setattr("roicli.pipeline.stream.HANDED_OVER_BYTES", 1)  # block by block
     arguments: Any = {"spatial_scale": 0.25, "values": True, "shard": "1/2", "resume": True}
     with pytest.raises(KeyboardInterrupt):
         roicli.align(FEATURES, "many.npy", "part-1.h5", progress=stop, **arguments)

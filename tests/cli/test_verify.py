@@ -23,7 +23,7 @@ def test_the_largest_deviation_is_one_note(command, inputs):
 
 
 def test_fewer_rois(inputs):
-    outcome = succeed("align", FEATURES, ROIS, *SCALE, "--verify-rois", "2", "-o", "-")
+    outcome = succeed("align", FEATURES, ROIS, *SCALE, "--verify-rois", "2", "-o", "out.npy")
     assert "verified 2 of 5 RoIs, 294 values" in outcome.err
     quiet = succeed("align", FEATURES, ROIS, *SCALE, "--verify", "-o", "out.h5", "-q")
     assert quiet.err == ""

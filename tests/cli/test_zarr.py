@@ -149,7 +149,7 @@ def test_inspect_shows_what_a_store_holds() -> None:
     succeed("pool", FEATURES, ROIS, *SCALE, "-q", "-o", "o.zarr", "--compression", "gzip")
     report = json.loads(succeed("inspect", "o.zarr", "--format", "json").out)
     datasets = {d["address"]: d for d in report["datasets"]}
-    assert datasets["o.zarr::/roi_features"]["compression"] == "gzip 4"
+    assert datasets["o.zarr::/roi_features"]["compression"] == "gzip 4, crc32c"
     assert datasets["o.zarr::/roi_features"]["stored_bytes"] == sum(
         path.stat().st_size for path in Path("o.zarr/roi_features").glob("c.*")
     )

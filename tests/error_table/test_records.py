@@ -9,7 +9,8 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import ParameterError
-from roicli.error_table.columns import COLUMN_BY_NAME, plain_value
+from roicli.error_table.cells import plain_values
+from roicli.error_table.columns import COLUMN_BY_NAME
 from roicli.error_table.writers import write_table
 from roicli.render.tables import format_number, wrap_name
 from tests.strategies import normal_map
@@ -87,10 +88,9 @@ def test_records_are_plain_python():
 
 
 def test_a_level_is_a_whole_number_or_missing():
-    level = COLUMN_BY_NAME["level"]
-    assert plain_value(np.float64(4), level) == 4
-    assert isinstance(plain_value(np.float64(4), level), int)
-    assert plain_value(np.float64(np.nan), level) is None
+    found = plain_values(np.array([4, np.nan]), COLUMN_BY_NAME["level"])
+    assert found == [4, None]
+    assert isinstance(found[0], int)
 
 
 @pytest.mark.parametrize(

@@ -64,12 +64,12 @@ def test_matterport_on_an_image_that_is_not_square():
 
 
 def test_matterport_rounds_half_to_even():
-    # Sides of 512 on an image of 2 - 1 px, times sqrt(2 * 2), over a size that makes it sqrt(2).
-    size = float(np.float32(1024) / np.float32(2**0.5))
-    assert np.log2(np.float32(1024) / np.float32(size)) == 0.5
+    # Sides of 512 on an image of 2 - 1 px, times sqrt(2 * 2), over a size that makes it 2^2.5.
+    size = float(np.float32(1024) / np.float32(2**2.5))
+    assert np.float32(np.log2(np.float64(np.float32(1024) / np.float32(size)))) == 2.5
     corners = np.array([[0.0, 0.0, 513.0, 513.0]])
     rules = [LevelAssignment("matterport", size, level, (2, 2)) for level in (2, 3)]
-    assert [rule.assign(corners, 0, 9)[0] for rule in rules] == [2, 3]
+    assert [rule.assign(corners, 0, 9)[0] for rule in rules] == [4, 5]
 
 
 def test_matterport_needs_the_image():

@@ -250,7 +250,7 @@ def call_of(spec):
 
 # The others run under `full`: what is written, shared and resumed asks an operator for nothing.
 WHOLE = [
-    pytest.param(name, marks=() if name in ("rotated", "ps pool") else pytest.mark.full)
+    pytest.param(name, marks=() if name == "rotated" else pytest.mark.full)
     for name in SPECS
     if "," not in name
 ]

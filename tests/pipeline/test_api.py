@@ -291,7 +291,7 @@ def test_notes_tell_what_a_person_should_know():
     with logged(logging.WARNING) as warnings:
         roicli.pool(MAPS, rois, ignore="R04")
     (outside,) = warnings
-    assert "rois: 1 of 3 RoIs lie wholly outside the 17 x 13 px" in outside
+    assert "rois: 1 of 3 RoIs lie wholly outside the 13 x 17 px" in outside
     with logged(logging.WARNING) as warnings:
         roicli.pool(MAPS, rois, ignore="R04,r05")
     assert warnings == []

@@ -14,7 +14,7 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import ClusterError, ParameterError
-from roicli.pipeline.cluster.connection import Local, connect, parse_local
+from roicli.pipeline.cluster.connection import Local, connect, find_scheduler, parse_local
 from tests.faults.cluster import PATIENCE
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -130,3 +130,21 @@ def test_tls_takes_dasks_settings(inputs: tuple[str, str], tmp_path: Path) -> No
             roicli.errors(*inputs, spatial_scale=0.25, dask=address.replace("tls", "tcp"))
         with pytest.raises(ClusterError, match="no Dask scheduler answers"):
             roicli.errors(*inputs, spatial_scale=0.25, dask=address.replace("tls", "tcp"))
+
+
+def test_a_scheduler_is_named_by_its_file_or_by_dasks_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "scheduler.json"
+    path.write_text('{"address": "tls://10.0.0.1:8786", "id": "Scheduler-1"}')
+    assert find_scheduler("tcp://host:8786") == "tcp://host:8786"
+    assert find_scheduler(f"file:{path}") == "tls://10.0.0.1:8786"
+    with dask.config.set({"scheduler-file": str(path)}):
+        assert find_scheduler("config") == "tls://10.0.0.1:8786"
+    with dask.config.set({"scheduler-address": "tcp://other:1"}):
+        assert find_scheduler("config") == "tcp://other:1"
+    with pytest.raises(ParameterError, match="names no scheduler"):
+        find_scheduler("config")
+    with pytest.raises(ParameterError, match="No such file"):
+        find_scheduler(f"file:{path}.not")
+    path.write_text("[]")
+    with pytest.raises(ParameterError, match="has no address"):
+        find_scheduler(f"file:{path}")

@@ -84,6 +84,27 @@ def test_what_is_no_shard(text):
 
 def test_a_shard_is_read_and_shown():
     assert parse_shard("2/8") == Shard(2, 8)
+
+
+def set_array(monkeypatch, **values):
+    for name in ("ID", "MIN", "MAX", "COUNT"):
+        monkeypatch.delenv(f"SLURM_ARRAY_TASK_{name}", raising=False)
+    for name, value in values.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+
+
+def test_a_task_of_a_slurm_array_knows_its_block(monkeypatch):
+    set_array(monkeypatch, ID=17, MIN=1, MAX=100, COUNT=100)
+    assert parse_shard("slurm") == Shard(17, 100)
+    # Some tasks run again, which say nothing of the others.
+    set_array(monkeypatch, ID=17, MIN=17, MAX=63, COUNT=2)
+    assert parse_shard("slurm/100") == Shard(17, 100)
+    with pytest.raises(ParameterError, match="2 tasks from 17 to 63") as caught:
+        parse_shard("slurm")
+    assert "slurm/N" in caught.value.hint
+    set_array(monkeypatch)
+    with pytest.raises(ParameterError, match="SLURM_ARRAY_TASK_ID is ''"):
+        parse_shard("slurm")
     assert str(Shard(2, 8)) == "2/8"
 
 

@@ -158,7 +158,7 @@ class Unreadable:
 
 
 def test_an_image_that_cannot_be_read_ends_the_run(monkeypatch):
-    monkeypatch.setattr("roicli.pipeline.features.MemoryArray", lambda *_: Unreadable())
+    monkeypatch.setattr("roicli.storage.exchange.MemoryArray", lambda *_, **__: Unreadable())
     with pytest.raises(InputError, match="item 2 cannot be read"):
         run(SPECS[0], ROIS)
 

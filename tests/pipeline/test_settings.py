@@ -8,7 +8,7 @@ from roicli.core.declaration import settle
 from roicli.core.exceptions import ParameterError
 from roicli.core.operator_table import Operator
 from roicli.core.parse import as_size
-from roicli.operators.libraries import PRESETS
+from roicli.operators.libraries import ROWS
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.operators.table import operator_type
@@ -59,7 +59,7 @@ def test_a_library_alone_says_both_operators(operator, name):
 
 
 def test_every_function_resolves_to_its_convention_or_is_refused_by_name():
-    for row in PRESETS.values():
+    for row in ROWS:
         if row.operator not in get_args(Operator) or not row.runs:
             with pytest.raises(ParameterError, match="needs an operator that roicli cannot run"):
                 resolve({"preset": row.name}, "align")

@@ -13,32 +13,79 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, shape_inference
 
+from roicli.core.operator_table import OPERATORS
 from roicli.operators import graphs, roi_align, roi_pool
+from roicli.operators.libraries import ROWS, rule_of_preset
+from roicli.operators.preset_rule import build_preset_spec
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
+from roicli.operators.table import operator_type
+from roicli.operators.taps import TapSpec
 
 FLOAT, DOUBLE, HALF = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16
 WHOLE = {TensorProto.INT32, TensorProto.INT64}
 REAL = {FLOAT, DOUBLE, HALF}
+TRUTH = {TensorProto.BOOL}
 
 # operator: (first version, last or None, types of the first input, types of the second)
 KERNELS = {
+    "Abs": (13, None, REAL, None),
     "Add": (14, None, REAL | WHOLE, REAL | WHOLE),
-    "Cast": (13, 18, REAL | WHOLE, None),
+    "And": (7, None, TRUTH, TRUTH),
+    "Cast": (13, 18, REAL | WHOLE | TRUTH, None),
+    "CastLike": (15, None, REAL | WHOLE | TRUTH, None),  # a function of Cast, which takes its place
+    "Ceil": (13, None, REAL, None),
     "Concat": (13, None, REAL | WHOLE, REAL | WHOLE),
+    "Cos": (7, None, REAL, None),
     "Div": (14, None, REAL | WHOLE, REAL | WHOLE),
+    "Expand": (13, None, REAL | WHOLE | TRUTH, {TensorProto.INT64}),
     "Flatten": (13, None, REAL | WHOLE, None),
+    "Floor": (13, None, REAL, None),
     "Gather": (13, None, REAL | WHOLE, WHOLE),
+    "Greater": (13, None, REAL | WHOLE, REAL | WHOLE),
+    "GreaterOrEqual": (16, None, REAL | WHOLE, REAL | WHOLE),
     "Identity": (14, 18, REAL | WHOLE, None),
+    "IsNaN": (13, 19, REAL, None),
+    "Less": (13, None, REAL | WHOLE, REAL | WHOLE),
+    "LessOrEqual": (16, None, REAL | WHOLE, REAL | WHOLE),
+    "MatMul": (13, None, REAL, REAL),
+    "Max": (13, None, REAL | WHOLE, REAL | WHOLE),
     "MaxPool": (12, None, REAL, None),
     "Min": (13, None, REAL | WHOLE, REAL | WHOLE),
     "Mul": (14, None, REAL | WHOLE, REAL | WHOLE),
+    "Not": (1, None, TRUTH, None),
+    "Or": (7, None, TRUTH, TRUTH),
+    "Range": (11, None, REAL | WHOLE, REAL | WHOLE),
     "ReduceMax": (18, None, REAL | WHOLE, {TensorProto.INT64}),
+    "ReduceSum": (13, None, REAL | WHOLE, {TensorProto.INT64}),
+    "Reshape": (14, 18, REAL | WHOLE | TRUTH, {TensorProto.INT64}),
     "RoiAlign": (16, 21, REAL, REAL),
+    "Round": (11, None, REAL, None),
+    "Shape": (15, 18, REAL | WHOLE, None),
+    "Sign": (13, None, REAL | WHOLE, None),
+    "Sin": (7, None, REAL, None),
     "Slice": (13, None, REAL | WHOLE, WHOLE),
     "Split": (18, None, REAL | WHOLE, {TensorProto.INT64}),
+    "Squeeze": (13, 20, REAL | WHOLE | TRUTH, {TensorProto.INT64}),
+    "Sub": (14, None, REAL | WHOLE, REAL | WHOLE),
     "Transpose": (13, 20, REAL | WHOLE, None),
+    "Unsqueeze": (13, 20, REAL | WHOLE | TRUTH, {TensorProto.INT64}),
+    "Where": (16, None, TRUTH, REAL | WHOLE),
 }
+
+
+def tap_operators():
+    """(name, spec) of all that runs by reading cells with weights: operators and presets."""
+    for name in OPERATORS:
+        kind = operator_type(name)
+        if issubclass(kind, TapSpec):
+            yield name, kind(output_size=(2, 2))
+    for row in ROWS:
+        found = rule_of_preset(row.name, row.operator, {}) if row.runs else None
+        if found is not None:
+            yield row.name, build_preset_spec(*found, (2, 2))
+
+
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 RUN_GRAPHS = {
     f"{name}-{dtype}": graph
@@ -55,6 +102,10 @@ RUN_GRAPHS = {
             AlignSpec(mode="max", sampling_grid="thirds"), dtype, (2, 2)
         ),
     }.items()
+} | {
+    f"{name} {what}": graph
+    for name, spec in tap_operators()
+    for what, graph in {"rows": spec.rows_graph(DTYPES[0]), "taps": spec.graph(DTYPES[0])}.items()
 }
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import sys
 import zipfile
 from pathlib import Path
 
@@ -81,29 +80,12 @@ def test_references_are_refused_in_one_line(address):
         roicli.align(address, ROIS)
 
 
-EXAMPLE = Path(__file__).parents[1] / "release" / "example_package" / "roicli_numbers.py"
-
-
 @pytest.fixture
-def bring(tmp_path, monkeypatch):
-    """Installs a distribution whose entry point is ``value``."""
-
-    def install(value):
-        folder = tmp_path / "site"
-        (folder / "numbers-1.dist-info").mkdir(parents=True)
-        shutil.copy(EXAMPLE, folder)
-        (folder / "numbers-1.dist-info" / "METADATA").write_text(
-            "Metadata-Version: 2.1\nName: numbers\nVersion: 1\n"
-        )
-        (folder / "numbers-1.dist-info" / "entry_points.txt").write_text(
-            f"[roicli.formats]\nnumbers = {value}\n"
-        )
-        monkeypatch.syspath_prepend(folder)
-        formats.formats_of_others.cache_clear()
-
-    yield install
+def bring(bring_package):
+    """Installs the example package with another value of its format's entry point."""
     formats.formats_of_others.cache_clear()
-    sys.modules.pop("roicli_numbers", None)
+    yield lambda value: bring_package(f"[roicli.formats]\nnumbers = {value}\n")
+    formats.formats_of_others.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["x.numbers", "x.unknown"])

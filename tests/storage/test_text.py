@@ -165,3 +165,52 @@ def test_the_names_say_the_format(header, word):
     other = "cxcywh" if word != "cxcywh" else "xywh"
     with pytest.raises(InputError, match=f"drop --roi-format {other}: the names say {word}"):
         parse(f"{header}\n0,1,2,3,4\n", roi_format=other)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("0,1,2,3,4\n0,5.5,6,70,80\n", 1),  # pandas, without names
+        (",0,1,2,3,4\n0,0,5.5,6,70,80\n1,1,5,6,70,80\n", 2),  # and with its index
+        (",0,1,2,3,4\n0,0,5,6,70,80\n", 1),
+        ("0,1,2,3,4\n0,5,6,70,80\n", 2),  # boxes of a made-up image
+        ("sep=;\n0;5;6;70;80\n", 1),  # Excel
+        ("0,5,6,70,80\r1,5,6,70,80\r", 2),  # old Macs
+        ("0,np.float32(5.5),6,np.int64(70),80\n", 1),  # repr() of NumPy 2
+    ],
+)
+def test_lines_that_are_no_rois(text, rows):
+    table = parse_text(text, "boxes.csv")
+    assert table.shape == (rows, 5)
+    assert not table.is_named
+
+
+def test_a_line_that_may_count_the_columns_is_refused():
+    with pytest.raises(InputError, match="line 1: 0,1,2,3,4 may be a RoI, or count"):
+        parse_text("0,1,2,3,4\n0,5,6,700,80\n", "boxes.csv")
+
+
+@pytest.mark.parametrize("word", ["NA", "null", "None", "N/A", "<NA>", ""])
+def test_what_is_no_number_is_nan(word):
+    column = parse_text(f"x1,image\n1.5,0\n{word},1\n", "boxes.csv").columns[0]
+    np.testing.assert_array_equal(column.values, [1.5, np.nan])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "tl_x,tl_y,br_x,br_y", "x_left,y_top,x_right,y_bottom", "upper_left_x,upper_left_y,lrx,lry",
+        "startX,startY,endX,endY", "col_min,row_min,col_max,row_max", "Left,Upper,Right,Lower",
+        "l,t,r,b", "x,y,x2,y2", "det_x1,det_y1,det_x2,det_y2", "x1 (px),y1 (px),x2 (px),y2 (px)",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("image", ["batch_inds", "image_ids", "image_url", "photo", "page"])
+def test_names_as_people_have_them(image, names):
+    table = read(f"{names},{image}\n1,2,30,40,1\n")
+    np.testing.assert_array_equal(table.corners, [[1, 2, 30, 40]])
+    assert table.batch.tolist() == [1]
+
+
+def test_names_of_two_kinds_of_boxes_are_not_guessed():
+    with pytest.raises(InputError, match="no column 'x1'"):
+        parse("image,a_x1,a_y1,a_x2,a_y2,b_x1,b_y1,b_x2,b_y2\n0,1,2,3,4,1,2,3,4\n")

@@ -202,3 +202,55 @@ def test_rows_share_the_chunks_evenly(tmp_path, monkeypatch):
     write(tmp_path / "r.zarr", np.ones((13, 1, 1, 1), np.float32))
     held = zarr.open_group(str(tmp_path / "r.zarr"), mode="r")["roi_features"]
     assert held.chunks == (5, 1, 1, 1)
+
+
+def test_many_chunks_lie_in_shards_and_read_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(draft, "CHUNK_BYTES", 200)
+    monkeypatch.setattr(draft, "MOST_FILES", 3)
+    values = np.random.default_rng(0).normal(size=(50, 3, 2, 2)).astype(np.float32)
+    order = np.random.default_rng(1).permutation(len(values))
+    path = tmp_path / "r.zarr"
+    result = ResultFile(str(path), values.shape, values.dtype, "zstd", shard_bytes=1000)
+    with open_result(result) as writer:
+        for row in order:
+            writer.write_rows(np.array([row]), values[[row]])
+        writer.finish({}, {})
+    held = zarr.open_group(str(path), mode="r")["roi_features"]
+    assert (held.chunks[0], held.shards[0]) == (4, 20)
+    assert sorted(os.listdir(path / "roi_features")) == [
+        "c.0.0.0.0", "c.1.0.0.0", "c.2.0.0.0", "zarr.json",
+    ]  # fmt: skip
+    np.testing.assert_array_equal(held[:], values)
+    np.testing.assert_array_equal(opened(path, "result").read_all(), values)
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+@pytest.mark.parametrize("most_files", [1, 1000])
+def test_plain_zarr_refuses_a_store_with_a_flipped_bit(
+    tmp_path, monkeypatch, compression, most_files
+):
+    monkeypatch.setattr(draft, "CHUNK_BYTES", 200)
+    monkeypatch.setattr(draft, "MOST_FILES", most_files)
+    values = np.random.default_rng(0).normal(size=(10, 3, 2, 2)).astype(np.float32)
+    tables = {"rois": lambda a, b: values.reshape(10, -1)[a:b, :5]}
+    write(tmp_path / "r.zarr", values, compression, tables=tables)
+    for name in ("roi_features", "rois"):
+        for path in (tmp_path / "r.zarr" / name).glob("c.*"):
+            whole = path.read_bytes()
+            for place in range(0, len(whole), 13):
+                spoiled = bytearray(whole)
+                spoiled[place] ^= 4
+                path.write_bytes(spoiled)
+                with pytest.raises((ValueError, IndexError), match=r"[Cc]hecksum"):
+                    zarr.open_group(str(tmp_path / "r.zarr"), mode="r")[name][:]
+            path.write_bytes(whole)
+    zarr.open_group(str(tmp_path / "r.zarr"), mode="r")["roi_features"][:]
+
+
+def test_the_root_has_the_metadata_of_all_arrays(tmp_path, recwarn):
+    values = np.zeros((3, 1, 2, 2), np.float32)
+    write(tmp_path / "r.zarr", values, tables={"rois": lambda a, b: values[a:b, 0, 0]})
+    group = zarr.open_consolidated(str(tmp_path / "r.zarr"), zarr_format=3)
+    assert sorted(group.metadata.consolidated_metadata.metadata) == ["roi_features", "rois"]
+    assert group["roi_features"].shape == values.shape
+    assert not recwarn.list

@@ -14,7 +14,7 @@ from roicli.core.types import Array, FloatArray
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.features import FeatureLevel
 from roicli.pipeline.layout import layout_of, rearrange
-from roicli.pipeline.readings import CHANNELS_LAST, FILLED_SHARE
+from roicli.pipeline.readings import CHANNELS_LAST, FILLED_SHARE, find_other_layout
 from roicli.pipeline.roi_table import fits_inside, has_centre_outside
 from roicli.storage.array import KEPT_BYTES, describe_sharing
 
@@ -30,6 +30,10 @@ FEWEST_ROIS = 5
 def find_nhwc(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
     """R14: maps that look like (N, H, W, C), by the values, by the RoIs, or by the shape alone."""
     assert inputs.pyramid is not None
+    told = [] if inputs.rois is None else list(find_other_layout(inputs.rois, 0.0))
+    yield from told
+    if told:
+        return
     for index, (level, statistics) in enumerate(
         zip(inputs.pyramid.levels, inputs.statistics, strict=True)
     ):

@@ -21,7 +21,7 @@ from roicli.analysis.roi_sample import spread
 from roicli.core.record import frozen
 from roicli.core.types import Array, IntArray
 from roicli.operators.convention import ALIGN, LEGACY, Convention
-from roicli.operators.libraries import ROWS, LibraryFunction
+from roicli.operators.libraries import LibraryFunction, all_rows
 from roicli.operators.phrases import describe
 
 
@@ -32,12 +32,12 @@ def find_libraries(
     places = _spread_places(sample, explained)
     few = _take_few(sample.take_rois(places))
     rows_of: dict[Candidate, list[LibraryFunction]] = {}
-    for row in ROWS:
+    for row in all_rows():
         for convention in _reached(row, best.convention, sample):
             rows_of.setdefault(replace(best, convention=convention), []).append(row)
     same = find_same(best, list(rows_of), few, explained[places])
     found = {row.name for candidate in same for row in rows_of[candidate]}
-    rows = [row for row in ROWS if row.name in found]
+    rows = [row for row in all_rows() if row.name in found]
     # Whose default it is comes first.
     return tuple(sorted(rows, key=lambda row: row.convention != best.convention))
 

@@ -387,7 +387,14 @@ def has_external(graph: Any) -> bool:
 
 
 def infer_elements(model: Any) -> dict[str, int]:
-    """The dtype (ONNX's number) of every tensor whose type is inferred, without the weights."""
+    """The dtype (ONNX's number) of every tensor whose type is inferred."""
+    return {name: kind.elem_type for name, kind in infer_types(model).items()}
+
+
+def infer_types(model: Any) -> dict[str, Any]:
+    """The dtype and shape (``TypeProto.Tensor``) of every tensor that ONNX infers one of, without
+    the weights.
+    """
     import onnx
 
     skeleton = onnx.ModelProto(ir_version=model.ir_version)
@@ -406,7 +413,7 @@ def infer_elements(model: Any) -> dict[str, int]:
         logger.debug(f"dtypes are not inferred: {error}")
         return {}
     return {
-        value.name: value.type.tensor_type.elem_type
+        value.name: value.type.tensor_type
         for one in _graphs(graph)
         for value in (*one.value_info, *one.input, *one.output)
         if value.type.HasField("tensor_type") and value.type.tensor_type.elem_type

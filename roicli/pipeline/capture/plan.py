@@ -21,6 +21,7 @@ from roicli.pipeline.capture.graph import (
     open_model,
 )
 from roicli.pipeline.capture.heads import Head, find_heads
+from roicli.pipeline.capture.inner_maps import InnerMap, find_maps
 from roicli.pipeline.capture.sites import RoiSite, find_sites
 from roicli.pipeline.model_nodes import Step, is_standard, name_node, opset_versions, walk_nodes
 
@@ -52,7 +53,8 @@ class NamedTensor:
 class ModelPlan:
     """A model, what it takes, and its RoI nodes; ``custom`` are those that nobody here knows.
 
-    ``skipped`` is why single nodes cannot be captured, by their names.
+    ``skipped`` is why single nodes cannot be captured, by their names. ``maps`` are what may be
+    wanted of a model without RoI nodes.
     """
 
     path: str
@@ -62,6 +64,7 @@ class ModelPlan:
     heads: tuple[Head, ...]
     custom: tuple[str, ...]
     skipped: dict[str, str]
+    maps: tuple[InnerMap, ...] = ()
 
     @property
     def sites(self) -> list[RoiSite]:
@@ -87,10 +90,11 @@ def list_model(path: str, model: Any = None) -> ModelPlan:
         for node in (placed.node for placed in walk_nodes(model))
         if not is_standard(node) and ROI_LIKE in foreign(node.op_type).lower()
     ]  # fmt: skip
+    heads = find_heads(find_sites(model, path))
     return ModelPlan(
         str(foreign(path)), opset_versions(model).get("", 1), tuple(list_inputs(model.graph)),
-        tuple(one.name for one in model.graph.output), find_heads(find_sites(model, path)),
-        tuple(custom), {},
+        tuple(one.name for one in model.graph.output), heads, tuple(custom), {},
+        () if heads else find_maps(model),
     )  # fmt: skip
 
 
@@ -183,5 +187,6 @@ def _nothing_to_capture(plan: ModelPlan) -> InputError:
         )
     return InputError(
         f"{plan.path}: the model has no RoiAlign, MaxRoiPool or CropAndResize node",
-        f"name tensors with --outputs, like {', '.join(map(str, map(foreign, plan.outputs[:2])))}",
+        "name tensors with --outputs, like "
+        f"{', '.join(str(foreign(name)) for name in plan.outputs[:2])}; --list shows more",
     )

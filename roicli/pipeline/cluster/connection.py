@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -30,6 +31,8 @@ from roicli.core.version import __version__
 from roicli.core.vocabulary import Provider
 from roicli.runtime.providers import resolve_provider
 
+# Before the path of a file that a scheduler wrote.
+FILE = "file:"
 INSTALL = "pip install 'roicli[dask]'"
 TLS = (
     "set DASK_DISTRIBUTED__COMM__TLS__CA_FILE, DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT and "
@@ -154,7 +157,8 @@ class Cluster:
 
 @contextlib.contextmanager
 def connect(address: str) -> Iterator[Cluster]:
-    """The cluster at ``address``: a scheduler's, or ``local[:N][,dashboard]`` for N processes on
+    """The cluster at ``address``: a scheduler's, ``file:`` and the path of the file that it wrote,
+    ``config`` for the one in Dask's configuration, or ``local[:N][,dashboard]`` for N processes on
     this machine.
 
     Whoever can connect to a scheduler can run code as its user. So a local one talks TLS with a
@@ -174,6 +178,8 @@ def connect(address: str) -> Iterator[Cluster]:
         wanted = parse_local(address)
         if wanted is not None:
             local = _start_local(wanted)
+        else:
+            address = find_scheduler(address)
         client = _open_client(address if local is None else local)
         cluster = Cluster(address if local is None else local.scheduler_address, client)
         if wanted is None or wanted.dashboard:
@@ -209,6 +215,41 @@ def parse_local(address: str) -> Local | None:
     if count < 1:
         raise ParameterError(f"dask is {address!r}, expected at least one process")
     return Local(count, bool(found[2]))
+
+
+def find_scheduler(given: str) -> str:
+    """The address of a scheduler that is named by it, by its file or by Dask's configuration."""
+    import dask
+
+    path = given.removeprefix(FILE) if given.startswith(FILE) else None
+    if given == "config":
+        named, path = (
+            dask.config.get(key, None) for key in ("scheduler-address", "scheduler-file")
+        )
+        if named:
+            return str(named)
+        if not path:
+            raise ParameterError(
+                "dask is 'config', and Dask's configuration names no scheduler",
+                "set DASK_SCHEDULER_ADDRESS, or scheduler-address in its files",
+            )
+    return given if path is None else _read_scheduler_file(str(path))
+
+
+def _read_scheduler_file(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return str(json.load(file)["address"])
+    except OSError as error:
+        raise ParameterError(
+            f"dask: {path}: cannot be read: {error.strerror}",
+            f"start a scheduler that writes it: dask scheduler --scheduler-file {path}",
+        ) from None
+    except (ValueError, TypeError, KeyError):
+        raise ParameterError(
+            f"dask: {path}: has no address, expected the JSON that dask scheduler "
+            "--scheduler-file writes"
+        ) from None
 
 
 def _start_local(wanted: Local) -> Any:

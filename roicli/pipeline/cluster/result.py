@@ -22,6 +22,7 @@ from roicli.operators.interface import OperatorSpec
 from roicli.pipeline import provenance
 from roicli.pipeline.cluster.task import Destination
 from roicli.pipeline.execute import carried_datasets, stored_rois_dtype, tables_beside
+from roicli.pipeline.memory import find_shard_bytes
 from roicli.pipeline.parts import cut_at_multiples, split_rows
 from roicli.pipeline.request import RunRequest
 from roicli.pipeline.run import Run
@@ -210,11 +211,15 @@ class StoreResult:
         compression = whole.request.compression
         if not is_url(self.target):
             check_disk(self.target, os.path.dirname(self.target), whole.shape[0] * whole.row_bytes)
-        made_from = {**whole.fingerprint, "compression": compression}
+        shard_bytes = find_shard_bytes(whole.request.max_memory)
+        made_from = {
+            **whole.fingerprint, "compression": compression, "bytes of a shard": str(shard_bytes),
+        }  # fmt: skip
         plan.begin(whole.count_blocks(threads), made_from, whole.keep, whole.force)
         self._draft = draft.begin(
-            open_place(plan.place.path), self.target, whole.shape, whole.dtype, compression
-        )
+            open_place(plan.place.path), self.target, whole.shape, whole.dtype, compression,
+            shard_bytes,
+        )  # fmt: skip
         cuts = cut_at_multiples(whole.shape[0], plan.count, self._draft.chunk_rows)
         self._warn_of_images_read_again(cuts)
         return whole.make_shards([np.arange(start, stop) for start, stop in cuts], plan)

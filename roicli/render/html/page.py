@@ -16,12 +16,12 @@ from roicli.core.call_options import ReportOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import MissingPackageError
 from roicli.core.strict_json import encode_for_script
+from roicli.error_table.cells import plain_values
 from roicli.error_table.columns import (
     COLUMN_BY_NAME,
     COLUMNS,
     Column,
     check_column,
-    plain_value,
 )
 from roicli.error_table.geometric import MODEL_OFFSET
 from roicli.pipeline.execute import Result
@@ -188,7 +188,7 @@ def encode_data(page: Page) -> str:
 
 def _column(page: Page, column: Column) -> list[Any]:
     """One column, numbers with five significant digits; null where it is not defined."""
-    values = [plain_value(value, column) for value in page.records[column.name]]
+    values = plain_values(page.records[column.name], column)
     if column.kind != "number":
         return values
     return [None if v is None or not math.isfinite(v) else float(f"{v:.5g}") for v in values]

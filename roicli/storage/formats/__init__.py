@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol, cast
 
-from roicli.core.exceptions import InputError, first_line
+from roicli.core.exceptions import InputError
 from roicli.storage.address import IMAGE, Address, is_url
 
 if TYPE_CHECKING:  # NumPy, which --help does not wait for
@@ -231,6 +231,21 @@ OTHERS = {
     b"CDF\x02": ("a netCDF file of the classic format", "convert it: nccopy -k nc4 OLD NEW"),
     b"CDF\x05": ("a netCDF file of the classic format", "convert it: nccopy -k nc4 OLD NEW"),
     b"\x0e\x03\x13\x01": ("an HDF4 file", "convert it to HDF5"),
+    **dict.fromkeys(
+        (b"\x80\x04\x95", b"\x80\x05\x95"),
+        (
+            "a pickle",
+            "it might run any code: save its arrays as .npy, its tables as .csv",
+        ),
+    ),
+    b"BZh91AY&SY": ("packed by bzip2", "unpack it first, or pack it by gzip"),
+    b"\xfd7zXZ\x00": ("packed by xz", "unpack it first, or pack it by gzip"),
+    b"\x28\xb5\x2f\xfd": ("packed by zstd", "unpack it first, or pack it by gzip"),
+    b"SQLite format 3\x00": ("a database of SQLite", "save its table as .csv"),
+    **dict.fromkeys(
+        (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"),
+        ("an image", "FEATURES are maps that a network gave, as roicli capture stores them"),
+    ),
 }
 
 
@@ -308,25 +323,10 @@ def _of_archive(path: str) -> Format:
 
 @cache
 def formats_of_others() -> tuple[Format, ...]:
-    """The formats that installed packages bring, by the entry points of the group roicli.formats.
+    """The formats that installed packages bring. Raises InputError for one that is none."""
+    from roicli.core.entry_points import load_entry_points
 
-    Raises InputError for one that is none.
-    """
-    from importlib.metadata import entry_points
-
-    found = []
-    for one in entry_points(group=ENTRY_POINTS):
-        try:
-            brought = one.load()
-        except Exception as error:  # whatever a package's import raises
-            raise InputError(
-                f"format {one.name}: {one.value} cannot be loaded: {first_line(error)}",
-                "mend or uninstall the package that brings it",
-            ) from error
-        if not isinstance(brought, Format):
-            raise InputError(f"format {one.name}: {one.value} is no roicli.storage.formats.Format")
-        found.append(brought)
-    return tuple(found)
+    return load_entry_points(ENTRY_POINTS, Format)
 
 
 def _of_others(path: str, ending: str) -> Format | None:

@@ -22,7 +22,7 @@ from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import FileContents, precision_of
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.limits import check_memory
-from roicli.storage.roi_columns import BOX_NAMES
+from roicli.storage.roi_columns import BOX_NAMES, KNOWN_NAMES, is_image_name, plain_name
 from roicli.storage.table import Column, ListedImage, Table, describe_table, text_column
 
 # Python's objects against the text that they are parsed from.
@@ -32,6 +32,8 @@ LINES_ENDINGS = (".jsonl", ".ndjson")
 RECORDS = ("annotations", "rois")
 # What makes records COCO's, whose boxes are x, y, width, height.
 COCO_KEYS = {"image_id", "bbox"}
+# What is in the name of a list of boxes, and in no image's.
+BOX_WORDS = ("box", "roi", "rect", "detection", "prediction", "annotation")
 COCO_CLASS = {"category_id", "category"}
 FLOAT64 = precision_of(np.dtype(np.float64))
 FAILURES = (ValueError, TypeError, KeyError, RecursionError, AttributeError, OverflowError)
@@ -67,11 +69,12 @@ def parse_table(data: bytes, name: str, files: Mapping[str, FileState] | None = 
 
 def _parse(text: str, name: str) -> tuple[Any, list[int] | None]:
     """The document, or the records of JSON lines and the lines that they stand on."""
-    if not name.lower().endswith(LINES_ENDINGS):
+    is_named_lines = name.lower().endswith(LINES_ENDINGS)
+    if not is_named_lines or text.lstrip()[:1] == "[":
         try:
             return json.loads(text), None
         except json.JSONDecodeError as error:
-            if not error.msg.startswith("Extra data"):
+            if not (is_named_lines or error.msg.startswith("Extra data")):
                 raise
     records, lines = [], []
     for number, line in enumerate(text.splitlines(), 1):
@@ -111,7 +114,7 @@ def _make_table(
 def _find_records(document: Any, name: str) -> tuple[Any, Mapping[str, Any]]:
     """The records, or columns by name, of a document; and what stands beside them."""
     if isinstance(document, list):
-        return document, {}
+        return _by_image(dict(enumerate(document)), document), {}
     if not isinstance(document, dict):
         raise InputError(f"{name}: is one JSON value, expected a list of records")
     for key in RECORDS:
@@ -124,13 +127,68 @@ def _find_records(document: Any, name: str) -> tuple[Any, Mapping[str, Any]]:
     if records:
         shown = ", ".join(map(foreign, records))
         raise InputError(f"{name}: has several lists of records ({shown}), expected one")
+    return _columns_or_images(document, lists), {}
+
+
+def _columns_or_images(document: Mapping[str, Any], lists: Mapping[str, list[Any]]) -> Any:
+    """The records, or columns by name, of a document without a list of records."""
+    if set(document) >= {"columns", "data"}:  # pandas, split
+        cells = zip(*document["data"], strict=True)
+        return dict(zip(document["columns"], map(list, cells), strict=True))
+    if (records := _by_image(document, None)) is not None:
+        return records
     if _are_columns(document):
-        return {key: list(value.values()) for key, value in document.items()}, {}
+        return {key: list(value.values()) for key, value in document.items()}
     boxes = [value for value in lists.values() if value and isinstance(value[0], list)]
     if boxes or (lists and not any(map(_is_box, lists.values()))):
         length = len(boxes[0]) if boxes else max(map(len, lists.values()))
-        return {key: value for key, value in lists.items() if len(value) == length}, {}
-    return [document], {}
+        return {key: value for key, value in lists.items() if len(value) == length}
+    return [document]
+
+
+def _by_image(images: Mapping[Any, Any], otherwise: Any) -> Any:
+    """A record a box of a document that has, image by image, boxes or a record with a list of them.
+
+    ``images`` are by their keys, which stand for those that have none of their own; ``otherwise``
+    is given back where it is no such document.
+    """
+    of_image = {key: _boxes_of(value) for key, value in images.items()}
+    if not images or None in of_image.values() or not any(of_image.values()):
+        return otherwise
+    if any(_is_name_of_column(str(key)) for key in images):
+        return otherwise
+    return [
+        record if any(is_image_name(plain_name(str(name))) for name in record)
+        else {"image": key, **record}
+        for key, boxes in of_image.items() for record in boxes or ()
+    ]  # fmt: skip
+
+
+def _is_name_of_column(key: str) -> bool:
+    plain = plain_name(key)
+    return plain in KNOWN_NAMES or any(word in plain for word in BOX_WORDS)
+
+
+def _boxes_of(value: Any) -> list[dict[str, Any]] | None:
+    """A record for each box of an image; None of what is no image's."""
+    if isinstance(value, list) and all(map(_is_box, value)):
+        return [{"box": box} for box in value]
+    if not isinstance(value, dict):
+        return None
+    name = next((key for key in value if plain_name(str(key)) in BOX_NAMES), None)
+    boxes = value.get(name)
+    if not isinstance(boxes, list) or not all(map(_is_box, boxes)):
+        return None
+    beside = {key: one for key, one in value.items() if key != name}
+    columns = {
+        key: one if isinstance(one, list) and len(one) == len(boxes) else [one] * len(boxes)
+        for key, one in beside.items()
+        if not isinstance(one, list) or len(one) == len(boxes)
+    }
+    return [
+        {**{key: one[row] for key, one in columns.items()}, str(name): box}
+        for row, box in enumerate(boxes)
+    ]
 
 
 def _are_columns(document: Mapping[str, Any]) -> bool:
@@ -140,7 +198,7 @@ def _are_columns(document: Mapping[str, Any]) -> bool:
 
 
 def _is_box(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 4
+    return isinstance(value, list) and len(value) == 4 and not isinstance(value[0], list)
 
 
 def columns_of_records(

@@ -32,8 +32,17 @@ COMMENT = "#"
 DELIMITERS = ("\t", ";", ",", "|")
 BLANKS = " "
 LINES_TRIED = 20
+# Boxes have so many columns at least.
+FEWEST_COUNTED = 4
+# Numbers of so many digits are pixels of more than a made-up image.
+DIGITS_OF_PIXELS = 3
 FLOAT64 = precision_of(np.dtype(np.float64))
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
+# Excel's own first line.
+_TOLD_DELIMITER = re.compile(r"sep=([\t;,|])\r?\n", re.IGNORECASE)
+_NUMPY_NUMBER = re.compile(r"\bnp\.(?:float|int|uint)\d+\(([^()]*)\)")
+# What R, pandas and databases write where there is no number.
+NO_NUMBER = ("na", "n/a", "<na>", "nan", "none", "null", "\\n")
 # A list of numbers, as Python, NumPy and JSON write it.
 _LIST = re.compile(r"\s*[\[(]([^\[\]()]*)[\])]\s*")
 
@@ -71,7 +80,13 @@ def parse_text(text: str, name: str, files: Mapping[str, FileState] | None = Non
     """The table of a text: columns of whole numbers, of float64 or of texts."""
     if "\0" in text:
         raise InputError(f"{name}: holds NUL bytes, expected text")
-    delimiter = _find_delimiter(text)
+    if "\n" not in text:  # lines end so on old Macs, and in some of Excel's files
+        text = text.replace("\r", "\n")
+    if "np." in text:  # as NumPy 2 shows a number, which str() of a list and repr() write
+        text = _NUMPY_NUMBER.sub(r"\1", text)
+    told = _TOLD_DELIMITER.match(text)
+    text = text[told.end() :] if told else text
+    delimiter = told[1] if told else _find_delimiter(text)
     lines, comments = _split_lines(text, name, delimiter)
     # numpy.savetxt writes its header as a comment.
     header = next(filter(is_header, reversed(comments)), None)
@@ -81,6 +96,8 @@ def parse_text(text: str, name: str, files: Mapping[str, FileState] | None = Non
         raise InputError(
             f"{name}: holds no text", "a file without RoIs has a header: batch_index,x1,y1,x2,y2"
         )
+    elif header is None:
+        lines = _without_counted_columns(lines, name)
     width = len(lines[0].cells) if header is None else len(header)
     for line in lines:
         _check_width(line, width, header is not None, name)
@@ -149,6 +166,30 @@ def _is_header(cells: Sequence[str]) -> bool:
     return not any(map(_is_number, cells)) or is_header(cells)
 
 
+def _without_counted_columns(lines: list[Line], name: str) -> list[Line]:
+    """Lines without pandas' header of columns that have no names, 0,1,2,...; and its index.
+
+    Raises InputError where that line may be a RoI.
+    """
+    cells = [cell.strip() for cell in lines[0].cells]
+    index = int(cells[0] == "")
+    rest = lines[1:]
+    counted = len(cells) - index >= FEWEST_COUNTED
+    if not rest or not counted or cells[index:] != [str(n) for n in range(len(cells) - index)]:
+        return lines
+    others = [cell for line in rest for cell in line.cells if _is_number(cell)]
+    if not index and not any("." in cell for cell in others):
+        # A box of two pixels is one among its like.
+        if max(map(len, others), default=0) < DIGITS_OF_PIXELS:
+            return lines
+        raise InputError(
+            f"{name}: line {lines[0].number}: {','.join(cells)} may be a RoI, or count the columns "
+            "as pandas does where they have no names",
+            "put names there: batch_index,x1,y1,x2,y2; before it, where it is a RoI",
+        )
+    return [Line(line.number, line.cells[index:]) for line in rest]
+
+
 def _is_number(cell: str) -> bool:
     try:
         float(cell)
@@ -179,12 +220,26 @@ def _make_column(heading: str, cells: Sequence[str], delimiter: str, name: str) 
     if any(map(_DECIMAL_COMMA.fullmatch, cells)):
         cells = _read_decimal_commas(heading, cells, delimiter, name)
     try:
-        values = np.array([float(cell) if cell.strip() else np.nan for cell in cells])
+        values = np.array([_as_number(cell) for cell in cells])
     except ValueError:
         return text_column(heading, [cell.strip() for cell in cells])
-    if len(values) and np.isnan(values).all() and not any(cell.strip() for cell in cells):
-        return text_column(heading, [None] * len(cells))
+    if len(values) and np.isnan(values).all() and not any(map(_is_nan, cells)):
+        return text_column(heading, [cell.strip() or None for cell in cells])
     return Column(heading, _as_whole(values, cells), FLOAT64)
+
+
+def _as_number(cell: str) -> float:
+    """A cell's number, NaN where it is empty or says that there is none. Raises ValueError."""
+    try:
+        return float(cell)
+    except ValueError:
+        if not cell.strip() or cell.strip().lower() in NO_NUMBER:
+            return np.nan
+        raise
+
+
+def _is_nan(cell: str) -> bool:
+    return cell.strip().lower() == "nan"
 
 
 def _as_whole(values: Array, cells: Sequence[str]) -> Array:

@@ -39,6 +39,7 @@ from roicli.storage.formats.hdf5.file import DAMAGE, close_file, pass_over
 from roicli.storage.formats.hdf5.filters import check_filters
 from roicli.storage.formats.hdf5.links import OtherFiles, find_within, name_of
 from roicli.storage.limits import check_memory
+from roicli.storage.shelf import Plain
 
 logger = logging.getLogger("roicli")
 
@@ -161,7 +162,7 @@ class Hdf5Array(StoredArray):
 
     def beside(self, name: str) -> str | None:
         """The address of the array ``name`` in the same group of the same file, if there is one."""
-        neighbour = f"{self.dataset.parent.name.rstrip('/')}/{name}"
+        neighbour = f"{name_of(self.dataset.parent).rstrip('/')}/{name}"
         with suppress(*DAMAGE):
             if isinstance(find_within(self.dataset.file, neighbour), h5py.Dataset):
                 return str(Address(self._path, neighbour))
@@ -230,7 +231,7 @@ def read_attributes(attributes: Any) -> dict[str, Any]:
 def _read_attribute(attributes: Any, name: str) -> Any:
     try:
         one = attributes.get_id(name)
-        if _attribute_bytes(one) > LONGEST_ATTRIBUTE:
+        if attribute_bytes(one) > LONGEST_ATTRIBUTE:
             return unreadable("it is too long")
         kind = _describe_type(one.get_type().encode())
         if kind.in_file.kind in "iuf" and one.shape == ():  # in half the time that h5py takes
@@ -243,7 +244,7 @@ def _read_attribute(attributes: Any, name: str) -> Any:
         return unreadable(first_line(error))
 
 
-def _attribute_bytes(attribute: Any) -> int:
+def attribute_bytes(attribute: Any) -> int:
     """What an attribute takes in the file; h5py takes the 0 of an empty one for an error."""
     try:
         return int(attribute.get_storage_size())
@@ -262,6 +263,18 @@ def read_dimension_names(dataset: h5py.Dataset, attributes: Mapping[str, Any]) -
             label = name_of(dimension[0]).rpartition("/")[2]
         names.append(foreign(label))
     return tuple(names) if any(names) else ()
+
+
+def plain_dataset(dataset: h5py.h5d.DatasetID) -> Plain | None:
+    """What there is to say of numbers in one piece without attributes; None of other datasets."""
+    shape = dataset.shape
+    offset = dataset.get_offset() if shape and min(shape) else 0
+    kind = _describe_type(dataset.get_type().encode())
+    if offset is None or not kind.is_read_as_is or kind.in_file.kind not in "iuf":
+        return None
+    if h5py.h5a.get_num_attrs(dataset):
+        return None
+    return Plain(shape, kind.read, offset)
 
 
 def lies_in_file(dataset: h5py.Dataset) -> bool:

@@ -225,6 +225,12 @@ def try_parts_first(action: Callable[[slice], object], count: int, name: str, si
             child.close()
 
 
+def shared_array(rows: int, width: int) -> Array:
+    """Zeros (rows, width) that a child's numbers come back in."""
+    shared = mmap.mmap(-1, max(rows * width * 8, 1))
+    return np.frombuffer(shared, np.float64, rows * width).reshape(rows, width)
+
+
 def _of_part(action: Callable[[slice], object], start: int, stop: int) -> Callable[[], None]:
     def act() -> None:
         action(slice(start, stop))

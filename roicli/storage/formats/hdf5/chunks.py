@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
+from array import array
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -55,6 +56,7 @@ class ChunkReader:
     ) -> None:
         self._dataset, self._dtype, self._sides = dataset, dtype, sides
         self._is_shuffled, self._is_packed = SHUFFLE in filters, DEFLATE in filters
+        self._is_decoded = bool(filters)
         self._offsets, self._sizes = offsets, sizes
         self._chunk_bytes = math.prod(sides) * dtype.itemsize
 
@@ -63,7 +65,7 @@ class ChunkReader:
         descriptor = descriptor_of(h5py.h5i.get_file_id(self._dataset))
         chunks = self._chunks_of(place)
         together = max(1, DECODED_BYTES // (2 * self._chunk_bytes))
-        threads = min(usable_cores(), together, len(chunks))
+        threads = min(usable_cores(), together, len(chunks)) if self._is_decoded else 1
 
         def read_some(first: int) -> None:
             for chunk in chunks[first::threads]:
@@ -98,7 +100,7 @@ class ChunkReader:
 
     def _read_chunk(self, descriptor: int, chunk: _Chunk, out: Array) -> None:
         target = out[chunk.target]
-        if not (self._is_packed or self._is_shuffled):  # then some of its rows are all there is
+        if not self._is_decoded:  # then some of its rows are all there is
             row_bytes = self._chunk_bytes // self._sides[0]
             first, *rest = chunk.inside
             shape = (first.stop - first.start, *self._sides[1:])
@@ -154,20 +156,23 @@ def find_chunks(dataset: h5py.h5d.DatasetID, dtype: np.dtype[Any]) -> ChunkReade
         return None
     if not dataset.get_type().equal(h5py.h5t.py_create(dtype)) or not is_plain_file(file):
         return None
+    facts = array("Q")  # a million numbers, where HDF5 tells of so many chunks
+    dataset.chunk_iter(
+        lambda one: facts.extend((*one.chunk_offset, one.byte_offset, one.size, one.filter_mask))
+    )
+    *starts, found, lengths, skipped = (
+        np.array(facts, np.uint64).astype(np.int64).reshape(-1, len(grid) + 3).T
+    )
+    places = tuple(start // side for start, side in zip(starts, sides, strict=True))
+    are_outside = [place >= count for place, count in zip(places, grid, strict=True)]
+    if skipped.any() or np.any(are_outside):  # the latter in a damaged file
+        return None
     offsets, sizes = np.full(grid, -1, np.int64), np.zeros(grid, np.int64)
-    skipped = []
-
-    def note(chunk: h5py.h5d.StoreInfo) -> None:
-        place = tuple(start // side for start, side in zip(chunk.chunk_offset, sides, strict=True))
-        offsets[place], sizes[place] = chunk.byte_offset, chunk.size
-        if chunk.filter_mask:
-            skipped.append(place)
-
-    dataset.chunk_iter(note)
+    offsets[places], sizes[places] = found, lengths
     packed = DEFLATE in filters
     unpacked = math.prod(sides) * dtype.itemsize
     ends_outside = (offsets + sizes).max() > file.get_filesize()
-    if skipped or offsets.min() < 0 or ends_outside or not (packed or np.all(sizes == unpacked)):
+    if offsets.min() < 0 or ends_outside or not (packed or np.all(sizes == unpacked)):
         return None
     return ChunkReader(dataset, dtype, sides, filters, offsets, sizes)
 

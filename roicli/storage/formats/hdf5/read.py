@@ -5,6 +5,7 @@ A file is opened in a child process first, and only what came through there in t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -28,8 +29,13 @@ from roicli.storage.array import (
 from roicli.storage.choice import RESULT, Wanted, list_names
 from roicli.storage.formats import WayOf
 from roicli.storage.formats.hdf5 import frames
-from roicli.storage.formats.hdf5.array import LONGEST_ATTRIBUTE, stored_precision
-from roicli.storage.formats.hdf5.child import in_child_first
+from roicli.storage.formats.hdf5.array import LONGEST_ATTRIBUTE, attribute_bytes, stored_precision
+from roicli.storage.formats.hdf5.child import (
+    in_child_first,
+    is_contained,
+    shared_array,
+    try_parts_first,
+)
 from roicli.storage.formats.hdf5.dataset import open_dataset
 from roicli.storage.formats.hdf5.dataset import parse as parse
 from roicli.storage.formats.hdf5.file import (
@@ -56,6 +62,8 @@ from roicli.storage.formats.hdf5.links import (
 from roicli.storage.limits import check_memory
 from roicli.storage.table import RoiSource, Table
 
+# What a child says of a name.
+THERE, NOT_THERE = 1.0, 2.0
 # What a text takes in memory, about.
 BYTES_OF_A_TEXT = 100
 
@@ -121,19 +129,40 @@ def find_names(path: str, group: str, way_of: WayOf) -> list[str]:
     """The names in a group whose way is there; no dataset is opened. Raises InputError."""
     check_regular_file(path)
 
-    def find() -> list[str]:
-        file = open_file(path, path)
-        try:
-            with naming_damage(path):
-                node, _ = look_up(file, Address(path, group or "/"), {})
-                if not isinstance(node, h5py.Group):
-                    raise InputError(f"{Address(path, group)}: is a dataset, expected a group")
-                names = [name.decode("utf-8", "surrogateescape") for name in node.id]
-                return [name for name in names if _is_there(file, path, way_of(name))]
-        finally:
-            close_file(file)
+    file: h5py.File | None = None
 
-    return in_child_first(find, path)
+    def names_there() -> list[str]:
+        nonlocal file
+        file = open_file(path, path)
+        with naming_damage(path):
+            node, _ = look_up(file, Address(path, group or "/"), {})
+            if not isinstance(node, h5py.Group):
+                raise InputError(f"{Address(path, group)}: is a dataset, expected a group")
+            return [name.decode("utf-8", "surrogateescape") for name in node.id]
+
+    def look(part: slice) -> None:
+        for place in range(*part.indices(len(names))):
+            found[place] = THERE if is_there(names[place]) else NOT_THERE
+
+    def is_there(name: str) -> bool:
+        assert file is not None
+        with naming_damage(path):
+            return _is_there(file, path, way_of(name))
+
+    try:
+        names = in_child_first(names_there, path)
+        found = shared_array(len(names), 1)
+        if is_contained():
+            try_parts_first(look, len(names), path, os.path.getsize(path))
+        # Of the others something else than a crash kept the child.
+        return [
+            name
+            for name, (word,) in zip(names, found, strict=True)
+            if word == THERE or (word != NOT_THERE and is_there(name))
+        ]
+    finally:
+        if file is not None:
+            close_file(file)
 
 
 def _is_there(file: h5py.File, path: str, way: str | None) -> bool:
@@ -260,7 +289,7 @@ class _Attributes:
             found = self._attributes.get_id(name)
             if found.shape is None:  # nothing at all: how PyTables keeps an empty text
                 return ""
-            if found.get_storage_size() <= LONGEST_ATTRIBUTE:
+            if attribute_bytes(found) <= LONGEST_ATTRIBUTE:
                 return self._attributes[name]
         except DAMAGE as error:
             pass_over(error)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Callable, Sequence
 
 import h5py
-import numpy as np
 
 from roicli.core.exceptions import InputError
 from roicli.core.types import Array, as_bytes
@@ -15,13 +13,19 @@ from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import read_whole
 from roicli.storage.choice import Wanted
 from roicli.storage.file_state import FileState, read_state
-from roicli.storage.formats.hdf5.array import Hdf5Array, LaterAttributes, read_attributes
+from roicli.storage.formats.hdf5.array import (
+    Hdf5Array,
+    LaterAttributes,
+    plain_dataset,
+    read_attributes,
+)
 from roicli.storage.formats.hdf5.child import (
     SWITCH,
     ContainedReader,
     OpeningChild,
     Readable,
     is_contained,
+    shared_array,
     try_first,
     try_parts_first,
 )
@@ -29,7 +33,7 @@ from roicli.storage.formats.hdf5.chunks import descriptor_of, is_plain_file
 from roicli.storage.formats.hdf5.dataset import choose_below, trust
 from roicli.storage.formats.hdf5.file import close_file, look_up, naming_damage, open_file
 from roicli.storage.formats.hdf5.links import split_way
-from roicli.storage.shelf import Fill, Shelf, WayOfKey
+from roicli.storage.shelf import Fill, Plain, Shelf, WayOfKey
 
 
 class Hdf5Shelf(Shelf):
@@ -53,7 +57,7 @@ class Hdf5Shelf(Shelf):
         self._end_child()
         if not is_contained() or not keys:
             return super().look_at(keys, fill, width)
-        found = _shared_array(len(keys), width)
+        found = shared_array(len(keys), width)
         try_parts_first(
             lambda part: fill(keys[part], found[part]), len(keys), self._path, self._size
         )
@@ -76,6 +80,25 @@ class Hdf5Shelf(Shelf):
                 ContainedReader(array.dataset, array.name, array.row_bytes, child, number)
             )
         return array
+
+    def peek(self, key: str) -> Plain | None:
+        """A dataset in one piece, on no link, without attributes of its own or of its group."""
+        if not self._is_plain:
+            return None
+        *above, name = split_way(self._way_of(key))
+        try:
+            group = self._file.id
+            for part in above:
+                if group.links.get_info(part).type != h5py.h5l.TYPE_HARD:
+                    return None
+                group = h5py.h5g.open(group, part)
+            if above and h5py.h5a.get_num_attrs(group):
+                return None
+            if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+                return None
+            return plain_dataset(h5py.h5d.open(group, name))
+        except (KeyError, RuntimeError, TypeError):  # whatever it is, ``open`` says it
+            return None
 
     def _choose(self, key: str) -> Hdf5Array:
         way = self._way_of(key)
@@ -136,7 +159,7 @@ def look_at_files(
     addresses: Sequence[Address], wanted: Wanted, fill: Callable[[Array], None], width: int
 ) -> Array:
     """As ``Shelf.look_at``, of an array in each of many files: one child opens all of them."""
-    found = _shared_array(len(addresses), width)
+    found = shared_array(len(addresses), width)
 
     def fill_in_child() -> None:
         os.environ[SWITCH] = "0"  # this is the child
@@ -149,12 +172,6 @@ def look_at_files(
     else:
         fill(found)
     return found
-
-
-def _shared_array(rows: int, width: int) -> Array:
-    """Zeros (rows, width) that a child's numbers come back in."""
-    shared = mmap.mmap(-1, max(rows * width * 8, 1))
-    return np.frombuffer(shared, np.float64, rows * width).reshape(rows, width)
 
 
 def open_shelf(path: str, way_of: WayOfKey, wanted: Wanted) -> Hdf5Shelf:

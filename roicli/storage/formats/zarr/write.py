@@ -1,17 +1,19 @@
 """Writing a Zarr store, by one machine or by many: chunks at once, metadata at the end.
 
-Of the result /roi_features is in chunks of whole RoIs. The group's attributes are the provenance.
-The error table is one array (K, columns) of float64 with its columns' names as an attribute, since
-Zarr 3 has no standard compound dtype.
+Of the result /roi_features is in chunks of whole RoIs, each with its CRC-32C, which any reader of
+Zarr checks; where they are very many they lie together in shards. The group's attributes are the
+provenance. The error table is one array (K, columns) of float64 with its columns' names as an
+attribute, since Zarr 3 has no standard compound dtype.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -31,7 +33,7 @@ from roicli.storage.formats.zarr.publish import (
     writing,
 )
 from roicli.storage.formats.zarr.read import METADATA_NAMES, import_zarr
-from roicli.storage.result import ResultFile, ResultWriter, RowSource
+from roicli.storage.result import SHARD_BYTES, ResultFile, ResultWriter, RowSource
 from roicli.storage.resume import ResumableRows, Resumption, Segment, find_kept, keep_rows
 from roicli.storage.row_file import FLUSH_BYTES, Layout, allocated_bytes
 
@@ -115,6 +117,8 @@ def _metadata_last() -> Any:
 ROI_FEATURES = "roi_features"
 # Small enough to read a few RoIs, large enough for a request over a network.
 CHUNK_BYTES = 4 << 20
+# More chunks than these lie together in shards.
+MOST_FILES = 1000
 # What a text is taken to have, where chunks are cut.
 TEXT_BYTES = 32
 AXES = {
@@ -127,7 +131,8 @@ AXES = {
 class StoreDraft:
     """A store whose arrays are laid out and whose metadata nobody sees yet.
 
-    ``shape`` (K, C, P_h, P_w) is that of the features; ``chunk_rows`` of them are a chunk.
+    ``shape`` (K, C, P_h, P_w) is that of the features; ``chunk_rows`` of them are a file: a chunk,
+    or a shard of several.
     """
 
     def __init__(self, place: StorePlace, path: str, held: Any, root: Any, features: Any) -> None:
@@ -135,7 +140,7 @@ class StoreDraft:
         self._held, self._root, self._features = held, root, features
         self.shape: tuple[int, ...] = tuple(features.shape)
         self.dtype: FloatType = features.dtype
-        self.chunk_rows: int = features.chunks[0]
+        self.chunk_rows: int = (features.shards or features.chunks)[0]
 
     @property
     def metadata(self) -> dict[str, bytes]:
@@ -143,7 +148,7 @@ class StoreDraft:
         return dict(self._held.metadata)
 
     def chunk_keys(self) -> set[str]:
-        """The keys below the features that hold their chunks."""
+        """The keys below the features that hold their chunks or shards."""
         count = -(-self.shape[0] // self.chunk_rows)
         return {f"c.{number}.0.0.0" for number in range(count)}
 
@@ -169,7 +174,7 @@ class StoreDraft:
         with writing(self.path):
             self._root.attrs.update({key: _plain(value) for key, value in attributes.items()})
             self.flush()
-            metadata = self._held.metadata
+            metadata = _consolidate(self._held.metadata)
             for key in sorted(metadata, key=lambda key: -key.count("/")):
                 self.place.put(key, metadata[key])
 
@@ -177,7 +182,7 @@ class StoreDraft:
         count = self.shape[0]
         head = _as_stored(source(0, min(count, 1)))
         with writing(self.path):
-            array = _create(self._root, name, (count, *head.shape[1:]), head.dtype, None)
+            array = _create(self._root, name, (count, *head.shape[1:]), head.dtype)
             columns = source(0, 0).dtype.names
             if columns:
                 array.attrs.update({"columns": list(columns), "size_classes": list(SIZE_CLASSES)})
@@ -192,13 +197,14 @@ def begin(
     shape: tuple[int, ...],
     dtype: FloatType,
     compression: Compression,
+    shard_bytes: int = SHARD_BYTES,
 ) -> StoreDraft:
     """Lay out a store at ``place``, which errors call ``path``. Raises OutputError."""
     codecs = _choose_codecs(path, compression)
     with writing(path):
         held = hold_back_metadata(place.open())
         root = import_zarr(path).create_group(held)
-        features = _create(root, ROI_FEATURES, shape, dtype, codecs)
+        features = _create(root, ROI_FEATURES, shape, dtype, codecs, shard_bytes)
     return StoreDraft(place, path, held, root, features)
 
 
@@ -210,8 +216,31 @@ def join(place: StorePlace, metadata: Mapping[str, bytes]) -> StoreDraft:
         return StoreDraft(place, place.path, held, root, root[ROI_FEATURES])
 
 
-def _create(root: Any, name: str, shape: tuple[int, ...], dtype: Any, codecs: Any) -> Any:
-    """An array in chunks of whole rows, every one of which is stored."""
+def _consolidate(metadata: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The metadata with that of the arrays in the root's too, so that one request opens all.
+
+    As zarr's ``consolidate_metadata`` writes it, which warns that not every reader knows of it.
+    """
+    root, *_ = sorted(metadata, key=len)
+    nodes = {
+        key.rpartition("/")[0]: json.loads(metadata[key]) for key in sorted(metadata) if key != root
+    }
+    whole = json.loads(metadata[root])
+    whole["consolidated_metadata"] = {
+        "kind": "inline", "must_understand": False, "metadata": nodes,
+    }  # fmt: skip
+    return {**metadata, root: json.dumps(whole, indent=2).encode()}
+
+
+def _create(
+    root: Any,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    codecs: Sequence[Any] = (),
+    shard_bytes: int = 0,
+) -> Any:
+    """An array in chunks of whole rows, every one of which is stored, with its checksum."""
     is_text = dtype.kind == "O"
     row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * (
         TEXT_BYTES if is_text else dtype.itemsize
@@ -219,12 +248,16 @@ def _create(root: Any, name: str, shape: tuple[int, ...], dtype: Any, codecs: An
     most = max(1, min(shape[0], CHUNK_BYTES // max(row_bytes, 1)))
     # The last chunk is stored as long as the others, so they share the rows evenly.
     rows = -(-shape[0] // -(-shape[0] // most)) if shape[0] else 1
+    count = -(-shape[0] // rows)
+    together = min(shard_bytes // max(rows * row_bytes, 1), count)
+    is_sharded = together > 1 and count > MOST_FILES
     return root.create_array(
         name,
         shape=shape,
         dtype=str if is_text else dtype,
         chunks=(rows, *shape[1:]),
-        compressors=codecs,
+        shards=(rows * together, *shape[1:]) if is_sharded else None,
+        compressors=[*codecs, import_zarr(name).codecs.Crc32cCodec()],
         filters=None,
         fill_value="" if is_text else 0,
         # One flat folder; with slashes each chunk would have four of its own.
@@ -238,7 +271,7 @@ def _choose_codecs(path: str, compression: Compression) -> Any:
     """The codecs that go with ``compression``. Raises OutputError for one that is HDF5's own."""
     codecs = import_zarr(path).codecs
     if compression == "none":
-        return None
+        return ()
     if compression == "gzip":
         return [codecs.GzipCodec(level=4)]
     if compression == "zstd":
@@ -307,7 +340,7 @@ def create(result: ResultFile) -> Iterator[ResultWriter]:
 
     Raises OutputError.
     """
-    path, shape, dtype, compression, force, *_, resumption = result
+    path, shape, dtype, compression, force, _, resumption, shard_bytes = result
     needed = result.needed_bytes
     if is_url(path):
         if resumption is not None:
@@ -317,7 +350,9 @@ def create(result: ResultFile) -> Iterator[ResultWriter]:
             )
         with (
             open_remote(path, force) as place,
-            _stream(begin(place, path, shape, dtype, compression), path, no_check) as made,
+            _stream(
+                begin(place, path, shape, dtype, compression, shard_bytes), path, no_check
+            ) as made,
         ):
             yield made
         return
@@ -328,7 +363,7 @@ def create(result: ResultFile) -> Iterator[ResultWriter]:
         if layout is None:
             part.clear()
         with open_folder(f"{part.path}.store", target, force) as here:
-            store = begin(here, path, shape, dtype, compression)
+            store = begin(here, path, shape, dtype, compression, shard_bytes)
             check = partial(check_name, target, force)
             rows = (
                 _stream(store, target, check)
