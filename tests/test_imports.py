@@ -246,7 +246,7 @@ IMPORTED_FOR = {
         "roicli.runtime.pool_runner",
     ],
     "--no-table --shard 1/2 -o part.h5": ["h5py", "roicli.storage.formats.hdf5.part"],
-    "--no-table --provider auto": ["glob", "roicli.runtime.cuda_libraries"],
+    "--no-table --provider auto": ["roicli.runtime.cuda_libraries"],
 }
 PLAIN_RUN = """
 import sys

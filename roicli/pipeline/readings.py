@@ -579,7 +579,7 @@ def _find_layout(rois: PlacedRois, factor: float, filled: float) -> tuple[str, s
     ``filled`` of both sides, with its option; and how many are. None where there is no such order.
     """
     shapes = [place.shape for place in rois.places if place.shape is not None]
-    if len(shapes) < len(rois.places) or any(place.sizes is not None for place in rois.places):
+    if len(shapes) < len(rois.places) or any(place.has_several_sizes for place in rois.places):
         return None
     held = rois.places[0].layout
     last = rois.table.batch[rois.is_usable].max(initial=0)

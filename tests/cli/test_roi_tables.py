@@ -470,7 +470,7 @@ def test_annotations_without_a_box_are_named(maps: None, spoiled: Any) -> None:
 
 
 def test_a_time_in_a_record_is_carried_as_a_text() -> None:
-    when = RECORDS.dtype.descr[:-1] + [("when", "<M8[s]")]
+    when = [*RECORDS.dtype.descr[:-1], ("when", "<M8[s]")]
     records = np.zeros(15, when)
     for name in ("image_id", "x1", "y1", "x2", "y2"):
         records[name] = RECORDS[name]
