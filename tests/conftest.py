@@ -1,7 +1,7 @@
 """What holds for every test: hypothesis's profile, compiled kernels, who shares a process.
 
 A profile is reproducible and has no deadline, for the machine may be shared.
-``HYPOTHESIS_PROFILE=full`` tries ten times as many examples, as ``make test-all`` does;
+``HYPOTHESIS_PROFILE=full`` tries twenty times as many examples, as ``make test-all`` does;
 ``explore`` looks for new ones.
 """
 
@@ -11,22 +11,23 @@ import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
-from itertools import product
+from itertools import product, repeat
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import settings
 
-from roicli.operators.roi_align import AlignSpec
-from roicli.operators.roi_pool import PoolSpec
-from roicli.runtime.native import run as native
+from roicli.core.system import usable_cores
+from roicli.runtime.native.kernels import is_kept
+from roicli.runtime.native.run import compile_functions
+from roicli.runtime.native.signatures import SIGNATURES
+from roicli.storage.formats.hdf5 import child
 
 EXAMPLE_PACKAGE = Path(__file__).parent / "release" / "example_package"
 
-settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True)
+settings.register_profile("ci", deadline=None, max_examples=25, derandomize=True)
 settings.register_profile("full", deadline=None, max_examples=500, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
@@ -40,16 +41,28 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 CLUSTER = "cluster"
 
 
+@pytest.fixture(autouse=True)
+def _hdf5_without_children(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5 is read as on a system that does not fork, but in ``contained`` tests and in test-all.
+
+    To fork a process that has all libraries in it takes longer than most tests. Commands in
+    processes of their own are as users have them.
+    """
+    is_quick = os.environ.get("HYPOTHESIS_PROFILE") != "full"
+    if is_quick and request.node.get_closest_marker("contained") is None:
+        monkeypatch.setattr(child, "CAN_FORK", False)
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Compile the kernels once, which takes seconds, before the processes that run tests start."""
     is_worker = hasattr(session.config, "workerinput")
     if is_worker or session.config.option.collectonly or not find_spec("numba"):
         return
-    kernels = product((AlignSpec(), PoolSpec()), (np.dtype(np.float32), np.dtype(np.float64)))
-    missing = [kernel for kernel in kernels if not native.is_compiled(*kernel)]
+    missing = [one for one in product(SIGNATURES, ("float32", "float64")) if not is_kept(*one)]
     if missing:
-        with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
-            list(processes.map(native.prepare, *zip(*missing, strict=True)))
+        # Two processes compile eight functions; those of ``compile_apart`` import Numba for each.
+        with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as processes:
+            list(processes.map(compile_functions, [[one] for one in missing], repeat(1)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,8 +1,8 @@
 """Every way to compute: the full product of options, and a short table that covers it.
 
-The product runs once, against the oracle (``test_every_option``). Elsewhere the table stands for
-it: in it every pair of RoI Align's options meets (an orthogonal array of eight rows), and every
-rule word of RoI Pool is there. Where a test has the full product it is marked ``full``.
+The quick tests have the table: in it every pair of RoI Align's options meets (an orthogonal array
+of eight rows), and every rule word of RoI Pool is there. Where a test has the full product it is
+marked ``full``.
 """
 
 from importlib.util import find_spec

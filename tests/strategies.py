@@ -34,7 +34,7 @@ _side = st.one_of(
 
 
 def examples(count: int, **options: Any) -> settings:
-    """Settings for ``count`` examples where the profile has 50, and as many more as it has."""
+    """Settings for ``count`` examples where a profile has 50, and in proportion elsewhere."""
     return settings(max_examples=max(1, count * settings().max_examples // 50), **options)
 
 

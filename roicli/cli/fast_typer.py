@@ -18,6 +18,7 @@ from typer.core import TyperCommand
 from roicli.cli import settings
 from roicli.cli.commands import options_of
 from roicli.cli.help import HELP_FLAGS, describe_command
+from roicli.cli.words import LEVEL, gather_levels
 
 try:
     from typer._coercion import RuntimeParam, build_runtime_param
@@ -78,6 +79,8 @@ class FastCommand(StartsFast, TyperCommand):
         """Parse the arguments over the settings that stay, and keep which help is asked for."""
         ctx.meta[EVERYTHING] = EVERYTHING in args
         settings.forget()
+        if any(arg.partition("=")[0] == LEVEL for arg in args):
+            args = gather_levels(args) if "levels" in options_of(ctx.info_name) else args
         asks_help = ctx.resilient_parsing or not set(HELP_FLAGS).isdisjoint(args)
         if asks_help or not settings.has_settings():
             return super().parse_args(ctx, args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
@@ -16,6 +17,7 @@ TRUTH = {"true": True, "yes": True, "on": True, "1": True}
 TRUTH |= {"false": False, "no": False, "off": False, "0": False}
 EXPECTED = {int: "a whole number", float: "a number", bool: "true or false"}
 NUMBER = re.compile(r"[+-]?(nan|inf|([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?)", re.IGNORECASE)
+LEVEL = "--level"
 # A range or a list where one number belongs.
 SEVERAL = re.compile(r"([0-9]+)(-|,|:|\.\.)")
 
@@ -50,3 +52,27 @@ def read_word(value: Any, typed: Any, name: str) -> Any:
     several = SEVERAL.match(text) if typed is int else None
     hint = f"one at a time, like {several[1]}" if several else None
     raise ParameterError(f"{name} is {text!r}, expected {EXPECTED[typed]}", hint)
+
+
+def gather_levels(args: Sequence[str]) -> list[str]:
+    """Arguments with ``--level NAME=ADDRESS``, repeated, as their FEATURES: one list, in front.
+
+    Raises ParameterError.
+    """
+    rest, levels = list[str](), list[str]()
+    words = iter(args)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag != LEVEL:
+            rest.append(word)
+            continue
+        name, is_named, address = (value if equals else next(words, "")).partition("=")
+        if not (name and is_named and address):
+            raise ParameterError(
+                f"{LEVEL} is {(name + is_named + address)!r}, expected NAME=FILE[::DATASET]",
+                "give one for each level, finest first, in place of FEATURES",
+            )
+        levels.append(address)
+    if levels and any(word.partition("=")[0] == "--levels" for word in rest):
+        raise ParameterError(f"{LEVEL} and --levels both name the levels", "give one of them")
+    return [",".join(levels), *rest] if levels else rest

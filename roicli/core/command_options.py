@@ -33,7 +33,8 @@ Features = Annotated[
     Arg(
         "FEATURES",
         "Feature maps (N, C, H, W): file.npy, file.h5::/dataset (.npz, .safetensors, .mat, .nc "
-        "too), x.zarr, a URL of one, or -.",
+        "too), x.zarr, a URL of one, or -. Levels of several files: --level p3=FILE[::DATASET] for "
+        "each, finest first, in its place.",
     ),
 ]
 Rois = Annotated[

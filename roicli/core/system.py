@@ -483,8 +483,10 @@ def start_child(work: Callable[[], None], seconds: float, room: int) -> int:
 
 def _fork() -> int:
     with warnings.catch_warnings():
-        # Of threads in the parent. The child calls HDF5 only, whose lock h5py takes to fork.
+        # Python's and JAX's, of threads in the parent. The child calls HDF5 only, whose lock h5py
+        # takes to fork.
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", r"os\.fork\(\)", RuntimeWarning)
         return os.fork()
 
 

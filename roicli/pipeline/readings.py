@@ -451,6 +451,10 @@ def _factors(scale: float, doubtful: bool) -> list[float]:
 def _describe_scale(rois: PlacedRois, factor: float, inside: str) -> list[str]:
     place = rois.places[0]
     scales = ",".join(_show_scale(p.spatial_scale * factor) for p in rois.places)
+    if place.spatial_scale > 1 and "stride" in place.scale_from:
+        return [
+            f"{place.scale_from} {1 / place.spatial_scale:g} is below 1; {scales} puts {inside}"
+        ]
     if place.spatial_scale > 1:
         return [f"{place.scale_from} {place.spatial_scale:g} is over 1; {scales} puts {inside}"]
     if place.scale_from == NO_SCALE:
@@ -575,7 +579,7 @@ def _find_layout(rois: PlacedRois, factor: float, filled: float) -> tuple[str, s
     ``filled`` of both sides, with its option; and how many are. None where there is no such order.
     """
     shapes = [place.shape for place in rois.places if place.shape is not None]
-    if len(shapes) < len(rois.places) or any(place.sizes is not None for place in rois.places):
+    if len(shapes) < len(rois.places) or any(place.has_several_sizes for place in rois.places):
         return None
     held = rois.places[0].layout
     last = rois.table.batch[rois.is_usable].max(initial=0)

@@ -74,6 +74,14 @@ class Place(NamedTuple):
         return bool(np.all(self.sizes[:, 0] == self.sizes[:, 1]))
 
     @property
+    def has_several_sizes(self) -> bool:
+        """Whether the maps that were looked at are not all of one size."""
+        if self.sizes is None:
+            return False
+        seen = self.sizes[self.sizes[:, 0] > 0]
+        return bool(np.any(seen != self.map_size))
+
+    @property
     def smallest_side(self) -> int:
         """The smallest side of all maps, in cells."""
         if self.sizes is None:

@@ -154,8 +154,11 @@ def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     fitting = readings.find_formats(rois)
     last = readings.find_last_column(rois)
     advice = "order the corners, or say what the numbers are with --roi-format"
+    most = np.iinfo(table.dtype).max if table.dtype.kind in "iu" else np.inf
     if last:
         advice = last
+    elif rois.knows_maps and most < max(block.extent_px.max() for block in rois.blocks()):
+        advice = f"{table.dtype.name} holds numbers up to {most} only: save RoIs as float32"
     elif fitting:
         advice = f"add --roi-format {' or '.join(fitting)}, whichever the numbers are"
     yield Draft(

@@ -47,6 +47,11 @@ def _explain_roi_shape(shape: tuple[int, ...]) -> tuple[str, str]:
     """What a shape that is none of RoIs looks like, and what to do."""
     if len(shape) == 3 and shape[2] == 4:
         return "", "give each box a row, with the number of its image, from 0, in front"
+    if len(shape) == 3 and shape[2] > 4:
+        return "", (
+            "name the columns of boxes that stand image by image, like --roi-columns "
+            "x1,y1,x2,y2,score (_ leaves one out); else save one row a RoI"
+        )
     if len(shape) == 2 and shape[0] in (4, 5) and shape[1] not in (6, 7):
         return "; this looks transposed, as MATLAB, Julia and R write arrays", "save rois.T"
     if len(shape) == 2 and shape[1] > 5:

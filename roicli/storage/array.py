@@ -111,11 +111,11 @@ def without_objects(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def is_record(dtype: np.dtype[Any]) -> bool:
-    """Whether roicli reads records of the dtype: of numbers, bools or texts of fixed length."""
+    """Whether roicli reads records of the dtype: of numbers, bools, times, texts of one length."""
     if dtype.fields is None:
         return False
     bases = [one[0].base for one in dtype.fields.values()]
-    return all(is_numeric(as_stored(base)) or base.kind in "bSU" for base in bases)
+    return all(is_numeric(as_stored(base)) or base.kind in "bSUMm" for base in bases)
 
 
 def name_of_dtype(dtype: np.dtype[Any]) -> str:

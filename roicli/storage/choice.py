@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 from typing import Any, Literal, NamedTuple, assert_never
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
-from roicli.storage.address import Address
+from roicli.storage.address import IMAGE, Address
 from roicli.storage.array import (
     Shape,
     as_stored,
@@ -112,7 +112,10 @@ class Candidate(NamedTuple):
 
     def may_be(self, wanted: Wanted) -> bool:
         """Whether it holds numbers in a shape that is taken where nothing fits."""
-        return self.shape is not None and self.is_numeric and wanted.may_fit(self.shape)
+        if self.shape is None or not self.is_numeric:
+            return False
+        shape = self.shape[::-1] if self.is_reversed and len(self.shape) == 2 else self.shape
+        return wanted.may_fit(shape)
 
     def __str__(self) -> str:
         return f"{self.name} {self.shape} {name_of_dtype(as_stored(self.dtype))}"
@@ -148,6 +151,34 @@ def _halves(finer: Shape, coarser: Shape) -> bool:
     )
 
 
+def find_pattern(names: Sequence[str]) -> str | None:
+    """``box_{image}`` for box_0 and box_1: what differs, in one part of the names, is the image.
+
+    Of ``1/p2``, ``1/p3``, ``2/p2`` and their kind it is that of the first; None without one.
+    """
+    ways = [name.strip("/").split("/") for name in names]
+    ways = [way for way in ways if len(way) == len(ways[0]) and (way[-1] == ways[0][-1])] or ways
+    ways = ways if len(ways) > 1 else [name.strip("/").split("/") for name in names]
+    if len({len(way) for way in ways}) > 1:
+        return None
+    differing = [place for place, words in enumerate(zip(*ways, strict=True)) if len({*words}) > 1]
+    if len(differing) != 1:
+        return None
+    words = [way[differing[0]] for way in ways]
+    before = _common_start(words)
+    behind = _common_start([word[len(before) :][::-1] for word in words])[::-1]
+    named = list(ways[0])
+    named[differing[0]] = f"{before}{IMAGE}{behind}"
+    return "/".join(named)
+
+
+def _common_start(words: Sequence[str]) -> str:
+    """What all begin with, without a number that may go on."""
+    letters = (set(some) for some in zip(*words, strict=False))
+    length = sum(1 for _ in takewhile(lambda some: len(some) == 1, letters))
+    return words[0][:length].rstrip("0123456789")
+
+
 def choose_only(address: Address, found: Sequence[Candidate], wanted: Wanted) -> int:
     """The index of the only array that holds numbers and fits.
 
@@ -172,10 +203,18 @@ def choose_only(address: Address, found: Sequence[Candidate], wanted: Wanted) ->
             group = (address.dataset or "").strip("/") + "/"
             levels = ",".join(name.removeprefix(group) for name in names)
             hint += f", or make them a pyramid with --levels {levels}"
+        elif pattern := find_pattern([found[index].name for index in fitting]):
+            hint += f"; one an image is written '{Address(address.path)}::{foreign(pattern)}'"
         raise InputError(f"{address}: {len(fitting)} datasets fit ({wanted}): {shown}", hint)
     shown = list_names(list(map(str, found)))
-    turned = [c.name for c in found if c.shape is not None and wanted.fits(c.shape[::-1])]
+    turned = [
+        one.name
+        for one in found
+        if one.shape is not None and wanted.fits(one.shape[::-1]) and not one.may_be(wanted)
+    ]
     advice = None
     if turned:
         advice = f"{turned[0]} fits with its axes reversed: MATLAB, Julia and R write arrays so"
+    if len(others) > 1 and (pattern := find_pattern([found[index].name for index in others])):
+        advice = f"one an image is written '{Address(address.path)}::{foreign(pattern)}'"
     raise InputError(f"{address}: no dataset is {wanted}; found: {shown}", advice)

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -183,6 +184,8 @@ def name_levels(features: Any, names: Sequence[str]) -> dict[str, Any]:
             if name not in features:
                 known = ", ".join(map(str, features)) or "none"
                 raise ParameterError(f"features have no level {name!r}", f"their levels: {known}")
+        if not features:
+            raise ParameterError("features are an empty mapping, expected a level a key", TAKEN)
         return {f"features[{name!r}]": features[name] for name in names or features}
     if names:
         raise ParameterError(
@@ -207,6 +210,8 @@ def open_table(value: Any, name: str) -> Table | None:
         columns = {key: read_object(one, f"{name}[{key!r}]") for key, one in value.items()}
     elif _is_a(value, "pandas", "DataFrame"):
         columns = {str(key): _read_series(series) for key, series in value.items()}
+        if list(value.columns) == list(range(len(columns))):  # those of an array, which counts them
+            return replace(make_table(columns, name), is_named=False)
     elif _is_a(value, "polars", "DataFrame"):
         columns = {series.name: series.to_numpy() for series in value.iter_columns()}
     elif hasattr(value, "__arrow_c_stream__") and not hasattr(value, "dtype"):  # an array's

@@ -159,6 +159,8 @@ def column_of(name: str, values: Array) -> Column:
     kind, stored = values.dtype.kind, as_stored(values.dtype)
     if kind == "b":
         return Column(name, values.astype(np.uint8), precision_of(np.dtype(np.uint8)))
+    if kind in "Mm":
+        return text_column(name, values.astype(str))
     if kind in "SUO":
         return text_column(name, values)
     precision = precision_of(stored)

@@ -220,6 +220,7 @@ def test_blocks_change_nothing() -> None:
     assert [r.index for r in whole.worst_rois] == [r.index for r in rows.worst_rois]
 
 
+@pytest.mark.full
 def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
     """47 MiB a file, and less than that of both held at any moment."""
     shape = (3000, 16, 16, 16)

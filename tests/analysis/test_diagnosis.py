@@ -25,6 +25,7 @@ from roicli.analysis.roi_sample import spread
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.operators.convention import (
     ALIGN,
+    AVERAGE_POOL,
     BOXES,
     CROP,
     HALF_PIXEL,
@@ -99,8 +100,7 @@ def matched(found: Diagnosis) -> Any:
 # A search takes half a second, so few are made; what all candidates compute is held against the
 # operators below without one.
 @some("coordinates, ratio, mode", product(MODES, range(5), ("avg", "max")),
-      ("half-pixel", 0, "max"), ("legacy", 1, "max"), ("half-pixel", 3, "avg"),
-      ("legacy", 4, "avg"))  # fmt: skip
+      ("half-pixel", 0, "max"), ("legacy", 4, "avg"))  # fmt: skip
 def test_bare_roi_align(maps: Any, rois: Any, coordinates: str, ratio: int, mode: str) -> None:
     """ONNX's own max is the maximum over weighted corners; at ratio 1 too."""
     result = ort_roi_align(
@@ -112,7 +112,7 @@ def test_bare_roi_align(maps: Any, rois: Any, coordinates: str, ratio: int, mode
     assert found == align_rule(reduction, coordinates, ratio)
 
 
-@some("aligned, ratio", product((True, False), (0, 2)), (True, 0), (False, 2))
+@some("aligned, ratio", product((True, False), (0, 2)), (True, 0))
 def test_true_max_of_the_oracle(maps: Any, rois: Any, aligned: bool, ratio: int) -> None:
     result = oracle.roi_align(
         maps, rois[::3], spatial_scale=SCALE, sampling_ratio=ratio, aligned=aligned, mode="max",
@@ -129,7 +129,7 @@ def test_thirds_of_the_oracle(maps: Any, rois: Any) -> None:
 
 
 @some("coordinates, mode", product(OPENVINO, ("avg", "max")),
-      ("legacy", "avg"), ("half-pixel", "max"), ("openvino-half-pixel", "avg"))  # fmt: skip
+      ("half-pixel", "max"), ("openvino-half-pixel", "avg"))  # fmt: skip
 def test_openvino(maps: Any, rois: Any, coordinates: str, mode: str) -> None:
     """Its max starts from 0; its half_pixel is half-pixel with coordinates +0.5 px."""
     result = openvino_roi_align(maps, rois, mode, OPENVINO[coordinates])
@@ -166,8 +166,8 @@ def test_bare_max_roi_pool(maps: Any, rois: Any) -> None:
 TOLD_APART = [rule for rule in RULES if rule[0] != "half-even"]
 
 
-@some("quantization, partition", TOLD_APART, ("floor", "floor-size"), ("round", "disjoint"),
-      ("hull", "overlap"), ("mmcv", "overlap"))  # fmt: skip
+@some("quantization, partition", TOLD_APART, ("floor", "floor-size"),
+      ("mmcv", "overlap"))  # fmt: skip
 def test_every_rule_of_the_oracle(maps: Any, rois: Any, quantization: str, partition: str) -> None:
     result = oracle.roi_pool(
         maps, rois, spatial_scale=SCALE, quantization=quantization, partition=partition,
@@ -198,7 +198,7 @@ WRONG = [name for name, _ in SHIFTS[1:]] + [oddity.name for oddity in ODDITIES[1
 
 
 @some("name, operator", product(WRONG, ("align", "pool")),
-      *zip(WRONG, cycle(("align", "pool"))))  # fmt: skip
+      *[*zip(WRONG, cycle(("align", "pool")))][1::3])  # fmt: skip
 def test_what_went_wrong_on_the_way(maps: Any, rois: Any, name: str, operator: str) -> None:
     scale = {"scale-doubled": 2.0, "scale-halved": 0.5}.get(name, 1.0) * SCALE
     boxes = spoil(rois, name)
@@ -277,7 +277,7 @@ def test_half_precision_results_match_too(maps: Any, rois: Any) -> None:
     assert found.match.candidate == align_rule("mean", "half-pixel", 2)
 
 
-@some("result", [("noise",), ("zeros",), ("scaled",)], ("zeros",), ("scaled",))
+@some("result", [("noise",), ("zeros",), ("scaled",)], ("zeros",))
 def test_nothing_matches(maps: Any, rois: Any, result: str) -> None:
     values = ort_roi_align(maps, rois, (7, 7), spatial_scale=SCALE, sampling_ratio=2)
     values = {
@@ -304,6 +304,7 @@ def test_a_pyramid() -> None:
     assert matched(found) == align_rule("mean", "legacy", 3)
 
 
+@pytest.mark.full
 def test_double_precision(maps: Any, rois: Any) -> None:
     wide = maps.astype(np.float64)
     result = oracle.roi_align(wide, rois[::4], spatial_scale=SCALE, sampling_ratio=2)
@@ -345,7 +346,7 @@ def odd_case() -> tuple[Any, Any, Any]:
 FILLS = {"nan": np.nan, "-inf": -np.inf, "-flt-max": np.finfo(np.float32).min, "-10000": -1e4}
 
 
-@some("word", [(word,) for word in FILLS], ("nan",), ("-flt-max",))
+@some("word", [(word,) for word in FILLS], ("-flt-max",))
 def test_an_engines_own_fill_of_an_empty_grid(odd_case: Any, word: str) -> None:
     """It is part of the convention, and a match tells which RoIs need it."""
     features, boxes, plain = odd_case
@@ -392,6 +393,7 @@ def test_what_explains_a_part_is_partial(odd_case: Any, fill: float) -> None:
             assert set(groups) == {"NaN or infinite in the result"}
 
 
+@pytest.mark.full
 def test_one_bin_that_is_not_finite_is_not_explained(odd_case: Any) -> None:
     """A result of which some bins hold nothing is not one that a convention explains."""
     features, boxes, plain = odd_case
@@ -403,6 +405,7 @@ def test_one_bin_that_is_not_finite_is_not_explained(odd_case: Any) -> None:
     assert [group.rows for group in found.partial.others] == [(3,)]
 
 
+@pytest.mark.full
 def test_what_explains_less_than_half_is_not_named(odd_case: Any) -> None:
     features, boxes, plain = odd_case
     result = plain.copy()
@@ -470,6 +473,7 @@ def test_coordinates_past_float16() -> None:
         assert matched(find(features, boxes, result, spatial_scale=scale)).oddity == NO_ODDITY
 
 
+@pytest.mark.full
 def test_many_images_are_sampled() -> None:
     """Forty images, of which eight are read."""
     features = normal_map((40, 2, 8, 8))
@@ -570,6 +574,8 @@ def test_what_callers_choose(name: str) -> None:
     assert matched(found).convention.parameters() == rule.parameters()
     if rule.border_value:
         assert f"{rule.border_value:g} off the map" in found.match.candidate.name
+        libraries = [row.name for row in found.libraries]
+        assert ("tensorflow.crop_and_resize" in libraries) is (name == "fill")
         assert [need.reason for need in found.needs] == ["reaching past the map"]
 
 
@@ -587,6 +593,7 @@ def test_channels_that_are_constant_on_each_map_tell_nothing() -> None:
     assert "mmcv.RoIPool" not in [row.name for row in found.libraries]
 
 
+@pytest.mark.full
 def test_an_offset_that_is_near_none() -> None:
     """Two pixels move RoIs less than what is far from every convention."""
     features = np.cumsum(normal_map((1, 4, 50, 68)), axis=3)
@@ -597,6 +604,36 @@ def test_an_offset_that_is_near_none() -> None:
     assert matched(found).oddity.offset_px == (2.0, 2.0)
 
 
+@pytest.mark.full
+def test_rois_through_float16_of_any_convention(maps: Any) -> None:
+    """Whole pixels are as they were, so a part is explained without it; 0.01 px below half a cell
+    is half a cell.
+    """
+    rng = np.random.default_rng(8)
+    low, sides = rng.uniform(130, 300, (30, 2)), rng.uniform(30, 150, (30, 2))
+    boxes = np.concatenate([np.zeros((30, 1)), low, low + sides], axis=1).astype(np.float32)
+    boxes = np.round(boxes)
+    boxes[::3, 1:] = np.round(boxes[::3, 1:] / 8) * 8 + 3.99
+    narrow = boxes.astype(np.float16).astype(np.float32)
+    found = find(maps[:1], boxes, known(AVERAGE_POOL, maps[:1], narrow, (5, 5)))
+    assert matched(found).convention == AVERAGE_POOL
+    assert matched(found).oddity_name == "float16"
+
+
+@pytest.mark.full
+def test_zeros_off_the_map_are_no_part(maps: Any) -> None:
+    """At twice the scale half of the boxes are off the map, where all conventions have zeros."""
+    rng = np.random.default_rng(9)
+    height, width = (side / SCALE for side in maps.shape[2:])
+    low = rng.uniform(0.1, 0.9, (30, 2)) * [width, height]
+    boxes = np.concatenate([np.zeros((30, 1)), low, low + 40], axis=1).astype(np.float32)
+    doubled = boxes * np.float32([1, 2, 2, 2, 2])
+    result = known(AVERAGE_POOL, maps[:1], doubled, (5, 5))
+    found = find(maps[:1], boxes, result + (result != 0) * 0.05, ignore="R05,R06,R07")
+    assert found.partial is None
+
+
+@pytest.mark.full
 def test_one_roi_of_one_bin() -> None:
     """One value a channel varies about the others'; a RoI at the border may be all there is."""
     features = normal_map((1, 6, 25, 38))
@@ -625,6 +662,7 @@ def turned_case():
     return maps, boxes, result
 
 
+@pytest.mark.full
 def test_turned_rois_are_diagnosed(turned_case: Any) -> None:
     """Six columns, the angle in degrees or radians; rows in another order are found."""
     maps, boxes, result = turned_case

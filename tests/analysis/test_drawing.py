@@ -146,7 +146,7 @@ def matplotlib():
     ({"image": SAMPLES / "image1.jpg"},),
     ({"roi": 96, "compare": ("align",), "bin_index": (6, 6)},), ({"aligned": False, "roi": 3},),
     ({"output_size": 64, "sampling_ratio": 0},),
-], ({"compare": "pool,align"},), ({"image": SAMPLES / "image1.jpg"},),
+], ({"image": SAMPLES / "image1.jpg"},),
     ({"roi": 96, "compare": ("align",), "bin_index": (6, 6)},))  # fmt: skip
 def test_figures_are_drawn(tmp_path, options):
     path = tmp_path / "figure.png"
@@ -450,6 +450,7 @@ def test_odd_boxes_are_drawn_in_numbers(tmp_path, box):
             assert not re.search("nan|inf|e", element.get(name, ""))
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("matplotlib")
 @some("value", [(0.0,), (np.nan,), (np.inf,)], (np.nan,))
 def test_a_figure_of_a_map_without_numbers(tmp_path, value):

@@ -343,6 +343,7 @@ def test_what_is_too_much_to_explain_is_refused_in_a_line(options, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.full
 def test_the_largest_fixed_ratio_is_explained():
     features = np.arange(64, dtype=np.float32).reshape(1, 1, 8, 8)
     rois = np.float32([[0, 1, 1, 6, 6]])

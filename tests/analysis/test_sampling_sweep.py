@@ -27,6 +27,7 @@ def by_ratio(found: Sweep, size_class: str = "all") -> dict[int, Any]:
     return {r.sampling_ratio: r for r in found.records if r.size_class == size_class}
 
 
+@pytest.mark.full
 def test_more_samples_come_nearer(found: Sweep) -> None:
     for size_class in ("all", "small", "medium", "large"):
         records = by_ratio(found, size_class)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,20 @@ from tests.cli.conftest import Arrays
 from tests.cli.running import FEATURES, FPN, ROIS, SCALE, TEXT_ROIS, refuse, run, save, succeed
 from tests.cli.test_merge import read_all
 from tests.faults.cluster import pausing, wait_until_idle
+from tests.options import some
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 PYRAMID = (FPN, TEXT_ROIS, "--levels", "p3,p4,p5")
 
 
-@pytest.mark.parametrize(
-    ("command", "options"),
-    [
-        ("align", ("--values", "--dtype", "float16")),
-        ("pool", ("--quantization", "hull", "--compression", "gzip")),
-        ("align", ("--provider", "native", "--level-rule", "detectron2", "--threads", "1")),
-    ],
-)
+CALLS = [
+    ("align", ("--values", "--dtype", "float16")),
+    ("pool", ("--quantization", "hull", "--compression", "gzip")),
+    ("align", ("--provider", "native", "--level-rule", "detectron2", "--threads", "1")),
+]
+
+
+@some("command, options", CALLS, CALLS[0])
 def test_a_cluster_gives_one_machines_result(
     dask: tuple[str, str], command: str, options: tuple[str, ...]
 ) -> None:
@@ -57,6 +59,7 @@ def test_a_virtual_result_is_read_as_any_other(dask: tuple[str, str], inputs: Ar
     assert read_all("joined.h5") == read_all("one.h5")
 
 
+@pytest.mark.full
 def test_turned_rois_on_a_cluster(dask: tuple[str, str], inputs: Arrays) -> None:
     turned = np.column_stack([inputs[1], np.arange(5) * 40 - 75]).astype(np.float32)
     turned[:, 1:5] = [30, 22, 16, 9]
@@ -69,6 +72,7 @@ def test_turned_rois_on_a_cluster(dask: tuple[str, str], inputs: Arrays) -> None
         np.testing.assert_array_equal(file["rois"], turned)
 
 
+@pytest.mark.full
 def test_offsets_and_image_sizes_on_a_cluster(dask: tuple[str, str], inputs: Arrays) -> None:
     offsets = np.random.default_rng(4).normal(size=(len(inputs[1]), 2, 2, 2)).astype(np.float32)
     np.save("offsets.npy", offsets)
@@ -106,6 +110,7 @@ def test_npy_has_one_machines_bytes(dask: tuple[str, str], inputs: Arrays) -> No
     assert sorted(os.listdir(".")) == [FEATURES, "many.npy", "one.npy", ROIS]
 
 
+@pytest.mark.full
 def test_zarr_in(dask: tuple[str, str], inputs: Arrays) -> None:
     zarr = pytest.importorskip("zarr")
     zarr.save_array("maps.zarr", inputs[0])
@@ -114,6 +119,7 @@ def test_zarr_in(dask: tuple[str, str], inputs: Arrays) -> None:
     assert read_all("many.h5") == read_all("one.h5")
 
 
+@pytest.mark.full
 def test_rois_in_no_order_levels_from_a_file_and_text(dask: tuple[str, str]) -> None:
     rois = np.load(TEXT_ROIS)
     order = np.random.default_rng(3).permutation(len(rois))
@@ -138,6 +144,7 @@ def test_rois_too_finely_strewn_for_a_virtual_result(
     assert sorted(os.listdir(".")) == [FEATURES, "many.h5", "one.h5", ROIS]
 
 
+@pytest.mark.full
 def test_a_graphs_node_on_a_cluster(dask: tuple[str, str], inputs: Arrays) -> None:
     succeed("export", "align", "model.onnx", "--spatial-scale", "1/4", "--sampling-ratio", "3")
     arguments = (FEATURES, ROIS, "--graph", "model.onnx", "-q")
@@ -170,7 +177,7 @@ def test_errors_of_a_cluster(dask: tuple[str, str]) -> None:
     assert os.listdir(".") == ["e.csv"]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+@some("dtype", [(np.float32,), (np.float64,), (np.int16,)], (np.int16,))
 def test_findings_of_a_cluster(dask: tuple[str, str], inputs: Arrays, dtype: Any) -> None:
     features, rois = inputs
     bad = np.concatenate([features * 100] * 4).astype(dtype)
@@ -192,6 +199,7 @@ def test_findings_of_a_pyramid(dask: tuple[str, str]) -> None:
     assert (many.code, many.out) == (one.code, one.out)
 
 
+@pytest.mark.full
 def test_processes_of_this_machine(inputs: Arrays) -> None:
     """They work without a warning, and nobody hears of a dashboard."""
     succeed("pool", FEATURES, ROIS, *SCALE, "-o", "one.h5", "-q")
@@ -218,8 +226,8 @@ def test_force_replaces_a_virtual_result_and_its_parts(
     assert sorted(os.listdir(".")) == [FEATURES, "o.h5.parts", "one.h5", ROIS]
 
 
-@pytest.mark.parametrize("output", ["o.h5", "o.npy", "o.zarr"])
-@pytest.mark.parametrize("taken", ["result", "table"])
+@some("taken, output", product(("result", "table"), ("o.h5", "o.npy", "o.zarr")),
+      ("result", "o.h5"), ("result", "o.zarr"), ("table", "o.npy"))  # fmt: skip
 def test_of_a_run_that_is_refused_nothing_appears(
     dask: tuple[str, str], inputs: Arrays, output: str, taken: str
 ) -> None:
@@ -280,6 +288,7 @@ def test_parts_are_kept_verified_and_gone_on_with(
     assert sorted(os.listdir(".")) == ["o.h5", "o.h5.parts", "one.h5"]
 
 
+@pytest.mark.full
 def test_kept_parts_are_thrown_away_with_force(
     dask: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,7 @@ def test_what_a_match_needs_and_whose_it_is() -> None:
     assert [need["rows"] for need in found["needs"]] == [[4]]
 
 
+@pytest.mark.full
 def test_no_match() -> None:
     save("result.npy", np.random.default_rng(0).normal(size=(5, 3, 7, 7)))
     outcome = run(*DIAGNOSE)
@@ -94,6 +95,7 @@ def test_no_match() -> None:
     assert found["told_apart"] is True
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("result")
 def test_near_is_no_match() -> None:
     save("result.npy", np.load("result.npy") * np.float32(1.01))

@@ -36,6 +36,7 @@ def test_to_a_file_once() -> None:
     assert succeed(*call, "--force", "-q").err == ""
 
 
+@pytest.mark.full
 def test_an_image_of_another_aspect_is_noted() -> None:
     mpl = pytest.importorskip("matplotlib")
     from matplotlib import image

@@ -64,6 +64,7 @@ def diagnose(name: str, code: int, *options: str) -> Any:
     return json.loads(outcome.text)
 
 
+@pytest.mark.full
 def test_diagnose_finds_rows() -> None:
     found = diagnose("res_permuted.npy", 1)
     order = dict(zip(found["rows"]["result"], found["rows"]["rois"], strict=True))

@@ -130,6 +130,7 @@ def test_explain(files: dict[str, str], explain_format: str) -> None:
         assert "<b>" not in text.replace("\\<b\\>", "")
 
 
+@pytest.mark.full
 def test_pictures_and_pages(files: dict[str, str]) -> None:
     args = (files["h5"], files["npy"])
     assert_safe(outputs("draw", *args, "--roi", "0"))

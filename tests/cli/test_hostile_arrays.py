@@ -59,7 +59,7 @@ def test_no_pickle_is_loaded_whatever_it_hides_in(role: str) -> None:
         "record": "pickle",
         "zip": "pickle",
         "inner": "pickle",
-        "bare": "not a",
+        "bare": "pickle",
     }
     for name, word in words.items():
         arguments = (f"{name}.npy", ROIS) if role == "features" else (FEATURES, f"{name}.npy")
@@ -127,6 +127,7 @@ def test_an_endless_line(ending: str) -> None:
     refuse("inspect", path, words=(path, "text", "are free"))
 
 
+@pytest.mark.full
 def test_a_table_takes_no_more_memory_than_it_says() -> None:
     line = b"0,1,2,3,4\n"
     Path("x.csv").write_bytes(line * 200_000)

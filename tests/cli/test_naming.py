@@ -41,7 +41,7 @@ def prepare(name: str) -> tuple[str, ...]:
     return (*WRITERS[name], "--quiet") if name not in ("a.onnx", "d.png") else WRITERS[name]
 
 
-@some("name", [(name,) for name in FILES], ("o.npy",), ("o.h5",), ("e.csv",))
+@some("name", [(name,) for name in FILES], ("o.npy",))
 def test_wherever_a_run_is_killed_the_next_one_leaves_the_file_that_has_the_name(
     inputs: Arrays, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ def test_processes_compile_side_by_side_and_end_with_the_caller(
     assert all(process.returncode for process in started[4:])
 
 
+@pytest.mark.full
 def test_a_process_of_its_own_finds_the_package() -> None:
     native.compile_functions([("pool_blocks", "float32")], 1)  # at most the kernel is loaded
     process = apart._start_compiling("pool_blocks", "float32")

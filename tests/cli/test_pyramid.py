@@ -49,6 +49,14 @@ def test_three_spellings_of_one_pyramid(command: str, sized: str) -> None:
     for features in lists:
         assert np.array_equal(result(command, features, sized, *scales), expected)
     assert np.array_equal(result(command, FPN, sized, *LEVELS, *scales), expected)
+    named = ("--level", f"p3={FPN}::p3", "--level=p4=p4.npy", sized, "--level", "p5=p5.npy")
+    assert np.array_equal(result(command, *named, *scales), expected)
+
+
+def test_levels_are_named_once(sized: str) -> None:
+    refuse("align", "--level", "p3.npy", sized, words=("--level is 'p3.npy'", "NAME=FILE"))
+    words = ("--level and --levels both",)
+    refuse("align", "--level", f"p3={FPN}::p3", sized, *LEVELS, words=words)
 
 
 @some("command", [("align",), ("pool",)], ("align",))

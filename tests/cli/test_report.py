@@ -25,6 +25,7 @@ NEEDS_CHROMIUM = pytest.mark.skipif(
 )
 
 
+@pytest.mark.full
 def test_once_and_with_force() -> None:
     call = (*CALL, "-o", "report.html")
     assert succeed(*call).err == "roicli: note: wrote report.html, 102 RoIs\n"

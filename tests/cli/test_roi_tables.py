@@ -467,3 +467,26 @@ def test_annotations_without_a_box_are_named(maps: None, spoiled: Any) -> None:
     polygon = {"image_id": 0, "category_id": 1, "segmentation": [[1, 1, 20, 1, 20, 20]]}
     Path("polygons.json").write_text(json.dumps([polygon]))
     refuse("align", "feats.npy", "polygons.json", *STRIDE_16, words=("a segmentation and no bbox",))
+
+
+def test_a_time_in_a_record_is_carried_as_a_text() -> None:
+    when = [*RECORDS.dtype.descr[:-1], ("when", "<M8[s]")]
+    records = np.zeros(15, when)
+    for name in ("image_id", "x1", "y1", "x2", "y2"):
+        records[name] = RECORDS[name]
+    save("r.npy", records)
+    np.testing.assert_allclose(align("feats.npy", "r.npy", *STRIDE_16), BASE, atol=1e-6)
+    assert [one.name for one in table("r.npy").carried if one.is_text] == ["when"]
+
+
+def test_arrays_one_an_image_are_named_as_such() -> None:
+    boxes = {f"box_{n}": CORNERS[n == IMAGE] for n in (0, 1)}
+    path = as_hdf5("r.h5", **boxes)
+    refuse("align", "feats.npy", path, *STRIDE_16, words=("'r.h5::box_{image}'",))
+    np.testing.assert_allclose(align("feats.npy", path + "::box_{image}", *STRIDE_16), BASE)
+
+
+def test_a_dtype_that_cannot_hold_the_image_is_named() -> None:
+    save("r.npy", np.round(ROIS).astype(np.uint8))
+    words = ("crossed corners", "uint8 holds numbers up to 255 only: save RoIs as float32")
+    refuse("align", "feats.npy", "r.npy", *STRIDE_16, words=words)

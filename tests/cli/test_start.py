@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import numpy as np
+import pytest
 
 from roicli.cli.app import COMMANDS as COMMANDS_THERE_ARE
 from tests.cli.conftest import Arrays
@@ -69,6 +70,7 @@ def outcomes(without: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.full
 @some("name", [(name,) for name in WITHOUT], ("no private names",))
 def test_typer_without_its_private_names(inputs: Arrays, name: str) -> None:
     """Every command works, and says and shows the same."""
@@ -156,7 +158,7 @@ def test_every_command_is_among_them() -> None:
     assert {command[0] for command in EVERY_COMMAND} >= set(COMMANDS_THERE_ARE)
 
 
-SOME_COMMANDS = [one for one in EVERY_COMMAND if one[0] in ("--help", "align", "check", "draw")]
+SOME_COMMANDS = [one for one in EVERY_COMMAND if one[0] in ("--help", "check")]
 
 
 @some("commands", [(EVERY_COMMAND,), (SOME_COMMANDS,)], (SOME_COMMANDS,), ids=["all", "some"])

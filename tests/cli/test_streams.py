@@ -64,6 +64,7 @@ def test_json_beside_an_npy_on_stdout(inputs: Arrays) -> None:
     assert outcome.errors[0].startswith("roi,batch_index")
 
 
+@pytest.mark.full
 def test_onnx_runtime_says_nothing_on_stderr(inputs: Arrays) -> None:
     for options in (("--mode", "max"), ("--sampling-ratio", "0", "--values")):
         outcome = run_process("align", FEATURES, ROIS, *SCALE, *options, "--force", "--no-table")
@@ -106,7 +107,7 @@ PIPED = [
 ]
 
 
-@some("command", [(one,) for one in PIPED], (PIPED[1],), (PIPED[2],), ids=["csv", "table", "npy"])
+@some("command", [(one,) for one in PIPED], (PIPED[2],), ids=["csv", "table", "npy"])
 def test_a_closed_pipe_is_quiet(many: str, command: str) -> None:
     before = snapshot()
     done = shell(f"{ROICLI} {command} | head -c 10")
@@ -115,6 +116,7 @@ def test_a_closed_pipe_is_quiet(many: str, command: str) -> None:
     assert snapshot() == before
 
 
+@pytest.mark.full
 def test_a_closed_stderr_and_stdout_leave_the_result(inputs: Arrays) -> None:
     done = shell(f"{ROICLI} align {FEATURES} {ROIS} --spatial-scale 1/4 -o o.npy >&- 2>&-")
     assert done.returncode == 0
@@ -131,7 +133,7 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 @some("number, compression", product(SIGNALS, ("none", "gzip")),
-      *zip(SIGNALS, ("none", "gzip", "none"), strict=True))  # fmt: skip
+      (signal.SIGTERM, "gzip"))  # fmt: skip
 def test_a_signal_in_the_middle_leaves_nothing(number: signal.Signals, compression: str) -> None:
     options = ("--threads", "1", "--compression", compression)
     process = start_slowly("align", f"{FPN}::p3", TEXT_ROIS, "-o", "out.h5", *options)
@@ -148,6 +150,7 @@ def test_a_signal_in_the_middle_leaves_nothing(number: signal.Signals, compressi
     assert os.listdir(".") == []
 
 
+@pytest.mark.full
 def test_a_hangup_that_is_ignored_at_the_start_stays_so(inputs: Arrays) -> None:
     """As under nohup."""
     ignored = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
@@ -164,6 +167,7 @@ def test_a_hangup_that_is_ignored_at_the_start_stays_so(inputs: Arrays) -> None:
     assert np.load("o.npy").shape == (5, 3, 7, 7)
 
 
+@pytest.mark.full
 def test_a_terminal_that_hangs_up_ends_the_run_and_leaves_nothing() -> None:
     """What the run would say goes to a terminal that is not there any more."""
     options = ("--threads", "1", "-o", "out.h5")
@@ -211,7 +215,7 @@ def limit_files(size: int) -> Any:
 TOO_LARGE = [("-o", "o.npy"), ("-o", "o.h5"), ("-o", "o.h5", "--compression", "gzip"), ("-o", "-")]
 
 
-@some("options", [(one,) for one in TOO_LARGE], *[(one,) for one in TOO_LARGE[1:3]],
+@some("options", [(one,) for one in TOO_LARGE], (TOO_LARGE[2],),
       ids=["npy", "hdf5", "gzip", "stdout"])  # fmt: skip
 def test_no_room_for_the_result(options: tuple[str, ...]) -> None:
     process = start("align", f"{FPN}::p3", TEXT_ROIS, *options, preexec_fn=limit_files(1 << 16))
@@ -244,6 +248,7 @@ def small_disk(tmp_path: Path) -> Any:
     subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.full
 def test_a_full_disk(small_disk: Path) -> None:
     for name, compression in (("o.npy", "none"), ("o.h5", "none"), ("c.h5", "gzip")):
         options = ("-o", f"disk/{name}", "--compression", compression)
@@ -263,6 +268,7 @@ def test_full_device_as_stdout(inputs: Arrays) -> None:
         assert b"Traceback" not in err
 
 
+@pytest.mark.full
 def test_stdout_that_knows_only_ascii(inputs: Arrays) -> None:
     environment: Any = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
     outcome = run_process("align", FEATURES, ROIS, *SCALE, **environment)
@@ -299,7 +305,7 @@ VERDICTS = [
 ]
 
 
-@some("args", [(args,) for args in VERDICTS], *[(VERDICTS[n],) for n in (3, 8)])
+@some("args", [(args,) for args in VERDICTS], (VERDICTS[8],))
 def test_a_closed_pipe_does_not_change_the_verdict(inputs: Arrays, args: tuple[str, ...]) -> None:
     rng = np.random.default_rng(1)
     for name in ("a.npy", "b.npy"):
@@ -328,7 +334,7 @@ PRINTED = [
 ]
 
 
-@some("args", [(args,) for args in PRINTED], *[(PRINTED[n],) for n in (2, 7)])
+@some("args", [(args,) for args in PRINTED], (PRINTED[7],))
 def test_stdout_closed_and_full(inputs: Arrays, args: tuple[str, ...]) -> None:
     """A reader that has gone is no error, a disk that is full is one."""
     assert run_into(closed_pipe(), *args) == (0, "")
@@ -341,7 +347,7 @@ SAYING = ["--nothing", "align no.npy no.npy", f"errors {ROIS} -q"]
 
 
 @some("command, closing", product(SAYING, ("2>&-", "2>/dev/full")),
-      (SAYING[0], "2>/dev/full"), (SAYING[1], "2>&-"), (SAYING[2], "2>/dev/full"))  # fmt: skip
+      (SAYING[1], "2>&-"), (SAYING[2], "2>/dev/full"))  # fmt: skip
 def test_a_stderr_that_takes_nothing_changes_no_code(
     inputs: Arrays, command: str, closing: str
 ) -> None:
@@ -382,6 +388,7 @@ def test_every_writer_on_a_full_disk(small_disk: Path, args: tuple[str, ...]) ->
     assert os.listdir(small_disk) == ["filler"]
 
 
+@pytest.mark.full
 @some("room", [(620,), (700,)], (700,))
 def test_a_disk_that_fills_while_hdf5_compresses(tmp_path: Path, room: int) -> None:
     """The rows fit, the compressed ones do not fit beside them; HDF5 must not end the process."""
@@ -412,6 +419,7 @@ def test_urls_that_cannot_be_opened(inputs: Arrays, command: str, url: str, word
     assert_refused(run(command, url, *rest), words)
 
 
+@pytest.mark.full
 def test_a_numba_that_does_not_fit(inputs: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
     from roicli.runtime.native import kernels
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from itertools import cycle, product
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from tests.cli.running import (
     save,
     succeed,
 )
+from tests.options import some
 
 NAMES = [column.name for column in GEOMETRIC_COLUMNS]
 TEXT = ("errors", TEXT_ROIS, "--spatial-scale", "1/8")
@@ -94,8 +96,10 @@ def test_markdown() -> None:
     assert lines[0].startswith("RoI Pool (caffe, overlap) would move the worst edge of a box by")
 
 
-@pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 200, 1000])
-@pytest.mark.parametrize("values", [False, True])
+WIDTHS = [20, 40, 60, 80, 120, 200, 1000]
+
+
+@some("width, values", product(WIDTHS, (False, True)), *zip(WIDTHS, cycle((False, True))))
 def test_no_number_is_ever_cut(width: int, values: bool) -> None:
     arguments = TEXT if not values else ("errors", f"{FPN}::p3", TEXT_ROIS)
     outcome = succeed(*arguments, COLUMNS=str(width))
@@ -281,9 +285,7 @@ def test_no_table_quiet_and_verbose(inputs: Arrays) -> None:
     assert (outcome.out, outcome.err) == (b"", "")
 
 
-@pytest.mark.parametrize(
-    "environment", [{}, {"NO_COLOR": "1"}, {"FORCE_COLOR": "", "TERM": "dumb"}]
-)
+@some("environment", [({},), ({"NO_COLOR": "1"},), ({"FORCE_COLOR": "", "TERM": "dumb"},)], ({},))
 def test_no_colour_in_a_pipe(environment: Any) -> None:
     outcome = run_process(*TEXT, **environment)
     assert outcome.code == 0

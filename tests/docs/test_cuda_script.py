@@ -20,6 +20,7 @@ def run(folder, *options):
     return done, page.read_text("utf-8") if page.exists() else ""
 
 
+@pytest.mark.full
 def test_a_dry_run_checks_and_measures_everything(tmp_path):
     done, page = run(tmp_path, "--provider", "cpu", "--tiny", "--runs", "1")
     assert done.returncode == 0, done.stdout + done.stderr

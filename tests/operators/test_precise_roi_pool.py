@@ -10,6 +10,7 @@ import roicli
 from roicli.core.exceptions import ParameterError
 from roicli.operators.precise_roi_pool import PrecisePoolSpec, bin_weights
 from roicli.runtime.engine import Engine
+from tests.options import some
 from tests.strategies import awkward_corners, normal_map, ort
 
 MAP = normal_map((3, 9, 12))
@@ -53,12 +54,11 @@ def by_quadrature(feature_map, box, size, border, points=40):
     return out
 
 
-@pytest.mark.parametrize("border", BORDERS)
-@pytest.mark.parametrize(
-    "box",
-    [(1.2, 2.3, 9.7, 7.1), (-3.4, -2.2, 4.1, 3.3), (8.5, 5.5, 15.2, 12.9), (2, 3, 5, 6),
-     (3.3, 3.4, 3.5, 3.45), (-0.7, 1, 0.4, 2), (-9, -9, 30, 30)],
-)  # fmt: skip
+BOXES = [(1.2, 2.3, 9.7, 7.1), (-3.4, -2.2, 4.1, 3.3), (8.5, 5.5, 15.2, 12.9), (2, 3, 5, 6),
+         (3.3, 3.4, 3.5, 3.45), (-0.7, 1, 0.4, 2), (-9, -9, 30, 30)]  # fmt: skip
+
+
+@some("box, border", itertools.product(BOXES, BORDERS), *zip(BOXES, itertools.cycle(BORDERS)))
 def test_it_is_the_integral_of_the_surface_over_each_bin(box, border):
     scale = 0.25
     spec = PrecisePoolSpec((2, 3), scale, border)
@@ -91,6 +91,7 @@ ROIS = np.column_stack([np.arange(30) % 2, awkward_corners((9, 12), 0.25, 30, 1)
 ROIS = ROIS[np.all(ROIS[:, 3:] > ROIS[:, 1:3], axis=1)].astype(np.float32)
 
 
+@pytest.mark.full
 def test_a_run_writes_says_resumes_shares_and_verifies_it(tmp_path):
     whole, again = tmp_path / "whole.h5", tmp_path / "again.h5"
     maps, rois = tmp_path / "maps.npy", tmp_path / "rois.npy"

@@ -76,7 +76,7 @@ def output_dtype(build, dtype):
     "dtype", [TYPES[0], pytest.param(TYPES[1], marks=pytest.mark.full)], ids=str
 )
 @pytest.mark.parametrize("name", BOX_RULES)
-@examples(16)
+@examples(8)
 @given(low=edges, length=edges, scale=st.sampled_from(SCALES))
 def test_a_box_rule_is_the_same_in_numpy_and_in_onnx(dtype, name, low, length, scale):
     rule, count = BOX_RULES[name], min(len(low), len(length))
@@ -95,7 +95,7 @@ def test_a_box_rule_is_the_same_in_numpy_and_in_onnx(dtype, name, low, length, s
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("name", PARTITIONS)
-@examples(16)
+@examples(8)
 @given(sizes=st.lists(st.integers(1, 300), min_size=1, max_size=8), bins=st.integers(1, 15))
 def test_a_partition_is_the_same_in_numpy_and_in_onnx(dtype, name, sizes, bins):
     rule, size = PARTITIONS[name], np.array(sizes, np.int64)[:, None]
@@ -105,7 +105,7 @@ def test_a_partition_is_the_same_in_numpy_and_in_onnx(dtype, name, sizes, bins):
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@examples(16)
+@examples(8)
 @given(low=edges, bins=st.integers(1, 9))
 def test_bins_of_a_real_box_are_the_same_in_numpy_and_in_onnx(dtype, low, bins):
     start = np.array(low, dtype)

@@ -55,6 +55,7 @@ def test_the_budget_that_the_error_names_is_enough():
     assert plan((enough + 2) * MIB) >= ROW  # the process may have grown meanwhile
 
 
+@pytest.mark.full
 def test_a_roi_larger_than_a_usual_block_is_a_block_of_its_own():
     """Its result is 48 MiB, and there was a limit of 32."""
     row_bytes = 48 * MIB

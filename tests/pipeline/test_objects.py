@@ -349,3 +349,15 @@ def test_exchanged_inputs_are_recognized_and_named(tmp_path):
     with logged(logging.WARNING) as warnings, pytest.raises(InputError, match="expected"):
         align(MAPS, MAPS)
     assert not warnings
+
+
+def test_an_empty_mapping_is_no_pyramid():
+    with pytest.raises(ParameterError, match="features are an empty mapping"):
+        roicli.align({}, np.zeros((1, 5)))
+
+
+def test_a_frame_that_counts_its_columns_is_an_array():
+    pandas = pytest.importorskip("pandas")
+    rois = np.array([[0, 1, 2, 9, 8], [0, 3, 3, 5, 9]], np.float32)
+    of_frame = roicli.errors(pandas.DataFrame(rois), spatial_scale=1 / 4)
+    np.testing.assert_array_equal(of_frame["iou"], roicli.errors(rois, spatial_scale=1 / 4)["iou"])

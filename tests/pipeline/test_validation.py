@@ -19,7 +19,7 @@ from roicli.pipeline.validation import (
     check_sampling_memory,
 )
 from roicli.storage.array import MemoryArray
-from tests.options import need_numba, table_of_options
+from tests.options import need_numba, some, table_of_options
 from tests.strategies import normal_map
 
 GOOD = np.array([[0, 1, 2, 30, 40], [1, 5, 6, 70, 80], [0, 0, 0, 9, 9]], np.float32)
@@ -230,7 +230,7 @@ def test_scales_that_overflow_are_refused_by_name(scale):
         roicli.errors(None, np.zeros((1, 5), np.float32), spatial_scale=scale)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1.0, 1e3, 1e6])
+@some("scale", [(1e-30,), (1e-20,), (1.0,), (1e3,), (1e6,)], (1e-30,), (1e6,))
 def test_what_is_allowed_is_computed_right_up_to_the_limits(scale):
     """Every rule on every runner and in the table, without a warning of an overflow."""
     need_numba()

@@ -397,8 +397,8 @@ def test_errors_alone_have_nothing_to_verify():
         roicli.errors(IMAGES, ROIS, verify=True)
 
 
-@pytest.mark.parametrize("size", [1.7e308, 1e-308])
-@pytest.mark.parametrize("name", CALLS)
+@some("name, size", product(CALLS, (1.7e308, 1e-308)),
+      *zip(CALLS, cycle((1.7e308, 1e-308))))  # fmt: skip
 def test_numbers_of_every_size(name, size):
     """What is past the dtype is left out, and the arithmetic of the check warns of nothing."""
     features = np.random.default_rng(5).uniform(-1, 1, IMAGES.shape) * size

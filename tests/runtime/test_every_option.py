@@ -1,11 +1,10 @@
-"""The full product of options, once: the oracle's values, and one result whoever computes it."""
+"""The full product of options: the oracle's values, and one result whoever computes it."""
 
 from importlib.util import find_spec
 from itertools import combinations, product
 from typing import get_args
 
 import numpy as np
-import pytest
 
 from roicli.core.vocabulary import Partition, Quantization
 from roicli.operators.export import build_export_graph
@@ -13,7 +12,14 @@ from roicli.operators.roi_pool import PoolSpec
 from roicli.runtime.runners import build_runner
 from tests import oracle
 from tests.cuda.devices import LIKE_CUDA
-from tests.options import ALIGN_TABLE, FLOAT_TYPES, POOL_TABLE, every_align, every_pool
+from tests.options import (
+    ALIGN_TABLE,
+    POOL_TABLE,
+    every_align,
+    every_option,
+    some,
+    table_of_options,
+)
 from tests.strategies import RULES, awkward_corners, normal_map, ort, with_batch
 
 SIZE, SCALE = (2, 3), 1 / 16
@@ -70,8 +76,7 @@ def expected_of(spec, feature_map, dtype):
     return (expected, 1e-9, 1e-9) if dtype == np.float64 else (expected, 2e-4, 2e-4)
 
 
-@pytest.mark.parametrize("dtype", FLOAT_TYPES)
-@pytest.mark.parametrize("spec", every_align(SIZE, SCALE) + every_pool(SIZE, SCALE), ids=repr)
+@some("spec, dtype", every_option(SIZE, SCALE), *table_of_options(SIZE, SCALE), ids=repr)
 def test_it_is_the_oracles_and_the_same_bits_whoever_computes_it(spec, dtype):
     feature_map, corners = MAP.astype(dtype), CORNERS.astype(dtype)
     expected, tolerance, reference_tolerance = expected_of(spec, feature_map, dtype)

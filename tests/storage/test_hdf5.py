@@ -14,6 +14,7 @@ from roicli.storage.limits import external_files
 from roicli.storage.open import open_array
 from tests.options import some
 
+pytestmark = pytest.mark.contained
 VALUES = np.random.default_rng(0).normal(scale=9, size=(3, 2, 5, 4))
 
 

@@ -27,6 +27,8 @@ from roicli.storage.formats.hdf5.child import (
 from roicli.storage.formats.hdf5.links import trace_sources
 from tests.options import some
 
+pytestmark = pytest.mark.contained
+
 
 def children() -> list[str]:
     """This process's children (Linux)."""
@@ -124,6 +126,7 @@ def test_what_ends_a_child_from_outside_is_no_damage(number: int) -> None:
     assert "damage" not in str(caught.value)
 
 
+@pytest.mark.full
 def test_deep_groups_are_listed(tmp_path: Path) -> None:
     path, depth = tmp_path / "x.h5", 1500
     with h5py.File(path, "w") as file:

@@ -176,6 +176,7 @@ def test_the_names_say_the_format(header, word):
         ("0,1,2,3,4\n0,5,6,70,80\n", 2),  # boxes of a made-up image
         ("sep=;\n0;5;6;70;80\n", 1),  # Excel
         ("0,5,6,70,80\r1,5,6,70,80\r", 2),  # old Macs
+        ("0,np.float32(5.5),6,np.int64(70),80\n", 1),  # repr() of NumPy 2
     ],
 )
 def test_lines_that_are_no_rois(text, rows):

@@ -231,6 +231,21 @@ OTHERS = {
     b"CDF\x02": ("a netCDF file of the classic format", "convert it: nccopy -k nc4 OLD NEW"),
     b"CDF\x05": ("a netCDF file of the classic format", "convert it: nccopy -k nc4 OLD NEW"),
     b"\x0e\x03\x13\x01": ("an HDF4 file", "convert it to HDF5"),
+    **dict.fromkeys(
+        (b"\x80\x04\x95", b"\x80\x05\x95"),
+        (
+            "a pickle",
+            "it might run any code: save its arrays as .npy, its tables as .csv",
+        ),
+    ),
+    b"BZh91AY&SY": ("packed by bzip2", "unpack it first, or pack it by gzip"),
+    b"\xfd7zXZ\x00": ("packed by xz", "unpack it first, or pack it by gzip"),
+    b"\x28\xb5\x2f\xfd": ("packed by zstd", "unpack it first, or pack it by gzip"),
+    b"SQLite format 3\x00": ("a database of SQLite", "save its table as .csv"),
+    **dict.fromkeys(
+        (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"),
+        ("an image", "FEATURES are maps that a network gave, as roicli capture stores them"),
+    ),
 }
 
 
