@@ -1,8 +1,9 @@
 """Other libraries' functions with their defaults: each is a row, a point of the space.
 
 A row has the version that it was run or read at, and its source. ``also`` are conventions that the
-function's own options reach; the sampling ratio is free where ``ratios``. What the original leaves
-to chance is said in ``undefined`` and not imitated. Needs no NumPy.
+function's own options reach; the sampling ratio is free where ``ratios``, the value off the map
+where ``fills``. What the original leaves to chance is said in ``undefined`` and not imitated. Needs
+no NumPy.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class LibraryFunction:
     source: str
     also: tuple[Convention, ...] = ()
     ratios: bool = True
+    fills: bool = False
     required: tuple[str, ...] = ()
     undefined: str = ""
     angle_unit: AngleUnit = "degrees"
@@ -219,7 +221,8 @@ ROWS: tuple[LibraryFunction, ...] = (
         "onnxruntime RoiAlign-16; mode max takes the weighted corners", ONNX_ALSO),
     Row("onnxruntime", "MaxRoiPool", "1.32.0", POOL, "onnxruntime MaxRoiPool", ratios=False),
     Row("onnxruntime", "CropAndResize", "1.32.0", CROP_IMAGE,
-        "com.microsoft CropAndResize, corners over the image's size", (_nearest(CROP_IMAGE),)),
+        "com.microsoft CropAndResize, corners over the image's size", (_nearest(CROP_IMAGE),),
+        fills=True),
     Row("openvino", "ROIAlign", "2026.4.1", _align(False, 0, "mean", "nan"),
         "OpenVINO ROIAlign-9 (asymmetric, sampling_ratio required)",
         OPENVINO_ALSO, required=("sampling_ratio",)),
@@ -240,7 +243,8 @@ ROWS: tuple[LibraryFunction, ...] = (
     Row("openvino-onnx", "MaxRoiPool", "2026.4.1", POOL, "OpenVINO's ONNX front end",
         ratios=False),
     Row("tensorflow", "crop_and_resize", "2.21.0", CROP_IMAGE,
-        "tf.image.crop_and_resize, boxes over the image's size", (_nearest(CROP_IMAGE),)),
+        "tf.image.crop_and_resize, boxes over the image's size", (_nearest(CROP_IMAGE),),
+        fills=True),
     Row("tensorflow", "matterport", "mrcnn 0.2", MATTERPORT,
         "Matterport Mask R-CNN: utils.norm_boxes, PyramidROIAlign", ratios=False),
     Row("tensorflow", "object_detection", "1 and 2", _pooled(CROP_IMAGE),
@@ -305,7 +309,7 @@ ROWS: tuple[LibraryFunction, ...] = (
     Row("mnn", "roi_pooling", "3.6.1", replace(POOL, cut="accumulated"), "MNN roi_pooling",
         ratios=False),
     Row("mnn", "crop_and_resize", "3.6.1", CROP_IMAGE, "MNN crop_and_resize",
-        (_nearest(CROP_IMAGE),)),
+        (_nearest(CROP_IMAGE),), fills=True),
     Row("opencv", "ROIPooling", "4.14.0", POOL, "cv2.dnn, Caffe importer", ratios=False),
     Row("opencv", "PSROIPooling", "4.14.0", PS_AVERAGE, "cv2.dnn, Caffe importer", ratios=False),
     Row("chainer", "roi_average_align_2d", "7.8.1", LEGACY_ADAPTIVE,
@@ -336,7 +340,7 @@ ROWS: tuple[LibraryFunction, ...] = (
         "CoreML MIL crop_resize (read, not run), corners as the caller gives them"),
     Row("directml", "ROI_ALIGN1", "1.15", HALF_ADAPTIVE,
         "DML_ROI_ALIGN1 with offsets -0.5 as ONNX (read, not run)",
-        (*_both(), replace(HALF_ADAPTIVE, border="value"))),
+        (*_both(), replace(HALF_ADAPTIVE, border="value")), fills=True),
 )  # fmt: skip
 TORCHVISION = {
     row.operator: row.convention for row in reversed(ROWS) if row.library == "torchvision"

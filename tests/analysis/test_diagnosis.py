@@ -25,6 +25,7 @@ from roicli.analysis.roi_sample import spread
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.operators.convention import (
     ALIGN,
+    AVERAGE_POOL,
     BOXES,
     CROP,
     HALF_PIXEL,
@@ -573,6 +574,8 @@ def test_what_callers_choose(name: str) -> None:
     assert matched(found).convention.parameters() == rule.parameters()
     if rule.border_value:
         assert f"{rule.border_value:g} off the map" in found.match.candidate.name
+        libraries = [row.name for row in found.libraries]
+        assert ("tensorflow.crop_and_resize" in libraries) is (name == "fill")
         assert [need.reason for need in found.needs] == ["reaching past the map"]
 
 
@@ -599,6 +602,35 @@ def test_an_offset_that_is_near_none() -> None:
     rule = ALIGN.placed(start_px=2.0, end_px=2.0)
     found = find(features, boxes, known(rule, features, boxes, (5, 5)))
     assert matched(found).oddity.offset_px == (2.0, 2.0)
+
+
+@pytest.mark.full
+def test_rois_through_float16_of_any_convention(maps: Any) -> None:
+    """Whole pixels are as they were, so a part is explained without it; 0.01 px below half a cell
+    is half a cell.
+    """
+    rng = np.random.default_rng(8)
+    low, sides = rng.uniform(130, 300, (30, 2)), rng.uniform(30, 150, (30, 2))
+    boxes = np.concatenate([np.zeros((30, 1)), low, low + sides], axis=1).astype(np.float32)
+    boxes = np.round(boxes)
+    boxes[::3, 1:] = np.round(boxes[::3, 1:] / 8) * 8 + 3.99
+    narrow = boxes.astype(np.float16).astype(np.float32)
+    found = find(maps[:1], boxes, known(AVERAGE_POOL, maps[:1], narrow, (5, 5)))
+    assert matched(found).convention == AVERAGE_POOL
+    assert matched(found).oddity_name == "float16"
+
+
+@pytest.mark.full
+def test_zeros_off_the_map_are_no_part(maps: Any) -> None:
+    """At twice the scale half of the boxes are off the map, where all conventions have zeros."""
+    rng = np.random.default_rng(9)
+    height, width = (side / SCALE for side in maps.shape[2:])
+    low = rng.uniform(0.1, 0.9, (30, 2)) * [width, height]
+    boxes = np.concatenate([np.zeros((30, 1)), low, low + 40], axis=1).astype(np.float32)
+    doubled = boxes * np.float32([1, 2, 2, 2, 2])
+    result = known(AVERAGE_POOL, maps[:1], doubled, (5, 5))
+    found = find(maps[:1], boxes, result + (result != 0) * 0.05, ignore="R05,R06,R07")
+    assert found.partial is None
 
 
 @pytest.mark.full

@@ -10,12 +10,13 @@ import pytest
 import roicli
 from roicli.analysis.diagnose.alignment import (
     Alignment,
-    find_turned_bins,
+    find_turned_axes,
     match_to_rois,
     read_axes,
 )
 from roicli.core.declaration import settle
 from roicli.core.exceptions import InputError
+from roicli.operators.convention import CROP
 from roicli.pipeline.inputs import open_inputs
 from roicli.pipeline.request import Reading
 from roicli.storage.array import MemoryArray
@@ -50,20 +51,29 @@ def open_rois(rois=ROIS):
         (BASE.transpose(0, 2, 3, 1), "(K, P_h, P_w, C)"),
         (BASE.transpose(0, 2, 3, 1).reshape(COUNT, -1), "(K, P_h, P_w, C)"),
         (POOLED.transpose(0, 2, 3, 1), "(K, P_h, P_w, C)"),
+        (POOLED.reshape(COUNT, -1), "(K, C, P_h, P_w)"),
         (BASE[:20].transpose(0, 2, 3, 1), "(K, P_h, P_w, C)"),
     ],
-    ids=["batch", "flat", "channels last", "flat, channels last", "no square", "fewer rows"],
+    ids=[
+        "batch",
+        "flat",
+        "channels last",
+        "flat, channels last",
+        "no square",
+        "flat, no square",
+        "fewer rows",
+    ],
 )
 def test_other_axes_are_read(result, words):
     with open_rois() as inputs:
         read, found = read_axes(inputs, MemoryArray(np.ascontiguousarray(result), "x"))
-    expected = POOLED if result.shape[1] == 5 else BASE
+    expected = POOLED if result[0].size == POOLED[0].size else BASE
     np.testing.assert_array_equal(read.read_all(), expected[: len(read.read_all())])
     assert found == words
 
 
 @pytest.mark.parametrize(
-    "shape", [(COUNT, 8, 7, 7), (COUNT, 4, 7, 7), (COUNT, 120), (3, 3), (0, 8)]
+    "shape", [(COUNT, 8, 7, 7), (COUNT, 4, 7, 7), (COUNT, 121), (3, 3), (0, 8)]
 )
 def test_other_shapes_are_left_as_they_are(shape):
     stored = MemoryArray(np.ones(shape), "x")
@@ -75,10 +85,10 @@ def test_bins_that_are_transposed():
     with open_rois() as inputs:
         for values in (BASE, POOLED):
             turned = MemoryArray(np.ascontiguousarray(values.transpose(0, 1, 3, 2)), "x")
-            read, words = find_turned_bins(inputs, turned)
+            read, words = find_turned_axes(inputs, turned)
             np.testing.assert_array_equal(read.read_all(), values)
             assert words == "(K, C, P_w, P_h)"
-            assert find_turned_bins(inputs, MemoryArray(values, "x")) is None
+            assert find_turned_axes(inputs, MemoryArray(values, "x")) is None
 
 
 def test_pooled_bins_of_noise_that_are_transposed():
@@ -86,7 +96,7 @@ def test_pooled_bins_of_noise_that_are_transposed():
     result = roicli.pool(MAPS, ROIS, spatial_scale=SCALE, output_size=(5, 3), quantization="floor")
     with open_rois() as inputs:
         turned = MemoryArray(result.roi_features.transpose(0, 1, 3, 2).copy(), "x")
-        assert find_turned_bins(inputs, turned)[1] == "(K, C, P_w, P_h)"
+        assert find_turned_axes(inputs, turned)[1] == "(K, C, P_w, P_h)"
 
 
 @pytest.mark.parametrize("values", [BASE, POOLED], ids=["align", "pool"])
@@ -112,7 +122,7 @@ def test_what_is_found_is_diagnosed():
     assert found.match.candidate == plain
     assert found.alignment == Alignment("(K, C, P_w, P_h)")
     with pytest.raises(InputError, match="expected"):
-        diagnose(POOLED.reshape(COUNT, -1))
+        diagnose(POOLED.reshape(COUNT, -1)[:, 1:])
 
 
 @pytest.mark.full
@@ -125,6 +135,26 @@ def test_missing_rows_keep_the_rois_numbers():
     assert found.rois == COUNT
     assert found.partial.others[0].rows == (9,)
     assert set(found.partial.rows) == set(kept.tolist()) - {9}
+
+
+def test_channels_last_of_as_many_channels_as_bins():
+    maps, rois = MAPS[:, :3], ROIS
+    values = roicli.align(maps, rois, spatial_scale=SCALE, output_size=3).roi_features
+    with contextlib.closing(open_inputs(maps, rois, settle(Reading, {"spatial_scale": SCALE}))) as (
+        inputs
+    ):
+        last = MemoryArray(np.ascontiguousarray(values.transpose(0, 2, 3, 1)), "x")
+        assert find_turned_axes(inputs, last)[1] == "(K, P_h, P_w, C)"
+
+
+def test_rows_are_matched_by_the_convention_that_is_known():
+    """Points at the ends of boxes are like those of no RoI Align."""
+    rule = CROP.placed(normalization="image-less-1", end_px=-1.0)
+    options = {"spatial_scale": SCALE, "output_size": 3, "normalization": "matterport"}
+    values = roicli.crop_and_resize(MAPS, ROIS, **options).roi_features
+    with open_rois() as inputs:
+        found = match_to_rois(inputs, MemoryArray(values[ORDER], "x"), rule)
+    np.testing.assert_array_equal(found.b[np.argsort(found.a)], ORDER)
 
 
 def test_rows_that_are_like_no_roi_are_not_matched():

@@ -23,6 +23,8 @@ ROWS = {
     "mxnet-PSROIPooling-group1": "mxnet.PSROIPooling",
     "torchvision-ps_roi_pool-1x1": "torchvision.ps_roi_pool",
     "mmcv-roi_align_rotated-angle30-legacy-sr2": "mmcv.RoIAlignRotated",
+    "mmcv-roi_align_rotated-angle0-legacy-sr2": "mmcv.RoIAlignRotated",
+    "openvino-ROIAlignRotated-angle0-sr0": "openvino.ROIAlignRotated",
 }
 IMITATED = [name for name in engines.entries() if name not in NOT_IMITATED]
 

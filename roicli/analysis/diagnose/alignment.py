@@ -1,7 +1,8 @@
 """A stored result brought to its RoIs: its axes in order, and row by row the RoI that it is of.
 
-What a row should be like is what plain RoI Align or RoI Pool gives for the RoI, or rotated RoI
-Align for a turned one: every convention is nearer to one of them than to what other RoIs have.
+What a row should be like is what plain RoI Align, RoI Pool or crop_and_resize gives for the RoI, or
+rotated RoI Align for a turned one: every convention is nearer to one of them than to what other
+RoIs have. Rows that are like no RoI then may be so under the convention that the others have.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ from roicli.core.record import frozen
 from roicli.core.system import usable_cores
 from roicli.core.types import Array, FloatArray, IntArray, Size
 from roicli.core.vocabulary import AngleDirection
+from roicli.operators.convention import Convention
+from roicli.operators.crop_and_resize import CropAndResizeSpec
 from roicli.operators.interface import OperatorSpec
+from roicli.operators.phrases import as_options
+from roicli.operators.preset_rule import build_preset_spec
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.operators.rotated_align import RotatedAlignSpec
+from roicli.operators.table import operator_type
 from roicli.pipeline.features import MapBuffer
 from roicli.pipeline.inputs import Inputs
 from roicli.pipeline.order import plan_visits
@@ -88,12 +94,16 @@ def find_group_size(shape: Sequence[int], channels: int) -> int | None:
     return side if side * side == groups else None
 
 
-def find_turned_bins(inputs: Inputs, result: StoredArray) -> tuple[StoredArray, str] | None:
-    """The result with the axes of its bins exchanged, where rows are more like their RoIs so."""
+def find_turned_axes(inputs: Inputs, result: StoredArray) -> tuple[StoredArray, str] | None:
+    """The result (K, C, P_h, P_w) with its axes exchanged, where rows are more like their RoIs so:
+    those of its bins, or any that have as many channels.
+    """
     channels, height, width = result.shape[1:]
+    sizes = dict.fromkeys([(height, width), (width, height)])
     ways = [
-        Axes(1, (channels, height, width), (0, 1, 2)),
-        Axes(1, (channels, width, height), (0, 2, 1)),
+        way
+        for size in sizes
+        for way in possible_axes(result.shape, (channels, *size), len(inputs.rois))
     ]
     if result.shape[0] != len(inputs.rois) or height == width == 1:
         return None
@@ -115,13 +125,15 @@ def _possible(shape: tuple[int, ...], channels: int, count: int) -> Iterator[Axe
 
 
 def _bin_sizes(tail: tuple[int, ...], channels: int, bins: int) -> list[Size]:
-    """(P_h, P_w) that a row's axes may have: as they stand, else a square."""
+    """(P_h, P_w) that a row's axes may have: as they stand, else a square, else any."""
     sides = [side for side in tail if side != 1]
     if len(sides) == 3 and channels in sides:
         sides.remove(channels)
         return [(sides[0], sides[1])]
     side = math.isqrt(bins)
-    return [(side, side)] if side * side == bins else []
+    if side * side == bins:
+        return [(side, side)]
+    return [(n, bins // n) for n in range(1, bins + 1) if bins % n == 0]
 
 
 def _nearest(inputs: Inputs, result: StoredArray, ways: list[Axes]) -> Axes:
@@ -144,7 +156,8 @@ def _nearest(inputs: Inputs, result: StoredArray, ways: list[Axes]) -> Axes:
 def _plain_operators(inputs: Inputs, size: Size) -> list[OperatorSpec]:
     """What a row may be like, the most usual first."""
     if inputs.rois.turned is None:
-        return [AlignSpec(size), AlignSpec(size, aligned=False), PoolSpec(size)]
+        aligns = AlignSpec(size), AlignSpec(size, aligned=False)
+        return [*aligns, PoolSpec(size), CropAndResizeSpec(size)]
     return [
         RotatedAlignSpec(size, aligned=aligned, angle_direction=direction)
         for aligned in (True, False)
@@ -152,9 +165,20 @@ def _plain_operators(inputs: Inputs, size: Size) -> list[OperatorSpec]:
     ]
 
 
-def match_to_rois(inputs: Inputs, result: StoredArray) -> RowMatch | None:
-    """Which RoI each row of a result (M, C, P_h, P_w) is of; None where each is its own number's,
-    or where that cannot be told.
+def spec_of(convention: Convention, size: Size) -> OperatorSpec:
+    """What runs a convention for upright or for turned RoIs."""
+    found = as_options(convention)
+    if found is None:
+        return build_preset_spec("", convention, size)
+    operator, options = found
+    return operator_type(operator)(size, **options)
+
+
+def match_to_rois(
+    inputs: Inputs, result: StoredArray, convention: Convention | None = None
+) -> RowMatch | None:
+    """Which RoI each row of a result (M, C, P_h, P_w) is of, where it follows a ``convention`` or
+    any; None where each is its own number's, or where that cannot be told.
     """
     count, rois = result.shape[0], len(inputs.rois)
     if not 2 <= max(count, rois) <= MOST_ROIS or 0 in (count, rois):
@@ -164,7 +188,8 @@ def match_to_rois(inputs: Inputs, result: StoredArray) -> RowMatch | None:
     stored = read_parts(result, np.arange(count), channels)
     found = _directions(stored[:, :, height][:, :, :, width])
     likeness = []
-    for spec in _plain_operators(inputs, size):
+    known = None if convention is None else spec_of(convention, size)
+    for spec in _plain_operators(inputs, size) if known is None else [known]:
         expected = expect(inputs, np.arange(rois), channels, spec)
         other = _directions(expected[:, :, height][:, :, :, width])
         likeness.append((_pair(found, other, LEAST_ALIKE), other))

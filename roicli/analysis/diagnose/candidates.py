@@ -87,6 +87,7 @@ ODDITIES = (
     Oddity("float16", "RoIs through float16", roi_dtype="float16"),
     Oddity("bfloat16", "RoIs through bfloat16", roi_dtype="bfloat16"),
 )
+NARROWED = ODDITIES[4:]
 # Pixels added to the start and to the end of a box: plain, half a pixel on or back, the end
 # inclusive. OpenVINO's half_pixel is half-pixel with the first, and no oddity.
 SHIFTS: tuple[tuple[str, Pair], ...] = (
@@ -265,7 +266,7 @@ def first_candidates(wanted: Wanted) -> tuple[Candidate, ...]:
     if wanted.channels != ("all",):
         return _of_channels(conventions, wanted)
     found = [Candidate(convention) for convention in conventions]
-    found += [Candidate(c, oddity) for oddity in ODDITIES[1:] for c in plain]
+    found += [Candidate(c, oddity) for oddity in ODDITIES[1:] for c in (*plain, AVERAGE_POOL)]
     found += [Candidate(c, oddity) for oddity in ODDITIES[3:4] for c in _crops()]
     # What two ways lead to stands where the first does.
     return tuple(dict.fromkeys(found))
@@ -296,8 +297,9 @@ def _of_channels(conventions: Iterable[Convention], wanted: Wanted) -> tuple[Can
 
 
 def stretched_candidates(oddity: Oddity) -> list[Candidate]:
-    """Plain conventions of RoIs that were stretched and moved."""
-    return [Candidate(convention, oddity) for convention in (*_plain_conventions(), *_crops())]
+    """Conventions of RoIs that were stretched and moved."""
+    conventions = (*_plain_conventions(), *_other_pools(), *_crops())
+    return [Candidate(convention, oddity) for convention in conventions]
 
 
 # The second stage -----------------------------------------------------------------------------
@@ -321,6 +323,14 @@ def variants(candidate: Candidate, fills: Sequence[float] = ()) -> Iterator[Cand
     for form in _forms(convention, fills):
         for empty in EMPTIES:
             yield replace(candidate, convention=replace(form, empty=empty))
+    yield from narrowed(candidate)
+
+
+def narrowed(candidate: Candidate) -> Iterator[Candidate]:
+    """The same of RoIs through a narrow type; coordinates that it holds are as they were."""
+    if candidate.oddity == NO_ODDITY:
+        for oddity in NARROWED:
+            yield replace(candidate, oddity=oddity)
 
 
 def _forms(convention: Convention, fills: Sequence[float]) -> Iterator[Convention]:

@@ -42,10 +42,15 @@ class RoiDistances(NamedTuple):
 
 
 class Yardstick:
-    """How the values of a result (S, C, r, c) vary; not finite values have no part in that."""
+    """How the values of a result (S, C, r, c) vary; not finite values have no part in that.
 
-    def __init__(self, result: FloatArray) -> None:
+    ``rounding`` is what was lost of a value, relative to its size.
+    """
+
+    def __init__(self, result: FloatArray, rounding: float = 0.0) -> None:
         self._known = np.isfinite(result)
+        # A RoI that hardly varies is as rounded as its values are large.
+        self._lost = rounding**2 * _squared(np.where(self._known, result, 0.0))
         # One value does not vary about itself, but the channels' do about each other.
         alone = result[:, :1].size == 1
         channels = [result] * result.shape[1] if alone else result.swapaxes(0, 1)
@@ -76,9 +81,11 @@ class Yardstick:
         return RoiDistances(_squared(difference), norm_one, norm_other, _largest(difference))
 
     def are_near(self, found: RoiDistances, limit: float) -> Array:
-        """(..., S) RoIs that are within a distance, against their own or the usual variation."""
+        """(..., S) RoIs that are within a distance, against their own or the usual variation, or
+        within what rounding does to them.
+        """
         norm = np.maximum(np.maximum(found.norm_one, found.norm_other), self._usual)
-        return np.asarray(found.squared <= limit**2 * norm)
+        return np.asarray(found.squared <= np.maximum(limit**2 * norm, self._lost))
 
     def comparable(self, found: RoiDistances) -> Array:
         """(..., S) RoIs on which a candidate could be right: those whose result is all numbers, and

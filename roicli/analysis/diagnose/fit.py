@@ -40,7 +40,7 @@ def fit_rois(candidate: Candidate, sample: Sample) -> list[Oddity]:
     few = _near_origin(sample)
     if not len(few.result):
         return []
-    yardstick = Yardstick(few.result)
+    yardstick = Yardstick(few.result, few.rounding)
 
     def values(parameters: FloatArray) -> FloatArray:
         """(n, S, C, r, c) of parameters (n, 4)."""
@@ -99,13 +99,15 @@ def _improve(
 
 
 def _near_origin(sample: Sample) -> Sample:
-    """A few RoIs of some size, with the numbers nearest to the map's origin."""
+    """A few RoIs of some size on the map, the nearest to its origin."""
     ends = np.concatenate([one.corners.max(axis=1) * one.spatial_scale for one in sample.maps])
+    starts = np.concatenate([one.corners.min(axis=1) for one in sample.maps])
     sides = np.concatenate([
         (one.corners[:, 2:] - one.corners[:, :2]).min(axis=1) * one.spatial_scale
         for one in sample.maps
     ])  # fmt: skip
-    fine = np.isfinite(sample.result).all(axis=(1, 2, 3)) & (sides > 1)
+    fine = np.isfinite(sample.result).all(axis=(1, 2, 3)) & ~sample.says_nothing
+    fine &= (sides > 1) & (starts >= 0)
     usable = np.flatnonzero(fine)
     places = np.sort(usable[np.argsort(ends[usable], kind="stable")[:FIT_ROIS]])
     return sample.take(places, varied_channels(sample.result, COARSE_CHANNELS), COARSE_BINS)

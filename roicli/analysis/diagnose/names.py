@@ -62,7 +62,12 @@ def _reached(row: LibraryFunction, best: Convention, sample: Sample) -> Iterator
         same = replace(own, channels=best.channels, group_size=best.group_size)
         if row.ratios:
             same = replace(same, sampling_ratio=best.sampling_ratio)
-        if (same.box.turn == "none") == (best.box.turn == "none"):
+        if row.fills and same.border == "value":
+            same = replace(same, border_value=best.border_value)
+        if best.box.turn == "none":
+            # An angle of 0 is no turn.
+            yield same.placed(turn="none")
+        elif same.box.turn != "none":
             yield same
 
 
@@ -81,7 +86,7 @@ class Need:
 def find_needs(best: Candidate, sample: Sample, tolerance: float) -> tuple[Need, ...]:
     """The rules for unusual RoIs in which a match is not plain, each with those that need it."""
     few = _take_few(sample)
-    yardstick = Yardstick(few.result)
+    yardstick = Yardstick(few.result, few.rounding)
     needs = []
     plainer = list(_plainer(best.convention))
     values_of = compute([replace(best, convention=plain) for plain in plainer], few)

@@ -9,22 +9,23 @@ of them, and where all do there is no match.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
 import numpy as np
 
 from roicli.analysis.diagnose.alignment import (
     Alignment,
     find_group_size,
-    find_turned_bins,
+    find_turned_axes,
     match_to_rois,
     read_axes,
     take_rows,
 )
 from roicli.analysis.diagnose.candidates import (
+    NO_ODDITY,
     Candidate,
     Wanted,
     first_candidates,
@@ -42,12 +43,12 @@ from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.record import frozen
 from roicli.core.shown import Shown
 from roicli.core.types import IntArray
-from roicli.operators.convention import ALIGN, POOL
+from roicli.operators.convention import ALIGN, CROP, POOL
 from roicli.operators.libraries import LibraryFunction
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import Inputs, open_inputs
 from roicli.pipeline.request import Reading
-from roicli.storage.array import Precision, StoredArray
+from roicli.storage.array import StoredArray
 from roicli.storage.exchange import check_features
 from roicli.storage.limits import external_files
 from roicli.storage.open import inputs_unchanged
@@ -61,10 +62,8 @@ TOLERANCE = 1e-4
 FAR = 0.3
 # What explains fewer of the RoIs that tell conventions apart is no explanation.
 PARTIAL_SHARE = 0.5
-# Roundings of the operator's own arithmetic, in units of the dtype that it computes in.
-ROUNDINGS = 4
 # Rules that are tried to find the scale of RoIs in other pixels.
-MOST_BASES = 4
+MOST_BASES = 5
 
 
 @frozen
@@ -123,32 +122,78 @@ class Diagnosis(Shown):
     seconds: float = 0.0
 
 
-def diagnose_result(
-    inputs: Inputs,
-    result: StoredArray,
-    sample_size: int | None,
-    tolerance: float | None,
-    angle: float | None = None,
-) -> Diagnosis:
+@record(DiagnoseOptions)
+class DiagnoseRequest(Reading):
+    """What was asked of ``diagnose``."""
+
+    sample: int | None
+    tolerance: float | None
+    angle: float | None
+    match_rows: bool
+
+    def __post_init__(self) -> None:
+        if self.sample is not None and self.sample < 1:
+            raise ParameterError(f"sample is {self.sample}, expected at least 1 RoI")
+        if self.tolerance is not None and not 0 < self.tolerance < math.inf:
+            raise ParameterError(f"tolerance is {self.tolerance:g}, expected a positive number")
+        if self.angle is not None and not math.isfinite(self.angle):
+            raise ParameterError(f"angle is {self.angle:g}, expected degrees")
+
+
+class Search(NamedTuple):
+    """A search that was made: of which result, and what it found."""
+
+    inputs: Inputs
+    sample: Sample
+    tolerance: float
+    ranking: Ranking
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether conventions differ on this data."""
+        return bool(self.ranking.telling.any())
+
+    @property
+    def zeros(self) -> bool:
+        """Whether there is nothing but zeros."""
+        return not np.any(self.sample.result)
+
+    @property
+    def may_match(self) -> bool:
+        """Zeros come from anywhere; a rule with empty bins only would be no explanation."""
+        return self.told_apart and not self.zeros
+
+    @property
+    def is_match(self) -> bool:
+        """Whether the best explains every RoI."""
+        best = self.ranking.best
+        return (
+            self.may_match
+            and bool(best.explained.all())
+            and best.finding.distance <= self.tolerance
+        )
+
+
+def search_conventions(inputs: Inputs, result: StoredArray, request: DiagnoseRequest) -> Search:
     """Search the conventions for the one behind ``result`` (K, C, P_h, P_w). Raises InputError.
 
-    ``sample_size`` RoIs decide in the end, None for all; ``tolerance`` None is ``find_tolerance``;
-    with an ``angle`` in degrees upright RoIs are turned by it.
+    ``request.sample`` RoIs decide in the end, None for all; with an ``angle`` in degrees upright
+    RoIs are turned by it.
     """
     assert inputs.pyramid is not None
-    turned = angle is not None or inputs.rois.turned is not None
+    turned = request.angle is not None or inputs.rois.turned is not None
     wanted = _read_shape(inputs, result, inputs.pyramid.channels, turned)
-    sample = read_sample(inputs, result, sample_size, wanted, angle or 0.0)
-    if tolerance is None:
-        tolerance = find_tolerance(sample, result.precision, inputs.pyramid.compute_dtype)
-    ranking = rank_candidates(first_candidates(wanted), sample, tolerance)
-    zeros, told_apart = not np.any(sample.result), bool(ranking.telling.any())
-    # Zeros come from anywhere; a rule with empty bins only would be no explanation.
-    may_match = told_apart and not zeros
-    if may_match and ranking.best.finding.distance > tolerance and wanted == Wanted():
-        ranking = _fit(ranking, sample, tolerance)
-    best = ranking.best
-    is_match = may_match and bool(best.explained.all()) and best.finding.distance <= tolerance
+    sample = read_sample(inputs, result, request.sample, wanted, request.angle or 0.0)
+    tolerance = request.tolerance or find_tolerance(sample)
+    return Search(
+        inputs, sample, tolerance, rank_candidates(first_candidates(wanted), sample, tolerance)
+    )
+
+
+def describe_search(search: Search) -> Diagnosis:
+    """What was found, and whose it is."""
+    inputs, sample, tolerance, ranking = search
+    best, may_match, is_match = ranking.best, search.may_match, search.is_match
     nearest = best.finding if may_match and best.finding.distance <= FAR else None
     partial = _describe_part(ranking, sample) if may_match and not is_match else None
     return Diagnosis(
@@ -160,8 +205,8 @@ def diagnose_result(
         find_libraries(best.finding.candidate, best.explained, sample) if is_match else (),
         find_needs(best.finding.candidate, sample, tolerance) if is_match else (),
         _find_runner_up(ranking) if may_match else None,
-        told_apart,
-        zeros,
+        search.told_apart,
+        search.zeros,
         tolerance,
         ranking.tried,
         _left_out(inputs),
@@ -171,34 +216,32 @@ def diagnose_result(
     )
 
 
-def _fit(ranking: Ranking, sample: Sample, tolerance: float) -> Ranking:
+def _fit(search: Search) -> Search:
     """The same, or what explains the result where the RoIs are stretched and moved."""
-    if _describe_part(ranking, sample) is not None:
-        return ranking
+    _, sample, tolerance, ranking = search
+    is_far = search.may_match and ranking.best.finding.distance > tolerance
+    if not is_far or sample.wanted != Wanted() or _describe_part(ranking, sample) is not None:
+        return search
     # With a rule that is near the right one the scale is found about, and with it the right rule.
-    bases = [ALIGN, POOL]
+    bases = [ALIGN, POOL, CROP.placed(normalization="image")]
     for base in bases:
         for oddity in fit_rois(Candidate(base), sample):
             fitted = rank_candidates(stretched_candidates(oddity), sample, tolerance)
             if fitted.best.finding.distance <= tolerance:
-                return fitted
-            nearer = fitted.best.finding.candidate.convention
-            if nearer not in bases and len(bases) < MOST_BASES:
-                bases.append(nearer)
-    return ranking
+                return search._replace(ranking=fitted)
+            found = fitted.best.finding
+            is_nearer = found.distance < MUCH_NEARER * ranking.best.finding.distance
+            if is_nearer and found.candidate.convention not in bases and len(bases) < MOST_BASES:
+                bases.append(found.candidate.convention)
+    return search
 
 
-def find_tolerance(
-    sample: Sample, precision: Precision, compute_dtype: np.dtype[np.floating]
-) -> float:
+def find_tolerance(sample: Sample) -> float:
     """1e-4, or what rounding may have done to the result: in its dtype and on the way.
 
     Rounding is relative to the numbers' size, a distance to how they vary.
     """
-    rounding = ROUNDINGS * float(np.finfo(compute_dtype).eps) / 2
-    if precision.mantissa_bits is not None:
-        rounding = max(rounding, 0.5 ** (precision.mantissa_bits + 1))
-    return max(TOLERANCE, rounding * find_growth(sample))
+    return max(TOLERANCE, sample.rounding * find_growth(sample))
 
 
 def _find_runner_up(ranking: Ranking) -> Finding | None:
@@ -210,9 +253,9 @@ def _describe_part(ranking: Ranking, sample: Sample) -> PartialMatch | None:
     """The best candidate where it explains enough of the RoIs, with the reasons of the others."""
     best = ranking.best
     explained = best.explained
-    if (explained & ranking.telling).sum() < PARTIAL_SHARE * ranking.telling.sum():
-        return None
-    if explained.all():
+    telling = ranking.telling & ~sample.says_nothing
+    enough = max(1, PARTIAL_SHARE * telling.sum())
+    if explained.all() or (explained & telling).sum() < enough:
         return None
     others, groups = ~explained, []
     for reason, mask in sample.reasons().items():
@@ -250,68 +293,71 @@ def _read_shape(inputs: Inputs, result: StoredArray, channels: int, turned: bool
     )
 
 
-@record(DiagnoseOptions)
-class DiagnoseRequest(Reading):
-    """What was asked of ``diagnose``."""
-
-    sample: int | None
-    tolerance: float | None
-    angle: float | None
-    match_rows: bool
-
-    def __post_init__(self) -> None:
-        if self.sample is not None and self.sample < 1:
-            raise ParameterError(f"sample is {self.sample}, expected at least 1 RoI")
-        if self.tolerance is not None and not 0 < self.tolerance < math.inf:
-            raise ParameterError(f"tolerance is {self.tolerance:g}, expected a positive number")
-        if self.angle is not None and not math.isfinite(self.angle):
-            raise ParameterError(f"angle is {self.angle:g}, expected degrees")
-
-
 def _diagnose_in_any_order(
     inputs: Inputs, stored: StoredArray, request: DiagnoseRequest
 ) -> Diagnosis:
-    """As ``diagnose_result``, of a result whose axes or rows may be in another order."""
+    """The diagnosis of a result whose axes or rows may be in another order."""
     result, axes = read_axes(inputs, stored)
     is_shorter = len(result.shape) == 4 and result.shape[0] < len(inputs.rois)
     if is_shorter and (rows := match_to_rois(inputs, result)) is not None:
         return _diagnose_rows(inputs, result, rows, axes, request)
-    found = diagnose_result(inputs, result, request.sample, request.tolerance, request.angle)
-    found = replace(found, alignment=Alignment(axes))
+    search = search_conventions(inputs, result, request)
     assert inputs.pyramid is not None
     grouped = result.shape[1] != inputs.pyramid.channels
-    if found.match is not None or found.zeros or not found.told_apart or grouped:
-        return found
-    ways: list[tuple[StoredArray, str | None]] = [(result, axes)]
-    # Rows in another order may look turned, so that is tried last.
-    if (turned := find_turned_bins(inputs, result)) is not None:
-        ways.append(turned)
-    for read, words in ways:
-        rows = match_to_rois(inputs, read)
-        if rows is not None:
-            again = _diagnose_rows(inputs, read, rows, words, request)
-        elif read is not result:
-            again = diagnose_result(inputs, read, request.sample, request.tolerance, request.angle)
-            again = replace(again, alignment=Alignment(words))
-        else:
-            continue
-        if again.distance < MUCH_NEARER * found.distance:
-            return again
-    return found
+    if search.may_match and not search.is_match and not grouped:
+        near = MUCH_NEARER * search.ranking.best.finding.distance
+        for again in _diagnose_other_orders(inputs, result, axes, request):
+            if again.distance < near:
+                return again
+        search = _fit(search)
+    return replace(describe_search(search), alignment=Alignment(axes))
+
+
+def _diagnose_other_orders(
+    inputs: Inputs, result: StoredArray, axes: str | None, request: DiagnoseRequest
+) -> Iterator[Diagnosis]:
+    """The diagnoses of the result with its rows or its axes in another order, if there is one."""
+    if (rows := match_to_rois(inputs, result)) is not None:
+        yield _diagnose_rows(inputs, result, rows, axes, request)
+    # Rows in another order may look turned, so that comes last.
+    if (turned := find_turned_axes(inputs, result)) is not None:
+        read, words = turned
+        found = describe_search(search_conventions(inputs, read, request))
+        yield replace(found, alignment=Alignment(words))
+        if (rows := match_to_rois(inputs, read)) is not None:
+            yield _diagnose_rows(inputs, read, rows, words, request)
 
 
 def _diagnose_rows(
-    inputs: Inputs, result: StoredArray, rows: RowMatch, axes: str | None, request: DiagnoseRequest
+    inputs: Inputs,
+    result: StoredArray,
+    rows: RowMatch,
+    axes: str | None,
+    request: DiagnoseRequest,
 ) -> Diagnosis:
     """The diagnosis of rows that are other RoIs' than those of their numbers."""
-    taken = take_rows(inputs, result, rows)
-    found = diagnose_result(*taken, request.sample, request.tolerance, request.angle)
-    if taken[0] is not inputs:
-        found = _renumber(found, rows.b)
+    found = _diagnose_taken(inputs, result, rows, request)
+    known = found.partial.finding if found.partial is not None else found.nearest
+    if found.match is None and known is not None and known.candidate.oddity == NO_ODDITY:
+        # What was like another RoI by a plain convention need not be so by the right one.
+        better = match_to_rois(inputs, result, known.candidate.convention)
+        if better is not None:
+            again = _diagnose_taken(inputs, result, better, request)
+            if again.distance < found.distance:
+                found, rows = again, better
     found = replace(found, alignment=Alignment(axes, rows), rois=len(inputs.rois))
     if request.match_rows or found.match is None:
         return found
     return replace(found, match=None, libraries=(), needs=(), nearest=found.match)
+
+
+def _diagnose_taken(
+    inputs: Inputs, result: StoredArray, rows: RowMatch, request: DiagnoseRequest
+) -> Diagnosis:
+    """The diagnosis of the RoIs that a result has rows of."""
+    taken, read = take_rows(inputs, result, rows)
+    found = describe_search(search_conventions(taken, read, request))
+    return found if taken is inputs else _renumber(found, rows.b)
 
 
 def _renumber(found: Diagnosis, rois: IntArray) -> Diagnosis:

@@ -32,6 +32,8 @@ MAX_SAMPLES, MAX_VALUES = 1 << 18, 1 << 22
 DENSEST = 4
 # Cells of a RoI at its own scale: the candidate at twice the scale samples each four times.
 MAX_CELLS = MAX_SAMPLES // 4
+# Roundings of the operator's own arithmetic, in units of the dtype that it computes in.
+ROUNDINGS = 4
 
 
 class RoiKinds(NamedTuple):
@@ -54,6 +56,11 @@ class RoiKinds(NamedTuple):
         """(S,) RoIs on which rules for the border or a minimum extent may tell."""
         return np.asarray(self.near_border | self.small)
 
+    @property
+    def ordinary(self) -> Array:
+        """(S,) RoIs that are nothing of all this."""
+        return np.asarray(~(self.special | self.off_map | self.without_size))
+
 
 @frozen
 class Sample:
@@ -61,7 +68,8 @@ class Sample:
 
     ``rows`` (S,) are the RoIs' numbers. Where bins read channels of their own the maps hold those
     of each channel of the result one after another; ``position_maps`` are for results that take the
-    first of each group, and so on.
+    first of each group, and so on. ``rounding`` is what the result's own dtype, and the operator's
+    arithmetic, may have lost of a value, relative to its size.
     """
 
     maps: tuple[SampledMap, ...]
@@ -72,6 +80,17 @@ class Sample:
     kinds: RoiKinds
     wanted: Wanted
     groups: int
+    rounding: float = 0.0
+
+    @property
+    def says_nothing(self) -> Array:
+        """(S,) RoIs whose values are one number: 0, not finite, or the same in all bins. Fills, and
+        what lies off the map, are so under many conventions.
+        """
+        flat = self.result.reshape(len(self.result), -1)
+        usual = (flat == 0) | ~np.isfinite(flat)
+        same = (flat == flat[:, :1]) & (flat.shape[1] > 1)
+        return np.asarray((usual | same).all(axis=1))
 
     def take(self, places: IntArray, channels: Array, bins: int = BINS) -> Sample:
         """Some of the RoIs (sorted places), of the channels, and so many bins an axis."""
@@ -160,8 +179,11 @@ def read_sample(
     maps = _read_maps(inputs, visits, orders, angle)
     values = stored[:, channels].astype(np.float64)
     kinds = _find_kinds(inputs, rows, maps[0])
+    rounding = ROUNDINGS * float(np.finfo(inputs.pyramid.compute_dtype).eps) / 2
+    if result.precision.mantissa_bits is not None:
+        rounding = max(rounding, 0.5 ** (result.precision.mantissa_bits + 1))
     return _in_ordinary_numbers(
-        Sample(maps[0], maps[-1], bins, values, rows, kinds, wanted, groups)
+        Sample(maps[0], maps[-1], bins, values, rows, kinds, wanted, groups, rounding)
     )
 
 

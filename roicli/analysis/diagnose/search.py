@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from roicli.analysis.diagnose.candidates import Candidate, dense_candidates, variants
+from roicli.analysis.diagnose.candidates import Candidate, dense_candidates, narrowed, variants
 from roicli.analysis.diagnose.distance import Yardstick
 from roicli.analysis.diagnose.sample import Sample, norms_of, varied_channels
 from roicli.analysis.roi_sample import spread
@@ -25,8 +25,8 @@ KEPT, KEPT_MARGIN, MOST_KEPT = 8, 10.0, 512
 VARIED, VARIED_ROIS, VARIED_CHANNELS = 6, 48, 2
 # As many times that where no RoI is ordinary.
 WIDENED = 4
-# Of the values, what is no accident.
-FILL_SHARE = 0.05
+# Of the values, what is no accident; rounded values that vary little repeat one another.
+FILL_SHARE, MOST_FILLS = 0.05, 2
 # RoIs times candidates of a later stage, where many candidates give the same numbers.
 EVALUATIONS, FEWEST_ROIS = 1 << 12, 8
 # Values of the candidates that are computed at a time.
@@ -117,10 +117,6 @@ def _vary(judged: Sequence[Judged], sample: Sample, tolerance: float) -> list[Ca
     ranked = sorted(judged, key=lambda one: one.rank)
     if ranked[0].explained.all():
         return []
-    # Nothing has a variant that explains numbers as far off as any are from each other.
-    far = min(one.finding.distance for one in ranked) > 1
-    if far and not ranked[0].explained.any():
-        return []
     odd = np.flatnonzero(~ranked[0].explained)
     plain = np.flatnonzero(ranked[0].explained)
     norms = norms_of(sample.result)
@@ -129,11 +125,17 @@ def _vary(judged: Sequence[Judged], sample: Sample, tolerance: float) -> list[Ca
     ).astype(np.int64)
     few = sample.take(places, varied_channels(sample.result, VARIED_CHANNELS), COARSE_BINS)
     fills = _find_fills(few.result)
+    # A rule for unusual RoIs is none for ordinary ones, if there are any and none is explained.
+    is_rule = bool(ranked[0].explained.any()) or not sample.kinds.ordinary.any()
     forms = dict.fromkeys(
         variant
         for one in ranked[: VARIED * _widen(sample)]
-        for variant in variants(one.finding.candidate, fills)
+        for variant in (
+            variants(one.finding.candidate, fills) if is_rule else narrowed(one.finding.candidate)
+        )
     )
+    if not forms:
+        return []
     found = sorted(measure(list(forms), few, tolerance), key=lambda one: one.rank)
     most = int(found[0].explained.sum())
     best = [one for one in found if int(one.explained.sum()) == most]
@@ -149,16 +151,21 @@ def _vary(judged: Sequence[Judged], sample: Sample, tolerance: float) -> list[Ca
 def _find_fills(result: FloatArray) -> list[float]:
     """What a large part of the values is, as a fill is that a caller chose."""
     values, counts = np.unique(result[np.isfinite(result)], return_counts=True)
-    often = values[counts > FILL_SHARE * result.size].tolist()
-    return [value for value in often if value not in EMPTY_VALUES.values()]
+    often = values[np.argsort(-counts, kind="stable")[: MOST_FILLS + 1]]
+    shares = np.sort(counts)[::-1][: MOST_FILLS + 1] / result.size
+    plain = EMPTY_VALUES.values()
+    return [
+        value
+        for value, share in zip(often.tolist(), shares, strict=True)
+        if share > FILL_SHARE and value not in plain
+    ][:MOST_FILLS]
 
 
 def _widen(sample: Sample) -> int:
     """How many times as many candidates are kept: where no RoI is ordinary the right one need not
     be among the nearest.
     """
-    ordinary = ~(sample.kinds.special | sample.kinds.off_map | sample.kinds.without_size)
-    return 1 if ordinary.any() else WIDENED
+    return 1 if sample.kinds.ordinary.any() else WIDENED
 
 
 def _take_for(sample: Sample, candidates: int) -> Sample:
@@ -171,7 +178,7 @@ def _take_for(sample: Sample, candidates: int) -> Sample:
 
 def measure(candidates: Sequence[Candidate], sample: Sample, tolerance: float) -> list[Judged]:
     """Every candidate with its distance from the result."""
-    yardstick = Yardstick(sample.result)
+    yardstick = Yardstick(sample.result, sample.rounding)
     return [
         judged
         for some, values in compute_in_steps(candidates, sample)
@@ -297,7 +304,7 @@ def find_same(
     best: Candidate, candidates: Sequence[Candidate], sample: Sample, rois: Array
 ) -> list[Candidate]:
     """The candidates that give the numbers of ``best`` on some RoIs (a mask) of a sample."""
-    yardstick = Yardstick(sample.result)
+    yardstick = Yardstick(sample.result, sample.rounding)
     numbers = compute([best], sample)[0]
     return [
         some[i]
@@ -316,7 +323,7 @@ def find_growth(sample: Sample) -> float:
     no rounded one.
     """
     few = _take_all_rois(sample)
-    yardstick = Yardstick(few.result)
+    yardstick = Yardstick(few.result, few.rounding)
     plain = compute(_different(sample)[:1], few)[0]
     return min(yardstick.growth(values) for values in (few.result, plain))
 
@@ -334,7 +341,7 @@ def _different(sample: Sample) -> list[Candidate]:
 def _find_telling(sample: Sample, tolerance: float) -> Array:
     """(S,) RoIs on which plain conventions give different numbers."""
     few = _take_all_rois(sample)
-    yardstick = Yardstick(few.result)
+    yardstick = Yardstick(few.result, few.rounding)
     first, *others = compute(_different(sample), few)
     found = yardstick.between(first, np.stack(others))
     return np.asarray(~yardstick.are_near(found, ROI_MARGIN * tolerance).all(axis=0))
