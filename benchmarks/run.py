@@ -8,18 +8,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from chunks import time_chunks
 from kernels import GRAPH, OPERATORS, PLAIN, WEIGHED, contenders, weighed_contenders
 from loads import Load, make_loads, make_stream
 from plain_script import run_plain
 from plots import draw_growth
+from tables import time_tables
 
 from roicli.core.system import usable_cores
 
@@ -49,7 +54,7 @@ def take_turns(
 def command(*words: str | int | Path) -> Callable[[], object]:
     """A whole process."""
     line = [str(word) for word in words]
-    return lambda: subprocess.run(line, check=True, capture_output=True)
+    return partial(subprocess.run, line, check=True, capture_output=True)
 
 
 def time_kernels(loads: list[Load], runs: int, threads: int) -> list[str]:
@@ -90,11 +95,29 @@ def time_processes(load: Load, runs: int, folder: Path) -> list[str]:
         beyond = {name: whole[name] - whole[f"{name}, tiny"] for name in large}
         warm = take_turns(warm_calls(operator, ratio, inputs, folder), runs)
         whole = {name: whole[name] for name in large}
+        most = {name: measure_memory(run) for name, run in large.items()}
         kinds = {"whole process": whole, "start-up off": beyond, "called again": warm}
         for kind, found in kinds.items():
             lines += row_of(f"{label}, {kind}", found, PLAIN, not lines)
             print(lines[-1], flush=True)
+        sizes = " | ".join(f"{size:,.0f}" for size in most.values())
+        lines.append(f"| {label}, most memory of a process, MiB | {sizes} |")
+        print(lines[-1], flush=True)
     return lines
+
+
+def measure_memory(run: Callable[[], object]) -> float:
+    """The most memory in MiB that a whole process, or one of its children, has at once.
+
+    The children of one that has ended count together, so it is run by a process of its own.
+    """
+    with ProcessPoolExecutor(1, get_context("fork")) as pool:
+        return pool.submit(_memory_of, run).result()
+
+
+def _memory_of(run: Callable[[], object]) -> float:
+    run()
+    return getrusage(RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def whole_processes(
@@ -157,12 +180,12 @@ def time_stream(folder: Path, runs: int) -> list[str]:
 def row_of(
     label: str, found: Mapping[str, float | None], base: str, with_header: bool
 ) -> list[str]:
-    """A table row: milliseconds, and how many times faster than the base; None is not measured."""
-    header = [f"| ms (times {base}) | " + " | ".join(found) + " |", "|---|" + "---:|" * len(found)]
+    """A table row: how many times faster than the base, and milliseconds; None is not measured."""
+    header = [f"| times {base} (ms) | " + " | ".join(found) + " |", "|---|" + "---:|" * len(found)]
     whole = found[base]
     assert whole is not None
     cells = [
-        "-" if value is None else f"{value:.1f} ({whole / value:.1f}x)" for value in found.values()
+        "-" if value is None else f"{whole / value:.1f}x ({value:.1f})" for value in found.values()
     ]
     return (header if with_header else []) + [f"| {label} | " + " | ".join(cells) + " |"]
 
@@ -192,15 +215,18 @@ def main() -> None:
         kernels = time_kernels(loads, chosen.runs, threads)
         weighed = time_weighed(loads[0], chosen.runs, threads)
         processes = time_processes(loads[0], chosen.runs, Path(name))
+        tables = time_tables(Path(name), chosen.runs)
+        chunks = time_chunks(Path(name), chosen.runs)
         stream = [] if chosen.skip_stream else time_stream(Path(name), 5)
     draw_growth(DOCS / "figures" / "growth.svg", take_turns, threads)
     page = (Path(__file__).parent / "page.md").read_text(encoding="utf-8")
-    tables = {
+    sections = {
         "kernels": kernels, "weighed": weighed, "processes": processes, "stream": stream,
+        "tables": tables, "chunks": chunks,
     }  # fmt: skip
     page = page.format(
         date=datetime.now(UTC).strftime("%Y-%m-%d"), machine=describe_machine(threads),
-        runs=chosen.runs, **{name: "\n".join(lines) for name, lines in tables.items()},
+        runs=chosen.runs, **{name: "\n".join(lines) for name, lines in sections.items()},
     )  # fmt: skip
     (DOCS / "benchmarks.md").write_text(page, encoding="utf-8")
 

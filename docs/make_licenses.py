@@ -144,6 +144,7 @@ def render(packages: dict[str, Package]) -> str:
         "brings with it, as SPDX expressions, made by `make licenses` from the packages' metadata.",
         "A wheel may bundle libraries of others (hdf5plugin's filters, HDF5 in h5py), which its",
         "files or pages name. Tools that develop, test, fuzz and measure roicli are not listed.",
+        "Made on Python 3.11; on later ones newer releases may bring more (zarr: msgspec).",
         "",
         "| package | bound | licence | needed by | how |",
         "|---|---|---|---|---|",

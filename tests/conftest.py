@@ -9,8 +9,10 @@ import gc
 import os
 import shutil
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
-from itertools import product
+from itertools import product, repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ import pytest
 from hypothesis import settings
 
 from roicli.core.system import usable_cores
-from roicli.runtime.native.apart import compile_apart
 from roicli.runtime.native.kernels import is_kept
+from roicli.runtime.native.run import compile_functions
 from roicli.runtime.native.signatures import SIGNATURES
 from roicli.storage.formats.hdf5 import child
 
@@ -57,7 +59,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if is_worker or session.config.option.collectonly or not find_spec("numba"):
         return
     missing = [one for one in product(SIGNATURES, ("float32", "float64")) if not is_kept(*one)]
-    compile_apart(missing, usable_cores())
+    if missing:
+        # Two processes compile eight functions; those of ``compile_apart`` import Numba for each.
+        with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as processes:
+            list(processes.map(compile_functions, [[one] for one in missing], repeat(1)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -162,7 +162,13 @@ LACKING_SOMEWHERE = re.compile(
 def test_one_module_knows_what_systems_lack():
     modules = {"fcntl", "resource", "msvcrt"}
     knowing = {name for name in FILES if libraries_of(name) & modules}
-    calls = {name for name in FILES if LACKING_SOMEWHERE.search(ast.unparse(tree_of(name)))}
+    calls = {
+        name
+        for name, path in FILES.items()
+        # The text has comments too; to write a tree down anew takes long.
+        if LACKING_SOMEWHERE.search(path.read_text(encoding="utf-8"))
+        and LACKING_SOMEWHERE.search(ast.unparse(tree_of(name)))
+    }
     assert knowing | calls == {"core.system"}
 
 
@@ -240,7 +246,7 @@ IMPORTED_FOR = {
         "roicli.runtime.pool_runner",
     ],
     "--no-table --shard 1/2 -o part.h5": ["h5py", "roicli.storage.formats.hdf5.part"],
-    "--no-table --provider auto": ["glob", "roicli.runtime.cuda_libraries"],
+    "--no-table --provider auto": ["roicli.runtime.cuda_libraries"],
 }
 PLAIN_RUN = """
 import sys
@@ -275,7 +281,7 @@ def test_the_compiled_kernels_need_neither_onnx_runtime_nor_numba(tmp_path):
     assert found == ["llvmlite"]
 
 
-@some("options", [(one,) for one in IMPORTED_FOR], *[(one,) for one in [*IMPORTED_FOR][::3]])
+@some("options", [(one,) for one in IMPORTED_FOR], *[(one,) for one in [*IMPORTED_FOR][::6]])
 def test_what_an_option_needs_is_imported_for_it(options, tmp_path):
     names = IMPORTED_FOR[options]
     assert imported_by_run(tmp_path, options.split(), names) == names

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.strict_json import HEAD, encode
+from roicli.core.system import usable_cores
 from roicli.core.vocabulary import TableFormat
 from roicli.error_table import arrow_cells, cells
 from roicli.error_table.cells import RowForm
@@ -82,8 +84,23 @@ def _object_form(names: Sequence[str], start: str, end: str) -> RowForm:
 
 def _format_blocks(table: ErrorTable, form: RowForm) -> Iterator[str]:
     """The rows as text, a bounded number at a time."""
-    format_rows = arrow_cells.format_rows if arrow_cells.is_worth(len(table)) else cells.format_rows
-    return (format_rows(block, table.columns, form) for block in table.blocks())
+    if not arrow_cells.is_worth(len(table)):
+        return (cells.format_rows(block, table.columns, form) for block in table.blocks())
+    return _format_ahead(table, form)
+
+
+def _format_ahead(table: ErrorTable, form: RowForm) -> Iterator[str]:
+    """By pyarrow, which lets go of the interpreter: a block a core, while the next is computed."""
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    waiting: deque[Future[str]] = deque()
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for block in table.blocks():
+            waiting.append(pool.submit(arrow_cells.format_rows, block, table.columns, form))
+            if len(waiting) > usable_cores():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _write_json(table: ErrorTable, parameters: Mapping[str, Any], stream: TextIO) -> None:

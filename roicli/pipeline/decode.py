@@ -21,6 +21,7 @@ from roicli.storage.views import DecodedArray, as_bfloat16
 SCALE, OFFSET, UNSIGNED = "scale_factor", "add_offset", "_Unsigned"
 FILLS = ("_FillValue", "missing_value")
 QUANTIZED = ("scale", "zero_point")
+DECODING_ATTRIBUTES = frozenset((SCALE, OFFSET, UNSIGNED, *FILLS, *QUANTIZED))
 WAY_OUT = "or take the stored numbers: --no-decode"
 # Magnitudes of ordinary features; of all numbers of 16 bits a sixth are such in bfloat16.
 ORDINARY = 1e-6, 1e6

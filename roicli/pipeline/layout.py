@@ -22,6 +22,8 @@ logger = logging.getLogger("roicli")
 Tell = Callable[[str], object]
 
 AXES = "nchw"
+# What a file says of the order of axes; HDF5's own, of labels and scales, among it.
+LAYOUT_ATTRIBUTES = frozenset((MATLAB_CLASS, "DIMENSION_LABELS", "DIMENSION_LIST"))
 # What dimensions are called, in any case, in the singular or the plural.
 NAMES_OF_AXES = {
     "n": "n batch image img sample time",

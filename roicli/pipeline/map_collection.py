@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -13,18 +12,20 @@ from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.system import renew_time
 from roicli.core.types import Array, IntArray
-from roicli.pipeline.map_scale import find_stored_scale
+from roicli.pipeline.decode import DECODING_ATTRIBUTES
+from roicli.pipeline.layout import LAYOUT_ATTRIBUTES
+from roicli.pipeline.map_scale import SCALE_ATTRIBUTES, find_stored_scale
 from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import Address
 from roicli.storage.array import Place, StoredArray
 from roicli.storage.file_state import FileState
 from roicli.storage.pattern import address_of, open_shelf
-from roicli.storage.shelf import Plain
 from roicli.storage.views import View
 
 # What is found of each image that is looked at: C, H, W, a dtype's letter, the stored scale, and
 # where the values lie in a file that stays open, 0 where they are to be opened.
 FACTS = 6
+TELLING_ATTRIBUTES = LAYOUT_ATTRIBUTES | DECODING_ATTRIBUTES
 # How an array is read, given whether what its file says is to be noted.
 Read = Callable[[StoredArray, bool], StoredArray]
 
@@ -100,11 +101,13 @@ class MapCollection(StoredArray):
         self.shape = (*self.shape[:2], *largest)
 
     def _fill(self, keys: Sequence[str], facts: Array, with_scale: bool) -> None:
-        scale = self._scale_of_plain if with_scale else None
+        telling = TELLING_ATTRIBUTES | (SCALE_ATTRIBUTES if with_scale else set())
+        first = self._plain_shape(telling)
+        scale = self._find_common_scale() if first and with_scale else None
         for row, key in zip(facts, keys, strict=True):
             renew_time()
-            plain = self._shelf.peek(key) if self._plain_shape else None
-            if plain is not None and self._is_alike(plain):
+            plain = self._shelf.peek(key, telling) if first else None
+            if plain is not None and _is_alike(plain.shape, first):
                 row[:] = (*plain.shape[-3:], ord(plain.dtype.char), scale, plain.offset)
                 continue
             with contextlib.closing(self._open_key(key)) as array:
@@ -116,28 +119,17 @@ class MapCollection(StoredArray):
                     array.offset or 0,
                 )
 
-    @cached_property
-    def _plain_shape(self) -> tuple[int, ...]:
-        """The shape of the first map, where nothing is said of it and it is read as it lies."""
-        plain = self._shelf.peek(self.keys[0])
+    def _plain_shape(self, telling: Collection[str]) -> tuple[int, ...]:
+        """The shape of the first map, where nothing is told of it and it is read as it lies."""
+        plain = self._shelf.peek(self.keys[0], telling)
         is_float = plain is not None and plain.dtype.kind == "f"
         return self.stored.shape if is_float and not isinstance(self.stored, View) else ()
 
-    @cached_property
-    def _scale_of_plain(self) -> float:
+    def _find_common_scale(self) -> float:
         """The scale of maps that say none of their own; NaN where the file says none either."""
         with contextlib.closing(self._open(0)) as first:
             found = find_stored_scale(first, self._maps)
         return math.nan if found is None else found[0]
-
-    def _is_alike(self, plain: Plain) -> bool:
-        """Whether a map is read as the first one, whose channels it has."""
-        first = self._plain_shape
-        return (
-            len(plain.shape) == len(first)
-            and plain.shape[:-2] == first[:-2]
-            and min(plain.shape) > 0
-        )
 
     def _check_channels(self, images: IntArray, facts: Array) -> None:
         different = np.flatnonzero(facts[:, 0] != self.shape[1])
@@ -209,6 +201,11 @@ class MapCollection(StoredArray):
     def close(self) -> None:
         """Let go of what stays open."""
         self._shelf.close()
+
+
+def _is_alike(shape: tuple[int, ...], first: tuple[int, ...]) -> bool:
+    """Whether a map is read as the first one, whose channels it has."""
+    return len(shape) == len(first) and shape[:-2] == first[:-2] and min(shape) > 0
 
 
 def _show_scale(scale: float) -> str:

@@ -19,6 +19,7 @@ logger = logging.getLogger("roicli")
 
 SCALE_ATTRIBUTE = "spatial_scale"
 STRIDE_ATTRIBUTE = "stride"
+SCALE_ATTRIBUTES = frozenset((SCALE_ATTRIBUTE, STRIDE_ATTRIBUTE))
 
 
 def read_stored_scale(array: StoredArray, maps: int) -> tuple[float, str]:

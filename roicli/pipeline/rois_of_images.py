@@ -13,7 +13,7 @@ from roicli.core.system import renew_time
 from roicli.core.types import Array
 from roicli.pipeline.layout import straighten_rois
 from roicli.storage.address import IMAGE, Address
-from roicli.storage.array import MemoryArray, Precision, StoredArray
+from roicli.storage.array import MATLAB_CLASS, MemoryArray, Precision, StoredArray
 from roicli.storage.file_state import FileState
 from roicli.storage.limits import check_memory
 from roicli.storage.open import open_rois
@@ -78,7 +78,7 @@ class _Sources:
         assert self._shelf is not None
         for row, key in zip(facts, chosen, strict=True):
             renew_time()
-            plain = self._shelf.peek(key)
+            plain = self._shelf.peek(key, (MATLAB_CLASS,))
             if plain is not None and len(plain.shape) == 2:
                 row[:] = (*plain.shape, ord(plain.dtype.char), plain.offset)
                 continue

@@ -158,9 +158,10 @@ class StoredArray(ABC):
     stored; ``dimension_names`` are what the file calls the axes, "" for one without a name, and
     empty where none has one. ``files`` is every file that reading opens, with its state when it was
     opened: the file itself and all that it leads to. Nothing that comes through a pipe or from a
-    URL is among them. ``chunk_rows`` items are decoded together, and ``reading_bytes`` is what
-    reading holds besides what it is read into. ``offset`` is where all values lie in the file, in
-    one piece and as they are handed over; None where they do not, or nobody needs to know.
+    URL is among them. ``chunk_rows`` items are decoded together, one in chunks of its own lies in
+    ``image_files`` files, and ``reading_bytes`` is what reading holds besides what it is read
+    into. ``offset`` is where all values lie in the file, in one piece and as they are handed over;
+    None where they do not, or nobody needs to know.
     ``most_kept`` is how many bytes of decoded items may be kept; None for 32 MiB.
     """
 
@@ -174,6 +175,7 @@ class StoredArray(ABC):
     dimension_names: tuple[str, ...] = ()
     files: Mapping[str, FileState] = {}
     chunk_rows: int = 1
+    image_files: int = 1
     reading_bytes: int = 0
     offset: int | None = None
     most_kept: int | None = None

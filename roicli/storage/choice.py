@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection, Sequence
 from itertools import islice, pairwise, takewhile
 from typing import Any, Literal, NamedTuple, assert_never
@@ -25,6 +26,8 @@ from roicli.storage.roi_columns import hold_boxes
 logger = logging.getLogger("roicli")
 
 Role = Literal["features", "rois", "vector", "scale", "result", "any"]
+# What a network's levels are called, before their numbers.
+LEVEL = re.compile(r"(p|c|l|level|layer|stage|res|conv|block|blocks)[_.]?", re.IGNORECASE)
 # What roicli names the features of its own results.
 RESULT = "roi_features"
 
@@ -167,6 +170,8 @@ def find_pattern(names: Sequence[str]) -> str | None:
     words = [way[differing[0]] for way in ways]
     before = _common_start(words)
     behind = _common_start([word[len(before) :][::-1] for word in words])[::-1]
+    if LEVEL.fullmatch(before):
+        return None
     named = list(ways[0])
     named[differing[0]] = f"{before}{IMAGE}{behind}"
     return "/".join(named)

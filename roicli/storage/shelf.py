@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ Fill = Callable[[Sequence[str], Array], None]
 
 
 class Plain(NamedTuple):
-    """An array that lies in one piece at ``offset`` of the file, of which nothing else is said."""
+    """An array that lies in one piece at ``offset`` of the file, and of which nothing is told."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -35,8 +35,9 @@ class Shelf(ABC):
     def open(self, key: str) -> StoredArray:
         """The array of a key, which the caller closes. Raises InputError."""
 
-    def peek(self, key: str) -> Plain | None:
-        """What ``open`` would give, in a part of the time; None where it has to be opened.
+    def peek(self, key: str, telling: Collection[str]) -> Plain | None:
+        """What ``open`` would give, in a part of the time; None where it has to be opened, as where
+        it or its group has an attribute that is ``telling``.
 
         It is asked where ``look_at`` calls ``fill``.
         """

@@ -28,7 +28,7 @@ class View(StoredArray):
         self.attributes = stored.attributes
         self.group_attributes = stored.group_attributes
         self.file_attributes = stored.file_attributes
-        self.chunk_rows = stored.chunk_rows
+        self.chunk_rows, self.image_files = stored.chunk_rows, stored.image_files
         # One item is read as it is stored, and put in its place from there.
         item = math.prod(stored.shape[1:]) * stored.dtype.itemsize
         self.reading_bytes = stored.reading_bytes + item

@@ -320,3 +320,30 @@ def test_rois_of_images_that_do_not_belong_together():
         file["10/boxes"] = BOXES["10"][0]
     found = roicli.align("maps/{image}.npy", "boxes.h5::{image}/boxes", **STRIDE_4)
     assert len(found.errors) == 5
+
+
+def test_maps_that_tell_something_are_read_as_they_say():
+    """What lies plainly beside others is looked at without being opened; these are not."""
+    kinds = {
+        "plain": {},
+        "named": {"name": "x.jpg"},
+        "packed": {"scale_factor": 2.0},
+        "scaled": {"stride": 4},
+        "of MATLAB": {"MATLAB_class": np.bytes_("single")},
+    }
+    maps = RNG.normal(size=(len(kinds), 2, 8, 8)).astype(np.float32)
+    boxes = np.array([[1, 2, 20, 30]], np.float32)
+    with h5py.File("kinds.h5", "w") as file:
+        for number, attributes in enumerate(kinds.values()):
+            file[f"{number}/map"] = maps[number]
+            file[f"{number}/map"].attrs.update(attributes)
+            file[f"{number}/boxes"] = boxes
+        file["0/map"].parent.attrs["image_id"] = 0
+    found = roicli.align("kinds.h5::{image}/map", "kinds.h5::{image}/boxes", **STRIDE_4)
+    maps[2] *= 2
+    maps[4] = maps[4].swapaxes(1, 2)
+    for number, values in enumerate(maps):
+        expected = roicli.align(values, boxes, **STRIDE_4).roi_features[0]
+        np.testing.assert_allclose(found.roi_features[number], expected, rtol=1e-6, atol=1e-6)
+    with pytest.raises(InputError, match=r"3/map: says 0\.25, and .*0/map says no scale"):
+        roicli.align("kinds.h5::{image}/map", "kinds.h5::{image}/boxes")

@@ -99,6 +99,7 @@ def test_rois_in_no_order_are_said(
     assert "in order" not in outcome.err
 
 
+@some("target", [("folder",), ("url",)], ("folder",), indirect=True)
 def test_no_rois(dask: tuple[str, str], inputs: Arrays, target: str) -> None:
     save("none.npy", np.empty((0, 5), np.float32))
     succeed("align", FEATURES, "none.npy", *SCALE, "-o", "one.zarr", "-q")
@@ -143,6 +144,7 @@ def records(target: str) -> list[Path]:
     return sorted(growing(target).glob(".roicli/[0-9]*"))
 
 
+@some("target", [("folder",), ("url",)], ("folder",), indirect=True)
 def test_an_interruption_leaves_nothing(
     dask: tuple[str, str], target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +153,7 @@ def test_an_interruption_leaves_nothing(
     assert os.listdir(".") == []
 
 
+@some("target", [("folder",), ("url",)], ("url",), indirect=True)
 def test_parts_are_kept_verified_and_gone_on_with(
     dask: tuple[str, str], target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

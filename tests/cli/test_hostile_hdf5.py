@@ -154,6 +154,7 @@ def test_a_chunk_larger_than_memory() -> None:
     refuse("align", "x.h5", ROIS, *SCALE, words=("x.h5::/maps", "one chunk", "bytes", "are free"))
 
 
+@pytest.mark.full
 def test_a_chunk_counts_against_the_memory_limit() -> None:
     side = 1 << 13
     with h5py.File("x.h5", "w") as file:
@@ -216,7 +217,7 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture(params=["earliest", "latest"])
+@pytest.fixture(params=[pytest.param("earliest", marks=pytest.mark.full), "latest"])
 def writer(request: Any) -> Any:
     """Another process that has x.h5 open for writing."""
     with h5py.File("x.h5", "w", libver=request.param) as file:
@@ -239,6 +240,7 @@ def test_a_file_that_a_writer_has_open(writer: str) -> None:
     assert_refused(run_process("inspect", "x.h5"), *words)
 
 
+@pytest.mark.full
 def test_a_file_that_a_writer_has_open_without_locks(writer: str) -> None:
     outcome = run_process(
         "align", "x.h5", ROIS, "-o", "out.npy", "-q", HDF5_USE_FILE_LOCKING="FALSE"

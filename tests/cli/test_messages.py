@@ -78,7 +78,9 @@ def test_in_python_warnings_reach_the_user_and_notes_do_not() -> None:
     code = "import logging, roicli.api; log = logging.getLogger('roicli'); "
     code += "log.info('a note'); log.warning('a trap')"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stderr == "<string>:1: RoicliWarning: a trap\n"
+    told, *source = run.stderr.splitlines()
+    assert told == "<string>:1: RoicliWarning: a trap"
+    assert all(code in line for line in source)  # which Python 3.13 shows
 
 
 @pytest.mark.parametrize("option", ["note", "detail"])

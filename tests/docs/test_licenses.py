@@ -39,6 +39,8 @@ def test_the_walk_finds_direct_and_other_packages():
 
 def test_what_is_installed_is_listed_with_its_licence():
     for name in INSTALLED:
+        if name not in ROWS and sys.version_info >= (3, 12):
+            continue  # the page is that of the oldest Python: newer releases bring others
         _, expression, needed_by, how = ROWS[name]
         assert canonicalize_license_expression(expression) == expression, name
         # The installed version may declare the same licence with more or fewer bundled ones.

@@ -14,7 +14,7 @@ from roicli.operators.roi_pool import PoolSpec
 from roicli.operators.sampled_map import SampledMap, all_bins
 from roicli.runtime.engine import Engine
 from tests import oracle
-from tests.options import every_option, need_numba, of_options, some
+from tests.options import need_numba, of_options, some, table_of_options
 from tests.strategies import awkward_corners, with_batch
 
 SHAPES = [(5, 13, 17), (3, 1, 9), (2, 7, 1), (19, 6, 5), (1, 1, 1)]
@@ -104,7 +104,7 @@ def test_what_is_no_cells_value_does_not_come_out():
     first = np.ones((1, 8, 8), np.float32)
     first[0, 0, 0] = np.nan
     for provider in ("cpu", "native"):
-        for spec, _ in every_option((1, 1), SCALE):
+        for spec, _ in table_of_options((1, 1), SCALE):
             assert np.isnan(run(spec, nothing, box, provider)).all(), (provider, spec)
             assert np.isfinite(run(spec, first, off, provider)).all(), (provider, spec)
         assert (run(PoolSpec((1, 1), SCALE), low, box, provider) == -np.inf).all()

@@ -143,3 +143,17 @@ def test_foreign_files_in_the_folder_do_not_matter(tmp_path):
     store(tmp_path / "x.zarr")
     (tmp_path / "x.zarr" / "notes.txt").write_text("mine")
     np.testing.assert_array_equal(opened(tmp_path / "x.zarr").read_all(), MAPS)
+
+
+def test_check_says_that_an_image_lies_in_very_many_files(tmp_path):
+    values = np.random.default_rng(0).normal(size=(2, 20, 4, 4)).astype(np.float32)
+    rois = np.array([[0, 0, 0, 3, 3], [1, 0, 0, 3, 3]], np.float32)
+    said = "each image lies in 20 files of 64 bytes, which are opened one by one"
+    for name, given, expected in (
+        ("many", {"chunks": (1, 1, 4, 4)}, [said]),
+        ("whole", {"chunks": (1, 20, 4, 4)}, []),
+        ("shards", {"chunks": (1, 1, 4, 4), "shards": (1, 20, 4, 4)}, []),
+    ):
+        address = store(tmp_path / f"{name}.zarr", values, **given)
+        found = roicli.check(address, rois, spatial_scale=1).findings
+        assert [one.message for one in found if one.rule == "R20"] == expected

@@ -25,6 +25,8 @@ SMOOTH_LEAST = 0.25
 ROUGH_MOST = 0.2
 SHORTEST_AXIS = 4
 FEWEST_ROIS = 5
+# To open so many small files takes several times as long as to read what they hold.
+MANY_FILES, SMALL_FILE_BYTES = 16, 1 << 16
 
 
 def find_nhwc(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
@@ -173,16 +175,25 @@ def _dead_channels(
     )  # fmt: skip
 
 
-def find_shared_chunks(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
-    """R20: chunks that several images share and that are too large to be kept by themselves."""
+def find_slow_chunks(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
+    """R20: chunks that several images share and that are too large to be kept by themselves, or
+    very many files an image.
+    """
     assert inputs.pyramid is not None
     for level in inputs.pyramid.levels:
-        sharing = describe_sharing(level.shape[0], level.stored.chunk_rows)
-        image = math.prod(level.shape[1:]) * level.stored.dtype.itemsize
-        size = min(level.shape[0], level.stored.chunk_rows) * image
+        stored, name = level.stored, level.stored.name
+        sharing = describe_sharing(level.shape[0], stored.chunk_rows)
+        image = math.prod(level.shape[1:]) * stored.dtype.itemsize
+        size = min(level.shape[0], stored.chunk_rows) * image
         if sharing is not None and size > KEPT_BYTES:
             yield Draft(
                 1, (), sharing,
                 f"nothing to do where --max-memory has room for their {size >> 20:,} MiB: they are "
-                "read together; else store maps in chunks of one image", "maps", level.stored.name,
+                "read together; else store maps in chunks of one image", "maps", name,
+            )  # fmt: skip
+        elif stored.image_files > MANY_FILES and image < stored.image_files * SMALL_FILE_BYTES:
+            yield Draft(
+                1, (), f"each image lies in {stored.image_files:,} files of "
+                f"{image // stored.image_files:,} bytes, which are opened one by one",
+                "store maps in chunks of one image, or in shards", "maps", name,
             )  # fmt: skip

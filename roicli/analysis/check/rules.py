@@ -80,7 +80,7 @@ RULES: tuple[Rule, ...] = tuple(
             Rule("R16", "adaptive grid", "error", "both", facts.find_huge_grid),
             Rule("R17", "uneven images", "note", "both", facts.find_uneven_images),
             Rule("R18", "duplicate RoIs", "warning", "rois", facts.find_duplicates),
-            Rule("R20", "shared chunks", "note", "maps", maps.find_shared_chunks),
+            Rule("R20", "slow chunks", "note", "maps", maps.find_slow_chunks),
         ),
         key=lambda rule: rule.id,
     )

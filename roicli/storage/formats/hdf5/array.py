@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -200,11 +200,7 @@ class LaterAttributes(Mapping[str, Any]):
 
     @cached_property
     def _names(self) -> tuple[str, ...]:
-        if self._object is None or h5py.h5a.get_num_attrs(self._object.id) == 0:
-            return ()
-        names: list[bytes] = []
-        h5py.h5a.iterate(self._object.id, names.append)
-        return tuple(name.decode("utf-8", "surrogateescape") for name in names)
+        return () if self._object is None else _names_of_attributes(self._object.id)
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._read:
@@ -221,6 +217,19 @@ class LaterAttributes(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def _names_of_attributes(place: h5py.h5g.GroupID | h5py.h5d.DatasetID) -> tuple[str, ...]:
+    if h5py.h5a.get_num_attrs(place) == 0:
+        return ()
+    names: list[bytes] = []
+    h5py.h5a.iterate(place, names.append)
+    return tuple(name.decode("utf-8", "surrogateescape") for name in names)
+
+
+def has_attribute(place: h5py.h5g.GroupID | h5py.h5d.DatasetID, names: Collection[str]) -> bool:
+    """Whether a group or dataset has an attribute of one of these names."""
+    return any(name in names for name in _names_of_attributes(place))
 
 
 def read_attributes(attributes: Any) -> dict[str, Any]:
@@ -266,13 +275,11 @@ def read_dimension_names(dataset: h5py.Dataset, attributes: Mapping[str, Any]) -
 
 
 def plain_dataset(dataset: h5py.h5d.DatasetID) -> Plain | None:
-    """What there is to say of numbers in one piece without attributes; None of other datasets."""
+    """What there is to say of numbers in one piece; None of other datasets."""
     shape = dataset.shape
     offset = dataset.get_offset() if shape and min(shape) else 0
     kind = _describe_type(dataset.get_type().encode())
     if offset is None or not kind.is_read_as_is or kind.in_file.kind not in "iuf":
-        return None
-    if h5py.h5a.get_num_attrs(dataset):
         return None
     return Plain(shape, kind.read, offset)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import h5py
 
@@ -16,6 +16,7 @@ from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats.hdf5.array import (
     Hdf5Array,
     LaterAttributes,
+    has_attribute,
     plain_dataset,
     read_attributes,
 )
@@ -81,8 +82,8 @@ class Hdf5Shelf(Shelf):
             )
         return array
 
-    def peek(self, key: str) -> Plain | None:
-        """A dataset in one piece, on no link, without attributes of its own or of its group."""
+    def peek(self, key: str, telling: Collection[str]) -> Plain | None:
+        """A dataset in one piece, on no link, without attributes that tell something."""
         if not self._is_plain:
             return None
         *above, name = split_way(self._way_of(key))
@@ -92,11 +93,12 @@ class Hdf5Shelf(Shelf):
                 if group.links.get_info(part).type != h5py.h5l.TYPE_HARD:
                     return None
                 group = h5py.h5g.open(group, part)
-            if above and h5py.h5a.get_num_attrs(group):
+            if above and has_attribute(group, telling):
                 return None
             if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
                 return None
-            return plain_dataset(h5py.h5d.open(group, name))
+            dataset = h5py.h5d.open(group, name)
+            return None if has_attribute(dataset, telling) else plain_dataset(dataset)
         except (KeyError, RuntimeError, TypeError):  # whatever it is, ``open`` says it
             return None
 

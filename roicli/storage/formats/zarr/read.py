@@ -439,6 +439,8 @@ class ZarrArray(StoredArray):
         self.group_attributes = read_group_attributes(array)
         self.file_attributes = read_root_attributes(array)
         self.chunk_rows = array.chunks[0] if self.shape else 1
+        files = (array.shards or array.chunks)[1:]
+        self.image_files = math.prod(-(-a // b) for a, b in zip(self.shape[1:], files, strict=True))
         if array.compressors and name_codec(array.compressors[-1])[0].endswith("blosc"):
             array.store.blosc_arrays.add(array.path)
         self._array = array
