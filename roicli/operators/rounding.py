@@ -79,6 +79,16 @@ def place_edges(
     return edges[0], edges[1]
 
 
+def _share_extent(low: FloatArray, high: FloatArray, axis: MapAxis, box: Placement) -> FloatArray:
+    """The extent in cells of corners that are shares of the image's size."""
+    kind = low.dtype.type
+    side = kind(axis.image_px - (1 if box.normalization == "image-less-1" else 0))
+    first, last = (
+        (edge + kind(px)) / side for edge, px in ((low, box.start_px), (high, box.end_px))
+    )
+    return np.asarray((last - first) * kind(axis.cells - 1))
+
+
 def place_axis(low: FloatArray, high: FloatArray, axis: MapAxis, box: Placement) -> tuple[Any, Any]:
     """Image coordinates (K,) of one axis to (start, extent) in cells.
 
@@ -89,7 +99,12 @@ def place_axis(low: FloatArray, high: FloatArray, axis: MapAxis, box: Placement)
     match box.rounding:
         case "none":
             start, last = place_edges(low, high, axis, box)
-            extent = last - start
+            # crop_and_resize takes the extent of the shares, and only then makes it cells.
+            extent = (
+                last - start
+                if box.normalization == "scale"
+                else _share_extent(low, high, axis, box)
+            )
         case "half-away" | "half-even":
             to_whole: Callable[[FloatArray], FloatArray] = (
                 round_half_away if box.rounding == "half-away" else np.rint
