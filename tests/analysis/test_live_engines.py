@@ -229,7 +229,7 @@ LIVE: dict[str, Callable[[Values, Values, int], Values]] = {
         np.roll(IMAGE, 1),
     ),
     "openvino.PSROIPooling": openvino(
-        lambda ops, f, r, b, t, n: ops.psroi_pooling(f, t, 8, 1, SCALE, 1, 1, "average")
+        lambda ops, f, r, b, t, n: ops.psroi_pooling(f, t, f.shape[1], 1, SCALE, 1, 1, "average")
     ),
     "mnn.roi_align": mnn("roi_align"),
     "mnn.roi_pooling": mnn("roi_pooling"),
