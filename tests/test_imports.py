@@ -281,7 +281,7 @@ def test_the_compiled_kernels_need_neither_onnx_runtime_nor_numba(tmp_path):
     assert found == ["llvmlite"]
 
 
-@some("options", [(one,) for one in IMPORTED_FOR], *[(one,) for one in [*IMPORTED_FOR][::3]])
+@some("options", [(one,) for one in IMPORTED_FOR], *[(one,) for one in [*IMPORTED_FOR][::6]])
 def test_what_an_option_needs_is_imported_for_it(options, tmp_path):
     names = IMPORTED_FOR[options]
     assert imported_by_run(tmp_path, options.split(), names) == names

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("roicli")
 
+# A result so large takes ONNX Runtime on two cores ten seconds or more.
+LONG_RUN_BYTES = 2 << 30
 
 AnySpec = TypeVar("AnySpec", bound=OperatorSpec)
 
@@ -194,8 +197,7 @@ def open_run(
         inputs = take_offsets(inputs, setting.spec, request.offsets, request.allow_external)
         provider = choose(request.provider, request.device_id)
         check_address_space(provider)
-        if provider == "native":
-            _compile_kernels(operator, setting, inputs, request)
+        _see_to_kernels(provider, operator, setting, inputs, request)
         engine = _open_engine(provider, operator, inputs, setting, request)
         run = Run(operator, inputs, setting, engine, request.provider, request.group_by)
         check_asked(run.error_table(), request)
@@ -206,8 +208,16 @@ def open_run(
         return run
 
 
-def _compile_kernels(operator: str, setting: Setting, inputs: Inputs, request: RunRequest) -> None:
-    """Compile what this run needs and the disk has not, which takes seconds, and say so before."""
+def _see_to_kernels(
+    provider: Provider, operator: str, setting: Setting, inputs: Inputs, request: RunRequest
+) -> None:
+    """Compile what this run needs and the disk has not, which takes seconds, and say so before; or
+    say that a long run could have them.
+    """
+    if provider == "cpu" and request.provider == "auto":
+        _tell_of_kernels(inputs, setting)
+    if provider != "native":
+        return
     from roicli.runtime.native import run as native
 
     assert inputs.pyramid is not None
@@ -218,6 +228,16 @@ def _compile_kernels(operator: str, setting: Setting, inputs: Inputs, request: R
     if missing:
         logger.info("compiling the native kernels: some seconds, the first time only")
         native.compile_functions(missing, usable_cores())
+
+
+def _tell_of_kernels(inputs: Inputs, setting: Setting) -> None:
+    """Say what would be faster, where it is installed and the run will take a while."""
+    is_long = len(inputs.rois) * _row_bytes(inputs, setting) >= LONG_RUN_BYTES
+    if is_long and find_spec("numba") is not None:
+        logger.info(
+            "--provider native, which is installed, computes the same several times as fast; "
+            "ROICLI_PROVIDER=native makes it standing"
+        )
 
 
 def announce_turned(inputs: Inputs) -> None:

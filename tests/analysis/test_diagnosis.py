@@ -363,7 +363,7 @@ def test_an_engines_own_fill_of_an_empty_grid(odd_case: Any, word: str) -> None:
     assert "torchvision.roi_align" not in names
 
 
-@some("fill", [(np.nan,), (-np.inf,), (-3e38,), (-5e3,)], (-3e38,))
+@some("fill", [(np.nan,), (-np.inf,), (-3e38,), (-5e3,)])
 def test_what_explains_a_part_is_partial(odd_case: Any, fill: float) -> None:
     """Engines have a border of their own, or fill with what they like."""
     features, boxes, plain = odd_case

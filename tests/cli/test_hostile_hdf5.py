@@ -217,7 +217,7 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture(params=["earliest", "latest"])
+@pytest.fixture(params=[pytest.param("earliest", marks=pytest.mark.full), "latest"])
 def writer(request: Any) -> Any:
     """Another process that has x.h5 open for writing."""
     with h5py.File("x.h5", "w", libver=request.param) as file:

@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +12,6 @@ from roicli.analysis.sweep import pool_precisely
 from roicli.operators.precise_roi_pool import bin_weights
 from roicli.operators.roi_align import AlignSpec
 from tests import oracle
-from tests.options import some
 from tests.strategies import awkward_corners, normal_map, with_batch
 
 CELLS = (1, 2, 3, 8)
@@ -75,7 +75,8 @@ def test_border_by_hand() -> None:
     np.testing.assert_allclose(bin_weights(2, -2, 1, 3), [[0.25, 0.5, 0.25]])
 
 
-@some("aligned", [(True,), (False,)], (True,))
+@pytest.mark.full
+@pytest.mark.parametrize("aligned", [True, False])
 def test_roi_align_tends_to_it(aligned: bool) -> None:
     features = normal_map((1, 2, 9, 12)).astype(np.float64)
     corners = awkward_corners((9, 12), 0.25, 24, seed=4, dtype=np.float64)

@@ -283,6 +283,25 @@ def test_threads_are_at_least_one(threads):
         roicli.align(MAPS, ROIS, threads=threads, **ODD)
 
 
+def test_a_long_run_is_told_of_the_compiled_kernels_once_they_are_installed(monkeypatch):
+    rois = np.array([[0, 5, 5, 9, 9]])
+
+    def told(**options):
+        with logged() as notes:
+            roicli.align(MAPS, rois, spatial_scale=1, **options)
+        return [line for line in notes if "--provider native" in line]
+
+    monkeypatch.setattr("roicli.pipeline.run.find_spec", lambda name: name)
+    assert told() == []
+    monkeypatch.setattr("roicli.pipeline.run.LONG_RUN_BYTES", 1)
+    if roicli.align(MAPS, rois, spatial_scale=1).parameters["provider_used"] == "cpu":
+        (line,) = told(provider="auto")
+        assert "ROICLI_PROVIDER=native" in line
+    assert told(provider="cpu") == []
+    monkeypatch.setattr("roicli.pipeline.run.find_spec", lambda name: None)
+    assert told(provider="auto") == []
+
+
 def test_notes_tell_what_a_person_should_know():
     rois = np.array([[0, 5, 5, 2, 9], [0, 900, 900, 990, 990], [1, 1, 1, 9, 9.0]])
     with logged() as notes:
