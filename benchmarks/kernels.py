@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from loads import CLASSES, SCALE, Load, make_map
+from plain_c import has_compiler, plain_c
 
 from roicli.operators.average_pool import AveragePoolSpec, PsPoolSpec
 from roicli.operators.crop_and_resize import CropAndResizeSpec
@@ -147,6 +148,8 @@ def contenders(load: Load, spec: OperatorSpec, threads: int) -> dict[str, Comput
         "roicli native": roicli_runner(load, spec, "native", threads),
         "roicli native, 1 thread": roicli_runner(load, spec, "native", 1),
     }
+    if has_compiler():
+        found["a plain C kernel"] = plain_c(load, spec, threads)
     if find_spec("openvino"):
         found["OpenVINO"] = openvino(load, spec, threads)
     if find_spec("torchvision"):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,14 @@ LEAST, MOST = 1e-4, 1e10
 
 
 def is_worth(rows: int) -> bool:
-    """Whether so many rows are written faster with pyarrow, and it is there."""
-    return rows >= WORTH_ROWS and find_spec("pyarrow") is not None
+    """Whether so many rows are written faster with pyarrow, and it is there and loads."""
+    if rows < WORTH_ROWS:
+        return False
+    try:
+        import pyarrow.compute  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def format_rows(block: Array, columns: Sequence[Column], form: RowForm) -> str:

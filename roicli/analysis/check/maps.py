@@ -176,9 +176,7 @@ def _dead_channels(
 
 
 def find_slow_chunks(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
-    """R20: chunks that several images share and that are too large to be kept by themselves, or
-    very many files an image.
-    """
+    """R20: chunks of several images, too large to be kept unasked, or many files an image."""
     assert inputs.pyramid is not None
     for level in inputs.pyramid.levels:
         stored, name = level.stored, level.stored.name
