@@ -212,6 +212,7 @@ def test_processes_of_this_machine(inputs: Arrays) -> None:
         assert word not in done.stderr
 
 
+@pytest.mark.full
 def test_force_replaces_a_virtual_result_and_its_parts(
     dask: tuple[str, str], inputs: Arrays
 ) -> None:

@@ -104,6 +104,7 @@ def test_near_is_no_match() -> None:
     assert outcome.text.startswith("No match: nothing is within 0.0001 of the result.\nNearest:")
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("result")
 def test_a_part() -> None:
     """A convention that explains all but one RoI is named with its rows, and is no match."""

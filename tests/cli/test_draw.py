@@ -16,6 +16,7 @@ def test_in_the_terminal() -> None:
     assert "\u2591" in outcome.text
 
 
+@pytest.mark.full
 def test_in_the_terminal_without_matplotlib() -> None:
     script = "import sys; sys.modules['matplotlib'] = None; sys.modules['jinja2'] = None\n"
     Path("sitecustomize.py").write_text(script, encoding="utf-8")

@@ -46,6 +46,7 @@ def test_the_page_begins_with_the_verdict() -> None:
     assert f'<p class="verdict">{found.partition(" Worst: ")[0]}' in text
 
 
+@pytest.mark.full
 def test_the_same_page_twice() -> None:
     for name in ("a.html", "b.html"):
         succeed(*CALL, "-o", name, "-q", SOURCE_DATE_EPOCH="0")

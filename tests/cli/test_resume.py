@@ -78,6 +78,7 @@ def finish_as_whole(output: str, *command: str) -> None:
 STOPPED = [("r.npy", ()), ("r.h5", ("--values",)), ("r.h5", ("--compression", "gzip"))]
 
 
+@pytest.mark.full
 @some("output, options", STOPPED, STOPPED[1], ids=["npy", "values", "gzip"])
 def test_a_run_stopped_three_times_ends_with_the_same_bytes(
     output: str, options: tuple[str, ...]

@@ -256,6 +256,7 @@ def test_a_full_disk(small_disk: Path) -> None:
         assert os.listdir(small_disk) == []
 
 
+@pytest.mark.full
 def test_full_device_as_stdout(inputs: Arrays) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")

@@ -234,6 +234,7 @@ def test_without_the_extra_the_line_says_what_to_install(monkeypatch: pytest.Mon
     assert_refused(outcome, "pip install 'roicli[zarr]'", code=3)
 
 
+@pytest.mark.full
 def test_a_run_without_a_store_imports_no_zarr() -> None:
     code = (
         "import sys, roicli; roicli.align('f.npy', 'r.npy', 'o.h5', spatial_scale=0.25); "

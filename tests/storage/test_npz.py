@@ -233,6 +233,7 @@ def test_a_list_that_promises_more_than_there_is(tmp_path, method):
         read(path)
 
 
+@pytest.mark.full
 def test_a_bomb_takes_no_memory(tmp_path):
     """256 MiB of zeros in a quarter of one: RoIs must fit, maps are read one by one."""
     shape = (1 << 24, 4)
