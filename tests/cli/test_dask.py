@@ -49,6 +49,7 @@ def test_a_cluster_gives_one_machines_result(
     assert len(os.listdir("many.h5.parts")) == 8
 
 
+@pytest.mark.full
 def test_a_virtual_result_is_read_as_any_other(dask: tuple[str, str], inputs: Arrays) -> None:
     succeed("align", FEATURES, ROIS, *SCALE, "-o", "one.h5", "-q")
     succeed("align", FEATURES, ROIS, *SCALE, "-o", "many.h5", "-q", *dask)
@@ -131,6 +132,7 @@ def test_rois_in_no_order_levels_from_a_file_and_text(dask: tuple[str, str]) -> 
     assert read_all("many.h5") == read_all("one.h5")
 
 
+@pytest.mark.full
 def test_rois_too_finely_strewn_for_a_virtual_result(
     dask: tuple[str, str], inputs: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +162,7 @@ def test_no_rois(dask: tuple[str, str], inputs: Arrays) -> None:
     assert read_all("many.h5") == read_all("one.h5")
 
 
+@pytest.mark.full
 def test_every_block_is_verified(dask: tuple[str, str]) -> None:
     outcome = succeed("align", *PYRAMID, "-o", "o.h5", "--verify", "--no-table", *dask)
     assert "verified 102 of 102 RoIs" in outcome.err
@@ -227,6 +230,7 @@ def test_force_replaces_a_virtual_result_and_its_parts(
     assert sorted(os.listdir(".")) == [FEATURES, "o.h5.parts", "one.h5", ROIS]
 
 
+@pytest.mark.full
 @some("taken, output", product(("result", "table"), ("o.h5", "o.npy", "o.zarr")),
       ("result", "o.h5"), ("result", "o.zarr"), ("table", "o.npy"))  # fmt: skip
 def test_of_a_run_that_is_refused_nothing_appears(
@@ -268,6 +272,7 @@ def keep_parts(dask: tuple[str, str], monkeypatch: pytest.MonkeyPatch, **options
 RESUMED = ("align", FPN, TEXT_ROIS, "--levels", "p3,p4", "--values", "-o", "o.h5")
 
 
+@pytest.mark.full
 def test_parts_are_kept_verified_and_gone_on_with(
     dask: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,6 +352,7 @@ def test_storage_that_stays_away(
     assert sorted(os.listdir(".")) == ["away.npy", ROIS]
 
 
+@pytest.mark.full
 def test_storage_that_comes_back(dask: tuple[str, str], inputs: Arrays, taken_away: None) -> None:
     """Every task fails of it at least once."""
     succeed("align", FEATURES, ROIS, *SCALE, "-o", "one.h5", "-q")

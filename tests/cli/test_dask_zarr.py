@@ -153,6 +153,7 @@ def test_an_interruption_leaves_nothing(
     assert os.listdir(".") == []
 
 
+@pytest.mark.full
 @some("target", [("folder",), ("url",)], ("url",), indirect=True)
 def test_parts_are_kept_verified_and_gone_on_with(
     dask: tuple[str, str], target: str, monkeypatch: pytest.MonkeyPatch

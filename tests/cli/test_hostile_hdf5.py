@@ -44,6 +44,7 @@ def test_text_is_no_map(values: Any) -> None:
     refuse("align", "x.h5::maps", ROIS, *SCALE, words=("x.h5::/maps", "dtype", "expected"))
 
 
+@pytest.mark.full
 def test_types_that_lead_elsewhere_are_not_followed() -> None:
     with h5py.File("x.h5", "w") as file:
         file["maps"] = MAPS
@@ -181,6 +182,7 @@ def test_logical_terabytes() -> None:
     refuse("errors", "x.h5::rois", *SCALE, words=words)
 
 
+@pytest.mark.full
 def test_names_that_are_no_text() -> None:
     with h5py.File("x.h5", "w") as file:
         group = file.create_group(b"g\xff")

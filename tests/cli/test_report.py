@@ -15,7 +15,6 @@ from tests import browser
 from tests.browser import Page, open_page
 from tests.cli.running import FPN, TEXT_ROIS, refuse, succeed
 from tests.drawn import read_path
-from tests.options import some
 
 pytest.importorskip("jinja2")
 
@@ -247,7 +246,8 @@ def test_it_prints(loaded: Page) -> None:
 
 
 @NEEDS_CHROMIUM
-@some("count", [(2_000,), (10_000,)], (2_000,))
+@pytest.mark.full
+@pytest.mark.parametrize("count", [2_000, 10_000])
 def test_many_rows_stay_few_in_the_document(tab: Page, folder: Path, count: int) -> None:
     generator = np.random.default_rng(5)
     corner, size = generator.uniform(0, 400, (count, 2)), generator.uniform(4, 100, (count, 2))

@@ -43,6 +43,7 @@ def run(convention, output_size):
     return spec, runner, out
 
 
+@pytest.mark.full
 def test_one_graph_gives_the_numbers_of_every_engine():
     """Empty bins too: 0, NaN, -inf, -10000 and -FLT_MAX."""
     fills = set()

@@ -59,6 +59,7 @@ def ask(place: tuple[str, int], page: str, patience: float = 3) -> bytes:
         return b""
 
 
+@pytest.mark.full
 def test_another_client_cannot_connect_to_a_local_cluster() -> None:
     before = set(listening())
     with connect("local:1") as cluster:

@@ -113,6 +113,7 @@ def test_a_bug_is_raised_as_it_is(cluster):
         run(cluster, lambda number: 1 // number)
 
 
+@pytest.mark.full
 def test_a_task_that_workers_died_under_is_handed_in_again(cluster):
     def killed(number):
         if counted(number) <= 2 * tasks.ATTEMPTS:
