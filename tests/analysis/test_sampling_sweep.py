@@ -56,6 +56,7 @@ def test_recommends_the_smallest_within_the_tolerance(found: Sweep) -> None:
     assert strict.rois_measured == 20
 
 
+@pytest.mark.full
 def test_errors_are_those_of_the_operator() -> None:
     """Against the oracle at a ratio of 60, which is near enough to the exact mean."""
     features = normal_map((1, 2, 16, 16)).astype(np.float64)

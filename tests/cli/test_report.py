@@ -3,7 +3,7 @@
 import html
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,14 @@ from tests.drawn import read_path
 pytest.importorskip("jinja2")
 
 CALL = ("report", f"{FPN}::p3", TEXT_ROIS)
-NEEDS_CHROMIUM = pytest.mark.skipif(
-    browser.EXECUTABLE is None, reason="no Chromium: apt-get install chromium"
-)
+
+
+def needs_chromium(test: Callable[..., None]) -> Callable[..., None]:
+    """A test in a browser, which many machines lack: it runs in test-all."""
+    skip = pytest.mark.skipif(
+        browser.EXECUTABLE is None, reason="no Chromium: apt-get install chromium"
+    )
+    return pytest.mark.full(skip(test))
 
 
 @pytest.mark.full
@@ -106,7 +111,7 @@ def click_heading(page: Page, name: str) -> None:
     page.run(f"{buttons}.find(b => b{NAME} === '{name}').click()")
 
 
-@NEEDS_CHROMIUM
+@needs_chromium
 def test_it_loads_without_a_word_or_a_request(loaded: Page) -> None:
     assert loaded.console == []
     assert [r for r in loaded.requests if not r.startswith(("file:", "data:"))] == []
@@ -115,7 +120,7 @@ def test_it_loads_without_a_word_or_a_request(loaded: Page) -> None:
     assert loaded.run("document.querySelectorAll('svg.chart').length") == 3
 
 
-@NEEDS_CHROMIUM
+@needs_chromium
 def test_it_sorts(loaded: Page) -> None:
     assert loaded.run(FIRST_ROI) == "96"
     click_heading(loaded, "shift_px")
@@ -129,7 +134,7 @@ def test_it_sorts(loaded: Page) -> None:
     assert loaded.run(f"document.querySelector('th[aria-sort]'){NAME}") == "size_class"
 
 
-@NEEDS_CHROMIUM
+@needs_chromium
 def test_headings_have_their_meaning_as_a_tooltip(loaded: Page) -> None:
     buttons = "[...document.querySelectorAll('th button')].map(b => [b.textContent, b.title])"
     terms = "[...document.querySelectorAll('#detail-facts dt')].map(t => [t.textContent, t.title])"
@@ -147,7 +152,7 @@ def test_headings_have_their_meaning_as_a_tooltip(loaded: Page) -> None:
     assert all(cards)
 
 
-@NEEDS_CHROMIUM
+@needs_chromium
 def test_it_filters(loaded: Page) -> None:
     assert type_filter(loaded, "iou<0.2 shift_px>=5").endswith(" of 102 RoIs")
     assert all(float(text) < 0.2 for text in column(loaded, "iou"))
@@ -160,7 +165,7 @@ def test_it_filters(loaded: Page) -> None:
     assert loaded.run(COUNT) == "25 of 102 RoIs"
 
 
-@NEEDS_CHROMIUM
+@needs_chromium
 def test_a_row_opens_its_drawing(loaded: Page) -> None:
     title = f"document.getElementById('detail').open && {TITLE}"
     loaded.run(f"{ROWS}[1].click()")
@@ -182,13 +187,13 @@ def test_a_row_opens_its_drawing(loaded: Page) -> None:
     assert loaded.console == []
 
 
-@NEEDS_CHROMIUM
+@needs_chromium
 def test_an_address_opens_a_drawing(loaded: Page) -> None:
     loaded.run("location.hash = '#roi=3'; new Promise(done => setTimeout(done, 50))")
     assert loaded.run(TITLE) == "RoI 3"
 
 
-@NEEDS_CHROMIUM
+@needs_chromium
 def test_the_worst_open_by_click_and_by_key(loaded: Page) -> None:
     second = "document.querySelectorAll('#worst figure')[1]"
     for event in ("MouseEvent('click')", "KeyboardEvent('keydown', {key: 'Enter'})"):
@@ -198,7 +203,7 @@ def test_the_worst_open_by_click_and_by_key(loaded: Page) -> None:
         loaded.press("Escape")
 
 
-@NEEDS_CHROMIUM
+@needs_chromium
 def test_drawings_follow_the_theme(loaded: Page) -> None:
     real = "getComputedStyle(document.querySelector('#worst .real')).stroke"
     cells = "getComputedStyle(document.querySelector('#worst use.cells')).filter"
@@ -207,7 +212,7 @@ def test_drawings_follow_the_theme(loaded: Page) -> None:
     assert (loaded.run(real), loaded.run(cells)) == ("rgb(86, 180, 233)", "invert(1)")
 
 
-@NEEDS_CHROMIUM
+@needs_chromium
 def test_a_row_without_a_drawing_says_how_to_get_it(
     tab: Page, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,7 +226,7 @@ def test_a_row_without_a_drawing_says_how_to_get_it(
     assert f"roicli draw --roi {roi}" in words
 
 
-@NEEDS_CHROMIUM
+@needs_chromium
 def test_light_and_dark(loaded: Page) -> None:
     background = "getComputedStyle(document.body).backgroundColor"
     assert loaded.run(background) == "rgb(255, 255, 255)"
@@ -232,7 +237,7 @@ def test_light_and_dark(loaded: Page) -> None:
     assert loaded.run(background) == "rgb(255, 255, 255)"
 
 
-@NEEDS_CHROMIUM
+@needs_chromium
 def test_it_prints(loaded: Page) -> None:
     loaded.prefer("dark")
     assert loaded.pdf().startswith(b"%PDF")
@@ -245,8 +250,7 @@ def test_it_prints(loaded: Page) -> None:
     assert loaded.run("document.documentElement.dataset.theme") == "dark"
 
 
-@NEEDS_CHROMIUM
-@pytest.mark.full
+@needs_chromium
 @pytest.mark.parametrize("count", [2_000, 10_000])
 def test_many_rows_stay_few_in_the_document(tab: Page, folder: Path, count: int) -> None:
     generator = np.random.default_rng(5)
@@ -269,8 +273,7 @@ def test_many_rows_stay_few_in_the_document(tab: Page, folder: Path, count: int)
     assert tab.console == []
 
 
-@NEEDS_CHROMIUM
-@pytest.mark.full
+@needs_chromium
 def test_pictures_for_a_person(loaded: Page) -> None:
     """``REPORT_PICTURES=folder pytest -k pictures`` leaves the page there, light and dark."""
     kept = os.environ.get("REPORT_PICTURES")

@@ -207,6 +207,7 @@ def test_wherever_a_run_is_killed_attributes_and_parts_are_of_one_run(each):
     assert is_alone()
 
 
+@pytest.mark.full
 @EACH
 def test_a_run_that_is_killed_before_its_result_has_its_name_is_not_in_its_own_way(each):
     """Without --force: parts that stand in their place already are its own."""
