@@ -143,15 +143,22 @@ def _make_column(name: str, values: Any) -> Column | None:
         widths = {len(row) if row is not None else -1 for row in rows}
         if len(widths) != 1 or min(widths) < 2 or any(None in row for row in rows):
             return None
-        dtype = np.dtype(kind.value_type.to_pandas_dtype())
+        dtype = _dtype_of(kind.value_type)
         return Column(name, np.array(rows, dtype), precision_of(dtype))
     if types.is_decimal(kind):
         values, kind = values.cast("float64"), values.cast("float64").type
     if _is_number(kind):
-        dtype = np.dtype(kind.to_pandas_dtype())
+        dtype = _dtype_of(kind)
         found = values.to_numpy()
         # Where some are missing, Arrow gives whole numbers as float64.
         return Column(name, np.ascontiguousarray(found), precision_of(dtype))
     if types.is_boolean(kind) and not values.null_count:
         return column_of(name, np.asarray(values.to_numpy(zero_copy_only=False), bool))
     return text_column(name, values.to_pylist())
+
+
+def _dtype_of(kind: Any) -> np.dtype[Any]:
+    """NumPy's dtype of an Arrow type; ``to_pandas_dtype`` imports pandas in older releases."""
+    import pyarrow as pa
+
+    return pa.array([], kind).to_numpy(zero_copy_only=False).dtype  # type: ignore[no-any-return]
