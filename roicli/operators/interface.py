@@ -6,6 +6,7 @@ none. ``OPERATORS`` in ``roicli.operators.table`` lists the files.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -86,7 +87,9 @@ class OperatorSpec(ABC):
         offsets = rois.offsets
         if offsets is None:
             offsets = np.zeros((len(rois), *self.offset_shape))
-        return np.concatenate([numbers, offsets.reshape(len(rois), -1)], axis=1)
+        # Without RoIs there is no size to find out.
+        flat = offsets.reshape(len(rois), math.prod(self.offset_shape))
+        return np.concatenate([numbers, flat], axis=1)
 
     @property
     def name(self) -> str:

@@ -85,7 +85,7 @@ def _check_shape(stored: StoredArray, inputs: Inputs, offset_shape: tuple[int, .
 
 
 def _check_finite(offsets: FloatArray, name: str, rows: IntArray | None) -> None:
-    bad = np.flatnonzero(~np.isfinite(offsets).reshape(len(offsets), -1).all(axis=1))
+    bad = np.flatnonzero(~np.isfinite(offsets).all(axis=(1, 2, 3)))
     if len(bad):
         row = bad[0] if rows is None else rows[bad[0]]
         raise InputError(

@@ -167,6 +167,7 @@ def test_what_an_operator_says_of_itself():
         numbers = spec.numbers_of(rois)
         offsets = 2 * 3 * 3 if name == "deform-pool" else 0
         assert numbers.shape == (2, len(spec.roi_columns) + offsets)
+        assert spec.numbers_of(rois.take(slice(0))).shape == (0, numbers.shape[1])
         assert (spec.work(numbers) >= 1).all()
         assert spec.work(numbers).shape == (2,)
     assert AlignSpec(sampling_ratio=3).work(corners).tolist() == [9, 9]
