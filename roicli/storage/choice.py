@@ -159,9 +159,9 @@ def find_pattern(names: Sequence[str]) -> str | None:
 
     Of ``1/p2``, ``1/p3``, ``2/p2`` and their kind it is that of the first; None without one.
     """
-    ways = [name.strip("/").split("/") for name in names]
-    ways = [way for way in ways if len(way) == len(ways[0]) and (way[-1] == ways[0][-1])] or ways
-    ways = ways if len(ways) > 1 else [name.strip("/").split("/") for name in names]
+    every = [name.strip("/").split("/") for name in names]
+    alike = [way for way in every if len(way) == len(every[0]) and way[-1] == every[0][-1]]
+    ways = alike if len(alike) > 1 else every
     if len({len(way) for way in ways}) > 1:
         return None
     differing = [place for place, words in enumerate(zip(*ways, strict=True)) if len({*words}) > 1]

@@ -87,7 +87,7 @@ ODDITIES = (
     Oddity("float16", "RoIs through float16", roi_dtype="float16"),
     Oddity("bfloat16", "RoIs through bfloat16", roi_dtype="bfloat16"),
 )
-NARROWED = ODDITIES[4:]
+NARROWED = tuple(oddity for oddity in ODDITIES if oddity.roi_dtype is not None)
 # Pixels added to the start and to the end of a box: plain, half a pixel on or back, the end
 # inclusive. OpenVINO's half_pixel is half-pixel with the first, and no oddity.
 SHIFTS: tuple[tuple[str, Pair], ...] = (

@@ -13,7 +13,6 @@ from dataclasses import replace
 import numpy as np
 
 from roicli.analysis.diagnose.candidates import Candidate, Oddity, Pair
-from roicli.analysis.diagnose.distance import Yardstick
 from roicli.analysis.diagnose.sample import Sample, varied_channels
 from roicli.analysis.diagnose.search import COARSE_BINS, COARSE_CHANNELS, compute
 from roicli.core.types import FloatArray
@@ -40,7 +39,7 @@ def fit_rois(candidate: Candidate, sample: Sample) -> list[Oddity]:
     few = _near_origin(sample)
     if not len(few.result):
         return []
-    yardstick = Yardstick(few.result, few.rounding)
+    yardstick = few.yardstick
 
     def values(parameters: FloatArray) -> FloatArray:
         """(n, S, C, r, c) of parameters (n, 4)."""

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from roicli.analysis.diagnose.candidates import Candidate, plain_point
-from roicli.analysis.diagnose.distance import Yardstick
 from roicli.analysis.diagnose.sample import Sample, norms_of, varied_channels
 from roicli.analysis.diagnose.search import (
     COARSE_BINS,
@@ -86,7 +85,7 @@ class Need:
 def find_needs(best: Candidate, sample: Sample, tolerance: float) -> tuple[Need, ...]:
     """The rules for unusual RoIs in which a match is not plain, each with those that need it."""
     few = _take_few(sample)
-    yardstick = Yardstick(few.result, few.rounding)
+    yardstick = few.yardstick
     needs = []
     plainer = list(_plainer(best.convention))
     values_of = compute([replace(best, convention=plain) for plain in plainer], few)

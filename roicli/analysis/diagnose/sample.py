@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from roicli.analysis.diagnose.candidates import Wanted
+from roicli.analysis.diagnose.distance import Yardstick
 from roicli.analysis.roi_sample import choose_visits, rows_of, spread
 from roicli.core.exceptions import InputError
 from roicli.core.norms import find_exponents
@@ -81,6 +82,11 @@ class Sample:
     wanted: Wanted
     groups: int
     rounding: float = 0.0
+
+    @property
+    def yardstick(self) -> Yardstick:
+        """What distances of values from the result are measured by."""
+        return Yardstick(self.result, self.rounding)
 
     @property
     def says_nothing(self) -> Array:

@@ -151,14 +151,9 @@ def _vary(judged: Sequence[Judged], sample: Sample, tolerance: float) -> list[Ca
 def _find_fills(result: FloatArray) -> list[float]:
     """What a large part of the values is, as a fill is that a caller chose."""
     values, counts = np.unique(result[np.isfinite(result)], return_counts=True)
-    often = values[np.argsort(-counts, kind="stable")[: MOST_FILLS + 1]]
-    shares = np.sort(counts)[::-1][: MOST_FILLS + 1] / result.size
-    plain = EMPTY_VALUES.values()
-    return [
-        value
-        for value, share in zip(often.tolist(), shares, strict=True)
-        if share > FILL_SHARE and value not in plain
-    ][:MOST_FILLS]
+    most = np.argsort(-counts, kind="stable")[: MOST_FILLS + 1]
+    often = values[most[counts[most] > FILL_SHARE * result.size]].tolist()
+    return [value for value in often if value not in EMPTY_VALUES.values()][:MOST_FILLS]
 
 
 def _widen(sample: Sample) -> int:
@@ -178,7 +173,7 @@ def _take_for(sample: Sample, candidates: int) -> Sample:
 
 def measure(candidates: Sequence[Candidate], sample: Sample, tolerance: float) -> list[Judged]:
     """Every candidate with its distance from the result."""
-    yardstick = Yardstick(sample.result, sample.rounding)
+    yardstick = sample.yardstick
     return [
         judged
         for some, values in compute_in_steps(candidates, sample)
@@ -304,7 +299,7 @@ def find_same(
     best: Candidate, candidates: Sequence[Candidate], sample: Sample, rois: Array
 ) -> list[Candidate]:
     """The candidates that give the numbers of ``best`` on some RoIs (a mask) of a sample."""
-    yardstick = Yardstick(sample.result, sample.rounding)
+    yardstick = sample.yardstick
     numbers = compute([best], sample)[0]
     return [
         some[i]
@@ -323,7 +318,7 @@ def find_growth(sample: Sample) -> float:
     no rounded one.
     """
     few = _take_all_rois(sample)
-    yardstick = Yardstick(few.result, few.rounding)
+    yardstick = few.yardstick
     plain = compute(_different(sample)[:1], few)[0]
     return min(yardstick.growth(values) for values in (few.result, plain))
 
@@ -341,7 +336,7 @@ def _different(sample: Sample) -> list[Candidate]:
 def _find_telling(sample: Sample, tolerance: float) -> Array:
     """(S,) RoIs on which plain conventions give different numbers."""
     few = _take_all_rois(sample)
-    yardstick = Yardstick(few.result, few.rounding)
+    yardstick = few.yardstick
     first, *others = compute(_different(sample), few)
     found = yardstick.between(first, np.stack(others))
     return np.asarray(~yardstick.are_near(found, ROI_MARGIN * tolerance).all(axis=0))
