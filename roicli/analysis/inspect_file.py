@@ -12,9 +12,9 @@ import numpy as np
 from roicli.analysis.inspect_model import ModelReport, inspect_model
 from roicli.analysis.inspect_openvino import inspect_openvino, is_openvino
 from roicli.analysis.result.origin import MEANINGS, Origin, find_origin
-from roicli.core.call_options import InspectOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError
+from roicli.core.look_options import InspectOptions
 from roicli.core.norms import deviation_rows, mean_of, no_sums, root_mean
 from roicli.core.record import frozen
 from roicli.core.shown import Shown

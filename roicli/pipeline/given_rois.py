@@ -10,8 +10,7 @@ import numpy as np
 from roicli.core.exceptions import ParameterError, first_line
 from roicli.core.types import Array
 from roicli.pipeline.request import Reading
-from roicli.pipeline.roi_images import BoxesOfImages
-from roicli.pipeline.rois_of_images import IMAGE_COLUMN
+from roicli.pipeline.roi_images import IMAGE_COLUMN, BoxesOfImages
 from roicli.storage.exchange import (
     TAKEN,
     columns_of_detections,

@@ -12,12 +12,6 @@ import numpy as np
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.foreign import foreign
 from roicli.core.types import Array, FloatArray, IntArray
-from roicli.pipeline.image_from import (
-    RoiRows,
-    find_images,
-    parse_image_from,
-    read_vectors,
-)
 from roicli.pipeline.image_keys import (
     ImageKeys,
     count_keys,
@@ -33,6 +27,8 @@ from roicli.storage.views import View
 
 logger = logging.getLogger("roicli")
 
+# What the column is called whose values the images' keys are.
+IMAGE_COLUMN = "image"
 # So many keys are shown in a message.
 FEW_KEYS = 5
 WHOLE = precision_of(np.dtype(np.int64))
@@ -130,6 +126,13 @@ def find_image_column(
             "and --image-from says it too",
             "drop --image-from, or leave the column out with --roi-columns and _ for it",
         )
+    from roicli.pipeline.image_from import (  # few runs need it
+        RoiRows,
+        find_images,
+        parse_image_from,
+        read_vectors,
+    )
+
     parsed = parse_image_from(image_from)
     stored, vectors = read_vectors(parsed)
     rows = RoiRows(table.name, len(table), None if flat is None else flat.an_image)

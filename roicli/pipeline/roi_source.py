@@ -16,11 +16,11 @@ from roicli.core.types import FloatArray, IntArray, Size
 from roicli.core.vocabulary import RoiFormat
 from roicli.error_table.carried_columns import text_width
 from roicli.pipeline.features import FeatureArgument
-from roicli.pipeline.given_rois import open_given_rois
 from roicli.pipeline.layout import straighten_rois
 from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_images import (
+    IMAGE_COLUMN,
     BoxesOfImages,
     ByImage,
     RowsOfImages,
@@ -29,7 +29,6 @@ from roicli.pipeline.roi_images import (
     number_images,
 )
 from roicli.pipeline.roi_table import ROI_BYTES, RoiTable, read_roi_table
-from roicli.pipeline.rois_of_images import IMAGE_COLUMN, read_rois_of_images
 from roicli.pipeline.row_choice import choose_rows
 from roicli.pipeline.validation import describe_roi_shape
 from roicli.storage.address import Address, parse_address
@@ -71,11 +70,17 @@ def open_source(
     rois = find_address(rois) or rois
     if isinstance(rois, str | os.PathLike):
         address = parse_address(rois)
-        source = read_rois_of_images(address) if is_pattern(address) else opener(address)
+        if is_pattern(address):
+            from roicli.pipeline.rois_of_images import read_rois_of_images  # few runs need it
+
+            return read_rois_of_images(address)
+        source = opener(address)
         if isinstance(source, Table):
             return source
         source = straighten_rois(source)
     else:
+        from roicli.pipeline.given_rois import open_given_rois  # a command needs it for none
+
         source = open_given_rois(rois, reading)
         if isinstance(source, Table | BoxesOfImages):
             return source

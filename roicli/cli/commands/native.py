@@ -1,14 +1,22 @@
 """``roicli native``: the compiled kernels of this machine."""
 
-from __future__ import annotations
-
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from roicli.cli.commands.listings import print_rows
 from roicli.cli.console import print_line
-from roicli.core.command_options import NativeCommand
+from roicli.cli.options import QuietOption
+from roicli.core.declaration import Opt
 from roicli.core.exceptions import ProviderError
 from roicli.core.operator_table import OPERATORS
+
+
+class NativeCommand(QuietOption, total=False):
+    """What ``native`` takes."""
+
+    compile: Annotated[
+        bool, Opt("--compile", None, "Compile the kernels that are not compiled yet.", False)
+    ]
+
 
 DTYPES = ("float32", "float64")
 
