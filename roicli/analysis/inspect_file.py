@@ -215,7 +215,8 @@ def describe_columns(headings: Sequence[Heading]) -> tuple[str | None, str]:
     except InputError as error:
         return None, f"table of {shown}, no boxes by these names; {error.hint}"
     box = show_names([headings[place] for place in found.coordinates])
-    image = "none" if found.image is None else show_names([headings[found.image]])
+    images = [headings[place] for place in (found.image, *found.rivals) if place is not None]
+    image = show_names(images).replace(", ", " or ") or "none"
     others = show_names([headings[place] for place in found.carried])
     return "rois", (
         f"table: the image is {image}, the box {box} as {found.roi_format}"

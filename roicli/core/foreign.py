@@ -19,6 +19,8 @@ _COMMAND = (
     r"#(?=#(?:vso|teamcity)?\[)"
 )
 
+_NUMPY_NUMBER = re.compile(r"\b(?:np|numpy)\.(?:float|int|uint)\d+\(([^()]*)\)")
+
 
 class ForeignText(str):  # noqa: SLOT000 - copied and pickled with its attribute
     """A text as it may be shown; ``raw`` is as it was read, for whoever looks it up again."""
@@ -46,6 +48,11 @@ def foreign(text: str | bytes) -> ForeignText:
     found = ForeignText(shown)
     found.raw = raw
     return found
+
+
+def plain_numbers(text: str) -> str:
+    """A text with ``0.5`` for ``np.float64(0.5)``, as NumPy 2 shows numbers in lists."""
+    return _NUMPY_NUMBER.sub(r"\1", text) if "(" in text else text
 
 
 def raw_text(text: str) -> str:

@@ -24,6 +24,7 @@ from roicli.pipeline.roi_images import (
     BoxesOfImages,
     ByImage,
     RowsOfImages,
+    choose_image,
     find_image_column,
     number_images,
 )
@@ -136,7 +137,14 @@ def read_rois(
             table, image = table.take(numbers), None if image is None else image.take(numbers)
     batch: FloatArray = np.zeros(len(table))
     is_keyed = False
-    if image is not None:
+    if image is not None and columns.rivals:
+        places = [place for place in (columns.image, *columns.rivals) if place is not None]
+        candidates = [table.columns[place] for place in places]
+        which, batch, is_keyed = choose_image(candidates, table, numbers, images, maps)
+        image = candidates[which]
+        others = {*columns.carried, *places} - {places[which]}
+        columns = columns._replace(image=places[which], carried=tuple(sorted(others)))
+    elif image is not None:
         batch, is_keyed = number_images(image, table, numbers, images, maps)
     found = read_roi_table(
         table, columns, normalized_to, image, batch, reading.angle_unit or "degrees"

@@ -119,7 +119,8 @@ class RoiColumns(NamedTuple):
     ``coordinates`` are those of the four numbers in the order of ``roi_format``, or of one column
     that holds all four; ``carried`` those of all others. ``are_named``: the columns have names,
     which say their order. ``is_assumed``: nothing says the format. ``angle`` is the place of the
-    angle of boxes that are turned about their centre, None of others.
+    angle of boxes that are turned about their centre, None of others. ``rivals`` are those of other
+    columns that name images too: the maps say which of them counts.
     """
 
     image: int | None
@@ -129,6 +130,7 @@ class RoiColumns(NamedTuple):
     are_named: bool = True
     is_assumed: bool = False
     angle: int | None = None
+    rivals: tuple[int, ...] = ()
 
 
 def find_columns(
@@ -142,11 +144,10 @@ def find_columns(
 
     ``said`` is the format that the user gave, ``own`` that the source itself defines for a column
     of four numbers; ``is_given``: the user gave the names too. Raises InputError where a coordinate
-    is missing, and where two columns mean the same: which of them is right cannot be known.
+    is missing, and where two columns mean the same coordinate: which is right cannot be known.
     """
     plain = _plain_names(header)
     images = _find_image_names(plain)
-    _check_single(header, images, "the image", where)
     found, roi_format, is_assumed = _find_coordinates(
         header, plain, said or ("xywh" if is_given and _is_uncertain(plain) else None), where, own
     )
@@ -160,7 +161,10 @@ def find_columns(
         for place in range(len(header))
         if place not in (image, angle, *found) and plain[place] and header[place].name != SKIPPED
     )
-    return RoiColumns(image, found, roi_format, carried, is_assumed=is_assumed, angle=angle)
+    return RoiColumns(
+        image, found, roi_format, carried, is_assumed=is_assumed, angle=angle,
+        rivals=tuple(images[1:]),
+    )  # fmt: skip
 
 
 def hold_boxes(header: Sequence[Heading]) -> bool:

@@ -123,12 +123,12 @@ class Format(NamedTuple):
     """One file format. A module with its name reads and writes it; in a package two do.
 
     A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``, or as a text
-    one of the bytes ``first`` before all others but blanks. It ``holds`` several arrays with names,
-    or "one" without, or a "table", or another file "packed". Files with an ending in ``written``
-    can be results. ``streams``: it may come through a pipe. ``of_folder`` is the ending of the
-    files of a folder that is one table. ``keeps_open``: many arrays of one file are read without
-    opening it again. ``is_contained``: a file is opened in a child process first. ``module`` is
-    that of a format that another package brings.
+    one of the bytes ``first`` before all others but blanks, or what matches ``beginning``. It
+    ``holds`` several arrays with names, or "one" without, or a "table", or another file "packed".
+    Files with an ending in ``written`` can be results. ``streams``: it may come through a pipe.
+    ``of_folder`` is the ending of the files of a folder that is one table. ``keeps_open``: many
+    arrays of one file are read without opening it again. ``is_contained``: a file is opened in a
+    child process first. ``module`` is that of a format that another package brings.
     """
 
     name: str
@@ -136,6 +136,7 @@ class Format(NamedTuple):
     magic: bytes = b""
     offsets: tuple[int, ...] = (0,)
     first: bytes = b""
+    beginning: re.Pattern[bytes] | None = None
     holds: Literal["several", "one", "table", "packed"] = "several"
     written: tuple[str, ...] = ()
     of_folder: str | None = None
@@ -182,6 +183,7 @@ class Format(NamedTuple):
 
 # An HDF5 file may have a block of another's before it, of 512 bytes or twice that, and so on.
 _HDF5_OFFSETS = (0, *(512 << n for n in range(12)))
+_TRTEXEC = re.compile(rb'\[\s*\{\s*"name"\s*:\s*"[^"]*"\s*,\s*"dimensions"\s*:')
 
 FORMATS = (
     Format("npy", (".npy",), b"\x93NUMPY", holds="one", written=(".npy",), streams=True),
@@ -195,6 +197,7 @@ FORMATS = (
     Format("pytorch", (".pt", ".pth"), keeps_open=True),
     Format("raw", (".bin", ".raw", ".dat")),
     Format("zarr", (".zarr",), written=(".zarr",), is_package=True),
+    Format("trtexec", (), beginning=_TRTEXEC),
     Format(
         "records", (".json", ".jsonl", ".ndjson"), first=b"[{", holds="table", streams=True,
     ),
@@ -401,6 +404,8 @@ def recognize_text(head: bytes) -> Format | None:
     """The format of a text by its beginning; None of what is no text."""
     text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
     for found in FORMATS:
+        if found.beginning is not None and found.beginning.match(text):
+            return found
         if text[:1] and text[:1] in found.first:
             return found
     # The last character may be cut.
