@@ -12,9 +12,9 @@ import numpy as np
 from roicli.analysis.inspect_model import ModelReport, inspect_model
 from roicli.analysis.inspect_openvino import inspect_openvino, is_openvino
 from roicli.analysis.result.origin import MEANINGS, Origin, find_origin
-from roicli.core.call_options import InspectOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError
+from roicli.core.look_options import InspectOptions
 from roicli.core.norms import deviation_rows, mean_of, no_sums, root_mean
 from roicli.core.record import frozen
 from roicli.core.shown import Shown
@@ -215,7 +215,8 @@ def describe_columns(headings: Sequence[Heading]) -> tuple[str | None, str]:
     except InputError as error:
         return None, f"table of {shown}, no boxes by these names; {error.hint}"
     box = show_names([headings[place] for place in found.coordinates])
-    image = "none" if found.image is None else show_names([headings[found.image]])
+    images = [headings[place] for place in (found.image, *found.rivals) if place is not None]
+    image = show_names(images).replace(", ", " or ") or "none"
     others = show_names([headings[place] for place in found.carried])
     return "rois", (
         f"table: the image is {image}, the box {box} as {found.roi_format}"

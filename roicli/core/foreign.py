@@ -12,12 +12,14 @@ import re
 # GitHub obeys ``::command ...::`` at the start of a line, and a folded table begins one at a blank,
 # or in the middle of a long word. It, Azure and TeamCity obey ``##[``, ``##vso[``, ``##teamcity[``
 # anywhere.
-_COMMAND = re.compile(
-    r"(?<!\S):(?=:)|:(?=:(?:error|warning|notice|debug|(?:end)?group|echo|(?:add|remove)-matcher|"
+_COMMAND = (
+    r"(?i)(?<!\S):(?=:)|"
+    r":(?=:(?:error|warning|notice|debug|(?:end)?group|echo|(?:add|remove)-matcher|"
     r"add-mask|add-path|save-state|set-env|set-output|stop-commands)\b.*::)|"
-    r"#(?=#(?:vso|teamcity)?\[)",
-    re.IGNORECASE,
+    r"#(?=#(?:vso|teamcity)?\[)"
 )
+
+_NUMPY_NUMBER = re.compile(r"\b(?:np|numpy)\.(?:float|int|uint)\d+\(([^()]*)\)")
 
 
 class ForeignText(str):  # noqa: SLOT000 - copied and pickled with its attribute
@@ -41,9 +43,16 @@ def foreign(text: str | bytes) -> ForeignText:
         return text
     raw = text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else text
     shown = raw if raw.isprintable() else "".join(map(_escape, raw))
-    found = ForeignText(_COMMAND.sub(lambda mark: f"\\x{ord(mark[0]):02x}", shown))
+    if "::" in shown or "##" in shown:
+        shown = re.sub(_COMMAND, lambda mark: f"\\x{ord(mark[0]):02x}", shown)
+    found = ForeignText(shown)
     found.raw = raw
     return found
+
+
+def plain_numbers(text: str) -> str:
+    """A text with ``0.5`` for ``np.float64(0.5)``, as NumPy 2 shows numbers in lists."""
+    return _NUMPY_NUMBER.sub(r"\1", text) if "(" in text else text
 
 
 def raw_text(text: str) -> str:

@@ -16,19 +16,19 @@ from roicli.core.types import FloatArray, IntArray, Size
 from roicli.core.vocabulary import RoiFormat
 from roicli.error_table.carried_columns import text_width
 from roicli.pipeline.features import FeatureArgument
-from roicli.pipeline.given_rois import open_given_rois
 from roicli.pipeline.layout import straighten_rois
 from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_images import (
+    IMAGE_COLUMN,
     BoxesOfImages,
     ByImage,
     RowsOfImages,
+    choose_image,
     find_image_column,
     number_images,
 )
 from roicli.pipeline.roi_table import ROI_BYTES, RoiTable, read_roi_table
-from roicli.pipeline.rois_of_images import IMAGE_COLUMN, read_rois_of_images
 from roicli.pipeline.row_choice import choose_rows
 from roicli.pipeline.validation import describe_roi_shape
 from roicli.storage.address import Address, parse_address
@@ -70,11 +70,17 @@ def open_source(
     rois = find_address(rois) or rois
     if isinstance(rois, str | os.PathLike):
         address = parse_address(rois)
-        source = read_rois_of_images(address) if is_pattern(address) else opener(address)
+        if is_pattern(address):
+            from roicli.pipeline.rois_of_images import read_rois_of_images  # few runs need it
+
+            return read_rois_of_images(address)
+        source = opener(address)
         if isinstance(source, Table):
             return source
         source = straighten_rois(source)
     else:
+        from roicli.pipeline.given_rois import open_given_rois  # a command needs it for none
+
         source = open_given_rois(rois, reading)
         if isinstance(source, Table | BoxesOfImages):
             return source
@@ -131,7 +137,14 @@ def read_rois(
             table, image = table.take(numbers), None if image is None else image.take(numbers)
     batch: FloatArray = np.zeros(len(table))
     is_keyed = False
-    if image is not None:
+    if image is not None and columns.rivals:
+        places = [place for place in (columns.image, *columns.rivals) if place is not None]
+        candidates = [table.columns[place] for place in places]
+        which, batch, is_keyed = choose_image(candidates, table, numbers, images, maps)
+        image = candidates[which]
+        others = {*columns.carried, *places} - {places[which]}
+        columns = columns._replace(image=places[which], carried=tuple(sorted(others)))
+    elif image is not None:
         batch, is_keyed = number_images(image, table, numbers, images, maps)
     found = read_roi_table(
         table, columns, normalized_to, image, batch, reading.angle_unit or "degrees"

@@ -13,8 +13,9 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.vocabulary import Severity
-from roicli.pipeline import readings
+from roicli.pipeline import axis_orders, readings
 from roicli.pipeline.draft import Draft, and_more
+from roicli.pipeline.fits import FEWEST_REFUSED
 from roicli.pipeline.roi_table import (
     FLOAT32_MAX,
     MAX_CELL,
@@ -177,8 +178,8 @@ def find_wholly_outside(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     rows = rois.rows(lambda block: block.outside[1])
     most = len(rows) > len(rois) / 2
     many = len(rows) > SHARE_OUTSIDE * len(rois)
-    layout = readings.describe_other_layout(rois) if many else []
-    is_error = bool(layout) or (most and len(rois) >= readings.FEWEST_REFUSED)
+    layout = axis_orders.describe_other_layout(rois) if many else []
+    is_error = bool(layout) or (most and len(rois) >= FEWEST_REFUSED)
     if len(rows) == 0 or (len(rows) <= tolerated * len(rois) and not is_error):
         return
     fitting = readings.find_fitting(rois) if most else readings.find_exchanged(rois) or layout
@@ -257,7 +258,8 @@ ROI_RULES: tuple[RoiRule, ...] = (
     RoiRule("R05", "wholly outside", "warning", "maps", find_wholly_outside, limit="max_outside"),
     RoiRule("R07", "x and y exchanged", "warning", "maps", readings.find_swapped_axes,
             is_guess=True),
-    RoiRule("R14", "channels last", "warning", "maps", readings.find_other_layout, is_guess=True),
+    RoiRule("R14", "channels last", "warning", "maps", axis_orders.find_other_layout,
+            is_guess=True),
     RoiRule("R09", "other format", "warning", "maps", readings.find_other_format, is_guess=True),
     RoiRule("R10", "scale applied twice", "warning", "maps", readings.find_already_in_cells,
             is_guess=True),

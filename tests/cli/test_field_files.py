@@ -347,6 +347,26 @@ def test_tokens_need_a_grid() -> None:
         refuse("align", "t.npy", "rois.npy", words=words)
 
 
+def test_tokens_of_one_image_are_told_by_the_grid_that_rois_fill() -> None:
+    """Read as one map of 768 rows they would be computed without a word."""
+    flat = FEATS.transpose(0, 2, 3, 1).reshape(2, 24 * 32, 8)[:1].repeat(8, axis=2)
+    rois = np.concatenate([ROIS[:9], ROIS[:9] + np.float32([0, 1, 1, 1, 1])])
+    save("r.npy", rois)
+    for tokens, advice in (
+        (flat, "add --layout tokens:24x32 where"),
+        (np.concatenate([flat[:, :1], flat], axis=1), "tokens:24x32, saved without the 1 that"),
+        (flat.transpose(0, 2, 1), "(N, C, H, W): (1, 64, 24, 32)"),
+    ):
+        save("t.npy", tokens)
+        refuse("align", "t.npy", "r.npy", *STRIDE_16, words=("24 x 32 cells", advice))
+    save("t.npy", flat)
+    findings = roicli.check("t.npy", "r.npy", spatial_scale=1 / 16).findings
+    assert [one.rule for one in findings if "tokens:24x32" in one.advice] == ["R14"]
+    save("r.npy", ROIS[:9])
+    found = align("t.npy", "r.npy", *STRIDE_16, "--layout", "tokens:24x32")
+    np.testing.assert_array_equal(found[:, ::8], BASE[:9])
+
+
 def test_the_only_map_of_a_file_is_said() -> None:
     """A file without maps of four axes may have one of three."""
     with h5py.File("m.h5", "w") as file:

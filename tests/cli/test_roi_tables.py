@@ -330,11 +330,32 @@ def test_a_column_of_boxes_says_how_it_is_read(caplog: pytest.LogCaptureFixture)
         ("x1\ty1\tx2\ty2\n1,5\t2\t3\t4\n", ("1,5", "decimal comma", "thousands")),
         ("x1;y1;x2;y2\n1,5;2.5;3;4\n1,5;2;3;4.5\n1.234,5;2;3;4\n", ("1,5", "decimal comma")),
         ("x1,y1,x2,y2\nr1,1,2,3,4\n", ("5 columns, expected 4", "write.table")),
-        ("frame,image_id,x1,y1,x2,y2\n", ("2 columns for the image", "--roi-columns")),
+        ("frame,image_id,x1,y1,x2,y2\n0,0,1,2,3,4\n0,1,1,2,3,4\n", ("frame and image_id", "row 1")),
     ],
 )  # fmt: skip
 def test_a_text_in_doubt_is_refused(text: str, words: tuple[str, ...]) -> None:
     refuse("align", "one.npy", write("r.csv", text), words=("r.csv", *words))
+
+
+def test_of_columns_of_images_the_one_counts_that_names_maps() -> None:
+    """Keys before numbers; where two name different images nothing is computed."""
+    names = ["ab"[image] + ".jpg" for image in IMAGE]
+    Path("maps").mkdir()
+    save("maps/a.npy", FEATS[0])
+    save("maps/b.npy", FEATS[1])
+    write("r.csv", lines("image_id,file_name,x1,y1,x2,y2", IMAGE + 7, names, *CORNERS.T))
+    write("n.csv", lines("file_name,image_id,x1,y1,x2,y2", names, IMAGE, *CORNERS.T))
+    for rois, maps, options in (
+        ("r.csv", "maps/{image}.npy", ()), ("r.csv", "feats.npy", ("--images", "a,b")),
+        ("r.csv", "feats.npy", ("--images", "7,8")), ("n.csv", "feats.npy", ()),
+        ("n.csv", "maps/{image}.npy", ()),
+    ):  # fmt: skip
+        np.testing.assert_allclose(align(maps, rois, *STRIDE_16, *options), BASE, atol=1e-6)
+    refuse("align", "feats.npy", "r.csv", *STRIDE_16, words=("file_name", "'a.jpg'", "--images"))
+    refuse("align", "one.npy", "n.csv", *STRIDE_16, words=("'a.jpg'", "--images"))
+    write("r.csv", lines("image_id,batch,x1,y1,x2,y2", 1 - IMAGE, IMAGE, *CORNERS.T))
+    refuse("align", "feats.npy", "r.csv", *STRIDE_16, words=("image_id and batch", "row 0"))
+    assert "the image is image_id or batch" in succeed("inspect", "r.csv").text
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 4), (0, 5), (0, 6)])

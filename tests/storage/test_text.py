@@ -142,11 +142,8 @@ def test_a_column_that_names_no_images_is_passed_over(name):
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        ("image_id,batch_index,x1,y1,x2,y2", "2 columns for the image: image_id and batch_index"),
-        ("image_id,x1,y1,x2,y2,file_name", "2 columns for the image: image_id and file_name"),
         ("batch,x1,y1,x2,y2,xmin", "2 columns for x1: x1 and xmin"),
         ("batch,x1,y1,x2,y2,x2", "2 columns for x2: x2 and x2"),
-        ("# batch,x1,y1,x2,y2,image", "2 columns for the image: batch and image"),
     ],
 )
 def test_two_columns_of_one_meaning_are_refused(header, words):

@@ -45,9 +45,9 @@ from roicli.analysis.diagnose.search import (
 )
 from roicli.analysis.result.rows import RowMatch
 from roicli.analysis.result.source import ResultArgument, open_stored_result
-from roicli.core.call_options import DiagnoseOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.look_options import DiagnoseOptions
 from roicli.core.record import frozen
 from roicli.core.shown import Shown
 from roicli.core.types import Array, IntArray

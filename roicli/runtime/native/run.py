@@ -1,15 +1,15 @@
 """The native execution provider: operators compiled for the CPU by Numba.
 
 Same bits as the ONNX Runtime path, or as near as docs/semantics.md says of the operator. Importing
-this package costs nothing; Numba is imported, and what is not on disk yet compiled, at the first
-run (or by ``prepare``). One call handles one image: pass all of its RoIs at once, for the map is
+this package costs nothing; what is not on disk yet is compiled at the first run (or by
+``prepare``). One call handles one image: pass all of its RoIs at once, for the map is
 repacked on every call.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from importlib import import_module
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any, assert_never
@@ -45,7 +45,7 @@ TAPS_AT_ONCE = 1 << 21
 def is_compiled(spec: OperatorSpec, dtype: Any) -> bool:
     """Whether the kernels for ``spec`` on maps of ``dtype`` are on disk, as far as dates tell.
 
-    If not, the first run (or ``prepare``) takes seconds. Raises ProviderError without Numba.
+    If not, the first run (or ``prepare``) takes longer. Raises ProviderError without Numba.
     """
     return not missing_functions([spec], [dtype])
 
@@ -63,15 +63,11 @@ def missing_functions(
     return [function for function in every if not is_kept(*function)]
 
 
-def compile_functions(functions: Sequence[tuple[str, str]], processes: int) -> None:
-    """Compile functions, each (name, dtype), several at a time where there are several.
+def compile_functions(functions: Iterable[tuple[str, str]]) -> None:
+    """Load functions, each (name, dtype), compiling what is not on disk.
 
     Raises ProviderError without Numba.
     """
-    if min(len(functions), processes) > 1:
-        from roicli.runtime.native.apart import compile_apart
-
-        compile_apart(functions, processes)
     for function in functions:
         _kernels().kernel(*function)
 
@@ -81,7 +77,7 @@ def prepare(spec: OperatorSpec, dtype: Any) -> None:
 
     Raises ProviderError without Numba.
     """
-    compile_functions([(name, np.dtype(dtype).name) for name in compiled_of(spec).functions], 1)
+    compile_functions((name, np.dtype(dtype).name) for name in compiled_of(spec).functions)
 
 
 def compiled_of(spec: OperatorSpec) -> Compiled:
@@ -94,7 +90,7 @@ def compiled_of(spec: OperatorSpec) -> Compiled:
 
 
 def _kernels() -> Any:
-    """The module of compiled functions; importing it imports Numba."""
+    """The module of compiled functions; importing it imports LLVM."""
     try:
         return import_module("roicli.runtime.native.kernels")
     except MemoryError:

@@ -17,10 +17,10 @@ import numpy as np
 from roicli.core.exceptions import InputError, first_line, not_utf8
 from roicli.core.foreign import foreign
 from roicli.core.types import Size
-from roicli.core.vocabulary import RoiFormat
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import FileContents, precision_of
 from roicli.storage.file_state import FileState, read_state
+from roicli.storage.formats import image_objects
 from roicli.storage.limits import check_memory
 from roicli.storage.roi_columns import BOX_NAMES, KNOWN_NAMES, is_image_name, plain_name
 from roicli.storage.table import Column, ListedImage, Table, describe_table, text_column
@@ -92,21 +92,28 @@ def _parse(text: str, name: str) -> tuple[Any, list[int] | None]:
 def _make_table(
     document: Any, name: str, files: Mapping[str, FileState], lines: list[int] | None
 ) -> Table:
-    records, others = _find_records(document, name)
+    found = image_objects.spread(image_objects.list_images(document), name)
+    others: Mapping[str, Any] = {}
+    if found is not None:
+        records, lines = found[0], None
+    else:
+        records, others = _find_records(document, name)
+    boxes = image_objects.Boxes(())
     if isinstance(records, Mapping):
         columns = _columns_of(records)
         count = len(columns[0].values) if columns else 0
     else:
-        columns, count = columns_of_records(records, name, lines), len(records)
+        boxes = image_objects.read_boxes(records, name)
+        columns, count = columns_of_records(boxes.rows, name, lines), len(records)
     names = {one.name for one in columns}
     is_named = bool(names - {""}) or not columns
-    roi_format: RoiFormat | None = None
-    if names >= COCO_KEYS and names & COCO_CLASS:
+    roi_format = boxes.roi_format
+    if roi_format is None and names >= COCO_KEYS and names & COCO_CLASS:
         roi_format = "xywh"
         columns += _name_categories(columns, others)
     return Table(
         foreign(name), count, columns, FLOAT64.name, files, is_named, roi_format=roi_format,
-        images=_list_images(others),
+        normalized=boxes.normalized, images=_list_images(others) if found is None else found[1],
         lines=None if lines is None else np.array(lines, np.int64),
     )  # fmt: skip
 

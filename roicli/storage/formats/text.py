@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from roicli.core.exceptions import InputError, not_utf8
-from roicli.core.foreign import foreign
+from roicli.core.foreign import foreign, plain_numbers
 from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import FileContents, precision_of
@@ -40,7 +40,6 @@ FLOAT64 = precision_of(np.dtype(np.float64))
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
 # Excel's own first line.
 _TOLD_DELIMITER = re.compile(r"sep=([\t;,|])\r?\n", re.IGNORECASE)
-_NUMPY_NUMBER = re.compile(r"\bnp\.(?:float|int|uint)\d+\(([^()]*)\)")
 # What R, pandas and databases write where there is no number.
 NO_NUMBER = ("na", "n/a", "<na>", "nan", "none", "null", "\\n")
 # A list of numbers, as Python, NumPy and JSON write it.
@@ -82,8 +81,7 @@ def parse_text(text: str, name: str, files: Mapping[str, FileState] | None = Non
         raise InputError(f"{name}: holds NUL bytes, expected text")
     if "\n" not in text:  # lines end so on old Macs, and in some of Excel's files
         text = text.replace("\r", "\n")
-    if "np." in text:  # as NumPy 2 shows a number, which str() of a list and repr() write
-        text = _NUMPY_NUMBER.sub(r"\1", text)
+    text = plain_numbers(text)
     told = _TOLD_DELIMITER.match(text)
     text = text[told.end() :] if told else text
     delimiter = told[1] if told else _find_delimiter(text)

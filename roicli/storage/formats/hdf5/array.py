@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -34,12 +34,13 @@ from roicli.storage.formats.hdf5.child import (
     chunk_bytes,
     is_decoded,
 )
-from roicli.storage.formats.hdf5.chunks import ChunkReader, find_chunks
 from roicli.storage.formats.hdf5.file import DAMAGE, close_file, pass_over
-from roicli.storage.formats.hdf5.filters import check_filters
 from roicli.storage.formats.hdf5.links import OtherFiles, find_within, name_of
 from roicli.storage.limits import check_memory
 from roicli.storage.shelf import Plain
+
+if TYPE_CHECKING:
+    from roicli.storage.formats.hdf5.chunks import ChunkReader
 
 logger = logging.getLogger("roicli")
 
@@ -115,6 +116,8 @@ class Hdf5Array(StoredArray):
         if offset is not None:
             self.offset = offset if kind.is_read_as_is and is_one_of_many else None
             return
+        from roicli.storage.formats.hdf5.chunks import find_chunks  # plain datasets have none
+
         check_decodable(dataset, self.name)
         self.reading_bytes = 2 * chunk_bytes(dataset)
         self.chunk_rows = dataset.chunks[0] if dataset.chunks and self.shape else 1
@@ -180,6 +183,8 @@ class Hdf5Array(StoredArray):
 
 def check_decodable(dataset: h5py.Dataset, name: str) -> None:
     """Raise InputError where values lie behind unknown filters or in giant chunks."""
+    from roicli.storage.formats.hdf5.filters import check_filters  # plain datasets have none
+
     check_filters(dataset, name)
     check_memory(name, f"one chunk of shape {dataset.chunks}", 2 * chunk_bytes(dataset))
 

@@ -47,7 +47,6 @@ from roicli.storage.formats.hdf5.file import (
     open_file,
     pass_over,
 )
-from roicli.storage.formats.hdf5.filters import list_filters
 from roicli.storage.formats.hdf5.frames import Frame, read_frame
 from roicli.storage.formats.hdf5.frames import describe as describe_frame
 from roicli.storage.formats.hdf5.links import (
@@ -247,6 +246,8 @@ def _describe_frame(group: h5py.Group, path: str) -> StoredDataset:
 
 def _describe_dataset(dataset: h5py.Dataset, path: str) -> StoredDataset:
     numeric, fields = is_numeric(as_stored(dataset.dtype)), without_objects(dataset.dtype)
+    from roicli.storage.formats.hdf5.filters import list_filters  # plain datasets have none
+
     address = Address(path, name_of(dataset))
     # HDF5 opens the sources of a virtual dataset to say what shape it has.
     outside = leads_outside(dataset, path)
