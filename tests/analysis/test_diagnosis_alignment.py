@@ -178,7 +178,7 @@ def test_the_command_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     outcome = run(*arguments)
     assert outcome.code == 1
     assert "Rows are in another order" in outcome.text
-    assert "no row for 4 of the RoIs" in " ".join(outcome.text.split())
+    assert "not in the result, 4 rows of the RoIs" in " ".join(outcome.text.split())
     assert "--match-rows" in outcome.text
     outcome = run(*arguments, "--match-rows", "--format", "json")
     assert outcome.code == 0

@@ -357,7 +357,10 @@ def _point_forms(convention: Convention, fills: Sequence[float]) -> Iterator[Con
     for minimum, about in [(box.minimum, box.about)] if fixed else MINIMA:
         placed = convention.placed(minimum=minimum, about=about)
         for border, reach in BORDERS:
-            yield replace(placed, border=border, reach=reach)
+            form = replace(placed, border=border, reach=reach)
+            # MegEngine's, who alone pads with zeros.
+            is_even = border == "zero" and convention.grid == "quarters"
+            yield replace(form, grid="even") if is_even else form
         for fill, reach in product(fills, (0.0, 1.0)):
             yield replace(placed, border="value", reach=reach, border_value=fill)
         if convention.grid == "quarters" and box.turn == "none":
