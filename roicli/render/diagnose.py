@@ -15,7 +15,8 @@ from roicli.core.strict_json import write_object
 from roicli.operators.convention import BOXES
 from roicli.operators.libraries import LibraryFunction
 from roicli.operators.phrases import PARTITIONS, coordinates_word
-from roicli.render.tables import format_short, terminal_width
+from roicli.render.screen import terminal_width
+from roicli.render.tables import format_short
 
 if TYPE_CHECKING:
     from roicli.render.documents import (
