@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from roicli.core.exceptions import InputError, first_line, not_utf8
-from roicli.core.foreign import foreign
+from roicli.core.foreign import decode_text, foreign
 from roicli.core.types import Size
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import FileContents, precision_of
@@ -58,7 +58,7 @@ def parse_table(data: bytes, name: str, files: Mapping[str, FileState] | None = 
     """The table in the bytes of a JSON document, or of JSON lines. Raises InputError."""
     check_memory(name, "its JSON", len(data) * JSON_IN_MEMORY)
     try:
-        text = data.decode("utf-8-sig")
+        text = decode_text(data)
         document, lines = _parse(text, name)
         return _make_table(document, name, files or {}, lines)
     except UnicodeDecodeError as error:
