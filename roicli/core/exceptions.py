@@ -35,10 +35,12 @@ class InputError(RoicliError):
 
 
 def not_utf8(name: str, error: UnicodeDecodeError) -> InputError:
-    """What is said of a text in another encoding."""
+    """What is said of a text in another encoding, of which UTF-16 without a mark shows itself."""
+    encodings = {0: "UTF-16BE", 1: "UTF-16LE"}
+    encoding = encodings.get(bytes(error.object[:2]).find(0), "ENCODING (CP1252 on many Windows)")
     return InputError(
         f"{name}: is not UTF-8 text (byte {error.start})",
-        "save it as UTF-8, by an editor or by iconv -f ENCODING (CP1252 on many Windows) -t UTF-8",
+        f"save it as UTF-8, by an editor or by iconv -f {encoding} -t UTF-8",
     )
 
 

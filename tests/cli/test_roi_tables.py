@@ -483,6 +483,8 @@ def test_texts_in_other_encodings(maps: None) -> None:
             assert found.corners.tolist() == [[1, 1, 20, 20]]
             assert found.carried[0].values.tolist() == ["Zoë"]
     Path("wide.csv").write_text(text, "utf-16-le")
+    refuse("align", "feats.npy", "wide.csv", *STRIDE_16, words=("-f UTF-16LE -t UTF-8",))
+    Path("wide.csv").write_text(text.replace("ë", "e"), "utf-16-be")
     refuse("align", "feats.npy", "wide.csv", *STRIDE_16, words=("NUL bytes", "without a mark"))
     Path("western.csv").write_text(text, "cp1252")
     refuse("align", "feats.npy", "western.csv", *STRIDE_16, words=("not UTF-8", "CP1252"))
