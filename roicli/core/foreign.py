@@ -13,11 +13,11 @@ import re
 # GitHub obeys ``::command ...::`` at the start of a line, and a folded table begins one at a blank,
 # or in the middle of a long word. It, Azure and TeamCity obey ``##[``, ``##vso[``, ``##teamcity[``
 # anywhere.
-_COMMAND = re.compile(
-    r"(?<!\S):(?=:)|:(?=:(?:error|warning|notice|debug|(?:end)?group|echo|(?:add|remove)-matcher|"
+_COMMAND = (
+    r"(?i)(?<!\S):(?=:)|"
+    r":(?=:(?:error|warning|notice|debug|(?:end)?group|echo|(?:add|remove)-matcher|"
     r"add-mask|add-path|save-state|set-env|set-output|stop-commands)\b.*::)|"
-    r"#(?=#(?:vso|teamcity)?\[)",
-    re.IGNORECASE,
+    r"#(?=#(?:vso|teamcity)?\[)"
 )
 
 # UTF-32's little-endian mark begins with that of UTF-16.
@@ -52,7 +52,9 @@ def foreign(text: str | bytes) -> ForeignText:
         return text
     raw = text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else text
     shown = raw if raw.isprintable() else "".join(map(_escape, raw))
-    found = ForeignText(_COMMAND.sub(lambda mark: f"\\x{ord(mark[0]):02x}", shown))
+    if "::" in shown or "##" in shown:
+        shown = re.sub(_COMMAND, lambda mark: f"\\x{ord(mark[0]):02x}", shown)
+    found = ForeignText(shown)
     found.raw = raw
     return found
 

@@ -33,7 +33,7 @@ IMAGE_COLUMN = "image"
 FEW_KEYS = 5
 WHOLE = precision_of(np.dtype(np.int64))
 # A column of such a name has keys rather than the maps' numbers.
-NAMED_BY_KEY = re.compile(r"id$|ids$|name$|file|path", re.IGNORECASE)
+NAMED_BY_KEY = r"(?i)id$|ids$|name$|file|path"
 
 
 class ByImage(StoredArray):
@@ -276,7 +276,7 @@ def _keys_of_numbers(
         return None
     said = keys.said(table.images)
     is_number = bool(is_image_number(values, images).all())
-    if said is not None or (is_number and NAMED_BY_KEY.search(name) is None):
+    if said is not None or (is_number and re.search(NAMED_BY_KEY, name) is None):
         return said
     found = keys.found(table.images)
     known, distinct = (0, 1) if found is None else count_keys(values, found)

@@ -27,7 +27,6 @@ def native(**options: Unpack[NativeCommand]) -> None:
 
     Example: roicli native --compile
     """
-    from roicli.core.system import usable_cores
     from roicli.operators.table import operator_type
     from roicli.runtime.native import run as kernels
 
@@ -35,8 +34,8 @@ def native(**options: Unpack[NativeCommand]) -> None:
     missing = kernels.missing_functions(specs.values(), DTYPES)
     if options["compile"] and missing:
         if not options["quiet"]:
-            print_line("note", f"compiling {len(missing)} kernels: some seconds each")
-        kernels.compile_functions(missing, usable_cores())
+            print_line("note", f"compiling {len(missing)} kernels")
+        kernels.compile_functions(missing)
         missing = kernels.missing_functions(specs.values(), DTYPES)
         if missing:
             raise ProviderError(

@@ -210,7 +210,7 @@ FORMATS = (
     Format("gzip_stream", (".gz",), b"\x1f\x8b", holds="packed", streams=True),
 )  # fmt: skip
 # What follows :: in an address of raw binary, like float32[15,8,7,7].
-_DESCRIPTION = re.compile(r"[<>]?[a-z]+[0-9a-z_]*\[[0-9, ]+\]")
+_DESCRIPTION = r"[<>]?[a-z]+[0-9a-z_]*\[[0-9, ]+\]"
 ZARR, RAW, TEXT = (
     next(one for one in FORMATS if one.name == name) for name in ("zarr", "raw", "text")
 )
@@ -268,6 +268,10 @@ def _slashes(way: str) -> list[int]:
     return [at for at, letter in enumerate(way) if letter == "/"]
 
 
+def _is_description(dataset: str | None) -> bool:
+    return re.fullmatch(_DESCRIPTION, dataset or "") is not None
+
+
 def recognize(address: Address) -> Format:
     """The format of a file by its first bytes, or where they say nothing by its ending.
 
@@ -294,8 +298,7 @@ def recognize(address: Address) -> Format:
             )
         return found
     found = _by_bytes(path, FORMAT_OF_ENDING.get(ending))
-    is_described = _DESCRIPTION.fullmatch(address.dataset or "") is not None
-    if is_described and (found is None or not found.magic):
+    if (found is None or not found.magic) and _is_description(address.dataset):
         return RAW
     if found is NPZ and ending != ".npz":
         found = _of_archive(path)
