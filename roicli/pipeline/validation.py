@@ -20,6 +20,8 @@ def check_feature_shape(stored: StoredArray) -> tuple[int, int, int, int]:
             f"{stored.name}: features have shape {shape}, expected (N, C, H, W) or (C, H, W)",
             "tokens (L, D) are read with --layout tokens:HxW, L being H x W"
             if len(shape) == 2
+            else "save them without the axis of one"
+            if len(shape) > 4 and 1 in shape
             else None,
         )
     n, c, h, w = (1, *shape) if len(shape) == 3 else shape
