@@ -20,6 +20,7 @@ from roicli.storage.array import StoredArray
 from roicli.storage.choice import Role, Wanted, list_names
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats import Lister, WayOf, recognize
+from roicli.storage.limits import external_files, external_is_allowed
 from roicli.storage.open import holds_no_datasets, open_array, watch
 from roicli.storage.shelf import Fill, Look, Shelf
 
@@ -70,11 +71,13 @@ class AddressShelf(Shelf):
 
     def __init__(self, pattern: Address, role: Role) -> None:
         self._pattern, self._role = pattern, role
+        self._may_lead_out = external_is_allowed()
         self.files: dict[str, FileState] = {}
 
     def open(self, key: str) -> StoredArray:
         """The array at the key's address."""
-        return open_array(address_of(self._pattern, key), self._role)
+        with external_files(self._may_lead_out):
+            return open_array(address_of(self._pattern, key), self._role)
 
     def path_of(self, key: str) -> str:
         """The key's own file."""

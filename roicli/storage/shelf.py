@@ -35,7 +35,11 @@ class Plain(NamedTuple):
 
 
 class Shelf(ABC):
-    """Arrays under keys. ``files`` are those that it opened itself; others are their arrays'."""
+    """Arrays under keys. ``files`` are those that it opened itself; others are their arrays'.
+
+    Whether arrays may lead to other files is as it was when the shelf was made: they are opened by
+    threads that nobody told.
+    """
 
     files: Mapping[str, FileState] = {}
 

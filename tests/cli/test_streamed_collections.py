@@ -200,3 +200,17 @@ def test_a_shard_and_a_pyramid_are_as_before():
         roicli.align("p.h5::{image}", "rois.npy", f"{number}.h5", **options, shard=f"{number}/2")
     roicli.merge(["1.h5", "2.h5"], "v.h5")
     assert contents_of("v.h5") == contents_of("whole.h5")
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "lzf"}])
+def test_maps_in_other_files_are_read_where_that_is_allowed(options):
+    with h5py.File("other.h5", "w") as other, h5py.File("links.h5", "w") as file:
+        for number, values in enumerate(MAPS):
+            other.create_dataset(str(number), data=values, **options)
+            file[f"{number}/p3"] = h5py.ExternalLink("other.h5", f"/{number}")
+    features = "links.h5::{image}/p3"
+    found = roicli.align(features, "rois.npy", **OPTIONS, allow_external=True).roi_features
+    expected = roicli.align("m.h5::{image}/p3", "rois.npy", **OPTIONS).roi_features
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(InputError, match="outside the file; add --allow-external"):
+        roicli.align(features, "rois.npy", **OPTIONS)

@@ -37,6 +37,7 @@ from roicli.storage.formats.hdf5.chunks import descriptor_of, is_plain_file
 from roicli.storage.formats.hdf5.dataset import choose_below, trust
 from roicli.storage.formats.hdf5.file import close_file, look_up, naming_damage, open_file
 from roicli.storage.formats.hdf5.links import split_way
+from roicli.storage.limits import external_files, external_is_allowed
 from roicli.storage.shelf import Fill, Look, Plain, Shelf, WayOfKey
 
 
@@ -47,6 +48,7 @@ class Hdf5Shelf(Shelf):
         check_regular_file(path)
         self.files = {path: read_state(path)}
         self._path, self._way_of, self._wanted = path, way_of, wanted
+        self._may_lead_out = external_is_allowed()
         self._size = os.path.getsize(path)
         self._numbers: dict[str, int] = {}
         self._fill_part: Callable[[slice], None] = lambda part: None
@@ -129,7 +131,7 @@ class Hdf5Shelf(Shelf):
     def _choose(self, key: str) -> Hdf5Array:
         way = self._way_of(key)
         address, others = Address(self._path, way), dict[str, FileState]()
-        with naming_damage(str(address)):
+        with external_files(self._may_lead_out), naming_damage(str(address)):
             node, path = self._find(way), self._path
             if node is None:
                 node, path = look_up(self._file, address, others)
