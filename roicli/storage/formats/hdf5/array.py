@@ -33,6 +33,7 @@ from roicli.storage.formats.hdf5.child import (
     OpeningChild,
     chunk_bytes,
     is_decoded,
+    reads_whole_chunks,
 )
 from roicli.storage.formats.hdf5.file import DAMAGE, close_file, pass_over
 from roicli.storage.formats.hdf5.links import OtherFiles, find_within, name_of
@@ -120,8 +121,9 @@ class Hdf5Array(StoredArray):
 
         check_decodable(dataset, self.name)
         self.reading_bytes = 2 * chunk_bytes(dataset)
-        self.chunk_rows = dataset.chunks[0] if dataset.chunks and self.shape else 1
         self._reader = find_chunks(dataset.id, in_file)
+        if dataset.chunks and self.shape and (self._reader is None or reads_whole_chunks(dataset)):
+            self.chunk_rows = dataset.chunks[0]
         self.needs_child = self._reader is None and is_decoded(dataset)
 
     @property

@@ -33,6 +33,7 @@ from roicli.storage.formats.hdf5.array import LONGEST_ATTRIBUTE, attribute_bytes
 from roicli.storage.formats.hdf5.child import (
     in_child_first,
     is_contained,
+    reads_whole_chunks,
     shared_array,
     try_parts_first,
 )
@@ -264,6 +265,7 @@ def _describe_dataset(dataset: h5py.Dataset, path: str) -> StoredDataset:
         plain_attributes(_Attributes(dataset.attrs)),
         partial(open_dataset, address, Wanted("any")),
         headings_of_dtype(fields) if is_record(fields) else None,
+        reads_whole_chunks(dataset),
     )
 
 
