@@ -31,6 +31,8 @@ from roicli.storage.pattern import address_of, find_keys, is_pattern
 from roicli.storage.roi_columns import find_columns, show_names
 
 MODEL_ENDING = ".onnx"
+# FlatBuffers name their schema after an offset of four bytes.
+TFLITE = b"TFL3"
 
 
 @frozen
@@ -112,6 +114,12 @@ def inspect(
         return inspect_model(address.path)
     if is_openvino(address.path):
         return inspect_openvino(address.path)
+    if is_tflite(address.path):
+        raise InputError(
+            f"{address}: is a TFLite model, whose graph roicli does not read",
+            "make it ONNX (python -m tf2onnx.convert --tflite FILE --output m.onnx) and inspect "
+            "that",
+        )
     if address.is_stdin:
         raise InputError("stdin: inspect reads files", "save it, and give the file's name")
     if is_pattern(address):
@@ -122,6 +130,17 @@ def inspect(
         )
     with external_files(request.allow_external):
         return inspect_arrays(read_contents(address), request.stats)
+
+
+def is_tflite(path: str) -> bool:
+    """Whether a file is a TFLite model by its first bytes."""
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as stream:
+            return stream.read(len(TFLITE) + 4)[4:] == TFLITE
+    except OSError:
+        return False
 
 
 def inspect_arrays(contents: FileContents, stats: bool) -> ArrayReport:

@@ -33,7 +33,7 @@ IMAGE_COLUMN = "image"
 FEW_KEYS = 5
 WHOLE = precision_of(np.dtype(np.int64))
 # A column of such a name has keys rather than the maps' numbers.
-NAMED_BY_KEY = re.compile(r"id$|ids$|name$|file|path", re.IGNORECASE)
+NAMED_BY_KEY = r"(?i)id$|ids$|name$|file|path"
 
 
 class ByImage(StoredArray):
@@ -244,8 +244,17 @@ def number_images(
         numbers = number_by_keys(values, found, table.name, name, rows)
         logger.info(f"{table.name}: column {name} is matched with {found.source}")
         return numbers.astype(np.float64), True
-    if not column.is_text or all(map(_is_number, values.tolist())):
+    numeric = [_is_number(text) for text in values.tolist()] if column.is_text else [True]
+    if all(numeric):
         return values.astype(np.float64), False
+    if any(numeric):
+        place = numeric.index(False)
+        row = place if rows is None else int(rows[place])
+        raise InputError(
+            f"{table.name}: row {row}, column {name}: found {str(foreign(values[place]))!r:.80}, "
+            "expected a number, as in other rows",
+            "leave the row out: a second header, or units, are no RoI",
+        )
     if images is None:
         return number_by_appearance(values)[0].astype(np.float64), True
     row = 0 if rows is None else int(rows[0])
@@ -267,7 +276,7 @@ def _keys_of_numbers(
         return None
     said = keys.said(table.images)
     is_number = bool(is_image_number(values, images).all())
-    if said is not None or (is_number and NAMED_BY_KEY.search(name) is None):
+    if said is not None or (is_number and re.search(NAMED_BY_KEY, name) is None):
         return said
     found = keys.found(table.images)
     known, distinct = (0, 1) if found is None else count_keys(values, found)
@@ -296,7 +305,7 @@ def _is_number(text: str) -> bool:
 def _check_exact(column: Column, table: Table, rows: IntArray | None) -> None:
     """Raise InputError for keys that the dtype may have for another number."""
     bits = None if column.precision is None else column.precision.mantissa_bits
-    if bits is None or column.precision is None:
+    if bits is None or column.precision is None or column.values.dtype.kind in "iu":
         return
     last = 2.0 ** (bits + 1)
     lost = np.flatnonzero(np.abs(column.values) >= last)

@@ -160,14 +160,22 @@ def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
         advice = last
     elif rois.knows_maps and most < max(block.extent_px.max() for block in rois.blocks()):
         advice = f"{table.dtype.name} holds numbers up to {most} only: save RoIs as float32"
-    elif fitting:
-        advice = f"add --roi-format {' or '.join(fitting)}, whichever the numbers are"
+    elif ways := _ways_to_read(rois, fitting):
+        which = ", whichever the numbers are" if " or " in "".join(ways) or len(ways) > 1 else ""
+        advice = f"add {' or '.join(ways)}{which}"
     yield Draft(
         len(rows), rows,
         f"{len(rows):,} of {len(rois):,} RoIs have crossed corners (x2 < x1 or y2 < y1): "
         f"row {table.number(rows[0])} has {shown}",
         advice, "RoIs", table.name,
     )  # fmt: skip
+
+
+def _ways_to_read(rois: PlacedRois, formats: Sequence[str]) -> list[str]:
+    """The options under which all RoIs make sense."""
+    order = readings.find_corner_order(rois)
+    formats = [f"--roi-format {' or '.join(formats)}"] if formats else []
+    return [*formats, *([f"--roi-columns {order}"] if order else [])]
 
 
 def find_wholly_outside(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:

@@ -23,7 +23,7 @@ from roicli.storage.formats import Lister, WayOf, recognize
 from roicli.storage.open import holds_no_datasets, open_array, watch
 from roicli.storage.shelf import Fill, Shelf
 
-_DIGITS = re.compile("([0-9]+)")
+_DIGITS = "([0-9]+)"
 
 
 def is_pattern(address: Address) -> bool:
@@ -105,7 +105,7 @@ def open_shelf(pattern: Address, role: Role) -> Shelf:
 def natural_order(key: str) -> tuple[tuple[str | int, ...], str]:
     """What sorts keys as people do: runs of digits by their number."""
     parts: list[str | int] = []
-    for place, part in enumerate(_DIGITS.split(key)):
+    for place, part in enumerate(re.split(_DIGITS, key)):
         if place % 2:
             number = part.lstrip("0")  # by its length first: no number is too long for that
             parts += [len(number), number]

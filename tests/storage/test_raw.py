@@ -103,7 +103,7 @@ def test_an_output_that_was_cut_off_is_read_with_a_warning():
     outcome = run("compare", path, "b.npy")
     assert outcome.code == 1
     assert "values of the first 2 of 3 rows" in outcome.err
-    assert "A has no row for 1 of B: 2; matched, 2 rows are equal" in outcome.text
+    assert "not in A, 1 row of B: 2; matched, 2 rows are equal" in outcome.text
 
 
 @pytest.mark.parametrize(

@@ -421,11 +421,34 @@ TOOLS = {
 }  # fmt: skip
 
 
+TOOLS |= {
+    "frames": {"version": 1, "frames": of_both(
+        CORNERS, lambda box: {"box2d": dict(zip(XYXY, box, strict=True)), "poly2d": [{"a": 1}]},
+        "objects", frame="{0}",
+    )},
+    "lists of objects": [
+        of_image(number, CORNERS, lambda box: {"box": dict(zip(XYXY, box, strict=True))})
+        for number in (0, 1)
+    ],
+    "label studio, whole": [
+        {"data": {"image": f"{'ab'[number]}.jpg"}, "annotations": [{"result": of_image(
+            number, SIZES, lambda box: {"value": percent(box), "original_width": 512,
+                                        "original_height": 384},
+        )}]} for number in (0, 1)
+    ],
+    "rows of pandas": {
+        str(row): {"image": "ab"[image], **dict(zip(XYXY, box, strict=True))}
+        for row, (image, box) in enumerate(zip(IMAGES.tolist(), CORNERS.tolist(), strict=True))
+    },
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("tool", list(TOOLS))
 def test_json_of_annotation_tools(tool):
     Path("r.json").write_text(json.dumps(TOOLS[tool]))
     size = ("--image-size", "384x512") if "fiftyone" in tool else ()
-    np.testing.assert_allclose(align("maps/{image}.npy", "r.json", *size), BASE, atol=1e-4)
+    maps = "feats.npy" if tool == "lists of objects" else "maps/{image}.npy"
+    np.testing.assert_allclose(align(maps, "r.json", *size), BASE, atol=1e-4)
 
 
 def test_labelme_has_a_file_an_image():
