@@ -72,12 +72,13 @@ fuzz: .venv/.developing  ## 20,000 damaged inputs of each kind: npy, archives, R
 	$(BIN)/python -m pip install --quiet --group fuzz
 	$(BIN)/python -m fuzz
 
-docs: .venv/.developing  ## make the pictures and worked examples in docs/ from the sample data
+docs: .venv/.developing  ## make what is generated: pictures, worked examples, pages, schemas, the kernels' assembly
 	$(BIN)/python docs/make_figures.py
 	$(BIN)/python docs/make_rosetta.py
 	$(BIN)/python docs/make_reference.py
 	$(BIN)/python docs/make_schemas.py
 	$(BIN)/python docs/make_texts.py
+	$(BIN)/python docs/make_kernels.py
 	$(BIN)/python docs/make_screens.py
 
 site: .venv/.developing  ## the documentation as a site in site/, any warning an error

@@ -11,7 +11,7 @@ import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
-from itertools import product, repeat
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     missing = [one for one in product(SIGNATURES, ("float32", "float64")) if not is_kept(*one)]
     if missing:
-        # Two processes compile eight functions; those of ``compile_apart`` import Numba for each.
         with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as processes:
-            list(processes.map(compile_functions, [[one] for one in missing], repeat(1)))
+            list(processes.map(compile_functions, [[one] for one in missing]))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

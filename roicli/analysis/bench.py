@@ -13,9 +13,9 @@ from typing import Any, Unpack, cast
 import numpy as np
 
 from roicli.api import run_request
-from roicli.core.call_options import BenchOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
+from roicli.core.look_options import BenchOptions
 from roicli.core.operator_table import Operator
 from roicli.core.progress import StageTimes
 from roicli.core.record import frozen

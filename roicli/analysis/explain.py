@@ -32,9 +32,9 @@ from roicli.analysis.one_roi import (
     operator_looked_at,
     read_stored_value,
 )
-from roicli.core.call_options import ExplainOneOptions, ExplainOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
+from roicli.core.look_options import ExplainOneOptions, ExplainOptions
 from roicli.core.operator_table import Operator
 from roicli.core.types import Array, FloatArray, RoIs, Size
 from roicli.core.vocabulary import PixelModel

@@ -12,9 +12,9 @@ import numpy as np
 from roicli.analysis.inspect_model import ModelReport, inspect_model
 from roicli.analysis.inspect_openvino import inspect_openvino, is_openvino
 from roicli.analysis.result.origin import MEANINGS, Origin, find_origin
-from roicli.core.call_options import InspectOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError
+from roicli.core.look_options import InspectOptions
 from roicli.core.norms import deviation_rows, mean_of, no_sums, root_mean
 from roicli.core.record import frozen
 from roicli.core.shown import Shown
@@ -31,6 +31,8 @@ from roicli.storage.pattern import address_of, find_keys, is_pattern
 from roicli.storage.roi_columns import find_columns, show_names
 
 MODEL_ENDING = ".onnx"
+# FlatBuffers name their schema after an offset of four bytes.
+TFLITE = b"TFL3"
 
 
 @frozen
@@ -112,6 +114,12 @@ def inspect(
         return inspect_model(address.path)
     if is_openvino(address.path):
         return inspect_openvino(address.path)
+    if is_tflite(address.path):
+        raise InputError(
+            f"{address}: is a TFLite model, whose graph roicli does not read",
+            "make it ONNX (python -m tf2onnx.convert --tflite FILE --output m.onnx) and inspect "
+            "that",
+        )
     if address.is_stdin:
         raise InputError("stdin: inspect reads files", "save it, and give the file's name")
     if is_pattern(address):
@@ -122,6 +130,17 @@ def inspect(
         )
     with external_files(request.allow_external):
         return inspect_arrays(read_contents(address), request.stats)
+
+
+def is_tflite(path: str) -> bool:
+    """Whether a file is a TFLite model by its first bytes."""
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as stream:
+            return stream.read(len(TFLITE) + 4)[4:] == TFLITE
+    except OSError:
+        return False
 
 
 def inspect_arrays(contents: FileContents, stats: bool) -> ArrayReport:
@@ -195,8 +214,8 @@ def _describe_map_or_boxes(dataset: StoredDataset, shape: Sequence[int]) -> tupl
         # A map four cells wide is much the rarer.
         return "rois", "3-D: boxes (N, M, 4), image by image; as FEATURES (C, H, W), one image"
     layout = "(N, C, H, W)" if len(shape) == 4 else "(C, H, W), one image"
-    chunk_rows = dataset.chunks[0] if dataset.chunks and len(shape) == 4 else 1
-    sharing = describe_sharing(shape[0], chunk_rows)
+    shares = dataset.chunks and len(shape) == 4 and dataset.reads_whole_chunks
+    sharing = describe_sharing(shape[0], dataset.chunks[0] if dataset.chunks and shares else 1)
     slow = f"; {sharing}" if sharing else ""
     return "features", f"{len(shape)}-D: {layout}{_describe_scale(dataset, shape)}{slow}"
 
@@ -215,7 +234,8 @@ def describe_columns(headings: Sequence[Heading]) -> tuple[str | None, str]:
     except InputError as error:
         return None, f"table of {shown}, no boxes by these names; {error.hint}"
     box = show_names([headings[place] for place in found.coordinates])
-    image = "none" if found.image is None else show_names([headings[found.image]])
+    images = [headings[place] for place in (found.image, *found.rivals) if place is not None]
+    image = show_names(images).replace(", ", " or ") or "none"
     others = show_names([headings[place] for place in found.carried])
     return "rois", (
         f"table: the image is {image}, the box {box} as {found.roi_format}"

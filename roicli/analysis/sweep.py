@@ -15,9 +15,9 @@ from typing import Unpack
 import numpy as np
 
 from roicli.analysis.roi_sample import choose_visits, rows_of
-from roicli.core.call_options import SweepOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.look_options import SweepOptions
 from roicli.core.norms import Rows, Widened, difference_rows, divide_norms, measure_distance
 from roicli.core.record import frozen
 from roicli.core.shown import Shown

@@ -19,10 +19,10 @@ from roicli import api
 from roicli.analysis.diagnose.candidates import Candidate
 from roicli.analysis.diagnose.run import Diagnosis, diagnose
 from roicli.analysis.result.source import open_stored_result
-from roicli.core.call_options import CaptureOptions, VerifyModelOptions
 from roicli.core.declaration import check_known, keywords, record, settle
 from roicli.core.exceptions import InputError, ParameterError, RoicliError
 from roicli.core.foreign import foreign
+from roicli.core.model_options import CaptureOptions, VerifyModelOptions
 from roicli.core.operator_table import Operator
 from roicli.core.record import frozen
 from roicli.core.shown import Shown

@@ -27,10 +27,10 @@ import typer
 from roicli.cli.commands import options_in
 from roicli.cli.console import drop_stdout, print_line
 from roicli.cli.help import frequency
+from roicli.cli.options import TableOptions
 from roicli.cli.settings import note_settings
 from roicli.cli.signals import check_signals
 from roicli.cli.words import read_word, terminal_type
-from roicli.core.command_options import TableOptions
 from roicli.core.declaration import Declaration, Opt, record
 from roicli.core.panels import PANELS
 from roicli.core.vocabulary import SummaryForm, TableFormat

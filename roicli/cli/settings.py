@@ -26,7 +26,7 @@ OTHER_VARIABLES = (CONFIG, "ROICLI_CONTAIN_HDF5")
 FILE_NAMES = ("roicli.toml", "pyproject.toml")
 LARGEST_FILE = 1 << 20
 # What a pyproject.toml with settings has in it: the others need no parser.
-MENTIONED = re.compile(rb"""tool\s*\.\s*["']?roicli|^\s*["']?roicli["']?\s*[.=]""", re.MULTILINE)
+MENTIONED = rb"""(?m)tool\s*\.\s*["']?roicli|^\s*["']?roicli["']?\s*[.=]"""
 
 Options = Mapping[str, Declaration]
 
@@ -101,7 +101,7 @@ def find_file() -> str | None:
 def _mentions_roicli(path: str) -> bool:
     """Whether a pyproject.toml may hold settings; one that cannot be read is somebody else's."""
     try:
-        return bool(MENTIONED.search(_read_bytes(path)))
+        return bool(re.search(MENTIONED, _read_bytes(path)))
     except InputError:
         return False
 

@@ -16,10 +16,10 @@ TYPED_AS = (bool, str, int, float)
 TRUTH = {"true": True, "yes": True, "on": True, "1": True}
 TRUTH |= {"false": False, "no": False, "off": False, "0": False}
 EXPECTED = {int: "a whole number", float: "a number", bool: "true or false"}
-NUMBER = re.compile(r"[+-]?(nan|inf|([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?)", re.IGNORECASE)
+NUMBER = r"(?i)[+-]?(nan|inf|([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?)"
 LEVEL = "--level"
 # A range or a list where one number belongs.
-SEVERAL = re.compile(r"([0-9]+)(-|,|:|\.\.)")
+SEVERAL = r"([0-9]+)(-|,|:|\.\.)"
 
 
 def terminal_type(declared: Any) -> Any:
@@ -47,9 +47,9 @@ def read_word(value: Any, typed: Any, name: str) -> Any:
         return TRUTH[text.lower()]
     if typed is int and re.fullmatch(r"[+-]?[0-9]{1,18}", text):
         return int(text)
-    if typed is float and NUMBER.fullmatch(text):
+    if typed is float and re.fullmatch(NUMBER, text):
         return float(text)
-    several = SEVERAL.match(text) if typed is int else None
+    several = re.match(SEVERAL, text) if typed is int else None
     hint = f"one at a time, like {several[1]}" if several else None
     raise ParameterError(f"{name} is {text!r}, expected {EXPECTED[typed]}", hint)
 

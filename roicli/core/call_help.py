@@ -12,9 +12,9 @@ from roicli.core.declaration import Declaration, Opt, declarations
 from roicli.core.panels import PANELS
 
 WIDTH = 92
-FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
+FLAG = r"(?<![\w-])--([a-z][a-z-]*)"
 # A metavar that says how something is written, and not only what it is.
-FORM = re.compile(r"[|,\[]|HxW")
+FORM = r"[|,\[]|HxW"
 # Of options that stand in no panel, and those that only Python has.
 OTHERS, PYTHON = "Options", "In Python alone"
 
@@ -55,9 +55,9 @@ def _describe(one: Declaration) -> str:
         if one.opt.shown is not None and not isinstance(one.opt.default, bool):
             default = ""
             words.append(f"Without it: {one.opt.shown}.")
-        if FORM.search(one.opt.metavar or "") and not one.words:
+        if re.search(FORM, one.opt.metavar or "") and not one.words:
             form = (one.opt.metavar or "").replace("|", " or ")
             words.append(f"Written {form}{'' if form.endswith('.') else '.'}")
     # Another option's name is the keyword here, and not its flag.
-    text = FLAG.sub(lambda flag: flag[1].replace("-", "_"), " ".join(words))
+    text = re.sub(FLAG, lambda flag: flag[1].replace("-", "_"), " ".join(words))
     return f"{one.name}{default}\n" + textwrap.indent(textwrap.fill(text, WIDTH), "    ")

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from types import NoneType, UnionType
 from typing import (
-    Annotated,
     Any,
     Literal,
     NamedTuple,
@@ -22,7 +21,6 @@ from typing import (
     dataclass_transform,
     get_args,
     get_origin,
-    get_type_hints,
 )
 
 from roicli.core.exceptions import ParameterError
@@ -180,12 +178,14 @@ def arms(annotation: Any) -> tuple[Any, ...]:
 @cache
 def declarations(options: type) -> Mapping[str, Declaration]:
     """Every keyword of a TypedDict, by name, in the order in which the help shows them."""
-    hints = get_type_hints(options, include_extras=True)
     found = {}
-    for name, hint in hints.items():
-        inner = get_args(hint)[0] if get_origin(hint) is Required else hint
-        declared, *said = get_args(inner) if get_origin(inner) is Annotated else (inner,)
-        declaration = next((part for part in said if isinstance(part, Opt | PythonOnly)), None)
-        assert declaration is not None, f"{options.__name__}.{name} is declared without Opt"
-        found[name] = Declaration(name, declared, declaration, get_origin(hint) is Required)
+    hint: Any
+    # Their annotations are no text, and typing's own reader would look for text in all of them.
+    for name, hint in inspect.get_annotations(options).items():
+        is_required = get_origin(hint) is Required
+        annotated = get_args(hint)[0] if is_required else hint
+        said = getattr(annotated, "__metadata__", ())
+        opt = next((part for part in said if isinstance(part, (Opt, PythonOnly))), None)
+        assert opt is not None, f"{options.__name__}.{name} is declared without Opt"
+        found[name] = Declaration(name, annotated.__origin__, opt, is_required)
     return found

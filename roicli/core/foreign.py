@@ -7,17 +7,28 @@ made safe where it is read, so that whoever prints it cannot forget to.
 
 from __future__ import annotations
 
+import codecs
 import re
 
 # GitHub obeys ``::command ...::`` at the start of a line, and a folded table begins one at a blank,
 # or in the middle of a long word. It, Azure and TeamCity obey ``##[``, ``##vso[``, ``##teamcity[``
 # anywhere.
-_COMMAND = re.compile(
-    r"(?<!\S):(?=:)|:(?=:(?:error|warning|notice|debug|(?:end)?group|echo|(?:add|remove)-matcher|"
+_COMMAND = (
+    r"(?i)(?<!\S):(?=:)|"
+    r":(?=:(?:error|warning|notice|debug|(?:end)?group|echo|(?:add|remove)-matcher|"
     r"add-mask|add-path|save-state|set-env|set-output|stop-commands)\b.*::)|"
-    r"#(?=#(?:vso|teamcity)?\[)",
-    re.IGNORECASE,
+    r"#(?=#(?:vso|teamcity)?\[)"
 )
+
+# UTF-32's little-endian mark begins with that of UTF-16.
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_NUMPY_NUMBER = re.compile(r"\b(?:np|numpy)\.(?:float|int|uint)\d+\(([^()]*)\)")
 
 
 class ForeignText(str):  # noqa: SLOT000 - copied and pickled with its attribute
@@ -41,9 +52,21 @@ def foreign(text: str | bytes) -> ForeignText:
         return text
     raw = text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else text
     shown = raw if raw.isprintable() else "".join(map(_escape, raw))
-    found = ForeignText(_COMMAND.sub(lambda mark: f"\\x{ord(mark[0]):02x}", shown))
+    if "::" in shown or "##" in shown:
+        shown = re.sub(_COMMAND, lambda mark: f"\\x{ord(mark[0]):02x}", shown)
+    found = ForeignText(shown)
     found.raw = raw
     return found
+
+
+def decode_text(data: bytes) -> str:
+    """A text in UTF-8, or in UTF-16 or UTF-32 where its mark says so, as Windows writes it."""
+    return data.decode(next((name for mark, name in MARKS if data.startswith(mark)), "utf-8"))
+
+
+def plain_numbers(text: str) -> str:
+    """A text with ``0.5`` for ``np.float64(0.5)``, as NumPy 2 shows numbers in lists."""
+    return _NUMPY_NUMBER.sub(r"\1", text) if "(" in text else text
 
 
 def raw_text(text: str) -> str:

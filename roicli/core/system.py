@@ -165,7 +165,7 @@ _NO_LINK, _NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 
 
 # What a process has open already, by the names that Linux and macOS give it.
-_OPEN_END = re.compile(r"/dev/stdin|/dev/fd/\d+|/proc/(self|\d+)/fd/\d+")
+_OPEN_END = r"/dev/stdin|/dev/fd/\d+|/proc/(self|\d+)/fd/\d+"
 
 
 def is_pipe(path: str) -> bool:
@@ -173,7 +173,7 @@ def is_pipe(path: str) -> bool:
 
     A pipe with a name of its own is none: opening it would wait for a writer.
     """
-    if _OPEN_END.fullmatch(path) is None:
+    if not path.startswith(("/dev/", "/proc/")) or re.fullmatch(_OPEN_END, path) is None:
         return False
     try:
         mode = os.stat(path).st_mode

@@ -42,6 +42,17 @@ class CellSpec(TapSpec):
         longest = [(last - first).max(axis=(1, 2, 3, 4)) for first, last in windows]
         return np.asarray(np.maximum(np.stack(longest[::-1], axis=1), 0))
 
+    def windows_of(
+        self, corners: FloatArray, map_size: Size
+    ) -> tuple[tuple[IntArray, IntArray], tuple[IntArray, IntArray]]:
+        """(first, last), each (K, P) int64, of the bins on the map, for x and y."""
+        windows = self._windows(NumpyMath(corners.dtype), self.values_of(corners), map_size)
+        y, x = (
+            tuple(np.ascontiguousarray(edge.reshape(len(corners), -1)) for edge in axis)
+            for axis in windows
+        )
+        return (x[0], x[1]), (y[0], y[1])
+
     def work(self, corners: FloatArray) -> FloatArray:
         """(k,) cells a bin, whatever the map's border cuts off."""
         height, width = self.output_size

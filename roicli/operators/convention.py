@@ -24,7 +24,7 @@ CellRounding = Literal["none", "half-away", "half-even", "floor", "floor-size", 
 # Corners; or centre, size and an angle in degrees, seen with y downwards.
 Turn = Literal["none", "counter-clockwise", "clockwise"]
 Cut = Literal["equal", "overlap", "disjoint", "floor-size", "accumulated", "hull", "clipped"]
-Grid = Literal["quarters", "thirds", "ends", "corners"]
+Grid = Literal["quarters", "even", "thirds", "ends", "corners"]
 BorderRule = Literal["clamp", "zero", "skip", "extrapolate", "value"]
 Reduction = Literal[
     "mean",
@@ -97,8 +97,9 @@ class Convention:
     ``cut``: "equal" bins of real size, read at points; or whole cells, from ``floor`` to ``ceil``
     of the edges ("overlap"; "accumulated" adds the edges up in single precision; "hull" rounds
     edges on the map, not in the box), "disjoint", "floor-size"; "clipped" clips each bin to the
-    map and counts its points afterwards (ncnn). ``grid``: where in a bin its points lie, or
-    "ends": from one end of the box to the other. ``sampling_ratio`` points an axis and bin, 0
+    map and counts its points afterwards (ncnn). ``grid``: where in a bin its points lie;
+    "even" is "quarters" rounded as one row of points over the box; "ends" from one end of it to the
+    other. ``sampling_ratio`` points an axis and bin, 0
     adaptive. ``border``: what a point reads that lies past the first or last cell's centre; beyond
     ``reach`` cells past it counts ``border_value`` or, under "skip", nothing. ``last_cell`` False
     never reads the last row and column (torchvision's ps_roi_pool). ``channels``: unless "all", an

@@ -266,6 +266,9 @@ def bin_points(
         if total <= 1:
             return np.broadcast_to(low + kind(0.5) * reach, (len(start), bins, count))
         return np.asarray(low + (number * parts + index) * (reach / kind(total - 1)))
+    if grid == "even":
+        step = reach / kind(bins * max(count, 1))
+        return np.asarray(low + (number * parts + index + kind(0.5)) * step)
     size = reach / kind(bins)
     match grid:
         case "quarters":

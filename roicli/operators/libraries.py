@@ -12,13 +12,14 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from typing import Any, get_args
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.operator_table import OPERATORS
 from roicli.core.parse import did_you_mean
 from roicli.core.record import frozen
-from roicli.core.vocabulary import AngleUnit, ComparedOperator
+from roicli.core.vocabulary import AngleUnit, ComparedOperator, Mode
 from roicli.operators.convention import (
     ALIGN,
     AVERAGE_POOL,
@@ -124,7 +125,7 @@ FLOORED: Reduction = "max-floored"
 LEGACY_ADAPTIVE, HALF_ADAPTIVE = _align(False), _align(True)
 ONNX_ALSO = (*_both(), *_both("max-weighted-corners"))
 ZERO_PADDED = replace(
-    ALIGN, box=Placement(shift_cells=-0.5, minimum=0.0), border="zero"
+    ALIGN, box=Placement(shift_cells=-0.5, minimum=0.0), border="zero", grid="even"
 )  # fmt: skip
 PX_HALF = Placement(start_px=0.5, end_px=0.5, shift_cells=-0.5)
 PIXEL_BACK = Placement(start_px=-0.5, end_px=-0.5)
@@ -426,8 +427,8 @@ def rule_of_preset(
         return None
     row = rows[0]
     given = {name: value for name, value in said.items() if value is not None}
-    reached = [own for own in row.reaches() if _is_set_so(own, given)]
-    rule = reached[0] if reached else row.convention
+    reached = _set_to(row, given)
+    rule = reached or row.convention
     if as_options(rule) is not None:
         if rule.empty != "0":
             logger.info(f"{row.name} has {EMPTY_WORDS[rule.empty]}; roicli has 0 for it")
@@ -435,7 +436,7 @@ def rule_of_preset(
     fixed = [name for name in given if name not in OVER_A_RULE]
     if not row.ratios and "sampling_ratio" in given:
         fixed.append("sampling_ratio")
-    if not reached:
+    if reached is None:
         fixed += [name for name in ("aligned", "mode") if name in given]
     if fixed and as_options(row.convention) is not None:
         return None  # an option over the plain operator's
@@ -460,19 +461,40 @@ def command_of(convention: Convention) -> str | None:
     """What of ``roicli`` gives the same numbers: an operator's options, or a library's preset."""
     if as_options(convention) is not None:
         return command(convention)
-    for row in all_rows():
-        free = ["sampling_ratio"] if row.ratios else []
-        free += ["group_size"] if convention.channels != "all" else []
-        set_so = {name: getattr(convention, name) for name in free}
-        if row.runs and replace(row.convention, **set_so) == convention:
-            words = [f"roicli {row.operator} --preset {row.name}"]
-            words += [
-                f"--{name.replace('_', '-')} {value}"
+    found = (_preset_command(row, convention) for row in all_rows() if row.runs)
+    told = next((words for words in found if words is not None), None)
+    if told is None and convention.channels == "all":
+        # One group is all channels.
+        one_group = replace(convention, channels="class-major", group_size=1)
+        return command(one_group) if as_options(one_group) is not None else None
+    return told
+
+
+def _preset_command(row: LibraryFunction, convention: Convention) -> str | None:
+    """What sets a library's preset to a convention, None where its options do not reach it."""
+    free = ["sampling_ratio"] if row.ratios else []
+    free += ["group_size"] if convention.channels != "all" else []
+    set_so = {name: getattr(convention, name) for name in free}
+    ways = {"": row.convention} | {
+        f" --{'aligned' if aligned else 'no-aligned'} --mode {mode}": own
+        for aligned, mode in product((True, False), get_args(Mode))
+        for own in [_set_to(row, {"aligned": aligned, "mode": mode})]
+        if row.also and own is not None and as_options(own) is None
+    }
+    for said, own in ways.items():
+        if replace(own, **set_so) == convention:
+            words = [
+                f" --{name.replace('_', '-')} {value}"
                 for name, value in set_so.items()
                 if value != getattr(row.convention, name)
             ]
-            return " ".join(words)
+            return f"roicli {row.operator} --preset {row.name}{said}{''.join(words)}"
     return None
+
+
+def _set_to(row: LibraryFunction, said: Mapping[str, Any]) -> Convention | None:
+    """What a function is set to by what is ``said``; None where it cannot be."""
+    return next((own for own in row.reaches() if _is_set_so(own, said)), None)
 
 
 def _is_set_so(rule: Convention, said: Mapping[str, Any]) -> bool:

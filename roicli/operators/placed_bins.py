@@ -122,6 +122,9 @@ def place_points(
     size = span.extent / bins
     parts = math.real(math.maximum(count, 1))
     index = math.real(math.counting(math.largest(count), axis + 2))
+    number = math.real(math.counting(bins, axis))
+    if grid == "even":
+        return span.start + (number * parts + index + 0.5) * (span.extent / (parts * bins))
     match grid:
         case "quarters":
             inside = (index + 0.5) * size / parts
@@ -133,7 +136,7 @@ def place_points(
             raise ValueError("points from end to end are crop_and_resize's own")
         case _:
             assert_never(grid)
-    return span.start + math.real(math.counting(bins, axis)) * size + inside
+    return span.start + number * size + inside
 
 
 def clip_points(

@@ -82,6 +82,13 @@ class PresetPointSpec(PresetSpec, PointSpec):
 class PresetCellSpec(PresetSpec, CellSpec):
     """A rule that reads whole cells."""
 
+    @property
+    def compiled(self) -> Compiled | None:
+        """Maxima have RoI Pool's kernel, which knows one group, and 0 for an empty bin."""
+        if self.takes_maximum and self.empty == 0 and self.groups == 1:
+            return Compiled("run_cell_maxima", ("pool_blocks",))
+        return super().compiled
+
 
 def build_preset_spec(preset: str, convention: Convention, output_size: Size) -> PresetSpec:
     """What runs a function of a library. Raises ParameterError."""

@@ -2,7 +2,8 @@
 
 CF's ``scale_factor``, ``add_offset`` and ``_FillValue``, as netCDF's readers apply them (CF
 conventions, 8.1; also where Zarr and HDF5 files carry them); ``scale`` and ``zero_point`` of
-quantized integers, as ONNX's DequantizeLinear; bfloat16 kept as uint16, which no file tells.
+quantized integers, as ONNX's DequantizeLinear; floats of 16 bits kept as uint16, which no file
+tells.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from roicli.core.exceptions import InputError
 from roicli.core.types import Array, FloatArray
 from roicli.core.vocabulary import StoredAs
 from roicli.pipeline.layout import Tell
-from roicli.storage.array import Place, StoredArray
-from roicli.storage.views import DecodedArray, as_bfloat16
+from roicli.storage.array import Place, StoredArray, named_dtype
+from roicli.storage.views import BitsArray, DecodedArray
 
 SCALE, OFFSET, UNSIGNED = "scale_factor", "add_offset", "_Unsigned"
 FILLS = ("_FillValue", "missing_value")
@@ -25,6 +26,11 @@ DECODING_ATTRIBUTES = frozenset((SCALE, OFFSET, UNSIGNED, *FILLS, *QUANTIZED))
 WAY_OUT = "or take the stored numbers: --no-decode"
 # Magnitudes of ordinary features; of all numbers of 16 bits a sixth are such in bfloat16.
 ORDINARY = 1e-6, 1e6
+# All but this share of the sample must be ordinary: next to 0 a float has any exponent.
+SHARE_ODD = 0.01
+# Half of all float16 are ordinary, so it takes more: features fall by half an octave, so that most
+# have one of the few largest exponents, and of integers that count something most are below 2^12.
+OCTAVES, SHARE_BELOW, LEAST_MEDIAN = 6, 0.03, np.float16(2**-8)
 SAMPLED_SIDE = 64
 
 
@@ -33,16 +39,16 @@ def decode(
 ) -> StoredArray:
     """The maps (N, C, H, W) or (C, H, W) in the numbers that they mean; ``tell`` notes how.
 
-    Raises InputError, also for integers that look like bfloat16's bits and nobody says so.
+    Raises InputError, also for integers that look like a float's bits and nobody says so.
     """
-    if stored_as == "bfloat16":
+    if stored_as in FLOATS:
         if stored.dtype.kind not in "iu" or stored.dtype.itemsize != 2:
             raise InputError(
-                f"{stored.name}: dtype is {stored.precision.name}, and --stored-as bfloat16 is of "
-                "integers of 16 bits",
+                f"{stored.name}: dtype is {stored.precision.name}, and --stored-as {stored_as} is "
+                "of integers of 16 bits",
                 "drop --stored-as",
             )
-        return as_bfloat16(stored)
+        return BitsArray(stored, named_dtype(stored_as))
     if not wanted:
         return stored
     found = _decode_cf(stored) or _decode_quantized(stored)
@@ -53,7 +59,7 @@ def decode(
         )
         return found
     if stored_as is None and tell is not no_note:
-        _refuse_bfloat16(stored)
+        _refuse_bits(stored)
     return stored
 
 
@@ -148,11 +154,11 @@ def _numbers(stored: StoredArray, name: str, count: int) -> FloatArray:
     return numbers
 
 
-def _refuse_bfloat16(stored: StoredArray) -> None:
-    """Raise InputError where 16-bit integers are as good as certain to be bfloat16's bits.
+def _refuse_bits(stored: StoredArray) -> None:
+    """Raise InputError where 16-bit integers are as good as certain to be the bits of floats.
 
-    They are where each of a sample is an ordinary number or 0 in bfloat16: of integers that count
-    something, as pixels do, some are small, which are no ordinary number.
+    They are where a sample of them is ordinary as floats: of integers that count something, as
+    pixels do, some are small, which are no ordinary number, and half of those about 0 are NaN.
     """
     if stored.dtype.kind not in "iu" or stored.dtype.itemsize != 2:
         return
@@ -160,15 +166,34 @@ def _refuse_bfloat16(stored: StoredArray) -> None:
     place = (slice(0, 1), *place[1:]) if len(place) == 4 else place
     held = np.empty([part.stop - part.start for part in place], stored.dtype)
     stored.read(place, held)
-    values = np.abs((held.astype(np.uint32) << np.uint32(16)).view(np.float32))
-    low, high = ORDINARY
-    with np.errstate(invalid="ignore"):
-        ordinary = (values >= low) & (values <= high)
-    if not ordinary.any() or not (ordinary | (values == 0)).all():
+    shown = []
+    for name, is_plausible in FLOATS.items():
+        values = np.abs(held.view(named_dtype(name)).astype(np.float32))
+        values = values[np.isfinite(values)]
+        is_odd = held.size - values.size > SHARE_ODD * held.size
+        if not is_odd and values.any() and is_plausible(values[values > 0]):
+            shown.append((name, f"as {name} from {values.min():.3g} to {values.max():.3g}"))
+    if not shown:
         return
+    names, ranges = zip(*shown, strict=True)
     raise InputError(
         f"{stored.name}: dtype is {stored.precision.name}, and its numbers look like the bits of "
-        f"bfloat16: as integers they are from {held.min():,} to {held.max():,}, as bfloat16 from "
-        f"{values.min():.3g} to {values.max():.3g} in magnitude",
-        "say which they are: --stored-as bfloat16 or --stored-as uint16",
+        f"{' or '.join(names)}: as integers they are from {held.min():,} to {held.max():,}, "
+        f"{', '.join(ranges)} in magnitude",
+        "say which they are: --stored-as " + " or --stored-as ".join((*names, "uint16")),
     )
+
+
+def _is_of_bfloat16(magnitudes: FloatArray) -> bool:
+    low, high = ORDINARY
+    return bool(np.mean((magnitudes < low) | (magnitudes > high)) <= SHARE_ODD)
+
+
+def _is_of_float16(magnitudes: FloatArray) -> bool:
+    least = magnitudes.max() / 2**OCTAVES
+    return bool(
+        np.median(magnitudes) >= LEAST_MEDIAN and np.mean(magnitudes < least) <= SHARE_BELOW
+    )
+
+
+FLOATS = {"bfloat16": _is_of_bfloat16, "float16": _is_of_float16}

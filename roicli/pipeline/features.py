@@ -226,7 +226,7 @@ class FeaturePyramid:
 
 
 # A comma that is none of a shape, as in x.bin::float32[2,8,24,32].
-_BETWEEN_LEVELS = re.compile(r",(?![^\[]*\])")
+_BETWEEN_LEVELS = r",(?![^\[]*\])"
 
 
 def resolve_addresses(features: str | os.PathLike[str], names: Sequence[str]) -> list[Address]:
@@ -235,7 +235,7 @@ def resolve_addresses(features: str | os.PathLike[str], names: Sequence[str]) ->
     if names:
         return [parse_address(text).within(name) for name in names]
     if "," in text and not os.path.exists(text):
-        return [parse_address(part.strip()) for part in _BETWEEN_LEVELS.split(text)]
+        return [parse_address(part.strip()) for part in re.split(_BETWEEN_LEVELS, text)]
     return [parse_address(text)]
 
 

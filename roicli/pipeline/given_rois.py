@@ -10,9 +10,15 @@ import numpy as np
 from roicli.core.exceptions import ParameterError, first_line
 from roicli.core.types import Array
 from roicli.pipeline.request import Reading
-from roicli.pipeline.roi_images import BoxesOfImages
-from roicli.pipeline.rois_of_images import IMAGE_COLUMN
-from roicli.storage.exchange import TAKEN, make_table, open_object, open_table, read_object
+from roicli.pipeline.roi_images import IMAGE_COLUMN, BoxesOfImages
+from roicli.storage.exchange import (
+    TAKEN,
+    columns_of_detections,
+    make_table,
+    open_object,
+    open_table,
+    read_object,
+)
 from roicli.storage.table import RoiSource
 
 
@@ -27,6 +33,7 @@ def open_given_rois(rois: Any, reading: Reading) -> RoiSource:
     if table is not None:
         return table
     if isinstance(rois, list | tuple) and rois:
+        rois = [columns_of_detections(one) for one in rois]
         if all(isinstance(one, Mapping) for one in rois):
             return make_table(_join(rois, name), name)
         if all(map(_has_rows, rois)):
@@ -74,23 +81,29 @@ def _check_format(boxes: Any, name: str, reading: Reading) -> None:
 
 
 def _join(images: Sequence[Mapping[str, Any]], name: str) -> dict[str, Array]:
-    """The columns of what each image has, one after another, and the image's number."""
-    columns: dict[str, list[Array]] = {key: [] for key in images[0]}
-    for number, one in enumerate(images):
-        if one.keys() != columns.keys():
+    """The columns of what each image has, one after another, and the image's number.
+
+    An image without RoIs need not have all columns.
+    """
+    read = [
+        {key: _read(values, f"{name}[{number}][{key!r}]") for key, values in one.items()}
+        for number, one in enumerate(images)
+    ]
+    counts = [max((len(v) for v in one.values() if v.ndim), default=0) for one in read]
+    model = next((number for number, count in enumerate(counts) if count), 0)
+    filled = [one for one, count in zip(read, counts, strict=True) if count] or read[:1]
+    if not read[model]:
+        raise ParameterError(f"{name}[{model}] is empty, expected columns by their names", TAKEN)
+    for number, one in enumerate(read):
+        if counts[number] and one.keys() != read[model].keys():
             raise ParameterError(
-                f"{name}[{number}] has {', '.join(map(str, one))}, expected what {name}[0] has: "
-                f"{', '.join(map(str, columns))}"
+                f"{name}[{number}] has {', '.join(map(str, one))}, expected what {name}[{model}] "
+                f"has: {', '.join(map(str, read[model]))}"
             )
-        for key, values in one.items():
-            columns[key].append(_read(values, f"{name}[{number}][{key!r}]"))
-    if not columns:
-        raise ParameterError(f"{name}[0] is empty, expected columns by their names", TAKEN)
-    counts = [len(part) if part.ndim else 0 for part in next(iter(columns.values()))]
     joined = {IMAGE_COLUMN: np.repeat(np.arange(len(images)), counts)}
-    for key, parts in columns.items():
+    for key in read[model]:
         try:
-            joined[key] = np.concatenate([part for part in parts if part.size] or parts[:1])
+            joined[key] = np.concatenate([one[key] for one in filled])
         except ValueError as error:
             raise ParameterError(
                 f"{name}: {key} of the images: {first_line(error)}", "give a row a box"

@@ -21,8 +21,8 @@ from roicli.storage.key_list import as_key
 logger = logging.getLogger("roicli")
 
 SHOWN = 3
-_PACKED = re.compile(r"\.(?:gz|bz2|xz|zst|zip)$", re.IGNORECASE)
-_ENDING = re.compile(r"(?<=.)\.[A-Za-z][A-Za-z0-9]{0,7}$")
+_PACKED = r"(?i)\.(?:gz|bz2|xz|zst|zip)$"
+_ENDING = r"(?<=.)\.[A-Za-z][A-Za-z0-9]{0,7}$"
 
 
 @frozen
@@ -56,7 +56,7 @@ def plain_key(text: str) -> str:
     if text.isalnum():  # a data set has many such keys, and they have neither
         return text.lstrip("0") or text[:1]
     name = re.split(r"[\\/]", text.strip())[-1]
-    name = _ENDING.sub("", _PACKED.sub("", name))
+    name = re.sub(_ENDING, "", re.sub(_PACKED, "", name))
     return name.lstrip("0") or name[:1]
 
 

@@ -13,13 +13,13 @@ import numpy as np
 
 from roicli.core.exceptions import InputError
 from roicli.core.types import Array, FloatArray
-from roicli.pipeline.roi_scale import OPTION, RoiScale
 from roicli.pipeline.roi_table import RoiTable, fits_inside, is_image_number
 from roicli.storage.address import parse_address
 from roicli.storage.open import open_array
 
 if TYPE_CHECKING:
     from roicli.pipeline.features import FeaturePyramid
+    from roicli.pipeline.roi_scale import RoiScale
 
 logger = logging.getLogger("roicli")
 
@@ -48,6 +48,8 @@ def find_size_scale(table: RoiTable, pyramid: FeaturePyramid) -> RoiScale | None
         files = stored.files
     finally:
         stored.close()
+    from roicli.pipeline.roi_scale import OPTION, RoiScale  # few files have them
+
     if not _are_of_the_maps(network, pyramid):
         logger.info(
             f"{address}: its second sizes are not those of the maps: not used, RoIs are taken to "

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from roicli.pipeline.features import (
 from roicli.pipeline.image_sizes import find_size_scale
 from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.request import Reading
-from roicli.pipeline.roi_scale import RoiScale, announce, open_roi_scale
+from roicli.pipeline.roi_images import IMAGE_COLUMN
 from roicli.pipeline.roi_source import (
     choose_columns,
     describe_choice,
@@ -42,7 +42,6 @@ from roicli.pipeline.roi_table import (
     RoiTable,
     is_image_number,
 )
-from roicli.pipeline.rois_of_images import IMAGE_COLUMN
 from roicli.pipeline.rules import ROI_RULES, check_ignored, obey
 from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import IMAGE, SEPARATOR, parse_address, split_name
@@ -50,6 +49,9 @@ from roicli.storage.array import SelectedRows, StoredArray
 from roicli.storage.exchange import open_object
 from roicli.storage.file_state import FileState, check_unchanged
 from roicli.storage.limits import check_memory, external_files
+
+if TYPE_CHECKING:
+    from roicli.pipeline.roi_scale import RoiScale
 
 # A column of longer texts, as polygons are, is none of a table: every row has room for the longest.
 LONGEST_TEXT = 1024
@@ -256,7 +258,7 @@ def _finish(
     settle = _judge(placed, pyramid, ignored)
     assert placed.map_of_roi is not None
     if table.roi_scale is not None and rows is None:
-        announce(table.roi_scale, table.name)
+        table.roi_scale.announce(table.name)
     return Inputs(
         pyramid,
         table.as_rois(),
@@ -358,6 +360,8 @@ def scale_rois(table: RoiTable, reading: Reading, pyramid: FeaturePyramid | None
     images = None if pyramid is None else pyramid.images
     scale: RoiScale | None
     if reading.roi_scale is not None:
+        from roicli.pipeline.roi_scale import open_roi_scale  # few runs need it
+
         last = table.batch[np.isfinite(table.batch)].max(initial=0.0)
         scale = open_roi_scale(reading.roi_scale, images, float(last))
     elif pyramid is None or reading.normalized:

@@ -7,16 +7,23 @@ readings fit, both are named: one of them alone would be advice that leads to wr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import permutations
+from collections.abc import Iterator
 from typing import get_args
 
 import numpy as np
 
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.core.vocabulary import RoiFormat
+from roicli.pipeline.axis_orders import SWAPPED_LETTERS, find_order
 from roicli.pipeline.draft import Draft
-from roicli.pipeline.layout import AXES, rearrange
+from roicli.pipeline.fits import (
+    FEWEST_REFUSED,
+    FILLED_SHARE,
+    corners_of,
+    count_fitting,
+    map_cells_of,
+)
+from roicli.pipeline.layout import rearrange
 from roicli.pipeline.roi_table import (
     NO_SCALE,
     Block,
@@ -28,9 +35,8 @@ from roicli.pipeline.roi_table import (
     to_corners,
 )
 from roicli.pipeline.row_choice import FILLED
+from roicli.storage.roi_columns import COORDINATE_NAMES
 
-# Fewer RoIs than this may be outside on purpose: operators' own test cases are.
-FEWEST_REFUSED = 10
 # A stray row is no pattern: so many rows, and this share of all, must not make sense as read.
 FEWEST_ROWS = 2
 SHARE_SWAPPED = 0.05
@@ -38,6 +44,8 @@ SHARE_OTHER_FORMAT = 0.1
 # Normalized coordinates end at 1; a box may reach a little past its image.
 NORMALIZED_MOST = 1.05
 SMALLEST_IMAGE_PX = 8
+# Percent of an image of several times as many pixels reach nearly to 100.
+PERCENT, LEAST_OF_PERCENT, NEARLY_ALL = 100, 2, 0.95
 # Coordinates in cells: below stride 4 RoIs in one corner of the image are too likely.
 COARSEST_SCALE_GUESSED = 0.25
 FEWEST_IN_CELLS = 5
@@ -50,11 +58,11 @@ SPREAD_SIDE = 0.5
 MANY_ROWS = 1 << 20
 # So many keys are shown one by one.
 FEW_IMAGES = 3
-# A reading explains RoIs that lie outside where it puts this share of them inside.
-SHARE_FITTING = 0.9
-# RoIs fill most of the image that they were found in.
-FILLED_SHARE = 0.6
 STRIDES_TRIED = tuple(2**power for power in range(8))
+# Orders of corners that no --roi-format has, and arrays have.
+CORNER_ORDERS = (
+    ("x1", "x2", "y1", "y2"), ("x2", "y2", "x1", "y1"), ("y1", "y2", "x1", "x2"),
+)  # fmt: skip
 # Exchanging x and y of the RoIs and of the maps fits equally well: only the user knows.
 SWAPPED = [1, 0, 3, 2]
 SWAPPED_ROIS = {
@@ -63,15 +71,6 @@ SWAPPED_ROIS = {
 }
 SWAPPED_NAMES = "exchange the names of x and y in --roi-columns (TensorFlow has y1, x1, y2, x2)"
 SWAPPED_MAPS = "where the maps' height and width are exchanged, give --layout {layout}"
-SWAPPED_LETTERS, CHANNELS_LAST = "ncwh", "nhwc"
-# Orders of axes that people store maps in, the more likely first.
-LIKELY_LAYOUTS = (CHANNELS_LAST, "nchw", "nwhc", "hwcn", "whcn")
-LAYOUTS = tuple(dict.fromkeys((*LIKELY_LAYOUTS, *map("".join, permutations(AXES)))))
-LAYOUTS_OF_ONE = ("hwc", "chw", "whc", "hcw", "wch", "cwh")
-# Of a map that is read wrongly RoIs fill less of a side than this; of the right one nearly all.
-HALF_EMPTY, NEARLY_FULL = 0.5, 0.9
-# So many RoIs, most of them outside, that fit another layout are no test case of an operator.
-FEWEST_OF_A_LAYOUT = 5
 
 
 # x and y exchanged ----------------------------------------------------------------------------
@@ -82,6 +81,7 @@ def find_swapped_axes(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     sizes = [place.map_size for place in rois.places if place.map_size is not None]
     if rois.usable == 0 or all(place.has_square_maps for place in rois.places):
         return
+    yield from _find_swapped_size(rois)
     rows = rois.rows(lambda block: block.usable & _has_centre_outside(block))
     if len(rows) < max(FEWEST_ROWS, SHARE_SWAPPED * rois.usable):
         return
@@ -97,6 +97,24 @@ def find_swapped_axes(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
         f"exchanged all {rois.usable:,} are inside",
         "; or ".join(_ways_to_exchange(rois)), "RoIs", rois.table.name,
         "error" if is_error else "warning",
+    )  # fmt: skip
+
+
+def _find_swapped_size(rois: PlacedRois) -> Iterator[Draft]:
+    """An --image-size that is what the map covers, as width x height."""
+    place, given = rois.places[0], rois.table.normalized_to
+    if given is None or place.map_size is None or place.has_several_sizes:
+        return
+    covered = np.array(place.map_size) / place.spatial_scale
+    differing = [np.abs(covered - size) >= 1 / place.spatial_scale for size in (given[::-1], given)]
+    if differing[0].any() or not differing[1].any():
+        return
+    height, width = given
+    yield Draft(
+        len(rois), np.flatnonzero(rois.is_usable),
+        f"the image size {height} x {width} (height x width) is exchanged: the map covers "
+        f"{covered[0]:g} x {covered[1]:g} px",
+        f"give --image-size {width}x{height}", "RoIs", rois.table.name, "error",
     )  # fmt: skip
 
 
@@ -138,6 +156,7 @@ def find_normalized(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     if rois.usable == 0 or _smallest_side_px(rois) < SMALLEST_IMAGE_PX:
         return
     if not rois.every(_is_in_unit):
+        yield from _find_percent(rois)
         return
     # Whole numbers up to 1 are corner pixels, or rows that only fill up a batch.
     if rois.every(lambda block: np.all(block.safe_corners == np.floor(block.safe_corners), 1)):
@@ -153,6 +172,8 @@ def find_normalized(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
             "add --normalized --image-size HEIGHTxWIDTH --roi-format cxcywh; YOLO's files have "
             "the class in the first column, where the image's number belongs"
         )
+    if low.min() < 1 - NORMALIZED_MOST:
+        advice = "they may be from -1 to 1: save (numbers + 1) / 2, and add --normalized"
     yield _draft(
         rois, np.flatnonzero(rois.is_usable),
         f"RoIs look normalized: every coordinate is from {low.min():.3g} to {high.max():.3g}, and "
@@ -169,8 +190,28 @@ def _is_in_unit(block: Block) -> Array:
     corners = block.safe_corners
     if block.roi_scale is not None and block.roi_scale.max() < SMALLEST_IMAGE_PX:
         corners = corners / block.roi_scale  # as stored
-    found: Array = np.all((corners >= 1 - NORMALIZED_MOST) & (corners <= NORMALIZED_MOST), axis=1)
+    found: Array = np.all(np.abs(corners) <= NORMALIZED_MOST, axis=1)
     return found
+
+
+def _find_percent(rois: PlacedRois) -> Iterator[Draft]:
+    """Coordinates that reach to nearly 100 on both axes of a larger image."""
+    if rois.usable < FEWEST_REFUSED or _smallest_side_px(rois) < LEAST_OF_PERCENT * PERCENT:
+        return
+    low, high = rois.bounds()
+    if low.min() < 0 or not ((high[2:] > NEARLY_ALL * PERCENT) & (high[2:] <= PERCENT)).all():
+        return
+    if rois.table.roi_scale is not None or rois.table.normalized_to is not None:
+        return
+    height, width = (s / rois.places[0].spatial_scale for s in rois.places[0].map_size or (0, 0))
+    yield Draft(
+        len(rois), np.flatnonzero(rois.is_usable),
+        f"RoIs look like percent of the image: they reach to {high[2]:.4g} in x and {high[3]:.4g} "
+        f"in y, and the map covers {height:g} x {width:g} px (height x width)",
+        f"where they are, add --roi-scale, the image's width and height over 100: "
+        f"{width / PERCENT:g},{height / PERCENT:g} where the map covers all of it", "RoIs",
+        rois.table.name, "warning",
+    )  # fmt: skip
 
 
 def _looks_like_yolo(rois: PlacedRois) -> bool:
@@ -222,6 +263,25 @@ def find_formats(rois: PlacedRois) -> list[RoiFormat]:
         return []
     formats: tuple[RoiFormat, ...] = get_args(RoiFormat)
     return [word for word in formats if word != rois.table.roi_format and _fits_format(rois, word)]
+
+
+def find_corner_order(rois: PlacedRois) -> str | None:
+    """The columns of corners that make sense in another order, for --roi-columns; None else."""
+    columns = rois.table.columns
+    if not rois.knows_maps or columns.are_named or rois.table.roi_format != "xyxy":
+        return None
+
+    for names in CORNER_ORDERS:
+        order = [names.index(name) for name in COORDINATE_NAMES["xyxy"]]
+
+        def fits(block: Block, order: list[int] = order) -> Array:
+            numbers = np.where(block.usable[:, None], block.numbers, 0.0)[:, order]
+            corners = block.as_corners(numbers, "xyxy", rois.table.normalized_to)
+            return fits_inside(corners, block.extent_px, block.cell_px)
+
+        if rois.every(fits):
+            return ",".join(names if columns.image is None else ("image", *names))
+    return None
 
 
 def _rows_of_no_sense(rois: PlacedRois) -> IntArray:
@@ -434,7 +494,7 @@ def find_fitting(rois: PlacedRois) -> list[str]:
         return [scaled]
     doubtful = place.spatial_scale > 1 or place.scale_from == NO_SCALE
     for factor in _factors(place.spatial_scale, doubtful):
-        if inside := _count_fitting(rois, factor, _corners, _map_cells):
+        if inside := count_fitting(rois, factor, corners_of, map_cells_of):
             return _describe_scale(rois, factor, inside)
         if (doubtful or factor == 1) and (found := _fitting_layouts(rois, factor)):
             return found
@@ -483,7 +543,7 @@ def _fitting_roi_scale(rois: PlacedRois) -> str | None:
         return np.asarray(stored(block) / block.roi_scale)
 
     for words, corners in (("without --roi-scale", stored), ("--roi-scale inverted", inverse)):
-        if inside := _count_fitting(rois, 1.0, corners, _map_cells):
+        if inside := count_fitting(rois, 1.0, corners, map_cells_of):
             return f"{words} puts {inside}"
     return None
 
@@ -525,39 +585,8 @@ def _show_scale(scale: float) -> str:
     return f"1/{round(stride)}" if whole else f"{scale:g}"
 
 
-def _corners(block: Block) -> FloatArray:
-    return block.safe_corners
-
-
 def _exchanged(block: Block) -> FloatArray:
     return block.safe_corners[:, SWAPPED]
-
-
-def _map_cells(block: Block) -> FloatArray:
-    assert block.map_cells is not None
-    return block.map_cells
-
-
-def _count_fitting(
-    rois: PlacedRois,
-    factor: float,
-    corners: Callable[[Block], FloatArray],
-    cells: Callable[[Block], FloatArray],
-    filled: float = 0.0,
-) -> str:
-    """``15 of 15 inside`` where most are, with the scale times ``factor``; "" where they are not.
-
-    They must reach over the share ``filled`` of both sides.
-    """
-    inside, reach = 0, np.zeros(2)
-    for block in rois.blocks():
-        assert block.scale is not None
-        boxes = corners(block)[block.usable] * block.scale[block.usable] * factor
-        extent = cells(block)[block.usable]
-        inside += int(np.count_nonzero(fits_inside(boxes, extent, 1.0)))
-        reach = np.maximum(reach, (boxes[:, 2:] / extent).max(axis=0, initial=0.0))
-    fits = inside >= SHARE_FITTING * rois.usable and np.all(reach >= filled)
-    return f"{inside:,} of {rois.usable:,} inside" if fits else ""
 
 
 def _fitting_layouts(rois: PlacedRois, factor: float) -> list[str]:
@@ -565,76 +594,11 @@ def _fitting_layouts(rois: PlacedRois, factor: float) -> list[str]:
     scale = "" if factor == 1 else _show_scale(rois.places[0].spatial_scale * factor)
     with_scale = f"with --spatial-scale {scale} " if scale else ""
     found = []
-    if inside := _count_fitting(rois, factor, _exchanged, _map_cells):
+    if inside := count_fitting(rois, factor, _exchanged, map_cells_of):
         first, second = _ways_to_exchange(rois)
         found += [f"{with_scale}x and y exchanged put {inside}: {first}", second]
-    if layout := _find_layout(rois, factor, FILLED_SHARE):
-        read, inside = layout
-        found.append(f"{with_scale}maps {read} put {inside}")
-    return found
-
-
-def _find_layout(rois: PlacedRois, factor: float, filled: float) -> tuple[str, str] | None:
-    """In words, the order of the maps' axes with which most RoIs are inside and fill the share
-    ``filled`` of both sides, with its option; and how many are. None where there is no such order.
-    """
-    shapes = [place.shape for place in rois.places if place.shape is not None]
-    if len(shapes) < len(rois.places) or any(place.has_several_sizes for place in rois.places):
-        return None
-    held = rois.places[0].layout
-    last = rois.table.batch[rois.is_usable].max(initial=0)
-    for layout in LAYOUTS if len(held) == 4 else LAYOUTS_OF_ONE:
-        # What the axes would be, in the order in which they were read: (N, C, H, W).
-        letters = "".join(layout[held.index(axis)] if axis in held else axis for axis in AXES)
-        height, width, images = (letters.index(axis) for axis in "hwn")
-        if letters in (AXES, SWAPPED_LETTERS) or any(shape[images] <= last for shape in shapes):
-            continue
-        cells = np.array([(shape[width], shape[height]) for shape in shapes], np.float64)
-
-        def read_so(block: Block, cells: FloatArray = cells) -> FloatArray:
-            return np.asarray(cells[block.place])
-
-        if inside := _count_fitting(rois, factor, _corners, read_so, filled):
-            words = "with channels last" if letters == CHANNELS_LAST else f"read as {layout}"
-            return words, f"{inside}: --layout {layout}"
-    return None
-
-
-def describe_other_layout(rois: PlacedRois) -> list[str]:
-    """In words, the order of the maps' axes that RoIs fit which lie outside as these are read."""
-    place = rois.places[0]
-    trusted = place.spatial_scale <= 1 and place.scale_from != NO_SCALE
-    if not trusted or rois.usable < FEWEST_OF_A_LAYOUT:
-        return []
-    found = _find_layout(rois, 1.0, FILLED_SHARE)
-    return [] if found is None else [" put ".join((f"maps {found[0]}", found[1]))]
-
-
-def find_other_layout(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
-    """R14: RoIs that leave half of the maps empty, and fill maps whose axes have another order."""
-    few = rois.usable < FEWEST_REFUSED
-    if rois.usable < FEWEST_OF_A_LAYOUT or not _count_fitting(rois, 1.0, _corners, _map_cells):
-        return
-    if _reach(rois).min() >= HALF_EMPTY or (layout := _find_layout(rois, 1.0, NEARLY_FULL)) is None:
-        return
-    read, inside = layout
-    height, width = rois.places[0].map_size or (0, 0)
-    yield Draft(
-        len(rois), np.flatnonzero(rois.is_usable),
-        f"maps look as if their axes had another order: RoIs reach over "
-        f"{_reach(rois).min():.0%} of a side of the {height} x {width} cells (height x width), and "
-        f"maps {read} are filled",
-        inside.partition(": ")[2].join(("add ", " where that is their order")), "RoIs",
-        rois.table.name, "warning" if few else "error",
-    )  # fmt: skip
-
-
-def _reach(rois: PlacedRois) -> FloatArray:
-    """(2,) the share of the maps' width and height that RoIs reach over."""
-    found = np.zeros(2)
-    for block in rois.blocks():
-        reach = (block.cells[:, 2:] / _map_cells(block))[block.usable]
-        found = np.maximum(found, reach.max(axis=0, initial=0.0))
+    if other := find_order(rois, factor, FILLED_SHARE):
+        found.append(f"{with_scale}{other.described()}")
     return found
 
 

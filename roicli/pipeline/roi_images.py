@@ -5,18 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.foreign import foreign
 from roicli.core.types import Array, FloatArray, IntArray
-from roicli.pipeline.image_from import (
-    RoiRows,
-    find_images,
-    parse_image_from,
-    read_vectors,
-)
 from roicli.pipeline.image_keys import (
     ImageKeys,
     count_keys,
@@ -32,11 +27,13 @@ from roicli.storage.views import View
 
 logger = logging.getLogger("roicli")
 
+# What the column is called whose values the images' keys are.
+IMAGE_COLUMN = "image"
 # So many keys are shown in a message.
 FEW_KEYS = 5
 WHOLE = precision_of(np.dtype(np.int64))
 # A column of such a name has keys rather than the maps' numbers.
-NAMED_BY_KEY = re.compile(r"id$|ids$|name$|file|path", re.IGNORECASE)
+NAMED_BY_KEY = r"(?i)id$|ids$|name$|file|path"
 
 
 class ByImage(StoredArray):
@@ -129,6 +126,13 @@ def find_image_column(
             "and --image-from says it too",
             "drop --image-from, or leave the column out with --roi-columns and _ for it",
         )
+    from roicli.pipeline.image_from import (  # few runs need it
+        RoiRows,
+        find_images,
+        parse_image_from,
+        read_vectors,
+    )
+
     parsed = parse_image_from(image_from)
     stored, vectors = read_vectors(parsed)
     rows = RoiRows(table.name, len(table), None if flat is None else flat.an_image)
@@ -142,6 +146,75 @@ def find_image_column(
     if isinstance(said, StoredArray) and np.shares_memory(found, vectors[0]):
         return Column(names[0], found, said.precision)
     return Column(names[0], found, WHOLE)
+
+
+def choose_image(
+    candidates: Sequence[Column],
+    table: Table,
+    rows: IntArray | None,
+    images: int | None,
+    keys: MapKeys,
+) -> tuple[int, FloatArray, bool]:
+    """Which of several columns names the images of the maps; and what ``number_images`` gives of
+    it, whose arguments these are.
+
+    A column counts that names a map in every row: one of keys, else one of numbers, which must tell
+    images apart as all the others do. Raises InputError where two columns name different images.
+    """
+    found, error = _find_matching(candidates, table, rows, images, keys)
+    if not found:
+        if error is not None:
+            raise error
+        return 0, *number_images(candidates[0], table, rows, images, keys)
+    chosen = next((one for one in found if one[2]), found[0])
+    own = candidates[chosen[0]]
+    for place, batch, _ in found:
+        if images is not None and not np.array_equal(batch, chosen[1]):
+            raise _name_different(own, candidates[place], chosen[1] != batch, table, rows)
+    if not chosen[2] or images is None:
+        groups = _number_groups(own)
+        for other in candidates:
+            if not np.array_equal(_number_groups(other), groups):
+                raise _name_different(own, other, _number_groups(other) != groups, table, rows)
+    logger.info(f"{table.name}: of {len(candidates)} columns of images, {foreign(own.name)} counts")
+    return chosen
+
+
+def _find_matching(
+    candidates: Sequence[Column], *given: Any
+) -> tuple[list[tuple[int, FloatArray, bool]], InputError | None]:
+    """The columns that name a map in every row, by their places, with what ``number_images`` gives
+    of them; and the first error. ``given`` are its other arguments.
+    """
+    found, first = [], None
+    images = given[2]
+    for place, column in enumerate(candidates):
+        try:
+            batch, is_keyed = number_images(column, *given)
+        except InputError as error:
+            first = first or error
+            continue
+        if is_image_number(batch, images).all():
+            found.append((place, batch, is_keyed))
+    return found, first
+
+
+def _number_groups(column: Column) -> IntArray:
+    """(K,) a number for each image that a column tells apart."""
+    values = column.values
+    texts = values if not column.is_text else np.array([one or "" for one in values], object)
+    return number_by_appearance(texts)[0]
+
+
+def _name_different(
+    one: Column, other: Column, differing: Array, table: Table, rows: IntArray | None
+) -> InputError:
+    place = int(np.flatnonzero(differing)[0])
+    return InputError(
+        f"{table.name}: columns {foreign(one.name)} and {foreign(other.name)} tell images apart "
+        f"differently: row {place if rows is None else int(rows[place])}",
+        "leave one out: --roi-columns names the columns in order, with _ for it",
+    )
 
 
 def number_images(
@@ -168,10 +241,20 @@ def number_images(
         found = _keys_of_numbers(values, name, table, images, keys)
     if found is not None:
         _check_exact(column, table, rows)
+        numbers = number_by_keys(values, found, table.name, name, rows)
         logger.info(f"{table.name}: column {name} is matched with {found.source}")
-        return number_by_keys(values, found, table.name, name, rows).astype(np.float64), True
-    if not column.is_text or all(map(_is_number, values.tolist())):
+        return numbers.astype(np.float64), True
+    numeric = [_is_number(text) for text in values.tolist()] if column.is_text else [True]
+    if all(numeric):
         return values.astype(np.float64), False
+    if any(numeric):
+        place = numeric.index(False)
+        row = place if rows is None else int(rows[place])
+        raise InputError(
+            f"{table.name}: row {row}, column {name}: found {str(foreign(values[place]))!r:.80}, "
+            "expected a number, as in other rows",
+            "leave the row out: a second header, or units, are no RoI",
+        )
     if images is None:
         return number_by_appearance(values)[0].astype(np.float64), True
     row = 0 if rows is None else int(rows[0])
@@ -193,7 +276,7 @@ def _keys_of_numbers(
         return None
     said = keys.said(table.images)
     is_number = bool(is_image_number(values, images).all())
-    if said is not None or (is_number and NAMED_BY_KEY.search(name) is None):
+    if said is not None or (is_number and re.search(NAMED_BY_KEY, name) is None):
         return said
     found = keys.found(table.images)
     known, distinct = (0, 1) if found is None else count_keys(values, found)
@@ -222,7 +305,7 @@ def _is_number(text: str) -> bool:
 def _check_exact(column: Column, table: Table, rows: IntArray | None) -> None:
     """Raise InputError for keys that the dtype may have for another number."""
     bits = None if column.precision is None else column.precision.mantissa_bits
-    if bits is None or column.precision is None:
+    if bits is None or column.precision is None or column.values.dtype.kind in "iu":
         return
     last = 2.0 ** (bits + 1)
     lost = np.flatnonzero(np.abs(column.values) >= last)

@@ -65,6 +65,14 @@ class RoiScale:
         sides = [f"{a:g}" if a == b else f"{a:g} to {b:g}" for a, b in zip(low, high, strict=True)]
         return sides[0] if sides[0] == sides[1] else f"{sides[0]} in x, {sides[1]} in y"
 
+    def announce(self, rois: str) -> None:
+        """Say what is done to the RoIs, and what pixels are from there on."""
+        whose = "" if self.name == OPTION else f" of {self.name}"
+        logger.info(
+            f"{rois}: coordinates times {self}{whose} ({OPTION}): errors, sizes and pictures are "
+            "in the network's pixels"
+        )
+
     def describe(self) -> dict[str, Any]:
         """What a result's parameters say of it: both factors, or whose they are."""
         if self.is_one:
@@ -125,12 +133,3 @@ def _as_factors(values: Array, name: str) -> FloatArray:
     if len(shape) == 0:
         return np.full((1, 2), values)
     raise InputError(f"{name}: scales have shape {shape}, expected {SHAPES}")
-
-
-def announce(scale: RoiScale, rois: str) -> None:
-    """Say what is done to the RoIs, and what pixels are from there on."""
-    whose = "" if scale.name == OPTION else f" of {scale.name}"
-    logger.info(
-        f"{rois}: coordinates times {scale}{whose} ({OPTION}): errors, sizes and pictures are in "
-        "the network's pixels"
-    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,23 +18,23 @@ from roicli.core.types import FloatArray, IntArray, Size
 from roicli.core.vocabulary import RoiFormat
 from roicli.error_table.carried_columns import text_width
 from roicli.pipeline.features import FeatureArgument
-from roicli.pipeline.given_rois import open_given_rois
 from roicli.pipeline.layout import straighten_rois
 from roicli.pipeline.map_keys import MapKeys
 from roicli.pipeline.request import Reading
 from roicli.pipeline.roi_images import (
+    IMAGE_COLUMN,
     BoxesOfImages,
     ByImage,
     RowsOfImages,
+    choose_image,
     find_image_column,
     number_images,
 )
 from roicli.pipeline.roi_table import ROI_BYTES, RoiTable, read_roi_table
-from roicli.pipeline.rois_of_images import IMAGE_COLUMN, read_rois_of_images
 from roicli.pipeline.row_choice import choose_rows
 from roicli.pipeline.validation import describe_roi_shape
 from roicli.storage.address import Address, parse_address
-from roicli.storage.array import Heading, MemoryArray, SelectedRows
+from roicli.storage.array import Heading, MemoryArray, SelectedRows, StoredArray
 from roicli.storage.exchange import find_address
 from roicli.storage.limits import check_memory
 from roicli.storage.open import open_rois
@@ -70,19 +72,51 @@ def open_source(
     rois = find_address(rois) or rois
     if isinstance(rois, str | os.PathLike):
         address = parse_address(rois)
-        source = read_rois_of_images(address) if is_pattern(address) else opener(address)
+        if is_pattern(address):
+            from roicli.pipeline.rois_of_images import read_rois_of_images  # few runs need it
+
+            return read_rois_of_images(address)
+        source = opener(address)
         if isinstance(source, Table):
             return source
         source = straighten_rois(source)
     else:
+        from roicli.pipeline.given_rois import open_given_rois  # a command needs it for none
+
         source = open_given_rois(rois, reading)
         if isinstance(source, Table | BoxesOfImages):
             return source
+    source = _flatten(source)
     # Of more columns only names tell which are the box.
     by_image = len(source.shape) == 3 and source.dtype.names is None
     if by_image and (source.shape[2] == 4 or reading.roi_columns is not None):
         return RowsOfImages(source)
     return source
+
+
+def _flatten(source: StoredArray) -> StoredArray:
+    """Records (K,) of any shape, and rows (K, n) of what has more axes, all of one but these.
+
+    Boxes (1, M, 4) stay, which are image by image.
+    """
+    shape = list(source.shape)
+    if source.dtype.names is not None:
+        wanted = [math.prod(shape)]
+    elif len(shape) < 3 or (len(shape) == 3 and shape[2] == 4):
+        return source
+    else:
+        while len(shape) > 2 and shape[-1] == 1:
+            shape.pop()
+        wanted = [side for side in shape[:-2] if side != 1] + shape[-2:]
+        if len(wanted) == 3 and wanted[1] == 1:
+            wanted.pop(1)
+    if len(wanted) > 2 or wanted == list(source.shape):
+        return source
+    check_memory(source.name, "the RoIs", math.prod(wanted) * source.dtype.itemsize)
+    with contextlib.closing(source):
+        found = MemoryArray(source.read_all().reshape(wanted), source.name, source.files, True)
+    found.precision = source.precision
+    return found
 
 
 def read_rois(
@@ -131,7 +165,14 @@ def read_rois(
             table, image = table.take(numbers), None if image is None else image.take(numbers)
     batch: FloatArray = np.zeros(len(table))
     is_keyed = False
-    if image is not None:
+    if image is not None and columns.rivals:
+        places = [place for place in (columns.image, *columns.rivals) if place is not None]
+        candidates = [table.columns[place] for place in places]
+        which, batch, is_keyed = choose_image(candidates, table, numbers, images, maps)
+        image = candidates[which]
+        others = {*columns.carried, *places} - {places[which]}
+        columns = columns._replace(image=places[which], carried=tuple(sorted(others)))
+    elif image is not None:
         batch, is_keyed = number_images(image, table, numbers, images, maps)
     found = read_roi_table(
         table, columns, normalized_to, image, batch, reading.angle_unit or "degrees"

@@ -12,6 +12,7 @@ from roicli.core.exceptions import InputError
 from roicli.core.system import renew_time
 from roicli.core.types import Array
 from roicli.pipeline.layout import straighten_rois
+from roicli.pipeline.roi_images import IMAGE_COLUMN
 from roicli.storage.address import IMAGE, Address
 from roicli.storage.array import MATLAB_CLASS, MemoryArray, Precision, StoredArray
 from roicli.storage.file_state import FileState
@@ -21,7 +22,6 @@ from roicli.storage.pattern import address_of, find_keys, open_shelf
 from roicli.storage.shelf import Shelf
 from roicli.storage.table import RoiSource, Table, as_table, text_column
 
-IMAGE_COLUMN = "image"
 COORDINATES = 4
 
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.vocabulary import Severity
-from roicli.pipeline import readings
+from roicli.pipeline import axis_orders, readings
 from roicli.pipeline.draft import Draft, and_more
+from roicli.pipeline.fits import FEWEST_REFUSED
 from roicli.pipeline.roi_table import (
     FLOAT32_MAX,
     MAX_CELL,
@@ -159,14 +160,22 @@ def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
         advice = last
     elif rois.knows_maps and most < max(block.extent_px.max() for block in rois.blocks()):
         advice = f"{table.dtype.name} holds numbers up to {most} only: save RoIs as float32"
-    elif fitting:
-        advice = f"add --roi-format {' or '.join(fitting)}, whichever the numbers are"
+    elif ways := _ways_to_read(rois, fitting):
+        which = ", whichever the numbers are" if " or " in "".join(ways) or len(ways) > 1 else ""
+        advice = f"add {' or '.join(ways)}{which}"
     yield Draft(
         len(rows), rows,
         f"{len(rows):,} of {len(rois):,} RoIs have crossed corners (x2 < x1 or y2 < y1): "
         f"row {table.number(rows[0])} has {shown}",
         advice, "RoIs", table.name,
     )  # fmt: skip
+
+
+def _ways_to_read(rois: PlacedRois, formats: Sequence[str]) -> list[str]:
+    """The options under which all RoIs make sense."""
+    order = readings.find_corner_order(rois)
+    formats = [f"--roi-format {' or '.join(formats)}"] if formats else []
+    return [*formats, *([f"--roi-columns {order}"] if order else [])]
 
 
 def find_wholly_outside(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
@@ -177,8 +186,8 @@ def find_wholly_outside(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     rows = rois.rows(lambda block: block.outside[1])
     most = len(rows) > len(rois) / 2
     many = len(rows) > SHARE_OUTSIDE * len(rois)
-    layout = readings.describe_other_layout(rois) if many else []
-    is_error = bool(layout) or (most and len(rois) >= readings.FEWEST_REFUSED)
+    layout = axis_orders.describe_other_layout(rois) if many else []
+    is_error = bool(layout) or (most and len(rois) >= FEWEST_REFUSED)
     if len(rows) == 0 or (len(rows) <= tolerated * len(rois) and not is_error):
         return
     fitting = readings.find_fitting(rois) if most else readings.find_exchanged(rois) or layout
@@ -257,7 +266,8 @@ ROI_RULES: tuple[RoiRule, ...] = (
     RoiRule("R05", "wholly outside", "warning", "maps", find_wholly_outside, limit="max_outside"),
     RoiRule("R07", "x and y exchanged", "warning", "maps", readings.find_swapped_axes,
             is_guess=True),
-    RoiRule("R14", "channels last", "warning", "maps", readings.find_other_layout, is_guess=True),
+    RoiRule("R14", "channels last", "warning", "maps", axis_orders.find_other_layout,
+            is_guess=True),
     RoiRule("R09", "other format", "warning", "maps", readings.find_other_format, is_guess=True),
     RoiRule("R10", "scale applied twice", "warning", "maps", readings.find_already_in_cells,
             is_guess=True),

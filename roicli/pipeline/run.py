@@ -218,8 +218,8 @@ def open_run(
 def _see_to_kernels(
     provider: Provider, operator: str, setting: Setting, inputs: Inputs, request: RunRequest
 ) -> None:
-    """Compile what this run needs and the disk has not, which takes seconds, and say so before; or
-    say that a long run could have them.
+    """Compile what this run needs and the disk has not, and say so before; or say that a long run
+    could have them.
     """
     if provider == "cpu" and request.provider == "auto":
         _tell_of_kernels(inputs, setting)
@@ -233,8 +233,8 @@ def _see_to_kernels(
         specs += [setting.align, setting.pool]
     missing = native.missing_functions(specs, [inputs.pyramid.compute_dtype])
     if missing:
-        logger.info("compiling the native kernels: some seconds, the first time only")
-        native.compile_functions(missing, usable_cores())
+        logger.info("compiling the native kernels, the first time only")
+        native.compile_functions(missing)
 
 
 def _tell_of_kernels(inputs: Inputs, setting: Setting) -> None:

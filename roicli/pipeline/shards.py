@@ -15,9 +15,9 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from roicli.core.call_options import MergeOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.look_options import MergeOptions
 from roicli.core.progress import Progress, no_progress
 from roicli.core.record import frozen
 from roicli.core.types import IntArray

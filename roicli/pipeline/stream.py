@@ -19,7 +19,6 @@ import numpy as np
 
 from roicli.core.progress import Progress, StageTimes, no_progress
 from roicli.core.types import Array, FloatArray, IntArray, RoIs
-from roicli.error_table.values import measure_value_errors
 from roicli.operators.geometry import quantize_rois
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.roi_align import AlignSpec
@@ -361,6 +360,8 @@ class ValueMeasurer:
             out = np.empty((len(rows), self._channels, *self._shape), self._dtype)
             runner.run(boxes, out)
             results.append(out)
+        from roicli.error_table.values import measure_value_errors  # few runs measure values
+
         for name, column in measure_value_errors(*results).items():
             # Without a pooled region there is nothing that the value error could come from.
             undefined = empty if name.startswith("share_") else np.zeros_like(empty)

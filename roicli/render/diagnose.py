@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
 from roicli.analysis.diagnose.candidates import Candidate
@@ -14,7 +15,8 @@ from roicli.core.strict_json import write_object
 from roicli.operators.convention import BOXES
 from roicli.operators.libraries import LibraryFunction
 from roicli.operators.phrases import PARTITIONS, coordinates_word
-from roicli.render.tables import format_short, terminal_width
+from roicli.render.screen import terminal_width
+from roicli.render.tables import format_short
 
 if TYPE_CHECKING:
     from roicli.render.documents import (
@@ -129,8 +131,7 @@ def print_diagnosis(found: Diagnosis, stream: TextIO) -> None:
         _print_line(f"{line[0].upper()}{line[1:]}", stream)
     if found.match is not None:
         _print_finding("Match", found.match, stream)
-        if found.match.candidate.command is not None:
-            _print_line(f"Same as: {found.match.candidate.command}", stream, indent=2)
+        _print_command(found.match.candidate, found.synonyms, stream)
         _print_needs(found, stream)
         _print_libraries(found.libraries, stream)
         _print_synonyms(found.synonyms, stream)
@@ -154,6 +155,17 @@ def print_diagnosis(found: Diagnosis, stream: TextIO) -> None:
         "of how the result varies, on every RoI",
         stream,
     )
+
+
+def _print_command(candidate: Candidate, synonyms: Sequence[Candidate], stream: TextIO) -> None:
+    """What runs the match, by whichever of its names can be run."""
+    told = next((one.command for one in (candidate, *synonyms) if one.command), None)
+    if told is not None:
+        _print_line(f"Same as: {told}", stream, indent=2)
+        return
+    filled = replace(candidate, convention=replace(candidate.convention, empty="0"))
+    if filled.command is not None:
+        _print_line(f"Same as, but for 0 in an empty bin: {filled.command}", stream, indent=2)
 
 
 def _describe_failure(found: Diagnosis) -> str:

@@ -9,9 +9,9 @@ from typing import Unpack
 
 from roicli.analysis.one_roi import check_bin, check_index, open_roi, operator_looked_at
 from roicli.analysis.picture import Box, Picture, build_picture, draw_operator
-from roicli.core.call_options import DrawOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
+from roicli.core.look_options import DrawOptions
 from roicli.core.operator_table import Operator
 from roicli.core.types import Size, check_word
 from roicli.core.vocabulary import ComparedOperator

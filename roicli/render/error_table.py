@@ -16,6 +16,7 @@ from roicli.error_table.columns import (
 from roicli.error_table.table import SUMMARY_READS, ErrorTable, Summary, summarize
 from roicli.error_table.verdict import WORST_NAMED, find_exact, give_verdict
 from roicli.pipeline.inputs import KEY_COLUMN
+from roicli.render.screen import open_screen
 from roicli.render.tables import (
     MISSING,
     Cell,
@@ -152,11 +153,7 @@ def print_verdict(
 
 def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, stream: TextIO) -> None:
     """The verdict, the worst rows, then the summary, as wide as the terminal allows."""
-    from rich.text import Text
-
-    from roicli.render.pipe_console import PipeConsole
-
-    console = PipeConsole(file=stream, highlight=False)
+    screen = open_screen(stream)
     summary = summarize_view(table, view)
     columns, constants = view_columns(table, view, summary)
     worst = find_worst(table, view)
@@ -166,19 +163,19 @@ def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, strea
         [[_coloured(cell, c) for cell, c in zip(row, columns, strict=True)] for row in rows],
         [column.kind == "text" for column in columns],
     )
-    count = len(columns) if view.columns else shown.fitting(console.width)
-    console.print(Text("\n".join(give_verdict(table, summary, parameters, worst)), style="bold"))
+    count = len(columns) if view.columns else shown.fitting(screen.width)
+    screen.say("\n".join(give_verdict(table, summary, parameters, worst)), "bold")
     if rows:
-        console.print()
-        print_lines(shown.first(count), console, stream)
+        screen.say()
+        print_lines(shown.first(count), screen, stream)
     words = [say_whose(parameters) + describe_rows(table, view), constants]
     if len(rows) < len(table):
         words.append("--rows N: more")
     if count < len(columns):
         words.append(f"{len(columns) - count} more columns fit a wider terminal")
-    console.print(Text("; ".join(filter(None, words)), style="dim"))
-    console.print()
-    print_lines(_summary_table(summary, view.summary), console, stream)
+    screen.say("; ".join(filter(None, words)), "dim")
+    screen.say()
+    print_lines(_summary_table(summary, view.summary), screen, stream)
 
 
 def _coloured(cell: str, column: Column) -> Cell:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from roicli.analysis.sweep import Sweep, SweepRecord
 from roicli.core.strict_json import write_object
-from roicli.render.tables import Table, format_short, terminal_width, write_table
+from roicli.render.screen import terminal_width
+from roicli.render.tables import Table, format_short, write_table
 
 if TYPE_CHECKING:
     from roicli.render.documents import SweepDocument

@@ -1,24 +1,18 @@
 """Tables of text, and the numbers in them: one printer, for terminals, pipes and Markdown.
 
-Plain lines, not rich's tables, which take half a millisecond a row and cut what does not fit. rich
-is imported only where something is coloured or stands side by side, for it takes longer than most
-tables do.
+Plain lines, not rich's tables, which take half a millisecond a row and cut what does not fit.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
-import textwrap
 from collections.abc import Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import IO, Any, NamedTuple, TextIO
 
 from roicli.core.types import Array
 from roicli.error_table.cells import plain_values
 from roicli.error_table.columns import Column
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from roicli.render.screen import Line, Screen, fold, open_screen
 
 MISSING = "-"
 GAP = 2
@@ -27,7 +21,6 @@ FOLDED_WIDTH, LEAST_WIDTH = 24, 8
 
 # Text, or text and the style that it has where there are colours.
 Cell = str | tuple[str, str]
-Line = list[tuple[str, str]]
 
 
 # Numbers --------------------------------------------------------------------------------------
@@ -142,7 +135,7 @@ def _style(cell: Cell) -> str:
 
 def _join(cells: Sequence[tuple[str, str]], widths: Sequence[int], is_text: Sequence[bool]) -> Line:
     """One line of cells, each at its place, nothing after the last."""
-    line: Line = []
+    line: list[tuple[str, str]] = []
     for (text, style), width, words in zip(cells, widths, is_text, strict=True):
         blank = " " * (width - len(text))
         before, after = ("", blank) if words else (blank, "")
@@ -153,13 +146,7 @@ def _join(cells: Sequence[tuple[str, str]], widths: Sequence[int], is_text: Sequ
 
 
 def _fold(cell: Cell, width: int) -> Cell:
-    """Lines of at most ``width``; words stay whole where the width allows."""
-    lines: list[str] = []
-    for line in _text(cell).split("\n"):
-        lines += textwrap.wrap(
-            line, width, break_on_hyphens=False, replace_whitespace=False, expand_tabs=False
-        ) or [""]
-    text = "\n".join(lines)
+    text = "\n".join(part for line in _text(cell).split("\n") for part in fold(line, width))
     return text if isinstance(cell, str) else (text, cell[1])
 
 
@@ -181,30 +168,21 @@ def write_table(table: Table, stream: TextIO, indent: int = 0) -> None:
 
 def print_folded(headers: Sequence[str], rows: Sequence[Sequence[Cell]], stream: TextIO) -> None:
     """Print words, the last column folded at the terminal's width, in colours where it has any."""
-    from roicli.render.pipe_console import PipeConsole
-
-    console = PipeConsole(file=stream, highlight=False)
+    screen = open_screen(stream)
     table = Table([[header] for header in headers], rows, [True] * len(headers))
-    print_lines(table.folded(console.width), console, stream)
+    print_lines(table.folded(screen.width), screen, stream)
 
 
-def print_lines(table: Table, console: Console, stream: TextIO) -> None:
-    """Print the lines in colours where the console has any, whatever its width."""
-    from rich.text import Text
-
+def print_lines(table: Table, screen: Screen, stream: TextIO) -> None:
+    """Print the lines in colours where the screen has any, whatever its width."""
     for line in table.lines(find_rule(stream)):
-        console.print(Text.assemble(*line), soft_wrap=True)
+        screen.draw(line)
 
 
 def find_rule(stream: IO[str]) -> str:
     """A line to draw under a header, in what the stream's encoding has."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return "\u2500" if encoding.lower().startswith("utf") else "-"
-
-
-def terminal_width() -> int:
-    """Characters in a line of the terminal, as COLUMNS or the terminal says."""
-    return shutil.get_terminal_size().columns
 
 
 # Markdown -------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from roicli.runtime.onnx_runtime import SEVERITY_FATAL, ort
 
 CUDNN, DRIVER = "libcudnn.so.9", "libcuda.so.1"
 # What the loader says of a library that it does not find.
-NOT_FOUND = re.compile(r"(lib[\w+-]+\.so[.\d]*): cannot open shared object file")
+NOT_FOUND = r"(lib[\w+-]+\.so[.\d]*): cannot open shared object file"
 
 
 def check_offered() -> None:
@@ -40,7 +40,7 @@ def load_libraries() -> tuple[str, ...]:
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         ort.preload_dlls()
-    missing = dict.fromkeys(NOT_FOUND.findall(said.getvalue()))
+    missing = dict.fromkeys(re.findall(NOT_FOUND, said.getvalue()))
     if sys.platform == "linux":
         # Of cuDNN ONNX Runtime says nothing, and the driver's library it does not preload.
         missing |= dict.fromkeys(name for name in (CUDNN, DRIVER) if not can_load(name))

@@ -19,13 +19,13 @@ STDIN = "-"
 SEPARATOR = "::"
 # Stands in an address for the key of an image (storage.pattern).
 IMAGE = "{image}"
-_CHAINED = re.compile(r"zip://((?:(?!::).)*)::(file://.*|.*\.zip)", re.IGNORECASE)
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_CHAINED = r"(?i)zip://((?:(?!::).)*)::(file://.*|.*\.zip)"
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
 
 
 def is_url(path: str) -> bool:
     """Whether ``path`` starts with ``scheme://``."""
-    return _SCHEME.match(path) is not None
+    return "://" in path and re.match(_SCHEME, path) is not None
 
 
 def names_a_store(path: str) -> bool:
@@ -38,7 +38,9 @@ def as_local_path(path: str) -> str:
 
     So is a ZIP archive that ``zip://`` names, before or, as fsspec has it, behind ``::``.
     """
-    chained = _CHAINED.fullmatch(path)
+    if "://" not in path:
+        return path
+    chained = re.fullmatch(_CHAINED, path)
     if chained is not None:
         inside, archive = chained[1], as_local_path(chained[2])
         return f"{archive}{SEPARATOR}{inside}" if inside else archive

@@ -27,7 +27,7 @@ logger = logging.getLogger("roicli")
 
 Role = Literal["features", "rois", "vector", "scale", "result", "any"]
 # What a network's levels are called, before their numbers.
-LEVEL = re.compile(r"(p|c|l|level|layer|stage|res|conv|block|blocks)[_.]?", re.IGNORECASE)
+LEVEL = r"(?i)(p|c|l|level|layer|stage|res|conv|block|blocks)[_.]?"
 # What roicli names the features of its own results.
 RESULT = "roi_features"
 
@@ -170,7 +170,7 @@ def find_pattern(names: Sequence[str]) -> str | None:
     words = [way[differing[0]] for way in ways]
     before = _common_start(words)
     behind = _common_start([word[len(before) :][::-1] for word in words])[::-1]
-    if LEVEL.fullmatch(before):
+    if re.fullmatch(LEVEL, before):
         return None
     named = list(ways[0])
     named[differing[0]] = f"{before}{IMAGE}{behind}"

@@ -46,6 +46,8 @@ TAKEN = (
 HOST_DEVICES = (1, 3)
 # What is none of an array, though NumPy makes one of it.
 PLAIN = (list, tuple, set, dict, str, bytes, int, float, complex, bool, type(None))
+# What supervision.Detections have beside their boxes and what is in their ``data``.
+DETECTIONS = ("confidence", "class_id", "tracker_id")
 
 # --- arrays ---------------------------------------------------------------------------------------
 
@@ -202,10 +204,12 @@ def name_levels(features: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 def open_table(value: Any, name: str) -> Table | None:
-    """The table that an object is: a mapping of columns, or a frame of pandas, polars, Arrow or
-    whatever gives Arrow's streams; None of anything else. Raises InputError, ParameterError.
+    """The table that an object is: a mapping of columns, a frame of pandas, polars, Arrow or
+    whatever gives Arrow's streams, or supervision's Detections; None of anything else. Raises
+    InputError, ParameterError.
     """
     columns: Mapping[str, Any]
+    value = columns_of_detections(value)
     if isinstance(value, Mapping):
         columns = {key: read_object(one, f"{name}[{key!r}]") for key, one in value.items()}
     elif _is_a(value, "pandas", "DataFrame"):
@@ -221,6 +225,14 @@ def open_table(value: Any, name: str) -> Table | None:
     else:
         return None
     return make_table(columns, name)
+
+
+def columns_of_detections(value: Any) -> Any:
+    """The columns of a ``supervision.Detections`` that are there; anything else as it is."""
+    if not _is_a(value, "supervision", "Detections"):
+        return value
+    found = {name: getattr(value, name) for name in ("xyxy", *DETECTIONS)} | dict(value.data)
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def make_table(columns: Mapping[str, Array], name: str) -> Table:

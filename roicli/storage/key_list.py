@@ -21,7 +21,7 @@ from roicli.storage.roi_columns import is_image_name, plain_name
 # The keys of an image: as a rule one, and of COCO's images the id and the file's name.
 Keys = tuple[str, ...]
 # 1..118287, as people count.
-_SPAN = re.compile(r"(\d{1,12})\.\.(\d{1,12})")
+_SPAN = r"(\d{1,12})\.\.(\d{1,12})"
 MOST_SPANNED = 100_000_000
 # What JSON takes in memory for each of its bytes, about.
 JSON_BYTES = 8
@@ -96,7 +96,7 @@ def _spelled(text: str) -> list[Keys]:
     """Keys separated by commas; 1..5 are five."""
     keys: list[Keys] = []
     for part in text.split(","):
-        span = _SPAN.fullmatch(part.strip())
+        span = re.fullmatch(_SPAN, part.strip())
         if span is None:
             keys.append((part.strip(),))
             continue

@@ -22,7 +22,7 @@ from roicli.storage.plan import Plan, keep_parts
 from roicli.storage.shared_place import Folder
 
 # Parts had no token in their names before, and may yet stand under an old result.
-PART_NAME = re.compile(r"\d{4,}(-[0-9a-f]{16})?\.h5")
+PART_NAME = r"\d{4,}(-[0-9a-f]{16})?\.h5"
 
 
 def growing_folder(target: str) -> str:
@@ -105,7 +105,7 @@ def remove_old_parts(target: str, kept: Collection[str] = ()) -> None:
     if not os.path.isdir(final):
         return
     for name in os.listdir(final):
-        if PART_NAME.fullmatch(name) and name not in kept:
+        if re.fullmatch(PART_NAME, name) and name not in kept:
             os.unlink(os.path.join(final, name))
     with contextlib.suppress(OSError):  # what else somebody put there stays
         os.rmdir(final)

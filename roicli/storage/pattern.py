@@ -24,7 +24,7 @@ from roicli.storage.limits import external_files, external_is_allowed
 from roicli.storage.open import holds_no_datasets, open_array, watch
 from roicli.storage.shelf import Fill, Look, Shelf
 
-_DIGITS = re.compile("([0-9]+)")
+_DIGITS = "([0-9]+)"
 
 
 def is_pattern(address: Address) -> bool:
@@ -122,7 +122,7 @@ def open_shelf(pattern: Address, role: Role) -> Shelf:
 def natural_order(key: str) -> tuple[tuple[str | int, ...], str]:
     """What sorts keys as people do: runs of digits by their number."""
     parts: list[str | int] = []
-    for place, part in enumerate(_DIGITS.split(key)):
+    for place, part in enumerate(re.split(_DIGITS, key)):
         if place % 2:
             number = part.lstrip("0")  # by its length first: no number is too long for that
             parts += [len(number), number]

@@ -73,16 +73,16 @@ BESIDE_OTHERS: tuple[tuple[set[str], dict[str, str]], ...] = (
     ({"l", "t"}, {"l": "x1", "t": "y1", "r": "x2", "b": "y2"}),
     ({"left", "upper", "right", "lower"}, {"upper": "y1", "lower": "y2"}),
 )
-PREFIX = re.compile(r"(bbox|bb|box|roi)(?=.)")
+PREFIX = r"(bbox|bb|box|roi)(?=.)"
 # A column that says which image a RoI is of. One that is there is used, or refused; one of the
 # second kind of name where there is none of the first.
 IMAGE_NAMES = (
-    re.compile(
+    (
         r"(batch|image|img|im|frame|sample)"
         r"(index|indices|idx|ind|inds|ix|id|ids|no|nr|num|number|name|file|filename|path)?"
         r"|(file|filename|filepath|path|fname)"
     ),
-    re.compile(
+    (
         r"(source|src|input|orig|original|video)?"
         r"(image|img|im|batch|frame|sample|photo|picture|slide|scene|page|tile|slice)s?"
         r"(index|idx|id|ids|no|num|number|name|file|filename|path|key|url|uri|ref|stem|uid|uuid)?"
@@ -119,7 +119,8 @@ class RoiColumns(NamedTuple):
     ``coordinates`` are those of the four numbers in the order of ``roi_format``, or of one column
     that holds all four; ``carried`` those of all others. ``are_named``: the columns have names,
     which say their order. ``is_assumed``: nothing says the format. ``angle`` is the place of the
-    angle of boxes that are turned about their centre, None of others.
+    angle of boxes that are turned about their centre, None of others. ``rivals`` are those of other
+    columns that name images too: the maps say which of them counts.
     """
 
     image: int | None
@@ -129,6 +130,7 @@ class RoiColumns(NamedTuple):
     are_named: bool = True
     is_assumed: bool = False
     angle: int | None = None
+    rivals: tuple[int, ...] = ()
 
 
 def find_columns(
@@ -142,11 +144,16 @@ def find_columns(
 
     ``said`` is the format that the user gave, ``own`` that the source itself defines for a column
     of four numbers; ``is_given``: the user gave the names too. Raises InputError where a coordinate
-    is missing, and where two columns mean the same: which of them is right cannot be known.
+    is missing, and where two columns mean the same coordinate: which is right cannot be known.
     """
     plain = _plain_names(header)
+    if {"x3", "y3"} <= set(plain):
+        raise InputError(
+            f"{where}: the header has x3 and y3, of polygons, found: {show_names(header)}",
+            "name two opposite corners of upright ones, like --roi-columns "
+            "image,x1,y1,_,_,x2,y2,_,_; else save the box around each",
+        )
     images = _find_image_names(plain)
-    _check_single(header, images, "the image", where)
     found, roi_format, is_assumed = _find_coordinates(
         header, plain, said or ("xywh" if is_given and _is_uncertain(plain) else None), where, own
     )
@@ -160,7 +167,10 @@ def find_columns(
         for place in range(len(header))
         if place not in (image, angle, *found) and plain[place] and header[place].name != SKIPPED
     )
-    return RoiColumns(image, found, roi_format, carried, is_assumed=is_assumed, angle=angle)
+    return RoiColumns(
+        image, found, roi_format, carried, is_assumed=is_assumed, angle=angle,
+        rivals=tuple(images[1:]),
+    )  # fmt: skip
 
 
 def hold_boxes(header: Sequence[Heading]) -> bool:
@@ -272,7 +282,7 @@ def _find_one(header: Sequence[Heading], plain: Sequence[str], wanted: str, wher
 
 def _plain_names(header: Sequence[Heading]) -> list[str]:
     plain = [plain_name(one.name) for one in header]
-    plain = [name if name in BOX_NAMES else PREFIX.sub("", name, count=1) for name in plain]
+    plain = [name if name in BOX_NAMES else re.sub(PREFIX, "", name, count=1) for name in plain]
     for names, meant in BESIDE_OTHERS:
         if names <= set(plain):
             # A name that is there already keeps its meaning: MOT has x and y beside its boxes.
@@ -289,13 +299,13 @@ def is_header(cells: Sequence[str]) -> bool:
 
 def is_image_name(plain: str) -> bool:
     """Whether a column of this name, without case and punctuation, names images."""
-    return any(one.fullmatch(plain) for one in IMAGE_NAMES)
+    return any(re.fullmatch(one, plain) for one in IMAGE_NAMES)
 
 
 def _find_image_names(plain: Sequence[str]) -> list[int]:
     """The places of the columns that name images."""
     for one in IMAGE_NAMES:
-        if found := [place for place, name in enumerate(plain) if one.fullmatch(name)]:
+        if found := [place for place, name in enumerate(plain) if re.fullmatch(one, name)]:
             return found
     return []
 

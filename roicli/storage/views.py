@@ -13,7 +13,6 @@ from roicli.storage.array import (
     Place,
     Shape,
     StoredArray,
-    narrow_float,
     precision_of,
 )
 
@@ -79,7 +78,7 @@ class GridArray(View):
 
 
 class BitsArray(View):
-    """Numbers that are kept as integers of as many bits: bfloat16 as uint16."""
+    """Floats that are kept as integers of as many bits: bfloat16 and float16 as uint16."""
 
     def __init__(self, stored: StoredArray, dtype: np.dtype[Any]) -> None:
         super().__init__(stored, stored.shape)
@@ -91,11 +90,6 @@ class BitsArray(View):
         held = np.empty(out.shape, self.stored.dtype)
         self.stored.read(place, held)
         out[...] = held.view(self._bits_of)
-
-
-def as_bfloat16(stored: StoredArray) -> BitsArray:
-    """The bits of 16-bit integers as bfloat16."""
-    return BitsArray(stored, narrow_float("bfloat16"))
 
 
 class DecodedArray(View):

@@ -28,9 +28,11 @@ from roicli.operators.convention import (
     AVERAGE_POOL,
     BOXES,
     CROP,
+    HALF_EVEN,
     HALF_PIXEL,
     LEGACY,
     POINT_ALIGN,
+    PRECISE_POOL,
     PS_POOL,
     Convention,
     Placement,
@@ -522,13 +524,45 @@ def test_rois_in_other_pixels(stretch: Any, offset: Any, rule: Candidate) -> Non
     used[:, 1:] = boxes[:, 1:] * np.array(stretch * 2) + np.array(offset * 2)
     found = find(features, boxes, known(rule.convention, features, used, (5, 5)))
     candidate = matched(found)
-    assert candidate.convention == rule.convention
+    # Half-pixel is legacy half a cell on, where boxes are larger than a cell.
+    placed = {one: one.box.shift_cells / SCALE for one in (rule.convention, candidate.convention)}
+    assert replace(candidate.convention, box=rule.convention.box) == rule.convention
+    moved = np.array(candidate.oddity.offset_px) + placed[candidate.convention]
+    np.testing.assert_allclose(moved, np.array(offset) + placed[rule.convention])
     assert candidate.oddity.stretch == pytest.approx(stretch)
-    assert candidate.oddity.offset_px == offset
     assert candidate.oddity_name == "fitted"
     assert candidate.command is None
     if stretch == (0.64, 0.64):
         assert candidate.name.endswith("RoIs 1/1.5625 of those")
+
+
+SCALED = {
+    "average pool": AVERAGE_POOL,
+    "average pool, half to even": replace(AVERAGE_POOL, box=HALF_EVEN),
+    "mmcv pool": Convention(BOXES["mmcv"], cut="hull", reduction="cell-max"),
+    "R-FCN boxes": replace(PS_POOL, channels="all"),
+    "precise": PRECISE_POOL,
+    "MindSpore": Convention(BOXES["mmcv"]),
+    "2P points": replace(CROP.placed(normalization="image"), sampling_ratio=2, reduction="max"),
+    "position-sensitive": replace(PS_POOL, group_size=2),
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("scale", [0.64, 1.6])
+@pytest.mark.parametrize("rule", SCALED.values(), ids=SCALED)
+def test_a_scale_is_found_whatever_the_rule(
+    maps: Any, rois: Any, rule: Convention, scale: float
+) -> None:
+    """Plain conventions say about which scale, all conventions then say it well."""
+    used = rois.copy()
+    used[:, 1:] *= np.float32(scale)
+    features = maps[:1]
+    result = known(rule, features, used[used[:, 0] == 0], (5, 5))
+    found = find(features, rois[rois[:, 0] == 0], result)
+    candidate = matched(found)
+    assert rule in [one.convention for one in (candidate, *found.synonyms)]
+    assert candidate.oddity.stretch == pytest.approx((scale, scale), rel=1e-5)
 
 
 def known(convention: Convention, features: Any, boxes: Any, size: Any) -> NDArray[np.float64]:

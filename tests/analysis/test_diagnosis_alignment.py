@@ -85,9 +85,10 @@ def test_bins_that_are_transposed():
     with open_rois() as inputs:
         for values in (BASE, POOLED):
             turned = MemoryArray(np.ascontiguousarray(values.transpose(0, 1, 3, 2)), "x")
-            read, words = find_turned_axes(inputs, turned)
-            np.testing.assert_array_equal(read.read_all(), values)
-            assert words == "(K, C, P_w, P_h)"
+            read = find_turned_axes(inputs, turned)
+            np.testing.assert_array_equal(read.result.read_all(), values)
+            assert read.axes == "(K, C, P_w, P_h)"
+            assert read.is_clear
             assert find_turned_axes(inputs, MemoryArray(values, "x")) is None
 
 
@@ -96,7 +97,7 @@ def test_pooled_bins_of_noise_that_are_transposed():
     result = roicli.pool(MAPS, ROIS, spatial_scale=SCALE, output_size=(5, 3), quantization="floor")
     with open_rois() as inputs:
         turned = MemoryArray(result.roi_features.transpose(0, 1, 3, 2).copy(), "x")
-        assert find_turned_axes(inputs, turned)[1] == "(K, C, P_w, P_h)"
+        assert find_turned_axes(inputs, turned).axes == "(K, C, P_w, P_h)"
 
 
 @pytest.mark.parametrize("values", [BASE, POOLED], ids=["align", "pool"])
@@ -144,7 +145,7 @@ def test_channels_last_of_as_many_channels_as_bins():
         inputs
     ):
         last = MemoryArray(np.ascontiguousarray(values.transpose(0, 2, 3, 1)), "x")
-        assert find_turned_axes(inputs, last)[1] == "(K, P_h, P_w, C)"
+        assert find_turned_axes(inputs, last).axes == "(K, P_h, P_w, C)"
 
 
 def test_rows_are_matched_by_the_convention_that_is_known():
@@ -177,7 +178,7 @@ def test_the_command_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     outcome = run(*arguments)
     assert outcome.code == 1
     assert "Rows are in another order" in outcome.text
-    assert "no row for 4 of the RoIs" in " ".join(outcome.text.split())
+    assert "not in the result, 4 rows of the RoIs" in " ".join(outcome.text.split())
     assert "--match-rows" in outcome.text
     outcome = run(*arguments, "--match-rows", "--format", "json")
     assert outcome.code == 0

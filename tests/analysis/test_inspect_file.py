@@ -282,3 +282,10 @@ def test_a_damaged_chunk_is_named(path):
     assert inspect(path).datasets[0].values is None
     with pytest.raises(InputError, match="::/maps: cannot be read"):
         inspect(path, stats=True)
+
+
+def test_a_tflite_model_is_known_by_its_first_bytes(tmp_path):
+    (tmp_path / "m.bin").write_bytes(b"\x1c\0\0\0TFL3" + bytes(64))
+    with pytest.raises(InputError, match="is a TFLite model") as caught:
+        inspect(tmp_path / "m.bin")
+    assert "tf2onnx" in caught.value.hint

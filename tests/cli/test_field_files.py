@@ -120,6 +120,7 @@ def with_image(image: Any, corners: Any = CORNERS) -> Any:
 
 SCORES = np.linspace(0.1, 0.9, 15)
 SIZE = np.array([512, 384, 512, 384])
+XYXY = ("x1", "y1", "x2", "y2")
 REFUSED: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "score last": ("one.npy", np.column_stack([CORNERS, SCORES]),
                    ("the last column is no coordinate", "x1, y1, x2, y2 and a score")),
@@ -329,6 +330,54 @@ def test_a_layout_that_zarr_names() -> None:
         np.testing.assert_array_equal(align(store, "rois.npy", *STRIDE_16), BASE)
 
 
+def test_axes_of_one_and_records_of_any_shape() -> None:
+    """What a model's batch axis adds to RoIs is no image; (1, M, 4) stays image by image."""
+    scored = np.column_stack([ROIS, SCORES])
+    named = ("--roi-columns", "image,x1,y1,x2,y2,score")
+    records = np.array(list(map(tuple, ROIS)), [(name, "<f4") for name in ("image", *XYXY)])
+    for rois, options in (
+        (ROIS[None], ()), (ROIS[:, None], ()), (ROIS[..., None], ()), (records[None], ()),
+        (records[:, None], ()), (scored[None, None], named), (scored[None], named),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(align("feats.npy", save("r.npy", rois), *STRIDE_16, *options),
+                                      BASE)  # fmt: skip
+    save("r.npy", CORNERS[None, :9])
+    np.testing.assert_array_equal(align("one.npy", "r.npy", *STRIDE_16), BASE[:9])
+
+
+@pytest.mark.parametrize("names", ["x1,x2,y1,y2", "x2,y2,x1,y1", "y1,y2,x1,x2"])
+def test_corners_in_an_order_that_no_format_has(names: str) -> None:
+    corners = CORNERS[:, [XYXY.index(name) for name in names.split(",")]]
+    save("r.npy", with_image(ROIS[:, 0], corners))
+    advice = f"--roi-columns image,{names}"
+    refuse("align", "feats.npy", "r.npy", *STRIDE_16, words=("crossed corners", advice))
+    np.testing.assert_array_equal(align("feats.npy", "r.npy", *STRIDE_16, *advice.split()), BASE)
+
+
+def test_fractions_of_something_else() -> None:
+    """From -1 to 1, of an exchanged image size, and percent, of which a warning tells."""
+    save("r.npy", with_image(ROIS[:, 0], CORNERS / SIZE * 2 - 1))
+    refuse("align", "feats.npy", "r.npy", *STRIDE_16, words=("normalized", "(numbers + 1) / 2"))
+    save("r.npy", with_image(ROIS[:, 0], CORNERS / SIZE))
+    said = ("--normalized", "--image-size", "512x384")
+    words = ("512 x 384 (height x width) is exchanged", "--image-size 384x512")
+    refuse("align", "feats.npy", "r.npy", *STRIDE_16, *said, words=words)
+    save("r.npy", with_image(ROIS[:, 0], CORNERS / SIZE * 100))
+    outcome = succeed("align", "feats.npy", "r.npy", *STRIDE_16, "-o", "out.npy")
+    assert "look like percent of the image" in outcome.err
+    assert "--roi-scale" in outcome.err
+    assert "5.12,3.84" in outcome.err
+    found = align("feats.npy", "r.npy", *STRIDE_16, "--roi-scale", "5.12,3.84")
+    np.testing.assert_allclose(found, BASE, atol=1e-4)
+
+
+def test_several_arrays_in_one_npy_are_refused() -> None:
+    """NumPy would read the first of them without a word."""
+    data = Path("rois.npy").read_bytes()
+    Path("r.npy").write_bytes(data + data)
+    refuse("align", "feats.npy", "r.npy", *STRIDE_16, words=("several arrays", "numpy.savez"))
+
+
 def test_tokens_need_a_grid() -> None:
     """(N, L, D) is seen as such by the RoIs' images, or by the sides of usual transformers."""
     tokens = FEATS.transpose(0, 2, 3, 1).reshape(2, 24 * 32, 8)
@@ -345,6 +394,26 @@ def test_tokens_need_a_grid() -> None:
         save("t.npy", np.zeros(shape, np.float32))
         words = ("looks like tokens (N, L, D)", f"--layout tokens:{grid}", "--layout chw")
         refuse("align", "t.npy", "rois.npy", words=words)
+
+
+def test_tokens_of_one_image_are_told_by_the_grid_that_rois_fill() -> None:
+    """Read as one map of 768 rows they would be computed without a word."""
+    flat = FEATS.transpose(0, 2, 3, 1).reshape(2, 24 * 32, 8)[:1].repeat(8, axis=2)
+    rois = np.concatenate([ROIS[:9], ROIS[:9] + np.float32([0, 1, 1, 1, 1])])
+    save("r.npy", rois)
+    for tokens, advice in (
+        (flat, "add --layout tokens:24x32 where"),
+        (np.concatenate([flat[:, :1], flat], axis=1), "tokens:24x32, saved without the 1 that"),
+        (flat.transpose(0, 2, 1), "(N, C, H, W): (1, 64, 24, 32)"),
+    ):
+        save("t.npy", tokens)
+        refuse("align", "t.npy", "r.npy", *STRIDE_16, words=("24 x 32 cells", advice))
+    save("t.npy", flat)
+    findings = roicli.check("t.npy", "r.npy", spatial_scale=1 / 16).findings
+    assert [one.rule for one in findings if "tokens:24x32" in one.advice] == ["R14"]
+    save("r.npy", ROIS[:9])
+    found = align("t.npy", "r.npy", *STRIDE_16, "--layout", "tokens:24x32")
+    np.testing.assert_array_equal(found[:, ::8], BASE[:9])
 
 
 def test_the_only_map_of_a_file_is_said() -> None:

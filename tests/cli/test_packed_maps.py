@@ -92,21 +92,32 @@ def test_quantized_integers() -> None:
         values_of(write(each, scale_factor="x"))
 
 
-def test_bfloat16_kept_as_integers() -> None:
-    """Its bits are told from integers that count something; who knows says which they are."""
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["<u2", "<i2", ">u2"])
+def test_floats_of_16_bits_kept_as_integers(name: str, dtype: str) -> None:
+    """Their bits are told from integers that count something; who knows says which they are."""
+    maps = FEATS.copy()
+    maps[0, 0, 0, 0] = 1e-7  # next to 0 a float may be anything
+    np.save("rois.npy", ROIS)
+    for values in (maps, np.maximum(maps, 0), maps * 0.01):
+        bits = values.astype(name).view(np.uint16)
+        write(bits.astype(dtype) if dtype[0] == ">" else bits.view(dtype))
+        words = ("look like the bits of", name, f"--stored-as {name}", "--stored-as uint16")
+        refuse("align", "m.h5", "rois.npy", "--spatial-scale", "1/16", words=words)
+    found = values_of("m.h5", stored_as=name)
+    np.testing.assert_allclose(found, BASE * 0.01, rtol=2**-7, atol=0.0002)
+
+
+def test_integers_that_are_no_floats() -> None:
     bits = FEATS.astype(ml_dtypes.bfloat16).view(np.uint16)
     write(bits)
-    words = ("look like the bits of bfloat16", "--stored-as bfloat16 or --stored-as uint16")
-    np.save("rois.npy", ROIS)
-    for dtype in (np.uint16, np.int16):
-        write(bits.view(dtype))
-        refuse("align", "m.h5", "rois.npy", "--spatial-scale", "1/16", words=words)
-        found = values_of("m.h5", stored_as="bfloat16")
-        np.testing.assert_allclose(found, BASE, rtol=2**-7, atol=0.02)
     assert values_of("m.h5", stored_as="uint16").max() > 10_000
     assert values_of("m.h5", decode=False).max() > 10_000
     counts = np.abs(FEATS * 1000).astype(np.uint16)
-    for whole in (counts, np.zeros_like(counts), counts * 8, np.full_like(counts, 7)):
+    centred = np.round(FEATS * 3000).astype(np.int16)
+    of_14_bits = np.random.default_rng(0).integers(0, 1 << 14, FEATS.shape, np.uint16)
+    many = (counts, np.zeros_like(counts), counts * 8, np.full_like(counts, 7), of_14_bits)
+    for whole in (*many, centred, centred.view(np.uint16) + np.uint16(1 << 15)):
         values_of(write(whole))
     with pytest.raises(InputError, match="dtype is float32, and --stored-as bfloat16 is of integ"):
         values_of(write(FEATS), stored_as="bfloat16")

@@ -327,14 +327,37 @@ def test_a_column_of_boxes_says_how_it_is_read(caplog: pytest.LogCaptureFixture)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("x1\ty1\tx2\ty2\n1,5\t2\t3\t4\n", ("1,5", "decimal comma", "thousands")),
         ("x1;y1;x2;y2\n1,5;2.5;3;4\n1,5;2;3;4.5\n1.234,5;2;3;4\n", ("1,5", "decimal comma")),
+        ("x1\ty1\tx2\ty2\n1,500\t2\t3\t4\n", ("1,500", "decimal comma", "thousands")),
+        ("batch,x1,y1,x2,y2\n0,1,2,3,4\nbatch,x1,y1,x2,y2\n", ("row 1", "'batch'", "header")),
+        ("x1,y1,x2,y2,x3,y3,x4,y4\n1,1,9,1,9,9,1,9\n", ("polygons", "image,x1,y1,_,_,x2,y2")),
         ("x1,y1,x2,y2\nr1,1,2,3,4\n", ("5 columns, expected 4", "write.table")),
-        ("frame,image_id,x1,y1,x2,y2\n", ("2 columns for the image", "--roi-columns")),
+        ("frame,image_id,x1,y1,x2,y2\n0,0,1,2,3,4\n0,1,1,2,3,4\n", ("frame and image_id", "row 1")),
     ],
 )  # fmt: skip
 def test_a_text_in_doubt_is_refused(text: str, words: tuple[str, ...]) -> None:
     refuse("align", "one.npy", write("r.csv", text), words=("r.csv", *words))
+
+
+def test_of_columns_of_images_the_one_counts_that_names_maps() -> None:
+    """Keys before numbers; where two name different images nothing is computed."""
+    names = ["ab"[image] + ".jpg" for image in IMAGE]
+    Path("maps").mkdir()
+    save("maps/a.npy", FEATS[0])
+    save("maps/b.npy", FEATS[1])
+    write("r.csv", lines("image_id,file_name,x1,y1,x2,y2", IMAGE + 7, names, *CORNERS.T))
+    write("n.csv", lines("file_name,image_id,x1,y1,x2,y2", names, IMAGE, *CORNERS.T))
+    for rois, maps, options in (
+        ("r.csv", "maps/{image}.npy", ()), ("r.csv", "feats.npy", ("--images", "a,b")),
+        ("r.csv", "feats.npy", ("--images", "7,8")), ("n.csv", "feats.npy", ()),
+        ("n.csv", "maps/{image}.npy", ()),
+    ):  # fmt: skip
+        np.testing.assert_allclose(align(maps, rois, *STRIDE_16, *options), BASE, atol=1e-6)
+    refuse("align", "feats.npy", "r.csv", *STRIDE_16, words=("file_name", "'a.jpg'", "--images"))
+    refuse("align", "one.npy", "n.csv", *STRIDE_16, words=("'a.jpg'", "--images"))
+    write("r.csv", lines("image_id,batch,x1,y1,x2,y2", 1 - IMAGE, IMAGE, *CORNERS.T))
+    refuse("align", "feats.npy", "r.csv", *STRIDE_16, words=("image_id and batch", "row 0"))
+    assert "the image is image_id or batch" in succeed("inspect", "r.csv").text
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 4), (0, 5), (0, 6)])
@@ -446,10 +469,23 @@ def test_texts_of_any_length_in_a_compound_are_left_out(chunks: tuple[int] | Non
     assert [one.name for one in table("r.h5").carried] == ["score"]
 
 
-def test_texts_in_other_encodings_say_what_to_do(maps: None) -> None:
+def test_texts_in_other_encodings(maps: None) -> None:
+    """A mark says which it is, also of JSON and in gzip; without one it has to be UTF-8."""
     text = "image,x1,y1,x2,y2,who\n0,1,1,20,20,Zoë\n"
-    Path("wide.csv").write_text(text, "utf-16")
-    refuse("align", "feats.npy", "wide.csv", *STRIDE_16, words=("not UTF-8", "iconv -f UTF-16 -t"))
+    record = '[{"image": 0, "x1": 1, "y1": 1, "x2": 20, "y2": 20, "who": "Zoë"}]'
+    for encoding in ("utf-8-sig", "utf-16", "utf-16-be"):
+        mark = "\ufeff" if encoding == "utf-16-be" else ""
+        Path("wide.csv").write_text(mark + text, encoding)
+        Path("wide.csv.gz").write_bytes(gzip.compress((mark + text).encode(encoding)))
+        Path("wide.json").write_text(mark + record, encoding)
+        for name in ("wide.csv", "wide.csv.gz", "wide.json"):
+            found = table(name)
+            assert found.corners.tolist() == [[1, 1, 20, 20]]
+            assert found.carried[0].values.tolist() == ["Zoë"]
+    Path("wide.csv").write_text(text, "utf-16-le")
+    refuse("align", "feats.npy", "wide.csv", *STRIDE_16, words=("-f UTF-16LE -t UTF-8",))
+    Path("wide.csv").write_text(text.replace("ë", "e"), "utf-16-be")
+    refuse("align", "feats.npy", "wide.csv", *STRIDE_16, words=("NUL bytes", "without a mark"))
     Path("western.csv").write_text(text, "cp1252")
     refuse("align", "feats.npy", "western.csv", *STRIDE_16, words=("not UTF-8", "CP1252"))
 

@@ -428,6 +428,7 @@ def test_a_numba_that_does_not_fit(inputs: Arrays, monkeypatch: pytest.MonkeyPat
         raise ImportError("Numba needs NumPy 2.3 or less. Got NumPy 9.0.")
 
     monkeypatch.setattr(kernels, "find_code", lambda name: None)
+    monkeypatch.setattr(kernels, "find_assembly", lambda *function: None)
     monkeypatch.setattr(kernels, "import_module", refuse)
     kernels.kernel.cache_clear()
     try:

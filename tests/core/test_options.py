@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Unpack, get_args, get_origin, get_type_hints
 
@@ -10,19 +11,21 @@ import typer
 from typer.testing import CliRunner
 
 import roicli
+from roicli.cli import options as shared_options
 from roicli.cli.app import COMMANDS, build_app
 from roicli.cli.command import with_parameters
+from roicli.cli.options import Rois
 from roicli.cli.words import terminal_type
 from roicli.core import (
     call_options,
-    command_options,
     input_options,
+    look_options,
+    model_options,
     operator_options,
     operator_table,
     options,
     vocabulary,
 )
-from roicli.core.command_options import Rois
 from roicli.core.declaration import (
     Opt,
     PythonOnly,
@@ -145,7 +148,9 @@ def test_every_keyword_of_a_call_is_a_flag_of_its_command_or_python_only(name):
 
 
 DECLARING = (
-    options, operator_options, input_options, operator_table, call_options, command_options
+    options, operator_options, input_options, operator_table, call_options, look_options,
+    model_options, shared_options,
+    *(import_module(f"roicli.cli.commands.{name}") for name in {*COMMANDS.values()}),
 )  # fmt: skip
 
 

@@ -42,7 +42,9 @@ def test_an_example_is_of_its_format():
         command = row["example"].strip("`")
         assert "roicli " in command, row
         names = [ending for ending in endings_of(command) if ending in FORMAT_OF_ENDING]
-        assert one.of_folder or one in [FORMAT_OF_ENDING[ending] for ending in names], row
+        assert (
+            one.of_folder or one.beginning or one in [FORMAT_OF_ENDING[ending] for ending in names]
+        ), row
 
 
 def test_names_on_the_page_are_known():

@@ -97,7 +97,10 @@ RULES: tuple[tuple[str, Callable[[Convention], Convention]], ...] = (
     ("chainer-roi_average_pooling", lambda _: replace(AVERAGE_POOL, box=HALF_EVEN)),
     ("chainer-roi_max_pooling", lambda _: replace(POOL, box=HALF_EVEN, empty="-inf")),
     ("chainer-roi_pooling", lambda _: replace(POOL, box=replace(HALF_EVEN, inclusive=True))),
-    ("megengine-roi_align", lambda align: replace(align.placed(minimum=0.0), border="zero")),
+    (
+        "megengine-roi_align",
+        lambda align: replace(align.placed(minimum=0.0), border="zero", grid="even"),
+    ),
     ("megengine-roi_pooling-average", lambda _: AVERAGE_POOL),
     ("mmcv-roi_align-.*max", lambda align: replace(align, empty="-10000")),
     ("openvino-ROIPooling-bilinear", lambda _: CROP.placed(normalization="image")),

@@ -9,7 +9,7 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import ParameterError, ProviderError
-from roicli.operators.libraries import ROWS, command_of
+from roicli.operators.libraries import ROWS, command_of, rule_of_preset
 from roicli.operators.phrases import as_options
 from roicli.operators.preset_rule import build_preset_spec
 from roicli.runtime.engine import Engine
@@ -159,6 +159,14 @@ def test_sums_have_a_compiled_kernel_and_maxima_say_that_they_have_none():
     for preset in ("megengine", "ncnn.ROIAlign-0", "keras_cv"):
         native = align(preset=preset, provider="native")
         np.testing.assert_allclose(native, align(preset=preset), atol=1e-5)
+    for preset in ("mnn.roi_pooling", "chainer.roi_pooling_2d"):
+        options = {**OPTIONS, "output_size": 7, "preset": preset}
+        del options["provider"]
+        native, graph = (
+            roicli.pool(MAPS, ROIS, provider=provider, **options).roi_features
+            for provider in ("native", "cpu")
+        )
+        np.testing.assert_array_equal(native, graph)
     with pytest.raises(ProviderError, match="no compiled kernel for chainer"):
         align(preset="chainer.roi_max_align_2d", provider="native")
 
@@ -205,3 +213,11 @@ def test_what_gives_a_rules_numbers_is_its_preset():
     assert command_of(other) == "roicli align --preset megengine.roi_align --sampling-ratio 3"
     assert command_of(rows["torchvision.roi_pool"].convention).startswith("roicli pool --quant")
     assert command_of(replace(other, border="skip")) is None
+    set_otherwise = next(own for own in rows["megengine.roi_align"].also
+                         if own.reduction == "max" and not own.box.shift_cells)  # fmt: skip
+    words = "roicli align --preset megengine.roi_align --no-aligned --mode max"
+    assert command_of(set_otherwise) == words
+    rule = rule_of_preset("megengine.roi_align", "align", {"aligned": False, "mode": "max"})
+    assert rule == ("megengine.roi_align", set_otherwise)
+    one_group = replace(rows["openvino.PSROIPooling"].convention, channels="all")
+    assert command_of(one_group) == "roicli ps-pool --ps-rule r-fcn --group-size 1"

@@ -1,6 +1,8 @@
 """Maps and RoIs that a Python program hands over as objects, of every library that is there."""
 
 import logging
+import sys
+import types
 
 import h5py
 import numpy as np
@@ -231,6 +233,24 @@ def test_images_without_boxes(expected):
     same(align(rois=[BOXES[0], []]), expected, [0, 2])
     same(align(rois=[{"boxes": BOXES[0]}, {"boxes": empty}]), expected, [0, 2])
     assert align(rois=[empty, empty]).roi_features.shape == (0, 3, 2, 3)
+
+
+def test_detections_of_supervision(expected, monkeypatch):
+    """Their class is known where the library is loaded; an image without any has no classes."""
+
+    class Detections:
+        def __init__(self, rows, **data):
+            self.xyxy, self.data = ROIS[rows, 1:], data
+            self.confidence = np.array([0.5] * len(rows)) if rows else None
+            self.class_id, self.tracker_id = np.arange(len(rows)), None
+
+    library = types.ModuleType("supervision")
+    library.Detections = Detections
+    monkeypatch.setitem(sys.modules, "supervision", library)
+    found = align(rois=[Detections([0, 2], class_name=["a", "c"]), Detections([])])
+    same(found, expected, [0, 2])
+    assert found.errors.column("class_name").tolist() == [b"a", b"c"]
+    same(align(MAPS[:1], Detections([0, 2])), expected, [0, 2])
 
 
 def frames():

@@ -388,9 +388,8 @@ def test_where_nothing_can_be_written_kernels_serve_this_run(
     a_file = tmp_path / "file"
     a_file.touch()
     native.prepare(PoolSpec(), np.float32)
-    compiled_now = code_cache.find_code("pool_blocks_float32"), True
-    compiling = import_module("roicli.runtime.native.compile")
-    monkeypatch.setattr(compiling, "compile_function", lambda *given: compiled_now)
+    built_now = code_cache.find_code("pool_blocks_float32"), True
+    monkeypatch.setattr(kernels, "build_code", lambda *given: built_now)
     monkeypatch.setattr(
         code_cache, "_folders", lambda: iter([code_cache.Folder(str(a_file / "folder"), False)])
     )

@@ -1,6 +1,7 @@
 """Formats of tables beside texts: Parquet, Feather, YOLO's folders, Pascal VOC."""
 
 import csv
+import json
 import shutil
 import warnings
 from pathlib import Path
@@ -334,3 +335,177 @@ def test_detections_of_supervision_come_and_go(tmp_path, ending):
         data={"class_name": np.array([row["class_name"] for row in rows])},
     )
     assert again == supervision.Detections.merge([detections, detections])
+
+
+# JSON of annotation tools ------------------------------------------------------------------------
+
+
+IMAGES, CORNERS = ROIS[:, 0].astype(int), ROIS[:, 1:].astype(float)
+SIZES = np.column_stack([CORNERS[:, :2], CORNERS[:, 2:] - CORNERS[:, :2]])
+CENTRES = np.column_stack([(CORNERS[:, :2] + CORNERS[:, 2:]) / 2, SIZES[:, 2:]])
+PIXELS = np.array([512, 384, 512, 384])
+XYWH, XYXY = ("x", "y", "width", "height"), ("x1", "y1", "x2", "y2")
+
+
+def of_image(number, boxes, make):
+    """The objects of an image, each made of its four numbers."""
+    rows = zip(IMAGES.tolist(), boxes.tolist(), strict=True)
+    return [make(box) for image, box in rows if image == number]
+
+
+def of_both(boxes, make, objects, **named):
+    """An image's record each, with what it is called and its objects."""
+    return [
+        {key: value.format("ab"[number], number + 7) for key, value in named.items()}
+        | {objects: of_image(number, boxes, make)}
+        for number in (0, 1)
+    ]
+
+
+def rectangle(box):
+    x1, y1, x2, y2 = box
+    return {"label": "c", "points": [[x2, y1], [x1, y2]], "shape_type": "rectangle", "flags": {}}
+
+
+def percent(box):
+    numbers = dict(zip(XYWH, (np.array(box) / PIXELS * 100).tolist(), strict=True))
+    return {**numbers, "rotation": 0, "original_width": 512, "original_height": 384}
+
+
+VIA = {
+    record["filename"] + "99": record
+    for record in of_both(
+        SIZES,
+        lambda box: {"shape_attributes": {"name": "rect", **dict(zip(XYWH, box, strict=True))}},
+        "regions", filename="{0}.jpg",
+    )
+}  # fmt: skip
+FIFTYONE = of_both(
+    SIZES / PIXELS, lambda box: {"_cls": "Detection", "label": "c", "bounding_box": box},
+    "detections",
+)  # fmt: skip
+TOOLS = {
+    "detectron2": of_both(
+        CORNERS, lambda box: {"bbox": box, "bbox_mode": 0, "category_id": 1}, "annotations",
+        file_name="/data/{0}.jpg", image_id="{1}",
+    ),
+    "detectron2, sizes": of_both(
+        SIZES, lambda box: {"bbox": box, "bbox_mode": 1}, "annotations", file_name="{0}.png",
+    ),
+    "createml": of_both(
+        CENTRES, lambda box: {"label": "c", "coordinates": dict(zip(XYWH, box, strict=True))},
+        "annotations", image="{0}.jpg",
+    ),
+    "bdd100k": of_both(
+        CORNERS, lambda box: {"category": "c", "box2d": dict(zip(XYXY, box, strict=True))},
+        "labels", name="{0}.jpg",
+    ),
+    "via": VIA,
+    "via, a project": {"_via_settings": {}, "_via_img_metadata": VIA},
+    "label studio": of_both(SIZES, percent, "label", image="/data/{0}.jpg"),
+    "supervisely": of_both(
+        CORNERS,
+        lambda b: {"geometryType": "rectangle", "points": {"exterior": [b[:2], b[2:]]}},
+        "objects", name="{0}.jpg",
+    ),
+    "fiftyone": {"samples": [
+        {"filepath": f"/d/{'ab'[number]}.jpg", "tags": [], "ground_truth": {**detections}}
+        for number, detections in enumerate(FIFTYONE)
+    ]},
+    "fiftyone, by image": {"classes": ["c"], "labels": {
+        "ab"[number]: [
+            {key: value for key, value in one.items() if key != "_cls"} for one in
+            detections["detections"]
+        ] for number, detections in enumerate(FIFTYONE)
+    }},
+}  # fmt: skip
+
+
+TOOLS |= {
+    "frames": {"version": 1, "frames": of_both(
+        CORNERS, lambda box: {"box2d": dict(zip(XYXY, box, strict=True)), "poly2d": [{"a": 1}]},
+        "objects", frame="{0}",
+    )},
+    "lists of objects": [
+        of_image(number, CORNERS, lambda box: {"box": dict(zip(XYXY, box, strict=True))})
+        for number in (0, 1)
+    ],
+    "label studio, whole": [
+        {"data": {"image": f"{'ab'[number]}.jpg"}, "annotations": [{"result": of_image(
+            number, SIZES, lambda box: {"value": percent(box), "original_width": 512,
+                                        "original_height": 384},
+        )}]} for number in (0, 1)
+    ],
+    "rows of pandas": {
+        str(row): {"image": "ab"[image], **dict(zip(XYXY, box, strict=True))}
+        for row, (image, box) in enumerate(zip(IMAGES.tolist(), CORNERS.tolist(), strict=True))
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tool", list(TOOLS))
+def test_json_of_annotation_tools(tool):
+    Path("r.json").write_text(json.dumps(TOOLS[tool]))
+    size = ("--image-size", "384x512") if "fiftyone" in tool else ()
+    maps = "feats.npy" if tool == "lists of objects" else "maps/{image}.npy"
+    np.testing.assert_allclose(align(maps, "r.json", *size), BASE, atol=1e-4)
+
+
+def test_labelme_has_a_file_an_image():
+    """A polygon has no box: its row is NaN, which is refused unless it is to be left out."""
+    Path("lm").mkdir()
+    for number in (0, 1):
+        shapes = of_image(number, CORNERS, rectangle)
+        record = {"shapes": shapes, "imagePath": f"..\\{'ab'[number]}.jpg", "imageHeight": 384}
+        Path(f"lm/{'ab'[number]}.json").write_text(json.dumps(record))
+    np.testing.assert_allclose(align("maps/{image}.npy", "lm/{image}.json"), BASE, atol=1e-6)
+    found = table("lm/a.json", images="a")
+    assert found.corners.shape == (9, 4)
+    assert {column.name for column in found.carried} == {"label", "shape_type", "imagePath"}
+    shapes.append({"label": "c", "points": [[1, 2], [3, 4], [5, 9]], "shape_type": "polygon"})
+    Path("lm/b.json").write_text(json.dumps({**record, "shapes": shapes}))
+    maps = "maps/{image}.npy"
+    refuse("align", maps, "lm/{image}.json", *STRIDE_16, words=("NaN", "--drop-invalid"))
+    found = align(maps, "lm/{image}.json", "--drop-invalid")
+    np.testing.assert_allclose(found, BASE, atol=1e-6)
+
+
+def test_objects_of_images_that_are_no_known_tools():
+    """Their names say what they are; several lists, or another kind of box, are refused."""
+    centres = of_both(CENTRES, lambda box: dict(zip(XYWH, box, strict=True)), "predictions",
+                      image="{0}.jpg")  # fmt: skip
+    Path("r.json").write_text(json.dumps(centres))
+    maps = "maps/{image}.npy"
+    refuse("align", maps, "r.json", *STRIDE_16, words=("x and y", "--roi-format cxcywh"))
+    found = align(maps, "r.json", "--roi-format", "cxcywh")
+    np.testing.assert_allclose(found, BASE, atol=1e-4)
+    turned = of_both(CENTRES, lambda box: {"bbox": [*box, 9], "bbox_mode": 4}, "annotations")
+    Path("r.json").write_text(json.dumps(turned))
+    refuse("align", maps, "r.json", *STRIDE_16, words=("bbox_mode is 4", "BoxMode.convert"))
+    several = [{**one, "truth": [{"x": 1}]} for one in centres]
+    Path("r.json").write_text(json.dumps(several))
+    refuse("align", maps, "r.json", *STRIDE_16, words=("lists of objects (predictions, truth)",))
+    Path("r.json").write_text(json.dumps([{"file_name": "a.jpg", "annotations": []}]))
+    assert len(table("r.json")) == 0
+
+
+@pytest.mark.parametrize("library", ["np", "numpy"])
+def test_numbers_as_numpy_shows_them(library):
+    pytest.importorskip("defusedxml")
+    Path("yolo").mkdir()
+    Path("voc").mkdir()
+    edges = ("xmin", "ymin", "xmax", "ymax")
+
+    def as_xml(box):
+        pairs = zip(edges, box, strict=True)
+        return "".join(f"<{edge}>{library}.float32({x})</{edge}>" for edge, x in pairs)
+
+    for number in (0, 1):
+        shown = of_image(number, CENTRES / PIXELS, lambda b: [f"{library}.float64({x})" for x in b])
+        Path(f"yolo/{'ab'[number]}.txt").write_text("".join(f"0 {' '.join(b)}\n" for b in shown))
+        objects = of_image(number, CORNERS, as_xml)
+        boxes = "".join(f"<object><bndbox>{one}</bndbox></object>" for one in objects)
+        Path(f"voc/{'ab'[number]}.xml").write_text(f"<annotation>{boxes}</annotation>")
+    maps = "maps/{image}.npy"
+    np.testing.assert_allclose(align(maps, "yolo", "--image-size", "384x512"), BASE, atol=1e-4)
+    np.testing.assert_allclose(align(maps, "voc"), BASE, atol=1e-5)

@@ -11,10 +11,11 @@ from roicli.analysis.check.inputs import CheckedInputs
 from roicli.analysis.check.map_statistics import MapStatistics
 from roicli.analysis.check.records import Limits
 from roicli.core.types import Array, FloatArray
+from roicli.pipeline.axis_orders import CHANNELS_LAST
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.features import FeatureLevel
+from roicli.pipeline.fits import FILLED_SHARE
 from roicli.pipeline.layout import layout_of, rearrange
-from roicli.pipeline.readings import CHANNELS_LAST, FILLED_SHARE, find_other_layout
 from roicli.pipeline.roi_table import fits_inside, has_centre_outside
 from roicli.storage.array import KEPT_BYTES, describe_sharing
 
@@ -32,10 +33,6 @@ MANY_FILES, SMALL_FILE_BYTES = 16, 1 << 16
 def find_nhwc(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
     """R14: maps that look like (N, H, W, C), by the values, by the RoIs, or by the shape alone."""
     assert inputs.pyramid is not None
-    told = [] if inputs.rois is None else list(find_other_layout(inputs.rois, 0.0))
-    yield from told
-    if told:
-        return
     for index, (level, statistics) in enumerate(
         zip(inputs.pyramid.levels, inputs.statistics, strict=True)
     ):

@@ -41,6 +41,10 @@ class Rule:
         return None
 
 
+# What tells the same as a rule on RoIs, of maps alone.
+OF_MAPS = {"R14": maps.find_nhwc}
+
+
 def describe_rule(rule: Rule) -> dict[str, str | bool]:
     """What people ask of a rule. Its meaning is what its function says of itself."""
     meaning = (rule.find.__doc__ or "").partition("\n")[0].partition(": ")[2]
@@ -55,27 +59,28 @@ def describe_rule(rule: Rule) -> dict[str, str | bool]:
 
 
 def _shared(rule: RoiRule) -> Rule:
-    """A rule that the operators obey, told of what ``check`` tolerates."""
+    """A rule that the operators obey, told of what ``check`` tolerates; where it finds nothing, the
+    maps alone may.
+    """
+    of_maps = OF_MAPS.get(rule.id)
 
     def find(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
-        assert inputs.rois is not None
         tolerated = rule.tolerated if rule.limit is None else getattr(limits, rule.limit)
-        return rule.find(inputs.rois, tolerated)
+        found = () if inputs.rois is None else tuple(rule.find(inputs.rois, tolerated))
+        yield from found or (of_maps(inputs, limits) if of_maps else ())
 
     find.__doc__ = rule.find.__doc__
-    needs: Needs = "both" if rule.needs == "maps" else "rois"
+    needs: Needs = "maps" if of_maps else "both" if rule.needs == "maps" else "rois"
     return Rule(rule.id, rule.name, rule.severity, needs, find, rule.is_guess)
 
 
 RULES: tuple[Rule, ...] = tuple(
     sorted(
         (
-            # What RoIs tell of a layout is one of the reasons that ``find_nhwc`` knows.
-            *(_shared(rule) for rule in ROI_RULES if rule.id != "R14"),
+            *map(_shared, ROI_RULES),
             Rule("R01", "shape", "error", "nothing", facts.find_wrong_shape),
             Rule("R06", "partly outside", "warning", "both", facts.find_partly_outside),
             Rule("R12", "below a cell", "warning", "both", facts.find_small),
-            Rule("R14", "channels last", "warning", "maps", maps.find_nhwc, True),
             Rule("R15", "bad map", "warning", "maps", maps.find_bad_maps),
             Rule("R16", "adaptive grid", "error", "both", facts.find_huge_grid),
             Rule("R17", "uneven images", "note", "both", facts.find_uneven_images),

@@ -9,9 +9,9 @@ from typing import Unpack
 from roicli.analysis.check.inputs import CheckedInputs, read_checked_inputs
 from roicli.analysis.check.records import CheckReport, Finding, Limits
 from roicli.analysis.check.rules import Rule, choose_rules
-from roicli.core.call_options import CheckOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import ParameterError
+from roicli.core.look_options import CheckOptions
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.request import Operation, Reading

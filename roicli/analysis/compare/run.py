@@ -23,10 +23,10 @@ from roicli.analysis.compare.ulp import shared_float_type
 from roicli.analysis.result.axes import TakenRows
 from roicli.analysis.result.rows import RowMatch
 from roicli.analysis.result.source import ResultArgument, open_stored_result
-from roicli.core.call_options import CompareOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.foreign import foreign
+from roicli.core.look_options import CompareOptions
 from roicli.core.record import frozen
 from roicli.core.shown import Shown
 from roicli.core.vocabulary import ComparedStatistic

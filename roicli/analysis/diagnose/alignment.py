@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 
-from roicli.analysis.result.axes import Axes, RowsArray, TakenRows, distances, possible_axes
+from roicli.analysis.result.axes import (
+    Axes,
+    RowsArray,
+    TakenRows,
+    distances,
+    possible_axes,
+    unit_rows,
+)
 from roicli.analysis.result.rows import RowMatch
 from roicli.analysis.roi_sample import spread
 from roicli.core.record import frozen
@@ -41,6 +48,10 @@ SAMPLE_ROIS, MOST_ROIS = 16, 20_000
 BLOCK_ROWS = 1024
 # A row is the RoI's that it is most like, if it is as like it as this, and that RoI to no other.
 LEAST_ALIKE = 0.3
+# Axes are another's that bring rows this much nearer.
+CLEARLY_NEARER = 0.9
+# Rows that are so much alike in the mean need no other rule to be told by.
+SURELY = 0.9
 # So many rows must be somebody's.
 SHARE_FOUND = 0.5
 
@@ -77,7 +88,9 @@ def read_axes(inputs: Inputs, result: StoredArray) -> tuple[StoredArray, str | N
     ways = list(_possible(shape, channels, count))
     if not ways:
         return result, None
-    chosen = ways[0] if len(ways) == 1 else _nearest(inputs, result, ways)
+    chosen = ways[0]
+    if len(ways) > 1:
+        chosen = ways[int(np.argmin(_measure(inputs, result, ways)))]
     return RowsArray(result, chosen), str(chosen)
 
 
@@ -94,7 +107,17 @@ def find_group_size(shape: Sequence[int], channels: int) -> int | None:
     return side if side * side == groups else None
 
 
-def find_turned_axes(inputs: Inputs, result: StoredArray) -> tuple[StoredArray, str] | None:
+class TurnedAxes(NamedTuple):
+    """A result with its axes exchanged, these axes in words, and whether rows are clearly more like
+    their RoIs so; where rows are in another order too they are not.
+    """
+
+    result: StoredArray
+    axes: str
+    is_clear: bool
+
+
+def find_turned_axes(inputs: Inputs, result: StoredArray) -> TurnedAxes | None:
     """The result (K, C, P_h, P_w) with its axes exchanged, where rows are more like their RoIs so:
     those of its bins, or any that have as many channels.
     """
@@ -107,8 +130,14 @@ def find_turned_axes(inputs: Inputs, result: StoredArray) -> tuple[StoredArray, 
     ]
     if result.shape[0] != len(inputs.rois) or height == width == 1:
         return None
-    nearest = _nearest(inputs, result, ways)
-    return None if nearest.is_plain else (RowsArray(result, nearest), str(nearest))
+    measured = _measure(inputs, result, ways)
+    nearest = ways[int(np.argmin(measured))]
+    plain = min(far for way, far in zip(ways, measured, strict=True) if way.is_plain)
+    if nearest.is_plain:
+        return None
+    return TurnedAxes(
+        RowsArray(result, nearest), str(nearest), min(measured) < CLEARLY_NEARER * plain
+    )
 
 
 def _possible(shape: tuple[int, ...], channels: int, count: int) -> Iterator[Axes]:
@@ -136,21 +165,24 @@ def _bin_sizes(tail: tuple[int, ...], channels: int, bins: int) -> list[Size]:
     return [(n, bins // n) for n in range(1, bins + 1) if bins % n == 0]
 
 
-def _nearest(inputs: Inputs, result: StoredArray, ways: list[Axes]) -> Axes:
-    """The order of axes in which rows are most like their RoIs; the first of equals."""
+def _measure(inputs: Inputs, result: StoredArray, ways: list[Axes]) -> list[float]:
+    """How far rows are from their RoIs in each order of axes, against how rows vary."""
     rows = spread(np.arange(min(len(inputs.rois), math.prod(result.shape[: ways[0].leading]))),
                   SAMPLE_ROIS)  # fmt: skip
     measured = []
+    expected: dict[Size, list[FloatArray]] = {}
     for axes in ways:
         read = RowsArray(result, axes)
         channels = _some(read.shape[1], CHANNELS)
         size = (read.shape[2], read.shape[3])
         found = _flat(read_parts(read, rows, channels))
-        measured.append(min(
-            float(np.median(distances(found, _flat(expect(inputs, rows, channels, spec)))))
-            for spec in _plain_operators(inputs, size)
-        ))  # fmt: skip
-    return ways[int(np.argmin(measured))]
+        if size not in expected:
+            expected[size] = [
+                _flat(expect(inputs, rows, channels, spec))
+                for spec in _plain_operators(inputs, size)
+            ]
+        measured.append(min(float(np.median(distances(found, one))) for one in expected[size]))
+    return measured
 
 
 def _plain_operators(inputs: Inputs, size: Size) -> list[OperatorSpec]:
@@ -186,13 +218,16 @@ def match_to_rois(
     channels, size = _some(result.shape[1], CHANNELS), (result.shape[2], result.shape[3])
     height, width = (_some(side, BINS) for side in size)
     stored = read_parts(result, np.arange(count), channels)
-    found = _directions(stored[:, :, height][:, :, :, width])
+    found = unit_rows(stored[:, :, height][:, :, :, width]).astype(np.float32)
     likeness = []
     known = None if convention is None else spec_of(convention, size)
     for spec in _plain_operators(inputs, size) if known is None else [known]:
         expected = expect(inputs, np.arange(rois), channels, spec)
-        other = _directions(expected[:, :, height][:, :, :, width])
-        likeness.append((_pair(found, other, LEAST_ALIKE), other))
+        other = unit_rows(expected[:, :, height][:, :, :, width]).astype(np.float32)
+        pairs = _pair(found, other, LEAST_ALIKE)
+        likeness.append((pairs, other))
+        if pairs[2].sum() > SURELY * min(count, rois):
+            break
     (rows, of_rois, _), other = max(likeness, key=lambda pairs: float(pairs[0][2].sum()))
     if len(rows) < SHARE_FOUND * min(count, rois):
         return None
@@ -233,17 +268,6 @@ def _pair(
         taken_by[better] = column[better] + start
     rows = np.flatnonzero((alike >= least) & (taken_by[best] == np.arange(len(one))))
     return rows, best[rows], alike[rows]
-
-
-def _directions(values: FloatArray) -> FloatArray:
-    """(n, D) unit vectors of rows, against their mean row; what is not finite counts as 0."""
-    flat = _flat(values)
-    flat = np.where(np.isfinite(flat), flat, 0.0)
-    largest = np.abs(flat).max(initial=0.0)
-    flat = flat / (largest or 1.0)
-    flat = flat - flat.mean(axis=0)
-    lengths = np.sqrt((flat**2).sum(axis=1, keepdims=True))
-    return np.asarray((flat / np.where(lengths > 0, lengths, 1.0)).astype(np.float32))
 
 
 def expect(inputs: Inputs, rows: IntArray, channels: IntArray, spec: OperatorSpec) -> FloatArray:

@@ -217,6 +217,14 @@ def _crops() -> Iterator[Convention]:
         yield replace(crop, sampling_ratio=2, reduction="mean")
 
 
+def _rarer() -> Iterator[Convention]:
+    for ratio in (4, 2, 3, 1):
+        yield replace(DEFORM_POOL, sampling_ratio=ratio, channels="all")
+    for box in (REAL, HALF_PIXEL):
+        yield replace(PRECISE_POOL, box=box)
+    yield Convention(BOXES["mmcv"])
+
+
 def _turned(ratios: Sequence[int]) -> Iterator[Convention]:
     boxes = HALF_PIXEL, replace(LEGACY, about="centre")
     for box, turn in product(boxes, ("counter-clockwise", "clockwise")):
@@ -259,9 +267,7 @@ def first_candidates(wanted: Wanted) -> tuple[Candidate, ...]:
         return tuple(Candidate(convention) for convention in _turned(RATIOS))
     plain = tuple(_plain_conventions())
     conventions = (
-        *plain, *_shifted(plain), *_other_pools(), *_crops(),
-        *(replace(DEFORM_POOL, sampling_ratio=n, channels="all") for n in (4, 2, 3, 1)),
-        *(replace(PRECISE_POOL, box=box) for box in (REAL, HALF_PIXEL)),
+        *plain, *_shifted(plain), *_other_pools(), *_crops(), *_rarer(),
     )  # fmt: skip
     if wanted.channels != ("all",):
         return _of_channels(conventions, wanted)
@@ -296,10 +302,10 @@ def _of_channels(conventions: Iterable[Convention], wanted: Wanted) -> tuple[Can
     )
 
 
-def stretched_candidates(oddity: Oddity) -> list[Candidate]:
+def stretched_candidates(oddity: Oddity, wanted: Wanted) -> list[Candidate]:
     """Conventions of RoIs that were stretched and moved."""
-    conventions = (*_plain_conventions(), *_other_pools(), *_crops())
-    return [Candidate(convention, oddity) for convention in conventions]
+    conventions = (*_plain_conventions(), *_other_pools(), *_crops(), *_rarer())
+    return [replace(one, oddity=oddity) for one in _of_channels(conventions, wanted)]
 
 
 # The second stage -----------------------------------------------------------------------------
@@ -351,7 +357,10 @@ def _point_forms(convention: Convention, fills: Sequence[float]) -> Iterator[Con
     for minimum, about in [(box.minimum, box.about)] if fixed else MINIMA:
         placed = convention.placed(minimum=minimum, about=about)
         for border, reach in BORDERS:
-            yield replace(placed, border=border, reach=reach)
+            form = replace(placed, border=border, reach=reach)
+            # MegEngine's, who alone pads with zeros.
+            is_even = border == "zero" and convention.grid == "quarters"
+            yield replace(form, grid="even") if is_even else form
         for fill, reach in product(fills, (0.0, 1.0)):
             yield replace(placed, border="value", reach=reach, border_value=fill)
         if convention.grid == "quarters" and box.turn == "none":

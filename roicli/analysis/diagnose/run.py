@@ -8,8 +8,9 @@ of them, and where all do there is no match.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import NamedTuple, Unpack
@@ -34,16 +35,22 @@ from roicli.analysis.diagnose.candidates import (
 from roicli.analysis.diagnose.fit import fit_rois
 from roicli.analysis.diagnose.names import Need, find_libraries, find_needs
 from roicli.analysis.diagnose.sample import MAX_CELLS, Sample, find_too_large, read_sample
-from roicli.analysis.diagnose.search import Finding, Ranking, find_growth, rank_candidates
+from roicli.analysis.diagnose.search import (
+    Finding,
+    Judged,
+    PlainValues,
+    Ranking,
+    compute_plainly,
+    rank_candidates,
+)
 from roicli.analysis.result.rows import RowMatch
 from roicli.analysis.result.source import ResultArgument, open_stored_result
-from roicli.core.call_options import DiagnoseOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.look_options import DiagnoseOptions
 from roicli.core.record import frozen
 from roicli.core.shown import Shown
-from roicli.core.types import IntArray
-from roicli.operators.convention import ALIGN, CROP, POOL
+from roicli.core.types import Array, IntArray
 from roicli.operators.libraries import LibraryFunction
 from roicli.pipeline.features import FeatureArgument
 from roicli.pipeline.inputs import Inputs, open_inputs
@@ -62,8 +69,8 @@ TOLERANCE = 1e-4
 FAR = 0.3
 # What explains fewer of the RoIs that tell conventions apart is no explanation.
 PARTIAL_SHARE = 0.5
-# Rules that are tried to find the scale of RoIs in other pixels.
-MOST_BASES = 5
+# From here on rows are like their own RoIs by a plain convention, whatever their own is.
+ALIKE = 0.45
 
 
 @frozen
@@ -140,18 +147,16 @@ class DiagnoseRequest(Reading):
             raise ParameterError(f"angle is {self.angle:g}, expected degrees")
 
 
-class Search(NamedTuple):
-    """A search that was made: of which result, and what it found."""
+class Question(NamedTuple):
+    """What is asked of a search: ``plain`` conventions' values on the sample say what it can tell,
+    ``telling`` (S,) are the RoIs on which they differ.
+    """
 
     inputs: Inputs
     sample: Sample
+    plain: PlainValues
     tolerance: float
-    ranking: Ranking
-
-    @property
-    def told_apart(self) -> bool:
-        """Whether conventions differ on this data."""
-        return bool(self.ranking.telling.any())
+    telling: Array
 
     @property
     def zeros(self) -> bool:
@@ -161,21 +166,21 @@ class Search(NamedTuple):
     @property
     def may_match(self) -> bool:
         """Zeros come from anywhere; a rule with empty bins only would be no explanation."""
-        return self.told_apart and not self.zeros
+        return bool(self.telling.any()) and not self.zeros
 
-    @property
-    def is_match(self) -> bool:
-        """Whether the best explains every RoI."""
-        best = self.ranking.best
-        return (
-            self.may_match
-            and bool(best.explained.all())
-            and best.finding.distance <= self.tolerance
-        )
+    def is_match(self, found: Judged) -> bool:
+        """Whether it explains every RoI."""
+        is_near = found.finding.distance <= self.tolerance
+        return self.may_match and bool(found.explained.all()) and is_near
+
+    def search(self) -> Diagnosis:
+        """What all conventions together say."""
+        first = first_candidates(self.sample.wanted)
+        return describe_ranking(self, rank_candidates(first, self.sample, self.tolerance))
 
 
-def search_conventions(inputs: Inputs, result: StoredArray, request: DiagnoseRequest) -> Search:
-    """Search the conventions for the one behind ``result`` (K, C, P_h, P_w). Raises InputError.
+def read_question(inputs: Inputs, result: StoredArray, request: DiagnoseRequest) -> Question:
+    """What there is to ask about ``result`` (K, C, P_h, P_w). Raises InputError.
 
     ``request.sample`` RoIs decide in the end, None for all; with an ``angle`` in degrees upright
     RoIs are turned by it.
@@ -184,18 +189,18 @@ def search_conventions(inputs: Inputs, result: StoredArray, request: DiagnoseReq
     turned = request.angle is not None or inputs.rois.turned is not None
     wanted = _read_shape(inputs, result, inputs.pyramid.channels, turned)
     sample = read_sample(inputs, result, request.sample, wanted, request.angle or 0.0)
-    tolerance = request.tolerance or find_tolerance(sample)
-    return Search(
-        inputs, sample, tolerance, rank_candidates(first_candidates(wanted), sample, tolerance)
-    )
+    plain = compute_plainly(sample)
+    tolerance = request.tolerance or find_tolerance(sample, plain)
+    return Question(inputs, sample, plain, tolerance, plain.find_telling(tolerance))
 
 
-def describe_search(search: Search) -> Diagnosis:
+def describe_ranking(question: Question, ranking: Ranking) -> Diagnosis:
     """What was found, and whose it is."""
-    inputs, sample, tolerance, ranking = search
-    best, may_match, is_match = ranking.best, search.may_match, search.is_match
+    inputs, sample, tolerance = question.inputs, question.sample, question.tolerance
+    best, may_match = ranking.best, question.may_match
+    is_match = question.is_match(best)
     nearest = best.finding if may_match and best.finding.distance <= FAR else None
-    partial = _describe_part(ranking, sample) if may_match and not is_match else None
+    partial = _describe_part(question, best) if may_match and not is_match else None
     return Diagnosis(
         best.finding if is_match else None,
         partial,
@@ -205,8 +210,8 @@ def describe_search(search: Search) -> Diagnosis:
         find_libraries(best.finding.candidate, best.explained, sample) if is_match else (),
         find_needs(best.finding.candidate, sample, tolerance) if is_match else (),
         _find_runner_up(ranking) if may_match else None,
-        search.told_apart,
-        search.zeros,
+        bool(question.telling.any()),
+        question.zeros,
         tolerance,
         ranking.tried,
         _left_out(inputs),
@@ -216,32 +221,12 @@ def describe_search(search: Search) -> Diagnosis:
     )
 
 
-def _fit(search: Search) -> Search:
-    """The same, or what explains the result where the RoIs are stretched and moved."""
-    _, sample, tolerance, ranking = search
-    is_far = search.may_match and ranking.best.finding.distance > tolerance
-    if not is_far or sample.wanted != Wanted() or _describe_part(ranking, sample) is not None:
-        return search
-    # With a rule that is near the right one the scale is found about, and with it the right rule.
-    bases = [ALIGN, POOL, CROP.placed(normalization="image")]
-    for base in bases:
-        for oddity in fit_rois(Candidate(base), sample):
-            fitted = rank_candidates(stretched_candidates(oddity), sample, tolerance)
-            if fitted.best.finding.distance <= tolerance:
-                return search._replace(ranking=fitted)
-            found = fitted.best.finding
-            is_nearer = found.distance < MUCH_NEARER * ranking.best.finding.distance
-            if is_nearer and found.candidate.convention not in bases and len(bases) < MOST_BASES:
-                bases.append(found.candidate.convention)
-    return search
-
-
-def find_tolerance(sample: Sample) -> float:
+def find_tolerance(sample: Sample, plain: PlainValues) -> float:
     """1e-4, or what rounding may have done to the result: in its dtype and on the way.
 
     Rounding is relative to the numbers' size, a distance to how they vary.
     """
-    return max(TOLERANCE, sample.rounding * find_growth(sample))
+    return max(TOLERANCE, sample.rounding * plain.find_growth())
 
 
 def _find_runner_up(ranking: Ranking) -> Finding | None:
@@ -249,11 +234,10 @@ def _find_runner_up(ranking: Ranking) -> Finding | None:
     return found.finding if found is not None and found.finding.distance <= FAR else None
 
 
-def _describe_part(ranking: Ranking, sample: Sample) -> PartialMatch | None:
+def _describe_part(question: Question, best: Judged) -> PartialMatch | None:
     """The best candidate where it explains enough of the RoIs, with the reasons of the others."""
-    best = ranking.best
-    explained = best.explained
-    telling = ranking.telling & ~sample.says_nothing
+    sample, explained = question.sample, best.explained
+    telling = question.telling & ~sample.says_nothing
     enough = max(1, PARTIAL_SHARE * telling.sum())
     if explained.all() or (explained & telling).sum() < enough:
         return None
@@ -296,36 +280,67 @@ def _read_shape(inputs: Inputs, result: StoredArray, channels: int, turned: bool
 def _diagnose_in_any_order(
     inputs: Inputs, stored: StoredArray, request: DiagnoseRequest
 ) -> Diagnosis:
-    """The diagnosis of a result whose axes or rows may be in another order."""
+    """The diagnosis of a result whose axes or rows may be in another order.
+
+    The likeliest order is searched first, and what explains the result ends it.
+    """
     result, axes = read_axes(inputs, stored)
     is_shorter = len(result.shape) == 4 and result.shape[0] < len(inputs.rois)
     if is_shorter and (rows := match_to_rois(inputs, result)) is not None:
         return _diagnose_rows(inputs, result, rows, axes, request)
-    search = search_conventions(inputs, result, request)
-    assert inputs.pyramid is not None
-    grouped = result.shape[1] != inputs.pyramid.channels
-    if search.may_match and not search.is_match and not grouped:
-        near = MUCH_NEARER * search.ranking.best.finding.distance
-        for again in _diagnose_other_orders(inputs, result, axes, request):
-            if again.distance < near:
-                return again
-        search = _fit(search)
-    return replace(describe_search(search), alignment=Alignment(axes))
+    question = read_question(inputs, result, request)
+
+    def as_it_is() -> Iterator[Diagnosis]:
+        yield replace(question.search(), alignment=Alignment(axes))
+
+    if not question.may_match:
+        return next(as_it_is())
+    ways: list[tuple[float, Callable[[], Iterator[Diagnosis]]]] = [
+        (math.inf if question.sample.wanted.turned else question.plain.likeness(), as_it_is)
+    ]
+    if question.sample.groups == 1:
+        in_other_rows = functools.partial(_in_other_rows, inputs, result, axes, request)
+        turned = functools.partial(_turned, inputs, result, request)
+        ways += [(ALIKE, in_other_rows), (question.plain.likeness(is_turned=True), turned)]
+    tried = []
+    for _, way in sorted(ways, key=lambda one: -one[0]):
+        for found in way():
+            if found.distance <= found.tolerance:
+                return found
+            tried.append(found)
+    own = next(found for found in tried if found.alignment == Alignment(axes))
+    best = min(tried, key=lambda found: found.distance)
+    if best.distance < MUCH_NEARER * own.distance:
+        return best
+    return own if own.partial is not None else _fit(question, own)
 
 
-def _diagnose_other_orders(
+def _in_other_rows(
     inputs: Inputs, result: StoredArray, axes: str | None, request: DiagnoseRequest
 ) -> Iterator[Diagnosis]:
-    """The diagnoses of the result with its rows or its axes in another order, if there is one."""
+    """The diagnosis of the result with its rows in another order, if they are like RoIs so."""
     if (rows := match_to_rois(inputs, result)) is not None:
         yield _diagnose_rows(inputs, result, rows, axes, request)
-    # Rows in another order may look turned, so that comes last.
-    if (turned := find_turned_axes(inputs, result)) is not None:
-        read, words = turned
-        found = describe_search(search_conventions(inputs, read, request))
-        yield replace(found, alignment=Alignment(words))
-        if (rows := match_to_rois(inputs, read)) is not None:
-            yield _diagnose_rows(inputs, read, rows, words, request)
+
+
+def _turned(inputs: Inputs, result: StoredArray, request: DiagnoseRequest) -> Iterator[Diagnosis]:
+    """The diagnoses of the result with its axes in another order, and its rows too."""
+    if (turned := find_turned_axes(inputs, result)) is None:
+        return
+    if turned.is_clear:
+        found = read_question(inputs, turned.result, request).search()
+        yield replace(found, alignment=Alignment(turned.axes))
+    yield from _in_other_rows(inputs, turned.result, turned.axes, request)
+
+
+def _fit(question: Question, own: Diagnosis) -> Diagnosis:
+    """What explains the result where the RoIs are stretched and moved; else its ``own``."""
+    sample, tolerance = question.sample, question.tolerance
+    for oddity in () if sample.wanted.turned else fit_rois(sample):
+        fitted = rank_candidates(stretched_candidates(oddity, sample.wanted), sample, tolerance)
+        if fitted.best.finding.distance <= tolerance:
+            return replace(describe_ranking(question, fitted), alignment=own.alignment)
+    return own
 
 
 def _diagnose_rows(
@@ -338,7 +353,8 @@ def _diagnose_rows(
     """The diagnosis of rows that are other RoIs' than those of their numbers."""
     found = _diagnose_taken(inputs, result, rows, request)
     known = found.partial.finding if found.partial is not None else found.nearest
-    if found.match is None and known is not None and known.candidate.oddity == NO_ODDITY:
+    runs = known is not None and known.candidate.oddity == NO_ODDITY and request.angle is None
+    if found.match is None and known is not None and runs:
         # What was like another RoI by a plain convention need not be so by the right one.
         better = match_to_rois(inputs, result, known.candidate.convention)
         if better is not None:
@@ -356,7 +372,7 @@ def _diagnose_taken(
 ) -> Diagnosis:
     """The diagnosis of the RoIs that a result has rows of."""
     taken, read = take_rows(inputs, result, rows)
-    found = describe_search(search_conventions(taken, read, request))
+    found = read_question(taken, read, request).search()
     return found if taken is inputs else _renumber(found, rows.b)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from roicli.analysis.diagnose.candidates import Candidate, dense_candidates, narrowed, variants
 from roicli.analysis.diagnose.distance import Yardstick
 from roicli.analysis.diagnose.sample import Sample, norms_of, varied_channels
+from roicli.analysis.result.axes import unit_rows
 from roicli.analysis.roi_sample import spread
 from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray
@@ -73,13 +74,12 @@ class Judged(NamedTuple):
 class Ranking:
     """The best candidate under its plainest name, other names of its numbers, and the next best.
 
-    ``telling`` (S,) are the RoIs on which plain conventions differ; ``tried`` counts candidates.
+    ``tried`` counts candidates.
     """
 
     best: Judged
     synonyms: tuple[Candidate, ...]
     runner_up: Judged | None
-    telling: Array
     tried: int
 
 
@@ -108,8 +108,7 @@ def rank_candidates(first: Sequence[Candidate], sample: Sample, tolerance: float
         some = names[: max(1, EVALUATIONS // len(sample.result))]
         best, same = _plainest(measure(some, sample, tolerance), sample)
         synonyms = (*same, *names[len(some) :])
-    telling = _find_telling(sample, tolerance)
-    return Ranking(best, synonyms, runner_up, telling, tried + len(varied))
+    return Ranking(best, synonyms, runner_up, tried + len(varied))
 
 
 def _vary(judged: Sequence[Judged], sample: Sample, tolerance: float) -> list[Candidate]:
@@ -311,38 +310,51 @@ def find_same(
     ]
 
 
-def find_growth(sample: Sample) -> float:
-    """By how much rounding of values may be larger beside how they vary.
-
-    The lesser of the result's and of a plain convention's: a constant result of maps that vary is
-    no rounded one.
+@frozen
+class PlainValues:
+    """What plain conventions give for all RoIs of a sample, in a ``few`` of its channels and bins:
+    ``values`` (n, S, C, r, c).
     """
-    few = _take_all_rois(sample)
-    yardstick = few.yardstick
-    plain = compute(_different(sample)[:1], few)[0]
-    return min(yardstick.growth(values) for values in (few.result, plain))
+
+    few: Sample
+    values: FloatArray
+
+    def find_telling(self, tolerance: float) -> Array:
+        """(S,) RoIs on which they differ."""
+        yardstick = self.few.yardstick
+        found = yardstick.between(self.values[0], self.values[1:])
+        return np.asarray(~yardstick.are_near(found, ROI_MARGIN * tolerance).all(axis=0))
+
+    def find_growth(self) -> float:
+        """By how much rounding of values may be larger beside how they vary.
+
+        The lesser of the result's and of a plain convention's: a constant result of maps that vary
+        is no rounded one.
+        """
+        yardstick = self.few.yardstick
+        return min(yardstick.growth(values) for values in (self.few.result, self.values[0]))
+
+    def likeness(self, is_turned: bool = False) -> float:
+        """How like its RoI a row of the result is, 1 at most, 0 for that of any other RoI; or one
+        whose bins are transposed.
+        """
+        result = self.few.result
+        if is_turned:
+            result = result.swapaxes(2, 3)
+        if result.shape != self.values.shape[1:]:
+            return 0.0
+        found = unit_rows(result)
+        return max(float(np.median((found * unit_rows(one)).sum(axis=1))) for one in self.values)
 
 
-def _different(sample: Sample) -> list[Candidate]:
-    """Candidates of the sample's kind, of which RoIs on which they agree tell nothing apart."""
+def compute_plainly(sample: Sample) -> PlainValues:
+    """The values of plain conventions of the sample's kind."""
     wanted = sample.wanted
     if wanted.turned:
         found = [Candidate(one.convention.placed(turn="clockwise")) for one in DIFFERENT[:2]]
     else:
         found = list(DIFFERENT)
-    return [replace(one, convention=wanted.adapt(one.convention)) for one in found]
-
-
-def _find_telling(sample: Sample, tolerance: float) -> Array:
-    """(S,) RoIs on which plain conventions give different numbers."""
-    few = _take_all_rois(sample)
-    yardstick = few.yardstick
-    first, *others = compute(_different(sample), few)
-    found = yardstick.between(first, np.stack(others))
-    return np.asarray(~yardstick.are_near(found, ROI_MARGIN * tolerance).all(axis=0))
-
-
-def _take_all_rois(sample: Sample) -> Sample:
-    """All RoIs, and a few channels and bins."""
+    adapted = [replace(one, convention=wanted.adapt(one.convention)) for one in found]
     channels = varied_channels(sample.result, COARSE_CHANNELS)
-    return sample.take(np.arange(len(sample.result)), channels, COARSE_BINS)
+    few = sample.take(np.arange(len(sample.result)), channels, COARSE_BINS)
+    return PlainValues(few, compute(adapted, few))

@@ -149,3 +149,17 @@ def distances(one: FloatArray, other: FloatArray) -> FloatArray:
         limit = np.maximum(variation, usual)
         found = np.sqrt(squared / np.where(limit > 0, limit, 1.0))
     return np.asarray(np.where(squared == 0, 0.0, found))
+
+
+def unit_rows(values: Array) -> FloatArray:
+    """(n, D) unit vectors of rows (n, ...), against their median row; what is not finite counts as
+    0. Their products say how alike rows are.
+    """
+    flat = np.asarray(values.reshape(len(values), -1), np.float64)
+    flat = np.where(np.isfinite(flat), flat, 0.0)
+    largest = np.abs(flat).max(initial=0.0)
+    flat = flat / (largest or 1.0)
+    # A fill of -FLT_MAX in a few rows does not move their median.
+    flat = flat - (np.median(flat, axis=0) if len(flat) else 0.0)
+    lengths = np.sqrt((flat**2).sum(axis=1, keepdims=True))
+    return np.asarray(flat / np.where(lengths > 0, lengths, 1.0))

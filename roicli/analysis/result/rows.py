@@ -63,7 +63,8 @@ class RowMatch:
             if len(rows):
                 numbers = ", ".join(map(str, rows[: 2 * SHOWN].tolist()))
                 more = ", ..." if len(rows) > 2 * SHOWN else ""
-                words.append(f"{lacks} has no row for {len(rows):,} of {has}: {numbers}{more}")
+                some = "1 row" if len(rows) == 1 else f"{len(rows):,} rows"
+                words.append(f"not in {lacks}, {some} of {has}: {numbers}{more}")
         return "; ".join(words)
 
 

@@ -1,15 +1,17 @@
 """``roicli bench``: how fast a run is on the user's own files."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any, Unpack
 
 from roicli.cli.command import ProgressBar
 from roicli.cli.commands.listings import print_json, print_rows
-from roicli.core.call_options import BenchOptions
-from roicli.core.command_options import BenchCommand, Features, OperatorName, Rois
+from roicli.cli.options import Features, ListOptions, OperatorName, QuietOption, Rois
 from roicli.core.declaration import keywords
+from roicli.core.look_options import BenchOptions
+
+
+class BenchCommand(BenchOptions, ListOptions, QuietOption, total=False):
+    """The options of ``roicli bench``."""
 
 
 def bench(

@@ -1,16 +1,38 @@
 """``roicli capture``: from a detector and a photo to the numbers."""
 
-from __future__ import annotations
-
 import sys
-from typing import Unpack
+from typing import Annotated, TypedDict, Unpack
 
 from roicli.cli.command import ProgressBar, leaving_with
 from roicli.cli.console import print_line
-from roicli.core.call_options import CaptureOptions
-from roicli.core.command_options import CaptureCommand, DetectorModel, Photos
-from roicli.core.declaration import keywords
+from roicli.cli.options import ListOptions, QuietOption
+from roicli.core.declaration import Arg, Opt, keywords
 from roicli.core.exceptions import ParameterError
+from roicli.core.model_options import CaptureOptions
+from roicli.core.panels import WRITING
+
+DetectorModel = Annotated[str, Arg("MODEL.onnx", "The user's model.")]
+
+
+Photos = Annotated[list[str] | None, Arg("[PHOTO]...", "More photos, beside --image.")]
+
+
+class CapturedOption(TypedDict, total=False):
+    """Where what was captured goes, or whether a model is only listed."""
+
+    output: Annotated[
+        str | None, Opt("-o --output", WRITING, "The file: .h5.", metavar="FILE.h5", outward=True)
+    ]
+    list_only: Annotated[
+        bool,
+        Opt(
+            "--list", None, "Show the model's inputs, RoI nodes and heads, and run nothing.", False
+        ),
+    ]
+
+
+class CaptureCommand(CapturedOption, CaptureOptions, ListOptions, QuietOption, total=False):
+    """The options of ``roicli capture``."""
 
 
 def capture(model: DetectorModel, photos: Photos = None, **options: Unpack[CaptureCommand]) -> None:

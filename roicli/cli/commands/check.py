@@ -1,14 +1,25 @@
 """``roicli check``: the data, before any model runs."""
 
-from __future__ import annotations
-
 import sys
-from typing import Unpack, assert_never
+from typing import Annotated, Unpack, assert_never
 
 from roicli.cli.command import ProgressBar, is_shown, leaving_with
-from roicli.core.call_options import CheckOptions
-from roicli.core.command_options import CheckCommand, Features, Rois
-from roicli.core.declaration import keywords
+from roicli.cli.options import Features, QuietTableOption, Rois
+from roicli.core.declaration import Opt, keywords
+from roicli.core.look_options import CheckOptions
+from roicli.core.panels import RULES
+from roicli.core.vocabulary import FindingFormat, Severity
+
+
+class CheckCommand(CheckOptions, QuietTableOption, total=False):
+    """The options of ``roicli check``."""
+
+    fail_on: Annotated[Severity, Opt("--fail-on", RULES, "Exit 1 from this severity on.", "error")]
+
+    finding_format: Annotated[
+        FindingFormat | None,
+        Opt("--format", RULES, "github, sarif and junit are what CI systems read.", shown="table"),
+    ]
 
 
 def check(features: Features, rois: Rois, **options: Unpack[CheckCommand]) -> None:

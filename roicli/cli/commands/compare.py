@@ -1,14 +1,28 @@
 """``roicli compare``: are two stored results equal, and where are they not."""
 
-from __future__ import annotations
-
 import sys
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from roicli.cli.command import ProgressBar, leaving_with
-from roicli.core.call_options import CompareOptions
-from roicli.core.command_options import CompareCommand, OneResult, OtherResult
-from roicli.core.declaration import keywords
+from roicli.cli.options import ListOptions, QuietOption
+from roicli.core.declaration import Arg, keywords
+from roicli.core.look_options import CompareOptions
+
+OneResult = Annotated[
+    str,
+    Arg(
+        "A",
+        "The one, a result: file.npy, file.h5 or x.zarr (its /roi_features), file.h5::/dataset, "
+        "or -.",
+    ),
+]
+
+
+OtherResult = Annotated[str, Arg("B", "The other, the reference of --rtol.")]
+
+
+class CompareCommand(CompareOptions, ListOptions, QuietOption, total=False):
+    """The options of ``roicli compare``."""
 
 
 def compare(a: OneResult, b: OtherResult, **options: Unpack[CompareCommand]) -> None:

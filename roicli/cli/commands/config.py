@@ -1,18 +1,18 @@
 """``roicli config``: which settings there are, and where each was said."""
 
-from __future__ import annotations
-
 import os
 import sys
-from typing import Any, Unpack
+from typing import Annotated, Any, Unpack
 
 from roicli.cli.commands import COMMANDS, options_of
 from roicli.cli.commands.listings import print_json
+from roicli.cli.options import ListOptions
 from roicli.cli.settings import FILE_NAMES, find_file, find_settings, key_of, note_settings
-from roicli.core.command_options import CommandName, ListOptions
-from roicli.core.declaration import Opt
+from roicli.core.declaration import Arg, Opt
 from roicli.core.exceptions import ParameterError
 from roicli.core.parse import did_you_mean
+
+CommandName = Annotated[str | None, Arg("[COMMAND]", "Every option of this command.")]
 
 
 def config(name: CommandName = None, **options: Unpack[ListOptions]) -> None:

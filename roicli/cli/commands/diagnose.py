@@ -1,14 +1,21 @@
 """``roicli diagnose``: which convention produced a stored result."""
 
-from __future__ import annotations
-
 import sys
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from roicli.cli.command import ProgressBar, leaving_with
-from roicli.core.call_options import DiagnoseOptions
-from roicli.core.command_options import DiagnoseCommand, DiagnosedResult, Features, Rois
-from roicli.core.declaration import keywords
+from roicli.cli.options import Features, ListOptions, QuietOption, Rois
+from roicli.core.declaration import Arg, keywords
+from roicli.core.look_options import DiagnoseOptions
+
+DiagnosedResult = Annotated[
+    str,
+    Arg("RESULT", "The RoI features (K, C, P_h, P_w): file.npy, file.h5, file.h5::/dataset, or -."),
+]
+
+
+class DiagnoseCommand(DiagnoseOptions, ListOptions, QuietOption, total=False):
+    """The options of ``roicli diagnose``."""
 
 
 def diagnose(

@@ -1,16 +1,35 @@
 """``roicli draw``: one RoI on its map as a picture."""
 
-from __future__ import annotations
-
 import sys
-from typing import Unpack
+from typing import Annotated, TypedDict, Unpack
 
 from roicli.cli.command import ProgressBar
 from roicli.cli.console import print_line
-from roicli.core.call_options import DrawOptions
-from roicli.core.command_options import DrawCommand, Features, Rois
-from roicli.core.declaration import keywords
+from roicli.cli.options import Features, QuietOption, Rois
+from roicli.core.declaration import Opt, keywords
+from roicli.core.look_options import DrawOptions
+from roicli.core.panels import WRITING
 from roicli.core.parse import as_names
+
+
+class PictureOption(TypedDict, total=False):
+    """Where the picture goes."""
+
+    output: Annotated[
+        str | None,
+        Opt(
+            "-o --output",
+            WRITING,
+            ".svg; or .png or .pdf, which need roicli[figures].",
+            metavar="FILE",
+            shown="a drawing in the terminal",
+            outward=True,
+        ),
+    ]
+
+
+class DrawCommand(PictureOption, DrawOptions, QuietOption, total=False):
+    """The options of ``roicli draw``."""
 
 
 def draw(features: Features, rois: Rois, **options: Unpack[DrawCommand]) -> None:

@@ -1,13 +1,19 @@
 """``roicli errors``: the error table alone, from geometry or with the values measured."""
 
-from __future__ import annotations
-
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from roicli.cli.command import ProgressBar, TableRequest, finish
+from roicli.cli.options import QuietTableOption, TableOptions
 from roicli.core.call_options import ErrorsOptions
-from roicli.core.command_options import ErrorsCommand, FeaturesAndRois
-from roicli.core.declaration import keywords, settle
+from roicli.core.declaration import Arg, keywords, settle
+
+FeaturesAndRois = Annotated[
+    list[str], Arg("[FEATURES] ROIS", "RoIs, and before them the features if any.")
+]
+
+
+class ErrorsCommand(ErrorsOptions, TableOptions, QuietTableOption, total=False):
+    """The options of ``roicli errors``."""
 
 
 def errors(inputs: FeaturesAndRois, **options: Unpack[ErrorsCommand]) -> None:

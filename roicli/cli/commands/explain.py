@@ -1,15 +1,23 @@
 """``roicli explain``: one bin of one RoI as a worked example."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO, Unpack
+from typing import Annotated, Any, Literal, TextIO, Unpack
 
 from roicli.cli.command import ProgressBar, leaving_with
-from roicli.core.call_options import ExplainOneOptions
-from roicli.core.command_options import ExplainCommand, Features, Rois
-from roicli.core.declaration import keywords
+from roicli.cli.options import Features, QuietOption, Rois
+from roicli.core.declaration import Opt, keywords
+from roicli.core.look_options import ExplainOneOptions
+from roicli.core.panels import LOOKING
+
+
+class ExplainCommand(ExplainOneOptions, QuietOption, total=False):
+    """The options of ``roicli explain``."""
+
+    explain_format: Annotated[
+        Literal["table", "json", "md"],
+        Opt("--format", LOOKING, "Of the example on stdout.", "table"),
+    ]
 
 
 def explain(features: Features, rois: Rois, **options: Unpack[ExplainCommand]) -> None:

@@ -1,14 +1,18 @@
 """``roicli export``: the graph that would run, as a file."""
 
-from __future__ import annotations
-
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from roicli.cli.command import ProgressBar
 from roicli.cli.console import print_line
+from roicli.cli.options import OperatorName, QuietOption
 from roicli.core.call_options import ExportOptions
-from roicli.core.command_options import ExportCommand, GraphFile, OperatorName
-from roicli.core.declaration import keywords
+from roicli.core.declaration import Arg, keywords
+
+GraphFile = Annotated[str, Arg("OUT.onnx", "The file to write.")]
+
+
+class ExportCommand(ExportOptions, QuietOption, total=False):
+    """The options of ``roicli export``."""
 
 
 def export(operator: OperatorName, output: GraphFile, **options: Unpack[ExportCommand]) -> None:

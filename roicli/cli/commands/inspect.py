@@ -1,15 +1,38 @@
 """``roicli inspect``: what a file holds."""
 
-from __future__ import annotations
-
 import sys
-from typing import Unpack
+from typing import Annotated, TypedDict, Unpack
 
 from roicli.cli.command import ProgressBar, leaving_with
-from roicli.core.call_options import InspectOptions
-from roicli.core.command_options import InspectCommand, InspectedFile
-from roicli.core.declaration import keywords
+from roicli.cli.options import ListOptions, QuietOption
+from roicli.core.declaration import Arg, Opt, keywords
+from roicli.core.look_options import InspectOptions
 from roicli.core.vocabulary import Severity
+
+InspectedFile = Annotated[
+    str,
+    Arg(
+        "FILE",
+        "A file of arrays (.npy, .npz, .safetensors, .h5, .zarr, .csv, .tsv), file.h5::/group, or "
+        "a model (.onnx, OpenVINO's .xml).",
+    ),
+]
+
+
+class TrapOptions(TypedDict, total=False):
+    """What fails ``inspect``."""
+
+    fail_on: Annotated[
+        Severity,
+        Opt(
+            "--fail-on", None, "Exit 1 from this severity on; a model's trap is a warning.", "error"
+        ),
+    ]
+    strict: Annotated[bool, Opt("--strict", None, "The same as --fail-on warning.", False)]
+
+
+class InspectCommand(InspectOptions, TrapOptions, ListOptions, QuietOption, total=False):
+    """The options of ``roicli inspect``."""
 
 
 def inspect(file: InspectedFile, **options: Unpack[InspectCommand]) -> None:

@@ -1,13 +1,27 @@
 """``roicli providers``, ``presets``, ``rules``, ``columns``: what there is, and what it means."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Annotated, Any, Unpack
 
 from roicli.analysis import listings
-from roicli.core.command_options import ColumnName, ListOptions, PresetsCommand, RuleName
+from roicli.cli.options import ListOptions
+from roicli.core.declaration import Arg, Opt
+
+RuleName = Annotated[str | None, Arg("[RULE]", "Only this one, like R05.")]
+
+
+ColumnName = Annotated[str | None, Arg("[COLUMN]", "Only this one, like iou.")]
+
+
+class PresetsCommand(ListOptions, total=False):
+    """What ``presets`` takes."""
+
+    match: Annotated[
+        str | None,
+        Opt("--match", None, "Only rows that have this in them: a library, operator or word."),
+    ]
+
 
 PROSE = ("differs_from_torchvision", "source", "undefined", "reason", "install", "missing")
 SHOWN_OF_PRESETS = ("name", "operator", "version", "runs", *PROSE[:3])

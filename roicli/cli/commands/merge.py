@@ -1,14 +1,38 @@
 """``roicli merge``: the parts of a result, joined into one file."""
 
-from __future__ import annotations
-
-from typing import Unpack
+from typing import Annotated, Required, TypedDict, Unpack
 
 from roicli.cli.command import ProgressBar
 from roicli.cli.console import print_line
-from roicli.core.call_options import MergeOptions
-from roicli.core.command_options import MergeCommand, Parts
-from roicli.core.declaration import keywords
+from roicli.cli.options import QuietOption
+from roicli.core.declaration import Arg, Opt, keywords
+from roicli.core.look_options import MergeOptions
+from roicli.core.panels import WRITING
+
+Parts = Annotated[
+    list[str], Arg("PART...", "Parts of --shard, or the one virtual result of a run with --dask.")
+]
+
+
+class WholeOption(TypedDict, total=False):
+    """Where the joined result goes."""
+
+    output: Required[
+        Annotated[
+            str,
+            Opt(
+                "-o --output",
+                WRITING,
+                "The whole: .h5, .npy or .zarr.",
+                metavar="FILE",
+                outward=True,
+            ),
+        ]
+    ]
+
+
+class MergeCommand(WholeOption, MergeOptions, QuietOption, total=False):
+    """The options of ``roicli merge``."""
 
 
 def merge(parts: Parts, **options: Unpack[MergeCommand]) -> None:

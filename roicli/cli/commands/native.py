@@ -1,14 +1,22 @@
 """``roicli native``: the compiled kernels of this machine."""
 
-from __future__ import annotations
-
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from roicli.cli.commands.listings import print_rows
 from roicli.cli.console import print_line
-from roicli.core.command_options import NativeCommand
+from roicli.cli.options import QuietOption
+from roicli.core.declaration import Opt
 from roicli.core.exceptions import ProviderError
 from roicli.core.operator_table import OPERATORS
+
+
+class NativeCommand(QuietOption, total=False):
+    """What ``native`` takes."""
+
+    compile: Annotated[
+        bool, Opt("--compile", None, "Compile the kernels that are not compiled yet.", False)
+    ]
+
 
 DTYPES = ("float32", "float64")
 
@@ -19,7 +27,6 @@ def native(**options: Unpack[NativeCommand]) -> None:
 
     Example: roicli native --compile
     """
-    from roicli.core.system import usable_cores
     from roicli.operators.table import operator_type
     from roicli.runtime.native import run as kernels
 
@@ -27,8 +34,8 @@ def native(**options: Unpack[NativeCommand]) -> None:
     missing = kernels.missing_functions(specs.values(), DTYPES)
     if options["compile"] and missing:
         if not options["quiet"]:
-            print_line("note", f"compiling {len(missing)} kernels: some seconds each")
-        kernels.compile_functions(missing, usable_cores())
+            print_line("note", f"compiling {len(missing)} kernels")
+        kernels.compile_functions(missing)
         missing = kernels.missing_functions(specs.values(), DTYPES)
         if missing:
             raise ProviderError(

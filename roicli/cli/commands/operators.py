@@ -1,21 +1,47 @@
 """The operators' commands, one for each entry of ``core.operator_table``."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from roicli.cli.command import ProgressBar, TableRequest, finish
 from roicli.cli.console import check_stdout, print_line
-from roicli.core.command_options import Features, Rois, run_command
-from roicli.core.declaration import keywords, settle
+from roicli.cli.options import Features, QuietTableOption, Rois, TableOptions
+from roicli.core.declaration import Opt, keywords, settle
 from roicli.core.operator_table import OPERATORS, Operator, call_name
+from roicli.core.panels import RUNNING, WRITING
 
 # After so long a run a person wants to know what is faster; of these operators it was measured.
 LONG_SECONDS = 20.0
 MEASURED = ("align", "pool")
+
+
+class OutputOption(TypedDict, total=False):
+    """Where the features go."""
+
+    output: Annotated[
+        str | None,
+        Opt(
+            "-o --output",
+            WRITING,
+            ".h5, .npy, .zarr (a folder or URL), or - for an .npy on stdout.",
+            metavar="FILE",
+            shown="<features>.<command>.h5",
+            outward=True,
+        ),
+    ]
+
+
+class VerboseOption(TypedDict, total=False):
+    """Whether more than notes is said."""
+
+    verbose: Annotated[bool, Opt("-v --verbose", RUNNING, "More on stderr.", False)]
+
+
+def run_command(call: type) -> tuple[type, ...]:
+    """The options of an operator's command: the keywords of its call, and what all have beside."""
+    return (OutputOption, call, TableOptions, QuietTableOption, VerboseOption)
 
 
 def build_command(operator: Operator) -> Callable[..., None]:

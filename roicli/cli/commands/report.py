@@ -1,14 +1,34 @@
 """``roicli report``: one page about all RoIs."""
 
-from __future__ import annotations
-
-from typing import Unpack
+from typing import Annotated, Required, TypedDict, Unpack
 
 from roicli.cli.command import ProgressBar
 from roicli.cli.console import print_line
-from roicli.core.call_options import ReportOptions
-from roicli.core.command_options import Features, ReportCommand, Rois
-from roicli.core.declaration import keywords
+from roicli.cli.options import Features, QuietOption, Rois
+from roicli.core.declaration import Opt, keywords
+from roicli.core.look_options import ReportOptions
+from roicli.core.panels import WRITING
+
+
+class PageOption(TypedDict, total=False):
+    """Where the page goes."""
+
+    output: Required[
+        Annotated[
+            str,
+            Opt(
+                "-o --output",
+                WRITING,
+                "The page; needs roicli[report].",
+                metavar="FILE.html",
+                outward=True,
+            ),
+        ]
+    ]
+
+
+class ReportCommand(PageOption, ReportOptions, QuietOption, total=False):
+    """The options of ``roicli report``."""
 
 
 def report(features: Features, rois: Rois, **options: Unpack[ReportCommand]) -> None:

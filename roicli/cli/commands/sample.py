@@ -1,16 +1,17 @@
 """``roicli sample``: the sample data, for those who have no clone."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path
-from typing import Unpack
+from typing import Annotated, Unpack
 
 import roicli
 from roicli.cli.console import print_line
-from roicli.core.command_options import NewFolder, QuietOption
+from roicli.cli.options import QuietOption
+from roicli.core.declaration import Arg
 from roicli.core.exceptions import InputError, OutputError
+
+NewFolder = Annotated[str, Arg("[FOLDER]", "The folder to make.")]
 
 FOLDER = "sample_data"
 

@@ -1,14 +1,16 @@
 """``roicli sweep``: which sampling ratio is enough."""
 
-from __future__ import annotations
-
 import sys
 from typing import Unpack
 
 from roicli.cli.command import ProgressBar
-from roicli.core.call_options import SweepOptions
-from roicli.core.command_options import Features, Rois, SweepCommand
+from roicli.cli.options import Features, ListOptions, QuietOption, Rois
 from roicli.core.declaration import keywords
+from roicli.core.look_options import SweepOptions
+
+
+class SweepCommand(SweepOptions, ListOptions, QuietOption, total=False):
+    """The options of ``roicli sweep``."""
 
 
 def sweep(features: Features, rois: Rois, **options: Unpack[SweepCommand]) -> None:

@@ -1,14 +1,20 @@
 """``roicli verify-model``: whose rule the RoI nodes of a model follow, here and in deployment."""
 
-from __future__ import annotations
-
 import sys
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from roicli.cli.command import ProgressBar, leaving_with
-from roicli.core.call_options import VerifyModelOptions
-from roicli.core.command_options import ModelOrCapture, VerifyModelCommand
-from roicli.core.declaration import keywords
+from roicli.cli.options import ListOptions, QuietOption
+from roicli.core.declaration import Arg, keywords
+from roicli.core.model_options import VerifyModelOptions
+
+ModelOrCapture = Annotated[
+    str, Arg("CAPTURE.h5|MODEL.onnx", "What capture wrote; or a model, which is captured first.")
+]
+
+
+class VerifyModelCommand(VerifyModelOptions, ListOptions, QuietOption, total=False):
+    """The options of ``roicli verify-model``."""
 
 
 def verify_model(source: ModelOrCapture, **options: Unpack[VerifyModelCommand]) -> None:

@@ -24,7 +24,7 @@ from roicli.storage.address import check_regular_file
 from roicli.storage.limits import check_memory
 
 INSTALL = "pip install 'roicli[photo]'"
-_RESIZE = re.compile(r"\s*(?:(\d{1,6})[xX](\d{1,6})|(\d{1,6})(?::(\d{1,6}))?)\s*")
+_RESIZE = r"\s*(?:(\d{1,6})[xX](\d{1,6})|(\d{1,6})(?::(\d{1,6}))?)\s*"
 # torchvision's detectors normalize and resize inside; detectron2's subtract their mean inside;
 # mmdeploy's graphs begin after mmdet's preprocessor.
 PHOTO_PRESETS: dict[PhotoPreset, Mapping[str, Any]] = {
@@ -72,7 +72,7 @@ class Resize:
 
 def parse_resize(text: str) -> Resize:
     """``HxW``, ``SHORTER`` or ``SHORTER:LONGEST``. Raises ParameterError."""
-    match = _RESIZE.fullmatch(text)
+    match = re.fullmatch(_RESIZE, text)
     numbers = [int(part) for part in (match.groups() if match else ()) if part is not None]
     if match is None or min(numbers) < 1:
         raise ParameterError(

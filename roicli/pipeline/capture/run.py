@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Any, Unpack
 
-from roicli.core.call_options import CaptureOptions, ModelRunOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import InputError, ParameterError
+from roicli.core.model_options import CaptureOptions, ModelRunOptions
 from roicli.core.progress import Progress
 from roicli.core.record import frozen
 from roicli.core.shown import Shown

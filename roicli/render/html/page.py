@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 from roicli.analysis.page import Page, measure_page
-from roicli.core.call_options import ReportOptions
 from roicli.core.declaration import check_known, record, settle
 from roicli.core.exceptions import MissingPackageError
+from roicli.core.look_options import ReportOptions
 from roicli.core.strict_json import encode_for_script
 from roicli.error_table.cells import plain_values
 from roicli.error_table.columns import (

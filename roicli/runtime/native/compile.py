@@ -1,12 +1,13 @@
-"""The compiled functions as machine code that needs neither Numba nor Python to run.
+"""The compiled functions as LLVM assembly that needs neither Numba nor Python.
 
 Numba compiles each function behind a C function of one pointer (``signatures``). What that needs of
 Python is what handles errors, of which these functions raise none: LLVM drops it once it may look
-at all of the code at once.
+at all of the code at once. ``assembly`` has what the package brings of it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -21,7 +22,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
 from roicli.runtime.native.align import align_blocks, plan_align
-from roicli.runtime.native.machine_code import target_machine
+from roicli.runtime.native.machine_code import any_machine, optimize
 from roicli.runtime.native.pool import pool_blocks
 from roicli.runtime.native.signatures import SIGNATURES, WHOLE, ArrayKind
 from roicli.runtime.native.weigh import weigh_blocks
@@ -33,12 +34,19 @@ FUNCTIONS = {
     "weigh_blocks": weigh_blocks,
 }
 SLOT = ir.IntType(64)
+# What would tie assembly to a machine, a file or this LLVM: others do not know all attributes, and
+# find out by themselves what they say.
+NOT_OF_THE_FUNCTION = re.compile(
+    r"^(?:; ModuleID|source_filename|target |; Function Attrs|attributes #).*\n"
+    r"| #\d+(?=(?: \{)?$)| captures\(none\)",
+    re.MULTILINE,
+)
 
 
-def compile_function(name: str, dtype: str) -> tuple[bytes, bool]:
-    """The object code of a function for maps of ``dtype``, and whether it needs nothing else.
+def assemble(name: str, dtype: str) -> str:
+    """The LLVM assembly of a function for maps of ``dtype``, for no processor in particular.
 
-    Its symbol is ``name``. Takes seconds.
+    Its symbol is ``name``, and nothing else is called from outside. Takes seconds.
     """
     function = FUNCTIONS[name]
     take = _taker(_numba_type(SIGNATURES[name], from_dtype(np.dtype(dtype))))
@@ -51,11 +59,11 @@ def compile_function(name: str, dtype: str) -> tuple[bytes, bool]:
         compiled = cfunc(signature, error_model="numpy")(entry)
     module = llvm.parse_assembly(compiled.inspect_llvm())
     module.get_function(compiled.native_name).name = name
-    machine = target_machine()
-    _optimize_alone(module, name, machine)
-    declared = [function.name for function in module.functions if function.is_declaration]
-    is_complete = all(other.startswith("llvm.") for other in declared)
-    return machine.emit_object(module), is_complete
+    for value in (*module.functions, *module.global_variables):
+        if not value.is_declaration and value.name != name:
+            value.linkage = llvm.Linkage.internal
+    optimize(module, any_machine(), 1)
+    return NOT_OF_THE_FUNCTION.sub("", str(module))
 
 
 @contextmanager
@@ -69,16 +77,6 @@ def _little_optimization() -> Iterator[None]:
         yield
     finally:
         config.OPT = before
-
-
-def _optimize_alone(module: Any, name: str, machine: Any) -> None:
-    """Optimize a module of which only the function ``name`` is called from outside."""
-    for value in (*module.functions, *module.global_variables):
-        if not value.is_declaration and value.name != name:
-            value.linkage = llvm.Linkage.internal
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
 
 
 def _numba_type(kind: Any, real: Any) -> Any:

@@ -27,11 +27,20 @@ CHECKSUM_BYTES = 4
 
 def target_machine() -> Any:
     """What LLVM compiles for: the processor of this machine. A linker takes it for its own."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+    return _target().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=_features(), opt=3, reloc="pic"
     )
+
+
+def any_machine() -> Any:
+    """What LLVM compiles for where nothing is known of the processor but its kind."""
+    return _target().create_target_machine(opt=3, reloc="pic")
+
+
+def _target() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_triple(llvm.get_process_triple())
 
 
 @cache
@@ -60,6 +69,26 @@ def keep_code(name: str, code: bytes) -> None:
             data = _checksum(code) + code
             write_trusted(folder.path, _file_name(name), data, folder.is_shared)
             return
+
+
+def build_code(assembly: str) -> tuple[bytes, bool]:
+    """Object code for this machine, and whether it needs nothing that is not in it.
+
+    Raises RuntimeError where LLVM does not read the assembly.
+    """
+    module, machine = llvm.parse_assembly(assembly), target_machine()
+    module.triple, module.data_layout = llvm.get_process_triple(), str(machine.target_data)
+    module.verify()
+    optimize(module, machine, 3)
+    declared = [function.name for function in module.functions if function.is_declaration]
+    return machine.emit_object(module), all(name.startswith("llvm.") for name in declared)
+
+
+def optimize(module: Any, machine: Any, level: int) -> None:
+    """Optimize a module at LLVM's ``level``, 0 to 3. No level fuses or reorders what is rounded."""
+    options = llvm.create_pipeline_tuning_options(speed_level=level)
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
 
 
 def load_code(code: bytes, symbol: str) -> tuple[Callable[[int], None], Any]:

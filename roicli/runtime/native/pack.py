@@ -10,7 +10,8 @@ from numba import njit
 from roicli.runtime.native.lanes import transpose
 from roicli.runtime.native.signatures import LANES
 
-COMPILE = {"nogil": True, "error_model": "numpy"}
+# The functions are called by each other alone, so ways to call them from Python or C are not made.
+COMPILE = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 @njit(**COMPILE)

@@ -1,15 +1,15 @@
 """The native execution provider: operators compiled for the CPU by Numba.
 
 Same bits as the ONNX Runtime path, or as near as docs/semantics.md says of the operator. Importing
-this package costs nothing; Numba is imported, and what is not on disk yet compiled, at the first
-run (or by ``prepare``). One call handles one image: pass all of its RoIs at once, for the map is
+this package costs nothing; what is not on disk yet is compiled at the first run (or by
+``prepare``). One call handles one image: pass all of its RoIs at once, for the map is
 repacked on every call.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from importlib import import_module
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any, assert_never
@@ -34,6 +34,7 @@ from roicli.runtime.native.signatures import (
 )
 
 if TYPE_CHECKING:
+    from roicli.operators.cell_taps import CellSpec
     from roicli.operators.taps import TapSpec
 
 # Sampling points of one axis that are held at once, 24 bytes each (32 for float64).
@@ -45,7 +46,7 @@ TAPS_AT_ONCE = 1 << 21
 def is_compiled(spec: OperatorSpec, dtype: Any) -> bool:
     """Whether the kernels for ``spec`` on maps of ``dtype`` are on disk, as far as dates tell.
 
-    If not, the first run (or ``prepare``) takes seconds. Raises ProviderError without Numba.
+    If not, the first run (or ``prepare``) takes longer. Raises ProviderError without Numba.
     """
     return not missing_functions([spec], [dtype])
 
@@ -63,15 +64,11 @@ def missing_functions(
     return [function for function in every if not is_kept(*function)]
 
 
-def compile_functions(functions: Sequence[tuple[str, str]], processes: int) -> None:
-    """Compile functions, each (name, dtype), several at a time where there are several.
+def compile_functions(functions: Iterable[tuple[str, str]]) -> None:
+    """Load functions, each (name, dtype), compiling what is not on disk.
 
     Raises ProviderError without Numba.
     """
-    if min(len(functions), processes) > 1:
-        from roicli.runtime.native.apart import compile_apart
-
-        compile_apart(functions, processes)
     for function in functions:
         _kernels().kernel(*function)
 
@@ -81,7 +78,7 @@ def prepare(spec: OperatorSpec, dtype: Any) -> None:
 
     Raises ProviderError without Numba.
     """
-    compile_functions([(name, np.dtype(dtype).name) for name in compiled_of(spec).functions], 1)
+    compile_functions((name, np.dtype(dtype).name) for name in compiled_of(spec).functions)
 
 
 def compiled_of(spec: OperatorSpec) -> Compiled:
@@ -94,7 +91,7 @@ def compiled_of(spec: OperatorSpec) -> Compiled:
 
 
 def _kernels() -> Any:
-    """The module of compiled functions; importing it imports Numba."""
+    """The module of compiled functions; importing it imports LLVM."""
     try:
         return import_module("roicli.runtime.native.kernels")
     except MemoryError:
@@ -217,10 +214,30 @@ def run_roi_pool(
     The bins are those of geometry.quantize_rois; an empty bin is 0. Raises ProviderError without
     Numba.
     """
+    height, width = feature_map.shape[1:]
+    x_axis, y_axis = geometry.quantize_rois(corners, spec)
+    x, y = _axis_windows(*x_axis.clipped(width)), _axis_windows(*y_axis.clipped(height))
+    _pool_windows(feature_map, corners, (x, y), out, threads)
+
+
+def run_cell_maxima(
+    feature_map: FloatArray, corners: FloatArray, spec: CellSpec, out: FloatArray, threads: int
+) -> None:
+    """``run_roi_pool`` of an operator whose bins are windows of cells by another rule."""
+    x, y = (_axis_windows(*edges) for edges in spec.windows_of(corners, feature_map.shape[1:]))
+    _pool_windows(feature_map, corners, (x, y), out, threads)
+
+
+def _pool_windows(
+    feature_map: FloatArray,
+    corners: FloatArray,
+    windows: tuple[AxisWindows, AxisWindows],
+    out: FloatArray,
+    threads: int,
+) -> None:
+    """The maxima of the windows (x, y) of bins on the map."""
     channels, height, width = feature_map.shape
     kernel = _kernels().kernel("pool_blocks", feature_map.dtype.name)
-    x_axis, y_axis = geometry.quantize_rois(corners, spec)
-    x, y = _axis_windows(x_axis, width), _axis_windows(y_axis, height)
     threads = useful_threads(threads, out)
     order, ends = parts_of(corners, channels, threads)
     flat, flat_out = feature_map.reshape(-1), out.reshape(-1)
@@ -228,16 +245,15 @@ def run_roi_pool(
     def run(job: Job, room: list[FloatArray]) -> None:
         rois = order[ends[job.part] : ends[job.part + 1]]
         spans = np.empty((height, 2), np.int64)
-        kernel(flat, channels, job.first, job.end, rois, spans, width, x, y, *room, flat_out)
+        kernel(flat, channels, job.first, job.end, rois, spans, width, *windows, *room, flat_out)
 
-    room = [height * width, width, spec.output_size[0] * spec.output_size[1]]
+    room = [height * width, width, out.shape[2] * out.shape[3]]
     run_jobs(run, plan_jobs(channels, len(ends) - 1, threads), room, feature_map.dtype, threads)
 
 
-def _axis_windows(axis: geometry.AxisBins, cells: int) -> AxisWindows:
-    """AxisWindows of the bins on a map that is ``cells`` long."""
-    start, end = (edges.reshape(-1) for edges in axis.clipped(cells))
-    return AxisWindows(start, end, axis.start.shape[1])
+def _axis_windows(start: IntArray, end: IntArray) -> AxisWindows:
+    """AxisWindows of the bins (K, P) of an axis."""
+    return AxisWindows(start.reshape(-1), end.reshape(-1), start.shape[1])
 
 
 # Operators that read cells with weights -------------------------------------------------------

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol, cast
 
 from roicli.core.exceptions import InputError
+from roicli.core.foreign import MARKS
 from roicli.storage.address import IMAGE, Address, is_url
 
 if TYPE_CHECKING:  # NumPy, which --help does not wait for
@@ -123,12 +124,12 @@ class Format(NamedTuple):
     """One file format. A module with its name reads and writes it; in a package two do.
 
     A file of it has one of the ``endings``, or ``magic`` at one of the ``offsets``, or as a text
-    one of the bytes ``first`` before all others but blanks. It ``holds`` several arrays with names,
-    or "one" without, or a "table", or another file "packed". Files with an ending in ``written``
-    can be results. ``streams``: it may come through a pipe. ``of_folder`` is the ending of the
-    files of a folder that is one table. ``keeps_open``: many arrays of one file are read without
-    opening it again. ``is_contained``: a file is opened in a child process first. ``module`` is
-    that of a format that another package brings.
+    one of the bytes ``first`` before all others but blanks, or what matches ``beginning``. It
+    ``holds`` several arrays with names, or "one" without, or a "table", or another file "packed".
+    Files with an ending in ``written`` can be results. ``streams``: it may come through a pipe.
+    ``of_folder`` is the ending of the files of a folder that is one table. ``keeps_open``: many
+    arrays of one file are read without opening it again. ``is_contained``: a file is opened in a
+    child process first. ``module`` is that of a format that another package brings.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Format(NamedTuple):
     magic: bytes = b""
     offsets: tuple[int, ...] = (0,)
     first: bytes = b""
+    beginning: re.Pattern[bytes] | None = None
     holds: Literal["several", "one", "table", "packed"] = "several"
     written: tuple[str, ...] = ()
     of_folder: str | None = None
@@ -182,6 +184,7 @@ class Format(NamedTuple):
 
 # An HDF5 file may have a block of another's before it, of 512 bytes or twice that, and so on.
 _HDF5_OFFSETS = (0, *(512 << n for n in range(12)))
+_TRTEXEC = re.compile(rb'\[\s*\{\s*"name"\s*:\s*"[^"]*"\s*,\s*"dimensions"\s*:')
 
 FORMATS = (
     Format("npy", (".npy",), b"\x93NUMPY", holds="one", written=(".npy",), streams=True),
@@ -195,6 +198,7 @@ FORMATS = (
     Format("pytorch", (".pt", ".pth"), keeps_open=True),
     Format("raw", (".bin", ".raw", ".dat")),
     Format("zarr", (".zarr",), written=(".zarr",), is_package=True),
+    Format("trtexec", (), beginning=_TRTEXEC),
     Format(
         "records", (".json", ".jsonl", ".ndjson"), first=b"[{", holds="table", streams=True,
     ),
@@ -206,7 +210,7 @@ FORMATS = (
     Format("gzip_stream", (".gz",), b"\x1f\x8b", holds="packed", streams=True),
 )  # fmt: skip
 # What follows :: in an address of raw binary, like float32[15,8,7,7].
-_DESCRIPTION = re.compile(r"[<>]?[a-z]+[0-9a-z_]*\[[0-9, ]+\]")
+_DESCRIPTION = r"[<>]?[a-z]+[0-9a-z_]*\[[0-9, ]+\]"
 ZARR, RAW, TEXT = (
     next(one for one in FORMATS if one.name == name) for name in ("zarr", "raw", "text")
 )
@@ -219,7 +223,6 @@ FORMAT_OF_ENDING = {ending: one for one in FORMATS for ending in one.endings}
 ARRAY_ENDINGS = {end for one in FORMATS if one.holds in ("one", "several") for end in one.endings}
 # So many bytes of a file show whether it is a text.
 TEXT_TRIED = 4096
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # One of these makes a folder a Zarr store.
 STORE_NAMES = ("zarr.json", ".zgroup", ".zarray")
 # What an archive of torch.save has, in a folder of any name.
@@ -265,6 +268,10 @@ def _slashes(way: str) -> list[int]:
     return [at for at, letter in enumerate(way) if letter == "/"]
 
 
+def _is_description(dataset: str | None) -> bool:
+    return re.fullmatch(_DESCRIPTION, dataset or "") is not None
+
+
 def recognize(address: Address) -> Format:
     """The format of a file by its first bytes, or where they say nothing by its ending.
 
@@ -291,8 +298,7 @@ def recognize(address: Address) -> Format:
             )
         return found
     found = _by_bytes(path, FORMAT_OF_ENDING.get(ending))
-    is_described = _DESCRIPTION.fullmatch(address.dataset or "") is not None
-    if is_described and (found is None or not found.magic):
+    if (found is None or not found.magic) and _is_description(address.dataset):
         return RAW
     if found is NPZ and ending != ".npz":
         found = _of_archive(path)
@@ -367,11 +373,11 @@ def _by_bytes(path: str, by_ending: Format | None) -> Format | None:
         with open(path, "rb", buffering=0) as stream:
             found = recognize_bytes(lambda at, size: _read_at(stream, at, size), path)
             if found is None and (
-                by_ending is None or by_ending is RAW or by_ending.holds == "table"
+                by_ending is None or by_ending is RAW or by_ending.holds in ("table", "packed")
             ):
                 found = recognize_text(_read_at(stream, 0, TEXT_TRIED))
                 # What has no bytes of its own yields to the ending of another table.
-                if found is TEXT and by_ending not in (None, RAW):
+                if found is TEXT and by_ending is not None and by_ending.holds == "table":
                     found = by_ending
             return found or by_ending
     except (OSError, ValueError):
@@ -396,11 +402,22 @@ def recognize_bytes(read_at: Callable[[int, int], bytes], name: str) -> Format |
 
 def recognize_text(head: bytes) -> Format | None:
     """The format of a text by its beginning; None of what is no text."""
-    text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
+    head = _as_utf8(head)
+    text = head.lstrip()
     for found in FORMATS:
+        if found.beginning is not None and found.beginning.match(text):
+            return found
         if text[:1] and text[:1] in found.first:
             return found
     # The last character may be cut.
-    shown = head.removeprefix(BYTE_ORDER_MARK).decode("utf-8", "replace").rstrip("\ufffd")
+    shown = head.decode("utf-8", "replace").rstrip("\ufffd")
     is_text = bool(text) and all(mark.isprintable() or mark in "\t\r\n\f" for mark in shown)
     return TEXT if is_text and "\ufffd" not in shown else None
+
+
+def _as_utf8(head: bytes) -> bytes:
+    """The beginning of a text without its mark, in UTF-8; of what has none as it is."""
+    mark, encoding = next((one for one in MARKS if head.startswith(one[0])), (b"", "utf-8"))
+    if encoding.startswith("utf-8"):
+        return head.removeprefix(mark)
+    return head.decode(encoding, "ignore").removeprefix("\ufeff").encode()

@@ -49,9 +49,9 @@ LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
 LONGEST_HEADER = 10_000
 COPY_BYTES = 1 << 24
 # Python 2 wrote sides as long integers, like 3L.
-_LONG = re.compile(r"(?<=\d)L\b")
+_LONG = r"(?<=\d)L\b"
 # What ml_dtypes' float8_e5m2 is saved as, which NumPy does not read back.
-_FLOAT8_E5M2 = re.compile(r"[<>|=]?f1")
+_FLOAT8_E5M2 = r"[<>|=]?f1"
 
 
 class Header(NamedTuple):
@@ -186,6 +186,12 @@ def read_header(read_at: Callable[[int, int], bytes], name: str, size: int) -> H
             f"{name}: is cut short: its header promises {promised:,} bytes of data "
             f"({header.shape} {header.dtype}), found {held:,}"
         )
+    if held > promised and read_at(header.offset + promised, len(MAGIC)) == MAGIC:
+        raise InputError(
+            f"{name}: holds several arrays one after another, of which the first is "
+            f"{header.shape} {header.dtype}",
+            "save them by their names with numpy.savez, or a file each",
+        )
     return header
 
 
@@ -202,7 +208,7 @@ def _parse_header(read_at: Callable[[int, int], bytes]) -> Header:
     if len(data) < length:
         raise ValueError(f"it has {length:,} bytes, found {len(data):,}")
     text = data.decode("utf-8" if major >= 3 else "latin1")
-    found = ast.literal_eval(_LONG.sub("", text).strip())
+    found = ast.literal_eval(re.sub(_LONG, "", text).strip())
     if not isinstance(found, dict) or set(found) != {"descr", "fortran_order", "shape"}:
         raise ValueError(f"it is {text.strip()!r:.100}, expected descr, fortran_order and shape")
     shape, order = found["shape"], found["fortran_order"]
@@ -214,7 +220,7 @@ def _parse_header(read_at: Callable[[int, int], bytes]) -> Header:
 
 
 def _parse_dtype(description: Any) -> np.dtype[Any]:
-    if isinstance(description, str) and _FLOAT8_E5M2.fullmatch(description):
+    if isinstance(description, str) and re.fullmatch(_FLOAT8_E5M2, description):
         return narrow_float("float8_e5m2")
     return as_stored(np.lib.format.descr_to_dtype(description))
 

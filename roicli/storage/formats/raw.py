@@ -25,7 +25,7 @@ from roicli.storage.array import (
 from roicli.storage.choice import Wanted
 from roicli.storage.file_state import read_state
 
-_WORDS = re.compile(r"(?P<order>[<>]?)(?P<dtype>[a-z]+[0-9a-z_]*)\[(?P<shape>[0-9, ]+)\]")
+_WORDS = r"(?P<order>[<>]?)(?P<dtype>[a-z]+[0-9a-z_]*)\[(?P<shape>[0-9, ]+)\]"
 DTYPES = (
     *(f"float{bits}" for bits in (16, 32, 64)), "bfloat16",
     *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
@@ -63,7 +63,7 @@ def _read_layout(address: Address) -> RawLayout:
             f"{address.path}: is raw binary of {values}, and says no shape",
             f"write dtype and shape: '{address.path}{SEPARATOR}float32[K,C,P_h,P_w]' in numbers",
         )
-    match = _WORDS.fullmatch(address.dataset)
+    match = re.fullmatch(_WORDS, address.dataset)
     sides = [] if match is None else [part.strip() for part in match["shape"].split(",")]
     if match is None or match["dtype"] not in DTYPES or not all(sides):
         raise InputError(

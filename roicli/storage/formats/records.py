@@ -15,14 +15,20 @@ from typing import Any
 import numpy as np
 
 from roicli.core.exceptions import InputError, first_line, not_utf8
-from roicli.core.foreign import foreign
+from roicli.core.foreign import decode_text, foreign
 from roicli.core.types import Size
-from roicli.core.vocabulary import RoiFormat
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import FileContents, precision_of
 from roicli.storage.file_state import FileState, read_state
+from roicli.storage.formats import image_objects
 from roicli.storage.limits import check_memory
-from roicli.storage.roi_columns import BOX_NAMES, KNOWN_NAMES, is_image_name, plain_name
+from roicli.storage.roi_columns import (
+    BOX_NAMES,
+    KNOWN_NAMES,
+    is_header,
+    is_image_name,
+    plain_name,
+)
 from roicli.storage.table import Column, ListedImage, Table, describe_table, text_column
 
 # Python's objects against the text that they are parsed from.
@@ -58,7 +64,7 @@ def parse_table(data: bytes, name: str, files: Mapping[str, FileState] | None = 
     """The table in the bytes of a JSON document, or of JSON lines. Raises InputError."""
     check_memory(name, "its JSON", len(data) * JSON_IN_MEMORY)
     try:
-        text = data.decode("utf-8-sig")
+        text = decode_text(data)
         document, lines = _parse(text, name)
         return _make_table(document, name, files or {}, lines)
     except UnicodeDecodeError as error:
@@ -92,21 +98,28 @@ def _parse(text: str, name: str) -> tuple[Any, list[int] | None]:
 def _make_table(
     document: Any, name: str, files: Mapping[str, FileState], lines: list[int] | None
 ) -> Table:
-    records, others = _find_records(document, name)
+    found = image_objects.spread(image_objects.list_images(document), name)
+    others: Mapping[str, Any] = {}
+    if found is not None:
+        records, lines = found[0], None
+    else:
+        records, others = _find_records(document, name)
+    boxes = image_objects.Boxes(())
     if isinstance(records, Mapping):
         columns = _columns_of(records)
         count = len(columns[0].values) if columns else 0
     else:
-        columns, count = columns_of_records(records, name, lines), len(records)
+        boxes = image_objects.read_boxes(records, name)
+        columns, count = columns_of_records(boxes.rows, name, lines), len(records)
     names = {one.name for one in columns}
     is_named = bool(names - {""}) or not columns
-    roi_format: RoiFormat | None = None
-    if names >= COCO_KEYS and names & COCO_CLASS:
+    roi_format = boxes.roi_format
+    if roi_format is None and names >= COCO_KEYS and names & COCO_CLASS:
         roi_format = "xywh"
         columns += _name_categories(columns, others)
     return Table(
         foreign(name), count, columns, FLOAT64.name, files, is_named, roi_format=roi_format,
-        images=_list_images(others),
+        normalized=boxes.normalized, images=_list_images(others) if found is None else found[1],
         lines=None if lines is None else np.array(lines, np.int64),
     )  # fmt: skip
 
@@ -136,6 +149,8 @@ def _columns_or_images(document: Mapping[str, Any], lists: Mapping[str, list[Any
         cells = zip(*document["data"], strict=True)
         return dict(zip(document["columns"], map(list, cells), strict=True))
     if (records := _by_image(document, None)) is not None:
+        return records
+    if (records := _by_row(document)) is not None:
         return records
     if _are_columns(document):
         return {key: list(value.values()) for key, value in document.items()}
@@ -189,6 +204,19 @@ def _boxes_of(value: Any) -> list[dict[str, Any]] | None:
         {**{key: one[row] for key, one in columns.items()}, str(name): box}
         for row, box in enumerate(boxes)
     ]
+
+
+def _by_row(document: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """The records of a document that has one a key, as pandas writes rows by their numbers; other
+    keys are images. None of anything else.
+    """
+    rows = list(document.values())
+    if not rows or not all(isinstance(one, dict) and is_header(list(one)) for one in rows):
+        return None
+    if any(is_image_name(plain_name(name)) for name in rows[0]):
+        return rows
+    are_numbers = all(key.isdecimal() for key in document)
+    return None if are_numbers else [{"image": key, **one} for key, one in document.items()]
 
 
 def _are_columns(document: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,14 @@ import numpy as np
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.storage.address import Address, check_regular_file
-from roicli.storage.array import MemoryArray
+from roicli.storage.array import FileContents, MemoryArray, StoredDataset
 from roicli.storage.choice import Candidate, Wanted, choose_only, list_names
-from roicli.storage.file_state import read_state
+from roicli.storage.file_state import FileState, read_state
+from roicli.storage.formats import WayOf, names_below
 from roicli.storage.limits import check_memory
 
 logger = logging.getLogger("roicli")
 
-ENDING = ".json"
 # A number of Python takes so many bytes for each byte of its text.
 BYTES_IN_MEMORY = 8
 EXPECTED = "a list of objects with name, dimensions and values, as trtexec --exportOutput writes"
@@ -31,6 +32,34 @@ EXPECTED = "a list of objects with name, dimensions and values, as trtexec --exp
 
 def open_array(address: Address, wanted: Wanted) -> MemoryArray:
     """The output that is named, or the only one that is wanted. Raises InputError."""
+    outputs, files = _read_outputs(address)
+    name, output = _choose(outputs, address, wanted)
+    shown = str(Address(address.path, name))
+    return MemoryArray(_read_values(output, shown), shown, files)
+
+
+def contents(address: Address) -> FileContents:
+    """The outputs of a file, or the one that the address names."""
+    outputs, _ = _read_outputs(address)
+    if address.dataset is not None:
+        name, output = _choose(outputs, address, Wanted("any"))
+        outputs = {name: output}
+    found = []
+    for name, output in outputs.items():
+        one = Address(address.path, name)
+        shape = _read_shape(output, str(one))
+        opener = partial(open_array, one, Wanted("any"))
+        found.append(StoredDataset(str(one), shape, "float32", True, "text", open=opener))
+    return FileContents(foreign(address.path), "trtexec", {}, tuple(found))
+
+
+def find_names(path: str, group: str, way_of: WayOf) -> list[str]:
+    """The outputs of a file, as ``Lister`` says."""
+    return names_below(_read_outputs(Address(path))[0], group, way_of)
+
+
+def _read_outputs(address: Address) -> tuple[dict[str, dict[str, Any]], dict[str, FileState]]:
+    """The file's outputs by their names, and the state that it was read in."""
     check_regular_file(address.path)
     shown, state = str(Address(address.path)), read_state(address.path)
     size = os.stat(address.path).st_size
@@ -40,10 +69,7 @@ def open_array(address: Address, wanted: Wanted) -> MemoryArray:
             found = json.load(stream)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{shown}: cannot be read as JSON: {error}") from error
-    outputs = _list_outputs(found, shown)
-    name, output = _choose(outputs, address, wanted)
-    return MemoryArray(_read_values(output, f"{shown}::{name}"), f"{shown}::{name}",
-                       {address.path: state})  # fmt: skip
+    return _list_outputs(found, shown), {address.path: state}
 
 
 def _list_outputs(found: Any, shown: str) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from roicli.core.exceptions import InputError, MissingPackageError, first_line
-from roicli.core.foreign import foreign
+from roicli.core.foreign import foreign, plain_numbers
 from roicli.core.types import Size
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import FileContents, precision_of
@@ -127,7 +127,7 @@ def _read_annotation(root: Any, name: str) -> Annotation:
 def _read_edge(element: Any, edge: str, where: str) -> float:
     text = (element.findtext(f"bndbox/{edge}") or "").strip()
     try:
-        return float(text)
+        return float(plain_numbers(text))
     except ValueError:
         found = str(foreign(text)) or "nothing"
         raise InputError(f"{where}, {edge}: found {found!r:.60}, expected a number") from None

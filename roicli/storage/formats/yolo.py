@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from roicli.core.exceptions import InputError, not_utf8
-from roicli.core.foreign import foreign
+from roicli.core.foreign import foreign, plain_numbers
 from roicli.storage.address import Address
 from roicli.storage.array import FileContents, precision_of
 from roicli.storage.file_state import read_state
@@ -84,7 +84,7 @@ def _read_labels(path: str) -> Iterator[list[float]]:
 
 
 def _read_line(line: str, where: str) -> list[float]:
-    cells = line.split()
+    cells = plain_numbers(line).split()
     if not FEWEST <= len(cells) <= MOST:
         kind = "" if len(cells) < FEWEST else "; a polygon or keypoints are no box"
         raise InputError(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import h5py
 import numpy as np
@@ -34,12 +34,14 @@ from roicli.storage.formats.hdf5.child import (
     OpeningChild,
     chunk_bytes,
     is_decoded,
+    reads_whole_chunks,
 )
-from roicli.storage.formats.hdf5.chunks import ChunkReader, find_chunks
 from roicli.storage.formats.hdf5.file import DAMAGE, close_file, pass_over
-from roicli.storage.formats.hdf5.filters import check_filters
 from roicli.storage.formats.hdf5.links import OtherFiles, find_within, name_of
 from roicli.storage.limits import check_memory
+
+if TYPE_CHECKING:
+    from roicli.storage.formats.hdf5.chunks import ChunkReader
 
 logger = logging.getLogger("roicli")
 
@@ -115,10 +117,13 @@ class Hdf5Array(StoredArray):
         if offset is not None:
             self.offset = offset if kind.is_read_as_is and is_one_of_many else None
             return
+        from roicli.storage.formats.hdf5.chunks import find_chunks  # plain datasets have none
+
         check_decodable(dataset, self.name)
         self.reading_bytes = 2 * chunk_bytes(dataset)
-        self.chunk_rows = dataset.chunks[0] if dataset.chunks and self.shape else 1
         self._reader = find_chunks(dataset.id, in_file)
+        if dataset.chunks and self.shape and (self._reader is None or reads_whole_chunks(dataset)):
+            self.chunk_rows = dataset.chunks[0]
         self.needs_child = self._reader is None and is_decoded(dataset)
 
     @property
@@ -180,6 +185,8 @@ class Hdf5Array(StoredArray):
 
 def check_decodable(dataset: h5py.Dataset, name: str) -> None:
     """Raise InputError where values lie behind unknown filters or in giant chunks."""
+    from roicli.storage.formats.hdf5.filters import check_filters  # plain datasets have none
+
     check_filters(dataset, name)
     check_memory(name, f"one chunk of shape {dataset.chunks}", 2 * chunk_bytes(dataset))
 

@@ -319,6 +319,16 @@ def is_decoded(dataset: h5py.Dataset) -> bool:
     return bool(dataset.shape) and bool(dataset.chunks or dataset.is_virtual)
 
 
+def reads_whole_chunks(dataset: h5py.Dataset) -> bool:
+    """Whether to read one item is to read all of the chunks that it lies in.
+
+    It is not where the bytes of an item lie together in its chunk, and past no filter.
+    """
+    if not dataset.chunks or dataset.chunks[1:] != dataset.shape[1:]:
+        return bool(dataset.chunks)
+    return int(dataset.id.get_create_plist().get_nfilters()) > 0
+
+
 # The number of a dataset, and of its axes; a start and a stop for each of them follow. Where LOOK
 # stands for the axes, the numbers of the first dataset to look at and the one behind the last do.
 REQUEST, LOOKED_AT = struct.Struct("2q"), struct.Struct("2q")

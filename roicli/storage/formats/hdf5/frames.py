@@ -7,7 +7,6 @@ unpickled. Columns of objects are pickles themselves, and are left out.
 from __future__ import annotations
 
 import logging
-import pickletools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -116,6 +115,8 @@ def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
 
 def read_names(pickled: bytes | str, where: str) -> list[str]:
     """The names in a pickled list of texts or numbers. Raises InputError for any other pickle."""
+    import pickletools  # few files have a pickle
+
     data = pickled.encode("latin1") if isinstance(pickled, str) else bytes(pickled)
     names = []
     try:

@@ -36,7 +36,7 @@ OtherFiles = dict[str, FileState]
 PARTS_ENDING = ".parts"
 SAME_FILE = "."
 # A virtual dataset without an end names its sources with the number of a block in the name.
-NUMBER = re.compile(r"%\d*b")
+NUMBER = r"%\d*b"
 # Where HDF5 looks first for virtual sources, and for the raw values of external storage.
 SOURCE_FOLDERS, RAW_FOLDER = "HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX"
 # Descriptors that a process has open besides.
@@ -267,7 +267,7 @@ def _trace_named(
 def _expand(file: h5py.File, dataset_name: str) -> Sequence[str]:
     """The datasets that a name with the number of a block stands for; else the name alone."""
     group, _, leaf = dataset_name.rpartition("/")
-    if not NUMBER.search(leaf):
+    if not re.search(NUMBER, leaf):
         return [dataset_name]
     parent = file.get(group or "/")
     names = parent if isinstance(parent, h5py.Group) else ()
@@ -276,14 +276,14 @@ def _expand(file: h5py.File, dataset_name: str) -> Sequence[str]:
 
 def _match(pattern: str, names: Iterator[str] | Sequence[str] | h5py.Group) -> list[str]:
     """The names that differ from the pattern by the number alone."""
-    parts = [re.escape(part.replace("%%", "%")) for part in NUMBER.split(pattern)]
+    parts = [re.escape(part.replace("%%", "%")) for part in re.split(NUMBER, pattern)]
     fits = re.compile(r"\d+".join(parts))
     return sorted(name for name in names if fits.fullmatch(name))
 
 
 def _locate_sources(file_name: str, name: str, path: str) -> list[str]:
     """The files that a source's name stands for: one, or all with a block's number in the name."""
-    if not NUMBER.search(file_name):
+    if not re.search(NUMBER, file_name):
         place = locate(file_name.replace("%%", "%"), path, SOURCE_FOLDERS)
         if place is None:
             raise _missing(file_name, name)

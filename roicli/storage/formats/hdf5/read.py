@@ -33,6 +33,7 @@ from roicli.storage.formats.hdf5.array import LONGEST_ATTRIBUTE, attribute_bytes
 from roicli.storage.formats.hdf5.child import (
     in_child_first,
     is_contained,
+    reads_whole_chunks,
     shared_array,
     try_parts_first,
 )
@@ -47,7 +48,6 @@ from roicli.storage.formats.hdf5.file import (
     open_file,
     pass_over,
 )
-from roicli.storage.formats.hdf5.filters import list_filters
 from roicli.storage.formats.hdf5.frames import Frame, read_frame
 from roicli.storage.formats.hdf5.frames import describe as describe_frame
 from roicli.storage.formats.hdf5.links import (
@@ -247,6 +247,8 @@ def _describe_frame(group: h5py.Group, path: str) -> StoredDataset:
 
 def _describe_dataset(dataset: h5py.Dataset, path: str) -> StoredDataset:
     numeric, fields = is_numeric(as_stored(dataset.dtype)), without_objects(dataset.dtype)
+    from roicli.storage.formats.hdf5.filters import list_filters  # plain datasets have none
+
     address = Address(path, name_of(dataset))
     # HDF5 opens the sources of a virtual dataset to say what shape it has.
     outside = leads_outside(dataset, path)
@@ -263,6 +265,7 @@ def _describe_dataset(dataset: h5py.Dataset, path: str) -> StoredDataset:
         plain_attributes(_Attributes(dataset.attrs)),
         partial(open_dataset, address, Wanted("any")),
         headings_of_dtype(fields) if is_record(fields) else None,
+        reads_whole_chunks(dataset),
     )
 
 

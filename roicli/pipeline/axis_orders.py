@@ -1,0 +1,156 @@
+"""Which order of the maps' axes RoIs fit that do not fit the one that they are read in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import permutations, product
+from typing import NamedTuple
+
+import numpy as np
+
+from roicli.core.types import FloatArray
+from roicli.pipeline.draft import Draft
+from roicli.pipeline.fits import (
+    FEWEST_REFUSED,
+    FILLED_SHARE,
+    corners_of,
+    count_fitting,
+    map_cells_of,
+)
+from roicli.pipeline.layout import AXES
+from roicli.pipeline.roi_table import NO_SCALE, Block, PlacedRois, is_image_number
+
+SWAPPED_LETTERS, CHANNELS_LAST = "ncwh", "nhwc"
+# Orders of axes that people store maps in, the more likely first.
+LIKELY_LAYOUTS = (CHANNELS_LAST, "nchw", "nwhc", "hwcn", "whcn")
+LAYOUTS = tuple(dict.fromkeys((*LIKELY_LAYOUTS, *map("".join, permutations(AXES)))))
+LAYOUTS_OF_ONE = ("hwc", "chw", "whc", "hcw", "wch", "cwh")
+# What a transformer has beside the tokens of cells: none, one of the class, and four registers.
+TOKENS_OF_NO_CELL = (0, 1, 5)
+# Of a map that is read wrongly RoIs fill less of a side than this; of the right one nearly all.
+HALF_EMPTY, NEARLY_FULL = 0.5, 0.9
+# So many RoIs, most of them outside, that fit another layout are no test case of an operator.
+FEWEST_OF_A_LAYOUT = 5
+
+
+class Order(NamedTuple):
+    """An order of the maps' axes, in words; ``inside`` how many RoIs it puts inside, ``option``
+    what to add, or where no option reads it ``advice``.
+    """
+
+    words: str
+    inside: str
+    option: str = ""
+    advice: str = ""
+
+    def described(self) -> str:
+        """What it explains, and what to do."""
+        return f"maps {self.words} put {self.inside}: {self.option or self.advice}"
+
+
+def find_order(rois: PlacedRois, factor: float, filled: float) -> Order | None:
+    """The order of the maps' axes with which most RoIs are inside and fill the share ``filled`` of
+    both sides; None where there is none.
+    """
+    shapes = [place.shape for place in rois.places if place.shape is not None]
+    if len(shapes) < len(rois.places) or any(place.has_several_sizes for place in rois.places):
+        return None
+    held = rois.places[0].layout
+    last = rois.table.batch[rois.is_usable].max(initial=0)
+    for layout in LAYOUTS if len(held) == 4 else LAYOUTS_OF_ONE:
+        # What the axes would be, in the order in which they were read: (N, C, H, W).
+        letters = "".join(layout[held.index(axis)] if axis in held else axis for axis in AXES)
+        height, width, images = (letters.index(axis) for axis in "hwn")
+        if letters in (AXES, SWAPPED_LETTERS) or any(shape[images] <= last for shape in shapes):
+            continue
+        cells = np.array([(shape[width], shape[height]) for shape in shapes], np.float64)
+
+        def read_so(block: Block, cells: FloatArray = cells) -> FloatArray:
+            return np.asarray(cells[block.place])
+
+        if inside := count_fitting(rois, factor, corners_of, read_so, filled):
+            words = "with channels last" if letters == CHANNELS_LAST else f"read as {layout}"
+            return Order(words, inside, f"--layout {layout}")
+    return _find_grid(rois, factor)
+
+
+def _find_grid(rois: PlacedRois, factor: float) -> Order | None:
+    """As ``find_order``, of tokens (N, L, D), or flat maps (N, D, L), whose L cells are a grid that
+    RoIs fill on both sides.
+    """
+    place = rois.places[0]
+    if len(rois.places) > 1 or place.shape is None or len(place.layout) != 3:
+        return None
+    images, second, last = (place.shape[AXES.index(axis)] for axis in place.layout)
+    if not is_image_number(rois.table.batch, images).all():
+        return None
+    least = max(int(_reach_cells(rois)[1] * factor), 1)
+    for cells, is_last in ((second, False), (last, True)):
+        for extra, height in product(TOKENS_OF_NO_CELL, range(least, 2 * least + 2)):
+            width, rest = divmod(cells - extra, height)
+            if rest or width < 1 or not (inside := _fill(rois, factor, height, width)):
+                continue
+            if is_last:
+                words = f"read as (N, D, L), L being {height} x {width} cells,"
+                advice = f"save them as (N, C, H, W): ({images}, {second}, {height}, {width})"
+                return Order(words, inside, advice=advice)
+            words = f"read as tokens of {height} x {width} cells"
+            more = f", saved without the {extra} that stand for no cell" if extra else ""
+            return Order(words, inside, f"--layout tokens:{height}x{width}{more}")
+    return None
+
+
+def _fill(rois: PlacedRois, factor: float, height: int, width: int) -> str:
+    """As ``count_fitting``, of RoIs that fill maps of this size."""
+    cells = np.array([width, height], np.float64)
+
+    def read_so(block: Block) -> FloatArray:
+        return np.broadcast_to(cells, (len(block.batch), 2))
+
+    return count_fitting(rois, factor, corners_of, read_so, NEARLY_FULL)
+
+
+def describe_other_layout(rois: PlacedRois) -> list[str]:
+    """In words, the order of the maps' axes that RoIs fit which lie outside as these are read."""
+    place = rois.places[0]
+    trusted = place.spatial_scale <= 1 and place.scale_from != NO_SCALE
+    if not trusted or rois.usable < FEWEST_OF_A_LAYOUT:
+        return []
+    found = find_order(rois, 1.0, FILLED_SHARE)
+    return [] if found is None else [found.described()]
+
+
+def find_other_layout(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
+    """R14: maps whose axes seem to have another order, as (N, H, W, C), by the RoIs that leave half
+    of them empty; ``check`` tells it also by the values, or by the shape alone.
+    """
+    few = rois.usable < FEWEST_REFUSED
+    if rois.usable < FEWEST_OF_A_LAYOUT or not count_fitting(rois, 1.0, corners_of, map_cells_of):
+        return
+    if _reach(rois).min() >= HALF_EMPTY or (other := find_order(rois, 1.0, NEARLY_FULL)) is None:
+        return
+    height, width = rois.places[0].map_size or (0, 0)
+    advice = f"add {other.option}" if other.option else other.advice
+    yield Draft(
+        len(rois), np.flatnonzero(rois.is_usable),
+        f"maps look as if their axes had another order: RoIs reach over "
+        f"{_reach(rois).min():.0%} of a side of the {height} x {width} cells (height x width), and "
+        f"maps {other.words} are filled",
+        f"{advice} where that is their order", "RoIs", rois.table.name,
+        "warning" if few else "error",
+    )  # fmt: skip
+
+
+def _reach_cells(rois: PlacedRois) -> FloatArray:
+    """(2,) how far RoIs reach in x and in y, in cells."""
+    reach = [block.cells[block.usable, 2:].max(axis=0, initial=0.0) for block in rois.blocks()]
+    return np.asarray(np.max(reach, axis=0, initial=0.0))
+
+
+def _reach(rois: PlacedRois) -> FloatArray:
+    """(2,) the share of the maps' width and height that RoIs reach over."""
+    found = np.zeros(2)
+    for block in rois.blocks():
+        reach = (block.cells[:, 2:] / map_cells_of(block))[block.usable]
+        found = np.maximum(found, reach.max(axis=0, initial=0.0))
+    return found
