@@ -51,12 +51,16 @@ class Order(NamedTuple):
 def find_order(rois: PlacedRois, factor: float, filled: float) -> Order | None:
     """The order of the maps' axes with which most RoIs are inside and fill the share ``filled`` of
     both sides; None where there is none.
+
+    Which of the other axes is the images only their number tells: an order in which it is that of
+    the images with RoIs goes before others.
     """
     shapes = [place.shape for place in rois.places if place.shape is not None]
     if len(shapes) < len(rois.places) or any(place.has_several_sizes for place in rois.places):
         return None
     held = rois.places[0].layout
     last = rois.table.batch[rois.is_usable].max(initial=0)
+    found: list[Order] = []
     for layout in LAYOUTS if len(held) == 4 else LAYOUTS_OF_ONE:
         # What the axes would be, in the order in which they were read: (N, C, H, W).
         letters = "".join(layout[held.index(axis)] if axis in held else axis for axis in AXES)
@@ -70,8 +74,11 @@ def find_order(rois: PlacedRois, factor: float, filled: float) -> Order | None:
 
         if inside := count_fitting(rois, factor, corners_of, read_so, filled):
             words = "with channels last" if letters == CHANNELS_LAST else f"read as {layout}"
-            return Order(words, inside, f"--layout {layout}")
-    return _find_grid(rois, factor)
+            order = Order(words, inside, f"--layout {layout}")
+            if all(shape[images] == last + 1 for shape in shapes):
+                return order
+            found.append(order)
+    return found[0] if found else _find_grid(rois, factor)
 
 
 def _find_grid(rois: PlacedRois, factor: float) -> Order | None:
