@@ -52,6 +52,9 @@ class Order(NamedTuple):
 def find_order(rois: PlacedRois, factor: float, filled: float) -> Order | None:
     """The order of the maps' axes with which most RoIs are inside and fill the share ``filled`` of
     both sides; None where there is none.
+
+    Which of the other axes is the images only their number tells: an order in which it is that of
+    the images with RoIs goes before others.
     """
     shapes = [place.shape for place in rois.places if place.shape is not None]
     if len(shapes) < len(rois.places) or any(place.has_several_sizes for place in rois.places):

@@ -32,6 +32,7 @@ SHARE_ODD = 0.01
 # have one of the few largest exponents, and of integers that count something most are below 2^12.
 OCTAVES, SHARE_BELOW, LEAST_MEDIAN = 6, 0.03, np.float16(2**-8)
 SAMPLED_SIDE = 64
+INTEGERS = ("int16", "uint16")
 
 
 def decode(
@@ -41,13 +42,14 @@ def decode(
 
     Raises InputError, also for integers that look like a float's bits and nobody says so.
     """
+    kind = stored.dtype.newbyteorder("=").name
+    if stored_as is not None and (kind not in INTEGERS or stored_as in {*INTEGERS} - {kind}):
+        raise InputError(
+            f"{stored.name}: dtype is {stored.precision.name}, and --stored-as {stored_as} is of "
+            + (stored_as if stored_as in INTEGERS else "integers of 16 bits"),
+            "drop --stored-as",
+        )
     if stored_as in FLOATS:
-        if stored.dtype.kind not in "iu" or stored.dtype.itemsize != 2:
-            raise InputError(
-                f"{stored.name}: dtype is {stored.precision.name}, and --stored-as {stored_as} is "
-                "of integers of 16 bits",
-                "drop --stored-as",
-            )
         return BitsArray(stored, named_dtype(stored_as))
     if not wanted:
         return stored
@@ -160,10 +162,8 @@ def _refuse_bits(stored: StoredArray) -> None:
     They are where a sample of them is ordinary as floats: of integers that count something, as
     pixels do, some are small, which are no ordinary number, and half of those about 0 are NaN.
     """
-    if stored.dtype.kind not in "iu":
-        return
-    readings = FLOATS if stored.dtype.itemsize == 2 else WIDE_FLOATS.get(stored.dtype.itemsize, {})
-    if not readings:
+    kind, size = stored.dtype.newbyteorder("=").name, stored.dtype.itemsize
+    if stored.dtype.kind not in "iu" or not (readings := READINGS.get(size, {})):
         return
     place = tuple(slice(0, min(side, SAMPLED_SIDE)) for side in stored.shape)
     place = (slice(0, 1), *place[1:]) if len(place) == 4 else place
@@ -180,8 +180,8 @@ def _refuse_bits(stored: StoredArray) -> None:
     if not shown:
         return
     names, ranges = zip(*shown, strict=True)
-    advice = "say which they are: --stored-as " + " or --stored-as ".join((*names, "uint16"))
-    if readings is not FLOATS:
+    advice = "say which they are: --stored-as " + " or --stored-as ".join((*names, kind))
+    if kind not in INTEGERS:
         advice = f"save them as {names[0]}, by NumPy's .view({names[0]!r}), {WAY_OUT}"
     raise InputError(
         f"{stored.name}: dtype is {stored.precision.name}, and its numbers look like the bits of "
@@ -204,5 +204,5 @@ def _is_of_float16(magnitudes: FloatArray) -> bool:
 
 
 FLOATS = {"bfloat16": _is_ordinary, "float16": _is_of_float16}
-# By the bytes of a number; --stored-as is of the two above.
-WIDE_FLOATS = {4: {"float32": _is_ordinary}, 8: {"float64": _is_ordinary}}
+# By the bytes of a number; --stored-as is of two.
+READINGS = {2: FLOATS, 4: {"float32": _is_ordinary}, 8: {"float64": _is_ordinary}}

@@ -307,6 +307,8 @@ class RawArray(StoredArray):
         self.dtype = as_read(layout.dtype)
         self.precision = precision_of(layout.dtype)
         self._layout = layout
+        # Of records, and of what is turned or widened, each value is made anew.
+        self.offset = layout.offset if layout.dtype == self.dtype else None
         self._file: io.FileIO = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
 
     def read(self, place: Place, out: Array) -> None:
@@ -419,6 +421,7 @@ class StoredDataset:
     the filters in order, and ``stored_bytes`` is what they leave on disk, None where that is not
     known. ``is_numeric``: integers or floats of at most 64 bits, which roicli reads. ``open`` opens
     it for reading. ``columns`` are the names of a table's columns, with the numbers a row of each.
+    ``reads_whole_chunks``: an item cannot be read without the rest of the chunk it lies in.
     """
 
     address: str
@@ -432,6 +435,7 @@ class StoredDataset:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     open: Callable[[], StoredArray] | None = field(default=None, repr=False, compare=False)
     columns: tuple[Heading, ...] | None = None
+    reads_whole_chunks: bool = True
 
     def blocks(self) -> Iterator[Array]:
         """The values (N, ...), a block of at most 16 MiB, or one chunk, at a time."""

@@ -222,7 +222,7 @@ MANY = np.random.default_rng(0).normal(size=(2, 64, 24, 32)).astype(np.float32)
 
 
 @pytest.mark.parametrize("stored", [FEATS, MANY], ids=["few channels", "many"])
-@pytest.mark.parametrize("layout", ["nhwc", "nwhc", "hwcn", "nhcw"])
+@pytest.mark.parametrize("layout", ["nhwc", "nwhc", "hwcn", "nhcw", "chwn"])
 def test_rois_tell_the_order_of_the_axes(layout: str, stored: Any) -> None:
     """Inside the maps as they are read or not: what RoIs leave empty and fill says it."""
     if layout == "nhcw" and stored is MANY:

@@ -102,7 +102,8 @@ def test_floats_of_16_bits_kept_as_integers(name: str, dtype: str) -> None:
     for values in (maps, np.maximum(maps, 0), maps * 0.01):
         bits = values.astype(name).view(np.uint16)
         write(bits.astype(dtype) if dtype[0] == ">" else bits.view(dtype))
-        words = ("look like the bits of", name, f"--stored-as {name}", "--stored-as uint16")
+        kept = np.dtype(dtype).name
+        words = ("look like the bits of", name, f"--stored-as {name}", f"--stored-as {kept}")
         refuse("align", "m.h5", "rois.npy", "--spatial-scale", "1/16", words=words)
     found = values_of("m.h5", stored_as=name)
     np.testing.assert_allclose(found, BASE * 0.01, rtol=2**-7, atol=0.0002)
@@ -113,6 +114,8 @@ def test_integers_that_are_no_floats() -> None:
     write(bits)
     assert values_of("m.h5", stored_as="uint16").max() > 10_000
     assert values_of("m.h5", decode=False).max() > 10_000
+    with pytest.raises(InputError, match="dtype is uint16, and --stored-as int16 is of int16"):
+        values_of("m.h5", stored_as="int16")
     counts = np.abs(FEATS * 1000).astype(np.uint16)
     centred = np.round(FEATS * 3000).astype(np.int16)
     of_14_bits = np.random.default_rng(0).integers(0, 1 << 14, FEATS.shape, np.uint16)

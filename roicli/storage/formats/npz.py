@@ -214,6 +214,10 @@ class NpzShelf(Shelf):
         address = Address(self._path, self._way_of(key))
         return _open_member(self._archive, address, self._wanted, self.files[self._path])
 
+    def path_of(self, key: str) -> str:
+        """The one file."""
+        return self._path
+
     def close(self) -> None:
         """Let go of the archive."""
         self._stack.close()
