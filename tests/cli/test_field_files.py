@@ -397,7 +397,7 @@ def test_maps_of_three_axes_that_are_no_tokens() -> None:
     words = ("one image of 2 channels", "of one channel (N, 1, H, W)")
     refuse("align", "m.npy", "rois.npy", *STRIDE_16, words=words)
     save("m.npy", FEATS[:, None])
-    refuse("align", "m.npy", "rois.npy", *STRIDE_16, words=("without the axis of one",))
+    refuse("align", "m.npy", "rois.npy", *STRIDE_16, words=("without axes of one",))
 
 
 @pytest.mark.parametrize(("floats", "integers"), [("float32", "u4"), ("float64", "i8")])
