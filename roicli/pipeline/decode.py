@@ -157,21 +157,22 @@ def _numbers(stored: StoredArray, name: str, count: int) -> FloatArray:
 
 
 def _refuse_bits(stored: StoredArray) -> None:
-    """Raise InputError where 16-bit integers are as good as certain to be the bits of floats.
+    """Raise InputError where integers are as good as certain to be the bits of floats.
 
     They are where a sample of them is ordinary as floats: of integers that count something, as
     pixels do, some are small, which are no ordinary number, and half of those about 0 are NaN.
     """
-    kind = stored.dtype.newbyteorder("=").name
-    if kind not in INTEGERS:
+    kind, size = stored.dtype.newbyteorder("=").name, stored.dtype.itemsize
+    if stored.dtype.kind not in "iu" or not (readings := READINGS.get(size, {})):
         return
     place = tuple(slice(0, min(side, SAMPLED_SIDE)) for side in stored.shape)
     place = (slice(0, 1), *place[1:]) if len(place) == 4 else place
     held = np.empty([part.stop - part.start for part in place], stored.dtype)
     stored.read(place, held)
     shown = []
-    for name, is_plausible in FLOATS.items():
-        values = np.abs(held.view(named_dtype(name)).astype(np.float32))
+    for name, is_plausible in readings.items():
+        with np.errstate(invalid="ignore", over="ignore"):
+            values = np.abs(held.view(named_dtype(name)).astype(np.float32))
         values = values[np.isfinite(values)]
         is_odd = held.size - values.size > SHARE_ODD * held.size
         if not is_odd and values.any() and is_plausible(values[values > 0]):
@@ -179,15 +180,18 @@ def _refuse_bits(stored: StoredArray) -> None:
     if not shown:
         return
     names, ranges = zip(*shown, strict=True)
+    advice = "say which they are: --stored-as " + " or --stored-as ".join((*names, kind))
+    if kind not in INTEGERS:
+        advice = f"save them as {names[0]}, by NumPy's .view({names[0]!r}), {WAY_OUT}"
     raise InputError(
         f"{stored.name}: dtype is {stored.precision.name}, and its numbers look like the bits of "
         f"{' or '.join(names)}: as integers they are from {held.min():,} to {held.max():,}, "
         f"{', '.join(ranges)} in magnitude",
-        "say which they are: --stored-as " + " or --stored-as ".join((*names, kind)),
+        advice,
     )
 
 
-def _is_of_bfloat16(magnitudes: FloatArray) -> bool:
+def _is_ordinary(magnitudes: FloatArray) -> bool:
     low, high = ORDINARY
     return bool(np.mean((magnitudes < low) | (magnitudes > high)) <= SHARE_ODD)
 
@@ -199,4 +203,6 @@ def _is_of_float16(magnitudes: FloatArray) -> bool:
     )
 
 
-FLOATS = {"bfloat16": _is_of_bfloat16, "float16": _is_of_float16}
+FLOATS = {"bfloat16": _is_ordinary, "float16": _is_of_float16}
+# By the bytes of a number; --stored-as is of two.
+READINGS = {2: FLOATS, 4: {"float32": _is_ordinary}, 8: {"float64": _is_ordinary}}

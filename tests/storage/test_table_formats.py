@@ -337,6 +337,24 @@ def test_detections_of_supervision_come_and_go(tmp_path, ending):
     assert again == supervision.Detections.merge([detections, detections])
 
 
+@pytest.mark.parametrize("form", ["lists", "struct of lists", "list of structs"])
+def test_an_image_a_row_with_lists_of_boxes(form):
+    """As data sets on the hub have objects."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    boxes = [of_image(number, SIZES, list) for number in (0, 1)]
+    labels = [[1] * len(one) for one in boxes]
+    objects = {
+        "struct of lists": [{"bbox": b, "category": c} for b, c in zip(boxes, labels, strict=True)],
+        "list of structs": [[{"bbox": one, "category": 1} for one in some] for some in boxes],
+    }
+    more = {"objects": objects[form]} if form in objects else {"bbox": boxes, "category": labels}
+    parquet.write_table(
+        pa.table({"image_id": ["a", "b"], "width": [512, 512], **more}), "r.parquet"
+    )
+    found = align("maps/{image}.npy", "r.parquet", "--roi-format", "xywh")
+    np.testing.assert_allclose(found, BASE, atol=1e-4)
+
+
 # JSON of annotation tools ------------------------------------------------------------------------
 
 

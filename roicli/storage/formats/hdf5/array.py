@@ -39,6 +39,7 @@ from roicli.storage.formats.hdf5.child import (
 from roicli.storage.formats.hdf5.file import DAMAGE, close_file, pass_over
 from roicli.storage.formats.hdf5.links import OtherFiles, find_within, name_of
 from roicli.storage.limits import check_memory
+from roicli.storage.roi_columns import is_image_name, plain_name
 
 if TYPE_CHECKING:
     from roicli.storage.formats.hdf5.chunks import ChunkReader
@@ -97,6 +98,14 @@ class Hdf5Array(StoredArray):
         in_file, stored = kind.in_file, kind.stored
         if stored.names and stored.names != in_file.names:
             lost = [name for name in in_file.names or () if name not in stored.names]
+            named = [name for name in stored.names if is_image_name(plain_name(name))]
+            images = [name for name in lost if is_image_name(plain_name(name))]
+            if images and not named:
+                raise InputError(
+                    f"{self.name}: column {foreign(images[0])} seems to name images, in texts of "
+                    "any length, which are not read from records",
+                    "save it as texts of one length (NumPy's S), or the table as .csv",
+                )
             logger.info(f"{self.name}: texts of any length are left out: {list_names(lost)}")
         check_readable(stored, self.name)
         self.files = others
