@@ -14,7 +14,7 @@ import numpy as np
 
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.core.vocabulary import RoiFormat
-from roicli.pipeline.axis_orders import SWAPPED_LETTERS, find_order
+from roicli.pipeline.axis_orders import SWAPPED_LETTERS, find_order, reach_in_cells
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.fits import (
     FEWEST_REFUSED,
@@ -467,16 +467,21 @@ def _explain_none(table: RoiTable, rows: IntArray) -> str | None:
 
 
 def _find_tokens(rois: PlacedRois) -> str | None:
-    """What to do where an array of three axes may hold tokens of the images that are named."""
+    """What to do where an array of three axes may hold maps of the images that are named: as
+    tokens, where RoIs reach over no more cells than there are, or of one channel.
+    """
     place = rois.places[0] if rois.places else None
     if place is None or place.shape is None or len(place.layout) != 3:
         return None
     images, tokens = place.shape[1:3]
     if not is_image_number(rois.table.batch, images).all():
         return None
+    read = f"FEATURES are read as one image of {images} channels"
+    if rois.usable and reach_in_cells(rois).prod() > tokens:
+        return f"{read}: of {images} images they would be (N, C, H, W), of one channel (N, 1, H, W)"
     return (
-        f"FEATURES are read as one image of {images} channels: if they are tokens (N, L, D) of "
-        f"{images} images, add --layout tokens:HxW, {tokens} being H x W"
+        f"{read}: if they are tokens (N, L, D) of {images} images, add --layout tokens:HxW, "
+        f"{tokens} being H x W"
     )
 
 

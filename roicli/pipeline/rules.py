@@ -279,20 +279,31 @@ def lacks(rule: RoiRule, rois: PlacedRois) -> bool:
     return rule.needs == "maps" and not rois.knows_maps
 
 
-def obey(rois: PlacedRois, ignored: Collection[str] = ()) -> None:
-    """Raise InputError for the first rule that finds an error, and log what others warn of."""
-    warnings: list[Draft] = []
+def obey(
+    rois: PlacedRois,
+    ignored: Collection[str] = (),
+    needs: Sequence[Needs] = ("rois", "maps"),
+    told: Collection[str] = (),
+) -> tuple[str, ...]:
+    """Raise InputError for the first rule that finds an error, and log what others warn of, once.
+
+    ``needs`` chooses the rules by what they need, ``told`` are those that warned before; gives
+    those that warn.
+    """
+    warnings: list[tuple[str, Draft]] = []
     for rule in ROI_RULES:
-        if rule.id in ignored or lacks(rule, rois):
+        if rule.id in ignored or rule.needs not in needs or lacks(rule, rois):
             continue
         for draft in rule.find(rois, rule.tolerated):
             if (draft.severity or rule.severity) == "error":
                 way_out = f"; --ignore {rule.id} computes all the same"
                 advice = draft.advice + ("" if rule.id in NEEDED else way_out)
                 raise InputError(f"{draft.where}: {draft.message}", advice)
-            warnings.append(draft)
-    for draft in warnings:
-        logger.warning(f"{draft.where}: {draft.message}; {draft.advice}")
+            warnings.append((rule.id, draft))
+    for name, draft in warnings:
+        if name not in told:
+            logger.warning(f"{draft.where}: {draft.message}; {draft.advice}")
+    return tuple(name for name, _ in warnings)
 
 
 def check_ignored(names: Sequence[str]) -> tuple[str, ...]:

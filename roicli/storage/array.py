@@ -307,6 +307,8 @@ class RawArray(StoredArray):
         self.dtype = as_read(layout.dtype)
         self.precision = precision_of(layout.dtype)
         self._layout = layout
+        # Of records, and of what is turned or widened, each value is made anew.
+        self.offset = layout.offset if layout.dtype == self.dtype else None
         self._file: io.FileIO = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
 
     def read(self, place: Place, out: Array) -> None:

@@ -222,7 +222,7 @@ MANY = np.random.default_rng(0).normal(size=(2, 64, 24, 32)).astype(np.float32)
 
 
 @pytest.mark.parametrize("stored", [FEATS, MANY], ids=["few channels", "many"])
-@pytest.mark.parametrize("layout", ["nhwc", "nwhc", "hwcn", "nhcw"])
+@pytest.mark.parametrize("layout", ["nhwc", "nwhc", "hwcn", "nhcw", "chwn"])
 def test_rois_tell_the_order_of_the_axes(layout: str, stored: Any) -> None:
     """Inside the maps as they are read or not: what RoIs leave empty and fill says it."""
     if layout == "nhcw" and stored is MANY:
@@ -378,6 +378,61 @@ def test_several_arrays_in_one_npy_are_refused() -> None:
     refuse("align", "feats.npy", "r.npy", *STRIDE_16, words=("several arrays", "numpy.savez"))
 
 
+@pytest.mark.parametrize(
+    ("layout", "advice"),
+    [("chwn", "--layout chwn or --layout nhwc"), ("hwnc", "--layout hwnc or --layout hwcn"),
+     ("nhwc", "--layout nhwc;"), ("hwcn", "--layout hwcn;")],
+)  # fmt: skip
+def test_of_layouts_that_fit_both_are_named(layout: str, advice: str) -> None:
+    """The likelier first: every image has RoIs."""
+    save("m.npy", FEATS.transpose(["nchw".index(axis) for axis in layout]))
+    refuse("align", "m.npy", "rois.npy", *STRIDE_16, words=(advice,))
+    found = align("m.npy", "rois.npy", *STRIDE_16, "--layout", layout)
+    np.testing.assert_array_equal(found, BASE)
+
+
+def test_maps_of_three_axes_that_are_no_tokens() -> None:
+    """RoIs reach over more cells than there would be tokens."""
+    save("m.npy", FEATS[:, 0])
+    words = ("one image of 2 channels", "of one channel (N, 1, H, W)")
+    refuse("align", "m.npy", "rois.npy", *STRIDE_16, words=words)
+    save("m.npy", FEATS[:, None])
+    refuse("align", "m.npy", "rois.npy", *STRIDE_16, words=("without axes of one",))
+
+
+@pytest.mark.parametrize(("floats", "integers"), [("float32", "u4"), ("float64", "i8")])
+def test_floats_kept_as_integers_of_as_many_bytes(floats: str, integers: str) -> None:
+    save("m.npy", FEATS.astype(floats).view(integers))
+    words = (f"look like the bits of {floats}", f".view('{floats}')", "--no-decode")
+    refuse("align", "m.npy", "rois.npy", *STRIDE_16, words=words)
+    save("m.npy", np.round(FEATS * 1000).astype(integers[0].replace("u", "i") + integers[1]))
+    align("m.npy", "rois.npy", *STRIDE_16)
+
+
+def test_images_of_boxes_as_files_have_them() -> None:
+    """Names beside the boxes, ranges from 1, and records whose image would be left out."""
+    Path("maps").mkdir()
+    save("maps/a.npy", FEATS[0])
+    save("maps/b.npy", FEATS[1])
+    names = ["ab"[int(image)] + ".jpg" for image in ROIS[:, 0]]
+    kinds = [("file", h5py.string_dtype()), *((name, "<f4") for name in XYXY)]
+    padded = np.zeros((2, 9, 4), np.float32)
+    padded[0], padded[1, :6] = CORNERS[:9], CORNERS[9:]
+    with h5py.File("b.h5", "w") as file:
+        file["matlab"] = padded.T
+        file["matlab"].attrs["MATLAB_class"] = np.bytes_("single")
+        file["boxes"], file["names"], file["ranges"] = CORNERS, names, [[1, 9], [10, 15]]
+        records = [(name, *box) for name, box in zip(names, CORNERS.tolist(), strict=True)]
+        file["records"] = np.array(records, kinds)
+    found = align("feats.npy", "b.h5::matlab", *STRIDE_16, "--drop-invalid")
+    np.testing.assert_array_equal(found, BASE)
+    said = ("b.h5::boxes", *STRIDE_16, "--image-from")
+    found = align("maps/{image}.npy", *said, "b.h5::names")
+    np.testing.assert_array_equal(found, BASE)
+    refuse("align", "feats.npy", *said, "b.h5::ranges", words=("numbered from 0", "fit from 1"))
+    refuse("align", "one.npy", "b.h5::records", words=("column file", "any length", "NumPy's S"))
+
+
 def test_tokens_need_a_grid() -> None:
     """(N, L, D) is seen as such by the RoIs' images, or by the sides of usual transformers."""
     tokens = FEATS.transpose(0, 2, 3, 1).reshape(2, 24 * 32, 8)
@@ -388,6 +443,11 @@ def test_tokens_need_a_grid() -> None:
     save("t.npy", tokens[0])
     result = roicli.align("t.npy", ROIS[:9], spatial_scale=1 / 16, layout="tokens:24x32")
     np.testing.assert_array_equal(result.roi_features, BASE[:9])
+    save("t.npy", tokens)
+    words = ("height and width are exchanged, give --layout tokens:24x32",)
+    refuse("align", "t.npy", "rois.npy", *STRIDE_16, "--layout", "tokens:32x24", words=words)
+    found = roicli.check("t.npy", "rois.npy", spatial_scale=1 / 16, layout="tokens:24x32").findings
+    assert not any("--layout" in one.advice for one in found)
     words = ("768 tokens an image, expected 24 x 31 = 744",)
     refuse("align", "t.npy", "rois.npy", "--layout", "tokens:24x31", words=words)
     for shape, grid in (((2, 197, 768), "14x14"), ((1, 196, 384), "14x14"), ((4, 50, 768), "7x7")):

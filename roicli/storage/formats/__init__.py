@@ -98,8 +98,8 @@ class ShelfReader(Protocol):
         fill: Callable[[Array], None],
         width: int,
     ) -> Array:
-        """As ``Shelf.look_at``, of an array in each of many files, for a format that
-        ``is_contained``: one child opens all of them.
+        """The numbers (n, width) that ``fill`` finds of an array in each of many files, of a format
+        that ``is_contained``: one child opens all of them.
         """
 
 

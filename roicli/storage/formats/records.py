@@ -66,7 +66,7 @@ def parse_table(data: bytes, name: str, files: Mapping[str, FileState] | None = 
     try:
         text = decode_text(data)
         document, lines = _parse(text, name)
-        return _make_table(document, name, files or {}, lines)
+        return make_table(document, name, files or {}, lines)
     except UnicodeDecodeError as error:
         raise not_utf8(name, error) from None
     except FAILURES as error:
@@ -95,9 +95,10 @@ def _parse(text: str, name: str) -> tuple[Any, list[int] | None]:
     return records, lines
 
 
-def _make_table(
-    document: Any, name: str, files: Mapping[str, FileState], lines: list[int] | None
+def make_table(
+    document: Any, name: str, files: Mapping[str, FileState], lines: list[int] | None = None
 ) -> Table:
+    """The table in a document's Python objects. Raises InputError, and what wrong types raise."""
     found = image_objects.spread(image_objects.list_images(document), name)
     others: Mapping[str, Any] = {}
     if found is not None:

@@ -153,7 +153,7 @@ def find_names(path: str, group: str, way_of: WayOf) -> list[str]:
         names = in_child_first(names_there, path)
         found = shared_array(len(names), 1)
         if is_contained():
-            try_parts_first(look, len(names), path, os.path.getsize(path))
+            try_parts_first(look, 0, len(names), path, os.path.getsize(path))
         # Of the others something else than a crash kept the child.
         return [
             name
