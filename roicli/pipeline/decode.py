@@ -22,7 +22,9 @@ from roicli.storage.views import BitsArray, DecodedArray
 SCALE, OFFSET, UNSIGNED = "scale_factor", "add_offset", "_Unsigned"
 FILLS = ("_FillValue", "missing_value")
 QUANTIZED = ("scale", "zero_point")
-DECODING_ATTRIBUTES = frozenset((SCALE, OFFSET, UNSIGNED, *FILLS, *QUANTIZED))
+# PyTorch's own words for them.
+OF_PYTORCH = ("q_scale", "q_zero_point")
+DECODING_ATTRIBUTES = frozenset((SCALE, OFFSET, UNSIGNED, *FILLS, *QUANTIZED, *OF_PYTORCH))
 WAY_OUT = "or take the stored numbers: --no-decode"
 # Magnitudes of ordinary features; of all numbers of 16 bits a sixth are such in bfloat16.
 ORDINARY = 1e-6, 1e6
@@ -108,17 +110,18 @@ def _decode_cf(stored: StoredArray) -> DecodedArray | None:
 
 def _decode_quantized(stored: StoredArray) -> DecodedArray | None:
     """Quantized integers, with one scale for all or one for each channel."""
-    there = [name for name in QUANTIZED if name in stored.attributes]
+    words = OF_PYTORCH if OF_PYTORCH[0] in stored.attributes else QUANTIZED
+    there = [name for name in words if name in stored.attributes]
     if not there or stored.dtype.kind not in "iu":
         return None
     if len(there) == 1:
         raise InputError(
-            f"{stored.name}: integers with an attribute {there[0]} alone, expected {QUANTIZED[0]} "
-            f"and {QUANTIZED[1]} of quantized numbers",
-            f"write both (zero_point may be 0), {WAY_OUT}",
+            f"{stored.name}: integers with an attribute {there[0]} alone, expected {words[0]} "
+            f"and {words[1]} of quantized numbers",
+            f"write both ({words[1]} may be 0), {WAY_OUT}",
         )
     axis = len(stored.shape) - 3
-    scale, zero = (_numbers(stored, name, stored.shape[axis]) for name in QUANTIZED)
+    scale, zero = (_numbers(stored, name, stored.shape[axis]) for name in words)
 
     def unpack(held: Array, place: Place) -> FloatArray:
         channels = place[axis] if axis >= 0 else slice(None)

@@ -90,11 +90,12 @@ def rearrange(layout: str, found: str) -> str:
 
 
 def straighten_rois(stored: StoredArray) -> StoredArray:
-    """RoIs that MATLAB wrote, whose two axes are reversed for everybody else, as (K, 5)."""
+    """RoIs that MATLAB wrote, whose axes are reversed for others, as (K, 5) or (N, M, 4)."""
     reversed_shape = stored.shape[::-1]
-    if is_of_matlab(stored) and len(reversed_shape) == 2 and reversed_shape[1] in (4, 5):
+    is_boxes = len(reversed_shape) in (2, 3) and reversed_shape[-1] in (4, 5)
+    if is_of_matlab(stored) and is_boxes:
         logger.info(f"{stored.name}: MATLAB wrote it, so its axes are read as {reversed_shape}")
-        return PermutedArray(stored, (1, 0))
+        return PermutedArray(stored, tuple(range(len(reversed_shape)))[::-1])
     return stored
 
 

@@ -416,10 +416,16 @@ def test_images_of_boxes_as_files_have_them() -> None:
     save("maps/b.npy", FEATS[1])
     names = ["ab"[int(image)] + ".jpg" for image in ROIS[:, 0]]
     kinds = [("file", h5py.string_dtype()), *((name, "<f4") for name in XYXY)]
+    padded = np.zeros((2, 9, 4), np.float32)
+    padded[0], padded[1, :6] = CORNERS[:9], CORNERS[9:]
     with h5py.File("b.h5", "w") as file:
+        file["matlab"] = padded.T
+        file["matlab"].attrs["MATLAB_class"] = np.bytes_("single")
         file["boxes"], file["names"], file["ranges"] = CORNERS, names, [[1, 9], [10, 15]]
         records = [(name, *box) for name, box in zip(names, CORNERS.tolist(), strict=True)]
         file["records"] = np.array(records, kinds)
+    found = align("feats.npy", "b.h5::matlab", *STRIDE_16, "--drop-invalid")
+    np.testing.assert_array_equal(found, BASE)
     said = ("b.h5::boxes", *STRIDE_16, "--image-from")
     found = align("maps/{image}.npy", *said, "b.h5::names")
     np.testing.assert_array_equal(found, BASE)

@@ -87,6 +87,10 @@ def test_quantized_integers() -> None:
     np.testing.assert_array_equal(values_of(last, layout="nhwc"), found)
     with pytest.raises(InputError, match="attribute scale alone, expected scale and zero_point"):
         values_of(write(each, scale=0.05))
+    np.testing.assert_array_equal(
+        values_of(write(each, q_scale=scales, q_zero_point=0)),
+        values_of(write(each, scale=scales, zero_point=0)),
+    )
     values_of(write(FEATS, scale=0.05))  # of floats it may be anything
     with pytest.raises(InputError, match=r"attribute scale_factor is 'x', expected a number.*no-d"):
         values_of(write(each, scale_factor="x"))

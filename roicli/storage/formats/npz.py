@@ -82,7 +82,7 @@ class Archive:
             raise InputError(
                 f"{shown}: is an archive without arrays: no member ends in {ENDING}, found: "
                 f"{others}",
-                "save arrays with numpy.savez, or as .safetensors",
+                "save arrays with numpy.savez, or as .safetensors; unpack what holds other files",
             )
 
     @contextmanager

@@ -215,7 +215,10 @@ def _check_width(line: Line, width: int, has_header: bool, name: str) -> None:
     expected = f"{width} as {'in the header' if has_header else 'on the first line'}"
     hint = None
     if has_header and len(cells) == width + 1:
-        hint = "R's write.table names the rows in a column without a header: add col.names=NA"
+        hint = (
+            "R's write.table names the rows in a column without a header: add col.names=NA; of "
+            "pandas' to_string: index=False"
+        )
     raise InputError(f"{name}: line {line.number}: {len(cells)} columns, expected {expected}", hint)
 
 
