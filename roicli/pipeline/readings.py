@@ -574,7 +574,9 @@ def _room(block: Block) -> FloatArray:
     """(k, 2) what the far corners may be multiplied by to stay inside."""
     far = block.safe_corners[:, 2:]
     extent = np.broadcast_to(block.extent_px, far.shape)
-    return np.where(far > 0, extent / np.maximum(far, np.finfo(np.float64).tiny), np.inf)
+    with np.errstate(over="ignore"):  # of a corner that is as good as 0
+        room = extent / np.maximum(far, np.finfo(np.float64).tiny)
+    return np.where(far > 0, room, np.inf)
 
 
 def _floor(value: float) -> str:

@@ -190,7 +190,12 @@ class StoredArray(ABC):
 
     def read_all(self) -> Array:
         """The whole array, C-contiguous, in native byte order."""
-        out = np.empty(self.shape, self.dtype)
+        try:
+            out = np.empty(self.shape, self.dtype)
+        except ValueError as error:  # where one side is 0, nothing bounds the others but NumPy
+            raise InputError(
+                f"{self.name}: shape is {self.shape}, which no array can have"
+            ) from error
         self.read(tuple(slice(0, side) for side in self.shape), out)
         return out
 
@@ -469,7 +474,12 @@ def headings_of_dtype(dtype: np.dtype[Any]) -> tuple[Heading, ...]:
 def split_into_blocks(
     shape: Sequence[int], itemsize: int, chunks: Sequence[int] | None = None
 ) -> Iterator[Place]:
-    """Slices that cover an array, each at most 16 MiB where whole chunks allow."""
+    """Slices that cover an array, each at most 16 MiB where whole chunks allow.
+
+    An empty array has none, whatever its other sides are.
+    """
+    if 0 in shape:
+        return
     chunk = tuple(chunks) if chunks is not None else (1,) * len(shape)
     size = list(shape)
     # Axis by axis from the first, as few items as fit, but whole chunks.
