@@ -1,14 +1,16 @@
-"""Every way to compute a load, as functions of nothing, so that they can take turns."""
+"""Every way to compute a load, as functions of nothing, so that they can take turns.
+
+What each needs is imported where it is built, for that is a part of its start-up.
+"""
 
 import math
+import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 from loads import CLASSES, SCALE, Load, make_map
-from plain_c import has_compiler, plain_c
 
 from roicli.operators.average_pool import AveragePoolSpec, PsPoolSpec
 from roicli.operators.crop_and_resize import CropAndResizeSpec
@@ -19,7 +21,6 @@ from roicli.operators.ps_align import PsAlignSpec
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.operators.rotated_align import RotatedAlignSpec
-from roicli.runtime.runners import build_runner
 
 Compute = Callable[[], object]
 OPERATORS: dict[str, OperatorSpec] = {
@@ -27,7 +28,6 @@ OPERATORS: dict[str, OperatorSpec] = {
     "align, adaptive": AlignSpec(spatial_scale=SCALE, sampling_ratio=0),
     "pool": PoolSpec(spatial_scale=SCALE),
 }
-PLAIN = "ONNX Runtime"
 # Operators that ONNX Runtime has no node for, and their graph, which runs on it.
 WEIGHED: dict[str, OperatorSpec] = {
     "crop-and-resize": CropAndResizeSpec(spatial_scale=SCALE),
@@ -46,6 +46,9 @@ GRAPH = "graph on ONNX Runtime"
 
 def plain_onnxruntime(load: Load, spec: OperatorSpec, threads: int) -> Compute:
     """What a script with ONNX Runtime alone does."""
+    import onnx
+    import onnxruntime as ort
+
     height, width = spec.output_size
     features = load.feature_map[None]
     if isinstance(spec, AlignSpec):
@@ -84,6 +87,8 @@ def plain_onnxruntime(load: Load, spec: OperatorSpec, threads: int) -> Compute:
 
 def roicli_runner(load: Load, spec: OperatorSpec, provider: str, threads: int) -> Compute:
     """A runner of this package, into a buffer that is kept."""
+    from roicli.runtime.runners import build_runner
+
     runner = build_runner(spec, np.dtype(np.float32), provider, threads)
     corners = np.ascontiguousarray(load.rois[:, 1:])
     channels = spec.output_channels(len(load.feature_map))
@@ -140,21 +145,37 @@ def torchvision(load: Load, spec: OperatorSpec, threads: int) -> Compute:
     return lambda: ops.roi_pool(features, rois, spec.output_size, spec.spatial_scale)
 
 
-def contenders(load: Load, spec: OperatorSpec, threads: int) -> dict[str, Compute]:
-    """What can be imported here, plain ONNX Runtime first."""
-    found = {
-        PLAIN: plain_onnxruntime(load, spec, threads),
-        "roicli cpu": roicli_runner(load, spec, "cpu", threads),
-        "roicli native": roicli_runner(load, spec, "native", threads),
-        "roicli native, 1 thread": roicli_runner(load, spec, "native", 1),
-    }
-    if has_compiler():
-        found["a plain C kernel"] = plain_c(load, spec, threads)
-    if find_spec("openvino"):
-        found["OpenVINO"] = openvino(load, spec, threads)
-    if find_spec("torchvision"):
-        found["torchvision"] = torchvision(load, spec, threads)
-    return found
+def ncnn(load: Load, spec: OperatorSpec, threads: int) -> Compute:
+    """Layers of ncnn, which take one RoI after another."""
+    import ncnn as library
+
+    height, width = spec.output_size
+    sides = f"0={width} 1={height} 2={SCALE}"
+    if isinstance(spec, AlignSpec):
+        layer = f"ROIAlign l 2 1 data box out {sides} 3={spec.sampling_ratio} 4=1 5=1"
+    else:
+        layer = f"ROIPooling l 2 1 data box out {sides}"
+    net = library.Net()
+    net.opt.num_threads = threads
+    net.opt.use_packing_layout = False  # else the map is laid out anew for every RoI
+    with tempfile.TemporaryDirectory() as folder:
+        graph, weights = Path(folder) / "roi.param", Path(folder) / "roi.bin"
+        graph.write_text(f"7767517\n3 3\nInput data 0 1 data\nInput box 0 1 box\n{layer}\n")
+        weights.write_bytes(b"")
+        assert net.load_param(str(graph)) == net.load_model(str(weights)) == 0
+    features = library.Mat(load.feature_map)
+    corners = np.ascontiguousarray(load.rois[:, 1:])
+    out = np.empty((len(corners), len(load.feature_map), height, width), np.float32)
+
+    def compute() -> np.ndarray:
+        for box, found in zip(corners, out, strict=True):
+            extractor = net.create_extractor()
+            extractor.input("data", features)
+            extractor.input("box", library.Mat(box))
+            found[...] = np.array(extractor.extract("out")[1], copy=False)
+        return out
+
+    return compute
 
 
 def weighed_contenders(load: Load, spec: OperatorSpec, threads: int) -> dict[str, Compute]:

@@ -8,20 +8,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
-from multiprocessing import get_context
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from chunks import time_chunks
-from kernels import GRAPH, OPERATORS, PLAIN, WEIGHED, contenders, weighed_contenders
+from kernels import GRAPH, WEIGHED, weighed_contenders
 from loads import Load, make_loads, make_stream
+from peers import PLAIN, time_peers
 from plain_script import run_plain
 from plots import draw_growth
 from tables import time_tables
@@ -55,17 +53,6 @@ def command(*words: str | int | Path) -> Callable[[], object]:
     """A whole process."""
     line = [str(word) for word in words]
     return partial(subprocess.run, line, check=True, capture_output=True)
-
-
-def time_kernels(loads: list[Load], runs: int, threads: int) -> list[str]:
-    """Compute alone, maps in memory."""
-    lines: list[str] = []
-    for load in loads:
-        for operator, spec in OPERATORS.items():
-            found = take_turns(contenders(load, spec, threads), runs)
-            lines += row_of(f"{load.name}: {operator}", found, PLAIN, not lines)
-            print(lines[-1], flush=True)
-    return lines
 
 
 def time_weighed(load: Load, runs: int, threads: int) -> list[str]:
@@ -106,18 +93,20 @@ def time_processes(load: Load, runs: int, folder: Path) -> list[str]:
     return lines
 
 
+# A child begins with the most memory that its parent has had, so the parent is a small one.
+MEASURE_CHILD = """
+import subprocess, sys
+from resource import RUSAGE_CHILDREN, getrusage
+subprocess.run(sys.argv[1:], check=True, capture_output=True)
+print(getrusage(RUSAGE_CHILDREN).ru_maxrss / 1024)
+"""
+
+
 def measure_memory(run: Callable[[], object]) -> float:
-    """The most memory in MiB that a whole process, or one of its children, has at once.
-
-    The children of one that has ended count together, so it is run by a process of its own.
-    """
-    with ProcessPoolExecutor(1, get_context("fork")) as pool:
-        return pool.submit(_memory_of, run).result()
-
-
-def _memory_of(run: Callable[[], object]) -> float:
-    run()
-    return getrusage(RUSAGE_CHILDREN).ru_maxrss / 1024
+    """The most memory in MiB that what ``command`` gave, or one of its children, has at once."""
+    assert isinstance(run, partial)
+    line = [sys.executable, "-c", MEASURE_CHILD, *run.args[0]]
+    return float(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
 
 
 def whole_processes(
@@ -212,7 +201,7 @@ def main() -> None:
     threads = usable_cores()
     loads = make_loads()
     with tempfile.TemporaryDirectory(prefix="roicli-bench-") as name:
-        kernels = time_kernels(loads, chosen.runs, threads)
+        peers, missing = time_peers(loads, Path(name), take_turns, chosen.runs, threads)
         weighed = time_weighed(loads[0], chosen.runs, threads)
         processes = time_processes(loads[0], chosen.runs, Path(name))
         tables = time_tables(Path(name), chosen.runs)
@@ -221,8 +210,8 @@ def main() -> None:
     draw_growth(DOCS / "figures" / "growth.svg", take_turns, threads)
     page = (Path(__file__).parent / "page.md").read_text(encoding="utf-8")
     sections = {
-        "kernels": kernels, "weighed": weighed, "processes": processes, "stream": stream,
-        "tables": tables, "chunks": chunks,
+        "peers": peers, "missing": missing, "weighed": weighed, "processes": processes,
+        "stream": stream, "tables": tables, "chunks": chunks,
     }  # fmt: skip
     page = page.format(
         date=datetime.now(UTC).strftime("%Y-%m-%d"), machine=describe_machine(threads),

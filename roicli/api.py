@@ -252,7 +252,7 @@ def run_request(
     """Run one operator over all RoIs, here or on a cluster, or over the block that is ``shard``."""
     if request.dask is not None:
         return _run_on_cluster(operator, features, rois, output, request)
-    opened = open_run(operator, features, rois, request)
+    opened = open_run(operator, features, rois, request, streams=request.shard is None)
     spec = opened.setting.spec
     if request.shard is None:
         return run_and_write(opened, spec, _as_text(output), request)

@@ -20,7 +20,6 @@ import pytest
 from hypothesis import settings
 
 from roicli.core.system import usable_cores
-from roicli.runtime.native.kernels import is_kept
 from roicli.runtime.native.run import compile_functions
 from roicli.runtime.native.signatures import SIGNATURES
 from roicli.storage.formats.hdf5 import child
@@ -58,6 +57,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     is_worker = hasattr(session.config, "workerinput")
     if is_worker or session.config.option.collectonly or not find_spec("numba"):
         return
+    from roicli.runtime.native.kernels import is_kept  # imports LLVM
+
     missing = [one for one in product(SIGNATURES, ("float32", "float64")) if not is_kept(*one)]
     if missing:
         with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as processes:

@@ -214,8 +214,8 @@ def _describe_map_or_boxes(dataset: StoredDataset, shape: Sequence[int]) -> tupl
         # A map four cells wide is much the rarer.
         return "rois", "3-D: boxes (N, M, 4), image by image; as FEATURES (C, H, W), one image"
     layout = "(N, C, H, W)" if len(shape) == 4 else "(C, H, W), one image"
-    chunk_rows = dataset.chunks[0] if dataset.chunks and len(shape) == 4 else 1
-    sharing = describe_sharing(shape[0], chunk_rows)
+    shares = dataset.chunks and len(shape) == 4 and dataset.reads_whole_chunks
+    sharing = describe_sharing(shape[0], dataset.chunks[0] if dataset.chunks and shares else 1)
     slow = f"; {sharing}" if sharing else ""
     return "features", f"{len(shape)}-D: {layout}{_describe_scale(dataset, shape)}{slow}"
 

@@ -35,9 +35,9 @@ class InputError(RoicliError):
 
 
 def not_utf8(name: str, error: UnicodeDecodeError) -> InputError:
-    """What is said of a text in another encoding, of which UTF-16 shows itself."""
-    marked = bytes(error.object[:2]) in (b"\xff\xfe", b"\xfe\xff")
-    encoding = "UTF-16" if marked else "ENCODING (CP1252 on many Windows)"
+    """What is said of a text in another encoding, of which UTF-16 without a mark shows itself."""
+    encodings = {0: "UTF-16BE", 1: "UTF-16LE"}
+    encoding = encodings.get(bytes(error.object[:2]).find(0), "ENCODING (CP1252 on many Windows)")
     return InputError(
         f"{name}: is not UTF-8 text (byte {error.start})",
         f"save it as UTF-8, by an editor or by iconv -f {encoding} -t UTF-8",

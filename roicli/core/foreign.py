@@ -7,6 +7,7 @@ made safe where it is read, so that whoever prints it cannot forget to.
 
 from __future__ import annotations
 
+import codecs
 import re
 
 # GitHub obeys ``::command ...::`` at the start of a line, and a folded table begins one at a blank,
@@ -19,6 +20,14 @@ _COMMAND = (
     r"#(?=#(?:vso|teamcity)?\[)"
 )
 
+# UTF-32's little-endian mark begins with that of UTF-16.
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 _NUMPY_NUMBER = re.compile(r"\b(?:np|numpy)\.(?:float|int|uint)\d+\(([^()]*)\)")
 
 
@@ -48,6 +57,11 @@ def foreign(text: str | bytes) -> ForeignText:
     found = ForeignText(shown)
     found.raw = raw
     return found
+
+
+def decode_text(data: bytes) -> str:
+    """A text in UTF-8, or in UTF-16 or UTF-32 where its mark says so, as Windows writes it."""
+    return data.decode(next((name for mark, name in MARKS if data.startswith(mark)), "utf-8"))
 
 
 def plain_numbers(text: str) -> str:

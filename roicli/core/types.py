@@ -14,6 +14,7 @@ from roicli.core.record import frozen
 Array = NDArray[Any]
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
 FloatType = np.dtype[np.floating[Any]]
 Size = tuple[int, int]
 

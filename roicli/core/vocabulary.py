@@ -16,7 +16,7 @@ Provider = Literal["auto", "cpu", "cuda", "native"]
 # The operators that a picture and the error table set against each other.
 ComparedOperator = Literal["align", "pool"]
 LevelRule = Literal["torchvision", "detectron2", "mmdet", "matterport", "model-garden"]
-StoredAs = Literal["bfloat16", "float16", "uint16"]
+StoredAs = Literal["bfloat16", "float16", "int16", "uint16"]
 RoiFormat = Literal["xyxy", "xywh", "cxcywh", "yxyx"]
 ResultDtype = Literal["float16", "float32", "float64"]
 GraphDtype = Literal["float32", "float64"]

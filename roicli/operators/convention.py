@@ -79,6 +79,8 @@ REAL = Placement()
 R_FCN = Placement(pixel_rounding=True, end_px=1.0, minimum=0.1)
 CAFFE = Placement(rounding="half-away", inclusive=True, minimum=1.0)
 HALF_EVEN = Placement(rounding="half-even", minimum=1.0)  # Chainer
+# Apache TVM: as CAFFE but for the halves of negative edges.
+HALF_UP = Placement(shift_cells=0.5, rounding="floor", inclusive=True, minimum=1.0)
 # RoI Pool's rounding rules by their words (``rounding.BOX_RULES`` has them in NumPy and ONNX).
 BOXES: dict[Quantization, Placement] = {
     "caffe": CAFFE,

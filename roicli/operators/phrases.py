@@ -13,6 +13,7 @@ from roicli.operators.convention import (
     CROPS,
     DEFORM_POOL,
     HALF_PIXEL,
+    HALF_UP,
     LEGACY,
     PS_ALIGN,
     PS_RULES,
@@ -171,6 +172,8 @@ def _cell_box(box: Placement) -> list[str]:
     for word, rule in BOXES.items():
         if still == rule:
             return [f"quantization {word}", *_box_differences(box, box.minimum)]
+    if box == HALF_UP:
+        return ["edges rounded half up"]
     if box.rounding == "half-even":
         end = "inclusive" if box.inclusive else "exclusive"
         return [f"edges rounded half to even, the end cell {end}"]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from roicli.core.parse import TOKENS
 from roicli.core.types import FloatArray
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.fits import (
@@ -51,17 +52,25 @@ class Order(NamedTuple):
 def find_order(rois: PlacedRois, factor: float, filled: float) -> Order | None:
     """The order of the maps' axes with which most RoIs are inside and fill the share ``filled`` of
     both sides; None where there is none.
+
+    Which of the other axes is the images only their number tells: an order in which it is that of
+    the images with RoIs goes before others.
     """
     shapes = [place.shape for place in rois.places if place.shape is not None]
     if len(shapes) < len(rois.places) or any(place.has_several_sizes for place in rois.places):
         return None
     held = rois.places[0].layout
-    last = rois.table.batch[rois.is_usable].max(initial=0)
+    if held.startswith(TOKENS):
+        return None
+    last = int(rois.table.batch[rois.is_usable].max(initial=0))
+    fitting: list[tuple[bool, str, Order]] = []
     for layout in LAYOUTS if len(held) == 4 else LAYOUTS_OF_ONE:
         # What the axes would be, in the order in which they were read: (N, C, H, W).
         letters = "".join(layout[held.index(axis)] if axis in held else axis for axis in AXES)
         height, width, images = (letters.index(axis) for axis in "hwn")
         if letters in (AXES, SWAPPED_LETTERS) or any(shape[images] <= last for shape in shapes):
+            continue
+        if fitting and not _differ_by_images(layout, fitting[0][1]):
             continue
         cells = np.array([(shape[width], shape[height]) for shape in shapes], np.float64)
 
@@ -70,8 +79,21 @@ def find_order(rois: PlacedRois, factor: float, filled: float) -> Order | None:
 
         if inside := count_fitting(rois, factor, corners_of, read_so, filled):
             words = "with channels last" if letters == CHANNELS_LAST else f"read as {layout}"
-            return Order(words, inside, f"--layout {layout}")
-    return _find_grid(rois, factor)
+            are_all_named = all(shape[images] == last + 1 for shape in shapes)
+            order = Order(words, inside, f"--layout {layout}")
+            fitting.append((are_all_named, layout, order))
+    if not fitting:
+        return _find_grid(rois, factor)
+    # Images that all have RoIs are likelier than many that have none; then both are named.
+    _, likely, chosen = next((one for one in fitting if one[0]), fitting[0])
+    first = fitting[0][1]
+    other = "" if likely == first else f" or --layout {first}"
+    return chosen._replace(option=chosen.option + other)
+
+
+def _differ_by_images(one: str, other: str) -> bool:
+    """Whether two layouts have their height and width in the same places."""
+    return [one.index(axis) for axis in "hw"] == [other.index(axis) for axis in "hw"]
 
 
 def _find_grid(rois: PlacedRois, factor: float) -> Order | None:
@@ -84,7 +106,7 @@ def _find_grid(rois: PlacedRois, factor: float) -> Order | None:
     images, second, last = (place.shape[AXES.index(axis)] for axis in place.layout)
     if not is_image_number(rois.table.batch, images).all():
         return None
-    least = max(int(_reach_cells(rois)[1] * factor), 1)
+    least = max(int(reach_in_cells(rois)[1] * factor), 1)
     for cells, is_last in ((second, False), (last, True)):
         for extra, height in product(TOKENS_OF_NO_CELL, range(least, 2 * least + 2)):
             width, rest = divmod(cells - extra, height)
@@ -141,7 +163,7 @@ def find_other_layout(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     )  # fmt: skip
 
 
-def _reach_cells(rois: PlacedRois) -> FloatArray:
+def reach_in_cells(rois: PlacedRois) -> FloatArray:
     """(2,) how far RoIs reach in x and in y, in cells."""
     reach = [block.cells[block.usable, 2:].max(axis=0, initial=0.0) for block in rois.blocks()]
     return np.asarray(np.max(reach, axis=0, initial=0.0))

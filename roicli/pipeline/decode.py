@@ -22,7 +22,9 @@ from roicli.storage.views import BitsArray, DecodedArray
 SCALE, OFFSET, UNSIGNED = "scale_factor", "add_offset", "_Unsigned"
 FILLS = ("_FillValue", "missing_value")
 QUANTIZED = ("scale", "zero_point")
-DECODING_ATTRIBUTES = frozenset((SCALE, OFFSET, UNSIGNED, *FILLS, *QUANTIZED))
+# PyTorch's own words for them.
+OF_PYTORCH = ("q_scale", "q_zero_point")
+DECODING_ATTRIBUTES = frozenset((SCALE, OFFSET, UNSIGNED, *FILLS, *QUANTIZED, *OF_PYTORCH))
 WAY_OUT = "or take the stored numbers: --no-decode"
 # Magnitudes of ordinary features; of all numbers of 16 bits a sixth are such in bfloat16.
 ORDINARY = 1e-6, 1e6
@@ -32,6 +34,7 @@ SHARE_ODD = 0.01
 # have one of the few largest exponents, and of integers that count something most are below 2^12.
 OCTAVES, SHARE_BELOW, LEAST_MEDIAN = 6, 0.03, np.float16(2**-8)
 SAMPLED_SIDE = 64
+INTEGERS = ("int16", "uint16")
 
 
 def decode(
@@ -41,13 +44,14 @@ def decode(
 
     Raises InputError, also for integers that look like a float's bits and nobody says so.
     """
+    kind = stored.dtype.newbyteorder("=").name
+    if stored_as is not None and (kind not in INTEGERS or stored_as in {*INTEGERS} - {kind}):
+        raise InputError(
+            f"{stored.name}: dtype is {stored.precision.name}, and --stored-as {stored_as} is of "
+            + (stored_as if stored_as in INTEGERS else "integers of 16 bits"),
+            "drop --stored-as",
+        )
     if stored_as in FLOATS:
-        if stored.dtype.kind not in "iu" or stored.dtype.itemsize != 2:
-            raise InputError(
-                f"{stored.name}: dtype is {stored.precision.name}, and --stored-as {stored_as} is "
-                "of integers of 16 bits",
-                "drop --stored-as",
-            )
         return BitsArray(stored, named_dtype(stored_as))
     if not wanted:
         return stored
@@ -106,17 +110,18 @@ def _decode_cf(stored: StoredArray) -> DecodedArray | None:
 
 def _decode_quantized(stored: StoredArray) -> DecodedArray | None:
     """Quantized integers, with one scale for all or one for each channel."""
-    there = [name for name in QUANTIZED if name in stored.attributes]
+    words = OF_PYTORCH if OF_PYTORCH[0] in stored.attributes else QUANTIZED
+    there = [name for name in words if name in stored.attributes]
     if not there or stored.dtype.kind not in "iu":
         return None
     if len(there) == 1:
         raise InputError(
-            f"{stored.name}: integers with an attribute {there[0]} alone, expected {QUANTIZED[0]} "
-            f"and {QUANTIZED[1]} of quantized numbers",
-            f"write both (zero_point may be 0), {WAY_OUT}",
+            f"{stored.name}: integers with an attribute {there[0]} alone, expected {words[0]} "
+            f"and {words[1]} of quantized numbers",
+            f"write both ({words[1]} may be 0), {WAY_OUT}",
         )
     axis = len(stored.shape) - 3
-    scale, zero = (_numbers(stored, name, stored.shape[axis]) for name in QUANTIZED)
+    scale, zero = (_numbers(stored, name, stored.shape[axis]) for name in words)
 
     def unpack(held: Array, place: Place) -> FloatArray:
         channels = place[axis] if axis >= 0 else slice(None)
@@ -155,20 +160,22 @@ def _numbers(stored: StoredArray, name: str, count: int) -> FloatArray:
 
 
 def _refuse_bits(stored: StoredArray) -> None:
-    """Raise InputError where 16-bit integers are as good as certain to be the bits of floats.
+    """Raise InputError where integers are as good as certain to be the bits of floats.
 
     They are where a sample of them is ordinary as floats: of integers that count something, as
     pixels do, some are small, which are no ordinary number, and half of those about 0 are NaN.
     """
-    if stored.dtype.kind not in "iu" or stored.dtype.itemsize != 2:
+    kind, size = stored.dtype.newbyteorder("=").name, stored.dtype.itemsize
+    if stored.dtype.kind not in "iu" or not (readings := READINGS.get(size, {})):
         return
     place = tuple(slice(0, min(side, SAMPLED_SIDE)) for side in stored.shape)
     place = (slice(0, 1), *place[1:]) if len(place) == 4 else place
     held = np.empty([part.stop - part.start for part in place], stored.dtype)
     stored.read(place, held)
     shown = []
-    for name, is_plausible in FLOATS.items():
-        values = np.abs(held.view(named_dtype(name)).astype(np.float32))
+    for name, is_plausible in readings.items():
+        with np.errstate(invalid="ignore", over="ignore"):
+            values = np.abs(held.view(named_dtype(name)).astype(np.float32))
         values = values[np.isfinite(values)]
         is_odd = held.size - values.size > SHARE_ODD * held.size
         if not is_odd and values.any() and is_plausible(values[values > 0]):
@@ -176,15 +183,18 @@ def _refuse_bits(stored: StoredArray) -> None:
     if not shown:
         return
     names, ranges = zip(*shown, strict=True)
+    advice = "say which they are: --stored-as " + " or --stored-as ".join((*names, kind))
+    if kind not in INTEGERS:
+        advice = f"save them as {names[0]}, by NumPy's .view({names[0]!r}), {WAY_OUT}"
     raise InputError(
         f"{stored.name}: dtype is {stored.precision.name}, and its numbers look like the bits of "
         f"{' or '.join(names)}: as integers they are from {held.min():,} to {held.max():,}, "
         f"{', '.join(ranges)} in magnitude",
-        "say which they are: --stored-as " + " or --stored-as ".join((*names, "uint16")),
+        advice,
     )
 
 
-def _is_of_bfloat16(magnitudes: FloatArray) -> bool:
+def _is_ordinary(magnitudes: FloatArray) -> bool:
     low, high = ORDINARY
     return bool(np.mean((magnitudes < low) | (magnitudes > high)) <= SHARE_ODD)
 
@@ -196,4 +206,6 @@ def _is_of_float16(magnitudes: FloatArray) -> bool:
     )
 
 
-FLOATS = {"bfloat16": _is_of_bfloat16, "float16": _is_of_float16}
+FLOATS = {"bfloat16": _is_ordinary, "float16": _is_of_float16}
+# By the bytes of a number; --stored-as is of two.
+READINGS = {2: FLOATS, 4: {"float32": _is_ordinary}, 8: {"float64": _is_ordinary}}

@@ -224,12 +224,19 @@ def run_into(
         parameters = provenance.describe_run(run, spec, result_dtype(run, request), shape)
         table = run.error_table()
         with open_errors_file(request) as errors_file, open_sink(parameters) as writer:
+
+            def settle() -> None:
+                run.inputs.settle()
+                if writer.takes_tables:
+                    table.prepare()
+
             run_operator(
                 run.pyramid, run.inputs.rois, run.inputs.map_of_roi, run.scaled(spec), run.engine,
-                writer, measurers, request.progress, request.stage_times, verifier,
-                table.prepare if writer.takes_tables else no_work,
+                writer, measurers, request.progress, request.stage_times, verifier, settle,
+                run.plan_block,
             )  # fmt: skip
             run.inputs.check_unchanged()
+            parameters |= provenance.describe_maps(run.pyramid)
             writer.finish(tables_beside(run, table), provenance.flatten(parameters))
             errors_file.write(table, parameters)
         kept = writer.array if isinstance(writer, MemoryWriter) else None
@@ -322,7 +329,3 @@ def carried_datasets(inputs: Inputs) -> dict[str, CarriedColumn]:
 def stored_rois_dtype(run: Run) -> np.dtype[Any]:
     """The dtype of the RoIs that stand beside the features."""
     return np.result_type(run.inputs.rois_dtype, np.float32)
-
-
-def no_work() -> None:
-    """What is done while the last rows are written, where there is nothing to do."""

@@ -6,8 +6,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +15,15 @@ import numpy as np
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.parse import AUTO, ArrayLike
 from roicli.core.record import frozen
-from roicli.core.types import Array, FloatArray, FloatType, IntArray, Size, check_spatial_scale
+from roicli.core.types import (
+    Array,
+    BoolArray,
+    FloatArray,
+    FloatType,
+    IntArray,
+    Size,
+    check_spatial_scale,
+)
 from roicli.core.vocabulary import StoredAs
 from roicli.operators.levels import level_of_scale
 from roicli.pipeline.decode import decode, no_note
@@ -46,14 +53,18 @@ Scales = tuple[float, ...] | Literal["auto"]
 class FeatureLevel(NamedTuple):
     """The maps (N, C, H, W) of one pyramid level, still in their file.
 
-    Of a collection H and W are the largest; each image has its own.
+    In a collection each image has its own H and W.
     """
 
     stored: StoredArray
-    shape: tuple[int, int, int, int]
     spatial_scale: float
     level: int | None
     scale_from: str = GIVEN_SCALE
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W); of a collection H and W are the largest that were seen."""
+        return check_feature_shape(self.stored)
 
     @property
     def sizes(self) -> IntArray | None:
@@ -182,21 +193,31 @@ class FeaturePyramid:
         levels = reversed(self.levels)
         return {path: state for level in levels for path, state in level.stored.files.items()}
 
-    def for_images(self, images: IntArray) -> FeaturePyramid:
-        """The pyramid once some images of a collection were looked at, which alone can be read.
+    def expect(self, images: IntArray, streams: bool = False) -> None:
+        """Be ready to read some images, ascending, which alone can be read of a collection.
 
+        All of them are looked at; of many that ``streams`` a few, and the others as they come.
         Raises InputError.
         """
-        if self.keys is None:
-            return self
-        levels = []
-        for level in self.levels:
-            assert isinstance(level.stored, MapCollection)
+        for level, maps in self._collections:
             said = math.nan if level.scale_from == NO_SCALE else level.spatial_scale
-            level.stored.look_at(images, None if level.scale_from == GIVEN_SCALE else said)
-            n, c, h, w = level.stored.shape
-            levels.append(level._replace(shape=(n, c, h, w)))
-        return replace(self, levels=tuple(levels))
+            maps.expect(images, None if level.scale_from == GIVEN_SCALE else said, streams)
+
+    def look_at_rest(self) -> None:
+        """Look at all expected images that were not looked at. Raises InputError."""
+        for _, maps in self._collections:
+            maps.look_at_rest()
+
+    def knows(self, images: IntArray) -> BoolArray:
+        """(k,) of which images the maps' sizes are known."""
+        known = [maps.knows(images) for _, maps in self._collections]
+        return np.asarray(np.all([np.ones(len(images), bool), *known], axis=0))
+
+    @property
+    def _collections(self) -> Iterator[tuple[FeatureLevel, MapCollection]]:
+        for level in self.levels:
+            if isinstance(level.stored, MapCollection):
+                yield level, level.stored
 
     def close(self) -> None:
         """Let go of the files."""
@@ -350,7 +371,7 @@ def build_pyramid(
         # As stored, and upcast.
         image_bytes = math.prod(shape[1:]) * (array.dtype.itemsize + 8)
         check_memory(array.name, f"one image of shape {shape[1:]}", image_bytes)
-        levels.append(FeatureLevel(array, shape, scale, level_of_scale(scale), scale_from))
+        levels.append(FeatureLevel(array, scale, level_of_scale(scale), scale_from))
     keys = getattr(stored[0], "keys", None)  # of a collection
     return FeaturePyramid(tuple(_number_levels(levels) if len(levels) > 1 else levels), keys)
 

@@ -19,7 +19,7 @@ from roicli.storage.exchange import (
     open_table,
     read_object,
 )
-from roicli.storage.table import RoiSource
+from roicli.storage.table import RoiSource, Table
 
 
 def open_given_rois(rois: Any, reading: Reading) -> RoiSource:
@@ -35,6 +35,8 @@ def open_given_rois(rois: Any, reading: Reading) -> RoiSource:
     if isinstance(rois, list | tuple) and rois:
         rois = [columns_of_detections(one) for one in rois]
         if all(isinstance(one, Mapping) for one in rois):
+            if all(one and not any(map(np.ndim, one.values())) for one in rois):
+                return columns_of_rows(rois, name)
             return make_table(_join(rois, name), name)
         if all(map(_has_rows, rois)):
             for number, one in enumerate(rois):
@@ -43,6 +45,12 @@ def open_given_rois(rois: Any, reading: Reading) -> RoiSource:
             return _check_width(BoxesOfImages(boxes), reading)
     _check_format(rois, name, reading)
     return open_object(rois, name, "rois")
+
+
+def columns_of_rows(rows: Sequence[Mapping[str, Any]], name: str) -> Table:
+    """The table of records, a RoI each, as ``DataFrame.to_dict("records")`` gives them."""
+    names = list(dict.fromkeys(key for one in rows for key in one))
+    return make_table({key: np.array([one.get(key) for one in rows]) for key in names}, name)
 
 
 def _read(value: Any, name: str) -> Array:

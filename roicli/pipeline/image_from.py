@@ -20,10 +20,12 @@ from roicli.core.record import frozen
 from roicli.core.types import Array, IntArray
 from roicli.storage.address import SEPARATOR, parse_address
 from roicli.storage.exchange import open_object
+from roicli.storage.file_state import read_state
 from roicli.storage.formats import recognize
+from roicli.storage.key_list import read_texts
 from roicli.storage.limits import check_memory
 from roicli.storage.open import open_array, open_rois
-from roicli.storage.table import RoiSource, Table
+from roicli.storage.table import RoiSource, Table, text_column
 
 logger = logging.getLogger("roicli")
 
@@ -128,6 +130,9 @@ def _open(one: Any, name: str) -> RoiSource:
     address = parse_address(one)
     if not address.is_stdin and recognize(address).holds == "table":
         return open_rois(address)
+    if not address.is_stdin and (texts := read_texts(address)) is not None:
+        state = {address.path: read_state(address.path)}
+        return Table(str(address), len(texts), (text_column("", texts),), "text", state)
     return open_array(address, "any" if address.dataset is not None else "vector")
 
 
@@ -287,6 +292,10 @@ def _read_starts(columns: Sequence[Array], rows: RoiRows, images: int | None) ->
 
 def _read_ranges(columns: Sequence[Array], rows: RoiRows, images: int | None) -> Array:
     first, last = _pair(columns, rows, images)
+    if len(first) and first.min() == 1 and last.max() == rows.count:
+        sizes = last - first + 1
+        if sizes.sum() == rows.count and not np.array_equal(first, last):
+            raise _MisfitError("rows would be numbered from 0, and all fit from 1, ends inclusive")
     return _between(first, last, rows.count)
 
 

@@ -53,6 +53,8 @@ class ImageKeys:
 
 def plain_key(text: str) -> str:
     """A key without folders, ending and leading zeros."""
+    if text.isalnum():  # a data set has many such keys, and they have neither
+        return text.lstrip("0") or text[:1]
     name = re.split(r"[\\/]", text.strip())[-1]
     name = re.sub(_ENDING, "", re.sub(_PACKED, "", name))
     return name.lstrip("0") or name[:1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,10 @@ KEY_COLUMN = "image_key"
 logger = logging.getLogger("roicli")
 
 
+def nothing_left() -> None:
+    """What is done to settle inputs that are."""
+
+
 @frozen
 class Inputs:
     """Checked inputs. ``map_of_roi`` (K,) indexes ``places`` and the pyramid's levels.
@@ -68,7 +72,8 @@ class Inputs:
     ``files`` is every file that they are read from, with its state when it was opened.
     ``row_numbers`` (K,) are the RoIs' rows in their file where these are not all of it, else None;
     ``described`` is what a result's parameters say of the reading, ``carried`` are the other
-    columns of the RoIs' source.
+    columns of the RoIs' source. ``settle`` is to be called before the end: it looks at all maps
+    that were not looked at, and raises InputError where the rules then find an error.
     """
 
     pyramid: FeaturePyramid | None
@@ -83,6 +88,7 @@ class Inputs:
     row_numbers: IntArray | None = None
     described: Mapping[str, Any] = field(default_factory=dict)
     carried: tuple[CarriedColumn, ...] = ()
+    settle: Callable[[], None] = nothing_left
 
     @property
     def roi_scale_given(self) -> str | tuple[float, float]:
@@ -124,14 +130,16 @@ def open_inputs(
     reading: Reading,
     map_size: Size | None = None,
     rows: IntArray | None = None,
+    streams: bool = False,
 ) -> Inputs:
     """Open and check everything, before anything is computed. Raises InputError, ParameterError.
 
-    With ``rows`` (k,), ascending, only these RoIs are read.
+    With ``rows`` (k,), ascending, only these RoIs are read. Of many maps that ``streams`` a few are
+    looked at; the others as they come, and ``settle`` checks what could not be checked here.
     """
     with external_files(reading.allow_external):
         try:
-            return _open(features, rois, reading, map_size, rows)
+            return _open(features, rois, reading, map_size, rows, streams)
         except (InputError, ParameterError) as error:
             if (
                 features is None
@@ -184,6 +192,7 @@ def _open(
     reading: Reading,
     map_size: Size | None,
     rows: IntArray | None,
+    streams: bool,
 ) -> Inputs:
     check_one_stdin(features, rois)
     scales, names = reading.spatial_scale, reading.levels or ()
@@ -194,10 +203,10 @@ def _open(
         check_spatial_scale(scale)
         scale_from = NO_SCALE if scales is None else "--spatial-scale"
         place = Place(scale, map_size, level_of_scale(scale), None, scale_from)
-        return _finish(None, rois, (place,), reading, rows)
+        return _finish(None, rois, (place,), reading, rows, streams)
     pyramid = open_pyramid(features, names, scales, reading.of_maps, reading.image_size)
     try:
-        return _finish(pyramid, rois, (), reading, rows)
+        return _finish(pyramid, rois, (), reading, rows, streams)
     except BaseException:
         pyramid.close()
         raise
@@ -227,6 +236,7 @@ def _finish(
     places: tuple[Place, ...],
     reading: Reading,
     rows: IntArray | None,
+    streams: bool,
 ) -> Inputs:
     # Of a block of the RoIs there is nothing to judge: the whole was, when the block was chosen.
     ignored = check_ignored(reading.ignore or ())
@@ -240,11 +250,12 @@ def _finish(
     finally:
         source.close()
     if pyramid is not None:
-        pyramid = pyramid.for_images(images_of(table, pyramid.images))
+        # The files that a map leads to are known when it is looked at.
+        pyramid.expect(images_of(table, pyramid.images), streams and not reading.allow_external)
         places = tuple(level.place for level in pyramid.levels)
     levels = open_levels(reading.level_from, table.row_numbers)
     placed = place_rois(table, images, places, reading.level_assignment, levels)
-    obey(placed, ignored)
+    settle = _judge(placed, pyramid, ignored)
     assert placed.map_of_roi is not None
     if table.roi_scale is not None and rows is None:
         table.roi_scale.announce(table.name)
@@ -267,7 +278,38 @@ def _finish(
         table.row_numbers,
         {**describe_choice(reading), **_describe_reading(table, places, reading, levels)},
         _carry(table, pyramid),
+        settle,
     )
+
+
+def _judge(
+    placed: PlacedRois, pyramid: FeaturePyramid | None, ignored: Sequence[str]
+) -> Callable[[], None]:
+    """Obey the rules, and give what does so again once all maps are known.
+
+    Where few maps are known, RoIs on these stand for all. Only what all RoIs say is an error.
+    """
+    batch = placed.table.batch
+    names_image = is_image_number(batch, placed.images)
+    known = np.ones(len(batch), bool)
+    if pyramid is not None:
+        known[names_image] = pyramid.knows(batch[names_image].astype(np.int64))
+    if pyramid is None or known.all():
+        obey(placed, ignored)
+        return nothing_left
+    told = obey(placed, ignored, ("rois",))
+
+    def settle() -> None:
+        pyramid.look_at_rest()
+        places = tuple(level.place for level in pyramid.levels)
+        obey(replace(placed, places=places), ignored, told=told)
+
+    try:
+        told += obey(placed.take(np.flatnonzero(known)), ignored, ("maps",))
+    except InputError:
+        settle()
+        return nothing_left
+    return settle
 
 
 def _carry(table: RoiTable, pyramid: FeaturePyramid | None) -> tuple[CarriedColumn, ...]:

@@ -61,31 +61,41 @@ def arrange(stored: StoredArray, layout: str, tell: Tell = logger.info) -> Store
 
 
 def layout_of(stored: StoredArray) -> str:
-    """The layout of an array that ``arrange`` gave: a letter for each axis as the file holds it."""
+    """The layout of an array that ``arrange`` gave, as ``--layout`` names it: a letter for each
+    axis as the file holds it, or ``tokens:HxW``.
+    """
+    permuted: PermutedArray | None = None
     inner: StoredArray | None = stored
-    while inner is not None and not isinstance(inner, PermutedArray):
+    while inner is not None:
+        if isinstance(inner, GridArray):
+            return f"{TOKENS}{inner.grid[0]}x{inner.grid[1]}"
+        permuted = inner if isinstance(inner, PermutedArray) else permuted
         stored, inner = inner, getattr(inner, "stored", None)
-    if inner is None:
+    if permuted is None:
         return AXES[-len(stored.shape) :]
-    wanted = AXES[-len(inner.shape) :]
-    return "".join(wanted[inner.axes.index(axis)] for axis in range(len(wanted)))
+    wanted = AXES[-len(permuted.shape) :]
+    return "".join(wanted[permuted.axes.index(axis)] for axis in range(len(wanted)))
 
 
 def rearrange(layout: str, found: str) -> str:
     """The layout that a file has, read as ``layout``, whose maps then look like ``found``.
 
     ``found`` names the axes of (N, C, H, W) as they were read: ``nhwc`` for maps whose channels
-    are last.
+    are last. Of tokens only the grid can be another: its sides are exchanged.
     """
+    if layout.startswith(TOKENS):
+        height, width = parse_grid(layout)
+        return f"{TOKENS}{width}x{height}"
     return "".join(found[AXES.index(axis)] for axis in layout)
 
 
 def straighten_rois(stored: StoredArray) -> StoredArray:
-    """RoIs that MATLAB wrote, whose two axes are reversed for everybody else, as (K, 5)."""
+    """RoIs that MATLAB wrote, whose axes are reversed for others, as (K, 5) or (N, M, 4)."""
     reversed_shape = stored.shape[::-1]
-    if is_of_matlab(stored) and len(reversed_shape) == 2 and reversed_shape[1] in (4, 5):
+    is_boxes = len(reversed_shape) in (2, 3) and reversed_shape[-1] in (4, 5)
+    if is_of_matlab(stored) and is_boxes:
         logger.info(f"{stored.name}: MATLAB wrote it, so its axes are read as {reversed_shape}")
-        return PermutedArray(stored, (1, 0))
+        return PermutedArray(stored, tuple(range(len(reversed_shape)))[::-1])
     return stored
 
 

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import foreign
 from roicli.core.system import renew_time
-from roicli.core.types import Array, IntArray
+from roicli.core.types import Array, BoolArray, IntArray
 from roicli.pipeline.decode import DECODING_ATTRIBUTES
 from roicli.pipeline.layout import LAYOUT_ATTRIBUTES
-from roicli.pipeline.map_scale import SCALE_ATTRIBUTES, find_stored_scale
+from roicli.pipeline.map_scale import find_stored_scale
 from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import Address
 from roicli.storage.array import Place, StoredArray
 from roicli.storage.file_state import FileState
 from roicli.storage.pattern import address_of, open_shelf
+from roicli.storage.shelf import Look, Plain
 from roicli.storage.views import View
 
 # What is found of each image that is looked at: C, H, W, a dtype's letter, the stored scale, and
 # where the values lie in a file that stays open, 0 where they are to be opened.
 FACTS = 6
 TELLING_ATTRIBUTES = LAYOUT_ATTRIBUTES | DECODING_ATTRIBUTES
+# So many images are looked at before the first is computed where others can wait, at so many spots
+# of the collection; then so many at once, when the first of them comes.
+FEW, SPOTS, AT_ONCE = 512, 8, 256
 # How an array is read, given whether what its file says is to be noted.
 Read = Callable[[StoredArray, bool], StoredArray]
 
@@ -46,6 +50,11 @@ class MapCollection(StoredArray):
         self.sizes: IntArray = np.zeros((len(keys), 2), np.int64)
         self._offsets: IntArray = np.zeros(len(keys), np.int64)
         self._seen: dict[str, FileState] = {}
+        # The images that will be read, ascending, and what looks at them by their places there.
+        self._expected: IntArray = np.zeros(0, np.int64)
+        self._look: Look | None = None
+        self._scale: float | None = None
+        self._is_settled = False
         self._shelf = open_shelf(pattern, "features")
         try:
             with contextlib.closing(self._open(0, tells=True)) as first:
@@ -64,72 +73,94 @@ class MapCollection(StoredArray):
 
     @property
     def files(self) -> dict[str, FileState]:  # type: ignore[override]
-        """The files of the maps that were opened."""
+        """The files of the maps that were opened, or will be."""
         return {**self._seen, **self._shelf.files}
 
-    def look_at(self, images: IntArray, scale: float | None) -> None:
-        """Take down the sizes and dtypes of some images, before any of them is read.
+    # --- looking at maps --------------------------------------------------------------------------
 
-        Where the stored ``scale`` is used (NaN: there is none) all must say the same. Raises
-        InputError.
+    def expect(self, images: IntArray, scale: float | None, streams: bool) -> None:
+        """Be ready to read some images, ascending: look at all of them, or at a few if it
+        ``streams``, and at the others as they come.
+
+        Where the stored ``scale`` is used (NaN: there is none) all must say the same. The dtype of
+        those that are looked at here holds all others' too. Raises InputError.
         """
+        self._expected, self._scale = images, scale
+        keys = [self.keys[image] for image in images]
+        self._look = self._shelf.begin_look(keys, self._fill, FACTS)
+        for start, stop in _spread(len(images)) if streams else ((0, len(images)),):
+            self._look_at(start, stop)
+        self._is_settled = True
+
+    def look_at_rest(self) -> None:
+        """Look at all images that will be read and were not looked at. Raises InputError."""
+        new = np.flatnonzero(~self.knows(self._expected))
+        if len(new):
+            self._look_at(int(new[0]), int(new[-1]) + 1)
+
+    def knows(self, images: IntArray) -> BoolArray:
+        """(k,) which images were looked at."""
+        return np.asarray(self.sizes[images, 0] > 0)
+
+    def _look_at(self, start: int, stop: int) -> None:
+        """Take down the sizes and places of some of the images that are expected."""
+        assert self._look is not None
+        images = self._expected[start:stop]
         if len(images) == 0:
             return
-        keys = [self.keys[image] for image in images]
-        said = scale is not None
-
-        def fill(some: Sequence[str], found: Array) -> None:
-            self._fill(some, found, said)
-
-        facts = self._shelf.look_at(keys, fill, FACTS)
+        facts = self._look(start, stop)
         missing = np.flatnonzero(facts[:, 0] == 0)
         if len(missing):  # what a child could not say, this process meets itself
-            fill([keys[place] for place in missing], again := facts[missing])
+            self._fill([self.keys[images[place]] for place in missing], again := facts[missing])
             facts[missing] = again
         self._check_channels(images, facts)
-        if scale is not None:
-            self._check_scales(images, facts[:, 4], scale)
+        if self._scale is not None:
+            self._check_scales(images, facts[:, 4], self._scale)
+        self._take_dtypes(images, facts[:, 3])
         self.sizes[images] = facts[:, 1:3]
-        letters = {chr(int(code)) for code in np.unique(facts[:, 3])}
-        self.dtype = np.result_type(self.dtype, *(np.dtype(letter) for letter in letters))
         self._offsets[images] = np.where(facts[:, 3] == ord(self.dtype.char), facts[:, 5], 0)
-        largest = tuple(int(side) for side in self.sizes.max(axis=0))
+        largest = np.maximum(self.shape[2:], facts[:, 1:3].max(axis=0)).astype(int).tolist()
         # What reading holds besides grows with the map.
         self.reading_bytes = math.ceil(
             self.reading_bytes * math.prod(largest) / math.prod(self.shape[2:])
         )
         self.shape = (*self.shape[:2], *largest)
 
-    def _fill(self, keys: Sequence[str], facts: Array, with_scale: bool) -> None:
-        telling = TELLING_ATTRIBUTES | (SCALE_ATTRIBUTES if with_scale else set())
-        first = self._plain_shape(telling)
-        scale = self._find_common_scale() if first and with_scale else None
+    def _fill(self, keys: Sequence[str], facts: Array) -> None:
+        alike = () if isinstance(self.stored, View) else self.stored.shape
         for row, key in zip(facts, keys, strict=True):
             renew_time()
-            plain = self._shelf.peek(key, telling) if first else None
-            if plain is not None and _is_alike(plain.shape, first):
-                row[:] = (*plain.shape[-3:], ord(plain.dtype.char), scale, plain.offset)
+            plain = self._shelf.peek(key, TELLING_ATTRIBUTES) if alike else None
+            if plain is not None and plain.dtype.kind == "f" and _is_alike(plain.shape, alike):
+                row[:] = (
+                    *plain.shape[-3:], ord(plain.dtype.char), self._scale_of(plain), plain.offset,
+                )  # fmt: skip
                 continue
             with contextlib.closing(self._open_key(key)) as array:
-                found = find_stored_scale(array, self._maps) if with_scale else None
-                row[:] = (
-                    *_shape_of_one(array),
-                    ord(array.dtype.char),
-                    math.nan if found is None else found[0],
-                    array.offset or 0,
-                )
+                letter, offset = ord(array.dtype.char), array.offset or 0
+                row[:] = (*_shape_of_one(array), letter, self._scale_of(array), offset)
 
-    def _plain_shape(self, telling: Collection[str]) -> tuple[int, ...]:
-        """The shape of the first map, where nothing is told of it and it is read as it lies."""
-        plain = self._shelf.peek(self.keys[0], telling)
-        is_float = plain is not None and plain.dtype.kind == "f"
-        return self.stored.shape if is_float and not isinstance(self.stored, View) else ()
-
-    def _find_common_scale(self) -> float:
-        """The scale of maps that say none of their own; NaN where the file says none either."""
-        with contextlib.closing(self._open(0)) as first:
-            found = find_stored_scale(first, self._maps)
+    def _scale_of(self, array: StoredArray | Plain) -> float:
+        """What the file says of one map's scale; NaN for nothing, or where nobody asks."""
+        found = None if self._scale is None else find_stored_scale(array, self._maps)
         return math.nan if found is None else found[0]
+
+    def _take_dtypes(self, images: IntArray, letters: Array) -> None:
+        """Widen the dtype for maps of a wider one. Raises InputError where it is too late for that.
+
+        Results are being computed in one dtype then.
+        """
+        for letter in np.unique(letters).tolist():
+            dtype = np.dtype(chr(int(letter)))
+            wide = np.result_type(self.dtype, dtype)
+            if wide != self.dtype and self._is_settled:
+                image = images[np.flatnonzero(letters == letter)[0]]
+                raise InputError(
+                    f"{self._address(image)}: dtype is {dtype.name}, which {self.dtype.name}, that "
+                    "of the maps before it, does not hold",
+                    "save all maps in one dtype",
+                )
+            self.dtype = wide
 
     def _check_channels(self, images: IntArray, facts: Array) -> None:
         different = np.flatnonzero(facts[:, 0] != self.shape[1])
@@ -157,8 +188,16 @@ class MapCollection(StoredArray):
                 "give --spatial-scale, one for all images",
             )
 
+    # --- reading them -----------------------------------------------------------------------------
+
     def image_shape(self, image: int) -> tuple[int, int, int]:
-        """(C, H, W) of an image that was looked at."""
+        """(C, H, W) of an image, which is looked at with the next ones where it was not.
+
+        Raises InputError.
+        """
+        if not self.sizes[image, 0]:
+            start = int(np.searchsorted(self._expected, image))
+            self._look_at(start, min(start + AT_ONCE, len(self._expected)))
         height, width = self.sizes[image]
         return self.shape[1], int(height), int(width)
 
@@ -166,7 +205,8 @@ class MapCollection(StoredArray):
         """The values at ``place``, which is inside each of its maps, into ``out``."""
         for row, image in enumerate(range(place[0].start, place[0].stop)):
             if self._offsets[image] and out[row].shape == self.image_shape(image):
-                self._shelf.read_piece(int(self._offsets[image]), out[row])
+                key = self.keys[image]
+                self._shelf.read_piece(key, int(self._offsets[image]), out[row])
                 continue
             with contextlib.closing(self._open(image)) as array:
                 own = place[1:] if len(array.shape) == 3 else (slice(0, 1), *place[1:])
@@ -206,6 +246,15 @@ class MapCollection(StoredArray):
 def _is_alike(shape: tuple[int, ...], first: tuple[int, ...]) -> bool:
     """Whether a map is read as the first one, whose channels it has."""
     return len(shape) == len(first) and shape[:-2] == first[:-2] and min(shape) > 0
+
+
+def _spread(count: int) -> Iterator[tuple[int, int]]:
+    """Where to look at a few of ``count`` images that stand for all: some here, some there."""
+    if count <= FEW:
+        yield 0, count
+        return
+    for spot in np.linspace(0, count - FEW // SPOTS, SPOTS).astype(int).tolist():
+        yield spot, spot + FEW // SPOTS
 
 
 def _show_scale(scale: float) -> str:

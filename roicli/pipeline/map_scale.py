@@ -14,12 +14,12 @@ from roicli.core.parse import parse_scale
 from roicli.core.types import check_spatial_scale
 from roicli.pipeline.roi_table import NO_SCALE
 from roicli.storage.array import StoredArray
+from roicli.storage.shelf import Plain
 
 logger = logging.getLogger("roicli")
 
 SCALE_ATTRIBUTE = "spatial_scale"
 STRIDE_ATTRIBUTE = "stride"
-SCALE_ATTRIBUTES = frozenset((SCALE_ATTRIBUTE, STRIDE_ATTRIBUTE))
 
 
 def read_stored_scale(array: StoredArray, maps: int) -> tuple[float, str]:
@@ -39,7 +39,7 @@ def read_stored_scale(array: StoredArray, maps: int) -> tuple[float, str]:
     return 1.0, NO_SCALE
 
 
-def find_stored_scale(array: StoredArray, maps: int) -> tuple[float, str] | None:
+def find_stored_scale(array: StoredArray | Plain, maps: int) -> tuple[float, str] | None:
     """As ``read_stored_scale``; None where there is none."""
     for attributes, whose in _attributes_around(array, maps):
         found = _read_scale(array.name, attributes, whose)
@@ -48,10 +48,12 @@ def find_stored_scale(array: StoredArray, maps: int) -> tuple[float, str] | None
     return None
 
 
-def _attributes_around(array: StoredArray, maps: int) -> Iterator[tuple[Mapping[str, Any], str]]:
+def _attributes_around(
+    array: StoredArray | Plain, maps: int
+) -> Iterator[tuple[Mapping[str, Any], str]]:
     """Attributes that may say a map's scale; those of the file where it has one map's scale."""
     yield array.attributes, ""
-    yield getattr(array, "group_attributes", {}), " of the group"
+    yield array.group_attributes, " of the group"
     if maps == 1:
         yield array.file_attributes, " of the file"
 

@@ -71,17 +71,24 @@ def find_shard_bytes(max_memory: int | None) -> int:
 
 
 def plan_memory(
-    budget: Budget, pyramid: FeaturePyramid, rois: int, row_bytes: int, with_values: bool
+    budget: Budget,
+    pyramid: FeaturePyramid,
+    rois: int,
+    row_bytes: int,
+    with_values: bool,
+    held: int | None = None,
 ) -> int:
     """Bytes of one result block, which keep the peak under ``budget``.
 
-    Raises ParameterError where not even one image and one RoI fit, saying what would.
+    ``held`` bytes are taken before the run; those that are taken now, unless it is said. Raises
+    ParameterError where not even one image and one RoI fit, saying what would.
     """
     maps = 2 * max(pyramid.buffer_bytes)
     # RoI Pool by index windows and the compiled kernels rearrange a map once.
     rearranged = max(level.computed_bytes for level in pyramid.levels)
     errors = min(rois * BYTES_PER_ROI * 2, KEPT_ERRORS_BYTES)
-    fixed = resident_bytes() + LIBRARIES_BYTES + maps + rearranged + rois * BYTES_PER_ROI + errors
+    held = resident_bytes() if held is None else held
+    fixed = held + LIBRARIES_BYTES + maps + rearranged + rois * BYTES_PER_ROI + errors
     parts = BLOCKS_WITH_VALUES if with_values else BLOCKS
     most = (budget.size - fixed) // parts
     if most < row_bytes:

@@ -17,6 +17,7 @@ from roicli.core.vocabulary import Provider
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.onnx_protobuf import OPSET
 from roicli.pipeline.decode import decoding_of
+from roicli.pipeline.features import FeaturePyramid
 from roicli.pipeline.inputs import Inputs
 from roicli.pipeline.layout import layout_of
 from roicli.pipeline.run import Run
@@ -65,10 +66,8 @@ def describe_run(
     run: Run, spec: OperatorSpec | None, dtype: np.dtype[Any], shape: tuple[int, ...] = ()
 ) -> dict[str, Any]:
     """The parameters of a run; ``spec`` None where the values were only measured."""
-    levels = run.pyramid.levels
     parameters = describe_geometry(run.inputs, run.setting)
     parameters |= (run.setting.align if spec is None else spec).describe()
-    names = [split_name(level.stored.name) for level in levels]
     return parameters | {
         "operator": run.operator,
         "onnxruntime_version": _onnxruntime_version(run.engine.provider),
@@ -78,6 +77,15 @@ def describe_run(
         **({"device_id": run.engine.device.index} if run.engine.provider == "cuda" else {}),
         "dtype": dtype.name,
         **({"result_shape": list(shape)} if shape else {}),
+        **describe_maps(run.pyramid),
+    }
+
+
+def describe_maps(pyramid: FeaturePyramid) -> dict[str, Any]:
+    """The parameters that are the maps' own, as far as they were looked at."""
+    levels = pyramid.levels
+    names = [split_name(level.stored.name) for level in levels]
+    return {
         "features_name": [name for name, _ in names],
         "features_dataset": [dataset for _, dataset in names],
         "features_shape": [list(level.stored.shape) for level in levels],

@@ -14,7 +14,7 @@ import numpy as np
 
 from roicli.core.types import Array, FloatArray, IntArray
 from roicli.core.vocabulary import RoiFormat
-from roicli.pipeline.axis_orders import SWAPPED_LETTERS, find_order
+from roicli.pipeline.axis_orders import SWAPPED_LETTERS, find_order, reach_in_cells
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.fits import (
     FEWEST_REFUSED,
@@ -35,6 +35,7 @@ from roicli.pipeline.roi_table import (
     to_corners,
 )
 from roicli.pipeline.row_choice import FILLED
+from roicli.storage.roi_columns import COORDINATE_NAMES
 
 # A stray row is no pattern: so many rows, and this share of all, must not make sense as read.
 FEWEST_ROWS = 2
@@ -43,6 +44,8 @@ SHARE_OTHER_FORMAT = 0.1
 # Normalized coordinates end at 1; a box may reach a little past its image.
 NORMALIZED_MOST = 1.05
 SMALLEST_IMAGE_PX = 8
+# Percent of an image of several times as many pixels reach nearly to 100.
+PERCENT, LEAST_OF_PERCENT, NEARLY_ALL = 100, 2, 0.95
 # Coordinates in cells: below stride 4 RoIs in one corner of the image are too likely.
 COARSEST_SCALE_GUESSED = 0.25
 FEWEST_IN_CELLS = 5
@@ -56,6 +59,10 @@ MANY_ROWS = 1 << 20
 # So many keys are shown one by one.
 FEW_IMAGES = 3
 STRIDES_TRIED = tuple(2**power for power in range(8))
+# Orders of corners that no --roi-format has, and arrays have.
+CORNER_ORDERS = (
+    ("x1", "x2", "y1", "y2"), ("x2", "y2", "x1", "y1"), ("y1", "y2", "x1", "x2"),
+)  # fmt: skip
 # Exchanging x and y of the RoIs and of the maps fits equally well: only the user knows.
 SWAPPED = [1, 0, 3, 2]
 SWAPPED_ROIS = {
@@ -74,6 +81,7 @@ def find_swapped_axes(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     sizes = [place.map_size for place in rois.places if place.map_size is not None]
     if rois.usable == 0 or all(place.has_square_maps for place in rois.places):
         return
+    yield from _find_swapped_size(rois)
     rows = rois.rows(lambda block: block.usable & _has_centre_outside(block))
     if len(rows) < max(FEWEST_ROWS, SHARE_SWAPPED * rois.usable):
         return
@@ -89,6 +97,24 @@ def find_swapped_axes(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
         f"exchanged all {rois.usable:,} are inside",
         "; or ".join(_ways_to_exchange(rois)), "RoIs", rois.table.name,
         "error" if is_error else "warning",
+    )  # fmt: skip
+
+
+def _find_swapped_size(rois: PlacedRois) -> Iterator[Draft]:
+    """An --image-size that is what the map covers, as width x height."""
+    place, given = rois.places[0], rois.table.normalized_to
+    if given is None or place.map_size is None or place.has_several_sizes:
+        return
+    covered = np.array(place.map_size) / place.spatial_scale
+    differing = [np.abs(covered - size) >= 1 / place.spatial_scale for size in (given[::-1], given)]
+    if differing[0].any() or not differing[1].any():
+        return
+    height, width = given
+    yield Draft(
+        len(rois), np.flatnonzero(rois.is_usable),
+        f"the image size {height} x {width} (height x width) is exchanged: the map covers "
+        f"{covered[0]:g} x {covered[1]:g} px",
+        f"give --image-size {width}x{height}", "RoIs", rois.table.name, "error",
     )  # fmt: skip
 
 
@@ -130,6 +156,7 @@ def find_normalized(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     if rois.usable == 0 or _smallest_side_px(rois) < SMALLEST_IMAGE_PX:
         return
     if not rois.every(_is_in_unit):
+        yield from _find_percent(rois)
         return
     # Whole numbers up to 1 are corner pixels, or rows that only fill up a batch.
     if rois.every(lambda block: np.all(block.safe_corners == np.floor(block.safe_corners), 1)):
@@ -145,6 +172,8 @@ def find_normalized(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
             "add --normalized --image-size HEIGHTxWIDTH --roi-format cxcywh; YOLO's files have "
             "the class in the first column, where the image's number belongs"
         )
+    if low.min() < 1 - NORMALIZED_MOST:
+        advice = "they may be from -1 to 1: save (numbers + 1) / 2, and add --normalized"
     yield _draft(
         rois, np.flatnonzero(rois.is_usable),
         f"RoIs look normalized: every coordinate is from {low.min():.3g} to {high.max():.3g}, and "
@@ -161,8 +190,28 @@ def _is_in_unit(block: Block) -> Array:
     corners = block.safe_corners
     if block.roi_scale is not None and block.roi_scale.max() < SMALLEST_IMAGE_PX:
         corners = corners / block.roi_scale  # as stored
-    found: Array = np.all((corners >= 1 - NORMALIZED_MOST) & (corners <= NORMALIZED_MOST), axis=1)
+    found: Array = np.all(np.abs(corners) <= NORMALIZED_MOST, axis=1)
     return found
+
+
+def _find_percent(rois: PlacedRois) -> Iterator[Draft]:
+    """Coordinates that reach to nearly 100 on both axes of a larger image."""
+    if rois.usable < FEWEST_REFUSED or _smallest_side_px(rois) < LEAST_OF_PERCENT * PERCENT:
+        return
+    low, high = rois.bounds()
+    if low.min() < 0 or not ((high[2:] > NEARLY_ALL * PERCENT) & (high[2:] <= PERCENT)).all():
+        return
+    if rois.table.roi_scale is not None or rois.table.normalized_to is not None:
+        return
+    height, width = (s / rois.places[0].spatial_scale for s in rois.places[0].map_size or (0, 0))
+    yield Draft(
+        len(rois), np.flatnonzero(rois.is_usable),
+        f"RoIs look like percent of the image: they reach to {high[2]:.4g} in x and {high[3]:.4g} "
+        f"in y, and the map covers {height:g} x {width:g} px (height x width)",
+        f"where they are, add --roi-scale, the image's width and height over 100: "
+        f"{width / PERCENT:g},{height / PERCENT:g} where the map covers all of it", "RoIs",
+        rois.table.name, "warning",
+    )  # fmt: skip
 
 
 def _looks_like_yolo(rois: PlacedRois) -> bool:
@@ -214,6 +263,25 @@ def find_formats(rois: PlacedRois) -> list[RoiFormat]:
         return []
     formats: tuple[RoiFormat, ...] = get_args(RoiFormat)
     return [word for word in formats if word != rois.table.roi_format and _fits_format(rois, word)]
+
+
+def find_corner_order(rois: PlacedRois) -> str | None:
+    """The columns of corners that make sense in another order, for --roi-columns; None else."""
+    columns = rois.table.columns
+    if not rois.knows_maps or columns.are_named or rois.table.roi_format != "xyxy":
+        return None
+
+    for names in CORNER_ORDERS:
+        order = [names.index(name) for name in COORDINATE_NAMES["xyxy"]]
+
+        def fits(block: Block, order: list[int] = order) -> Array:
+            numbers = np.where(block.usable[:, None], block.numbers, 0.0)[:, order]
+            corners = block.as_corners(numbers, "xyxy", rois.table.normalized_to)
+            return fits_inside(corners, block.extent_px, block.cell_px)
+
+        if rois.every(fits):
+            return ",".join(names if columns.image is None else ("image", *names))
+    return None
 
 
 def _rows_of_no_sense(rois: PlacedRois) -> IntArray:
@@ -399,16 +467,21 @@ def _explain_none(table: RoiTable, rows: IntArray) -> str | None:
 
 
 def _find_tokens(rois: PlacedRois) -> str | None:
-    """What to do where an array of three axes may hold tokens of the images that are named."""
+    """What to do where an array of three axes may hold maps of the images that are named: as
+    tokens, where RoIs reach over no more cells than there are, or of one channel.
+    """
     place = rois.places[0] if rois.places else None
     if place is None or place.shape is None or len(place.layout) != 3:
         return None
     images, tokens = place.shape[1:3]
     if not is_image_number(rois.table.batch, images).all():
         return None
+    read = f"FEATURES are read as one image of {images} channels"
+    if rois.usable and reach_in_cells(rois).prod() > tokens:
+        return f"{read}: of {images} images they would be (N, C, H, W), of one channel (N, 1, H, W)"
     return (
-        f"FEATURES are read as one image of {images} channels: if they are tokens (N, L, D) of "
-        f"{images} images, add --layout tokens:HxW, {tokens} being H x W"
+        f"{read}: if they are tokens (N, L, D) of {images} images, add --layout tokens:HxW, "
+        f"{tokens} being H x W"
     )
 
 
@@ -501,7 +574,9 @@ def _room(block: Block) -> FloatArray:
     """(k, 2) what the far corners may be multiplied by to stay inside."""
     far = block.safe_corners[:, 2:]
     extent = np.broadcast_to(block.extent_px, far.shape)
-    return np.where(far > 0, extent / np.maximum(far, np.finfo(np.float64).tiny), np.inf)
+    with np.errstate(over="ignore"):  # of a corner that is as good as 0
+        room = extent / np.maximum(far, np.finfo(np.float64).tiny)
+    return np.where(far > 0, room, np.inf)
 
 
 def _floor(value: float) -> str:

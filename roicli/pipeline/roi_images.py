@@ -244,8 +244,17 @@ def number_images(
         numbers = number_by_keys(values, found, table.name, name, rows)
         logger.info(f"{table.name}: column {name} is matched with {found.source}")
         return numbers.astype(np.float64), True
-    if not column.is_text or all(map(_is_number, values.tolist())):
+    numeric = [_is_number(text) for text in values.tolist()] if column.is_text else [True]
+    if all(numeric):
         return values.astype(np.float64), False
+    if any(numeric):
+        place = numeric.index(False)
+        row = place if rows is None else int(rows[place])
+        raise InputError(
+            f"{table.name}: row {row}, column {name}: found {str(foreign(values[place]))!r:.80}, "
+            "expected a number, as in other rows",
+            "leave the row out: a second header, or units, are no RoI",
+        )
     if images is None:
         return number_by_appearance(values)[0].astype(np.float64), True
     row = 0 if rows is None else int(rows[0])
@@ -296,7 +305,7 @@ def _is_number(text: str) -> bool:
 def _check_exact(column: Column, table: Table, rows: IntArray | None) -> None:
     """Raise InputError for keys that the dtype may have for another number."""
     bits = None if column.precision is None else column.precision.mantissa_bits
-    if bits is None or column.precision is None:
+    if bits is None or column.precision is None or column.values.dtype.kind in "iu":
         return
     last = 2.0 ** (bits + 1)
     lost = np.flatnonzero(np.abs(column.values) >= last)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,7 +34,7 @@ from roicli.pipeline.roi_table import ROI_BYTES, RoiTable, read_roi_table
 from roicli.pipeline.row_choice import choose_rows
 from roicli.pipeline.validation import describe_roi_shape
 from roicli.storage.address import Address, parse_address
-from roicli.storage.array import Heading, MemoryArray, SelectedRows
+from roicli.storage.array import Heading, MemoryArray, SelectedRows, StoredArray
 from roicli.storage.exchange import find_address
 from roicli.storage.limits import check_memory
 from roicli.storage.open import open_rois
@@ -46,6 +48,8 @@ logger = logging.getLogger("roicli")
 LONGEST_SAID = 1000
 # More are no columns of RoIs, even where there are no rows.
 MOST_COLUMNS = 4096
+# A header may promise more axes than NumPy can hold.
+MOST_AXES = 8
 # What a text of six numbers a line is taken for where all of them fit.
 SCORED = ("image", "x1", "y1", "x2", "y2", "score")
 
@@ -84,11 +88,39 @@ def open_source(
         source = open_given_rois(rois, reading)
         if isinstance(source, Table | BoxesOfImages):
             return source
+    source = _flatten(source)
     # Of more columns only names tell which are the box.
     by_image = len(source.shape) == 3 and source.dtype.names is None
     if by_image and (source.shape[2] == 4 or reading.roi_columns is not None):
         return RowsOfImages(source)
     return source
+
+
+def _flatten(source: StoredArray) -> StoredArray:
+    """Records (K,) of any shape, and rows (K, n) of what has more axes, all of one but these.
+
+    Boxes (1, M, 4) stay, which are image by image.
+    """
+    shape = list(source.shape)
+    if len(shape) > MOST_AXES:
+        return source
+    if source.dtype.names is not None:
+        wanted = [math.prod(shape)]
+    elif len(shape) < 3 or (len(shape) == 3 and shape[2] == 4):
+        return source
+    else:
+        while len(shape) > 2 and shape[-1] == 1:
+            shape.pop()
+        wanted = [side for side in shape[:-2] if side != 1] + shape[-2:]
+        if len(wanted) == 3 and wanted[1] == 1:
+            wanted.pop(1)
+    if len(wanted) > 2 or wanted == list(source.shape):
+        return source
+    check_memory(source.name, "the RoIs", math.prod(wanted) * source.dtype.itemsize)
+    with contextlib.closing(source):
+        found = MemoryArray(source.read_all().reshape(wanted), source.name, source.files, True)
+    found.precision = source.precision
+    return found
 
 
 def read_rois(

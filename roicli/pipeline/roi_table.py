@@ -151,6 +151,15 @@ class RoiTable:
         """The RoIs as the operators take them, once nothing is wrong with them."""
         return RoIs(self.batch.astype(np.int64), self.corners, self.error_px, self.turned)
 
+    def take(self, rows: IntArray) -> RoiTable:
+        """The RoIs of ``rows`` (k,) alone."""
+        return replace(
+            self, batch=self.batch[rows], numbers=self.numbers[rows], corners=self.corners[rows],
+            error_px=self.error_px[rows],
+            turned=None if self.turned is None else self.turned[rows],
+            row_numbers=rows if self.row_numbers is None else self.row_numbers[rows],
+        )  # fmt: skip
+
     def describe_coordinate(self, place: int) -> str:
         """In words, where the coordinate ``place`` (0 to 3) stands in a row."""
         name = COORDINATE_NAMES[self.roi_format][place]
@@ -370,6 +379,11 @@ class PlacedRois:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def take(self, rows: IntArray) -> PlacedRois:
+        """The RoIs of ``rows`` (k,) alone, on the same maps."""
+        here = None if self.map_of_roi is None else self.map_of_roi[rows]
+        return replace(self, table=self.table.take(rows), map_of_roi=here)
 
     @property
     def knows_maps(self) -> bool:

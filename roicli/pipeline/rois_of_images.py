@@ -19,6 +19,7 @@ from roicli.storage.file_state import FileState
 from roicli.storage.limits import check_memory
 from roicli.storage.open import open_rois
 from roicli.storage.pattern import address_of, find_keys, open_shelf
+from roicli.storage.shelf import Shelf
 from roicli.storage.table import RoiSource, Table, as_table, text_column
 
 COORDINATES = 4
@@ -72,13 +73,16 @@ class _Sources:
         self._pattern, self._keys = pattern, keys
         self._shelf = None if IMAGE in pattern.path else open_shelf(pattern, "rois")
         # Rows, columns, a dtype's letter and the place in the file; 0 of what has to be opened.
-        self._facts = None if self._shelf is None else self._shelf.look_at(keys, self._fill, 4)
+        self._facts = None if self._shelf is None else self._look(self._shelf)
+
+    def _look(self, shelf: Shelf) -> Array:
+        return shelf.begin_look(self._keys, self._fill, 4)(0, len(self._keys))
 
     def _fill(self, chosen: Sequence[str], facts: Array) -> None:
         assert self._shelf is not None
         for row, key in zip(facts, chosen, strict=True):
             renew_time()
-            plain = self._shelf.peek(key, (MATLAB_CLASS,))
+            plain = self._shelf.peek(key, {MATLAB_CLASS})
             if plain is not None and len(plain.shape) == 2:
                 row[:] = (*plain.shape, ord(plain.dtype.char), plain.offset)
                 continue
@@ -106,8 +110,9 @@ class _Sources:
         check_memory(name, "the RoIs", counts.sum() * columns * dtype.itemsize)
         values = np.empty((counts.sum(), columns), dtype)
         ends = np.cumsum(counts)
-        for place, start, end in zip(filled, ends - counts, ends, strict=True):
-            self._shelf.read_piece(int(self._facts[place, 3]), values[start:end])
+        for place, start, end in zip(filled.tolist(), ends - counts, ends, strict=True):
+            key = self._keys[place]
+            self._shelf.read_piece(key, int(self._facts[place, 3]), values[start:end])
         table = as_table(MemoryArray(values, name, self._shelf.files))
         images = np.repeat([self._keys[place] for place in filled.tolist()], counts).tolist()
         return replace(table, columns=(text_column("", images), *table.columns))

@@ -160,14 +160,22 @@ def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
         advice = last
     elif rois.knows_maps and most < max(block.extent_px.max() for block in rois.blocks()):
         advice = f"{table.dtype.name} holds numbers up to {most} only: save RoIs as float32"
-    elif fitting:
-        advice = f"add --roi-format {' or '.join(fitting)}, whichever the numbers are"
+    elif ways := _ways_to_read(rois, fitting):
+        which = ", whichever the numbers are" if " or " in "".join(ways) or len(ways) > 1 else ""
+        advice = f"add {' or '.join(ways)}{which}"
     yield Draft(
         len(rows), rows,
         f"{len(rows):,} of {len(rois):,} RoIs have crossed corners (x2 < x1 or y2 < y1): "
         f"row {table.number(rows[0])} has {shown}",
         advice, "RoIs", table.name,
     )  # fmt: skip
+
+
+def _ways_to_read(rois: PlacedRois, formats: Sequence[str]) -> list[str]:
+    """The options under which all RoIs make sense."""
+    order = readings.find_corner_order(rois)
+    formats = [f"--roi-format {' or '.join(formats)}"] if formats else []
+    return [*formats, *([f"--roi-columns {order}"] if order else [])]
 
 
 def find_wholly_outside(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
@@ -271,20 +279,31 @@ def lacks(rule: RoiRule, rois: PlacedRois) -> bool:
     return rule.needs == "maps" and not rois.knows_maps
 
 
-def obey(rois: PlacedRois, ignored: Collection[str] = ()) -> None:
-    """Raise InputError for the first rule that finds an error, and log what others warn of."""
-    warnings: list[Draft] = []
+def obey(
+    rois: PlacedRois,
+    ignored: Collection[str] = (),
+    needs: Sequence[Needs] = ("rois", "maps"),
+    told: Collection[str] = (),
+) -> tuple[str, ...]:
+    """Raise InputError for the first rule that finds an error, and log what others warn of, once.
+
+    ``needs`` chooses the rules by what they need, ``told`` are those that warned before; gives
+    those that warn.
+    """
+    warnings: list[tuple[str, Draft]] = []
     for rule in ROI_RULES:
-        if rule.id in ignored or lacks(rule, rois):
+        if rule.id in ignored or rule.needs not in needs or lacks(rule, rois):
             continue
         for draft in rule.find(rois, rule.tolerated):
             if (draft.severity or rule.severity) == "error":
                 way_out = f"; --ignore {rule.id} computes all the same"
                 advice = draft.advice + ("" if rule.id in NEEDED else way_out)
                 raise InputError(f"{draft.where}: {draft.message}", advice)
-            warnings.append(draft)
-    for draft in warnings:
-        logger.warning(f"{draft.where}: {draft.message}; {draft.advice}")
+            warnings.append((rule.id, draft))
+    for name, draft in warnings:
+        if name not in told:
+            logger.warning(f"{draft.where}: {draft.message}; {draft.advice}")
+    return tuple(name for name, _ in warnings)
 
 
 def check_ignored(names: Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from roicli.core.exceptions import InputError
 from roicli.core.operator_table import Operator
-from roicli.core.system import usable_cores
+from roicli.core.system import resident_bytes, usable_cores
 from roicli.core.types import TURNED_COLUMNS, FloatArray, IntArray
 from roicli.core.vocabulary import Provider
 from roicli.error_table.columns import COLUMN_BY_NAME, VALUE_COLUMNS
@@ -52,12 +52,16 @@ AnySpec = TypeVar("AnySpec", bound=OperatorSpec)
 
 @dataclass(eq=False, repr=False)
 class Run:
-    """One opened run: inputs, setting and engine; closes its files."""
+    """One opened run: inputs, setting and engine; closes its files.
+
+    ``plan_block`` gives the bytes of a block that the memory allows beside the maps known by then.
+    """
 
     operator: str
     inputs: Inputs
     setting: Setting
     engine: Engine
+    plan_block: Callable[[], int]
     asked_provider: Provider
     group_by: str | None = None
     value_columns: dict[str, FloatArray] = field(default_factory=dict)
@@ -162,10 +166,12 @@ def open_run(
     request: RunRequest,
     rows: IntArray | None = None,
     choose: Callable[[Provider, int], Provider] = choose_provider,
+    streams: bool = False,
 ) -> Run:
     """Open and check everything; the caller closes ``inputs``. Raises RoicliError.
 
-    With ``rows`` (k,), ascending, the run has these RoIs alone; ``choose`` finds the provider.
+    With ``rows`` (k,), ascending, the run has these RoIs alone; ``choose`` finds the provider. If
+    the run ``streams``, the inputs are to be settled at its end.
     """
     check_features(features)
     model = _state_of_model(request.graph)
@@ -182,7 +188,7 @@ def open_run(
         reading = SizedReading(**{one.name: getattr(request, one.name) for one in fields(Reading)})
     if node is not None:
         reading = replace(request, spatial_scale=(node.spatial_scale,))
-    inputs = open_inputs(features, rois, reading, rows=rows)
+    inputs = open_inputs(features, rois, reading, rows=rows, streams=streams)
     inputs = replace(inputs, files={**model, **inputs.files})
     if inputs.rois.turned is not None and not turned and operator != "errors":
         inputs.close()
@@ -198,8 +204,9 @@ def open_run(
         provider = choose(request.provider, request.device_id)
         check_address_space(provider)
         _see_to_kernels(provider, operator, setting, inputs, request)
-        engine = _open_engine(provider, operator, inputs, setting, request)
-        run = Run(operator, inputs, setting, engine, request.provider, request.group_by)
+        plan_block = _plan_blocks(operator, inputs, setting, request)
+        engine, plan_block = _open_engine(provider, inputs, setting, request, plan_block)
+        run = Run(operator, inputs, setting, engine, plan_block, request.provider, request.group_by)
         check_asked(run.error_table(), request)
     except BaseException:
         inputs.close()
@@ -255,19 +262,30 @@ def _measures_values(operator: str, request: RunRequest) -> bool:
 
 
 def _open_engine(
-    provider: Provider, operator: str, inputs: Inputs, setting: Setting, request: RunRequest
-) -> Engine:
-    """The provider on its device, with blocks that the host's and the device's memory allow."""
+    provider: Provider,
+    inputs: Inputs,
+    setting: Setting,
+    request: RunRequest,
+    plan_block: Callable[[], int],
+) -> tuple[Engine, Callable[[], int]]:
+    """The provider on its device, with blocks that the host's and the device's memory allow, and
+    what plans them again.
+    """
     limit, strict = request.max_device_memory, request.strict_provider
     threads = usable_cores() if request.threads is None else request.threads
-    block_bytes = _plan_block(operator, inputs, setting, request)
     if provider != "cuda":
-        return Engine(provider, threads, block_bytes, chosen_device=Device(strict=strict))
+        return Engine(provider, threads, plan_block(), chosen_device=Device(strict=strict)), (
+            plan_block
+        )
     assert inputs.pyramid is not None
-    plan = plan_device(limit, inputs.pyramid, _row_bytes(inputs, setting))
+    pyramid, row_bytes = inputs.pyramid, _row_bytes(inputs, setting)
+
+    def plan_both() -> int:
+        return min(plan_block(), plan_device(limit, pyramid, row_bytes).block_bytes)
+
+    scratch = plan_device(limit, pyramid, row_bytes).scratch_bytes
     device = Device("cuda", request.device_id, limit, strict, resident=True)
-    block_bytes = min(block_bytes, plan.block_bytes)
-    return Engine(provider, threads, block_bytes, plan.scratch_bytes, device)
+    return Engine(provider, threads, plan_both(), scratch, device), plan_both
 
 
 def _row_bytes(inputs: Inputs, setting: Setting) -> int:
@@ -278,19 +296,22 @@ def _row_bytes(inputs: Inputs, setting: Setting) -> int:
     return values * inputs.pyramid.compute_dtype.itemsize
 
 
-def _plan_block(operator: str, inputs: Inputs, setting: Setting, request: RunRequest) -> int:
-    """Bytes of a result block that the memory budget allows."""
+def _plan_blocks(
+    operator: str, inputs: Inputs, setting: Setting, request: RunRequest
+) -> Callable[[], int]:
+    """What gives the bytes of a result block that the memory budget allows."""
     budget = budget_of(request.max_memory)
     if not budget.asked:
         logger.debug(f"max memory is {budget.size >> 20:,} MiB, a quarter of the free")
-    pyramid = inputs.pyramid
+    pyramid, held = inputs.pyramid, resident_bytes()
     assert pyramid is not None
-    return plan_memory(
+    return lambda: plan_memory(
         budget,
         pyramid,
         len(inputs.rois),
         _row_bytes(inputs, setting),
         _measures_values(operator, request),
+        held,
     )
 
 

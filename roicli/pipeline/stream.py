@@ -57,11 +57,13 @@ def run_operator(
     times: StageTimes | None = None,
     verifier: Verifier | None = None,
     meanwhile: Callable[[], object] = lambda: None,
+    plan_block: Callable[[], int] | None = None,
 ) -> None:
     """Run one operator over all RoIs; ``specs`` and ``values`` have one entry per level.
 
     ``map_of_roi`` (K,) indexes the pyramid's levels. Without ``specs`` values are only measured.
-    ``meanwhile`` is called while the last rows are written.
+    ``meanwhile`` is called while the last rows are written, ``plan_block`` where a map is larger
+    than those that were known: it gives the bytes that a block may take then.
     """
     dtype = pyramid.compute_dtype
     corners = rois.corners.astype(dtype)
@@ -78,7 +80,13 @@ def run_operator(
     progress(done, len(rois), 0)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as write_pool:
         blocks = ResultBlocks(writer, engine, row_shape, dtype, write_pool, times)
-        maps = VisitedMaps(pyramid, visits, engine.build_placer(dtype), reader, times)
+
+        def meet_larger() -> None:
+            if plan_block is not None:
+                blocks.limit(plan_block())
+
+        placer = engine.build_placer(dtype)
+        maps = VisitedMaps(pyramid, visits, placer, reader, times, meet_larger)
         for visit in visits[:1]:
             runner_of_level(visit.level)  # loaded or built while the first map is read
         for visit, feature_map in maps:
@@ -109,7 +117,8 @@ class VisitedMaps:
     """Each visit with its map on the device, while ``reader`` reads the next ones and puts them
     there.
 
-    The first is begun at once. Two sets of buffers take turns.
+    The first is begun at once. Two sets of buffers take turns. ``meet_larger`` is called before a
+    map is read that is larger than all that were known.
     """
 
     def __init__(
@@ -119,9 +128,11 @@ class VisitedMaps:
         placer: MapPlacer,
         reader: ThreadPoolExecutor,
         times: StageTimes,
+        meet_larger: Callable[[], object],
     ) -> None:
         self._pyramid, self._placer = pyramid, placer
-        self._reader, self._times = reader, times
+        self._reader, self._times, self._meet_larger = reader, times, meet_larger
+        self._largest = max(level.computed_bytes for level in pyramid.levels)
         self._buffers: tuple[list[MapBuffer], list[MapBuffer]] = [], []
         self._batches = self._gather(visits)
         self._turn = 0
@@ -129,18 +140,24 @@ class VisitedMaps:
 
     def __iter__(self) -> Iterator[tuple[MapVisit, PlacedMap]]:
         """The visits; a map given is valid until the next one is asked for."""
-        while self._ahead is not None:
-            placed = self._ahead.result()
+        while placed := self._ahead.result():
             self._ahead = self._begin()
             yield from placed
 
     def _gather(self, visits: Sequence[MapVisit]) -> Iterator[list[MapVisit]]:
-        """Visits whose maps are read together: one, or small ones."""
+        """Visits whose maps are read together: one, or small ones.
+
+        Maps of a collection are looked at as the visits come to them.
+        """
         batch: list[MapVisit] = []
         room = HANDED_OVER_BYTES
+        itemsize = self._pyramid.compute_dtype.itemsize
         for visit in visits:
             level = self._pyramid.levels[visit.level]
-            size = math.prod(level.image_shape(visit.image)) * self._pyramid.compute_dtype.itemsize
+            size = math.prod(level.image_shape(visit.image)) * itemsize
+            if size > self._largest:
+                self._largest = size
+                self._meet_larger()
             if batch and size > room:
                 yield batch
                 batch, room = [], HANDED_OVER_BYTES
@@ -149,19 +166,16 @@ class VisitedMaps:
         if batch:
             yield batch
 
-    def _begin(self) -> Future[list[tuple[MapVisit, PlacedMap]]] | None:
-        batch = next(self._batches, None)
-        if batch is None:
-            return None
+    def _begin(self) -> Future[list[tuple[MapVisit, PlacedMap]]]:
         buffers, self._turn = self._buffers[self._turn], 1 - self._turn
-        while len(buffers) < len(batch):
-            buffers.append(MapBuffer(self._pyramid.compute_dtype))
-        return self._reader.submit(self._read, batch, buffers)
+        return self._reader.submit(self._read_next, buffers)
 
-    def _read(
-        self, batch: Sequence[MapVisit], buffers: Sequence[MapBuffer]
-    ) -> list[tuple[MapVisit, PlacedMap]]:
+    def _read_next(self, buffers: list[MapBuffer]) -> list[tuple[MapVisit, PlacedMap]]:
+        """The next visits with their maps; nothing behind the last."""
         with self._times.measure("read"):
+            batch = next(self._batches, [])
+            while len(buffers) < len(batch):
+                buffers.append(MapBuffer(self._pyramid.compute_dtype))
             return [
                 (visit, self._place(visit, buffer))
                 for visit, buffer in zip(batch, buffers, strict=False)
@@ -188,8 +202,9 @@ class ResultBlocks:
     ) -> None:
         self._writer, self._pool, self._times = writer, pool, times
         self._device, self._row_shape, self._dtype = engine.device, row_shape, dtype
-        row_bytes = math.prod(row_shape) * dtype.itemsize
-        self.most_rows = max(1, min(engine.block_bytes // max(row_bytes, 1), MOST_ROWS_A_BLOCK))
+        self._row_bytes = row_bytes = math.prod(row_shape) * dtype.itemsize
+        self.most_rows = MOST_ROWS_A_BLOCK
+        self.limit(engine.block_bytes)
         self._together = -(-HANDED_OVER_BYTES // max(row_bytes, 1))
         self._arrays = [self._allocate(0), self._allocate(0)]
         # What the array in turn holds, and is not handed over yet.
@@ -198,6 +213,10 @@ class ResultBlocks:
         self._handed_over = monotonic()
         self._written: list[Future[None] | None] = [None, None]
         self._turn = 0
+
+    def limit(self, block_bytes: int) -> None:
+        """Have blocks take no more than so many bytes from now on."""
+        self.most_rows = max(1, min(self.most_rows, block_bytes // max(self._row_bytes, 1)))
 
     def _allocate(self, count: int) -> Array:
         return allocate_block(self._device, (count, *self._row_shape), self._dtype)
@@ -209,7 +228,7 @@ class ResultBlocks:
         if not self._filled:
             self._wait(self._turn)
             wanted = max(count, min(self._together, self.most_rows))
-            if len(self._arrays[self._turn]) < wanted:
+            if not wanted <= len(self._arrays[self._turn]) <= max(wanted, self.most_rows):
                 self._arrays[self._turn] = self._allocate(wanted)
         return self._arrays[self._turn][self._filled :][:count]
 

@@ -18,14 +18,25 @@ def check_feature_shape(stored: StoredArray) -> tuple[int, int, int, int]:
     if len(shape) not in (3, 4):
         raise InputError(
             f"{stored.name}: features have shape {shape}, expected (N, C, H, W) or (C, H, W)",
-            "tokens (L, D) are read with --layout tokens:HxW, L being H x W"
-            if len(shape) == 2
-            else None,
+            _explain_feature_shape(shape),
         )
     n, c, h, w = (1, *shape) if len(shape) == 3 else shape
     if c == 0 or h == 0 or w == 0 or n == 0:
         raise InputError(f"{stored.name}: features are empty, shape {shape}")
     return n, c, h, w
+
+
+def _explain_feature_shape(shape: tuple[int, ...]) -> str:
+    """What to do about maps of too few or too many axes."""
+    if len(shape) == 2:
+        return (
+            "tokens (L, D) are read with --layout tokens:HxW, L being H x W; one map (H, W) is to "
+            "be saved as (1, H, W)"
+        )
+    longer = tuple(side for side in shape if side != 1)
+    if len(shape) > 4 and len(longer) in (3, 4):
+        return f"save them without axes of one: {longer}"
+    return "save the maps with these axes"
 
 
 def describe_roi_shape(shape: tuple[int, ...], images: int | None) -> tuple[str, str] | None:

@@ -190,7 +190,12 @@ class StoredArray(ABC):
 
     def read_all(self) -> Array:
         """The whole array, C-contiguous, in native byte order."""
-        out = np.empty(self.shape, self.dtype)
+        try:
+            out = np.empty(self.shape, self.dtype)
+        except ValueError as error:  # where one side is 0, nothing bounds the others but NumPy
+            raise InputError(
+                f"{self.name}: shape is {self.shape}, which no array can have"
+            ) from error
         self.read(tuple(slice(0, side) for side in self.shape), out)
         return out
 
@@ -307,6 +312,8 @@ class RawArray(StoredArray):
         self.dtype = as_read(layout.dtype)
         self.precision = precision_of(layout.dtype)
         self._layout = layout
+        # Of records, and of what is turned or widened, each value is made anew.
+        self.offset = layout.offset if layout.dtype == self.dtype else None
         self._file: io.FileIO = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
 
     def read(self, place: Place, out: Array) -> None:
@@ -419,6 +426,7 @@ class StoredDataset:
     the filters in order, and ``stored_bytes`` is what they leave on disk, None where that is not
     known. ``is_numeric``: integers or floats of at most 64 bits, which roicli reads. ``open`` opens
     it for reading. ``columns`` are the names of a table's columns, with the numbers a row of each.
+    ``reads_whole_chunks``: an item cannot be read without the rest of the chunk it lies in.
     """
 
     address: str
@@ -432,6 +440,7 @@ class StoredDataset:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     open: Callable[[], StoredArray] | None = field(default=None, repr=False, compare=False)
     columns: tuple[Heading, ...] | None = None
+    reads_whole_chunks: bool = True
 
     def blocks(self) -> Iterator[Array]:
         """The values (N, ...), a block of at most 16 MiB, or one chunk, at a time."""
@@ -465,7 +474,12 @@ def headings_of_dtype(dtype: np.dtype[Any]) -> tuple[Heading, ...]:
 def split_into_blocks(
     shape: Sequence[int], itemsize: int, chunks: Sequence[int] | None = None
 ) -> Iterator[Place]:
-    """Slices that cover an array, each at most 16 MiB where whole chunks allow."""
+    """Slices that cover an array, each at most 16 MiB where whole chunks allow.
+
+    An empty array has none, whatever its other sides are.
+    """
+    if 0 in shape:
+        return
     chunk = tuple(chunks) if chunks is not None else (1,) * len(shape)
     size = list(shape)
     # Axis by axis from the first, as few items as fit, but whole chunks.

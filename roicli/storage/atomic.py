@@ -12,7 +12,8 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -53,28 +54,38 @@ def check_inputs_stay(path: str, taken: Iterable[str]) -> None:
 
     A run writes ``path``, files beside it whose hidden names begin with its name, and its parts.
     """
+    is_touched = _what_is_touched(path)
     for source in taken:
-        if _is_touched(source, path):
+        if is_touched(source):
             raise OutputError(
                 f"{path}: would overwrite {source}, which this run uses", "name another output"
             )
 
 
-def _is_touched(source: str, path: str) -> bool:
-    """Whether writing ``path`` would change ``source``: the same place, one in it, or around it."""
-    if is_url(source) or is_url(path):
-        here, there = (f"{name.rstrip('/')}/" for name in (source, path))
-        return here.startswith(there) or there.startswith(here)
-    if is_same_file(source, path):
-        return True
+def _what_is_touched(path: str) -> Callable[[str], bool]:
+    """Whether writing ``path`` would change a file: the same place, one in it, or around it."""
     folder, name = os.path.split(path.rstrip("/"))
-    here, there = os.path.realpath(source), os.path.join(os.path.realpath(folder), name)
+    there, is_there = os.path.join(os.path.realpath(folder), name), os.path.exists(path)
     own = (
         f"{there}{os.sep}",
         f"{parts_folder(there)}{os.sep}",
         os.path.join(os.path.dirname(there), f".{name}."),
     )
-    return here.startswith(own) or there.startswith(f"{here}{os.sep}")
+    real_folder = cache(os.path.realpath)
+
+    def is_touched(source: str) -> bool:
+        if is_url(source) or is_url(path):
+            one, other = (f"{name.rstrip('/')}/" for name in (source, path))
+            return one.startswith(other) or other.startswith(one)
+        if is_there and is_same_file(source, path):
+            return True
+        # There may be very many files, and few folders.
+        folder, name = os.path.split(source)
+        is_own = name not in ("", ".", "..") and not os.path.islink(source)
+        here = os.path.join(real_folder(folder), name) if is_own else os.path.realpath(source)
+        return here == there or here.startswith(own) or there.startswith(f"{here}{os.sep}")
+
+    return is_touched
 
 
 def check_output(path: str, taken: Iterable[str], force: bool, endings: tuple[str, ...]) -> None:

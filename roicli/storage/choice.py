@@ -215,7 +215,10 @@ def choose_only(address: Address, found: Sequence[Candidate], wanted: Wanted) ->
     turned = [
         one.name
         for one in found
-        if one.shape is not None and wanted.fits(one.shape[::-1]) and not one.may_be(wanted)
+        if one.shape is not None
+        and one.is_numeric
+        and wanted.fits(one.shape[::-1])
+        and not one.may_be(wanted)
     ]
     advice = None
     if turned:

@@ -213,6 +213,8 @@ def open_table(value: Any, name: str) -> Table | None:
     if isinstance(value, Mapping):
         columns = {key: read_object(one, f"{name}[{key!r}]") for key, one in value.items()}
     elif _is_a(value, "pandas", "DataFrame"):
+        named = [name for name in value.index.names if name is not None and name not in value]
+        value = value.reset_index(named) if named else value
         columns = {str(key): _read_series(series) for key, series in value.items()}
         if list(value.columns) == list(range(len(columns))):  # those of an array, which counts them
             return replace(make_table(columns, name), is_named=False)

@@ -29,7 +29,7 @@ def read_state(path: str) -> FileState:
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
-            files = [os.lstat(name) for name in list_files(path)]
+            files = [entry.stat(follow_symlinks=False) for entry in _list_entries(path)]
             newest = max((file.st_mtime_ns for file in files), default=status.st_mtime_ns)
             return FileState(sum(file.st_size for file in files), newest)
     except (OSError, ValueError) as error:
@@ -40,21 +40,25 @@ def read_state(path: str) -> FileState:
 
 def list_files(folder: str) -> list[str]:
     """Every file below a folder, sorted."""
-    return sorted(
-        os.path.join(place, name) for place, _, names in os.walk(folder) for name in names
-    )
+    return sorted(entry.path for entry in _list_entries(folder) if not entry.is_dir())
 
 
 def list_links(folder: str) -> list[str]:
     """Every symbolic link below a folder, none of which is followed."""
-    found, waiting = [], [folder]
+    return [entry.path for entry in _list_entries(folder) if entry.is_symlink()]
+
+
+def _list_entries(folder: str) -> list[os.DirEntry[str]]:
+    """Everything below a folder but its own folders; no link is followed."""
+    found: list[os.DirEntry[str]] = []
+    waiting = [folder]
     while waiting:
         with suppress(OSError), os.scandir(waiting.pop()) as entries:
             for entry in entries:  # which tells what each is without asking for its state
-                if entry.is_symlink():
-                    found.append(entry.path)
-                elif entry.is_dir():
+                if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
+                else:
+                    found.append(entry)
     return found
 
 

@@ -66,7 +66,7 @@ def read_key_list(given: Any) -> KeyList:
 def _read_array(text: str) -> KeyList:
     """An array of numbers or of texts."""
     address = parse_address(text)
-    texts = _read_texts(address)
+    texts = read_texts(address)
     if texts is not None:
         return KeyList(_as_keys(texts, text), text, {address.path: read_state(address.path)})
     stored = open_array(address, "vector")
@@ -78,7 +78,7 @@ def _read_array(text: str) -> KeyList:
     return KeyList(_as_keys(values, stored.name), stored.name, dict(stored.files))
 
 
-def _read_texts(address: Address) -> list[Any] | None:
+def read_texts(address: Address) -> list[Any] | None:
     """The texts of an array; None of numbers, and of what is told better where numbers are read."""
     found = recognize(address)
     if found.holds not in ("several", "one"):

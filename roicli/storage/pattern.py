@@ -20,8 +20,9 @@ from roicli.storage.array import StoredArray
 from roicli.storage.choice import Role, Wanted, list_names
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats import Lister, WayOf, recognize
+from roicli.storage.limits import external_files, external_is_allowed
 from roicli.storage.open import holds_no_datasets, open_array, watch
-from roicli.storage.shelf import Fill, Shelf
+from roicli.storage.shelf import Fill, Look, Shelf
 
 _DIGITS = "([0-9]+)"
 
@@ -70,23 +71,39 @@ class AddressShelf(Shelf):
 
     def __init__(self, pattern: Address, role: Role) -> None:
         self._pattern, self._role = pattern, role
+        self._may_lead_out = external_is_allowed()
         self.files: dict[str, FileState] = {}
 
     def open(self, key: str) -> StoredArray:
         """The array at the key's address."""
-        return open_array(address_of(self._pattern, key), self._role)
+        with external_files(self._may_lead_out):
+            return open_array(address_of(self._pattern, key), self._role)
 
-    def look_at(self, keys: Sequence[str], fill: Fill, width: int) -> Array:
-        """As every shelf's; one child process opens the files of a format that needs one."""
+    def path_of(self, key: str) -> str:
+        """The key's own file."""
+        return address_of(self._pattern, key).path
+
+    def begin_look(self, keys: Sequence[str], fill: Fill, width: int) -> Look:
+        """As every shelf's; one child process opens the files of a format that needs one.
+
+        The files are what they are now, whenever they are opened.
+        """
         addresses = [address_of(self._pattern, key) for key in keys]
-        found = recognize(addresses[0]) if addresses else None
-        if found is None or not found.is_contained:
-            return super().look_at(keys, fill, width)
-        states = {address.path: read_state(address.path) for address in addresses}
+        paths = dict.fromkeys(address.path for address in addresses)
+        states = {path: read_state(path) for path in paths}
         self.files |= states
         watch(states)
-        wanted = Wanted(self._role)
-        return found.shelves.look_at_files(addresses, wanted, lambda rows: fill(keys, rows), width)
+        found = recognize(addresses[0]) if addresses else None
+        if found is None or not found.is_contained:
+            return super().begin_look(keys, fill, width)
+        wanted, shelves = Wanted(self._role), found.shelves
+
+        def look(start: int, stop: int) -> Array:
+            return shelves.look_at_files(
+                addresses[start:stop], wanted, lambda rows: fill(keys[start:stop], rows), width
+            )
+
+        return look
 
 
 def open_shelf(pattern: Address, role: Role) -> Shelf:

@@ -147,6 +147,12 @@ def find_columns(
     is missing, and where two columns mean the same coordinate: which is right cannot be known.
     """
     plain = _plain_names(header)
+    if {"x3", "y3"} <= set(plain):
+        raise InputError(
+            f"{where}: the header has x3 and y3, of polygons, found: {show_names(header)}",
+            "name two opposite corners of upright ones, like --roi-columns "
+            "image,x1,y1,_,_,x2,y2,_,_; else save the box around each",
+        )
     images = _find_image_names(plain)
     found, roi_format, is_assumed = _find_coordinates(
         header, plain, said or ("xywh" if is_given and _is_uncertain(plain) else None), where, own

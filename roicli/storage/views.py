@@ -64,6 +64,7 @@ class GridArray(View):
     def __init__(self, stored: StoredArray, height: int) -> None:
         *before, tokens, depth = stored.shape
         super().__init__(stored, (*before, height, tokens // height, depth))
+        self.grid = height, tokens // height
         self._width = tokens // height
 
     def read(self, place: Place, out: Array) -> None:

@@ -176,6 +176,25 @@ def ncnn(layer: str) -> Callable[[Values, Values, int], Values]:
     return run
 
 
+def tvm(function: str) -> Callable[[Values, Values, int], Values]:
+    """A relax function of one operator, compiled by LLVM."""
+
+    def run(maps: Values, rois: Values, size: int) -> Values:
+        lib, relax = engine("tvm"), engine("tvm.relax")
+        features, boxes = (
+            relax.Var(name, relax.TensorType(values.shape, "float32"))
+            for name, values in (("x", maps), ("rois", rois))
+        )
+        builder = relax.BlockBuilder()
+        with builder.function("main", [features, boxes]):
+            operator = getattr(relax.op.vision, function)
+            builder.emit_func_output(builder.emit(operator(features, boxes, (size, size), SCALE)))
+        machine = relax.VirtualMachine(lib.compile(builder.get(), "llvm"), lib.cpu())
+        return np.asarray(machine["main"](*map(lib.runtime.tensor, (maps, rois))).numpy())
+
+    return run
+
+
 def onnxruntime(maps: Values, rois: Values, size: int) -> Values:
     """com.microsoft CropAndResize, boxes over the image's size."""
     onnx, ort = engine("onnx"), engine("onnxruntime")
@@ -239,6 +258,8 @@ LIVE: dict[str, Callable[[Values, Values, int], Values]] = {
     "ncnn.PSROIPooling": ncnn(
         f"PSROIPooling l 2 1 data box out 0={{size}} 1={{size}} 2={SCALE} 3={{channels}}"
     ),
+    "tvm.roi_align": tvm("roi_align"),
+    "tvm.roi_pool": tvm("roi_pool"),
     "onnxruntime.CropAndResize": onnxruntime,
 }
 # Their layers have as many groups as bins, or one of each.

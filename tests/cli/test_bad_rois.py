@@ -14,7 +14,7 @@ SHAPES: list[tuple[Any, str]] = [
     (np.zeros((3, 6), np.float32), "(3, 6)"),
     (np.zeros((3, 3), np.float32), "(3, 3)"),
     (np.zeros(5, np.float32), "(5,)"),
-    (np.zeros((1, 3, 5), np.float32), "(1, 3, 5)"),
+    (np.zeros((2, 3, 5), np.float32), "(2, 3, 5)"),
     (np.float32(3), "()"),
 ]
 DTYPES: list[tuple[Any, str]] = [
@@ -149,5 +149,5 @@ def test_text(name: str, text: str, words: tuple[str, ...]) -> None:
 
 def test_text_that_is_not_utf8() -> None:
     with open("r.csv", "wb") as stream:
-        stream.write("0,1,2,3,4\n".encode("utf-16"))
+        stream.write("0,1,2,3,4,\xe9\n".encode("latin-1"))
     refuse("align", FEATURES, "r.csv", *SCALE, words=("r.csv", "UTF-8"))

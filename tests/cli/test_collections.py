@@ -174,7 +174,8 @@ def test_a_file_an_image_takes_no_child_each(monkeypatch, options):
     assert len(born) <= (5 if options else 2)  # the first map alone, and all of them
     np.testing.assert_allclose(found_in("o.h5"), one_by_one(output_size=3), atol=1e-6)
     assert found.roi_features is None
-    pyramid = open_pyramid("maps/{image}.h5::p3", (), (0.25,)).for_images(np.arange(3))
+    pyramid = open_pyramid("maps/{image}.h5::p3", (), (0.25,))
+    pyramid.expect(np.arange(3))
     assert set(pyramid.files) == {f"maps/{key}.h5" for key in KEYS}
     pyramid.close()
     refuse("inspect", "maps/{image}.h5", words=("stands for 3 images", "maps/1.h5"))
@@ -227,7 +228,8 @@ def test_memory_is_planned_for_the_largest_map():
     for key, values in MAPS.items():
         np.save(f"maps/{key}.npy", values.transpose(1, 2, 0).copy())
     reading = MapReading(layout="hwc")
-    pyramid = open_pyramid("maps/{image}.npy", (), (0.25,), reading).for_images(np.arange(3))
+    pyramid = open_pyramid("maps/{image}.npy", (), (0.25,), reading)
+    pyramid.expect(np.arange(3))
     first = open_pyramid("maps/1.npy", (), (0.25,), reading)
     (size,), (alone,) = pyramid.buffer_bytes, first.buffer_bytes
     for opened in (pyramid, first):

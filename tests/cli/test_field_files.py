@@ -120,6 +120,7 @@ def with_image(image: Any, corners: Any = CORNERS) -> Any:
 
 SCORES = np.linspace(0.1, 0.9, 15)
 SIZE = np.array([512, 384, 512, 384])
+XYXY = ("x1", "y1", "x2", "y2")
 REFUSED: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "score last": ("one.npy", np.column_stack([CORNERS, SCORES]),
                    ("the last column is no coordinate", "x1, y1, x2, y2 and a score")),
@@ -221,7 +222,7 @@ MANY = np.random.default_rng(0).normal(size=(2, 64, 24, 32)).astype(np.float32)
 
 
 @pytest.mark.parametrize("stored", [FEATS, MANY], ids=["few channels", "many"])
-@pytest.mark.parametrize("layout", ["nhwc", "nwhc", "hwcn", "nhcw"])
+@pytest.mark.parametrize("layout", ["nhwc", "nwhc", "hwcn", "nhcw", "chwn"])
 def test_rois_tell_the_order_of_the_axes(layout: str, stored: Any) -> None:
     """Inside the maps as they are read or not: what RoIs leave empty and fill says it."""
     if layout == "nhcw" and stored is MANY:
@@ -329,6 +330,109 @@ def test_a_layout_that_zarr_names() -> None:
         np.testing.assert_array_equal(align(store, "rois.npy", *STRIDE_16), BASE)
 
 
+def test_axes_of_one_and_records_of_any_shape() -> None:
+    """What a model's batch axis adds to RoIs is no image; (1, M, 4) stays image by image."""
+    scored = np.column_stack([ROIS, SCORES])
+    named = ("--roi-columns", "image,x1,y1,x2,y2,score")
+    records = np.array(list(map(tuple, ROIS)), [(name, "<f4") for name in ("image", *XYXY)])
+    for rois, options in (
+        (ROIS[None], ()), (ROIS[:, None], ()), (ROIS[..., None], ()), (records[None], ()),
+        (records[:, None], ()), (scored[None, None], named), (scored[None], named),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(align("feats.npy", save("r.npy", rois), *STRIDE_16, *options),
+                                      BASE)  # fmt: skip
+    save("r.npy", CORNERS[None, :9])
+    np.testing.assert_array_equal(align("one.npy", "r.npy", *STRIDE_16), BASE[:9])
+
+
+@pytest.mark.parametrize("names", ["x1,x2,y1,y2", "x2,y2,x1,y1", "y1,y2,x1,x2"])
+def test_corners_in_an_order_that_no_format_has(names: str) -> None:
+    corners = CORNERS[:, [XYXY.index(name) for name in names.split(",")]]
+    save("r.npy", with_image(ROIS[:, 0], corners))
+    advice = f"--roi-columns image,{names}"
+    refuse("align", "feats.npy", "r.npy", *STRIDE_16, words=("crossed corners", advice))
+    np.testing.assert_array_equal(align("feats.npy", "r.npy", *STRIDE_16, *advice.split()), BASE)
+
+
+def test_fractions_of_something_else() -> None:
+    """From -1 to 1, of an exchanged image size, and percent, of which a warning tells."""
+    save("r.npy", with_image(ROIS[:, 0], CORNERS / SIZE * 2 - 1))
+    refuse("align", "feats.npy", "r.npy", *STRIDE_16, words=("normalized", "(numbers + 1) / 2"))
+    save("r.npy", with_image(ROIS[:, 0], CORNERS / SIZE))
+    said = ("--normalized", "--image-size", "512x384")
+    words = ("512 x 384 (height x width) is exchanged", "--image-size 384x512")
+    refuse("align", "feats.npy", "r.npy", *STRIDE_16, *said, words=words)
+    save("r.npy", with_image(ROIS[:, 0], CORNERS / SIZE * 100))
+    outcome = succeed("align", "feats.npy", "r.npy", *STRIDE_16, "-o", "out.npy")
+    assert "look like percent of the image" in outcome.err
+    assert "--roi-scale" in outcome.err
+    assert "5.12,3.84" in outcome.err
+    found = align("feats.npy", "r.npy", *STRIDE_16, "--roi-scale", "5.12,3.84")
+    np.testing.assert_allclose(found, BASE, atol=1e-4)
+
+
+def test_several_arrays_in_one_npy_are_refused() -> None:
+    """NumPy would read the first of them without a word."""
+    data = Path("rois.npy").read_bytes()
+    Path("r.npy").write_bytes(data + data)
+    refuse("align", "feats.npy", "r.npy", *STRIDE_16, words=("several arrays", "numpy.savez"))
+
+
+@pytest.mark.parametrize(
+    ("layout", "advice"),
+    [("chwn", "--layout chwn or --layout nhwc"), ("hwnc", "--layout hwnc or --layout hwcn"),
+     ("nhwc", "--layout nhwc;"), ("hwcn", "--layout hwcn;")],
+)  # fmt: skip
+def test_of_layouts_that_fit_both_are_named(layout: str, advice: str) -> None:
+    """The likelier first: every image has RoIs."""
+    save("m.npy", FEATS.transpose(["nchw".index(axis) for axis in layout]))
+    refuse("align", "m.npy", "rois.npy", *STRIDE_16, words=(advice,))
+    found = align("m.npy", "rois.npy", *STRIDE_16, "--layout", layout)
+    np.testing.assert_array_equal(found, BASE)
+
+
+def test_maps_of_three_axes_that_are_no_tokens() -> None:
+    """RoIs reach over more cells than there would be tokens."""
+    save("m.npy", FEATS[:, 0])
+    words = ("one image of 2 channels", "of one channel (N, 1, H, W)")
+    refuse("align", "m.npy", "rois.npy", *STRIDE_16, words=words)
+    save("m.npy", FEATS[:, None])
+    refuse("align", "m.npy", "rois.npy", *STRIDE_16, words=("without axes of one",))
+
+
+@pytest.mark.parametrize(("floats", "integers"), [("float32", "u4"), ("float64", "i8")])
+def test_floats_kept_as_integers_of_as_many_bytes(floats: str, integers: str) -> None:
+    save("m.npy", FEATS.astype(floats).view(integers))
+    words = (f"look like the bits of {floats}", f".view('{floats}')", "--no-decode")
+    refuse("align", "m.npy", "rois.npy", *STRIDE_16, words=words)
+    save("m.npy", np.round(FEATS * 1000).astype(integers[0].replace("u", "i") + integers[1]))
+    align("m.npy", "rois.npy", *STRIDE_16)
+
+
+def test_images_of_boxes_as_files_have_them() -> None:
+    """Names beside the boxes, ranges from 1, and records whose image would be left out."""
+    Path("maps").mkdir()
+    save("maps/a.npy", FEATS[0])
+    save("maps/b.npy", FEATS[1])
+    names = ["ab"[int(image)] + ".jpg" for image in ROIS[:, 0]]
+    kinds = [("file", h5py.string_dtype()), *((name, "<f4") for name in XYXY)]
+    padded = np.zeros((2, 9, 4), np.float32)
+    padded[0], padded[1, :6] = CORNERS[:9], CORNERS[9:]
+    with h5py.File("b.h5", "w") as file:
+        file["matlab"] = padded.T
+        file["matlab"].attrs["MATLAB_class"] = np.bytes_("single")
+        file["boxes"], file["names"], file["ranges"] = CORNERS, names, [[1, 9], [10, 15]]
+        records = [(name, *box) for name, box in zip(names, CORNERS.tolist(), strict=True)]
+        file["records"] = np.array(records, kinds)
+    found = align("feats.npy", "b.h5::matlab", *STRIDE_16, "--drop-invalid")
+    np.testing.assert_array_equal(found, BASE)
+    said = ("b.h5::boxes", *STRIDE_16, "--image-from")
+    found = align("maps/{image}.npy", *said, "b.h5::names")
+    np.testing.assert_array_equal(found, BASE)
+    refuse("align", "feats.npy", *said, "b.h5::ranges", words=("numbered from 0", "fit from 1"))
+    refuse("align", "one.npy", "b.h5::records", words=("column file", "any length", "NumPy's S"))
+
+
 def test_tokens_need_a_grid() -> None:
     """(N, L, D) is seen as such by the RoIs' images, or by the sides of usual transformers."""
     tokens = FEATS.transpose(0, 2, 3, 1).reshape(2, 24 * 32, 8)
@@ -339,6 +443,11 @@ def test_tokens_need_a_grid() -> None:
     save("t.npy", tokens[0])
     result = roicli.align("t.npy", ROIS[:9], spatial_scale=1 / 16, layout="tokens:24x32")
     np.testing.assert_array_equal(result.roi_features, BASE[:9])
+    save("t.npy", tokens)
+    words = ("height and width are exchanged, give --layout tokens:24x32",)
+    refuse("align", "t.npy", "rois.npy", *STRIDE_16, "--layout", "tokens:32x24", words=words)
+    found = roicli.check("t.npy", "rois.npy", spatial_scale=1 / 16, layout="tokens:24x32").findings
+    assert not any("--layout" in one.advice for one in found)
     words = ("768 tokens an image, expected 24 x 31 = 744",)
     refuse("align", "t.npy", "rois.npy", "--layout", "tokens:24x31", words=words)
     for shape, grid in (((2, 197, 768), "14x14"), ((1, 196, 384), "14x14"), ((4, 50, 768), "7x7")):

@@ -87,6 +87,10 @@ def test_quantized_integers() -> None:
     np.testing.assert_array_equal(values_of(last, layout="nhwc"), found)
     with pytest.raises(InputError, match="attribute scale alone, expected scale and zero_point"):
         values_of(write(each, scale=0.05))
+    np.testing.assert_array_equal(
+        values_of(write(each, q_scale=scales, q_zero_point=0)),
+        values_of(write(each, scale=scales, zero_point=0)),
+    )
     values_of(write(FEATS, scale=0.05))  # of floats it may be anything
     with pytest.raises(InputError, match=r"attribute scale_factor is 'x', expected a number.*no-d"):
         values_of(write(each, scale_factor="x"))
@@ -102,7 +106,8 @@ def test_floats_of_16_bits_kept_as_integers(name: str, dtype: str) -> None:
     for values in (maps, np.maximum(maps, 0), maps * 0.01):
         bits = values.astype(name).view(np.uint16)
         write(bits.astype(dtype) if dtype[0] == ">" else bits.view(dtype))
-        words = ("look like the bits of", name, f"--stored-as {name}", "--stored-as uint16")
+        kept = np.dtype(dtype).name
+        words = ("look like the bits of", name, f"--stored-as {name}", f"--stored-as {kept}")
         refuse("align", "m.h5", "rois.npy", "--spatial-scale", "1/16", words=words)
     found = values_of("m.h5", stored_as=name)
     np.testing.assert_allclose(found, BASE * 0.01, rtol=2**-7, atol=0.0002)
@@ -113,6 +118,8 @@ def test_integers_that_are_no_floats() -> None:
     write(bits)
     assert values_of("m.h5", stored_as="uint16").max() > 10_000
     assert values_of("m.h5", decode=False).max() > 10_000
+    with pytest.raises(InputError, match="dtype is uint16, and --stored-as int16 is of int16"):
+        values_of("m.h5", stored_as="int16")
     counts = np.abs(FEATS * 1000).astype(np.uint16)
     centred = np.round(FEATS * 3000).astype(np.int16)
     of_14_bits = np.random.default_rng(0).integers(0, 1 << 14, FEATS.shape, np.uint16)

@@ -327,8 +327,10 @@ def test_a_column_of_boxes_says_how_it_is_read(caplog: pytest.LogCaptureFixture)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("x1\ty1\tx2\ty2\n1,5\t2\t3\t4\n", ("1,5", "decimal comma", "thousands")),
         ("x1;y1;x2;y2\n1,5;2.5;3;4\n1,5;2;3;4.5\n1.234,5;2;3;4\n", ("1,5", "decimal comma")),
+        ("x1\ty1\tx2\ty2\n1,500\t2\t3\t4\n", ("1,500", "decimal comma", "thousands")),
+        ("batch,x1,y1,x2,y2\n0,1,2,3,4\nbatch,x1,y1,x2,y2\n", ("row 1", "'batch'", "header")),
+        ("x1,y1,x2,y2,x3,y3,x4,y4\n1,1,9,1,9,9,1,9\n", ("polygons", "image,x1,y1,_,_,x2,y2")),
         ("x1,y1,x2,y2\nr1,1,2,3,4\n", ("5 columns, expected 4", "write.table")),
         ("frame,image_id,x1,y1,x2,y2\n0,0,1,2,3,4\n0,1,1,2,3,4\n", ("frame and image_id", "row 1")),
     ],
@@ -467,10 +469,23 @@ def test_texts_of_any_length_in_a_compound_are_left_out(chunks: tuple[int] | Non
     assert [one.name for one in table("r.h5").carried] == ["score"]
 
 
-def test_texts_in_other_encodings_say_what_to_do(maps: None) -> None:
+def test_texts_in_other_encodings(maps: None) -> None:
+    """A mark says which it is, also of JSON and in gzip; without one it has to be UTF-8."""
     text = "image,x1,y1,x2,y2,who\n0,1,1,20,20,Zoë\n"
-    Path("wide.csv").write_text(text, "utf-16")
-    refuse("align", "feats.npy", "wide.csv", *STRIDE_16, words=("not UTF-8", "iconv -f UTF-16 -t"))
+    record = '[{"image": 0, "x1": 1, "y1": 1, "x2": 20, "y2": 20, "who": "Zoë"}]'
+    for encoding in ("utf-8-sig", "utf-16", "utf-16-be"):
+        mark = "\ufeff" if encoding == "utf-16-be" else ""
+        Path("wide.csv").write_text(mark + text, encoding)
+        Path("wide.csv.gz").write_bytes(gzip.compress((mark + text).encode(encoding)))
+        Path("wide.json").write_text(mark + record, encoding)
+        for name in ("wide.csv", "wide.csv.gz", "wide.json"):
+            found = table(name)
+            assert found.corners.tolist() == [[1, 1, 20, 20]]
+            assert found.carried[0].values.tolist() == ["Zoë"]
+    Path("wide.csv").write_text(text, "utf-16-le")
+    refuse("align", "feats.npy", "wide.csv", *STRIDE_16, words=("-f UTF-16LE -t UTF-8",))
+    Path("wide.csv").write_text(text.replace("ë", "e"), "utf-16-be")
+    refuse("align", "feats.npy", "wide.csv", *STRIDE_16, words=("NUL bytes", "without a mark"))
     Path("western.csv").write_text(text, "cp1252")
     refuse("align", "feats.npy", "western.csv", *STRIDE_16, words=("not UTF-8", "CP1252"))
 

@@ -253,6 +253,11 @@ def test_detections_of_supervision(expected, monkeypatch):
     same(align(MAPS[:1], Detections([0, 2])), expected, [0, 2])
 
 
+def test_records_a_roi_each(expected):
+    """As DataFrame.to_dict("records") gives them."""
+    same(align(rois=[dict(zip(NAMES, row, strict=True)) for row in ROIS.tolist()]), expected)
+
+
 def frames():
     """The RoIs as tables of the libraries that are there; the class of one has no name."""
     columns = dict(zip(NAMES, ROIS.T, strict=True)) | {"name": ["a", None, "c"], "count": [1, 2, 3]}

@@ -220,7 +220,9 @@ def test_every_map_is_read_once_while_the_one_before_runs(monkeypatch):
     monkeypatch.setattr(FeatureLevel, "read_image", read)
     placer = MapPlacer(np.dtype(np.float32))
     with ThreadPoolExecutor(1) as reader:
-        for visit, placed in VisitedMaps(pyramid, visits, placer, reader, StageTimes()):
+        for visit, placed in VisitedMaps(
+            pyramid, visits, placer, reader, StageTimes(), lambda: None
+        ):
             np.testing.assert_array_equal(placed.host, stored[visit.image])
             assert placed.cell_table is None
             placed.cell_table = "what an operator adds"

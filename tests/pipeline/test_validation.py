@@ -58,6 +58,11 @@ def test_features_of_another_rank(shape):
         check_feature_shape(MemoryArray(np.zeros(shape), "f.npy"))
 
 
+def test_features_with_axes_of_one_are_told_of_them():
+    with pytest.raises(InputError, match=r"without axes of one: \(2, 8, 24, 32\)"):
+        check_feature_shape(MemoryArray(np.zeros((1, 2, 8, 24, 32), np.float32), "features"))
+
+
 @pytest.mark.parametrize("shape", [(0, 2, 3, 4), (1, 0, 3, 4), (1, 2, 0, 4), (2, 3, 0)])
 def test_empty_features(shape):
     with pytest.raises(InputError, match=r"f.npy: features are empty"):

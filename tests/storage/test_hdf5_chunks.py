@@ -143,8 +143,19 @@ def test_images_of_a_chunk_are_read_together_as_memory_allows(tmp_path, monkeypa
     assert "leaves room to keep 3: chunks are read 2 times" in caplog.text
 
 
+@pytest.mark.parametrize(("chunk", "kept"), [((4, 3, 6, 5), 1), ((4, 3, 6, 4), 4)])
+def test_an_image_in_one_piece_is_read_without_its_neighbours(tmp_path, opened, chunk, kept):
+    path = write(tmp_path / "x.h5", chunks=chunk)
+    array, out = opened(path), np.empty(SHAPE[1:], np.float32)
+    for image in range(SHAPE[0]):
+        array.read_item_into(image, out)
+        np.testing.assert_array_equal(out, VALUES[image])
+    assert array.kept_rows == kept
+    assert ("each chunk holds" in inspect(path).datasets[0].why) == (kept > 1)
+
+
 def test_check_and_inspect_say_that_images_share_a_chunk(tmp_path, monkeypatch):
-    path = write(tmp_path / "x.h5", chunks=(4, 3, 6, 5))
+    path = write(tmp_path / "x.h5", chunks=(4, 3, 6, 5), **PACKED)
     said = "each chunk holds 4 images: reading one image reads 4"
     assert said in inspect(path).datasets[0].why
     monkeypatch.setattr("roicli.analysis.check.maps.KEPT_BYTES", 1)

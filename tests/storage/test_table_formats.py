@@ -2,10 +2,12 @@
 
 import csv
 import json
+import pickle
 import shutil
 import warnings
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -19,6 +21,11 @@ DATA = Path(__file__).parent / "data"
 FIELD = Path(__file__).parents[1] / "cli" / "field"
 FEATS, ROIS, BASE = (np.load(FIELD / f"{name}.npy") for name in ("feats", "rois", "base"))
 STRIDE_16 = ("--spatial-scale", "1/16")
+IMAGES, CORNERS = ROIS[:, 0].astype(int), ROIS[:, 1:].astype(float)
+SIZES = np.column_stack([CORNERS[:, :2], CORNERS[:, 2:] - CORNERS[:, :2]])
+CENTRES = np.column_stack([(CORNERS[:, :2] + CORNERS[:, 2:]) / 2, SIZES[:, 2:]])
+PIXELS = np.array([512, 384, 512, 384])
+XYWH, XYXY = ("x", "y", "width", "height"), ("x1", "y1", "x2", "y2")
 
 
 @pytest.fixture(autouse=True)
@@ -337,14 +344,87 @@ def test_detections_of_supervision_come_and_go(tmp_path, ending):
     assert again == supervision.Detections.merge([detections, detections])
 
 
+@pytest.mark.parametrize("form", ["lists", "struct of lists", "list of structs"])
+def test_an_image_a_row_with_lists_of_boxes(form):
+    """As data sets on the hub have objects."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    boxes = [of_image(number, SIZES, list) for number in (0, 1)]
+    labels = [[1] * len(one) for one in boxes]
+    objects = {
+        "struct of lists": [{"bbox": b, "category": c} for b, c in zip(boxes, labels, strict=True)],
+        "list of structs": [[{"bbox": one, "category": 1} for one in some] for some in boxes],
+    }
+    more = {"objects": objects[form]} if form in objects else {"bbox": boxes, "category": labels}
+    parquet.write_table(
+        pa.table({"image_id": ["a", "b"], "width": [512, 512], **more}), "r.parquet"
+    )
+    found = align("maps/{image}.npy", "r.parquet", "--roi-format", "xywh")
+    np.testing.assert_allclose(found, BASE, atol=1e-4)
+
+
+# pandas in HDF5 ----------------------------------------------------------------------------------
+
+
+def write_fixed(names, values, rows="N.", objects=()):
+    """A frame as pandas' fixed layout has it: one block of numbers, one of objects."""
+    with h5py.File("p.h5", "w") as file:
+        group = file.create_group("t")
+        group.attrs.update(pandas_type=np.bytes_("frame"), nblocks=1 + bool(objects))
+        group["axis0"] = np.array([*names, *objects], "S")
+        group["axis1"] = IMAGES
+        group["axis1"].attrs["name"] = np.bytes_(rows)
+        group["block0_items"], group["block0_values"] = np.array(names, "S"), values
+        if objects:
+            group["block1_items"] = np.array(objects, "S")
+            group.create_dataset("block1_values", (1,), h5py.vlen_dtype("u1"))
+
+
+def test_rows_of_pandas_that_have_a_name_are_a_column():
+    write_fixed(XYXY, CORNERS, rows="batch_index")
+    np.testing.assert_allclose(align("feats.npy", "p.h5"), BASE, atol=1e-6)
+    assert "the image is batch_index" in succeed("inspect", "p.h5").text
+    write_fixed(XYXY, CORNERS)
+    refuse("align", "feats.npy", "p.h5", *STRIDE_16, words=("no column names the RoI's image",))
+
+
+def test_images_that_pandas_keeps_as_objects_or_codes_are_not_passed_over():
+    """Without them the RoIs would be the first image's."""
+    save("one.npy", FEATS[:1])
+    words = ("column file_name", "pickle", "codes", ".parquet")
+    write_fixed(XYXY, CORNERS, objects=["file_name"])
+    refuse("align", "one.npy", "p.h5", *STRIDE_16, words=words)
+    write_fixed(XYXY, CORNERS, objects=["owner"])
+    assert len(align("one.npy", "p.h5")) == 15
+    rows = np.zeros(15, [("index", "i8"), ("values_block_0", "f8", (4,)), ("values_block_1", "i1")])
+    rows["values_block_0"] = CORNERS
+    with h5py.File("p.h5", "w") as file:
+        file["t/table"] = rows
+        file["t"].attrs["pandas_type"] = np.bytes_("frame_table")
+        file["t"].attrs["info"] = np.bytes_(pickle.dumps({"index": {"index_name": None}}, 0))
+        marks = file["t/table"].attrs
+        marks["values_block_0_kind"] = np.bytes_(pickle.dumps(list(XYXY), 0))
+        marks["values_block_1_kind"] = np.bytes_(pickle.dumps(["file_name"], 0))
+        marks["values_block_1_meta"] = np.bytes_("category")
+    refuse("align", "one.npy", "p.h5", *STRIDE_16, words=words)
+    rows["index"] = IMAGES
+    with h5py.File("p.h5", "r+") as file:
+        del file["t/table"].attrs["values_block_1_kind"]
+        file["t/table"][...] = rows
+        file["t"].attrs["info"] = np.bytes_(pickle.dumps({"index": {"index_name": "image"}}, 0))
+    np.testing.assert_allclose(align("feats.npy", "p.h5"), BASE, atol=1e-6)
+
+
+def test_an_empty_table_of_pandas():
+    """Its arrays have one row, and say so."""
+    write_fixed(XYXY, np.zeros((1, 1)))
+    with h5py.File("p.h5", "r+") as file:
+        del file["t/axis1"]
+        file["t/axis1"] = [0.0]
+        file["t/axis1"].attrs["shape"] = np.bytes_("(I0\ntp0\n.")
+    assert len(table("p.h5", images=None)) == 0
+
+
 # JSON of annotation tools ------------------------------------------------------------------------
-
-
-IMAGES, CORNERS = ROIS[:, 0].astype(int), ROIS[:, 1:].astype(float)
-SIZES = np.column_stack([CORNERS[:, :2], CORNERS[:, 2:] - CORNERS[:, :2]])
-CENTRES = np.column_stack([(CORNERS[:, :2] + CORNERS[:, 2:]) / 2, SIZES[:, 2:]])
-PIXELS = np.array([512, 384, 512, 384])
-XYWH, XYXY = ("x", "y", "width", "height"), ("x1", "y1", "x2", "y2")
 
 
 def of_image(number, boxes, make):
@@ -421,11 +501,34 @@ TOOLS = {
 }  # fmt: skip
 
 
+TOOLS |= {
+    "frames": {"version": 1, "frames": of_both(
+        CORNERS, lambda box: {"box2d": dict(zip(XYXY, box, strict=True)), "poly2d": [{"a": 1}]},
+        "objects", frame="{0}",
+    )},
+    "lists of objects": [
+        of_image(number, CORNERS, lambda box: {"box": dict(zip(XYXY, box, strict=True))})
+        for number in (0, 1)
+    ],
+    "label studio, whole": [
+        {"data": {"image": f"{'ab'[number]}.jpg"}, "annotations": [{"result": of_image(
+            number, SIZES, lambda box: {"value": percent(box), "original_width": 512,
+                                        "original_height": 384},
+        )}]} for number in (0, 1)
+    ],
+    "rows of pandas": {
+        str(row): {"image": "ab"[image], **dict(zip(XYXY, box, strict=True))}
+        for row, (image, box) in enumerate(zip(IMAGES.tolist(), CORNERS.tolist(), strict=True))
+    },
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("tool", list(TOOLS))
 def test_json_of_annotation_tools(tool):
     Path("r.json").write_text(json.dumps(TOOLS[tool]))
     size = ("--image-size", "384x512") if "fiftyone" in tool else ()
-    np.testing.assert_allclose(align("maps/{image}.npy", "r.json", *size), BASE, atol=1e-4)
+    maps = "feats.npy" if tool == "lists of objects" else "maps/{image}.npy"
+    np.testing.assert_allclose(align(maps, "r.json", *size), BASE, atol=1e-4)
 
 
 def test_labelme_has_a_file_an_image():

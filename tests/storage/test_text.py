@@ -140,6 +140,19 @@ def test_a_column_that_names_no_images_is_passed_over(name):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "x1\ty1\tx2\ty2\n1,5\t2\t3,25\t4\n",
+        "'x1','y1','x2','y2'\n'1.5','2','3.25','4'\n",
+        'x1,y1,x2,y2\n"1,5","2","3,25","4"\n',
+        'x1, "y1", x2, y2\n1.5, "2", 3.25, 4\n',
+    ],
+)
+def test_numbers_as_others_write_them(text):
+    assert parse(text) == [[1.5, 2, 3.25, 4]]
+
+
+@pytest.mark.parametrize(
     ("header", "words"),
     [
         ("batch,x1,y1,x2,y2,xmin", "2 columns for x1: x1 and xmin"),

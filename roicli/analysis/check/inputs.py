@@ -88,7 +88,7 @@ def read_checked_inputs(
     if not problems:
         pyramid = build_pyramid(maps, reading.spatial_scale, reading.image_size)
         # Some rules look at images without RoIs too.
-        pyramid = pyramid.for_images(np.arange(pyramid.images))
+        pyramid.expect(np.arange(pyramid.images))
     table, described = _read_rois(rois, reading, pyramid, problems)
     placed = None if table is None else _place(table, pyramid, reading)
     inputs = CheckedInputs(tuple(problems), pyramid, placed, spec, measure)

@@ -10,6 +10,7 @@ import numpy as np
 from roicli.analysis.check.inputs import CheckedInputs
 from roicli.analysis.check.map_statistics import MapStatistics
 from roicli.analysis.check.records import Limits
+from roicli.core.parse import TOKENS
 from roicli.core.types import Array, FloatArray
 from roicli.pipeline.axis_orders import CHANNELS_LAST
 from roicli.pipeline.draft import Draft
@@ -36,6 +37,8 @@ def find_nhwc(inputs: CheckedInputs, limits: Limits) -> Iterator[Draft]:
     for index, (level, statistics) in enumerate(
         zip(inputs.pyramid.levels, inputs.statistics, strict=True)
     ):
+        if layout_of(level.stored).startswith(TOKENS):
+            continue  # whose channels are last, and are read so
         reason = (
             _reason_of_values(level, statistics)
             or _reason_of_rois(inputs, index, statistics)

@@ -61,7 +61,8 @@ def _look(task: ImagesTask) -> ImageStatistics | list[bytes]:
     images = np.arange(task.start, task.stop) if task.images is None else np.array(task.images)
     scales = (task.spatial_scale,)
     with contextlib.closing(open_pyramid(task.address, (), scales, task.reading)) as pyramid:
-        (level,) = pyramid.for_images(images).levels
+        pyramid.expect(images)
+        (level,) = pyramid.levels
         if task.images is not None:
             return digest_images(level, task.images)
         return measure_images(level, task.start, task.stop)

@@ -26,6 +26,7 @@ from roicli.operators.convention import (
     DEFORM_POOL,
     HALF_EVEN,
     HALF_PIXEL,
+    HALF_UP,
     LEGACY,
     POOL,
     PRECISE_POOL,
@@ -195,7 +196,7 @@ def _pools() -> Iterator[Convention]:
 
 def _other_pools() -> Iterator[Convention]:
     even = HALF_EVEN, replace(HALF_EVEN, inclusive=True)
-    yield from (replace(POOL, box=box) for box in even)
+    yield from (replace(POOL, box=box) for box in (*even, HALF_UP))
     yield replace(POOL, cut="accumulated")
     yield replace(AVERAGE_POOL, cut="accumulated")
     for box in (*even, CAFFE, BOXES["round"], BOXES["floor"], BOXES["hull"]):

@@ -14,6 +14,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.metadata import version
 from typing import Any, NamedTuple, cast
 
@@ -342,6 +343,8 @@ def _tell_dashboard(client: Any) -> None:
 # What workers are asked before they are given work, and what a task asks of its own worker.
 
 _importing = threading.Lock()
+# To look for a package's files takes half a millisecond, which every task would.
+_installed = cache(version)
 
 
 def read_versions() -> dict[str, str]:
@@ -354,7 +357,7 @@ def read_versions() -> dict[str, str]:
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
         "numpy": np.__version__,
         "onnxruntime": str(ort.__version__),
-        "distributed": version("distributed"),
+        "distributed": _installed("distributed"),
     }
 
 

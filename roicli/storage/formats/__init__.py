@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol, cast
 
 from roicli.core.exceptions import InputError
+from roicli.core.foreign import MARKS
 from roicli.storage.address import IMAGE, Address, is_url
 
 if TYPE_CHECKING:  # NumPy, which --help does not wait for
@@ -97,8 +98,8 @@ class ShelfReader(Protocol):
         fill: Callable[[Array], None],
         width: int,
     ) -> Array:
-        """As ``Shelf.look_at``, of an array in each of many files, for a format that
-        ``is_contained``: one child opens all of them.
+        """The numbers (n, width) that ``fill`` finds of an array in each of many files, of a format
+        that ``is_contained``: one child opens all of them.
         """
 
 
@@ -222,7 +223,6 @@ FORMAT_OF_ENDING = {ending: one for one in FORMATS for ending in one.endings}
 ARRAY_ENDINGS = {end for one in FORMATS if one.holds in ("one", "several") for end in one.endings}
 # So many bytes of a file show whether it is a text.
 TEXT_TRIED = 4096
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # One of these makes a folder a Zarr store.
 STORE_NAMES = ("zarr.json", ".zgroup", ".zarray")
 # What an archive of torch.save has, in a folder of any name.
@@ -373,11 +373,11 @@ def _by_bytes(path: str, by_ending: Format | None) -> Format | None:
         with open(path, "rb", buffering=0) as stream:
             found = recognize_bytes(lambda at, size: _read_at(stream, at, size), path)
             if found is None and (
-                by_ending is None or by_ending is RAW or by_ending.holds == "table"
+                by_ending is None or by_ending is RAW or by_ending.holds in ("table", "packed")
             ):
                 found = recognize_text(_read_at(stream, 0, TEXT_TRIED))
                 # What has no bytes of its own yields to the ending of another table.
-                if found is TEXT and by_ending not in (None, RAW):
+                if found is TEXT and by_ending is not None and by_ending.holds == "table":
                     found = by_ending
             return found or by_ending
     except (OSError, ValueError):
@@ -402,13 +402,22 @@ def recognize_bytes(read_at: Callable[[int, int], bytes], name: str) -> Format |
 
 def recognize_text(head: bytes) -> Format | None:
     """The format of a text by its beginning; None of what is no text."""
-    text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
+    head = _as_utf8(head)
+    text = head.lstrip()
     for found in FORMATS:
         if found.beginning is not None and found.beginning.match(text):
             return found
         if text[:1] and text[:1] in found.first:
             return found
     # The last character may be cut.
-    shown = head.removeprefix(BYTE_ORDER_MARK).decode("utf-8", "replace").rstrip("\ufffd")
+    shown = head.decode("utf-8", "replace").rstrip("\ufffd")
     is_text = bool(text) and all(mark.isprintable() or mark in "\t\r\n\f" for mark in shown)
     return TEXT if is_text and "\ufffd" not in shown else None
+
+
+def _as_utf8(head: bytes) -> bytes:
+    """The beginning of a text without its mark, in UTF-8; of what has none as it is."""
+    mark, encoding = next((one for one in MARKS if head.startswith(one[0])), (b"", "utf-8"))
+    if encoding.startswith("utf-8"):
+        return head.removeprefix(mark)
+    return head.decode(encoding, "ignore").removeprefix("\ufeff").encode()

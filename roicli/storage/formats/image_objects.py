@@ -7,7 +7,8 @@ here: detectron2's data sets, labelme, FiftyOne, CreateML, BDD100K, VIA, Supervi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from roicli.core.exceptions import InputError
@@ -25,8 +26,6 @@ NO_BOX = [float("nan")] * 4
 OTHER_NAMES = ("name", "id", "key")
 # Lists of objects by these names may be empty in all images.
 LISTS = ("annotations", "annotation", "shapes", "objects", "regions", "predictions", "detections")
-# What is no corner of a box beside a list of boxes: the image's own size.
-CORNERS = {one for name in ("x1", "y1", "x2", "y2") for one in SYNONYMS[name]}
 # detectron2's BoxMode: XYXY_ABS, XYWH_ABS, XYXY_REL, XYWH_REL.
 # Source: detectron2/structures/boxes.py.
 BOX_MODES: dict[Any, tuple[RoiFormat, bool]] = {
@@ -68,9 +67,10 @@ def _corners(one: Any) -> list[Any]:
 
 def _percent(one: Any) -> list[Any]:
     """Label Studio's rectangles: percent of the image, turned about their first corner."""
-    if one["rotation"]:
+    if one.get("value", one)["rotation"]:
         raise ValueError("turned")
     sides = one["original_width"], one["original_height"]
+    one = one.get("value", one)
     numbers = [one[name] for name in ("x", "y", "width", "height")]
     return [number * sides[place % 2] / 100 for place, number in enumerate(numbers)]
 
@@ -84,15 +84,20 @@ KINDS = (
     Kind("shape_attributes", _named("shape_attributes", "x", "y", "width", "height"), "xywh"),
     Kind("original_width", _percent, "xywh"),
 )
+# What has one of these is an object, whatever lists it has besides. An image has a width, too.
+CORNERS = chain(*(SYNONYMS[name] for name in ("x1", "y1", "x2", "y2", "cx", "cy")))
+BOXES = {plain_name(one.key) for one in (*KINDS, FIFTYONE)} | {"x", "y", *BOX_NAMES, *CORNERS}
 
 
 def list_images(document: Any) -> Sequence[Any]:
     """The images of a document, which has them in a list, or by their keys."""
+    if isinstance(document, list):
+        if not document or not all(map(_are_objects, document)):
+            return document
+        return [{"image": number, "objects": one} for number, one in enumerate(document)]
     if not isinstance(document, dict):
-        return document if isinstance(document, list) else ()
-    inner = document.get("_via_img_metadata") or document.get("samples") or document
-    if isinstance(inner, list):
-        return inner
+        return ()
+    inner = document.get("_via_img_metadata") or document
     by_key = inner.get("labels") if "classes" in inner else inner
     if isinstance(by_key, dict) and by_key:  # FiftyOne's image detections; VIA
         values = list(by_key.values())
@@ -110,7 +115,7 @@ def spread(
     images: Sequence[Any], name: str
 ) -> tuple[list[dict[str, Any]], tuple[ListedImage, ...]] | None:
     """A row an object, with what names its image, and the images; None where records are no images
-    with one list of objects. Raises InputError where many have several.
+    with one list of objects, however deep. Raises InputError where many have several.
     """
     if not images or not all(isinstance(one, dict) for one in images):
         return None
@@ -118,7 +123,7 @@ def spread(
     keys = {key for lists in found for key, objects in lists.items() if objects}
     keys = keys or {key for key in found[0] if key in LISTS}
     own = {plain_name(key) for one in images for key in one if key not in keys}
-    if not keys or own & (CORNERS | set(BOX_NAMES)) or (len(keys) > 1 and len(images) == 1):
+    if not keys or own & BOXES or (len(keys) > 1 and len(images) == 1):
         return None
     if len(keys) > 1:
         shown = ", ".join(map(foreign, sorted(keys)))
@@ -128,17 +133,17 @@ def spread(
         )
     key = keys.pop()
     objects = [lists.get(key) or [] for lists in found]
-    named = all(any(map(_names_image, one)) for some in objects for one in some)
+    named = all(_names_of(one) for some in objects for one in some)
     rows, listed = [], []
     for number, (image, some) in enumerate(zip(images, objects, strict=True)):
-        names = {one: value for one, value in image.items() if _names_image(one, value)}
+        names = _names_of(image)
         if not names and len(images) > 1:
             names = {"image": next((image[one] for one in OTHER_NAMES if one in image), number)}
         if names:
             texts = list(map(str, names.values()))
             listed.append(ListedImage(texts[0], texts[-1]))
         rows += [one if named else {**names, **one} for one in some]
-    return rows, tuple(listed)
+    return spread(rows, name) or (rows, tuple(listed))
 
 
 def read_boxes(rows: Sequence[Any], name: str) -> Boxes:
@@ -181,12 +186,22 @@ def _read_modes(rows: Sequence[Any], name: str) -> Boxes:
 
 def _find_lists(image: Record) -> dict[str, list[Any]]:
     """The lists of objects that an image has, by their keys; also a key further in."""
-    inner = {k: v for one in image.values() if isinstance(one, dict) for k, v in one.items()}
-    return {key: value for key, value in (inner | dict(image)).items() if _are_objects(value)}
+    return {key: value for key, value in _with_inner(image) if _are_objects(value)}
 
 
-def _names_image(key: str, value: Any = None) -> bool:
-    return not isinstance(value, dict | list) and is_image_name(plain_name(key))
+def _names_of(record: Record) -> dict[str, Any]:
+    """What a record says of its image, itself or a key further in."""
+    return {
+        key: value
+        for key, value in _with_inner(record)
+        if not isinstance(value, dict | list) and is_image_name(plain_name(key))
+    }
+
+
+def _with_inner(record: Record) -> Iterable[tuple[str, Any]]:
+    """The items of a record, and before them those of records in it."""
+    inner = (one.items() for one in record.values() if isinstance(one, dict))
+    return chain(chain.from_iterable(inner), record.items())
 
 
 def _are_objects(value: Any) -> bool:

@@ -186,6 +186,12 @@ def read_header(read_at: Callable[[int, int], bytes], name: str, size: int) -> H
             f"{name}: is cut short: its header promises {promised:,} bytes of data "
             f"({header.shape} {header.dtype}), found {held:,}"
         )
+    if held > promised and read_at(header.offset + promised, len(MAGIC)) == MAGIC:
+        raise InputError(
+            f"{name}: holds several arrays one after another, of which the first is "
+            f"{header.shape} {header.dtype}",
+            "save them by their names with numpy.savez, or a file each",
+        )
     return header
 
 

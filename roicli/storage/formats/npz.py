@@ -82,7 +82,7 @@ class Archive:
             raise InputError(
                 f"{shown}: is an archive without arrays: no member ends in {ENDING}, found: "
                 f"{others}",
-                "save arrays with numpy.savez, or as .safetensors",
+                "save arrays with numpy.savez, or as .safetensors; unpack what holds other files",
             )
 
     @contextmanager
@@ -213,6 +213,10 @@ class NpzShelf(Shelf):
         """The member of a key."""
         address = Address(self._path, self._way_of(key))
         return _open_member(self._archive, address, self._wanted, self.files[self._path])
+
+    def path_of(self, key: str) -> str:
+        """The one file."""
+        return self._path
 
     def close(self) -> None:
         """Let go of the archive."""

@@ -14,6 +14,7 @@ from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import FileContents, precision_of
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.limits import check_memory
+from roicli.storage.roi_columns import hold_boxes
 from roicli.storage.table import Column, Table, column_of, describe_table, text_column
 
 # What is unpacked, converted and held beside what it was unpacked from.
@@ -102,15 +103,22 @@ def is_carried(field: Any) -> bool:
     from pyarrow import types
 
     kind = field.type
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        return _is_number(kind.value_type)
+    if _is_list(kind):
+        return _is_number(kind.value_type) or is_carried(kind.value_field)
     if types.is_struct(kind):
-        return all(_is_number(kind.field(place).type) for place in range(kind.num_fields))
+        return any(is_carried(kind.field(place)) for place in range(kind.num_fields))
     if types.is_dictionary(kind):
         kind = kind.value_type
     is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
     is_other = types.is_boolean(kind) or types.is_temporal(kind) or types.is_decimal(kind)
     return _is_number(kind) or is_text or is_other
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    is_large = types.is_large_list(kind)
+    return bool(types.is_list(kind) or is_large or types.is_fixed_size_list(kind))
 
 
 def _is_number(kind: Any) -> bool:
@@ -129,8 +137,25 @@ def _make_table(arrow: Any, name: str, files: Mapping[str, FileState]) -> Table:
         if not field.name.startswith(INDEX_OF_PANDAS):
             columns.append(_make_column(field.name, values))
     found = [one for one in columns if one is not None]
+    names = [one.name.rpartition(".")[2] for one in arrow.schema]
+    has_lists = any(_is_list(one.type) and _is_nested(one.type.value_type) for one in arrow.schema)
+    if has_lists and len(set(names)) == len(names) and not _hold_boxes(found):
+        from roicli.storage.formats import records  # an image's boxes in a row, as JSON has them
+
+        return records.make_table(arrow.rename_columns(names).to_pylist(), name, files)
     numbers = [one.precision.name for one in found if one.precision]
     return Table(foreign(name), arrow.num_rows, tuple(found), (numbers or ["text"])[0], files)
+
+
+def _hold_boxes(columns: Sequence[Column]) -> bool:
+    table = Table("", 0, tuple(columns), "")
+    return hold_boxes(table.headings)
+
+
+def _is_nested(kind: Any) -> bool:
+    from pyarrow import types
+
+    return _is_list(kind) or bool(types.is_struct(kind))
 
 
 def _make_column(name: str, values: Any) -> Column | None:
@@ -138,7 +163,9 @@ def _make_column(name: str, values: Any) -> Column | None:
     from pyarrow import types
 
     kind = values.type
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+    if _is_list(kind):
+        if not _is_number(kind.value_type):
+            return None
         rows: Sequence[Any] = values.to_pylist()
         widths = {len(row) if row is not None else -1 for row in rows}
         if len(widths) != 1 or min(widths) < 2 or any(None in row for row in rows):

@@ -78,6 +78,10 @@ class TensorShelf(Shelf):
         address = Address(self._path, self._way_of(key))
         return _open_one(self._tensors, self._state, address, self._wanted)
 
+    def path_of(self, key: str) -> str:
+        """The one file."""
+        return self._path
+
 
 def open_shelf(path: str, way_of: WayOfKey, wanted: Wanted) -> TensorShelf:
     """The tensors of a file. Raises InputError."""

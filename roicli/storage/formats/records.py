@@ -15,14 +15,20 @@ from typing import Any
 import numpy as np
 
 from roicli.core.exceptions import InputError, first_line, not_utf8
-from roicli.core.foreign import foreign
+from roicli.core.foreign import decode_text, foreign
 from roicli.core.types import Size
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import FileContents, precision_of
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats import image_objects
 from roicli.storage.limits import check_memory
-from roicli.storage.roi_columns import BOX_NAMES, KNOWN_NAMES, is_image_name, plain_name
+from roicli.storage.roi_columns import (
+    BOX_NAMES,
+    KNOWN_NAMES,
+    is_header,
+    is_image_name,
+    plain_name,
+)
 from roicli.storage.table import Column, ListedImage, Table, describe_table, text_column
 
 # Python's objects against the text that they are parsed from.
@@ -58,9 +64,9 @@ def parse_table(data: bytes, name: str, files: Mapping[str, FileState] | None = 
     """The table in the bytes of a JSON document, or of JSON lines. Raises InputError."""
     check_memory(name, "its JSON", len(data) * JSON_IN_MEMORY)
     try:
-        text = data.decode("utf-8-sig")
+        text = decode_text(data)
         document, lines = _parse(text, name)
-        return _make_table(document, name, files or {}, lines)
+        return make_table(document, name, files or {}, lines)
     except UnicodeDecodeError as error:
         raise not_utf8(name, error) from None
     except FAILURES as error:
@@ -89,9 +95,10 @@ def _parse(text: str, name: str) -> tuple[Any, list[int] | None]:
     return records, lines
 
 
-def _make_table(
-    document: Any, name: str, files: Mapping[str, FileState], lines: list[int] | None
+def make_table(
+    document: Any, name: str, files: Mapping[str, FileState], lines: list[int] | None = None
 ) -> Table:
+    """The table in a document's Python objects. Raises InputError, and what wrong types raise."""
     found = image_objects.spread(image_objects.list_images(document), name)
     others: Mapping[str, Any] = {}
     if found is not None:
@@ -143,6 +150,8 @@ def _columns_or_images(document: Mapping[str, Any], lists: Mapping[str, list[Any
         cells = zip(*document["data"], strict=True)
         return dict(zip(document["columns"], map(list, cells), strict=True))
     if (records := _by_image(document, None)) is not None:
+        return records
+    if (records := _by_row(document)) is not None:
         return records
     if _are_columns(document):
         return {key: list(value.values()) for key, value in document.items()}
@@ -196,6 +205,19 @@ def _boxes_of(value: Any) -> list[dict[str, Any]] | None:
         {**{key: one[row] for key, one in columns.items()}, str(name): box}
         for row, box in enumerate(boxes)
     ]
+
+
+def _by_row(document: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """The records of a document that has one a key, as pandas writes rows by their numbers; other
+    keys are images. None of anything else.
+    """
+    rows = list(document.values())
+    if not rows or not all(isinstance(one, dict) and is_header(list(one)) for one in rows):
+        return None
+    if any(is_image_name(plain_name(name)) for name in rows[0]):
+        return rows
+    are_numbers = all(key.isdecimal() for key in document)
+    return None if are_numbers else [{"image": key, **one} for key, one in document.items()]
 
 
 def _are_columns(document: Mapping[str, Any]) -> bool:

@@ -141,6 +141,10 @@ class SafetensorsShelf(Shelf):
         tensor = self._tensors.choose(Address(self._path, self._way_of(key)), self._wanted)
         return _open_tensor(self._path, self._tensors, tensor, self.files[self._path])
 
+    def path_of(self, key: str) -> str:
+        """The one file."""
+        return self._path
+
 
 def open_shelf(path: str, way_of: WayOfKey, wanted: Wanted) -> SafetensorsShelf:
     """The tensors of a file. Raises InputError."""

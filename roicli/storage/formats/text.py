@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from roicli.core.exceptions import InputError, not_utf8
-from roicli.core.foreign import foreign, plain_numbers
+from roicli.core.foreign import decode_text, foreign, plain_numbers
 from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import FileContents, precision_of
@@ -38,6 +38,8 @@ FEWEST_COUNTED = 4
 DIGITS_OF_PIXELS = 3
 FLOAT64 = precision_of(np.dtype(np.float64))
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
+# Three digits behind a comma may be thousands.
+_THOUSANDS = re.compile(r"[+-]?\d{1,3},\d{3}")
 # Excel's own first line.
 _TOLD_DELIMITER = re.compile(r"sep=([\t;,|])\r?\n", re.IGNORECASE)
 # What R, pandas and databases write where there is no number.
@@ -68,7 +70,7 @@ def parse_table(data: bytes, name: str, files: Mapping[str, FileState] | None = 
     """The table in the bytes of a text. Raises InputError."""
     check_memory(name, "its text", len(data) * BYTES_PER_CHARACTER)
     try:
-        text = data.decode("utf-8-sig")
+        text = decode_text(data)
     except UnicodeDecodeError as error:
         # A byte order mark is no part of the text, and one of the file.
         raise not_utf8(name, error) from None
@@ -78,7 +80,10 @@ def parse_table(data: bytes, name: str, files: Mapping[str, FileState] | None = 
 def parse_text(text: str, name: str, files: Mapping[str, FileState] | None = None) -> Table:
     """The table of a text: columns of whole numbers, of float64 or of texts."""
     if "\0" in text:
-        raise InputError(f"{name}: holds NUL bytes, expected text")
+        raise InputError(
+            f"{name}: holds NUL bytes, expected text",
+            "save it as UTF-8, by an editor or by iconv, where it is UTF-16 without a mark",
+        )
     if "\n" not in text:  # lines end so on old Macs, and in some of Excel's files
         text = text.replace("\r", "\n")
     text = plain_numbers(text)
@@ -151,7 +156,11 @@ def _split_lines(text: str, name: str, delimiter: str) -> tuple[list[Line], list
 
 
 def _read_csv(text: str, name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    quote = text.lstrip()[:1]
+    reader = csv.reader(
+        io.StringIO(text), delimiter=delimiter, strict=True,
+        quotechar=quote if quote == "'" else '"', skipinitialspace=True,
+    )  # fmt: skip
     try:
         for row in reader:
             yield reader.line_num, row
@@ -206,7 +215,10 @@ def _check_width(line: Line, width: int, has_header: bool, name: str) -> None:
     expected = f"{width} as {'in the header' if has_header else 'on the first line'}"
     hint = None
     if has_header and len(cells) == width + 1:
-        hint = "R's write.table names the rows in a column without a header: add col.names=NA"
+        hint = (
+            "R's write.table names the rows in a column without a header: add col.names=NA; of "
+            "pandas' to_string: index=False"
+        )
     raise InputError(f"{name}: line {line.number}: {len(cells)} columns, expected {expected}", hint)
 
 
@@ -257,12 +269,13 @@ def _read_decimal_commas(
     heading: str, cells: Sequence[str], delimiter: str, name: str
 ) -> Sequence[str]:
     """The cells with a point where there is a decimal comma. Raises InputError where in doubt."""
-    example = next(cell.strip() for cell in cells if _DECIMAL_COMMA.fullmatch(cell))
-    if delimiter != ";" or any("." in cell for cell in cells):
+    found = [cell.strip() for cell in cells if _DECIMAL_COMMA.fullmatch(cell)]
+    example, are_thousands = found[0], all(map(_THOUSANDS.fullmatch, found))
+    if (delimiter != ";" and are_thousands) or any("." in cell for cell in cells):
         raise InputError(
             f"{name}: column {str(foreign(heading))!r}: the comma in {example} may be a decimal "
             "comma or separate thousands",
-            "write numbers with a decimal point; between semicolons a comma is a decimal comma",
+            "write numbers with a decimal point and nothing between thousands",
         )
     return [cell.replace(",", ".") for cell in cells]
 

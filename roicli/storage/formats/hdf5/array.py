@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import h5py
 import numpy as np
@@ -18,6 +18,7 @@ from roicli.storage.address import Address
 from roicli.storage.array import (
     Place,
     Precision,
+    Shape,
     StoredArray,
     as_read,
     as_stored,
@@ -33,11 +34,12 @@ from roicli.storage.formats.hdf5.child import (
     OpeningChild,
     chunk_bytes,
     is_decoded,
+    reads_whole_chunks,
 )
 from roicli.storage.formats.hdf5.file import DAMAGE, close_file, pass_over
 from roicli.storage.formats.hdf5.links import OtherFiles, find_within, name_of
 from roicli.storage.limits import check_memory
-from roicli.storage.shelf import Plain
+from roicli.storage.roi_columns import is_image_name, plain_name
 
 if TYPE_CHECKING:
     from roicli.storage.formats.hdf5.chunks import ChunkReader
@@ -96,6 +98,14 @@ class Hdf5Array(StoredArray):
         in_file, stored = kind.in_file, kind.stored
         if stored.names and stored.names != in_file.names:
             lost = [name for name in in_file.names or () if name not in stored.names]
+            named = [name for name in stored.names if is_image_name(plain_name(name))]
+            images = [name for name in lost if is_image_name(plain_name(name))]
+            if images and not named:
+                raise InputError(
+                    f"{self.name}: column {foreign(images[0])} seems to name images, in texts of "
+                    "any length, which are not read from records",
+                    "save it as texts of one length (NumPy's S), or the table as .csv",
+                )
             logger.info(f"{self.name}: texts of any length are left out: {list_names(lost)}")
         check_readable(stored, self.name)
         self.files = others
@@ -120,8 +130,9 @@ class Hdf5Array(StoredArray):
 
         check_decodable(dataset, self.name)
         self.reading_bytes = 2 * chunk_bytes(dataset)
-        self.chunk_rows = dataset.chunks[0] if dataset.chunks and self.shape else 1
         self._reader = find_chunks(dataset.id, in_file)
+        if dataset.chunks and self.shape and (self._reader is None or reads_whole_chunks(dataset)):
+            self.chunk_rows = dataset.chunks[0]
         self.needs_child = self._reader is None and is_decoded(dataset)
 
     @property
@@ -189,18 +200,33 @@ def check_decodable(dataset: h5py.Dataset, name: str) -> None:
     check_memory(name, f"one chunk of shape {dataset.chunks}", 2 * chunk_bytes(dataset))
 
 
+class OpenObject:
+    """An open group or dataset with its attributes, made in a part of h5py's time."""
+
+    def __init__(self, place: h5py.h5g.GroupID | h5py.h5d.DatasetID) -> None:
+        self.id = place
+
+    @property
+    def attrs(self) -> h5py.AttributeManager:
+        """As an object's of h5py."""
+        return h5py.AttributeManager(self)
+
+
+AnyObject: TypeAlias = h5py.Dataset | h5py.Group | OpenObject
+
+
 class LaterAttributes(Mapping[str, Any]):
     """The attributes of an open object, each read when somebody asks for it.
 
     ``find`` gives the object; None for one whose attributes do not count.
     """
 
-    def __init__(self, find: Callable[[], h5py.Dataset | h5py.Group | None]) -> None:
+    def __init__(self, find: Callable[[], AnyObject | None]) -> None:
         self._find = find
         self._read: dict[str, Any] = {}
 
     @cached_property
-    def _object(self) -> h5py.Dataset | h5py.Group | None:
+    def _object(self) -> AnyObject | None:
         return self._find()
 
     @cached_property
@@ -230,11 +256,6 @@ def _names_of_attributes(place: h5py.h5g.GroupID | h5py.h5d.DatasetID) -> tuple[
     names: list[bytes] = []
     h5py.h5a.iterate(place, names.append)
     return tuple(name.decode("utf-8", "surrogateescape") for name in names)
-
-
-def has_attribute(place: h5py.h5g.GroupID | h5py.h5d.DatasetID, names: Collection[str]) -> bool:
-    """Whether a group or dataset has an attribute of one of these names."""
-    return any(name in names for name in _names_of_attributes(place))
 
 
 def read_attributes(attributes: Any) -> dict[str, Any]:
@@ -279,14 +300,14 @@ def read_dimension_names(dataset: h5py.Dataset, attributes: Mapping[str, Any]) -
     return tuple(names) if any(names) else ()
 
 
-def plain_dataset(dataset: h5py.h5d.DatasetID) -> Plain | None:
-    """What there is to say of numbers in one piece; None of other datasets."""
+def plain_numbers(dataset: h5py.h5d.DatasetID) -> tuple[Shape, np.dtype[Any], int] | None:
+    """The shape, dtype and place in the file of numbers in one piece; None of other datasets."""
     shape = dataset.shape
     offset = dataset.get_offset() if shape and min(shape) else 0
     kind = _describe_type(dataset.get_type().encode())
     if offset is None or not kind.is_read_as_is or kind.in_file.kind not in "iuf":
         return None
-    return Plain(shape, kind.read, offset)
+    return shape, kind.read, offset
 
 
 def lies_in_file(dataset: h5py.Dataset) -> bool:

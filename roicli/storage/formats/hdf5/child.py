@@ -15,6 +15,7 @@ import os
 import signal
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -111,18 +112,25 @@ class Readable(NamedTuple):
     row_bytes: int
 
 
-# What a child stays for: one dataset, or datasets by their numbers.
-Reads = Readable | Callable[[int], Readable]
+class Datasets(NamedTuple):
+    """Many datasets by their numbers: ``readable`` opens one, ``look_at`` notes what is to be said
+    of those from one number to another.
+    """
+
+    readable: Callable[[int], Readable]
+    look_at: Callable[[int, int], object]
+
+
+# What a child stays for.
+Reads = Readable | Datasets
 
 
 class OpeningChild:
-    """A child that runs ``open_dataset`` and, where that gives a chunked dataset, stays to read it.
-
-    So it does where that gives a function from a number to a dataset, for many datasets of a file.
+    """A child that runs ``open_dataset`` and, where that gives something to read, stays for it.
 
     ``size`` is the file's in bytes; the time that a child may compute grows with it. ``room`` bytes
     can be read at once. Raises InputError where it died over the opening, or what it refused; with
-    ``waits`` False ``hear_opening`` does.
+    ``waits`` False ``hear_done`` does.
     """
 
     def __init__(
@@ -135,18 +143,18 @@ class OpeningChild:
     ) -> None:
         self.shared = mmap.mmap(-1, room)
         self._name = name
-        self._death: InputError | None = None
+        self._death: RoicliError | None = None
         asked, self._ask = os.pipe()
         self._hear, answer = os.pipe()
+        self._seconds = SECONDS + size // OPENED_BYTES_PER_SECOND
         self._pid: int | None = begin_child(
-            lambda: self._live(open_dataset, asked, answer), name,
-            SECONDS + size // OPENED_BYTES_PER_SECOND, ROOM_BYTES + 4 * room,
-            (asked, self._ask, self._hear, answer),
+            lambda: self._live(open_dataset, asked, answer), name, self._seconds,
+            ROOM_BYTES + 4 * room, (asked, self._ask, self._hear, answer),
         )  # fmt: skip
         os.close(asked)
         os.close(answer)
         if waits:
-            self.hear_opening()
+            self.hear_done()
 
     def _live(self, open_dataset: Callable[[], Reads | None], asked: int, answer: int) -> None:
         """The child's side."""
@@ -154,21 +162,35 @@ class OpeningChild:
         os.close(self._hear)
         opened, word = _attempt(open_dataset, self._name)
         os.write(answer, word)
-        if isinstance(opened, Readable):
-            only = opened
-            serve(lambda number: only, self.shared, asked, answer)
-        elif opened is not None:
-            serve(opened, self.shared, asked, answer)
+        if opened is None:
+            return
 
-    def hear_opening(self) -> None:
-        """Wait until the dataset is open. Raises InputError, and the child is gone."""
+        def look_at(start: int, stop: int) -> bytes:
+            assert isinstance(opened, Datasets)
+            limit_time(self._seconds)
+            return _attempt(lambda: opened.look_at(start, stop), self._name)[1]
+
+        readable = opened.readable if isinstance(opened, Datasets) else lambda number: opened
+        serve(readable, look_at, self.shared, asked, answer)
+
+    def look_at(self, start: int, stop: int) -> None:
+        """Have the child look at some of its datasets. Raises InputError, and the child is gone."""
+        if self._death is not None:
+            raise self._death
+        with suppress(BrokenPipeError):
+            os.write(self._ask, REQUEST.pack(0, LOOK) + LOOKED_AT.pack(start, stop))
+        self.hear_done()
+
+    def hear_done(self) -> None:
+        """Wait until the child has come through. Raises InputError, and the child is gone."""
         try:
             word = os.read(self._hear, 4096)
             if word == DONE:
                 return
             while more := os.read(self._hear, 4096):
                 word += more
-            raise _as_error(word, self.close(), self._name)
+            self._death = _as_error(word, self.close(), self._name)
+            raise self._death
         except BaseException:
             self.close()
             raise
@@ -210,16 +232,19 @@ def try_first(action: Callable[[], object], name: str, size: int) -> None:
         OpeningChild(act, name, size).close()
 
 
-def try_parts_first(action: Callable[[slice], object], count: int, name: str, size: int) -> None:
-    """As ``try_first``, of an action that is done for parts of ``count`` items, side by side."""
+def try_parts_first(
+    action: Callable[[slice], object], start: int, stop: int, name: str, size: int
+) -> None:
+    """As ``try_first``, of an action that is done for parts of so many items, side by side."""
+    count = stop - start
     parts = max(1, min(usable_cores(), MOST_PARTS, count // FEWEST_A_PART))
-    cuts = [count * part // parts for part in range(parts + 1)]
+    cuts = [start + count * part // parts for part in range(parts + 1)]
     children: list[OpeningChild] = []
     try:
-        for start, stop in pairwise(cuts):
-            children.append(OpeningChild(_of_part(action, start, stop), name, size, waits=False))
+        for first, end in pairwise(cuts):
+            children.append(OpeningChild(_of_part(action, first, end), name, size, waits=False))
         for child in children:
-            child.hear_opening()
+            child.hear_done()
     finally:
         for child in children:
             child.close()
@@ -244,7 +269,7 @@ def in_child_first(read: Callable[[], Answer], path: str) -> Answer:
     return read()
 
 
-def _attempt(open_dataset: Callable[[], Reads | None], name: str) -> tuple[Reads | None, bytes]:
+def _attempt(open_dataset: Callable[[], Answer], name: str) -> tuple[Answer | None, bytes]:
     """In the child: what was opened, and what came out in bytes."""
     try:
         return open_dataset(), DONE
@@ -294,14 +319,41 @@ def is_decoded(dataset: h5py.Dataset) -> bool:
     return bool(dataset.shape) and bool(dataset.chunks or dataset.is_virtual)
 
 
-# The number of a dataset, and of its axes; a start and a stop for each of them follow.
-REQUEST = struct.Struct("2q")
+def reads_whole_chunks(dataset: h5py.Dataset) -> bool:
+    """Whether to read one item is to read all of the chunks that it lies in.
+
+    It is not where the bytes of an item lie together in its chunk, and past no filter.
+    """
+    if not dataset.chunks or dataset.chunks[1:] != dataset.shape[1:]:
+        return bool(dataset.chunks)
+    return int(dataset.id.get_create_plist().get_nfilters()) > 0
 
 
-def serve(readable: Callable[[int], Readable], shared: mmap.mmap, asked: int, answer: int) -> None:
-    """In the child: a place comes, its values go into ``shared`` memory, then a word back."""
+# The number of a dataset, and of its axes; a start and a stop for each of them follow. Where LOOK
+# stands for the axes, the numbers of the first dataset to look at and the one behind the last do.
+REQUEST, LOOKED_AT = struct.Struct("2q"), struct.Struct("2q")
+LOOK = -1
+
+
+def serve(
+    readable: Callable[[int], Readable],
+    look_at: Callable[[int, int], bytes],
+    shared: mmap.mmap,
+    asked: int,
+    answer: int,
+) -> None:
+    """In the child: a place comes, its values go into ``shared`` memory, then a word back.
+
+    Or it looks at datasets, until one is refused: then it ends.
+    """
     while len(data := os.read(asked, REQUEST.size)) == REQUEST.size:
         number, axes = REQUEST.unpack(data)
+        if axes == LOOK:
+            word = look_at(*LOOKED_AT.unpack(os.read(asked, LOOKED_AT.size)))
+            os.write(answer, word)
+            if word != DONE:
+                return
+            continue
         numbers = struct.unpack(f"{2 * axes}q", os.read(asked, 16 * axes)) if axes else ()
         place = tuple(map(slice, numbers[0::2], numbers[1::2]))
         try:

@@ -21,6 +21,7 @@ from roicli.storage.array import Heading, StoredArray
 from roicli.storage.choice import list_names
 from roicli.storage.file_state import FileState
 from roicli.storage.formats.hdf5.links import find_within
+from roicli.storage.roi_columns import is_image_name, plain_name
 from roicli.storage.table import Column, Table, column_of, text_column
 
 logger = logging.getLogger("roicli")
@@ -37,6 +38,8 @@ LIST_OPCODES = {
     "LONG_BINPUT", "MEMOIZE", "STOP",
 }  # fmt: skip
 MOST_BLOCKS = 10_000
+# How a pickle ends, and what marks codes of categories.
+PICKLED, CATEGORY = ".", "category"
 
 
 class Block(NamedTuple):
@@ -51,12 +54,20 @@ class Block(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A table of pandas: its group, its columns in order or "" unknown, and its blocks."""
+    """A table of pandas: its group, its columns in order or "" unknown, and its blocks.
+
+    ``rows`` is the name of the rows where they have one, which is a column then. Addresses of
+    names of columns of objects are ``left_out``, names of columns of codes ``coded``. ``is_empty``:
+    it has no rows, which pandas keeps as one.
+    """
 
     name: str
     order: str
     blocks: tuple[Block, ...]
+    rows: str = ""
     left_out: tuple[str, ...] = ()
+    coded: tuple[str, ...] = ()
+    is_empty: bool = False
 
 
 def is_frame(group: h5py.Group) -> bool:
@@ -80,29 +91,64 @@ def _describe_fixed(group: h5py.Group) -> Frame:
             left_out.append(items)
         else:
             blocks.append(Block(values, None, items))
-    return Frame(group.name, f"{group.name}/axis0", tuple(blocks), tuple(left_out))
+    rows = _dataset(group, f"{group.name}/axis1")
+    index = _text(rows.attrs.get("name", ""))
+    index = "" if index.endswith(PICKLED) or rows.dtype.kind == "O" else index
+    if index:
+        blocks.insert(0, Block(rows.name, None, [index]))
+    return Frame(
+        group.name, f"{group.name}/axis0", tuple(blocks), index, tuple(left_out),
+        is_empty="shape" in rows.attrs,
+    )  # fmt: skip
 
 
 def _describe_table(group: h5py.Group) -> Frame:
     table, blocks = _dataset(group, f"{group.name}/table"), []
+    coded: list[str] = []
+    index = _find_index_name(group.attrs.get("info", b""))
+    if index:
+        blocks.append(Block(table.name, "index", [index]))
     for field in table.dtype.names or ():
         kind = table.attrs.get(f"{field}_kind")
         if field == "index" or kind is None:
             continue
-        blocks.append(Block(table.name, field, read_names(kind, table.name)))
-    return Frame(group.name, "", tuple(blocks))
+        names = read_names(kind, table.name)
+        if _text(table.attrs.get(f"{field}_meta")) == CATEGORY:
+            coded += names
+        else:
+            blocks.append(Block(table.name, field, names))
+    return Frame(group.name, "", tuple(blocks), index, coded=tuple(coded))
+
+
+def _find_index_name(info: bytes | str) -> str:
+    """What the rows of a table are called, in pandas' pickled notes; "" where that is nothing."""
+    import pickletools  # few files have a pickle
+
+    data = info.encode("latin1") if isinstance(info, str) else bytes(info)
+    is_next = False
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if is_next and opcode.name not in LIST_OPCODES:
+                return str(argument) if opcode.name in NAME_OPCODES else ""
+            is_next = is_next or argument == "index_name"
+    except Exception as error:
+        logger.debug(f"notes of pandas cannot be read: {error}")
+    return ""
 
 
 def headings_of(frame: Frame, group: h5py.Group) -> tuple[Heading, ...]:
     """The columns' names, in order, for ``inspect``."""
     if frame.order:
-        return tuple(map(Heading, _texts(_dataset(group, frame.order)[()])))
+        names = _texts(_dataset(group, frame.order)[()])
+        return tuple(map(Heading, [frame.rows, *names] if frame.rows else names))
     return tuple(Heading(name) for block in frame.blocks for name in block.names)
 
 
 def count_rows(frame: Frame, group: h5py.Group) -> int:
     """How many rows the table has, for ``inspect``."""
-    return int(_dataset(group, frame.blocks[0].values).shape[0]) if frame.blocks else 0
+    if frame.is_empty or not frame.blocks:
+        return 0
+    return int(_dataset(group, frame.blocks[0].values).shape[0])
 
 
 def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
@@ -151,7 +197,7 @@ def read_frame(path: str, frame: Frame, opener: Callable[[Address], StoredArray]
                 stored.close()
         return arrays[name]
 
-    for block in frame.blocks:
+    for block in () if frame.is_empty else frame.blocks:
         values = read(block.values)
         if block.field is not None:
             values = values[block.field]
@@ -163,10 +209,13 @@ def read_frame(path: str, frame: Frame, opener: Callable[[Address], StoredArray]
                 f"{len(names)} as there are names"
             )
         columns.update((name, column_of(name, values[:, i])) for i, name in enumerate(names))
-    if frame.left_out:
-        lost = [name for items in frame.left_out for name in _try_texts(read, items)]
-        logger.info(f"{shown}: columns of Python objects are left out: {list_names(lost)}")
+    lost = [name for items in frame.left_out for name in _try_texts(read, items)]
+    _tell_lost([*lost, *frame.coded], list(columns), shown)
     order = _texts(read(frame.order)) if frame.order else list(columns)
+    if frame.is_empty:
+        columns = {name: column_of(name, np.empty(0)) for name in order}
+    if frame.rows and frame.rows not in order:
+        order.insert(0, frame.rows)
     ordered = [columns[name] for name in order if name in columns]
     counts = {len(one.values) for one in ordered}
     if len(counts) > 1:
@@ -178,6 +227,20 @@ def read_frame(path: str, frame: Frame, opener: Callable[[Address], StoredArray]
     return Table(
         foreign(shown), counts.pop() if counts else 0, tuple(ordered), stored_as, files, is_named
     )  # fmt: skip
+
+
+def _tell_lost(lost: Sequence[str], kept: Sequence[str], shown: str) -> None:
+    """Note columns that are left out. Raises InputError where they alone name images."""
+    if not lost:
+        return
+    named = [name for name in lost if is_image_name(plain_name(name))]
+    if named and not any(is_image_name(plain_name(name)) for name in kept):
+        raise InputError(
+            f"{shown}: column {foreign(named[0])} seems to name images, and pandas keeps it as a "
+            "pickle or as codes, which are not read",
+            "make it texts and save the table as .parquet or .csv, or with format='table'",
+        )
+    logger.info(f"{shown}: columns of Python objects or codes are left out: {list_names(lost)}")
 
 
 def _texts(values: Array) -> list[str]:

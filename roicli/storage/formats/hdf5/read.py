@@ -33,6 +33,7 @@ from roicli.storage.formats.hdf5.array import LONGEST_ATTRIBUTE, attribute_bytes
 from roicli.storage.formats.hdf5.child import (
     in_child_first,
     is_contained,
+    reads_whole_chunks,
     shared_array,
     try_parts_first,
 )
@@ -152,7 +153,7 @@ def find_names(path: str, group: str, way_of: WayOf) -> list[str]:
         names = in_child_first(names_there, path)
         found = shared_array(len(names), 1)
         if is_contained():
-            try_parts_first(look, len(names), path, os.path.getsize(path))
+            try_parts_first(look, 0, len(names), path, os.path.getsize(path))
         # Of the others something else than a crash kept the child.
         return [
             name
@@ -264,6 +265,7 @@ def _describe_dataset(dataset: h5py.Dataset, path: str) -> StoredDataset:
         plain_attributes(_Attributes(dataset.attrs)),
         partial(open_dataset, address, Wanted("any")),
         headings_of_dtype(fields) if is_record(fields) else None,
+        reads_whole_chunks(dataset),
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 
 import h5py
 
@@ -16,13 +17,15 @@ from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats.hdf5.array import (
     Hdf5Array,
     LaterAttributes,
-    has_attribute,
-    plain_dataset,
+    OpenObject,
+    plain_numbers,
     read_attributes,
 )
 from roicli.storage.formats.hdf5.child import (
+    FEWEST_A_PART,
     SWITCH,
     ContainedReader,
+    Datasets,
     OpeningChild,
     Readable,
     is_contained,
@@ -34,7 +37,8 @@ from roicli.storage.formats.hdf5.chunks import descriptor_of, is_plain_file
 from roicli.storage.formats.hdf5.dataset import choose_below, trust
 from roicli.storage.formats.hdf5.file import close_file, look_up, naming_damage, open_file
 from roicli.storage.formats.hdf5.links import split_way
-from roicli.storage.shelf import Fill, Plain, Shelf, WayOfKey
+from roicli.storage.limits import external_files, external_is_allowed
+from roicli.storage.shelf import Fill, Look, Plain, Shelf, WayOfKey
 
 
 class Hdf5Shelf(Shelf):
@@ -44,27 +48,44 @@ class Hdf5Shelf(Shelf):
         check_regular_file(path)
         self.files = {path: read_state(path)}
         self._path, self._way_of, self._wanted = path, way_of, wanted
+        self._may_lead_out = external_is_allowed()
         self._size = os.path.getsize(path)
         self._numbers: dict[str, int] = {}
+        self._fill_part: Callable[[slice], None] = lambda part: None
         self._child: OpeningChild | None = None
         try_first(lambda: close_file(open_file(path, path)), path, self._size)
         self._file = open_file(path, path)
         self._is_plain = is_plain_file(self._file.id)
         self._file_attributes = read_attributes(self._file.attrs)
 
-    def look_at(self, keys: Sequence[str], fill: Fill, width: int) -> Array:
-        """What ``fill`` finds in a child: what it opened there can be opened here."""
-        self._numbers = {key: number for number, key in enumerate(keys)}
-        self._end_child()
-        if not is_contained() or not keys:
-            return super().look_at(keys, fill, width)
-        found = shared_array(len(keys), width)
-        try_parts_first(
-            lambda part: fill(keys[part], found[part]), len(keys), self._path, self._size
-        )
-        return found
+    def path_of(self, key: str) -> str:
+        """The one file."""
+        return self._path
 
-    def read_piece(self, offset: int, out: Array) -> None:
+    def begin_look(self, keys: Sequence[str], fill: Fill, width: int) -> Look:
+        """What ``fill`` finds in a child: what it opened there can be opened here.
+
+        Where there is much to look at, children do so side by side.
+        """
+        if not is_contained():
+            return super().begin_look(keys, fill, width)
+        found = shared_array(len(keys), width)
+
+        def fill_part(part: slice) -> None:
+            fill(keys[part], found[part])
+
+        def look(start: int, stop: int) -> Array:
+            if stop - start > FEWEST_A_PART:
+                try_parts_first(fill_part, start, stop, self._path, self._size)
+            elif stop > start:
+                self._child_for_all().look_at(start, stop)
+            return found[start:stop]
+
+        self._numbers, self._fill_part = {key: n for n, key in enumerate(keys)}, fill_part
+        self._end_child()
+        return look
+
+    def read_piece(self, key: str, offset: int, out: Array) -> None:
         """The values of an array that said that it has them at ``offset``. Raises InputError."""
         try:
             read_whole(descriptor_of(self._file.id), as_bytes(out), offset)
@@ -82,30 +103,35 @@ class Hdf5Shelf(Shelf):
             )
         return array
 
-    def peek(self, key: str, telling: Collection[str]) -> Plain | None:
+    def peek(self, key: str, telling: AbstractSet[str]) -> Plain | None:
         """A dataset in one piece, on no link, without attributes that tell something."""
-        if not self._is_plain:
-            return None
         *above, name = split_way(self._way_of(key))
         try:
             group = self._file.id
             for part in above:
-                if group.links.get_info(part).type != h5py.h5l.TYPE_HARD:
+                if not _is_own(group, part):
                     return None
                 group = h5py.h5g.open(group, part)
-            if above and has_attribute(group, telling):
+            numbers = None
+            if self._is_plain and _is_own(group, name):
+                dataset = h5py.h5d.open(group, name)
+                numbers = plain_numbers(dataset)
+            if numbers is None:
                 return None
-            if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+            own = LaterAttributes(lambda: OpenObject(dataset))
+            of_group = LaterAttributes(lambda: OpenObject(group) if above else None)
+            if not (telling.isdisjoint(own) and telling.isdisjoint(of_group)):
                 return None
-            dataset = h5py.h5d.open(group, name)
-            return None if has_attribute(dataset, telling) else plain_dataset(dataset)
-        except (KeyError, RuntimeError, TypeError):  # whatever it is, ``open`` says it
-            return None
+            way = f"/{b'/'.join((*above, name)).decode()}"
+        except (KeyError, RuntimeError, TypeError, UnicodeDecodeError):
+            return None  # whatever it is, ``open`` says it
+        address = str(Address(self._path, way))
+        return Plain(address, *numbers, own, of_group, self._file_attributes)
 
     def _choose(self, key: str) -> Hdf5Array:
         way = self._way_of(key)
         address, others = Address(self._path, way), dict[str, FileState]()
-        with naming_damage(str(address)):
+        with external_files(self._may_lead_out), naming_damage(str(address)):
             node, path = self._find(way), self._path
             if node is None:
                 node, path = look_up(self._file, address, others)
@@ -137,7 +163,8 @@ class Hdf5Shelf(Shelf):
                 array = self._choose(keys[number])
                 return Readable(array.dataset, array.row_bytes)
 
-            self._child = OpeningChild(lambda: readable, self._path, self._size)
+            datasets = Datasets(readable, lambda start, stop: self._fill_part(slice(start, stop)))
+            self._child = OpeningChild(lambda: datasets, self._path, self._size)
         return self._child
 
     def _end_child(self) -> None:
@@ -151,6 +178,11 @@ class Hdf5Shelf(Shelf):
         close_file(self._file)
 
 
+def _is_own(group: h5py.h5g.GroupID | h5py.h5f.FileID, name: bytes) -> bool:
+    """Whether a name in a group is an object of the same file."""
+    return bool(group.links.get_info(name).type == h5py.h5l.TYPE_HARD)
+
+
 def _group_of(dataset: h5py.Dataset) -> h5py.Group | None:
     """The group that a dataset stands in; None for the file's root."""
     group = dataset.parent
@@ -160,7 +192,7 @@ def _group_of(dataset: h5py.Dataset) -> h5py.Group | None:
 def look_at_files(
     addresses: Sequence[Address], wanted: Wanted, fill: Callable[[Array], None], width: int
 ) -> Array:
-    """As ``Shelf.look_at``, of an array in each of many files: one child opens all of them."""
+    """The numbers that ``fill`` finds of an array in each of many files, in one child."""
     found = shared_array(len(addresses), width)
 
     def fill_in_child() -> None:
