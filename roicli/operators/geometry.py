@@ -406,7 +406,10 @@ def find_neighbours(
             assert_never(border)
 
 
-def nearest_cell(found: Neighbours, points: FloatArray, cells: int) -> Neighbours:
+def nearest_cell(
+    found: Neighbours, points: FloatArray, cells: int, border: BorderRule = "clamp"
+) -> Neighbours:
     """The nearest cell alone, halves away from zero (TensorFlow's crop_and_resize)."""
-    cell = as_cells(np.clip(round_half_away(points), 0, cells - 1))
+    ring = 1 if border == "zero" else 0
+    cell = as_cells(np.clip(round_half_away(points), -ring, cells - 1 + ring)) + ring
     return found._replace(low=cell, high=cell, share=np.zeros_like(found.share))

@@ -146,7 +146,7 @@ def _axis_points(axis: BoxAxis, count: int, convention: Convention) -> AxisPoint
 def _read_axis(points: FloatArray, cells: int, convention: Convention) -> Neighbours:
     found = find_neighbours(points, cells, convention.border, convention.reach)
     if convention.interpolation == "nearest":
-        return nearest_cell(found, points, cells)
+        return nearest_cell(found, points, cells, convention.border)
     if convention.reduction == "max-split-corners":
         # MAX keeps the fraction past the last cell, where both neighbours are that cell.
         past = np.clip(points, 0, cells) - found.low.astype(points.dtype)

@@ -90,6 +90,19 @@ class PresetCellSpec(PresetSpec, CellSpec):
         return super().compiled
 
 
+def has_graph(convention: Convention) -> bool:
+    """Whether ``build_preset_spec`` runs it: upright boxes by the scale, read cell by cell or at
+    points, but for those from end to end, which are crop_and_resize's.
+    """
+    box = convention.box
+    reads = convention.reads_cells or (
+        convention.grid != "ends"
+        and convention.reduction != "integral"
+        and convention.interpolation == "bilinear"
+    )
+    return reads and box.turn == "none" and box.normalization == "scale"
+
+
 def build_preset_spec(preset: str, convention: Convention, output_size: Size) -> PresetSpec:
     """What runs a function of a library. Raises ParameterError."""
     kind = PresetCellSpec if convention.reads_cells else PresetPointSpec

@@ -48,6 +48,8 @@ logger = logging.getLogger("roicli")
 LONGEST_SAID = 1000
 # More are no columns of RoIs, even where there are no rows.
 MOST_COLUMNS = 4096
+# A header may promise more axes than NumPy can hold.
+MOST_AXES = 8
 # What a text of six numbers a line is taken for where all of them fit.
 SCORED = ("image", "x1", "y1", "x2", "y2", "score")
 
@@ -100,6 +102,8 @@ def _flatten(source: StoredArray) -> StoredArray:
     Boxes (1, M, 4) stay, which are image by image.
     """
     shape = list(source.shape)
+    if len(shape) > MOST_AXES:
+        return source
     if source.dtype.names is not None:
         wanted = [math.prod(shape)]
     elif len(shape) < 3 or (len(shape) == 3 and shape[2] == 4):

@@ -31,7 +31,7 @@ from roicli.operators.convention import Convention
 from roicli.operators.crop_and_resize import CropAndResizeSpec
 from roicli.operators.interface import OperatorSpec
 from roicli.operators.phrases import as_options
-from roicli.operators.preset_rule import build_preset_spec
+from roicli.operators.preset_rule import build_preset_spec, has_graph
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.operators.rotated_align import RotatedAlignSpec
@@ -197,11 +197,11 @@ def _plain_operators(inputs: Inputs, size: Size) -> list[OperatorSpec]:
     ]
 
 
-def spec_of(convention: Convention, size: Size) -> OperatorSpec:
-    """What runs a convention for upright or for turned RoIs."""
+def spec_of(convention: Convention, size: Size) -> OperatorSpec | None:
+    """What runs a convention for upright or for turned RoIs, where something does."""
     found = as_options(convention)
     if found is None:
-        return build_preset_spec("", convention, size)
+        return build_preset_spec("", convention, size) if has_graph(convention) else None
     operator, options = found
     return operator_type(operator)(size, **options)
 
@@ -220,8 +220,13 @@ def match_to_rois(
     stored = read_parts(result, np.arange(count), channels)
     found = unit_rows(stored[:, :, height][:, :, :, width]).astype(np.float32)
     likeness = []
-    known = None if convention is None else spec_of(convention, size)
-    for spec in _plain_operators(inputs, size) if known is None else [known]:
+    specs: list[OperatorSpec] = _plain_operators(inputs, size)
+    if convention is not None:
+        known = spec_of(convention, size)
+        if known is None:
+            return None
+        specs = [known]
+    for spec in specs:
         expected = expect(inputs, np.arange(rois), channels, spec)
         other = unit_rows(expected[:, :, height][:, :, :, width]).astype(np.float32)
         pairs = _pair(found, other, LEAST_ALIKE)

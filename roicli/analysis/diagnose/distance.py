@@ -13,7 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from roicli.core.types import Array, FloatArray
+from roicli.operators.convention import EMPTY_VALUES
 
+FILLS = [fill for fill in EMPTY_VALUES.values() if fill and np.isfinite(fill)]
 # Of values that do not vary.
 MOST_GROWTH = 2.0**60
 
@@ -48,13 +50,19 @@ class Yardstick:
     """
 
     def __init__(self, result: FloatArray, rounding: float = 0.0) -> None:
-        self._known = np.isfinite(result)
+        # A fill says that a bin is empty, and nothing of how values vary.
+        is_fill = np.isin(result, FILLS)
+        self._fills = is_fill if is_fill.any() else None
+        self._known = np.isfinite(result) & ~is_fill
         # A RoI that hardly varies is as rounded as its values are large.
         self._lost = rounding**2 * _squared(np.where(self._known, result, 0.0))
         # One value does not vary about itself, but the channels' do about each other.
         alone = result[:, :1].size == 1
         channels = [result] * result.shape[1] if alone else result.swapaxes(0, 1)
-        self._centre = np.array([_median(values) for values in channels])[:, None, None]
+        known = [self._known] * len(channels) if alone else self._known.swapaxes(0, 1)
+        self._centre = np.array(
+            [_median(values[mask]) for values, mask in zip(channels, known, strict=True)]
+        )[:, None, None]
         self._result = result
         own = _squared(np.where(self._known, result - self._centre, 0.0))
         self._usual = float(np.median(own)) if len(own) else 0.0
@@ -68,6 +76,8 @@ class Yardstick:
         with np.errstate(invalid="ignore", over="ignore"):
             difference = np.abs(one - other)
             moved = [side - self._centre for side in (one, other)]
+        if self._fills is not None:
+            moved = [np.where(self._fills, 0.0, side) for side in moved]
         known_one, known_other = np.isfinite(one), np.isfinite(other)
         if known_one.all() and known_other.all():
             squared, norm_one, norm_other = (_squared(part) for part in (difference, *moved))
@@ -91,7 +101,8 @@ class Yardstick:
         """(..., S) RoIs on which a candidate could be right: those whose result is all numbers, and
         those that are not finite in the same places.
         """
-        return np.asarray(self._known.all(axis=(1, 2, 3)) | np.isfinite(found.squared))
+        is_finite = np.isfinite(self._result).all(axis=(1, 2, 3))
+        return np.asarray(is_finite | np.isfinite(found.squared))
 
     def growth(self, values: FloatArray) -> float:
         """The norm of values over that of their variation, from 1 on: what rounding grows by."""
@@ -110,9 +121,8 @@ def _squared(values: FloatArray) -> FloatArray:
 
 
 def _median(values: FloatArray) -> float:
-    """Of what is finite; 0 where nothing is."""
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if len(finite) else 0.0
+    """Of (n,); 0 where there is none."""
+    return float(np.median(values)) if len(values) else 0.0
 
 
 def _largest(values: FloatArray) -> FloatArray:

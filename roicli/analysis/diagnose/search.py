@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from roicli.analysis.diagnose.candidates import Candidate, dense_candidates, narrowed, variants
-from roicli.analysis.diagnose.distance import Yardstick
+from roicli.analysis.diagnose.distance import FILLS, Yardstick
 from roicli.analysis.diagnose.sample import Sample, norms_of, varied_channels
 from roicli.analysis.result.axes import unit_rows
 from roicli.analysis.roi_sample import spread
@@ -267,7 +267,8 @@ def _search_coarsely(
 def _plain_rois(sample: Sample) -> Array:
     """Places of a few RoIs on which conventions are least likely to have rules of their own."""
     norms = norms_of(sample.result)
-    whole = np.isfinite(sample.result).all(axis=(1, 2, 3)) & (norms > 0)
+    known = np.isfinite(sample.result) & ~np.isin(sample.result, FILLS)
+    whole = known.all(axis=(1, 2, 3)) & (norms > 0)
     inside = whole & ~sample.kinds.without_size & ~sample.kinds.off_map
     for plain in (inside & ~sample.kinds.special, inside, whole, norms > 0):
         places = np.flatnonzero(plain)
