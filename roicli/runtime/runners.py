@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 SCRATCH_BYTES = 32 << 20
 # Runs of MaxRoiPool, which is serial, that its RoIs are cut into for each thread.
 CHUNKS_PER_THREAD = 8
+# Values of the result that are worth a run of their own, which costs about as much as these.
+VALUES_PER_CHUNK = 1 << 15
 # The feeds of an exact or a plain graph of RoI Align that have a channel axis.
 BY_CHANNEL = ("features", "first_cells")
 
@@ -226,7 +228,8 @@ class MaxRoiPoolRunner:
         rois = np.zeros((len(corners), 5), np.float32)
         rois[:, 1:] = corners
         # Boxes differ in cost, and the last chunk is waited for: many of them even that out.
-        chunk = max(1, -(-len(rois) // (CHUNKS_PER_THREAD * self._threads)))
+        worth = -(-VALUES_PER_CHUNK // max(math.prod(out.shape[1:]), 1))
+        chunk = max(worth, -(-len(rois) // (CHUNKS_PER_THREAD * self._threads)))
 
         def run_chunk(start: int) -> None:
             rows = slice(start, start + chunk)
