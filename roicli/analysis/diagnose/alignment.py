@@ -52,8 +52,8 @@ LEAST_ALIKE = 0.3
 CLEARLY_NEARER = 0.9
 # Rows that are so much alike in the mean need no other rule to be told by.
 SURELY = 0.9
-# So many rows must be somebody's.
-SHARE_FOUND = 0.5
+# So many rows must be somebody's; against their mean two rows are alike but for the sign.
+SHARE_FOUND, FEWEST_FOUND = 0.5, 3
 
 
 @frozen
@@ -234,7 +234,7 @@ def match_to_rois(
         if pairs[2].sum() > SURELY * min(count, rois):
             break
     (rows, of_rois, _), other = max(likeness, key=lambda pairs: float(pairs[0][2].sum()))
-    if len(rows) < SHARE_FOUND * min(count, rois):
+    if len(rows) < max(SHARE_FOUND * min(count, rois), FEWEST_FOUND):
         return None
     # What is left is among what is left, if there is a row for every RoI.
     while count == rois and len(rows) < count:
