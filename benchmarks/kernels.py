@@ -79,6 +79,8 @@ def plain_onnxruntime(load: Load, spec: OperatorSpec, threads: int) -> Compute:
     )
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
+    # Threads that spin on after their turn would take the core of whoever's turn is next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     session = ort.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
