@@ -1,12 +1,14 @@
 """``make bench``: roicli against what else there is, on fixed loads, to docs/benchmarks.md."""
 
 import argparse
+import os
 import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -180,7 +182,7 @@ def row_of(
 
 
 def describe_machine(threads: int) -> str:
-    """Processor, cores and versions."""
+    """Processor, cores and versions, and how fast memory is: on a shared machine that changes."""
     model = platform.processor() or platform.machine()
     facts = Path("/proc/cpuinfo")
     if facts.exists():
@@ -188,8 +190,15 @@ def describe_machine(threads: int) -> str:
         model = names[0].split(":")[1].strip() if names else model
     return (
         f"{model}, {threads} usable cores, Python {platform.python_version()}, "
-        f"onnxruntime {ort.__version__}, numpy {np.__version__}"
+        f"onnxruntime {ort.__version__}, numpy {np.__version__}, {copy_speed():.1f} GB/s copied"
     )
+
+
+def copy_speed() -> float:
+    """GB read and written a second, by one core that copies 128 MB to pages that it has."""
+    source, target = np.ones((2, 1 << 25), np.float32)
+    seconds = min(timeit.repeat(lambda: np.copyto(target, source), number=1, repeat=5))
+    return 2 * source.nbytes / seconds / 1e9
 
 
 def main() -> None:
@@ -198,6 +207,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--skip-stream", action="store_true")
     chosen = parser.parse_args()
+    # Processes keep the bytecode of what they import, as they do for users.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     threads = usable_cores()
     loads = make_loads()
     with tempfile.TemporaryDirectory(prefix="roicli-bench-") as name:
