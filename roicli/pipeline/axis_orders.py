@@ -62,7 +62,8 @@ def find_order(rois: PlacedRois, factor: float, filled: float) -> Order | None:
     held = rois.places[0].layout
     if held.startswith(TOKENS):
         return None
-    last = int(rois.table.batch[rois.is_usable].max(initial=0))
+    batch = rois.table.batch[rois.is_usable]
+    last = int(batch[np.isfinite(batch)].max(initial=0))
     fitting: list[tuple[bool, str, Order]] = []
     for layout in LAYOUTS if len(held) == 4 else LAYOUTS_OF_ONE:
         # What the axes would be, in the order in which they were read: (N, C, H, W).

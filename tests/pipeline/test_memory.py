@@ -117,7 +117,7 @@ def test_native_needs_room_for_its_compiler(monkeypatch, provider, limit):
 
 def test_the_default_budget_is_said_to_who_asks(monkeypatch):
     monkeypatch.setattr("roicli.pipeline.memory.default_budget", lambda: 900 * MIB)
-    monkeypatch.setattr("roicli.pipeline.memory.resident_bytes", lambda: 200 * MIB)
+    monkeypatch.setattr("roicli.pipeline.run.resident_bytes", lambda: 200 * MIB)
     features = normal_map((1, 2, 6, 6))
     rois = np.zeros((1, 5), np.float32)
     with logged(logging.DEBUG) as said:
