@@ -69,7 +69,7 @@ def _advise_native(parameters: Mapping[str, Any], seconds: float) -> str:
         return ""
     return (
         f" in {seconds:.0f} s; --provider native, which is installed, gives the same bits and was "
-        "3 to 9 times as fast in docs/benchmarks.md"
+        "several times as fast in docs/benchmarks.md"
     )
 
 
