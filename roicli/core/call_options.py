@@ -22,13 +22,11 @@ from roicli.core.operator_options import (
 )
 from roicli.core.operator_table import OperatorOptions, OwnOptions
 from roicli.core.options import (
+    ComputeOptions,
     DaskOption,
-    DeviceOptions,
     ErrorsOutOption,
     ForceOption,
     GroupByOption,
-    ProviderOption,
-    ResourceOptions,
     WatchOptions,
 )
 from roicli.core.panels import WRITING
@@ -44,9 +42,7 @@ class ErrorsOptions(
     ReadingOptions,
     IgnoreOption,
     ExternalOption,
-    ProviderOption,
-    ResourceOptions,
-    DeviceOptions,
+    ComputeOptions,
     ErrorsOutOption,
     GroupByOption,
     WatchOptions,

@@ -17,10 +17,10 @@ from roicli.core.operator_options import (
 from roicli.core.operator_table import Operator, OperatorOptions, OwnOptions
 from roicli.core.options import (
     CompressionOption,
+    ComputeOptions,
     DaskOption,
     DeviceOptions,
     ForceOption,
-    ProviderOption,
     ResourceOptions,
     WatchOptions,
 )
@@ -50,9 +50,7 @@ class RoiOption(TypedDict, total=False):
 class ExplainOptions(
     RoiOption,
     LookOptions,
-    ProviderOption,
-    ResourceOptions,
-    DeviceOptions,
+    ComputeOptions,
     WatchOptions,
     total=False,
 ):
@@ -146,9 +144,7 @@ class DrawOptions(RoiOption, ForceOption, LookOptions, OneOperatorOption, total=
 class ReportOptions(
     ForceOption,
     LookOptions,
-    ProviderOption,
-    ResourceOptions,
-    DeviceOptions,
+    ComputeOptions,
     WatchOptions,
     total=False,
 ):
@@ -167,9 +163,7 @@ class SweepOptions(
     ReadingOptions,
     IgnoreOption,
     ExternalOption,
-    ProviderOption,
-    ResourceOptions,
-    DeviceOptions,
+    ComputeOptions,
     total=False,
 ):
     """The keywords of ``sweep``; ``sample`` None measures all RoIs."""

@@ -96,6 +96,10 @@ class DeviceOptions(DeviceIdOption, total=False):
     ]
 
 
+class ComputeOptions(ProviderOption, ResourceOptions, DeviceOptions, total=False):
+    """What computes, how much it may take, and of which device."""
+
+
 class VerifyOptions(TypedDict, total=False):
     """Whether RoIs are computed again in float64 while the run goes on: 64 of them, or as many."""
 

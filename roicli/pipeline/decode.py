@@ -44,7 +44,7 @@ def decode(
 
     Raises InputError, also for integers that look like a float's bits and nobody says so.
     """
-    kind = stored.dtype.newbyteorder("=").name
+    kind = stored.dtype.name
     if stored_as is not None and (kind not in INTEGERS or stored_as in {*INTEGERS} - {kind}):
         raise InputError(
             f"{stored.name}: dtype is {stored.precision.name}, and --stored-as {stored_as} is of "
@@ -165,8 +165,8 @@ def _refuse_bits(stored: StoredArray) -> None:
     They are where a sample of them is ordinary as floats: of integers that count something, as
     pixels do, some are small, which are no ordinary number, and half of those about 0 are NaN.
     """
-    kind, size = stored.dtype.newbyteorder("=").name, stored.dtype.itemsize
-    if stored.dtype.kind not in "iu" or not (readings := READINGS.get(size, {})):
+    kind = stored.dtype.name
+    if stored.dtype.kind not in "iu" or not (readings := READINGS.get(stored.dtype.itemsize, {})):
         return
     place = tuple(slice(0, min(side, SAMPLED_SIDE)) for side in stored.shape)
     place = (slice(0, 1), *place[1:]) if len(place) == 4 else place

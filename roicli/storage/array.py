@@ -225,11 +225,6 @@ class StoredArray(ABC):
         return max(1, min(self.chunk_rows, fitting, self.shape[0] if self.shape else 1))
 
     @property
-    def kept_bytes(self) -> int:
-        """What is kept of decoded chunks."""
-        return self.kept_rows * self._row_bytes if self.kept_rows > 1 else 0
-
-    @property
     def _row_bytes(self) -> int:
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
