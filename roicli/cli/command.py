@@ -237,7 +237,8 @@ def show_table(result: Result, request: TableRequest, to_stderr: bool) -> None:
         from roicli.error_table.writers import write_table
 
         assert request.table_format is not None
-        write_table(result.errors, parameters, request.table_format, stream)
+        stream.flush()
+        write_table(result.errors, parameters, request.table_format, stream.buffer)
     stream.flush()
 
 

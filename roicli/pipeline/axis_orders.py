@@ -144,8 +144,10 @@ def describe_other_layout(rois: PlacedRois) -> list[str]:
 
 
 def find_other_layout(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
-    """R14: maps whose axes seem to have another order, as (N, H, W, C), by the RoIs that leave half
-    of them empty; ``check`` tells it also by the values, or by the shape alone.
+    """R14: maps whose axes seem to have another order, such as (N, H, W, C).
+
+    Here by the RoIs that leave half of them empty; ``check`` tells it also by the values, or by the
+    shape alone.
     """
     few = rois.usable < FEWEST_REFUSED
     if rois.usable < FEWEST_OF_A_LAYOUT or not count_fitting(rois, 1.0, corners_of, map_cells_of):

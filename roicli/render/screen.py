@@ -6,6 +6,7 @@ pipe or a file, as in CI, is written without it, and looks the same.
 
 from __future__ import annotations
 
+import io
 import os
 import textwrap
 from collections.abc import Sequence
@@ -32,8 +33,12 @@ class Screen(Protocol):
 
 
 def open_screen(stream: TextIO) -> Screen:
-    """The screen for a stream: rich's where it may have colours."""
-    if stream.isatty() or any(name in os.environ for name in DECIDING):
+    """The screen for a stream: rich's where it may have colours.
+
+    Text in memory, as for a notebook, whose kernels set FORCE_COLOR, has none.
+    """
+    is_asked = any(name in os.environ for name in DECIDING)
+    if stream.isatty() or (is_asked and not isinstance(stream, io.StringIO)):
         return Terminal(stream)
     return Paper(stream)
 

@@ -89,6 +89,13 @@ def test_records_are_what_their_commands_print(tmp_path):
     }  # fmt: skip
 
 
+def test_a_notebook_has_no_escape_sequences(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as its kernel does
+    shown = roicli.check(P3, ROIS, ignore="R15")._repr_html_()
+    assert "R12" in Words(shown).text
+    assert "\x1b" not in shown
+
+
 def test_listings_are_tables_and_lists():
     for name in ("presets", "rules", "columns", "providers"):
         rows = getattr(roicli, name)()

@@ -62,6 +62,28 @@ def test_chunks_are_read_at_their_places(tmp_path, opened, chunk, options, dtype
     np.testing.assert_array_equal(out, values[place])
 
 
+@pytest.mark.parametrize("chunk", [(1, 3, 6, 5), (2, 3, 6, 5), (1, 2, 6, 5), (2, 2, 4, 3)])
+@pytest.mark.parametrize("options", [{}, PACKED], ids=["plain", "packed"])
+def test_chunks_lie_in_any_order(tmp_path, opened, monkeypatch, chunk, options):
+    path = str(tmp_path / "x.h5")
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("p3", SHAPE, np.float32, chunks=chunk, **options)
+        places = list(dataset.iter_chunks())
+        for number in np.random.default_rng(1).permutation(len(places)):
+            dataset[places[number]] = VALUES[places[number]]
+            file.flush()
+    array = opened(path)
+    np.testing.assert_array_equal(array.read_all(), VALUES)
+    # In pieces by threads, as large chunks are.
+    monkeypatch.setattr(chunks, "LEAST_A_THREAD", 0)
+    monkeypatch.setattr(chunks, "TOGETHER_BYTES", 200)
+    monkeypatch.setattr(chunks, "usable_cores", lambda: 3)
+    np.testing.assert_array_equal(array.read_all(), VALUES)
+    out = np.empty((1, *SHAPE[1:]), np.float32)
+    array.read_rows_into(6, out)
+    np.testing.assert_array_equal(out, VALUES[6:])
+
+
 @pytest.mark.parametrize(
     "options",
     [{"compression": "lzf"}, {**PACKED, "fletcher32": True}, {"scaleoffset": 3}],
