@@ -159,8 +159,8 @@ def find_other_layout(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     yield Draft(
         len(rois), np.flatnonzero(rois.is_usable),
         f"maps look as if their axes had another order: RoIs reach over "
-        f"{_reach(rois).min():.0%} of a side of the {height} x {width} cells (height x width), and "
-        f"maps {other.words} are filled",
+        f"{100 * _reach(rois).min():.0f} % of a side of the {height} x {width} cells "
+        f"(height x width), and maps {other.words} are filled",
         f"{advice} where that is their order", "RoIs", rois.table.name,
         "warning" if few else "error",
     )  # fmt: skip
