@@ -1,4 +1,5 @@
-"""What a cluster costs: efficiency from one worker to two, overhead of a task, 10,000 tasks.
+"""What a cluster costs: efficiency from one worker to two, overhead of a task, 10,000 tasks, and
+a run of two workers beside the sums that docs/scaling.md makes of its resources.
 
 ``python -m benchmarks.cluster`` in the root of the repository; needs the development tools.
 """
@@ -8,11 +9,14 @@ import os
 import statistics
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 import roicli
+from benchmarks.loads import make_stream
 from roicli.pipeline.cluster.connection import connect
 from roicli.pipeline.cluster.tasks import Success, run_tasks
 from tests.faults.cluster import Processes
@@ -129,11 +133,80 @@ def measure_parts(folder: Path, count: int) -> None:
     )
 
 
+def seconds_an_image(features: Path, rois: Path, provider: Literal["cpu", "native"]) -> float:
+    """A core's seconds for the RoIs of one image in memory, the median of five calls."""
+    import h5py
+
+    with h5py.File(features) as file:
+        scale = float(file["features"].attrs["spatial_scale"])
+        one = file["features"][:1]
+    first = np.load(rois)
+    first = first[first[:, 0] == 0]
+    found = []
+    for _ in range(6):
+        began = time.perf_counter()
+        roicli.align(
+            one, first, spatial_scale=scale, sampling_ratio=2, provider=provider, threads=1
+        )
+        found.append(time.perf_counter() - began)
+    return statistics.median(found[1:])
+
+
+def storage_rate(folder: Path, size: int) -> float:
+    """Bytes a second that two writers put onto the disk, flushed."""
+    piece = bytes(1 << 26)
+
+    def write(name: str) -> None:
+        with (folder / name).open("wb", buffering=0) as file:
+            for _ in range(size // 2 // len(piece)):
+                file.write(piece)
+            os.fsync(file.fileno())
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, ("first", "second")))
+    seconds = time.perf_counter() - began
+    for name in ("first", "second"):
+        (folder / name).unlink()
+    return size // 2 // len(piece) * 2 * len(piece) / seconds
+
+
+def measure_model(folder: Path, images: int = 64) -> None:
+    """The stream of docs/benchmarks.md on two workers, to HDF5 parts and to a Zarr store: what each
+    resource takes alone, and the run; 3.2 GB of result.
+    """
+    features, rois = make_stream(folder, images)
+    size = len(np.load(rois)) * 256 * 49 * 4
+    with Processes(2) as processes:
+        with connect(processes.address) as cluster:
+            while cluster.threads() < 2:
+                time.sleep(0.1)
+        for provider in ("cpu", "native"):
+            alone = seconds_an_image(features, rois, provider) * images / 2
+            for name in ("o.h5", "o.zarr"):
+                storage, found = size / storage_rate(folder, size), []
+                for _ in range(4):  # the first imports and warms up
+                    began = time.perf_counter()
+                    roicli.align(
+                        str(features), str(rois), str(folder / name), sampling_ratio=2,
+                        provider=provider, threads=1, dask=processes.address, force=True,
+                    )  # fmt: skip
+                    found.append(time.perf_counter() - began)
+                parts = folder / ("o.h5.parts" if name == "o.h5" else name)
+                objects = sum(path.is_file() for path in parts.rglob("*"))
+                print(
+                    f"{provider}, {name}: compute alone {alone:.1f} s, storage alone "
+                    f"{storage:.1f} s, the run {statistics.median(found[1:]):.1f} s, "
+                    f"{objects} objects",
+                    flush=True,
+                )
+
+
 def main() -> None:
     """Everything, one after the other."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--tasks", type=int, default=10_000)
-    parser.add_argument("--only", choices=["efficiency", "tasks", "parts"])
+    parser.add_argument("--only", choices=["efficiency", "tasks", "parts", "model"])
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         if given.only in (None, "efficiency"):
@@ -142,6 +215,8 @@ def main() -> None:
             measure_tasks(given.tasks)
         if given.only in (None, "parts"):
             measure_parts(Path(name), given.tasks)
+        if given.only in (None, "model"):
+            measure_model(Path(name))
 
 
 if __name__ == "__main__":

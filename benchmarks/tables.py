@@ -45,7 +45,7 @@ def write_by_module(table: ErrorTable, kind: str, path: Path) -> None:
 
 def write_text(table: ErrorTable, parameters: dict[str, object], kind: str, path: Path) -> None:
     """As ``--errors-out``."""
-    with path.open("w", newline="") as stream:
+    with path.open("wb") as stream:
         write_table(table, parameters, "csv" if kind == "csv" else "jsonl", stream)
 
 

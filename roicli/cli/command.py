@@ -226,9 +226,9 @@ def show_table(result: Result, request: TableRequest, to_stderr: bool) -> None:
 
         print_verdict(result.errors, parameters, request.view(), stream)
     elif request.table_format in (None, "table"):
-        from roicli.render.error_table import print_table
+        from roicli.render.error_table import print_errors
 
-        print_table(result.errors, parameters, request.view(), stream)
+        print_errors(result.errors, parameters, request.view(), stream)
     elif request.table_format == "md":
         from roicli.render.error_table import print_markdown
 
@@ -237,7 +237,8 @@ def show_table(result: Result, request: TableRequest, to_stderr: bool) -> None:
         from roicli.error_table.writers import write_table
 
         assert request.table_format is not None
-        write_table(result.errors, parameters, request.table_format, stream)
+        stream.flush()
+        write_table(result.errors, parameters, request.table_format, stream.buffer)
     stream.flush()
 
 

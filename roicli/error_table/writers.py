@@ -1,11 +1,11 @@
-"""The error table as JSON, JSON lines, CSV, TSV and Markdown, streamed block by block."""
+"""The error table as JSON, JSON lines, CSV and TSV, in UTF-8, block by block."""
 
 from __future__ import annotations
 
 import json
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from typing import IO, Any
 
 from roicli.core.exceptions import ParameterError
 from roicli.core.strict_json import HEAD, encode
@@ -49,9 +49,12 @@ DELIMITERS: dict[TableFormat, str] = {"csv": ",", "tsv": "\t"}
 
 
 def write_table(
-    table: ErrorTable, parameters: Mapping[str, Any], table_format: TableFormat, stream: TextIO
+    table: ErrorTable, parameters: Mapping[str, Any], table_format: TableFormat, stream: IO[bytes]
 ) -> None:
-    """Write the whole table in a format for programs."""
+    """Write the whole table in a format for programs, as UTF-8.
+
+    Raises ParameterError for a format that is for people.
+    """
     names = [column.name for column in table.columns]
     if table_format == "json":
         _write_json(table, parameters, stream)
@@ -59,7 +62,7 @@ def write_table(
         stream.writelines(_format_blocks(table, _object_form(names, "{", "}\n")))
     elif table_format in DELIMITERS:
         form = _delimited_form(names, DELIMITERS[table_format])
-        stream.write(form.before[-1].join(map(form.quote, names)) + form.after)
+        stream.write((form.before[-1].join(map(form.quote, names)) + form.after).encode())
         stream.writelines(_format_blocks(table, form))
     else:
         raise ParameterError(f"format {table_format} is for people, not for files")
@@ -82,18 +85,18 @@ def _object_form(names: Sequence[str], start: str, end: str) -> RowForm:
     return RowForm(before, end, "null", json.dumps)
 
 
-def _format_blocks(table: ErrorTable, form: RowForm) -> Iterator[str]:
-    """The rows as text, a bounded number at a time."""
+def _format_blocks(table: ErrorTable, form: RowForm) -> Iterator[bytes | memoryview]:
+    """The rows as UTF-8, a bounded number at a time."""
     if not arrow_cells.is_worth(len(table)):
-        return (cells.format_rows(block, table.columns, form) for block in table.blocks())
+        return (cells.format_rows(block, table.columns, form).encode() for block in table.blocks())
     return _format_ahead(table, form)
 
 
-def _format_ahead(table: ErrorTable, form: RowForm) -> Iterator[str]:
+def _format_ahead(table: ErrorTable, form: RowForm) -> Iterator[memoryview]:
     """By pyarrow, which lets go of the interpreter: a block a core, while the next is computed."""
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    waiting: deque[Future[str]] = deque()
+    waiting: deque[Future[memoryview]] = deque()
     with ThreadPoolExecutor(usable_cores()) as pool:
         for block in table.blocks():
             waiting.append(pool.submit(arrow_cells.format_rows, block, table.columns, form))
@@ -103,20 +106,21 @@ def _format_ahead(table: ErrorTable, form: RowForm) -> Iterator[str]:
             yield waiting.popleft().result()
 
 
-def _write_json(table: ErrorTable, parameters: Mapping[str, Any], stream: TextIO) -> None:
+def _write_json(table: ErrorTable, parameters: Mapping[str, Any], stream: IO[bytes]) -> None:
     """One strict object, its ``rois`` written one a line."""
     summary = summarize(table)
     worst = table.worst_first("edge_error_max_px", WORST_NAMED)
-    stream.write("{\n")
-    for key, value in {
+    head = {
         **HEAD,
         "parameters": parameters,
         "verdict": " ".join(give_verdict(table, summary, parameters, worst)),
         **summary_object(summary),
-    }.items():
-        stream.write(f'"{key}": {encode(value)},\n')
-    stream.write('"rois": [')
+    }
+    stream.write(b"{\n")
+    for key, value in head.items():
+        stream.write(f'"{key}": {encode(value)},\n'.encode())
+    stream.write(b'"rois": [')
     form = _object_form([column.name for column in table.columns], ",\n{", "}")
-    for number, text in enumerate(_format_blocks(table, form)):
-        stream.write(text if number else text.removeprefix(","))
-    stream.write("\n]\n}\n")
+    for number, rows in enumerate(_format_blocks(table, form)):
+        stream.write(rows if number else rows[1:])  # the first row has no comma before it
+    stream.write(b"\n]\n}\n")

@@ -174,8 +174,10 @@ def describe_other_layout(rois: PlacedRois) -> list[str]:
 
 
 def find_other_layout(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
-    """R14: maps whose axes seem to have another order, as (N, H, W, C), by the RoIs that leave half
-    of them empty, or by these and the shape; ``check`` tells it also by the values.
+    """R14: maps whose axes seem to have another order, such as (N, H, W, C).
+
+    Here by the RoIs that leave half of them empty, or by these and the shape; ``check`` tells it
+    also by the values, or by the shape alone.
     """
     if rois.usable == 0 or not count_fitting(rois, 1.0, corners_of, map_cells_of):
         return
@@ -185,8 +187,8 @@ def find_other_layout(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     advice = f"add {other.option}" if other.option else other.advice
     yield Draft(
         len(rois), np.flatnonzero(rois.is_usable),
-        f"maps look as if their axes had another order: RoIs reach over {reach:.0%} of a side of "
-        f"the {height} x {width} cells (height x width), and maps {other.words} fit",
+        f"maps look as if their axes had another order: RoIs reach over {100 * reach:.0f} % of a "
+        f"side of the {height} x {width} cells (height x width), and maps {other.words} fit",
         f"{advice} where that is their order", "RoIs", rois.table.name,
         "warning" if rois.usable < FEWEST_REFUSED else "error",
     )  # fmt: skip

@@ -9,6 +9,7 @@ tells.
 from __future__ import annotations
 
 import binascii
+import math
 import re
 import struct
 from itertools import chain
@@ -191,10 +192,12 @@ def _refuse_bits(stored: StoredArray) -> None:
     kind = stored.dtype.name
     if stored.dtype.kind not in "iu" or not (readings := READINGS.get(stored.dtype.itemsize, {})):
         return
-    place = tuple(slice(0, min(side, SAMPLED_SIDE)) for side in stored.shape)
-    place = (slice(0, 1), *place[1:]) if len(place) == 4 else place
-    held = np.empty([part.stop - part.start for part in place], stored.dtype)
-    stored.read(place, held)
+    sides = [min(side, SAMPLED_SIDE) for side in stored.shape]
+    sides = [min(sides[0], 1), *sides[1:]] if len(sides) == 4 else sides
+    if not 0 < math.prod(sides) <= SAMPLED_SIDE**3:
+        return  # it is empty or no map, as others say
+    held = np.empty(sides, stored.dtype)
+    stored.read(tuple(slice(0, side) for side in sides), held)
     shown = []
     for name, is_plausible in readings.items():
         with np.errstate(invalid="ignore", over="ignore"):

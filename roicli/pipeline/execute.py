@@ -144,13 +144,11 @@ class ErrorsFile:
         from roicli.error_table.writers import FORMAT_OF_ENDING, write_table
 
         ending, path = _ending(self._path), self._draft.path
-        with as_output_errors(self._path):
+        with as_output_errors(self._path), open(path, "wb") as file:
             if ending in ARROW_ENDINGS:
-                with open(path, "wb") as file:
-                    write_arrow(table.columns, table.blocks(), ARROW_ENDINGS[ending], file)
+                write_arrow(table.columns, table.blocks(), ARROW_ENDINGS[ending], file)
             else:
-                with open(path, "w", encoding="utf-8", newline="") as stream:
-                    write_table(table, parameters, FORMAT_OF_ENDING[ending], stream)
+                write_table(table, parameters, FORMAT_OF_ENDING[ending], file)
         self.check()
 
     def check(self) -> None:

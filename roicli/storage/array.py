@@ -235,8 +235,11 @@ class StoredArray(ABC):
             chunk, inside = row - row % self.chunk_rows, row % self.chunk_rows
             start = chunk + inside - inside % self.kept_rows
             stop = min(start + self.kept_rows, chunk + self.chunk_rows, self.shape[0])
-            self._kept = None  # before there is more
-            values = np.empty((stop - start, *self.shape[1:]), self.dtype)
+            values = self._kept[1] if self._kept is not None else np.empty(0)
+            self._kept = None  # it is written over, or goes before there is more
+            if len(values) != stop - start:
+                del values
+                values = np.empty((stop - start, *self.shape[1:]), self.dtype)
             self._read_rows(start, values)
             self._kept = (start, values)
         return self._kept

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 import roicli
-from roicli.operators.libraries import functions_of
+from roicli.operators.presets import functions_of
 from tests.strategies import normal_map
 
 pytestmark = pytest.mark.full
@@ -98,6 +98,39 @@ def mindspore(maps: Values, rois: Values, size: int) -> Values:
     lib.set_context(device_target="CPU")
     operator = lib.ops.ROIAlign(size, size, SCALE, 2)
     return np.asarray(operator(lib.Tensor(maps), lib.Tensor(rois)).asnumpy())
+
+
+def mindspore_crop(method: str = "bilinear") -> Callable[[Values, Values, int], Values]:
+    """``crop_and_resize`` of boxes over the image's size."""
+
+    def run(maps: Values, rois: Values, size: int) -> Values:
+        lib = engine("mindspore")
+        lib.set_context(device_target="CPU")
+        found = lib.ops.crop_and_resize(
+            lib.Tensor(np.ascontiguousarray(maps.transpose(0, 2, 3, 1))),
+            lib.Tensor((rois[:, [2, 1, 4, 3]] / IMAGE).astype(np.float32)),
+            lib.Tensor(rois[:, 0].astype(np.int32)), (size, size), method,
+        )  # fmt: skip
+        return np.asarray(found.asnumpy()).transpose(0, 3, 1, 2)
+
+    return run
+
+
+def onnx_reference(maps: Values, rois: Values, size: int) -> Values:
+    """RoiAlign-16 as ONNX's own evaluator has it."""
+    onnx, reference = engine("onnx"), engine("onnx.reference")
+    make = onnx.helper
+    node = make.make_node("RoiAlign", ["x", "r", "b"], ["y"], output_height=size,
+                          output_width=size, spatial_scale=SCALE, sampling_ratio=0)  # fmt: skip
+    feeds = {"x": maps, "r": rois[:, 1:], "b": rois[:, 0].astype(np.int64)}
+    graph = make.make_graph(
+        [node], "g",
+        [make.make_tensor_value_info(name, make.np_dtype_to_tensor_dtype(v.dtype), v.shape)
+         for name, v in feeds.items()],
+        [make.make_tensor_value_info("y", 1, None)],
+    )  # fmt: skip
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 16)])
+    return np.asarray(reference.ReferenceEvaluator(model).run(None, feeds)[0])
 
 
 def openvino(build: Callable[..., Any], ends: Any = 1.0) -> Callable[[Values, Values, int], Values]:
@@ -237,6 +270,8 @@ LIVE: dict[str, Callable[[Values, Values, int], Values]] = {
     "paddle.roi_pool": paddle("roi_pool"),
     "paddle.psroi_pool": paddle("psroi_pool"),
     "mindspore.ROIAlign": mindspore,
+    "mindspore.crop_and_resize": mindspore_crop(),
+    "onnx-reference.RoiAlign": onnx_reference,
     "openvino.ROIAlign": openvino(
         lambda ops, f, r, b, t, n: ops.roi_align(f, r, b, n, n, 0, SCALE, "avg", "asymmetric")
     ),

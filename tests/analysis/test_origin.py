@@ -76,3 +76,18 @@ def test_what_is_no_result_has_no_origin():
         file["roi_features"] = MAPS
         file.attrs["operator"] = "align"
     assert json.loads(succeed("inspect", "like.h5", "--format", "json").text)["origin"] is None
+
+
+def test_a_result_that_lost_what_it_says_of_itself_has_no_origin():
+    succeed("pool", "maps file.h5::p2", "boxes.npy", "-o", "result.h5", "-q")
+    with h5py.File("result.h5", "a") as file:
+        file.attrs["features_name"] = "[[1]]"
+    found = json.loads(succeed("inspect", "result.h5", "--format", "json").text)["origin"]
+    assert found["command"] is None
+    for name in ("output_size", "dtype", "spatial_scale"):
+        with h5py.File("result.h5", "a") as file:
+            kept = file.attrs.pop(name)
+        found = json.loads(succeed("inspect", "result.h5", "--format", "json").text)
+        assert found["origin"] is None
+        with h5py.File("result.h5", "a") as file:
+            file.attrs[name] = kept

@@ -96,9 +96,9 @@ def test_every_byte_is_as_written_cell_by_cell(table_format, by_arrow, monkeypat
     if by_arrow:
         pytest.importorskip("pyarrow")
     monkeypatch.setattr(arrow_cells, "is_worth", lambda rows: by_arrow)
-    stream = io.StringIO()
+    stream = io.BytesIO()
     write_table(Block(), {}, table_format, stream)
-    assert stream.getvalue().split("\n") == reference(table_format).split("\n")
+    assert stream.getvalue().decode().split("\n") == reference(table_format).split("\n")
 
 
 def test_cells_are_python_values():
@@ -121,5 +121,5 @@ def test_pyarrow_writes_the_digits_that_python_writes():
     for values in (magnitudes, magnitudes.astype(np.float32), np.round(magnitudes, 3), near):
         block = np.rec.fromarrays([values], names="x")
         columns = [Column("x", "-", "")]
-        found = arrow_cells.format_rows(block, columns, form).split("\n")
+        found = bytes(arrow_cells.format_rows(block, columns, form)).decode().split("\n")
         assert found == cells.format_rows(block, columns, form).split("\n")

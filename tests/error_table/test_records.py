@@ -21,9 +21,9 @@ RESULT = roicli.errors(normal_map((2, 2, 9, 9)), ROIS, partition="floor-size", p
 
 
 def written(table_format):
-    stream = io.StringIO()
+    stream = io.BytesIO()
     write_table(RESULT.errors, RESULT.parameters, table_format, stream)
-    return stream.getvalue()
+    return stream.getvalue().decode()
 
 
 def expected_rows():

@@ -46,6 +46,28 @@ def opened():
         array.close()
 
 
+@pytest.mark.parametrize("options", [{}, PACKED, {"shuffle": True}, {**PACKED, "shuffle": True}])
+def test_any_place_of_any_chunks_is_read(tmp_path, options):
+    random = np.random.default_rng(5)
+    for _ in range(60):
+        shape = random.integers(1, 8, random.integers(3, 5))
+        chunk = tuple(random.integers(1, shape + 1))
+        values = random.normal(size=shape).astype(random.choice(["<f2", "<f4", "<f8"]))
+        path = write(tmp_path / "x.h5", values, chunks=chunk, **options)
+        with h5py.File(path, "r") as file:
+            reader = chunks.find_chunks(file["p3"].id, file["p3"].dtype)
+            for target in ("as stored", "as float64", "apart"):
+                start = random.integers(0, shape)
+                place = tuple(map(slice, start, random.integers(start + 1, shape + 1)))
+                sides = values[place].shape
+                out = np.empty(sides, values.dtype if target == "as stored" else np.float64)
+                if target == "apart":
+                    out = np.empty([2 * side for side in sides], values.dtype)
+                    out = out[tuple(slice(0, None, 2) for _ in sides)]
+                reader.read(place, out)
+                np.testing.assert_array_equal(out, values[place])
+
+
 @pytest.mark.parametrize("chunk", [(1, 3, 6, 5), (4, 3, 6, 5), (2, 2, 4, 3), (1, 1, 6, 5)])
 @pytest.mark.parametrize("options", [{}, PACKED, {**PACKED, "shuffle": True}])
 @pytest.mark.parametrize("dtype", ["<f4", ">f8"])
@@ -60,6 +82,28 @@ def test_chunks_are_read_at_their_places(tmp_path, opened, chunk, options, dtype
     out = np.empty(values[place].shape, array.dtype)
     array.read(place, out)
     np.testing.assert_array_equal(out, values[place])
+
+
+@pytest.mark.parametrize("chunk", [(1, 3, 6, 5), (2, 3, 6, 5), (1, 2, 6, 5), (2, 2, 4, 3)])
+@pytest.mark.parametrize("options", [{}, PACKED], ids=["plain", "packed"])
+def test_chunks_lie_in_any_order(tmp_path, opened, monkeypatch, chunk, options):
+    path = str(tmp_path / "x.h5")
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("p3", SHAPE, np.float32, chunks=chunk, **options)
+        places = list(dataset.iter_chunks())
+        for number in np.random.default_rng(1).permutation(len(places)):
+            dataset[places[number]] = VALUES[places[number]]
+            file.flush()
+    array = opened(path)
+    np.testing.assert_array_equal(array.read_all(), VALUES)
+    # In pieces by threads, as large chunks are.
+    monkeypatch.setattr(chunks, "LEAST_A_THREAD", 0)
+    monkeypatch.setattr(chunks, "TOGETHER_BYTES", 200)
+    monkeypatch.setattr(chunks, "usable_cores", lambda: 3)
+    np.testing.assert_array_equal(array.read_all(), VALUES)
+    out = np.empty((1, *SHAPE[1:]), np.float32)
+    array.read_rows_into(6, out)
+    np.testing.assert_array_equal(out, VALUES[6:])
 
 
 @pytest.mark.parametrize(

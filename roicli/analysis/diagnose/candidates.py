@@ -23,6 +23,7 @@ from roicli.operators.convention import (
     BOXES,
     CAFFE,
     CROP,
+    CROP_GRIDS,
     DEFORM_POOL,
     HALF_EVEN,
     HALF_PIXEL,
@@ -33,6 +34,7 @@ from roicli.operators.convention import (
     PS_POOL,
     R_FCN,
     REAL,
+    ROUND_SIZE,
     BorderRule,
     Channels,
     Convention,
@@ -41,8 +43,8 @@ from roicli.operators.convention import (
     Placement,
     Reduction,
 )
-from roicli.operators.libraries import command_of
 from roicli.operators.phrases import coordinates_word, describe, differences, operator_word
+from roicli.operators.presets import command_of
 from roicli.operators.rounding import BOX_RULES
 from roicli.storage.array import narrow_float
 
@@ -196,8 +198,10 @@ def _pools() -> Iterator[Convention]:
 
 def _other_pools() -> Iterator[Convention]:
     even = HALF_EVEN, replace(HALF_EVEN, inclusive=True)
-    yield from (replace(POOL, box=box) for box in (*even, HALF_UP))
+    yield from (replace(POOL, box=box) for box in (*even, HALF_UP, ROUND_SIZE))
+    yield replace(POOL, box=ROUND_SIZE, cut="disjoint")
     yield replace(POOL, cut="accumulated")
+    yield replace(POOL, cut="hull")
     yield replace(AVERAGE_POOL, cut="accumulated")
     for box in (*even, CAFFE, BOXES["round"], BOXES["floor"], BOXES["hull"]):
         yield replace(AVERAGE_POOL, box=box)
@@ -216,6 +220,7 @@ def _crops() -> Iterator[Convention]:
         yield replace(crop, interpolation="nearest")
         yield replace(crop, sampling_ratio=2, reduction="max")
         yield replace(crop, sampling_ratio=2, reduction="mean")
+    yield from (replace(CROP, grid=grid) for grid in CROP_GRIDS[1:])
 
 
 def _rarer() -> Iterator[Convention]:
@@ -354,7 +359,7 @@ def _forms(convention: Convention, fills: Sequence[float]) -> Iterator[Conventio
 
 def _point_forms(convention: Convention, fills: Sequence[float]) -> Iterator[Convention]:
     box = convention.box
-    fixed = convention.grid in ("ends", "corners")
+    fixed = convention.grid in (*CROP_GRIDS, "corners")
     for minimum, about in [(box.minimum, box.about)] if fixed else MINIMA:
         placed = convention.placed(minimum=minimum, about=about)
         for border, reach in BORDERS:

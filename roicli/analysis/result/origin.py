@@ -27,6 +27,8 @@ MEANINGS = {
 }
 # What stands among the options of reading, and is a parameter of some operators.
 READ_BY_OPERATORS = ("angle_unit", "angle_direction", "image_size")
+# What every result says of itself; a file that does not is damaged, or of someone else.
+ALWAYS_SAID = {"spatial_scale", "output_size", "dtype"}
 LEVEL_KEYS = ("level_rule", "canonical_size", "canonical_level")
 
 
@@ -47,6 +49,8 @@ def find_origin(path: str, attributes: Mapping[str, Any], names: Sequence[str]) 
     """The origin of a file with these attributes and datasets; None where it is no result."""
     operator: Any = attributes.get("operator")
     if operator not in get_args(Operator) or not {RESULT, BOXES} <= set(names):
+        return None
+    if not attributes.keys() >= ALWAYS_SAID:
         return None
     said = {key: _plain(value) for key, value in attributes.items()}
     return Origin(
@@ -113,17 +117,19 @@ def _as_word(value: Any) -> str:
 def _make_command(operator: Operator, path: str, said: Mapping[str, Any]) -> str | None:
     """The command, or None where the maps or their levels cannot be named by it."""
     names, datasets = _list(said.get("features_name")), _list(said.get("features_dataset"))
-    if len(set(names)) != 1 or not names[0] or IMAGE in str(names[0]) or "level_from_name" in said:
+    if not all(isinstance(name, str) for name in (*names, *datasets)):
+        return None
+    if len(set(names)) != 1 or not names[0] or IMAGE in names[0] or "level_from_name" in said:
         return None
     words = ["roicli", operator]
     if len(names) == 1:
-        words += [f"{names[0]}::{datasets[0]}" if datasets[0] else str(names[0])]
+        words += [f"{names[0]}::{datasets[0]}" if datasets[0] else names[0]]
     else:
-        words += [str(names[0])]
+        words += [names[0]]
     words += [f"{path}::/{BOXES}"]
     words += _operator_options(operator, said)
     if len(names) > 1:
-        words += ["--levels", ",".join(str(name).strip("/") for name in datasets)]
+        words += ["--levels", ",".join(name.strip("/") for name in datasets)]
         for key in LEVEL_KEYS:
             if said.get(key) is not None:
                 words += [f"--{key.replace('_', '-')}", str(said[key])]
