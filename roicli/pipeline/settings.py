@@ -103,7 +103,7 @@ def turned_by_preset(request: Operation) -> AngleUnit | None:
     """The unit of the angles where a preset is of an operator of turned RoIs, else None."""
     if request.preset is None:
         return None
-    from roicli.operators.libraries import functions_of, operator_of
+    from roicli.operators.presets import functions_of, operator_of
 
     if operator_of(request.preset, "align") != "rotated-align":
         return None
@@ -112,7 +112,7 @@ def turned_by_preset(request: Operation) -> AngleUnit | None:
 
 
 def _read_preset(name: str, operator: str) -> dict[str, Any]:
-    from roicli.operators.libraries import preset_options  # which most runs do without
+    from roicli.operators.presets import preset_options  # which most runs do without
 
     return preset_options(name, operator)
 
@@ -121,7 +121,7 @@ def _read_rule(
     name: str, operator: str, said: dict[str, Any], output_size: Size
 ) -> OperatorSpec | None:
     """What runs a preset that the operator's own options do not reach; None where they do."""
-    from roicli.operators.libraries import rule_of_preset
+    from roicli.operators.presets import rule_of_preset
 
     found = rule_of_preset(name, operator, said)
     if found is None:

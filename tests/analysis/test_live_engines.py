@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 import roicli
-from roicli.operators.libraries import functions_of
+from roicli.operators.presets import functions_of
 from tests.strategies import normal_map
 
 pytestmark = pytest.mark.full

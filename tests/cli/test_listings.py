@@ -205,8 +205,8 @@ def test_a_bug_keeps_its_traceback() -> None:
     code = (
         "import sys\n"
         "sys.argv = ['roicli', 'presets']\n"
-        "import roicli.operators.libraries\n"
-        "roicli.operators.libraries.all_rows = None\n"
+        "import roicli.operators.presets\n"
+        "roicli.operators.presets.all_rows = None\n"
         "from roicli.cli.app import main\n"
         "main()\n"
     )

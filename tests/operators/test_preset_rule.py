@@ -9,9 +9,10 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import ParameterError, ProviderError
-from roicli.operators.libraries import ROWS, command_of, rule_of_preset
+from roicli.operators.libraries import ROWS
 from roicli.operators.phrases import as_options
 from roicli.operators.preset_rule import build_preset_spec
+from roicli.operators.presets import command_of, rule_of_preset
 from roicli.runtime.engine import Engine
 from tests.cli.running import succeed
 from tests.log import logged

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 import roicli
 from roicli.operators.convention import EMPTY_VALUES, Convention
 from roicli.operators.evaluate import evaluate
-from roicli.operators.libraries import LibraryFunction, functions_of
+from roicli.operators.libraries import LibraryFunction
+from roicli.operators.presets import functions_of
 from roicli.operators.sampled_map import SampledMap, all_bins
 from tests.options import some
 from tests.strategies import normal_map

@@ -43,8 +43,8 @@ from roicli.operators.convention import (
     Placement,
     Reduction,
 )
-from roicli.operators.libraries import command_of
 from roicli.operators.phrases import coordinates_word, describe, differences, operator_word
+from roicli.operators.presets import command_of
 from roicli.operators.rounding import BOX_RULES
 from roicli.storage.array import narrow_float
 

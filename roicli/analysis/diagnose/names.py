@@ -21,8 +21,9 @@ from roicli.analysis.roi_sample import spread
 from roicli.core.record import frozen
 from roicli.core.types import Array, IntArray
 from roicli.operators.convention import ALIGN, LEGACY, Convention
-from roicli.operators.libraries import LibraryFunction, Limit, all_rows
+from roicli.operators.libraries import LibraryFunction, Limit
 from roicli.operators.phrases import describe
+from roicli.operators.presets import all_rows
 
 
 def find_libraries(
