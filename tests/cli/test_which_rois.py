@@ -485,7 +485,10 @@ def test_padding_of_boxes_without_an_image() -> None:
     succeed("align", "one.npy", "r.npy", *STRIDE_16, "--ignore", "R19", "-q")
     # Nothing but zeros is what somebody tries an operator with.
     save("r.npy", np.zeros((1, 5)))
-    succeed("align", "one.npy", "r.npy", *STRIDE_16, "-q", "--force")
+    assert "zeros" not in succeed("align", "one.npy", "r.npy", *STRIDE_16, "-q", "--force").err
+    save("r.npy", np.zeros((3, 5)))
+    outcome = succeed("align", "one.npy", "r.npy", *STRIDE_16, "-q", "--force")
+    assert "all 3 RoIs are zeros; where they only fill up the array, --drop-invalid" in outcome.err
 
 
 def test_a_page_has_the_columns_and_the_rows_of_the_file() -> None:
