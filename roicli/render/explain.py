@@ -1,4 +1,4 @@
-"""The worked example as JSON, and as sections that rich and Markdown print alike."""
+"""The worked example as JSON, and as sections that terminals and Markdown print alike."""
 
 from __future__ import annotations
 

@@ -21,9 +21,13 @@ DECIDING = ("FORCE_COLOR", "TTY_COMPATIBLE")
 
 
 class Screen(Protocol):
-    """Where text goes, line by line; ``width`` is how many characters stand in a line."""
+    """Where text goes, line by line.
+
+    ``width`` is how many characters stand in a line, ``rule`` what is drawn under a header.
+    """
 
     width: int
+    rule: str
 
     def say(self, text: str = "", style: str = "") -> None:
         """Print words, folded at the width."""
@@ -47,7 +51,7 @@ class Paper:
     """A stream without colours."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.width = terminal_width()
+        self.width, self.rule = terminal_width(), _find_rule(stream)
         self._stream = stream
 
     def say(self, text: str = "", style: str = "") -> None:
@@ -70,7 +74,7 @@ class Terminal:
         from roicli.render.pipe_console import PipeConsole
 
         self._console, self._text = PipeConsole(file=stream, highlight=False), Text
-        self.width = self._console.width
+        self.width, self.rule = self._console.width, _find_rule(stream)
 
     def say(self, text: str = "", style: str = "") -> None:
         """Print words, folded at the width."""
@@ -79,6 +83,12 @@ class Terminal:
     def draw(self, line: Line) -> None:
         """Print a line, whatever the width."""
         self._console.print(self._text.assemble(*line), soft_wrap=True)
+
+
+def _find_rule(stream: TextIO) -> str:
+    """A line in what the stream's encoding has."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return "\u2500" if encoding.lower().startswith("utf") else "-"
 
 
 def fold(line: str, width: int) -> list[str]:

@@ -80,7 +80,7 @@ def test_records_are_what_their_commands_print(tmp_path):
     ]
     for record in records:
         page = record._repr_html_()
-        assert "<pre>" in page
+        assert "<pre style" in page
         assert len(re.sub("<[^>]*>", "", page).strip()) > 80
         assert len(repr(record)) < LONGEST
     assert {type(record) for record in records} < set(PRINTERS)

@@ -272,6 +272,13 @@ def _is_description(dataset: str | None) -> bool:
     return re.fullmatch(_DESCRIPTION, dataset or "") is not None
 
 
+def is_empty_text(address: Address) -> bool:
+    """Whether a file has no bytes and an ending of texts, whose table then has no rows."""
+    ending = Path(address.path).suffix.lower()
+    is_text = FORMAT_OF_ENDING.get(ending) is TEXT
+    return is_text and os.path.isfile(address.path) and os.path.getsize(address.path) == 0
+
+
 def recognize(address: Address) -> Format:
     """The format of a file by its first bytes, or where they say nothing by its ending.
 
