@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import roicli
-from roicli.operators.libraries import functions_of
+from roicli.operators.presets import functions_of
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.analysis.test_live_engines import CHOSEN, LIVE

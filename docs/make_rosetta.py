@@ -12,8 +12,9 @@ import numpy as np
 
 from roicli.operators.convention import ALIGN, CROP, LEGACY, POOL, PRECISE_POOL, Convention
 from roicli.operators.geometry import bin_points, bin_windows
-from roicli.operators.libraries import ROWS, LibraryFunction, command_of, differs_from_torchvision
+from roicli.operators.libraries import ROWS, LibraryFunction
 from roicli.operators.phrases import describe
+from roicli.operators.presets import command_of, differs_from_torchvision
 from roicli.operators.rounding import MapAxis, place_axis
 
 PAGE = Path(__file__).with_name("rosetta.md")

@@ -146,7 +146,7 @@ _MODULES = ("ops",)
 warn_in_programs()
 
 
-def __getattr__(name: str) -> Any:
+def _find(name: str) -> Any:
     if name == "__all__":
         return ["__version__", *_HOME, *_MODULES, *_operators_calls()]
     if name in _MODULES:
@@ -162,9 +162,13 @@ def __getattr__(name: str) -> Any:
     return found
 
 
+if not TYPE_CHECKING:  # a checker would take every name for one that is there
+    __getattr__ = _find
+
+
 def __dir__() -> list[str]:
     """What is offered, and nothing that is only needed for it."""
-    return sorted(__getattr__("__all__"))
+    return sorted(_find("__all__"))
 
 
 def _operators_calls() -> list[str]:

@@ -226,7 +226,7 @@ def follow_preset(
     preset = options.get("preset")
     if preset is None:
         return operator, options
-    from roicli.operators.libraries import operator_of
+    from roicli.operators.presets import operator_of
 
     running = cast("Operator", operator_of(preset, operator))
     if running == operator:

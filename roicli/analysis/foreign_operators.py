@@ -64,9 +64,9 @@ OPERATORS = (
     ),
     ForeignOperator(
         "ROIAlign_TRT", ANY, "TensorRT",
-        "RoI Align as ONNX has it; a maximum is over weighted corners, and a RoI without size is "
-        "NaN where sampling is adaptive and half-pixel; RoIs are in the network's type, float16 in "
-        "an fp16 engine",
+        "RoI Align as ONNX has it; a maximum is over weighted corners, and the average of a RoI "
+        "without size is NaN where sampling is adaptive and half-pixel; RoIs are in the network's "
+        "type, float16 in an fp16 engine",
         "TensorRT, plugin/roiAlignPlugin",
         words={
             "mode": {0: "the maximum over weighted corners", 1: "the average"},
@@ -77,16 +77,32 @@ OPERATORS = (
     ),
     ForeignOperator(
         "PyramidROIAlign_TRT", ANY, "TensorRT",
-        "RoI Align over levels P2 to P5, as Matterport's Mask R-CNN has it; roi_coords_absolute, "
-        "roi_coords_swap and roi_coords_plusone say how boxes are stored, fpn_scale is the level "
-        "rule's canonical size",
+        "RoI Align over levels P2 to P5, of RoIs clipped to the image; roi_coords_absolute and "
+        "roi_coords_swap say how boxes are stored, fpn_scale is the level rule's canonical size; "
+        "legacy 1 is Matterport's crop_and_resize",
         "TensorRT, plugin/pyramidROIAlignPlugin",
+        words={
+            "roi_coords_transform": {-1: "points from corner to corner (crop_and_resize)",
+                                     1: "legacy coordinates without a minimum extent",
+                                     2: "half-pixel"},
+            "sampling_ratio": {0: "adaptive"},
+        },
+        defaults={"roi_coords_transform": 2, "sampling_ratio": 0},
     ),
     ForeignOperator(
-        "CropAndResizePlugin", ANY, "TensorRT",
-        "TensorFlow's crop_and_resize, one point a bin, bilinear, from corner to corner; rois are "
-        "y1, x1, y2, x2, normalized to the map's first and last cell",
-        "TensorRT, plugin/cropAndResizePlugin",
+        "MultilevelCropAndResize_TRT", ANY, "TensorRT",
+        "Model Garden's crop and resize over levels P2 to P6, one point in the middle of each bin; "
+        "RoIs off the image or without size are left as they are",
+        "TensorRT, plugin/multilevelCropAndResizePlugin",
+    ),
+    *(
+        ForeignOperator(
+            name, ANY, "TensorRT",
+            "TensorFlow's crop_and_resize, one point a bin, bilinear, from corner to corner; rois "
+            "are y1, x1, y2, x2, normalized to the map's first and last cell",
+            "TensorRT, plugin/cropAndResizePlugin",
+        )
+        for name in ("CropAndResizePlugin", "CropAndResizeDynamic")
     ),
     ForeignOperator(
         "MMCVRoiAlign", ANY, "mmdeploy",

@@ -29,7 +29,7 @@ def presets(match: str = "") -> Listing:
     """Other libraries' functions, with what differs from torchvision's; those that have ``match``
     somewhere in their row. Raises ParameterError where none has.
     """
-    from roicli.operators.libraries import all_rows, describe_row
+    from roicli.operators.presets import all_rows, describe_row
 
     rows = [describe_row(row) for row in all_rows()]
     kept = [row for row in rows if any(match.lower() in str(cell).lower() for cell in row.values())]

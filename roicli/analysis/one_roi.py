@@ -83,7 +83,7 @@ def operator_looked_at(request: RunRequest, asked: Operator | None) -> Operator:
         return "rotated-align"
     if request.preset is None:
         return "align"
-    from roicli.operators.libraries import operator_of
+    from roicli.operators.presets import operator_of
 
     return cast("Operator", operator_of(request.preset, "align"))
 

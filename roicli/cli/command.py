@@ -226,9 +226,9 @@ def show_table(result: Result, request: TableRequest, to_stderr: bool) -> None:
 
         print_verdict(result.errors, parameters, request.view(), stream)
     elif request.table_format in (None, "table"):
-        from roicli.render.error_table import print_table
+        from roicli.render.error_table import print_errors
 
-        print_table(result.errors, parameters, request.view(), stream)
+        print_errors(result.errors, parameters, request.view(), stream)
     elif request.table_format == "md":
         from roicli.render.error_table import print_markdown
 

@@ -5,13 +5,13 @@ Plain lines, folded at the terminal's width: rich takes longer to import than th
 
 from __future__ import annotations
 
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from roicli.cli.console import styled
+from roicli.render.screen import terminal_width
 
 # So many options --help shows, those that are given most often.
 SHOWN_OPTIONS = 10
@@ -124,7 +124,7 @@ def _section(title: str, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _fold(text: str, first: str = "", rest: str = "") -> list[str]:
-    width = min(shutil.get_terminal_size().columns, WIDEST)
+    width = min(terminal_width(), WIDEST)
     # A narrow terminal folds the lines itself.
     return textwrap.wrap(
         text, max(width, len(rest) + 20), initial_indent=first, subsequent_indent=rest,

@@ -25,9 +25,10 @@ SEVERAL = r"([0-9]+)(-|,|:|\.\.)"
 def terminal_type(declared: Any) -> Any:
     """What a terminal gives for an option that takes this type: text where there is a choice."""
     members = [arm for arm in arms(declared) if arm is not NoneType]
+    lists = [arm for arm in members if get_origin(arm) is list]
     words = [arm for arm in members if get_origin(arm) is Literal]
     plain = [kind for kind in TYPED_AS if kind in members]
-    return (words or plain or members)[0]
+    return (lists or words or plain or members)[0]
 
 
 def read_word(value: Any, typed: Any, name: str) -> Any:

@@ -30,7 +30,7 @@ from roicli.core.options import (
     WatchOptions,
 )
 from roicli.core.panels import WRITING
-from roicli.core.parse import ArrayLike, Path, as_path
+from roicli.core.parse import ArrayLike, Path, as_path, as_several
 from roicli.core.vocabulary import GraphDtype
 
 
@@ -73,13 +73,14 @@ class IntoOptions(TypedDict, total=False):
         ),
     ]
     input: Annotated[
-        list[str] | Mapping[str, ArrayLike | str] | None,
+        list[str] | str | Mapping[str, ArrayLike | str] | None,
         Opt(
             "--input",
             WRITING,
             "With --into: an array for an input of the model to run both on. Repeatable.",
             metavar="NAME=FILE[::DATASET]",
             shown="random numbers",
+            read=as_several,
             outward=True,
         ),
     ]

@@ -14,8 +14,8 @@ class RoicliError(Exception):
     """An error that the user can act on.
 
     ``message`` says what is wrong, where, what was found and what was expected; ``hint`` says what
-    to do next. Both are one line that is safe to print. ``exit_code`` is what the command line
-    returns.
+    to do next. Both are one line that is safe to print, and name options as the command line does:
+    ``--roi-scale`` is the keyword ``roi_scale``. ``exit_code`` is what the command line returns.
     """
 
     exit_code = 2

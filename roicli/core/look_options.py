@@ -143,7 +143,10 @@ class DrawOptions(RoiOption, ForceOption, LookOptions, OneOperatorOption, total=
 
 class ReportOptions(
     ForceOption,
-    LookOptions,
+    OperatorOptions,
+    ReadingOptions,
+    IgnoreOption,
+    ExternalOption,
     ComputeOptions,
     WatchOptions,
     total=False,

@@ -14,7 +14,7 @@ from roicli.core.options import (
     ResumeOption,
 )
 from roicli.core.panels import LOOKING, PHOTOS, READING, RUNNING
-from roicli.core.parse import ArrayLike, as_names
+from roicli.core.parse import ArrayLike, Path, as_names, as_several
 from roicli.core.progress import Progress, no_progress
 from roicli.core.vocabulary import Channels, PhotoLayout, PhotoPreset
 
@@ -76,27 +76,29 @@ class ModelRunOptions(
 ):
     """What a user's model is run on, and what it may take.
 
-    ``images`` are photos; ``inputs`` "NAME=FILE[::DATASET]" or a mapping of names to addresses or
+    ``image`` are photos; ``input`` "NAME=FILE[::DATASET]" or a mapping of names to addresses or
     arrays, which are given as they are.
     """
 
     image: Annotated[
-        list[str] | None,
+        list[str] | Path | None,
         Opt(
             "--image",
             READING,
             "A photo to run the model on. Repeatable.",
             metavar="PHOTO",
+            read=as_several,
             outward=True,
         ),
     ]
     input: Annotated[
-        list[str] | Mapping[str, ArrayLike | str] | None,
+        list[str] | str | Mapping[str, ArrayLike | str] | None,
         Opt(
             "--input",
             READING,
             "An array for an input of the model, as it is. Repeatable.",
             metavar="NAME=FILE[::DATASET]",
+            read=as_several,
             outward=True,
         ),
     ]
@@ -132,12 +134,13 @@ class AgainstOption(TypedDict, total=False):
     """Other runtimes' results of the same captured inputs."""
 
     against: Annotated[
-        list[str] | None,
+        list[str] | Path | None,
         Opt(
             "--against",
             LOOKING,
             "Another runtime's result of the same inputs: .npy, .h5, trtexec's .json. Repeatable.",
             metavar="[HEAD=]FILE[::DATASET]",
+            read=as_several,
             outward=True,
         ),
     ]

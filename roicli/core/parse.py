@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import index
 from typing import Any, Literal, Protocol
 
@@ -186,6 +186,13 @@ def as_path(value: Any, name: str) -> str:
         return str(os.fspath(value))
     except TypeError:
         raise ParameterError(f"{name} is {value!r}, expected a path") from None
+
+
+def as_several(value: Any, name: str) -> Any:
+    """One path, or several, to a list of texts; a mapping stays what it is."""
+    if isinstance(value, Mapping):
+        return value
+    return [as_path(one, name) for one in (value if isinstance(value, list | tuple) else [value])]
 
 
 def did_you_mean(word: str, words: Sequence[str]) -> str:

@@ -95,7 +95,7 @@ def _say_values(summary: Summary) -> str:
     found = summary.by_class[0].statistics.get("value_error_relative_l2")
     if found is None or found.median is None:
         return ""
-    return f"Its values are {found.median:.0%} off RoI Align's at the median (relative L2)."
+    return f"Its values are {100 * found.median:.0f} % off RoI Align's at the median (relative L2)."
 
 
 def _say_worst(numbers: IntArray) -> str:

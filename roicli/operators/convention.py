@@ -20,11 +20,23 @@ from roicli.core.vocabulary import Quantization
 # Image pixels to cells: by the spatial scale; over the image's size times the map's size less 1;
 # over the image's size less 1, the same (Matterport).
 Normalization = Literal["scale", "image", "image-less-1"]
-CellRounding = Literal["none", "half-away", "half-even", "floor", "floor-size", "hull"]
+CellRounding = Literal[
+    "none", "half-away", "half-even", "floor", "floor-size", "round-size", "hull"
+]
 # Corners; or centre, size and an angle in degrees, seen with y downwards.
 Turn = Literal["none", "counter-clockwise", "clockwise"]
 Cut = Literal["equal", "overlap", "disjoint", "floor-size", "accumulated", "hull", "clipped"]
-Grid = Literal["quarters", "even", "thirds", "ends", "corners"]
+Grid = Literal[
+    "quarters",
+    "even",
+    "thirds",
+    "corners",
+    "edges",
+    "ends",
+    "upsample",
+    "offset-corners",
+    "unalign-corners",
+]
 BorderRule = Literal["clamp", "zero", "skip", "extrapolate", "value"]
 Reduction = Literal[
     "mean",
@@ -39,7 +51,7 @@ Reduction = Literal[
 Interpolation = Literal["bilinear", "nearest"]
 # Which channels a bin reads: all; its own of each class (R-FCN); its own block (TensorFlow).
 Channels = Literal["all", "class-major", "position-major"]
-Empty = Literal["0", "nan", "-inf", "-flt-max", "-10000"]
+Empty = Literal["0", "nan", "-inf", "-flt-max", "-10000", "point"]
 
 EMPTY_VALUES: dict[Empty, float] = {
     "0": 0.0,
@@ -47,6 +59,7 @@ EMPTY_VALUES: dict[Empty, float] = {
     "-inf": -math.inf,
     "-flt-max": -(2.0 - 2.0**-23) * 2.0**127,
     "-10000": -10000.0,
+    "point": 0.0,  # an adaptive bin has a point at least, so that none is empty
 }
 CELLS: tuple[Reduction, ...] = ("cell-mean", "cell-max")
 
@@ -81,6 +94,8 @@ CAFFE = Placement(rounding="half-away", inclusive=True, minimum=1.0)
 HALF_EVEN = Placement(rounding="half-even", minimum=1.0)  # Chainer
 # Apache TVM: as CAFFE but for the halves of negative edges.
 HALF_UP = Placement(shift_cells=0.5, rounding="floor", inclusive=True, minimum=1.0)
+# CNTK and Arm's Compute Library: the start and the size are rounded, and not the end.
+ROUND_SIZE = Placement(rounding="round-size", minimum=1.0)
 # RoI Pool's rounding rules by their words (``rounding.BOX_RULES`` has them in NumPy and ONNX).
 BOXES: dict[Quantization, Placement] = {
     "caffe": CAFFE,
@@ -100,12 +115,14 @@ class Convention:
     of the edges ("overlap"; "accumulated" adds the edges up in single precision; "hull" rounds
     edges on the map, not in the box), "disjoint", "floor-size"; "clipped" clips each bin to the
     map and counts its points afterwards (ncnn). ``grid``: where in a bin its points lie;
-    "even" is "quarters" rounded as one row of points over the box; "ends" from one end of it to the
-    other. ``sampling_ratio`` points an axis and bin, 0
-    adaptive. ``border``: what a point reads that lies past the first or last cell's centre; beyond
-    ``reach`` cells past it counts ``border_value`` or, under "skip", nothing. ``last_cell`` False
-    never reads the last row and column (torchvision's ps_roi_pool). ``channels``: unless "all", an
-    axis has ``group_size`` groups of bins (0: each bin is one), whose channels are its own.
+    "corners" begins a bin, "edges" begins and ends it; "even" is "quarters" rounded as one row of
+    points over the box; "ends" from one end of it to the other; "upsample", "offset-corners" and
+    "unalign-corners" are Core ML's other ways to resize a box, whose points never leave it.
+    ``sampling_ratio`` points an axis and bin, 0 adaptive.
+    ``border``: what a point reads that lies past the first or last cell's centre; beyond ``reach``
+    cells past it counts ``border_value`` or, under "skip", nothing. ``last_cell`` False never reads
+    the last row and column (torchvision's ps_roi_pool). ``channels``: unless "all", an axis has
+    ``group_size`` groups of bins (0: each bin is one), whose channels are its own.
     ``empty``: a bin without cells or points.
     """
 
@@ -143,6 +160,8 @@ class Convention:
 ALIGN = Convention()
 POOL = Convention(CAFFE, cut="overlap", reduction="cell-max")
 AVERAGE_POOL = replace(POOL, reduction="cell-mean")
+# How crop_and_resize and its kin place points.
+CROP_GRIDS: tuple[Grid, ...] = ("ends", "upsample", "offset-corners", "unalign-corners")
 CROP = Convention(REAL, grid="ends", sampling_ratio=1, border="value", reach=0.0)
 PS_POOL = Convention(R_FCN, cut="hull", reduction="cell-mean", channels="class-major")
 PS_ALIGN = replace(ALIGN, channels="class-major")
@@ -167,4 +186,8 @@ DEFORM_POOL = Convention(
     channels="class-major",
 )
 ROTATED_ALIGN = ALIGN.placed(turn="counter-clockwise")
+# The first PyTorch detectors: means of points that neighbouring bins share.
+EDGES = Convention(
+    Placement(inclusive=True, minimum=0.0), grid="edges", border="value", reach=0.0
+)  # fmt: skip
 POINT_ALIGN = Convention(REAL, sampling_ratio=1, border="extrapolate")  # Model Garden, KerasCV

@@ -261,25 +261,35 @@ def bin_points(
     number, index = np.arange(bins)[:, None].astype(kind), np.arange(count).astype(kind)
     low, reach = start[:, None, None], extent[:, None, None]
     parts = kind(max(count, 1))
-    if grid == "ends":
-        total = bins * count
-        if total <= 1:
-            return np.broadcast_to(low + kind(0.5) * reach, (len(start), bins, count))
-        return np.asarray(low + (number * parts + index) * (reach / kind(total - 1)))
-    if grid == "even":
-        step = reach / kind(bins * max(count, 1))
-        return np.asarray(low + (number * parts + index + kind(0.5)) * step)
-    size = reach / kind(bins)
+    size, total = reach / kind(bins), bins * max(count, 1)
+    edge, in_box = low + number * size, number * parts + index
+    place: FloatArray
     match grid:
         case "quarters":
-            inside = (index + kind(0.5)) * size / parts
+            place = edge + (index + kind(0.5)) * size / parts
         case "thirds":
-            inside = (index + kind(1)) * size / (parts + kind(1))
+            place = edge + (index + kind(1)) * size / (parts + kind(1))
         case "corners":
-            inside = index * size / parts
+            place = edge + index * size / parts
+        case "edges":
+            place = edge + index * size / np.maximum(parts - kind(1), kind(1))
+        case "even":
+            place = low + (in_box + kind(0.5)) * (reach / kind(total))
+        case "ends":
+            middle = total == 1
+            place = low + (kind(0.5) * reach if middle else in_box * (reach / kind(total - 1)))
+        case "upsample":
+            place = low + np.minimum(in_box * ((reach + kind(1)) / kind(total)), reach)
+        case "unalign-corners":
+            step = (reach + kind(1)) / kind(total)
+            inside = np.maximum(in_box * step + kind(0.5) * step - kind(0.5), kind(0))
+            place = low + np.minimum(inside, reach)
+        case "offset-corners":
+            step = np.maximum(reach, kind(1)) / kind(total)
+            place = low + np.minimum(kind(0.5) * step + in_box * step, reach)
         case _:
             assert_never(grid)
-    return np.asarray(low + number * size + inside)
+    return np.asarray(place)
 
 
 def clipped_points(

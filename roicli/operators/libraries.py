@@ -2,30 +2,27 @@
 
 A row has the version that it was run or read at, and its source. ``also`` are conventions that the
 function's own options reach; the sampling ratio is free where ``ratios``, the value off the map
-where ``fills``. What the original leaves to chance is said in ``undefined`` and not imitated. Needs
-no NumPy.
+where ``fills``. What the original leaves to chance is said in ``undefined`` and not imitated; where
+a convention is the original's for some RoIs alone, ``only`` says for which. Needs no NumPy.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
-from itertools import product
-from typing import Any, get_args
+from typing import Any, Literal
 
-from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.operator_table import OPERATORS
-from roicli.core.parse import did_you_mean
 from roicli.core.record import frozen
-from roicli.core.vocabulary import AngleUnit, ComparedOperator, Mode
+from roicli.core.vocabulary import AngleUnit
 from roicli.operators.convention import (
     ALIGN,
     AVERAGE_POOL,
     BOXES,
     CROP,
+    CROP_GRIDS,
     DEFORM_POOL,
+    EDGES,
     HALF_EVEN,
     HALF_PIXEL,
     HALF_UP,
@@ -35,29 +32,28 @@ from roicli.operators.convention import (
     PRECISE_POOL,
     PS_POOL,
     REAL,
+    ROUND_SIZE,
     Convention,
     Empty,
     Placement,
     Reduction,
 )
 from roicli.operators.phrases import (
-    EMPTY_WORDS,
     as_options,
-    command,
-    describe,
-    differences,
     operator_word,
 )
 
-logger = logging.getLogger("roicli")
-
-# Packages bring rows of their own under it.
-ENTRY_POINTS = "roicli.presets"
+# RoIs from edge to edge of the map, or between the centres of its first and last cell; with sides
+# above 0; and two bins and more an axis.
+Limit = Literal["on-map", "between-centres", "with-size", "two-bins"]
 
 
 @frozen
 class LibraryFunction:
-    """One function of a library; ``required`` are options that it has no default for."""
+    """One function of a library; ``required`` are options that it has no default for.
+
+    Beyond the limits ``only`` it computes something else, and is not named.
+    """
 
     library: str
     function: str
@@ -69,6 +65,7 @@ class LibraryFunction:
     fills: bool = False
     required: tuple[str, ...] = ()
     undefined: str = ""
+    only: tuple[Limit, ...] = ()
     angle_unit: AngleUnit = "degrees"
 
     @property
@@ -156,6 +153,13 @@ OPENVINO_ALSO = tuple(
     for reduction in (MEAN, FLOORED)
 )
 MINDSPORE = Convention(Placement(end_px=1.0), sampling_ratio=2)
+HALF_LEAST = replace(HALF_PIXEL, minimum=1.0)
+CLIPPED = replace(LEGACY_ADAPTIVE, cut="clipped")
+UNSHIFTED = tuple(
+    Convention(REAL, sampling_ratio=ratio, border="value", reach=0.0) for ratio in (2, 1, 3, 4)
+)
+ONE_POINT = replace(_align(True, 1), border="value", reach=0.0)
+COREML = tuple(replace(CROP, grid=grid) for grid in CROP_GRIDS)
 
 
 def _nearest(crop: Convention) -> Convention:
@@ -193,6 +197,21 @@ ROWS: tuple[LibraryFunction, ...] = (
         ratios=False),
     Row("detectron2", "ROIAlignRotated", "main", Convention(TURNED, sampling_ratio=0),
         "detectron2 ROIAlignRotated: degrees, counter-clockwise"),
+    Row("maskrcnn-benchmark", "ROIAlign", "main", LEGACY_ADAPTIVE,
+        "maskrcnn_benchmark/csrc/cpu/ROIAlign_cpu.cpp (read, not run)"),
+    Row("faster-rcnn-pytorch", "RoIAlignAvg", "before 1.0", EDGES,
+        "jwyang/faster-rcnn.pytorch, roi_align_kernel.cu, modules/roi_align.py (read, not run)",
+        ratios=False, only=("between-centres",),
+        undefined="past the last cell's centre points are extrapolated, up to a cell"),
+    Row("faster-rcnn-pytorch", "RoIAlignMax", "before 1.0", replace(EDGES, reduction=MAX),
+        "jwyang/faster-rcnn.pytorch, as RoIAlignAvg (read, not run)", ratios=False,
+        only=("between-centres",)),
+    Row("roialign-pytorch", "RoIAlign", "main", ONE_POINT,
+        "longcw/RoIAlign.pytorch, roi_align/roi_align.py (read, not run), boxes in cells", (CROP,),
+        ratios=False, fills=True),
+    Row("roialign-pytorch", "CropAndResize", "main", CROP_IMAGE,
+        "longcw/RoIAlign.pytorch, crop_and_resize.c (read, not run), corners as the caller "
+        "normalizes them", (CROP, MATTERPORT), ratios=False, fills=True),
     Row("mmcv", "RoIAlign", "2", HALF_ADAPTIVE,
         "mmcv.ops.RoIAlign (aligned=True, sampling_ratio=0)", (*_both(), *_both(MAX, "-10000"))),
     Row("mmcv", "RoIPool", "2", MMCV_POOL, "mmcv.ops.RoIPool, roi_pool_cuda_kernel.cuh",
@@ -221,6 +240,18 @@ ROWS: tuple[LibraryFunction, ...] = (
     Row("onnx22", "RoiAlign", "opset 22", HALF_ADAPTIVE,
         "ONNX RoiAlign-22 (as 16, more types)", ONNX_ALSO),
     Row("onnx22", "MaxRoiPool", "opset 22", POOL, "ONNX MaxRoiPool-22", ratios=False),
+    Row("onnx-reference", "RoiAlign", "1.23.2", HALF_ADAPTIVE,
+        "onnx/reference/ops/op_roi_align.py", ONNX_ALSO,
+        undefined="half-pixel in opset 10 too, against the text of the operator"),
+    Row("onnx-tf", "RoiAlign", "1.10", UNSHIFTED[0],
+        "onnx-tensorflow, handlers/backend/roi_align.py (read, not run): crop_and_resize",
+        UNSHIFTED, ratios=False, required=("sampling_ratio",),
+        undefined="adaptive is another rule, and half_pixel and mode max are ignored"),
+    Row("onnx2tf", "RoiAlign", "2026-07", UNSHIFTED[0],
+        "onnx2tf/ops/RoiAlign.py (read, not run): crop_and_resize",
+        (*UNSHIFTED, *(replace(rule, reduction=MAX) for rule in UNSHIFTED)), ratios=False,
+        required=("sampling_ratio",),
+        undefined="adaptive is another rule, and half_pixel is ignored"),
     Row("onnxruntime", "RoiAlign", "1.32.0", HALF_ADAPTIVE,
         "onnxruntime RoiAlign-16; mode max takes the weighted corners", ONNX_ALSO),
     Row("onnxruntime", "MaxRoiPool", "1.32.0", POOL, "onnxruntime MaxRoiPool", ratios=False),
@@ -264,8 +295,14 @@ ROWS: tuple[LibraryFunction, ...] = (
         "keras_cv/layers/object_detection/roi_align.py (read, not run)", ratios=False),
     Row("tensorpack", "roi_align", "0.11", _align(True, 2),
         "tensorpack examples/FasterRCNN/modeling/model_box.py: crop 2P, average",
-        ratios=False,
-        undefined="points off the map are crop_and_resize's 0, without a margin"),
+        ratios=False),
+    Row("tfjs", "cropAndResize", "4.22", CROP_IMAGE,
+        "tf.image.cropAndResize, tfjs-backend-cpu/src/kernels/CropAndResize.ts, boxes over the "
+        "image's size", (_nearest(CROP_IMAGE),), ratios=False, fills=True,
+        undefined="points are doubles: the nearest cell of one halfway may be the other"),
+    Row("dl4j", "crop_and_resize", "main", CROP_IMAGE,
+        "libnd4j, helpers/cpu/crop_and_resize.hpp (read, not run), boxes over the image's size",
+        (_nearest(CROP_IMAGE),), ratios=False, fills=True),
     Row("kornia", "crop_and_resize", "0.9", replace(CROP, border="zero", reach=1.0),
         "kornia.geometry.transform.crop_and_resize, boxes in cells; align_corners changes nothing",
         ratios=False,
@@ -275,8 +312,19 @@ ROWS: tuple[LibraryFunction, ...] = (
     Row("paddle", "roi_pool", "3.3.1", POOL, "paddle.vision.ops.roi_pool", ratios=False),
     Row("paddle", "psroi_pool", "3.3.1", PS_AVERAGE, "paddle.vision.ops.psroi_pool",
         ratios=False),
+    Row("paddle-lite", "roi_align", "develop", HALF_ADAPTIVE,
+        "Paddle-Lite, lite/kernels/host/roi_align_compute.cc (read, not run)", _both(),
+        required=("aligned", "sampling_ratio")),
+    Row("oneflow", "roi_align", "master", HALF_ADAPTIVE,
+        "oneflow/user/kernels/roi_align_kernel.cu (read, not run: CUDA alone)", _both(),
+        required=("aligned", "sampling_ratio")),
     Row("mindspore", "ROIAlign", "2.10", MINDSPORE,
         "mindspore ROIAlign (roi_end_mode=1, sample_num=2)", (_align(False, 2),)),
+    Row("mindspore", "crop_and_resize", "2.10", CROP_IMAGE,
+        "mindspore.ops.crop_and_resize, crop_and_resize_cpu_kernel.cc, boxes over the image's size",
+        (_nearest(CROP_IMAGE),), ratios=False, fills=True),
+    Row("mindspore-lite", "ROIPooling", "nnacl", POOL,
+        "nnacl/fp32/roi_pooling_fp32.c (read, not run): RoIs are y1, x1, y2, x2", ratios=False),
     Row("ascend", "npu_roi_align", "torch_npu", MINDSPORE,
         "torch_npu.npu_roi_align (roi_end_mode=1) (read, not run)", (_align(False, 2),)),
     Row("mxnet", "ROIAlign", "1.9.1", LEGACY_ADAPTIVE,
@@ -306,7 +354,7 @@ ROWS: tuple[LibraryFunction, ...] = (
     Row("tvm-onnx", "RoiAlign", "0.27", Convention(PIXEL_BACK, sampling_ratio=0),
         "tvm.relax.frontend.onnx RoiAlign-16: RoIs - 0.5 px, wrong by 0.5 (1 - s) cell",
         (Convention(PIXEL_BACK, reduction="max"),)),
-    Row("ncnn", "ROIAlign-0", "20261020", replace(LEGACY_ADAPTIVE, cut="clipped"),
+    Row("ncnn", "ROIAlign-0", "20261020", CLIPPED,
         "ncnn ROIAlign version 0 (the layer's default), roialign.cpp",
         (replace(HALF_ADAPTIVE, cut="clipped"),),
         undefined="reads past the map for RoIs over the right or bottom edge"),
@@ -321,6 +369,13 @@ ROWS: tuple[LibraryFunction, ...] = (
     Row("mnn", "crop_and_resize", "3.6.1", CROP_IMAGE, "MNN crop_and_resize",
         (_nearest(CROP_IMAGE),), fills=True),
     Row("opencv", "ROIPooling", "4.14.0", POOL, "cv2.dnn, Caffe importer", ratios=False),
+    Row("opencv", "RoiAlign", "5.0.0", _align(True, 0, MEAN, "point"),
+        "cv2.dnn, ONNX importer, roialign_layer.cpp",
+        (*_both(MEAN, "point"), *_both(CORNERS, "point"))),
+    Row("opencv", "CropAndResize", "5.0.0", CROP_IMAGE,
+        "cv2.dnn, TensorFlow importer, crop_and_resize_layer.cpp, boxes over the image's size",
+        ratios=False, only=("between-centres", "two-bins"),
+        undefined="reads past the map for points off it; one bin an axis divides by 0"),
     Row("opencv", "PSROIPooling", "4.14.0", PS_AVERAGE, "cv2.dnn, Caffe importer", ratios=False),
     Row("chainer", "roi_average_align_2d", "7.8.1", LEGACY_ADAPTIVE,
         "chainer.functions.roi_average_align_2d"),
@@ -341,224 +396,85 @@ ROWS: tuple[LibraryFunction, ...] = (
         "chainercv.functions.ps_roi_average_pooling_2d", ratios=False),
     Row("nnabla", "roi_align", "1.39", _align(True, 0, "mean", "nan"),
         "nnabla.functions.roi_align (always half-pixel)"),
+    Row("bigdl", "RoiAlign", "2.x", HALF_ADAPTIVE,
+        "BigDL dllib, nn/RoiAlign.scala (read, not run)", (*_both(), *_both(MAX, "-flt-max")),
+        required=("sampling_ratio",)),
+    Row("bigdl", "RoiPooling", "2.x", replace(POOL, box=HALF_UP),
+        "BigDL dllib, nn/RoiPooling.scala (read, not run): Java's round, half up", ratios=False),
+    Row("cntk", "ROIPooling", "2.0", replace(POOL, box=ROUND_SIZE),
+        "CNTK, Source/Math/CPUMatrixImpl.h (read, not run): RoIs are x, y, w, h over the image's "
+        "size", ratios=False),
+    Row("glow", "ROIAlign", "2024-05", _align(False, 0, "mean", "nan"),
+        "Glow, lib/Backends/Interpreter/InterpreterNodes.cpp (read, not run)",
+        (*_both("mean", "nan"), *_both(MAX)), required=("aligned", "sampling_ratio"),
+        undefined="the maximum of an empty bin"),
+    Row("glow", "ROIAlignRotated", "2024-05",
+        Convention(TURNED, sampling_ratio=0, empty="nan"),
+        "Glow, InterpreterNodes.cpp (read, not run): degrees, counter-clockwise",
+        (Convention(replace(ABOUT_CENTRE, turn="counter-clockwise"), sampling_ratio=0),),
+        required=("aligned", "sampling_ratio")),
+    Row("migraphx", "RoiAlign", "2.16", Convention(HALF_LEAST, sampling_ratio=0),
+        "AMDMIGraphX, op/roialign.hpp (read, not run): boxes of a cell at least, half-pixel too",
+        tuple(Convention(box, sampling_ratio=0, reduction=reduction)
+              for box in (HALF_LEAST, LEGACY) for reduction in (MEAN, CORNERS)),
+        undefined="up to 2.7 half_pixel and output_half_pixel were exchanged"),
+    Row("openppl", "RoiAlign", "ppl.nn x86", LEGACY_ADAPTIVE,
+        "ppl.nn, kernel/x86/fp32/roialign_ndarray_fp32.cpp (read, not run)",
+        (LEGACY_ADAPTIVE, _align(False, 0, CORNERS)),
+        undefined="opset 16's half_pixel is ignored"),
+    Row("nnapi", "ROI_ALIGN", "Android 10 to 14", LEGACY_ADAPTIVE,
+        "NNAPI, common/operations/RoiAlign.cpp (read, not run)",
+        undefined="RoIs off the map are refused, a point past the last cell reads that cell",
+        only=("on-map",)),
+    Row("nnapi", "ROI_POOLING", "Android 10 to 14", replace(POOL, cut="hull"),
+        "NNAPI, common/operations/RoiPooling.cpp (read, not run)", ratios=False,
+        undefined="RoIs off the map are refused", only=("on-map",)),
+    Row("arm", "ROIAlignLayer", "23.11", LEGACY_ADAPTIVE,
+        "Compute Library, src/cpu/kernels/roialign/generic/neon/impl.h (read, not run)",
+        undefined="bins are clipped to the map, and what is past the last cell's centre is read "
+        "past the map", only=("between-centres",)),
+    Row("arm", "ROIPoolingLayer", "20.11", replace(POOL, box=ROUND_SIZE, cut="disjoint"),
+        "Compute Library, NEROIPoolingLayerKernel.cpp (read, not run): RoIs are uint16",
+        ratios=False),
+    Row("tnn", "RoiAlign", "master", LEGACY_ADAPTIVE,
+        "TNN, source/tnn/device/cpu/acc/cpu_roialign_layer_acc.cc (read, not run)",
+        (LEGACY_ADAPTIVE, _align(False, 0, CORNERS)),
+        undefined="opset 16's half_pixel is ignored"),
+    Row("tengine", "ROIAlign", "1.x", CLIPPED,
+        "Tengine, source/device/cpu/op/roialign/roialign_ref.c (read, not run): as ncnn's 0, of "
+        "the first RoI alone", ratios=False,
+        undefined="reads past the map for RoIs over the right or bottom edge"),
+    Row("tengine", "ROIPooling", "1.x", POOL,
+        "Tengine, roipooling_ref.c (read, not run), of the first image alone", ratios=False),
     Row("tensorrt", "ROIAlign", "roiAlignPlugin", _align(True, 0, "mean", "nan"),
         "TensorRT roiAlignPlugin (read, not run): an fp16 engine has RoIs in float16",
-        (*_both("mean", "nan"), *_both(CORNERS, "nan"))),
+        (*_both("mean", "nan"), *_both(CORNERS))),
+    Row("tensorrt", "PyramidROIAlign", "11.1", _align(True, 0, MEAN, "point"),
+        "TensorRT pyramidROIAlignPlugin, maskRCNNKernels.cu (read, not run), on levels P2 to P5",
+        (_align(True, 0, MEAN, "point"), Convention(REAL, sampling_ratio=0, empty="point"),
+         CROP_IMAGE),
+        undefined="RoIs are clipped to the image first", only=("on-map", "with-size")),
+    Row("tensorrt", "MultilevelCropAndResize", "11.1", POINT_ALIGN,
+        "TensorRT multilevelCropAndResizePlugin, maskRCNNKernels.cu (read, not run)", ratios=False,
+        undefined="RoIs off the image or without size keep what was in the output before",
+        only=("on-map", "with-size")),
+    Row("tensorrt", "CropAndResize", "11.1", CROP_IMAGE,
+        "TensorRT cropAndResizePlugin, cropAndResizeKernel.cu (read, not run), boxes over the "
+        "image's size", ratios=False),
+    Row("tensorrt", "RPROI", "to 10", POOL,
+        "TensorRT nvFasterRCNN, plugin/common/kernels/roiPooling.cu (read, not run)",
+        ratios=False),
     Row("max", "roi_align", "26.7", LEGACY_ADAPTIVE, "Modular MAX, ops.roi_align",
         (*_both(), *_both("max-split-corners"))),
-    Row("coreml", "crop_resize", "8", CROP,
-        "CoreML MIL crop_resize (read, not run), corners as the caller gives them"),
+    Row("coreml", "crop_resize", "iOS 16", COREML[1],
+        "Core ML MIL crop_resize (its specification read, not run), corners in cells",
+        (*COREML, CROP_IMAGE), ratios=False, fills=True),
+    Row("coreml", "roi_align", "coremltools 9.1.dev1",
+        replace(ZERO_PADDED.placed(minimum=None), sampling_ratio=1),
+        "coremltools, converter of torchvision.ops.roi_align (read, not run)",
+        (replace(ZERO_PADDED, box=LEGACY, sampling_ratio=1),), ratios=False,
+        undefined="at ratio 2 and more the rows of all but the first column of samples are wrong"),
     Row("directml", "ROI_ALIGN1", "1.15", HALF_ADAPTIVE,
         "DML_ROI_ALIGN1 with offsets -0.5 as ONNX (read, not run)",
         (*_both(), replace(HALF_ADAPTIVE, border="value")), fills=True),
 )  # fmt: skip
-TORCHVISION = {
-    row.operator: row.convention for row in reversed(ROWS) if row.library == "torchvision"
-}
-
-
-@cache
-def all_rows() -> tuple[LibraryFunction, ...]:
-    """Roicli's own rows, then those of installed packages (entry points ``roicli.presets``).
-
-    Raises InputError for an entry point that brings none, or one that has the name of another.
-    """
-    from roicli.core.entry_points import load_entry_points
-
-    rows = (*ROWS, *load_entry_points(ENTRY_POINTS, LibraryFunction))
-    names = [row.name.lower() for row in rows]
-    for row in rows[len(ROWS) :]:
-        if names.count(row.name.lower()) > 1:
-            raise InputError(f"{ENTRY_POINTS}: {row.name} is there already", "give it another name")
-    return rows
-
-
-def functions_of(preset: str) -> tuple[LibraryFunction, ...]:
-    """The rows of ``LIBRARY`` or of ``LIBRARY.FUNCTION``; none where there is no such name.
-
-    Raises InputError as ``all_rows``, which is asked only for what is not roicli's own: to look for
-    entry points takes some milliseconds.
-    """
-    return _find(preset.lower(), ROWS) or _find(preset.lower(), all_rows())
-
-
-def _find(wanted: str, rows: Sequence[LibraryFunction]) -> tuple[LibraryFunction, ...]:
-    exact = tuple(row for row in rows if row.name.lower() == wanted)
-    return exact or tuple(row for row in rows if row.library.lower() == wanted)
-
-
-def preset_options(preset: str, operator: str) -> dict[str, Any]:
-    """What a preset says of the options of every operator; ``operator`` is to be run.
-
-    Raises ParameterError where there is no such preset, or where it is another operator's.
-    """
-    rows = functions_of(preset)
-    if not rows:
-        libraries = tuple(dict.fromkeys(row.library for row in all_rows()))
-        near = did_you_mean(preset, [*libraries, *(row.name for row in all_rows())])
-        raise ParameterError(
-            f"preset is {preset!r}, expected LIBRARY or LIBRARY.FUNCTION, of "
-            f"{', '.join(libraries)}",
-            f"{near} roicli presets lists all" if near else "list them with roicli presets",
-        )
-    running = [row for row in rows if row.runs]
-    if operator != "errors" and operator not in {row.operator for row in running}:
-        raise _other_operator(preset, rows, running)
-    options: dict[str, Any] = {}
-    # The error table's two operators, and over them the one that is run.
-    compared = [row for row in running if row.operator in get_args(ComparedOperator)]
-    run = [row for row in running if row.operator == operator]
-    for row in (*reversed(compared), *reversed(run)):
-        options |= row.options()
-    if operator == "errors" and not any(row.options() for row in compared):
-        logger.info(f"preset {preset} says nothing of the RoI Align and RoI Pool of an error table")
-    boxes = [row.convention.box for row in functions_of(rows[0].library) if row.operator == "align"]
-    if boxes:
-        options["pixel_model"] = "half-pixel" if boxes[0].shift_cells else "legacy"
-    return options
-
-
-# What may be said over a rule that no operator's own options reach, besides the size.
-OVER_A_RULE = ("sampling_ratio", "aligned", "mode", "group_size")
-
-
-def rule_of_preset(
-    preset: str, operator: str, said: Mapping[str, Any]
-) -> tuple[str, Convention] | None:
-    """The function and the rule that a preset is, with what is ``said`` of the operator's own
-    options; None where these options reach it.
-
-    Raises ParameterError where the function cannot be set to what is said.
-    """
-    rows = [row for row in functions_of(preset) if row.operator == operator]
-    if not rows:
-        return None
-    row = rows[0]
-    given = {name: value for name, value in said.items() if value is not None}
-    reached = _set_to(row, given)
-    rule = reached or row.convention
-    if as_options(rule) is not None:
-        if rule.empty != "0":
-            logger.info(f"{row.name} has {EMPTY_WORDS[rule.empty]}; roicli has 0 for it")
-        return None
-    fixed = [name for name in given if name not in OVER_A_RULE]
-    if not row.ratios and "sampling_ratio" in given:
-        fixed.append("sampling_ratio")
-    if reached is None:
-        fixed += [name for name in ("aligned", "mode") if name in given]
-    if fixed and as_options(row.convention) is not None:
-        return None  # an option over the plain operator's
-    if fixed:
-        name = fixed[0]
-        raise ParameterError(
-            f"preset {row.name} cannot have {name.replace('_', ' ')} {given[name]}: it is "
-            f"{describe(row.convention)}",
-            "leave the option out, or --preset",
-        )
-    changes = {name: given[name] for name in ("sampling_ratio", "group_size") if name in given}
-    if changes.get("group_size") is not None and rule.channels == "all":
-        raise ParameterError(f"preset {row.name} has no groups", "drop --group-size")
-    if "sampling_ratio" not in changes and row.ratios:
-        changes["sampling_ratio"] = row.convention.sampling_ratio
-    rule = replace(rule, **changes)
-    logger.info(f"{row.name}: {describe(rule)}")
-    return row.name, rule
-
-
-def command_of(convention: Convention) -> str | None:
-    """What of ``roicli`` gives the same numbers: an operator's options, or a library's preset."""
-    if as_options(convention) is not None:
-        return command(convention)
-    found = (_preset_command(row, convention) for row in all_rows() if row.runs)
-    told = next((words for words in found if words is not None), None)
-    if told is None and convention.channels == "all":
-        # One group is all channels.
-        one_group = replace(convention, channels="class-major", group_size=1)
-        return command(one_group) if as_options(one_group) is not None else None
-    return told
-
-
-def _preset_command(row: LibraryFunction, convention: Convention) -> str | None:
-    """What sets a library's preset to a convention, None where its options do not reach it."""
-    free = ["sampling_ratio"] if row.ratios else []
-    free += ["group_size"] if convention.channels != "all" else []
-    set_so = {name: getattr(convention, name) for name in free}
-    ways = {"": row.convention} | {
-        f" --{'aligned' if aligned else 'no-aligned'} --mode {mode}": own
-        for aligned, mode in product((True, False), get_args(Mode))
-        for own in [_set_to(row, {"aligned": aligned, "mode": mode})]
-        if row.also and own is not None and as_options(own) is None
-    }
-    for said, own in ways.items():
-        if replace(own, **set_so) == convention:
-            words = [
-                f" --{name.replace('_', '-')} {value}"
-                for name, value in set_so.items()
-                if value != getattr(row.convention, name)
-            ]
-            return f"roicli {row.operator} --preset {row.name}{said}{''.join(words)}"
-    return None
-
-
-def _set_to(row: LibraryFunction, said: Mapping[str, Any]) -> Convention | None:
-    """What a function is set to by what is ``said``; None where it cannot be."""
-    return next((own for own in row.reaches() if _is_set_so(own, said)), None)
-
-
-def _is_set_so(rule: Convention, said: Mapping[str, Any]) -> bool:
-    """Whether a rule has the ``aligned`` and the ``mode`` that were said."""
-    own = {
-        "aligned": bool(rule.box.shift_cells),
-        "mode": "avg" if rule.reduction == "mean" else "max",
-    }
-    return all(said.get(name, value) == value for name, value in own.items())
-
-
-def operator_of(preset: str, operator: str) -> str:
-    """The operator that runs a preset: the one asked for where it can, else its only one."""
-    running = {row.operator for row in functions_of(preset) if row.runs}
-    return running.pop() if operator not in running and len(running) == 1 else operator
-
-
-def _other_operator(
-    preset: str, rows: Sequence[LibraryFunction], running: Sequence[LibraryFunction]
-) -> ParameterError:
-    if running:
-        found = ", ".join(f"{row.name} ({row.operator})" for row in running)
-        return ParameterError(
-            f"preset {preset} has no such operator, only {found}",
-            f"run roicli {running[0].operator} --preset {running[0].name}",
-        )
-    needed = ", ".join(dict.fromkeys(describe(row.convention) for row in rows))
-    return ParameterError(
-        f"preset {preset} needs an operator that roicli cannot run yet: {needed}",
-        "roicli diagnose computes it",
-    )
-
-
-def differs_from_torchvision(row: LibraryFunction) -> str:
-    """In words, what is not as in torchvision's function of the same operator, by default."""
-    plain = TORCHVISION.get(row.operator, TORCHVISION["align"])
-    changed = differences(row.convention, plain)
-    if not changed:
-        return "nothing"
-    own, usual = (describe(c).split(", ") for c in (row.convention, plain))
-    words = [word for word in own if word not in usual]
-    return ", ".join(words) or ", ".join(f"{name} {value}" for name, value in changed.items())
-
-
-def describe_row(row: LibraryFunction) -> dict[str, Any]:
-    """A row as plain values; ``command`` is null where roicli has no such operator."""
-    return {
-        "name": row.name,
-        "library": row.library,
-        "function": row.function,
-        "version": row.version,
-        "operator": row.operator,
-        "convention": describe(row.convention),
-        "differs_from_torchvision": differs_from_torchvision(row),
-        "runs": row.runs,
-        "command": f"roicli {row.operator} --preset {row.name}" if row.runs else None,
-        "source": row.source,
-        "undefined": row.undefined,
-    }

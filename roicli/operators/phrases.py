@@ -10,6 +10,7 @@ from roicli.operators.convention import (
     ALIGN,
     BOXES,
     CROP,
+    CROP_GRIDS,
     CROPS,
     DEFORM_POOL,
     HALF_PIXEL,
@@ -19,10 +20,12 @@ from roicli.operators.convention import (
     PS_RULES,
     R_FCN,
     ROTATED_ALIGN,
+    ROUND_SIZE,
     BorderRule,
     Convention,
     Cut,
     Empty,
+    Grid,
     Normalization,
     Placement,
     Reduction,
@@ -50,12 +53,27 @@ NORMALIZATION_WORDS: dict[Normalization, str] = {
     "image": "corners over the image's size",
     "image-less-1": "corners over the image's size less 1",
 }
+# Of boxes without a word of --quantization.
+BOX_WORDS: dict[Placement, str] = {
+    HALF_UP: "edges rounded half up",
+    ROUND_SIZE: "start and size rounded",
+}
+GRID_WORDS: dict[Grid, str] = {
+    "thirds": "sampled at thirds",
+    "edges": "sampled at the edges of bins",
+}
+CROP_GRID_WORDS: dict[Grid, str] = {
+    "upsample": "spaced from the first cell (Core ML's DEFAULT)",
+    "offset-corners": "in the middle of bins (Core ML's OFFSET_CORNERS)",
+    "unalign-corners": "in the middle of bins of cells (Core ML's UNALIGN_CORNERS)",
+}
 EMPTY_WORDS: dict[Empty, str] = {
     "0": "0 for an empty bin",
     "nan": "NaN for an empty bin",
     "-inf": "-inf for an empty bin",
     "-flt-max": "-FLT_MAX for an empty bin",
     "-10000": "-10000 for an empty bin",
+    "point": "a point at least in a bin",
 }
 PARTITIONS: dict[Cut, Partition] = {
     "overlap": "overlap",
@@ -77,8 +95,10 @@ def operator_word(convention: Convention) -> str:
         case _:
             if convention.box.turn != "none":
                 return "rotated-align"
+            if convention.grid in CROP_GRIDS:
+                return "crop-and-resize"
             plain = "ps-align" if sensitive else "align"
-            return {"ends": "crop-and-resize", "corners": "deform-pool"}.get(convention.grid, plain)
+            return "deform-pool" if convention.grid == "corners" else plain
 
 
 TITLES = {
@@ -120,7 +140,7 @@ def _parts(convention: Convention, operator: str) -> list[str]:
                 REDUCTION_WORDS[convention.reduction],
                 *_coordinates(convention.box),
                 _ratio(convention),
-                *(["sampled at thirds"] if convention.grid == "thirds" else []),
+                *([GRID_WORDS[convention.grid]] if convention.grid in GRID_WORDS else []),
                 *(["bins clipped to the map (ncnn)"] if convention.cut == "clipped" else []),
             ]
 
@@ -147,6 +167,8 @@ def _coordinates(box: Placement) -> list[str]:
 
 def _box_differences(box: Placement, minimum: float | None) -> list[str]:
     parts = ["corners rounded before scaling"] if box.pixel_rounding else []
+    if box.inclusive and box.rounding == "none":
+        parts.append("a cell longer")
     if box.start_px == box.end_px != 0:
         parts.append(f"coordinates {box.start_px:+g} px")
     elif box.end_px:
@@ -172,8 +194,8 @@ def _cell_box(box: Placement) -> list[str]:
     for word, rule in BOXES.items():
         if still == rule:
             return [f"quantization {word}", *_box_differences(box, box.minimum)]
-    if box == HALF_UP:
-        return ["edges rounded half up"]
+    if box in BOX_WORDS:
+        return [BOX_WORDS[box]]
     if box.rounding == "half-even":
         end = "inclusive" if box.inclusive else "exclusive"
         return [f"edges rounded half to even, the end cell {end}"]
@@ -190,8 +212,11 @@ def _cuts(convention: Convention) -> list[str]:
         case "accumulated":
             parts = ["partition overlap, edges added up (MNN)"]
         case "hull":
-            plain = convention.box == BOXES["mmcv"]
-            parts = ["partition overlap"] if plain else ["bins that touch a cell read it"]
+            parts = ["bins that touch a cell read it"]
+            if convention.box == BOXES["mmcv"]:
+                parts = ["partition overlap"]
+            elif convention.box.rounding != "none":
+                parts = ["partition overlap, edges rounded on the map (NNAPI)"]
         case "equal" | "clipped":
             parts = []
         case _:
@@ -202,6 +227,8 @@ def _cuts(convention: Convention) -> list[str]:
 def _crop(convention: Convention) -> list[str]:
     parts = [NORMALIZATION_WORDS[convention.box.normalization]]
     parts += _box_differences(convention.box, None)
+    if convention.grid in CROP_GRID_WORDS:
+        parts.append(CROP_GRID_WORDS[convention.grid])
     if convention.sampling_ratio > 1:
         word = "maximum" if convention.reduction == "max" else "mean"
         n = convention.sampling_ratio
@@ -212,7 +239,7 @@ def _crop(convention: Convention) -> list[str]:
 def _ends(convention: Convention) -> list[str]:
     """What it does at the map's border, with channels, and where there is nothing."""
     parts = []
-    plain = CROP if convention.grid == "ends" else ALIGN
+    plain = CROP if convention.grid in CROP_GRIDS else ALIGN
     if convention.grid == "corners":
         plain = DEFORM_POOL
     if not convention.reads_cells:

@@ -47,9 +47,10 @@ def place_span(
             start, end = (math.whole(math.floor(edge)) for edge in (start, end))
         case "hull":
             start, end = math.whole(math.floor(start)), math.whole(math.ceil(end))
-        case "floor-size":
-            start = math.whole(math.floor(start))
-            end = start + math.whole(math.floor(scaled(high - low, box.end_px)))
+        case "floor-size" | "round-size":
+            to_size = math.floor if box.rounding == "floor-size" else math.round_half_away
+            start = math.whole(to_size(start))
+            end = start + math.whole(to_size(scaled(high - low, box.end_px)))
         case _:
             assert_never(box.rounding)
     extent = end - start + (1 if box.inclusive else 0)
@@ -109,9 +110,13 @@ def cut_evenly(span: Span, bins: int) -> FloatArray:
     return np.asarray(span.start + span.extent * (np.arange(bins + 1) / bins), np.float64)
 
 
-def count_points(math: ArrayMath, span: Span, bins: int, sampling_ratio: int) -> Value:
-    """Points a bin, whole: ``sampling_ratio``, or where that is 0 ceil(extent / bins), maybe 0."""
-    needed = math.whole(math.maximum(math.ceil(span.extent / bins), 0))
+def count_points(
+    math: ArrayMath, span: Span, bins: int, sampling_ratio: int, least: int = 0
+) -> Value:
+    """Points a bin, whole: ``sampling_ratio``, or where that is 0 ceil(extent / bins), which may be
+    0 or is at ``least`` so many.
+    """
+    needed = math.whole(math.maximum(math.ceil(span.extent / bins), least))
     return needed if sampling_ratio == 0 else needed * 0 + sampling_ratio
 
 
@@ -123,20 +128,33 @@ def place_points(
     parts = math.real(math.maximum(count, 1))
     index = math.real(math.counting(math.largest(count), axis + 2))
     number = math.real(math.counting(bins, axis))
-    if grid == "even":
-        return span.start + (number * parts + index + 0.5) * (span.extent / (parts * bins))
+    low, reach = span
+    edge, in_box, total = low + number * size, number * parts + index, parts * bins
     match grid:
         case "quarters":
-            inside = (index + 0.5) * size / parts
+            place = edge + (index + 0.5) * size / parts
         case "thirds":
-            inside = (index + 1) * size / (parts + 1)
+            place = edge + (index + 1) * size / (parts + 1)
         case "corners":
-            inside = index * size / parts
+            place = edge + index * size / parts
+        case "edges":
+            place = edge + index * size / math.maximum(parts - 1, 1)
+        case "even":
+            place = low + (in_box + 0.5) * (reach / total)
+        case "upsample":
+            place = low + math.minimum(in_box * ((reach + 1) / total), reach)
+        case "unalign-corners":
+            step = (reach + 1) / total
+            inside = math.maximum(in_box * step + step * 0.5 - 0.5, 0)
+            place = low + math.minimum(inside, reach)
+        case "offset-corners":
+            step = math.maximum(reach, 1) / total
+            place = low + math.minimum(step * 0.5 + in_box * step, reach)
         case "ends":
             raise ValueError("points from end to end are crop_and_resize's own")
         case _:
             assert_never(grid)
-    return span.start + number * size + inside
+    return place
 
 
 def clip_points(

@@ -114,9 +114,12 @@ def place_axis(low: FloatArray, high: FloatArray, axis: MapAxis, box: Placement)
         case "floor":
             start, end = (as_cells(np.floor(edge)) for edge in place_edges(low, high, axis, box))
             extent = end - start
-        case "floor-size":
+        case "floor-size" | "round-size":
+            to_size: Callable[[FloatArray], FloatArray] = (
+                np.floor if box.rounding == "floor-size" else round_half_away
+            )
             start, extent = (
-                as_cells(np.floor(edge)) for edge in place_edges(low, high - low, axis, box)
+                as_cells(to_size(edge)) for edge in place_edges(low, high - low, axis, box)
             )
         case "hull":
             first, last = place_edges(low, high, axis, box)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import permutations, product
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from roicli.pipeline.fits import (
     count_fitting,
     map_cells_of,
 )
-from roicli.pipeline.layout import AXES
+from roicli.pipeline.layout import AXES, rearrange
 from roicli.pipeline.roi_table import NO_SCALE, Block, PlacedRois, is_image_number
 
 SWAPPED_LETTERS, CHANNELS_LAST = "ncwh", "nhwc"
@@ -32,6 +32,8 @@ TOKENS_OF_NO_CELL = (0, 1, 5)
 HALF_EMPTY, NEARLY_FULL = 0.5, 0.9
 # So many RoIs, most of them outside, that fit another layout are no test case of an operator.
 FEWEST_OF_A_LAYOUT = 5
+# Of a map that RoIs leave as empty as this, channels last are likely where RoIs fill most of them.
+NEARLY_EMPTY = 0.25
 
 
 class Order(NamedTuple):
@@ -56,33 +58,22 @@ def find_order(rois: PlacedRois, factor: float, filled: float) -> Order | None:
     Which of the other axes is the images only their number tells: an order in which it is that of
     the images with RoIs goes before others.
     """
-    shapes = [place.shape for place in rois.places if place.shape is not None]
-    if len(shapes) < len(rois.places) or any(place.has_several_sizes for place in rois.places):
-        return None
     held = rois.places[0].layout
-    if held.startswith(TOKENS):
+    if any(place.shape is None for place in rois.places) or held.startswith(TOKENS):
         return None
     batch = rois.table.batch[rois.is_usable]
     last = int(batch[np.isfinite(batch)].max(initial=0))
     fitting: list[tuple[bool, str, Order]] = []
     for layout in LAYOUTS if len(held) == 4 else LAYOUTS_OF_ONE:
-        # What the axes would be, in the order in which they were read: (N, C, H, W).
-        letters = "".join(layout[held.index(axis)] if axis in held else axis for axis in AXES)
-        height, width, images = (letters.index(axis) for axis in "hwn")
-        if letters in (AXES, SWAPPED_LETTERS) or any(shape[images] <= last for shape in shapes):
+        letters = _letters_of(layout, held)
+        if letters in (AXES, SWAPPED_LETTERS):
             continue
         if fitting and not _differ_by_images(layout, fitting[0][1]):
             continue
-        cells = np.array([(shape[width], shape[height]) for shape in shapes], np.float64)
-
-        def read_so(block: Block, cells: FloatArray = cells) -> FloatArray:
-            return np.asarray(cells[block.place])
-
-        if inside := count_fitting(rois, factor, corners_of, read_so, filled):
-            words = "with channels last" if letters == CHANNELS_LAST else f"read as {layout}"
-            are_all_named = all(shape[images] == last + 1 for shape in shapes)
-            order = Order(words, inside, f"--layout {layout}")
-            fitting.append((are_all_named, layout, order))
+        images = [one.shape[letters.index("n")] for one in rois.places if one.shape is not None]
+        order = _find_fitting(rois, layout, factor, filled) if min(images) > last else None
+        if order is not None:
+            fitting.append((all(one == last + 1 for one in images), layout, order))
     if not fitting:
         return _find_grid(rois, factor)
     # Images that all have RoIs are likelier than many that have none; then both are named.
@@ -90,6 +81,43 @@ def find_order(rois: PlacedRois, factor: float, filled: float) -> Order | None:
     first = fitting[0][1]
     other = "" if likely == first else f" or --layout {first}"
     return chosen._replace(option=chosen.option + other)
+
+
+def _letters_of(layout: str, held: str) -> str:
+    """What the axes of ``layout`` would be, in the order in which they were read: (N, C, H, W)."""
+    return "".join(layout[held.index(axis)] if axis in held else axis for axis in AXES)
+
+
+def _find_fitting(rois: PlacedRois, layout: str, factor: float, filled: float) -> Order | None:
+    """A layout as an order, where most RoIs are inside and fill that share of both sides."""
+    letters = _letters_of(layout, rois.places[0].layout)
+    moved = letters.index("c") - AXES.index("h")
+    for place in rois.places:
+        if place.sizes is None:
+            continue
+        seen = place.sizes[place.sizes[:, 0] > 0]
+        if letters[0] != "n" or (moved >= 0 and np.ptp(seen[:, moved])):
+            return None  # images have the first axis, and the same channels
+    sides = np.array([place.shape[:2] for place in rois.places if place.shape is not None])
+    height, width = (letters.index(axis) for axis in "hw")
+
+    def read_so(block: Block) -> FloatArray:
+        found = np.concatenate([sides[block.place], map_cells_of(block)[:, ::-1]], axis=1)
+        return np.asarray(found[:, [width, height]], np.float64)
+
+    if not (inside := count_fitting(rois, factor, corners_of, read_so, filled)):
+        return None
+    words = "with channels last" if letters == CHANNELS_LAST else f"read as {layout}"
+    return Order(words, inside, f"--layout {layout}")
+
+
+def has_shape_of_channels_last(shape: Sequence[int]) -> bool:
+    """Whether (N, C, H, W) has an odd square in front and a usual number of channels behind:
+    (50, 50, 256).
+    """
+    _, first, second, last = shape
+    odd = first == second and first >= 7 and first % 16 != 0
+    return odd and last % 64 == 0 and last >= 2 * first
 
 
 def _differ_by_images(one: str, other: str) -> bool:
@@ -103,6 +131,8 @@ def _find_grid(rois: PlacedRois, factor: float) -> Order | None:
     """
     place = rois.places[0]
     if len(rois.places) > 1 or place.shape is None or len(place.layout) != 3:
+        return None
+    if place.sizes is not None:
         return None
     images, second, last = (place.shape[AXES.index(axis)] for axis in place.layout)
     if not is_image_number(rois.table.batch, images).all():
@@ -144,24 +174,42 @@ def describe_other_layout(rois: PlacedRois) -> list[str]:
 
 
 def find_other_layout(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
-    """R14: maps whose axes seem to have another order, as (N, H, W, C), by the RoIs that leave half
-    of them empty; ``check`` tells it also by the values, or by the shape alone.
+    """R14: maps whose axes seem to have another order, such as (N, H, W, C).
+
+    Here by the RoIs that leave half of them empty, or by these and the shape; ``check`` tells it
+    also by the values, or by the shape alone.
     """
-    few = rois.usable < FEWEST_REFUSED
-    if rois.usable < FEWEST_OF_A_LAYOUT or not count_fitting(rois, 1.0, corners_of, map_cells_of):
+    if rois.usable == 0 or not count_fitting(rois, 1.0, corners_of, map_cells_of):
         return
-    if _reach(rois).min() >= HALF_EMPTY or (other := find_order(rois, 1.0, NEARLY_FULL)) is None:
+    if (reach := _reach(rois).min()) >= HALF_EMPTY or (other := _find_filled(rois, reach)) is None:
         return
     height, width = rois.places[0].map_size or (0, 0)
     advice = f"add {other.option}" if other.option else other.advice
     yield Draft(
         len(rois), np.flatnonzero(rois.is_usable),
-        f"maps look as if their axes had another order: RoIs reach over "
-        f"{_reach(rois).min():.0%} of a side of the {height} x {width} cells (height x width), and "
-        f"maps {other.words} are filled",
+        f"maps look as if their axes had another order: RoIs reach over {100 * reach:.0f} % of a "
+        f"side of the {height} x {width} cells (height x width), and maps {other.words} fit",
         f"{advice} where that is their order", "RoIs", rois.table.name,
-        "warning" if few else "error",
+        "warning" if rois.usable < FEWEST_REFUSED else "error",
     )  # fmt: skip
+
+
+def _find_filled(rois: PlacedRois, reach: float) -> Order | None:
+    """The order of axes in which RoIs fill the maps of which they ``reach`` over a share of less
+    than half; channels last also where RoIs fill most of them, or where the shape says so.
+    """
+    several = rois.usable >= FEWEST_OF_A_LAYOUT
+    if several and (other := find_order(rois, 1.0, NEARLY_FULL)) is not None:
+        return other
+    shapes = [place.shape for place in rois.places]
+    layout = rois.places[0].layout
+    if None in shapes or layout.startswith(TOKENS):
+        return None
+    last = rearrange(layout, CHANNELS_LAST)
+    if all(has_shape_of_channels_last(shape) for shape in shapes if shape is not None):
+        return _find_fitting(rois, last, 1.0, 0.0)
+    likely = several and reach <= NEARLY_EMPTY
+    return _find_fitting(rois, last, 1.0, FILLED_SHARE) if likely else None
 
 
 def reach_in_cells(rois: PlacedRois) -> FloatArray:

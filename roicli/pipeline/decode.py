@@ -8,6 +8,11 @@ tells.
 
 from __future__ import annotations
 
+import binascii
+import math
+import re
+import struct
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,9 +27,12 @@ from roicli.storage.views import BitsArray, DecodedArray
 SCALE, OFFSET, UNSIGNED = "scale_factor", "add_offset", "_Unsigned"
 FILLS = ("_FillValue", "missing_value")
 QUANTIZED = ("scale", "zero_point")
-# PyTorch's own words for them.
-OF_PYTORCH = ("q_scale", "q_zero_point")
-DECODING_ATTRIBUTES = frozenset((SCALE, OFFSET, UNSIGNED, *FILLS, *QUANTIZED, *OF_PYTORCH))
+# Beside them: PyTorch's own words, and others' with the same meaning.
+QUANTIZED_WORDS = (
+    ("q_scale", "q_zero_point"), ("quant_scale", "quant_zero_point"), ("scales", "zero_points"),
+    QUANTIZED,
+)  # fmt: skip
+DECODING_ATTRIBUTES = frozenset((SCALE, OFFSET, UNSIGNED, *FILLS, *chain(*QUANTIZED_WORDS)))
 WAY_OUT = "or take the stored numbers: --no-decode"
 # Magnitudes of ordinary features; of all numbers of 16 bits a sixth are such in bfloat16.
 ORDINARY = 1e-6, 1e6
@@ -33,6 +41,8 @@ SHARE_ODD = 0.01
 # Half of all float16 are ordinary, so it takes more: features fall by half an octave, so that most
 # have one of the few largest exponents, and of integers that count something most are below 2^12.
 OCTAVES, SHARE_BELOW, LEAST_MEDIAN = 6, 0.03, np.float16(2**-8)
+# Eight bytes in base64. Source: xarray/backends/zarr.py, FillValueCoder.
+BASE64_DOUBLE = r"[A-Za-z0-9+/]{11}="
 SAMPLED_SIDE = 64
 INTEGERS = ("int16", "uint16")
 
@@ -86,7 +96,13 @@ def _decode_cf(stored: StoredArray) -> DecodedArray | None:
     if not attributes.keys() & {SCALE, OFFSET, *FILLS}:
         return None
     factor, offset = _number(stored, SCALE, 1.0), _number(stored, OFFSET, 0.0)
-    fills = [_number(stored, name, np.nan) for name in FILLS if name in attributes]
+    if not (np.isfinite([factor, offset]).all() and factor):
+        raise InputError(
+            f"{stored.name}: attributes {SCALE} and {OFFSET} are {factor:g} and {offset:g}, "
+            "expected finite numbers, and a factor that is not 0",
+            f"write what the numbers were packed with, {WAY_OUT}",
+        )
+    fills = [one for name in FILLS if name in attributes for one in _fills(stored, name)]
     fills = list(dict.fromkeys(fill for fill in fills if not np.isnan(fill)))
     is_unsigned = str(attributes.get(UNSIGNED, "")).lower() in ("true", "b'true'")
     as_unsigned = np.dtype(f"u{stored.dtype.itemsize}") if is_unsigned else None
@@ -110,7 +126,7 @@ def _decode_cf(stored: StoredArray) -> DecodedArray | None:
 
 def _decode_quantized(stored: StoredArray) -> DecodedArray | None:
     """Quantized integers, with one scale for all or one for each channel."""
-    words = OF_PYTORCH if OF_PYTORCH[0] in stored.attributes else QUANTIZED
+    words = next((both for both in QUANTIZED_WORDS if both[0] in stored.attributes), QUANTIZED)
     there = [name for name in words if name in stored.attributes]
     if not there or stored.dtype.kind not in "iu":
         return None
@@ -145,13 +161,21 @@ def _number(stored: StoredArray, name: str, missing: float) -> float:
     return float(_numbers(stored, name, 1)[0])
 
 
-def _numbers(stored: StoredArray, name: str, count: int) -> FloatArray:
-    """An attribute of one number, or of ``count``. Raises InputError."""
+def _fills(stored: StoredArray, name: str) -> list[float]:
+    """The values that stand for none: one or several; xarray writes floats to Zarr in base64."""
+    value = stored.attributes[name]
+    if isinstance(value, str) and re.fullmatch(BASE64_DOUBLE, value):
+        return list(struct.unpack("<d", binascii.a2b_base64(value)))
+    return [float(one) for one in _numbers(stored, name, None)]
+
+
+def _numbers(stored: StoredArray, name: str, count: int | None) -> FloatArray:
+    """An attribute of one number, or of ``count``, None for any. Raises InputError."""
     try:
         numbers = np.asarray(stored.attributes[name]).astype(np.float64).reshape(-1)
     except (TypeError, ValueError):
         numbers = np.empty(0)
-    if numbers.size not in (1, count):
+    if numbers.size not in (1, count or max(numbers.size, 1)):
         raise InputError(
             f"{stored.name}: attribute {name} is {stored.attributes[name]!r}, expected a number",
             f"write a number, {WAY_OUT}",
@@ -168,10 +192,12 @@ def _refuse_bits(stored: StoredArray) -> None:
     kind = stored.dtype.name
     if stored.dtype.kind not in "iu" or not (readings := READINGS.get(stored.dtype.itemsize, {})):
         return
-    place = tuple(slice(0, min(side, SAMPLED_SIDE)) for side in stored.shape)
-    place = (slice(0, 1), *place[1:]) if len(place) == 4 else place
-    held = np.empty([part.stop - part.start for part in place], stored.dtype)
-    stored.read(place, held)
+    sides = [min(side, SAMPLED_SIDE) for side in stored.shape]
+    sides = [min(sides[0], 1), *sides[1:]] if len(sides) == 4 else sides
+    if not 0 < math.prod(sides) <= SAMPLED_SIDE**3:
+        return  # it is empty or no map, as others say
+    held = np.empty(sides, stored.dtype)
+    stored.read(tuple(slice(0, side) for side in sides), held)
     shown = []
     for name, is_plausible in readings.items():
         with np.errstate(invalid="ignore", over="ignore"):

@@ -81,8 +81,7 @@ class FeatureLevel(NamedTuple):
     def place(self) -> Place:
         """What a RoI needs to know of the map."""
         return Place(
-            self.spatial_scale, self.shape[2:], self.level,
-            self.shape if self.sizes is None else None, self.scale_from,
+            self.spatial_scale, self.shape[2:], self.level, self.shape, self.scale_from,
             layout_of(self.stored), is_of_matlab(self.stored), self.sizes,
         )  # fmt: skip
 

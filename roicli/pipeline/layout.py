@@ -7,13 +7,16 @@ A layout is a word with a letter for each axis as the file holds them, the last 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from roicli.core.exceptions import InputError
 from roicli.core.parse import AUTO, TOKENS, parse_grid
-from roicli.storage.array import MATLAB_CLASS, StoredArray
+from roicli.storage.array import MATLAB_CLASS, MATLAB_EMPTY, MemoryArray, StoredArray
 from roicli.storage.views import GridArray, PermutedArray
 
 logger = logging.getLogger("roicli")
@@ -90,7 +93,13 @@ def rearrange(layout: str, found: str) -> str:
 
 
 def straighten_rois(stored: StoredArray) -> StoredArray:
-    """RoIs that MATLAB wrote, whose axes are reversed for others, as (K, 5) or (N, M, 4)."""
+    """RoIs that MATLAB wrote, whose axes are reversed for others, as (K, 5) or (N, M, 4).
+
+    Of an empty array it keeps the shape in place of values.
+    """
+    if MATLAB_EMPTY in stored.attributes and len(stored.shape) == 1:
+        with contextlib.closing(stored):
+            return MemoryArray(np.empty((0, 5), np.float32), stored.name, stored.files)
     reversed_shape = stored.shape[::-1]
     is_boxes = len(reversed_shape) in (2, 3) and reversed_shape[-1] in (4, 5)
     if is_of_matlab(stored) and is_boxes:

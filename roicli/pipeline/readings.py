@@ -391,8 +391,13 @@ def find_batch_index_last(rois: PlacedRois, tolerated: float) -> Iterator[Draft]
     )  # fmt: skip
 
 
-def _fits_one_earlier(rois: PlacedRois, normalized: bool = False) -> bool:
-    """Whether the first four columns are boxes inside the image, as pixels or as fractions."""
+def _fits_one_earlier(
+    rois: PlacedRois, normalized: bool = False, roi_format: RoiFormat | None = None
+) -> bool:
+    """Whether the first four columns are boxes inside the image, as pixels or as fractions; of the
+    format that they are read in, or of another.
+    """
+    word = roi_format or rois.table.roi_format
 
     def fits(block: Block) -> Array:
         shifted = np.column_stack([block.batch, block.numbers[:, :3]])
@@ -400,26 +405,35 @@ def _fits_one_earlier(rois: PlacedRois, normalized: bool = False) -> bool:
         shifted = np.where(finite[:, None], shifted, 0.0)
         size = None if normalized else rois.table.normalized_to
         if normalized:
-            corners, _ = to_corners(shifted, np.zeros_like(shifted), rois.table.roi_format, None)
+            corners, _ = to_corners(shifted, np.zeros_like(shifted), word, None)
             fitting = fits_inside(corners, np.ones(2), NORMALIZED_MOST - 1)
         else:
-            corners = block.as_corners(shifted, rois.table.roi_format, size)
+            corners = block.as_corners(shifted, word, size)
             fitting = fits_inside(corners, block.extent_px, block.cell_px)
         return np.asarray(finite & fitting)
 
     return rois.every(fits)
 
 
-def find_last_column(rois: PlacedRois) -> str | None:
-    """What to do where the last of five columns is no coordinate, but a score or an area."""
+def find_last_column(rois: PlacedRois, of_no_image: bool = False) -> str | None:
+    """What to do where the last of five columns is no coordinate, but a score or an area.
+
+    With ``of_no_image`` the first one names no image: then the last may be any number with which
+    RoIs, as they are read, make no sense.
+    """
     if not rois.knows_maps or rois.table.image is None or rois.usable == 0:
         return None
     if not rois.every(lambda block: (block.numbers[:, 3] >= 0) & (block.numbers[:, 3] <= 1)):
+        if of_no_image and not rois.every(_fits_as_read) and _fits_one_earlier(rois):
+            return (
+                "the last column is no coordinate: they look like x1, y1, x2, y2 and a class, an "
+                "area or a score; add --roi-columns x1,y1,x2,y2,_ (a name in place of _ keeps it)"
+            )
         return None
     whole = rois.every(lambda block: block.batch == np.floor(block.batch))
     normalized = not whole and _fits_one_earlier(rois, normalized=True)
     if not (normalized or (not rois.every(_is_in_unit) and _fits_one_earlier(rois))):
-        return None
+        return _find_last_of_format(rois) if of_no_image else None
     kind, said = "x1, y1, x2, y2", "--roi-columns x1,y1,x2,y2,score"
     if normalized:
         kind, said = f"normalized {kind}", f"{said} --normalized --image-size HEIGHTxWIDTH"
@@ -429,29 +443,52 @@ def find_last_column(rois: PlacedRois) -> str | None:
     )
 
 
+def _find_last_of_format(rois: PlacedRois) -> str | None:
+    """As ``find_last_column``, of a score behind numbers that are no corners."""
+    formats: list[RoiFormat] = [one for one in get_args(RoiFormat) if one != rois.table.roi_format]
+    ways = [
+        f"--roi-columns {','.join(COORDINATE_NAMES[one])},score"
+        for one in formats
+        if not rois.every(_is_in_unit) and _fits_one_earlier(rois, roi_format=one)
+    ]
+    if not ways:
+        return None
+    return f"the last column is no coordinate, but a score or an area: add {' or '.join(ways)}"
+
+
+def _fits_as_read(block: Block) -> Array:
+    return fits_inside(block.safe_corners, block.extent_px, block.cell_px)
+
+
 def explain_first_column(rois: PlacedRois, rows: IntArray) -> str:
     """What to do where ``rows`` (k,) of the RoIs name no image: what the first column may be."""
     table, images = rois.table, rois.images
     where = "the image's number in FEATURES is from 0"
     told = _explain_none(table, rows)
-    told = told or find_last_column(rois) or _find_tokens(rois)
+    told = told or find_last_column(rois, of_no_image=True) or _find_tokens(rois)
     if told:
         return told
+    if images == 1 and not table.columns.are_named and rois.every(_fits_as_read):
+        where += (
+            "; where the first column is a class or a score, add --roi-columns class,x1,y1,x2,y2"
+        )
     if images is None or not np.all(is_image_number(table.batch, None)):
         return where
     low, high = table.batch.min(), table.batch.max()
-    bits = (
-        None
-        if table.image is None or table.image.precision is None
-        else (table.image.precision.mantissa_bits)
-    )
-    if bits is not None and high >= 2.0 ** (bits + 1):
-        return where  # these are not the numbers that once were written
+    precision = None if table.image is None else table.image.precision
+    bits = None if precision is None else precision.mantissa_bits
+    if precision is not None and bits is not None and high >= 2.0 ** (bits + 1):
+        # These are not the numbers that once were written.
+        return (
+            f"{precision.name} holds whole numbers up to {2.0 ** (bits + 1):g} only: make the RoIs "
+            f"again as float32, from numbers that never were {precision.name}"
+        )
     if low >= 1 and high == images:
         keys = ",".join(map(str, range(1, images + 1))) if images <= FEW_IMAGES else f"1..{images}"
         return f"images seem to be numbered from 1 (one-based): add --images {keys}; {where}"
-    if low >= images and len(np.unique(table.batch[:MANY_ROWS])) <= images:
-        return f"these look like ids: --images says whose each map is, in order; {where}"
+    if len(np.unique(table.batch[:MANY_ROWS])) <= images:
+        look = "these look like ids" if low >= images else "if these are ids"
+        return f"{look}: --images says whose each map is, in order; {where}"
     return where
 
 
@@ -471,7 +508,7 @@ def _find_tokens(rois: PlacedRois) -> str | None:
     tokens, where RoIs reach over no more cells than there are, or of one channel.
     """
     place = rois.places[0] if rois.places else None
-    if place is None or place.shape is None or len(place.layout) != 3:
+    if place is None or place.shape is None or place.sizes is not None or len(place.layout) != 3:
         return None
     images, tokens = place.shape[1:3]
     if not is_image_number(rois.table.batch, images).all():

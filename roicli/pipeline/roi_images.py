@@ -22,6 +22,7 @@ from roicli.pipeline.map_keys import LISTED, MapKeys
 from roicli.pipeline.roi_table import is_image_number
 from roicli.storage.array import MemoryArray, Place, StoredArray, precision_of
 from roicli.storage.file_state import FileState
+from roicli.storage.roi_columns import RoiColumns, may_name_images, show_names
 from roicli.storage.table import Column, Table
 from roicli.storage.views import View
 
@@ -146,6 +147,30 @@ def find_image_column(
     if isinstance(said, StoredArray) and np.shares_memory(found, vectors[0]):
         return Column(names[0], found, said.precision)
     return Column(names[0], found, WHOLE)
+
+
+def refuse_unused_image(table: Table, columns: RoiColumns) -> None:
+    """Raise InputError where RoIs of the only map have a column that may name several images.
+
+    What is another in every row names rows.
+    """
+    for column in (table.columns[place] for place in columns.carried):
+        if column.values.ndim > 1 or not may_name_images(column.name, are_counted=True):
+            continue
+        groups = _number_groups(column)
+        distinct = int(groups.max(initial=-1)) + 1
+        if not 1 < distinct < len(groups):
+            continue
+        are_counted = column.values.dtype.kind in "iuf" and any(
+            np.array_equal(column.values, groups + first) for first in (0, 1)
+        )
+        if may_name_images(column.name, are_counted and bool(np.all(np.diff(groups) >= 0))):
+            raise InputError(
+                f"{table.name}: column {foreign(column.name)} may name the RoI's image, and there "
+                f"is one map: it has {distinct:,} values, found: {show_names(table.headings)}",
+                "name the columns: --roi-columns image,x1,y1,x2,y2, with _ for those to be left "
+                "out, and another name for it where it names no image",
+            )
 
 
 def choose_image(

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -29,11 +30,12 @@ from roicli.pipeline.roi_images import (
     choose_image,
     find_image_column,
     number_images,
+    refuse_unused_image,
 )
 from roicli.pipeline.roi_table import ROI_BYTES, RoiTable, read_roi_table
 from roicli.pipeline.row_choice import choose_rows
 from roicli.pipeline.validation import describe_roi_shape
-from roicli.storage.address import Address, parse_address
+from roicli.storage.address import IMAGE, Address, parse_address
 from roicli.storage.array import Heading, MemoryArray, SelectedRows, StoredArray
 from roicli.storage.exchange import find_address
 from roicli.storage.limits import check_memory
@@ -50,6 +52,8 @@ LONGEST_SAID = 1000
 MOST_COLUMNS = 4096
 # A header may promise more axes than NumPy can hold.
 MOST_AXES = 8
+# What boxes are called that are y1, x1, y2, x2.
+TENSORFLOWS = ("detection_boxes", "groundtruth_boxes")
 # What a text of six numbers a line is taken for where all of them fit.
 SCORED = ("image", "x1", "y1", "x2", "y2", "score")
 
@@ -152,12 +156,12 @@ def read_rois(
     count = source.shape[0]
     check_memory(source.name, f"{count:,} RoIs", count * ROI_BYTES)
     table = _empty_table(source) if _is_empty(source) else as_table(source)
-    if chosen.names is not None:
-        renamed = zip(table.columns, chosen.names, strict=True)
-        table = replace(table, columns=tuple(one._replace(name=name) for one, name in renamed))
+    table = _with_names(table, chosen.names)
     images = None if maps.pyramid is None else maps.pyramid.images
     columns = chosen.columns
     image = find_image_column(table, columns.image, whole, reading.image_from, images, maps.files)
+    if image is None and images == 1:
+        refuse_unused_image(table, columns)
     numbers = rows
     if not at_once:
         values = None if image is None else image.values
@@ -187,6 +191,14 @@ def read_rois(
         carried = (image._replace(name=name), *carried)
     widths = _text_widths(whole, [column.name for column in table.columns])
     return replace(found, row_numbers=numbers, carried=carried, text_widths=widths)
+
+
+def _with_names(table: Table, names: Sequence[str] | None) -> Table:
+    """The table with names that others gave its columns; as it is without any."""
+    if names is None:
+        return table
+    renamed = zip(table.columns, names, strict=True)
+    return replace(table, columns=tuple(one._replace(name=name) for one, name in renamed))
 
 
 def _text_widths(source: RoiSource, names: Sequence[str]) -> dict[str, int]:
@@ -242,7 +254,9 @@ def choose_columns(source: RoiSource, reading: Reading, images: int | None) -> C
     if names is None and headings is None and source.shape[1:] == (len(reading.names_of_turned),):
         names = reading.names_of_turned
     names = names or _recognize(source)
-    if names is not None:
+    if names is not None and not _is_empty(source):
+        if _has_keys_in_front(source) and len(names) == source.shape[1] - 1:
+            names = (IMAGE_COLUMN, *names)  # which are those of each image's own columns
         headings = _rename(source, headings, names)
     if headings is None or _is_empty(source):
         if reading.names_of_turned and not _is_empty(source):
@@ -264,6 +278,7 @@ def choose_columns(source: RoiSource, reading: Reading, images: int | None) -> C
         )
     if columns.is_assumed:
         name = foreign(headings[columns.coordinates[0]].name)
+        _warn_of_tensorflow(source.name, name)
         logger.info(
             f"{source.name}: {name} is read as {_describe(columns.roi_format)}; --roi-format says "
             "otherwise"
@@ -309,12 +324,42 @@ def _by_position(source: RoiSource, roi_format: RoiFormat | None, images: int | 
     width = 5
     if not _is_empty(source):
         wrong = describe_roi_shape(source.shape, images)
+        if _has_keys_in_front(source) and source.shape[1] != width:
+            found = source.shape[1] - 1
+            columns = "x1, y1, x2, y2"
+            advice = (
+                "name them in order, like --roi-columns x1,y1,x2,y2,score or class,cx,cy,w,h; _ "
+                "leaves one out"
+            )
+            if source.name.endswith(".txt"):
+                advice += "; label files of YOLO's are read from their folder"
+            wrong = f"RoIs of an image have {found} columns, expected 4: {columns}", advice
         if wrong is not None:
             raise InputError(f"{source.name}: {wrong[0]}", wrong[1])
         width = source.shape[1]
+    if roi_format is None:
+        _warn_of_tensorflow(source.name, source.name)
     image = 0 if width == 5 else None
     places = tuple(range(width - 4, width))
     return RoiColumns(image, places, roi_format or "xyxy", are_named=False)
+
+
+def _warn_of_tensorflow(name: str, box: str) -> None:
+    """Say so where RoIs that are read as corners, x first, have a name of TensorFlow's.
+
+    Source: research/object_detection/core/standard_fields.py, whose boxes are y1, x1, y2, x2.
+    """
+    words = [word for word in re.split(r"[/:\\.]+", box) if word]
+    if any(word in TENSORFLOWS for word in words[-2:]):
+        logger.warning(
+            f"{name}: detection_boxes of TensorFlow's models are y1, x1, y2, x2, and these are "
+            "read as x1, y1, x2, y2; say which they are: --roi-format yxyx or --roi-format xyxy"
+        )
+
+
+def _has_keys_in_front(source: RoiSource) -> bool:
+    """Whether RoIs were read image by image, so that their first column is the key."""
+    return isinstance(source, Table) and IMAGE in source.name
 
 
 def _is_empty(source: RoiSource) -> bool:

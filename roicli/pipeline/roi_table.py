@@ -17,7 +17,7 @@ from roicli.core.foreign import foreign
 from roicli.core.record import frozen
 from roicli.core.types import Array, FloatArray, IntArray, RoIs, Size
 from roicli.core.vocabulary import AngleUnit, RoiFormat
-from roicli.storage.array import Precision
+from roicli.storage.array import Precision, precision_of
 from roicli.storage.roi_columns import COORDINATE_NAMES, RoiColumns
 from roicli.storage.table import Column, ListedImage, Table
 
@@ -44,7 +44,8 @@ class Place(NamedTuple):
     ``shape`` (N, C, H, W) is that of the array, None without one; ``scale_from`` says in words
     where the scale comes from, ``layout`` how the file holds the axes (``pipeline.layout``),
     ``is_of_matlab`` that MATLAB wrote it, which reverses them. ``sizes`` (N, 2) are the height and
-    width of each image where these have their own; then ``map_size`` is the largest.
+    width of each image where these have their own; then ``map_size`` is the largest, and so are
+    those of ``shape``.
     """
 
     spatial_scale: float
@@ -243,11 +244,13 @@ def enclose(turned: FloatArray, angle_unit: AngleUnit) -> FloatArray:
 
 
 def _numbers_of(table: Table, place: int) -> tuple[Array, Precision]:
-    """The numbers of a column. Raises InputError where it holds texts."""
+    """The numbers of a column, which may be written as texts. Raises InputError for others."""
     column = table.columns[place]
     if column.precision is not None:
         return column.values, column.precision
-    row = next((row for row, text in enumerate(column.values) if not _is_number(text)), 0)
+    row = next((row for row, text in enumerate(column.values) if not _is_number(text)), None)
+    if row is None:
+        return column.values.astype(np.float64), precision_of(np.dtype(np.float64))
     found = "nothing" if column.values[row] is None else repr(str(foreign(column.values[row])))
     raise InputError(f"{table.where(row, place)}: found {found}, expected a number")
 

@@ -15,7 +15,8 @@ from roicli.pipeline.layout import straighten_rois
 from roicli.pipeline.roi_images import IMAGE_COLUMN
 from roicli.storage.address import IMAGE, Address
 from roicli.storage.array import MATLAB_CLASS, MemoryArray, Precision, StoredArray
-from roicli.storage.file_state import FileState
+from roicli.storage.file_state import FileState, read_state
+from roicli.storage.formats import is_empty_text
 from roicli.storage.limits import check_memory
 from roicli.storage.open import open_rois
 from roicli.storage.pattern import address_of, find_keys, open_shelf
@@ -28,7 +29,8 @@ COORDINATES = 4
 def read_rois_of_images(pattern: Address) -> Table:
     """The rows of every image's RoIs, in the keys' order, with a first column of keys.
 
-    An image's are (k, 4), or whatever columns all have; an empty array is no RoI. Raises
+    An image's are (k, 4), or whatever columns all have; an empty array is no RoI, nor is a text of
+    no bytes, as label files of images without an object are. Raises
     InputError.
     """
     keys = find_keys(pattern)
@@ -91,7 +93,11 @@ class _Sources:
     def open(self, key: str) -> RoiSource:
         """The RoIs of one image."""
         if self._shelf is None:
-            return open_rois(address_of(self._pattern, key))
+            address = address_of(self._pattern, key)
+            if is_empty_text(address):
+                state = {address.path: read_state(address.path)}
+                return Table(str(address), 0, (), "text", state)
+            return open_rois(address)
         return self._shelf.open(key)
 
     def read_plain(self) -> Table | None:

@@ -60,22 +60,27 @@ class RoiRule(NamedTuple):
 def find_padding(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     """R19: rows of zeros or of -1, which fill up arrays of one length.
 
-    Those that cannot be computed with are R02's and R03's. Where all RoIs are zeros, that is what
-    they are.
+    Those that cannot be computed with are R02's and R03's. Where all RoIs are zeros, that may be
+    what they are.
     """
     table = rois.table
     zeros = rois.rows(lambda block: FILLED["zeros"](block.numbers))
-    zeros = zeros[: 0 if len(zeros) == len(rois) else None]
     ones = rois.rows(
         lambda b: FILLED["-1"](b.numbers) & np.asarray(is_image_number(b.batch, rois.images))
     )
     for rows, filled in ((zeros, "zeros"), (ones, "-1")):
-        if len(rows):
+        if 0 < len(rows) < len(rois) or (filled == "-1" and len(rows)):
             yield Draft(
                 len(rows), rows,
                 f"row {table.number(rows[0])}: rows of {filled} only fill up the array"
                 f"{and_more(rows)}",
                 "--drop-invalid leaves them out", "RoIs", table.name,
+            )  # fmt: skip
+        elif len(rows) > 1:
+            yield Draft(
+                len(rows), rows, f"all {len(rows):,} RoIs are zeros",
+                "where they only fill up the array, --drop-invalid leaves them out", "RoIs",
+                table.name, "warning",
             )  # fmt: skip
 
 
@@ -239,7 +244,10 @@ def _find_lost_images(rois: PlacedRois) -> Iterator[Draft]:
     last = 2.0 ** (precision.mantissa_bits + 1)
     if rois.images is not None and rois.images - 1 <= last:
         return
-    rows = rois.rows(lambda block: is_image_number(block.batch, None) & (block.batch >= last))
+    # What names no map at all is R03's.
+    rows = rois.rows(
+        lambda block: is_image_number(block.batch, rois.images) & (block.batch >= last)
+    )
     if len(rows):
         yield Draft(
             len(rows), rows,

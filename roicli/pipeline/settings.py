@@ -8,7 +8,7 @@ import numpy as np
 
 from roicli.core.declaration import declarations
 from roicli.core.exceptions import ParameterError
-from roicli.core.operator_table import OperatorOptions, OwnOptions
+from roicli.core.operator_table import OPERATORS, OperatorOptions, OwnOptions
 from roicli.core.parse import as_size
 from roicli.core.record import frozen
 from roicli.core.types import Size, check_word
@@ -63,6 +63,7 @@ def resolve_setting(
 
     ``scales`` and ``levels`` are those that were given beside a node.
     """
+    _check_own(operation, operator)
     name, said = operation.preset, vars(operation)
     preset = {} if name is None else _read_preset(name, operator)
     if node is not None:
@@ -102,7 +103,7 @@ def turned_by_preset(request: Operation) -> AngleUnit | None:
     """The unit of the angles where a preset is of an operator of turned RoIs, else None."""
     if request.preset is None:
         return None
-    from roicli.operators.libraries import functions_of, operator_of
+    from roicli.operators.presets import functions_of, operator_of
 
     if operator_of(request.preset, "align") != "rotated-align":
         return None
@@ -111,7 +112,7 @@ def turned_by_preset(request: Operation) -> AngleUnit | None:
 
 
 def _read_preset(name: str, operator: str) -> dict[str, Any]:
-    from roicli.operators.libraries import preset_options  # which most runs do without
+    from roicli.operators.presets import preset_options  # which most runs do without
 
     return preset_options(name, operator)
 
@@ -120,7 +121,7 @@ def _read_rule(
     name: str, operator: str, said: dict[str, Any], output_size: Size
 ) -> OperatorSpec | None:
     """What runs a preset that the operator's own options do not reach; None where they do."""
-    from roicli.operators.libraries import rule_of_preset
+    from roicli.operators.presets import rule_of_preset
 
     found = rule_of_preset(name, operator, said)
     if found is None:
@@ -128,6 +129,16 @@ def _read_rule(
     from roicli.operators.preset_rule import build_preset_spec
 
     return build_preset_spec(*found, output_size)
+
+
+def _check_own(operation: Operation, operator: str) -> None:
+    """Raise ParameterError for an option of another operator, which would change nothing."""
+    entry = OPERATORS.get(operator)  # type: ignore[call-overload]
+    own = declarations(OwnOptions) if entry is None else declarations(entry.options)
+    for name, declaration in declarations(OwnOptions).items():
+        if name not in own and getattr(operation, name) is not None:
+            flag = declaration.flag
+            raise ParameterError(f"{flag} is no option of {operator}", f"drop {flag}")
 
 
 def _check_conflicts(

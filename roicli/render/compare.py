@@ -9,7 +9,8 @@ from roicli.analysis.compare.difference import GroupDifference
 from roicli.analysis.compare.magnitudes import HistogramBin
 from roicli.analysis.compare.run import Comparison, ProvenanceDifference
 from roicli.core.strict_json import write_object
-from roicli.render.tables import Table, format_short, write_table
+from roicli.render.screen import open_screen
+from roicli.render.tables import Table, format_short, print_table
 
 if TYPE_CHECKING:
     from roicli.render.documents import CompareDocument, ComparedRows, DifferenceOfOne
@@ -88,17 +89,18 @@ def print_comparison(found: Comparison, stream: TextIO) -> None:
     for line in describe_alignment(found):
         stream.write(f"{line}\n")
     stream.write("\n")
-    write_table(Table([["measure"], ["value"]], _measures(found), [True, False]), stream)
+    screen = open_screen(stream)
+    print_table(Table([["measure"], ["value"]], _measures(found), [True, False]), screen)
     if found.elements:
         stream.write("\n")
         rows = _histogram(found.histogram, found.elements)
         headers = [["|a - b|"], ["elements"], ["share"], [""]]
-        write_table(Table(headers, rows, [True, False, False, True]), stream)
+        print_table(Table(headers, rows, [True, False, False, True]), screen)
     for name, groups in (("RoI", found.worst_rois), ("channel", found.worst_channels)):
         if groups:
             stream.write("\n")
             headers = [["worst", name], *GROUP_HEADERS]
-            write_table(Table(headers, _group_rows(groups), [False] * 5), stream)
+            print_table(Table(headers, _group_rows(groups), [False] * 5), screen)
 
 
 def describe_provenance(difference: ProvenanceDifference) -> str:

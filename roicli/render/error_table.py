@@ -24,7 +24,7 @@ from roicli.render.tables import (
     format_cell,
     format_number,
     format_records,
-    print_lines,
+    print_table,
     write_markdown,
 )
 from roicli.storage.roi_columns import find_named
@@ -151,7 +151,7 @@ def print_verdict(
     stream.write(f"roicli: {' '.join(verdict)}\n")
 
 
-def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, stream: TextIO) -> None:
+def print_errors(table: ErrorTable, parameters: dict[str, Any], view: View, stream: TextIO) -> None:
     """The verdict, the worst rows, then the summary, as wide as the terminal allows."""
     screen = open_screen(stream)
     summary = summarize_view(table, view)
@@ -167,7 +167,7 @@ def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, strea
     screen.say("\n".join(give_verdict(table, summary, parameters, worst)), "bold")
     if rows:
         screen.say()
-        print_lines(shown.first(count), screen, stream)
+        print_table(shown.first(count), screen)
     words = [say_whose(parameters) + describe_rows(table, view), constants]
     if len(rows) < len(table):
         words.append("--rows N: more")
@@ -175,7 +175,7 @@ def print_table(table: ErrorTable, parameters: dict[str, Any], view: View, strea
         words.append(f"{len(columns) - count} more columns fit a wider terminal")
     screen.say("; ".join(filter(None, words)), "dim")
     screen.say()
-    print_lines(_summary_table(summary, view.summary), screen, stream)
+    print_table(_summary_table(summary, view.summary), screen)
 
 
 def _coloured(cell: str, column: Column) -> Cell:

@@ -1,4 +1,4 @@
-"""The worked example as JSON, and as sections that rich and Markdown print alike."""
+"""The worked example as JSON, and as sections that terminals and Markdown print alike."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def _values_grid(pooled: PooledBin) -> Grid:
 
 def _error_section(explanation: Explanation) -> Section:
     pooled, model = explanation.pool, explanation.pixel_model
-    areas = f"lost {exact(pooled.area_lost_cells)}, gained {exact(pooled.area_gained_cells)} cells2"
+    areas = f"lost {exact(pooled.area_lost_cells)}, gained {exact(pooled.area_gained_cells)} cells²"
     row, column = explanation.bin_index
     return Section(
         "What rounding moved",
@@ -239,11 +239,11 @@ def _edge_grid(places: tuple[str, ...], edges: tuple[EdgeError, ...], with_stage
 
 def describe_check(check: Check, name: str = "") -> str:
     """Whether an operator's value equals a result."""
-    source = "ran" if check.source == "ran" else f"stored ({check.source})"
+    source = "what the operator gives" if check.source == "ran" else f"what {check.source} holds"
     answer = "yes" if check.equal else "no"
     difference = "0" if check.difference == 0 else f"{check.difference:.6g}"
     name = name or OPERATOR_NAMES[check.operator]
-    return f"{name} equals the {source} result: {answer}, difference {difference}"
+    return f"{name} equals {source}: {answer}, difference {difference}"
 
 
 def print_explanation(explanation: Explanation, stream: TextIO) -> None:

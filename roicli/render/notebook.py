@@ -76,7 +76,7 @@ def write_html(record: Shown) -> str:
     PRINTERS[type(record)](record, stream)
     # Without the line that says it is XML, which is none of HTML's.
     drawn = write_svg(record).partition("\n")[2] if isinstance(record, Drawn) else ""
-    return f"{drawn}<pre>{escape(stream.getvalue())}</pre>"
+    return f"{drawn}<pre style='font-family:monospace'>{escape(stream.getvalue())}</pre>"
 
 
 def write_svg(record: Drawn) -> str:

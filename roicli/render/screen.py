@@ -6,6 +6,7 @@ pipe or a file, as in CI, is written without it, and looks the same.
 
 from __future__ import annotations
 
+import io
 import os
 import textwrap
 from collections.abc import Sequence
@@ -20,9 +21,13 @@ DECIDING = ("FORCE_COLOR", "TTY_COMPATIBLE")
 
 
 class Screen(Protocol):
-    """Where text goes, line by line; ``width`` is how many characters stand in a line."""
+    """Where text goes, line by line.
+
+    ``width`` is how many characters stand in a line, ``rule`` what is drawn under a header.
+    """
 
     width: int
+    rule: str
 
     def say(self, text: str = "", style: str = "") -> None:
         """Print words, folded at the width."""
@@ -32,8 +37,12 @@ class Screen(Protocol):
 
 
 def open_screen(stream: TextIO) -> Screen:
-    """The screen for a stream: rich's where it may have colours."""
-    if stream.isatty() or any(name in os.environ for name in DECIDING):
+    """The screen for a stream: rich's where it may have colours.
+
+    Text in memory, as for a notebook, whose kernels set FORCE_COLOR, has none.
+    """
+    is_asked = any(name in os.environ for name in DECIDING)
+    if stream.isatty() or (is_asked and not isinstance(stream, io.StringIO)):
         return Terminal(stream)
     return Paper(stream)
 
@@ -42,7 +51,7 @@ class Paper:
     """A stream without colours."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.width = terminal_width()
+        self.width, self.rule = terminal_width(), _find_rule(stream)
         self._stream = stream
 
     def say(self, text: str = "", style: str = "") -> None:
@@ -65,7 +74,7 @@ class Terminal:
         from roicli.render.pipe_console import PipeConsole
 
         self._console, self._text = PipeConsole(file=stream, highlight=False), Text
-        self.width = self._console.width
+        self.width, self.rule = self._console.width, _find_rule(stream)
 
     def say(self, text: str = "", style: str = "") -> None:
         """Print words, folded at the width."""
@@ -74,6 +83,12 @@ class Terminal:
     def draw(self, line: Line) -> None:
         """Print a line, whatever the width."""
         self._console.print(self._text.assemble(*line), soft_wrap=True)
+
+
+def _find_rule(stream: TextIO) -> str:
+    """A line in what the stream's encoding has."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return "\u2500" if encoding.lower().startswith("utf") else "-"
 
 
 def fold(line: str, width: int) -> list[str]:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import TextIO
 
-from rich.console import Console, Group, RenderableType
-from rich.rule import Rule
-from rich.table import Table as Layout
-from rich.text import Text
-
 from roicli.core.record import frozen
-from roicli.render.pipe_console import PipeConsole
-from roicli.render.tables import Table, find_rule, write_markdown
+from roicli.render.screen import Line, Screen, fold, open_screen
+from roicli.render.tables import Table, write_markdown
 
 COLUMN_WIDTH = 78
 COLUMN_GAP = 3
@@ -26,11 +22,11 @@ class Grid:
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
-    def print_lines(self, rule: str) -> list[str]:
+    def lines(self, rule: str) -> list[Line]:
         """What is printed, indented."""
         is_text = [i == 0 for i in range(len(self.headers))]
         table = Table([[header] for header in self.headers], self.rows, is_text)
-        return [" " * INDENT + "".join(text for text, _ in line) for line in table.lines(rule)]
+        return [[(" " * INDENT, ""), *line] for line in table.lines(rule)]
 
 
 @frozen
@@ -44,52 +40,57 @@ class Section:
 def print_sections(
     title: str, sections: Sequence[Section], split: int, last: int, stream: TextIO
 ) -> None:
-    """Print to a terminal: below each other, or where there is room for two columns, side by side.
+    """Print below each other, or where there is room for two columns, side by side.
 
     The second column starts at section ``split``; from section ``last`` on it is one column again.
     """
-    console, rule = PipeConsole(file=stream, highlight=False), find_rule(stream)
-    console.print(Text(title, style="bold"))
-    sides = (sections[:split], sections[split:last])
-    widths = [max(COLUMN_WIDTH, _widest(side, rule)) for side in sides]
-    if console.width >= sum(widths) + COLUMN_GAP:
-        columns = Layout.grid(padding=(0, COLUMN_GAP, 0, 0))
-        for width in widths:
-            columns.add_column(width=width)
-        columns.add_row(*(_group(side, rule) for side in sides))
-        console.print(columns)
-        console.print(_group(sections[last:], rule))
-        return
-    if (widest := _widest(sections, rule)) > console.width:
-        console = PipeConsole(file=stream, highlight=False, width=widest)
-    console.print(_group(sections, rule))
+    screen = open_screen(stream)
+    screen.say(title, "bold")
+    left, right = (
+        _lines(side, max(COLUMN_WIDTH, _widest(side)), screen.rule)
+        for side in (sections[:split], sections[split:last])
+    )
+    rest, at = sections, max(map(_length, left)) + COLUMN_GAP
+    if screen.width >= at + max(map(_length, right)):
+        for line, beside in zip_longest(left, right, fillvalue=()):
+            screen.draw([*line, (" " * (at - _length(line)), ""), *beside] if beside else line)
+        rest = sections[last:]
+    for line in _lines(rest, max(screen.width, _widest(rest)), screen.rule):
+        screen.draw(line)
 
 
-def _widest(sections: Sequence[Section], rule: str) -> int:
+def print_parts(parts: Iterable[str | Grid], screen: Screen) -> None:
+    """Print lines and tables."""
+    for part in parts:
+        for line in _lines_of_part(part, screen.width, screen.rule):
+            screen.draw(line)
+
+
+def _lines(sections: Iterable[Section], width: int, rule: str) -> list[Line]:
+    """Titles with a line behind them, each with its parts, text folded at the width."""
+    lines: list[Line] = []
+    for section in sections:
+        behind = rule * (width - len(section.title) - 1)
+        lines += [(), [(section.title, "bold"), (f" {behind}", "dim")]]
+        for part in section.parts:
+            lines += _lines_of_part(part, width, rule)
+    return lines
+
+
+def _lines_of_part(part: str | Grid, width: int, rule: str) -> list[Line]:
+    if isinstance(part, Grid):
+        return part.lines(rule)
+    return [[(line, "")] for text in part.split("\n") for line in fold(text, width)]
+
+
+def _widest(sections: Iterable[Section]) -> int:
     """The longest line of the tables."""
     grids = (part for section in sections for part in section.parts if isinstance(part, Grid))
-    return max((len(line) for grid in grids for line in grid.print_lines(rule)), default=0)
+    return max((_length(line) for grid in grids for line in grid.lines("")), default=0)
 
 
-def print_parts(parts: Sequence[str | Grid], console: Console) -> None:
-    """Print lines and tables."""
-    rule = find_rule(console.file)
-    for part in parts:
-        console.print(_renderable(part, rule))
-
-
-def _renderable(part: str | Grid, rule: str) -> Text:
-    if isinstance(part, Grid):
-        return Text("\n".join(part.print_lines(rule)), no_wrap=True)
-    return Text(part)
-
-
-def _group(sections: Iterable[Section], rule: str) -> Group:
-    parts: list[RenderableType] = []
-    for section in sections:
-        parts += [Text(), Rule(Text(section.title, style="bold"), align="left", style="dim")]
-        parts += [_renderable(part, rule) for part in section.parts]
-    return Group(*parts)
+def _length(line: Line) -> int:
+    return sum(len(text) for text, _ in line)
 
 
 def write_markdown_sections(

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from roicli.analysis.sweep import Sweep, SweepRecord
 from roicli.core.strict_json import write_object
-from roicli.render.screen import terminal_width
-from roicli.render.tables import Table, format_short, write_table
+from roicli.render.screen import open_screen
+from roicli.render.tables import Table, format_short, print_table
 
 if TYPE_CHECKING:
     from roicli.render.documents import SweepDocument
@@ -53,9 +53,10 @@ def print_sweep(found: Sweep, stream: TextIO) -> None:
         previous = record.size_class
         rows.append(cells)
     table = Table(HEADERS, rows, [True] + [False] * (len(HEADERS) - 1))
-    count = max(table.fitting(terminal_width()), FEWEST_COLUMNS)
+    screen = open_screen(stream)
+    count = max(table.fitting(screen.width), FEWEST_COLUMNS)
     stream.write("RoI Align against the exact mean over each bin (Precise RoI Pooling)\n")
-    write_table(table.first(count), stream)
+    print_table(table.first(count), screen)
     stream.write(f"{found.rois_measured} of {found.rois} RoIs")
     stream.write(f", {found.left_out} of no use\n" if found.left_out else "\n")
     stream.write(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import IO, Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from roicli.core.types import Array
 from roicli.error_table.cells import plain_values
@@ -100,7 +100,8 @@ class Table(NamedTuple):
         """The table with its last column folded to a line of ``limit`` characters, never cut."""
         widths = self.widths
         room = limit - GAP * (len(widths) - 1)
-        while sum(widths[:-1]) > max(room - FOLDED_WIDTH, LEAST_WIDTH * (len(widths) - 1)):
+        kept = min(widths[-1], FOLDED_WIDTH)
+        while sum(widths[:-1]) > max(room - kept, LEAST_WIDTH * (len(widths) - 1)):
             widths[widths.index(max(widths[:-1]))] -= 1
         widths[-1] = max(min(widths[-1], room - sum(widths[:-1])), LEAST_WIDTH)
         rows = [[_fold(cell, width) for cell, width in zip(row, widths, strict=True)]
@@ -160,29 +161,17 @@ def wrap_name(name: str, width: int) -> list[str]:
     return lines
 
 
-def write_table(table: Table, stream: TextIO, indent: int = 0) -> None:
-    """Write the lines without styles, whatever the terminal's width."""
-    for line in table.lines(find_rule(stream)):
-        stream.write(" " * indent + "".join(text for text, _ in line) + "\n")
+def print_table(table: Table, screen: Screen) -> None:
+    """Print the lines in colours where the screen has any, whatever its width."""
+    for line in table.lines(screen.rule):
+        screen.draw(line)
 
 
 def print_folded(headers: Sequence[str], rows: Sequence[Sequence[Cell]], stream: TextIO) -> None:
     """Print words, the last column folded at the terminal's width, in colours where it has any."""
     screen = open_screen(stream)
     table = Table([[header] for header in headers], rows, [True] * len(headers))
-    print_lines(table.folded(screen.width), screen, stream)
-
-
-def print_lines(table: Table, screen: Screen, stream: TextIO) -> None:
-    """Print the lines in colours where the screen has any, whatever its width."""
-    for line in table.lines(find_rule(stream)):
-        screen.draw(line)
-
-
-def find_rule(stream: IO[str]) -> str:
-    """A line to draw under a header, in what the stream's encoding has."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    return "\u2500" if encoding.lower().startswith("utf") else "-"
+    print_table(table.folded(screen.width), screen)
 
 
 # Markdown -------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from roicli.core.types import IntArray
 from roicli.render.explain import describe_sample
 from roicli.render.figure import list_meanings, shape_roi
 from roicli.render.pipe_console import PipeConsole
+from roicli.render.screen import open_screen
 from roicli.render.sections import print_parts
 from roicli.render.shapes import Frame, Lines, Outline, Place, Points, Shape
 
@@ -122,7 +123,7 @@ def print_picture(picture: Picture, panels: Sequence[str], stream: TextIO) -> No
     if picture.close_up is not None:
         samples = picture.close_up.samples
         parts = describe_sample(0, samples[0]) if samples else ["no sampling points"]
-        print_parts(parts, console)
+        print_parts(parts, open_screen(stream))
 
 
 def _render(picture: Picture, kind: str, console: Console) -> Text:

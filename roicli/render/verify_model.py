@@ -57,7 +57,8 @@ def _without_scale(options: Any) -> dict[str, Any]:
 
 def _describe_costs(one: NodeCheck) -> str:
     return "; ".join(
-        f"{cost.rule}: median {cost.relative_l2_median:.1%}, p95 {cost.relative_l2_p95:.1%}"
+        f"{cost.rule}: median {100 * cost.relative_l2_median:.1f} %, "
+        f"p95 {100 * cost.relative_l2_p95:.1f} %"
         for cost in one.costs
     )
 

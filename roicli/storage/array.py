@@ -21,6 +21,7 @@ from roicli.storage.file_state import FileState
 
 # An attribute that MATLAB writes with every array. Others see the axes of such an array reversed.
 MATLAB_CLASS = "MATLAB_class"
+MATLAB_EMPTY = "MATLAB_empty"
 Place = tuple[slice, ...]
 Shape = tuple[int, ...]
 

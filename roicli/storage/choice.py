@@ -67,12 +67,14 @@ class Wanted(NamedTuple):
                 assert_never(self.role)
 
     def may_fit(self, shape: Shape) -> bool:
-        """Whether it is taken where nothing fits: one image's map, or boxes (K, 4) or (N, M, 4)."""
+        """Whether it is taken where nothing fits: one image's map, or boxes (K, 4) or
+        (N, M, 4), or none at all.
+        """
         match self.role:
             case "features":
                 return len(shape) == 3
             case "rois":
-                return len(shape) in (2, 3) and shape[-1] == 4
+                return shape == (0,) or (len(shape) in (2, 3) and shape[-1] == 4)
             case "vector" | "scale" | "result" | "any":
                 return False
             case _:

@@ -26,19 +26,13 @@ COORDINATE_NAMES: dict[RoiFormat, tuple[str, str, str, str]] = {
 NAMED_FORMATS: tuple[RoiFormat, ...] = ("xyxy", "xywh", "cxcywh")
 # What else they are called. No name here fits a corner and a centre.
 # What a corner is called, in front of its axis or behind it.
-FIRST_CORNERS = ("tl", "ul", "topleft", "upperleft", "min", "start", "lo", "lower", "left", "top")
+FIRST_CORNERS = (
+    "tl", "ul", "topleft", "upperleft", "min", "start", "from", "lo", "lower", "left", "top",
+)  # fmt: skip
 LAST_CORNERS = (
-    "br",
-    "lr",
-    "bottomright",
-    "lowerright",
-    "max",
-    "end",
-    "hi",
-    "upper",
-    "right",
+    "br", "lr", "bottomright", "lowerright", "max", "end", "stop", "to", "hi", "upper", "right",
     "bottom",
-)
+)  # fmt: skip
 
 
 def _on_both_sides(axis: str, corners: Sequence[str]) -> tuple[str, ...]:
@@ -59,8 +53,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "y": ("y1", *Y1),
     "w": ("w", "width"),
     "h": ("h", "height"),
-    "cx": ("cx", "xcenter", "xcentre", "centerx", "centrex", "xc", "xcen"),
-    "cy": ("cy", "ycenter", "ycentre", "centery", "centrey", "yc", "ycen"),
+    "cx": ("cx", "xcenter", "xcentre", "centerx", "centrex", "xc", "xcen", "xmid", "midx"),
+    "cy": ("cy", "ycenter", "ycentre", "centery", "centrey", "yc", "ycen", "ymid", "midy"),
 }
 # Names that mean a corner in one file and a centre in the next.
 UNCERTAIN = {"x": "x", "y": "y", "cx": "x", "cy": "y"}
@@ -73,7 +67,7 @@ BESIDE_OTHERS: tuple[tuple[set[str], dict[str, str]], ...] = (
     ({"l", "t"}, {"l": "x1", "t": "y1", "r": "x2", "b": "y2"}),
     ({"left", "upper", "right", "lower"}, {"upper": "y1", "lower": "y2"}),
 )
-PREFIX = r"(bbox|bb|box|roi)(?=.)"
+PREFIX = r"(boundingbox|bboxes|bbox|bb|boxes|box|rois|roi)(?=.)"
 # A column that says which image a RoI is of. One that is there is used, or refused; one of the
 # second kind of name where there is none of the first.
 IMAGE_NAMES = (
@@ -86,9 +80,16 @@ IMAGE_NAMES = (
         r"(source|src|input|orig|original|video)?"
         r"(image|img|im|batch|frame|sample|photo|picture|slide|scene|page|tile|slice)s?"
         r"(index|idx|id|ids|no|num|number|name|file|filename|path|key|url|uri|ref|stem|uid|uuid)?"
-        r"|(url|uri|basename|stem)"
+        r"|(url|uri|basename|stem)|bs?(index|idx|ind)"
     ),
 )
+# Names that are none of these and may be: of one map, such a column is not passed over in silence.
+MAYBE_IMAGES = (
+    r".*(batch|image|img|frame|photo|picture|scene|slide|document|doc|page|camera|view|map|feature"
+    r"|dataset|sample)s?(index|indices|idx|ind|ids?|no|nr|num|number|name|file|path|key)"
+)
+# Only where their numbers count something up.
+MAYBE_COUNTED = r"(b|bs|bi|bid|i|n|t|z|fr|cam|camera|view|map|doc|document|key|index|idx|id)"
 # Beside a centre and a size, the box is turned.
 ANGLE_NAMES = ("angle", "theta", "rotation", "rot")
 # A column of four numbers.
@@ -300,6 +301,15 @@ def is_header(cells: Sequence[str]) -> bool:
 def is_image_name(plain: str) -> bool:
     """Whether a column of this name, without case and punctuation, names images."""
     return any(re.fullmatch(one, plain) for one in IMAGE_NAMES)
+
+
+def may_name_images(name: str, are_counted: bool) -> bool:
+    """Whether a column of this name, that is none of images', may be one; ``are_counted``: it holds
+    the numbers from 0 or 1 on, in order.
+    """
+    plain = plain_name(name)
+    pattern = f"{MAYBE_IMAGES}|{MAYBE_COUNTED}" if are_counted else MAYBE_IMAGES
+    return re.fullmatch(pattern, plain) is not None
 
 
 def _find_image_names(plain: Sequence[str]) -> list[int]:

@@ -54,7 +54,7 @@ def test_a_command_says_it_in_every_format_and_what_differs(tmp_path):
             "--output-size", "2", "--operator", "average-pool", "--provider", "cpu"]  # fmt: skip
     shown = succeed(*call, "--roi", "0").text
     assert "average RoI Pool = the sum of" in shown
-    assert "average RoI Pool equals the ran result: yes" in shown
+    assert "average RoI Pool equals what the operator gives: yes" in shown
     assert "| sample |" in succeed(*call, "--roi", "0", "--format", "md").text
     record = json.loads(succeed(*call, "--roi", "1", "--format", "json").text)["explanation"]
     assert record["operator"] == "average-pool"

@@ -213,7 +213,10 @@ def test_what_is_no_model(tmp_path, content):
         ("MMCVRoIAlignRotated", "mmcv", {"clockwise": 1}, ("clockwise 1 is clockwise", "radians")),
         ("MMCVMultiLevelRoiAlign", "mmdeploy", {}, ("mmdet's level rule", "finest_scale")),
         ("CropAndResizePlugin", "TRT", {}, ("crop_and_resize",)),
-        ("PyramidROIAlign_TRT", "", {"fpn_scale": 224}, ("P2 to P5", "canonical size")),
+        ("CropAndResizeDynamic", "", {}, ("crop_and_resize",)),
+        ("MultilevelCropAndResize_TRT", "", {}, ("one point in the middle",)),
+        ("PyramidROIAlign_TRT", "", {"fpn_scale": 224, "sampling_ratio": 2},
+         ("P2 to P5", "canonical size", "roi_coords_transform 2 is half-pixel")),
     ],
 )  # fmt: skip
 def test_operators_of_other_runtimes_are_known_by_name(inspect, op_type, domain, attributes, words):

@@ -30,9 +30,14 @@ def refuse_either(path: str, *words: str) -> None:
     refuse("pool", FEATURES, path, *SCALE, words=words)
 
 
-@pytest.mark.parametrize("name", ["none.npy", "none.h5", "none.h5::/p3", "gone/none.npy"])
+@pytest.mark.parametrize("name", ["none.npy", "none.h5::/p3", "gone/none.npy", "none", "none::p3"])
 def test_missing(name: str) -> None:
     refuse_either(name, name.partition("::")[0], "no such file")
+
+
+def test_a_file_whose_name_has_what_ends_a_name() -> None:
+    np.save("my::maps.npy", MAPS)
+    refuse_either("my::maps.npy", "my: no such file", "rename or link")
 
 
 @pytest.mark.parametrize("name", ["empty.npy", "empty.h5", "empty.hdf5"])

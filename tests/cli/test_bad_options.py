@@ -96,6 +96,8 @@ USAGE: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ((*RUN, "--spatial-scal", "1"), ("no option --spatial-scal", "did you mean --spatial-scale")),
     ((*RUN, "--rows"), ("'--rows' requires an argument", "see roicli align --help")),
     (("pool", FEATURES, ROIS, "--mode", "max"), ("roicli pool has no option --mode",)),
+    (("export", "pool", "g.onnx", "--gamma", "3"), ("--gamma is no option of pool",)),
+    (("explain", FEATURES, ROIS, *SCALE, "--roi", "0", "--border", "zero"), ("--border", "align")),
     (("align", FEATURES), ("argument ROIS is missing", "roicli align --help")),
     (("report", FEATURES, ROIS), ("option --output is missing", "roicli report --help")),
     (("align", FEATURES, ROIS, "3.npy"), ("extra argument (3.npy)", "roicli align --help")),

@@ -307,6 +307,38 @@ def test_rois_under_numbers_go_with_an_array_of_maps():
     assert found.errors.column("coordinate_error_px").max() > 0
 
 
+def test_files_an_image_with_more_columns_and_with_nothing_in_them():
+    """Columns are named as each file has them; a text of no bytes is an image without RoIs."""
+    write_boxes()
+    for key, boxes in BOXES.items():
+        rows = "".join(" ".join(map(str, (7, *box))) + "\n" for box in boxes.tolist())
+        Path(f"tables/{key}.txt").write_text(rows if key != "10" else "")
+    arguments = ("align", "maps/{image}.npy", "tables/{image}.txt", "--spatial-scale", "1/4")
+    words = ("RoIs of an image have 5 columns", "class,cx,cy,w,h", "YOLO's are read from their")
+    refuse(*arguments, words=words)
+    found = roicli.align(*arguments[1:3], **STRIDE_4, roi_columns="class,x1,y1,x2,y2")
+    Path("tables/10.csv").write_text("x1,y1,x2,y2\n")
+    expected = roicli.align("maps/{image}.npy", "tables/{image}.csv", **STRIDE_4)
+    np.testing.assert_array_equal(found.roi_features, expected.roi_features)
+    assert len(found.errors) == 4
+
+
+@pytest.mark.parametrize("widths", [(11, 11, 11), (11, 14, 12)])
+def test_maps_of_images_with_channels_last_are_told_so(widths):
+    """No scale is blamed, whether the maps have one size or several."""
+    rows = []
+    for name, width in zip("abc", widths, strict=True):
+        np.save(f"maps/{name}.npy", np.zeros((20, width, 3), np.float32))
+        rows += [f"{name},8,{edge},{4 * width - 1},{edge + 9}\n" for edge in (3, 40, 70)]
+    for key in KEYS:
+        Path(f"maps/{key}.npy").unlink()
+    Path("r.csv").write_text("file,x1,y1,x2,y2\n" + "".join(rows))
+    words = ("maps with channels last put 9 of 9 inside: --layout hwc",)
+    outcome = refuse("align", "maps/{image}.npy", "r.csv", "--spatial-scale", "1/4", words=words)
+    assert "1/8" not in outcome.err
+    roicli.align("maps/{image}.npy", "r.csv", **STRIDE_4, layout="hwc")
+
+
 def test_rois_of_images_that_do_not_belong_together():
     write_boxes({**BOXES, "3": BOXES["1"]})
     with pytest.raises(InputError, match=r"image 3 is none of the maps' images"):

@@ -19,8 +19,8 @@ def test_the_seed_example() -> None:
                 "[0,5)[4,10)[9,15)[14,19)[18,24)[23,29)[28,33)", "33 x 13", "63.9689")  # fmt: skip
     for digits in expected:
         assert digits in text
-    assert "RoI Align equals the ran result: yes, difference 0\n" in text
-    assert text.endswith("RoI Pool equals the ran result: yes, difference 0\n")
+    assert "RoI Align equals what the operator gives: yes, difference 0\n" in text
+    assert text.endswith("RoI Pool equals what the operator gives: yes, difference 0\n")
 
 
 def test_formats_on_real_data() -> None:
@@ -34,7 +34,7 @@ def test_formats_on_real_data() -> None:
 def test_a_stored_result(inputs: object) -> None:
     succeed("align", FEATURES, ROIS, *SCALE, "-o", "a.npy", "-q")
     call = ("explain", FEATURES, ROIS, *SCALE, "--roi", "1", "--result", "a.npy")
-    assert "equals the stored (a.npy) result: yes" in succeed(*call).text
+    assert "equals what a.npy holds: yes" in succeed(*call).text
     np.save("a.npy", np.load("a.npy") + 1)
     outcome = run(*call)
     assert outcome.code == 1

@@ -128,6 +128,15 @@ REFUSED: dict[str, tuple[str, Any, tuple[str, ...]]] = {
                              ("the last column is no coordinate",)),
     "area last, normalized": ("one.npy", np.column_stack([CORNERS / SIZE, SCORES / 9]),
                               ("the last column is no coordinate", "normalized")),
+    "class last": ("one.npy", np.column_stack([CORNERS, np.arange(15) % 3]),
+                   ("the last column is no coordinate", "--roi-columns x1,y1,x2,y2,_")),
+    "area last": ("one.npy", np.column_stack([CORNERS, np.arange(15) * 999 + 50]),
+                  ("the last column is no coordinate", "--roi-columns x1,y1,x2,y2,_")),
+    "score behind a size": ("one.npy", np.column_stack(
+        [CORNERS[:, :2], CORNERS[:, 2:] - CORNERS[:, :2], SCORES]),
+        ("the last column is no coordinate", "--roi-columns x,y,w,h,score")),
+    "score first": ("one.npy", np.column_stack([SCORES, CORNERS]),
+                    ("found 0.1", "--roi-columns class,x1,y1,x2,y2")),
     "six columns": ("feats.npy", np.column_stack([ROIS, SCORES]),
                     ("(15, 6)", "scores", "angle", "--roi-columns image,x1")),
     "seven columns": ("feats.npy", np.column_stack([ROIS, SCORES, SCORES]), ("(15, 7)", "angle")),
@@ -264,6 +273,32 @@ def test_axes_that_matlab_reverses_are_read_so() -> None:
     said = (*STRIDE_16, "--layout", "nchw")
     words = ("give --layout ncwh (MATLAB wrote this file", "TensorFlow")
     refuse("align", "reversed.h5::feats", "rois.npy", *said, words=words)
+
+
+@pytest.mark.parametrize("count", [3, 12])
+@pytest.mark.parametrize("shape", [(1, 14, 14, 256), (2, 7, 7, 2048), (14, 14, 256)])
+def test_channels_last_by_their_shape(shape: tuple[int, ...], count: int) -> None:
+    """RoIs that fill less than all of the maps, or are few, tell it where the shape does, too."""
+    side = 16 * shape[-2]
+    corners = np.linspace(0.1, 0.4, count)[:, None] * side + np.array([0, 0, 0.3, 0.4]) * side
+    save("r.npy", np.column_stack([np.zeros(count), corners]))
+    save("m.npy", np.zeros(shape, np.float32))
+    arguments = ("align", "m.npy", "r.npy", *STRIDE_16, "-o", "o.npy")
+    advice = f"add --layout {'nhwc'[-len(shape) :]}"
+    if count > 10:
+        refuse(*arguments, words=("another order", "channels last fit", advice))
+    else:
+        assert advice in succeed(*arguments).err
+    align("m.npy", "r.npy", *STRIDE_16, "--layout", "nhwc"[-len(shape) :])
+
+
+def test_channels_last_where_rois_fill_most_of_them() -> None:
+    wide = np.zeros((2, 24, 32, 256), np.float32)
+    save("m.npy", wide)
+    save("r.npy", ROIS * np.float32([1, 0.8, 0.8, 0.8, 0.8]))
+    refuse("align", "m.npy", "r.npy", *STRIDE_16, words=("another order", "--layout nhwc"))
+    save("m.npy", wide.transpose(0, 3, 1, 2))
+    align("m.npy", "r.npy", *STRIDE_16)
 
 
 LAYOUTS: dict[str, tuple[str, tuple[int, ...]]] = {

@@ -108,6 +108,7 @@ def test_what_cannot_be_inspected(folder) -> None:
     (folder / "bad.onnx").write_bytes(b"no model")
     refuse("inspect", "bad.onnx", words=("bad.onnx: cannot be read as an ONNX model",))
     refuse("inspect", "none.h5", words=("none.h5: no such file",))
+    (folder / "file.log").write_bytes(b"\x00\x01")
     refuse("inspect", "file.log", words=("unknown ending '.log'",))
     refuse("inspect", "-", words=("inspect reads files",))
 

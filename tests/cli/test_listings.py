@@ -205,8 +205,8 @@ def test_a_bug_keeps_its_traceback() -> None:
     code = (
         "import sys\n"
         "sys.argv = ['roicli', 'presets']\n"
-        "import roicli.operators.libraries\n"
-        "roicli.operators.libraries.all_rows = None\n"
+        "import roicli.operators.presets\n"
+        "roicli.operators.presets.all_rows = None\n"
         "from roicli.cli.app import main\n"
         "main()\n"
     )
@@ -224,6 +224,7 @@ def test_rules_are_those_of_check() -> None:
     rows = json.loads(succeed("rules", "--format", "json").text)["rules"]
     assert [row["id"] for row in rows] == [rule.id for rule in RULES]
     assert all(len(row["meaning"]) > 10 and row["name"] for row in rows)
+    assert all(row["meaning"].endswith(".") for row in rows)
     assert [row["id"] for row in rows if not row["ignorable"]] == [
         "R01",
         "R02",

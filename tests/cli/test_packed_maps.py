@@ -74,6 +74,29 @@ def test_values_that_stand_for_none_are_nan(name: str, fill: Any) -> None:
     assert not np.isnan(values_of(write(PACKED, **CF, **{name: 1e20}))).any()
 
 
+def test_values_that_stand_for_none_as_xarray_and_netcdf_write_them() -> None:
+    """Several of them; in base64 in Zarr 3, and beside the attributes in Zarr 2."""
+    zarr = pytest.importorskip("zarr")
+    holes = FEATS.copy()
+    holes[0, 2, 5:9, 6:20] = -999
+    expected = values_of(write(holes, _FillValue=-999))
+    assert np.isnan(expected).any()
+    several = write(holes, missing_value=np.float32([-999, 1e20]))
+    np.testing.assert_array_equal(values_of(several), expected)
+    zarr.create_array("3.zarr", data=holes).attrs["_FillValue"] = "AAAAAAA4j8A="
+    np.testing.assert_array_equal(values_of("3.zarr"), expected)
+    two = zarr.create_array("2.zarr", data=holes, zarr_format=2, fill_value=-999)
+    assert not np.isnan(values_of("2.zarr")).any()
+    two.attrs["_ARRAY_DIMENSIONS"] = ["n", "c", "y", "x"]
+    np.testing.assert_array_equal(values_of("2.zarr"), expected)
+
+
+@pytest.mark.parametrize("factor", [0.0, np.nan])
+def test_a_factor_that_leaves_no_numbers_is_refused(factor: float) -> None:
+    with pytest.raises(InputError, match=r"scale_factor and add_offset are .*expected finite"):
+        values_of(write(PACKED, scale_factor=factor))
+
+
 def test_quantized_integers() -> None:
     """One scale for all, or one for each channel, whatever the layout."""
     whole = np.round(FEATS / 0.05).astype(np.int32) + 3

@@ -151,6 +151,17 @@ KINDS: dict[str, Callable[[], str]] = {
         for i, box, s in zip(IMAGE, CORNERS.tolist(), SCORES, strict=True)])),
     "boxes by image": lambda: write("r.json", json.dumps(list(by_image().values()))),
     "boxes under keys": lambda: write("r.json", json.dumps(by_image())),
+    "data set of Hugging Face": lambda: write("r.jsonl", "\n".join(json.dumps(
+        {"image_id": n, "width": 512, "objects": {
+            "bbox": SIZES[n == IMAGE].tolist(), "score": SCORES[n == IMAGE].tolist()}})
+        for n in (0, 1))),
+    "numbers as texts": lambda: write("r.json", json.dumps([
+        {"image": str(i), **dict(zip(("x1", "y1", "x2", "y2"), map(str, box), strict=True)),
+         "score": s} for i, box, s in zip(IMAGE, CORNERS.tolist(), SCORES, strict=True)])),
+    "comments of MATLAB": lambda: write("r.txt", "% " + TEXT.replace(",", " ")),
+    "words before corners": lambda: write("r.csv", lines(
+        "rois_batch_index,bounding_box_x_from,bounding_box_y_from,bounding_box_x_to,"
+        "bounding_box_y_to,score", IMAGE, *CORNERS.T, SCORES)),
     "columns as JSON": lambda: write("r.json", json.dumps(COLUMNS)),
     "columns of pandas": lambda: write("r.json", json.dumps({
         name: {str(row): value for row, value in enumerate(values)}
@@ -364,9 +375,49 @@ def test_of_columns_of_images_the_one_counts_that_names_maps() -> None:
 def test_no_detections_are_an_empty_result(shape: tuple[int, ...]) -> None:
     save("r.npy", np.empty(shape, np.float32))
     assert align("feats.npy", "r.npy", *STRIDE_16).shape == (0, 8, 7, 7)
-    for empty in ("[]", '{"images": [], "annotations": []}'):
+    empties = [
+        "[]", '{"images": [], "annotations": []}', '{"boxes": [], "scores": []}',
+        '[{"boxes": []}, {"boxes": []}]', '{"a.jpg": [], "b.jpg": []}',
+        '[{"image": 1, "objects": {"bbox": []}}]',
+    ]  # fmt: skip
+    for empty in empties:
         write("r.json", empty)
         assert align("feats.npy", "r.json", *STRIDE_16).shape == (0, 8, 7, 7)
+
+
+def test_no_detections_in_columns_that_are_named_and_of_matlab() -> None:
+    save("r.npy", np.empty(0, np.float32))
+    said = ("--roi-columns", "image,x1,y1,x2,y2,score")
+    assert len(align("feats.npy", "r.npy", *STRIDE_16, *said)) == 0
+    as_hdf5("r.h5", rois=np.empty(0, np.float32))
+    assert len(align("feats.npy", "r.h5", *STRIDE_16)) == 0
+    with h5py.File("m.mat", "w") as file:
+        file["rois"] = np.array([0, 5], np.uint64)
+        file["rois"].attrs.update(MATLAB_class=np.bytes_("double"), MATLAB_empty=np.uint8(1))
+    assert len(align("feats.npy", "m.mat::rois", *STRIDE_16)) == 0
+
+
+@pytest.mark.parametrize("name", ["document_id", "dataset_index", "b", "i"])
+def test_a_column_that_may_name_images_is_not_passed_over(name: str) -> None:
+    """Where there is one map, all RoIs would be on it without a word."""
+    write("r.csv", lines(f"{name},x1,y1,x2,y2,score", IMAGE, *CORNERS.T, SCORES))
+    words = (f"column {name} may name the RoI's image", "one map", "it has 2 values", "score")
+    refuse("align", "one.npy", "r.csv", *STRIDE_16, words=words)
+    said = ("--roi-columns", "image,x1,y1,x2,y2,score")
+    np.testing.assert_array_equal(align("feats.npy", "r.csv", *STRIDE_16, *said), BASE)
+    said = ("--roi-columns", "cluster,x1,y1,x2,y2,score")
+    assert len(align("one.npy", "r.csv", *STRIDE_16, *said)) == 15
+    write("r.csv", lines(f"{name},x1,y1,x2,y2,score", range(15), *CORNERS.T, SCORES))
+    assert len(align("one.npy", "r.csv", *STRIDE_16)) == 15  # rows have numbers, too
+
+
+def test_boxes_that_tensorflow_calls_so_are_said_to_be_read_otherwise() -> None:
+    as_hdf5("r.h5", detection_boxes=CORNERS[:9])
+    outcome = succeed("align", "one.npy", "r.h5::detection_boxes", *STRIDE_16, "-o", "o.npy")
+    assert "TensorFlow's models are y1, x1, y2, x2" in outcome.err
+    said = ("--roi-format", "xyxy", "--force")
+    outcome = succeed("align", "one.npy", "r.h5::detection_boxes", *STRIDE_16, "-o", "o.npy", *said)
+    assert "TensorFlow" not in outcome.err
 
 
 def test_coco_lists_its_images() -> None:

@@ -1,6 +1,7 @@
 """``roicli sample``: the sample data where there is no clone."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,13 @@ def test_nothing_is_replaced(folder: Path) -> None:
 
 
 def test_a_copy_that_fails_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
     refuse("sample", words=("No space left",))
+    monkeypatch.setattr(shutil, "copyfile", fail)
+    refuse("sample", words=("cannot be written: No space left",))
     assert os.listdir() == []
 
 

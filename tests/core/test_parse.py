@@ -16,6 +16,7 @@ from roicli.core.parse import (
     as_path,
     as_rows,
     as_scales,
+    as_several,
     as_size,
     parse_scale,
 )
@@ -125,6 +126,8 @@ def test_what_is_no_number_of_rows_is_named(text):
         (as_rows, np.int64(3), 3), (as_count, 4, 4), (as_names, ["p2", "p3"], ("p2", "p3")),
         (as_bytes, 1 << 20, 1 << 20), (as_bin, (1, 2), (1, 2)), (as_bin, [1, 2], (1, 2)),
         (as_path, Path("a") / "b.csv", "a/b.csv"), (as_path, "b.csv", "b.csv"),
+        (as_several, "b.jpg", ["b.jpg"]), (as_several, Path("a"), ["a"]),
+        (as_several, ["a", Path("b")], ["a", "b"]), (as_several, {"x": 1}, {"x": 1}),
     ],
 )  # fmt: skip
 def test_values_of_python_mean_what_their_text_means(read, value, meant):
@@ -137,6 +140,7 @@ def test_values_of_python_mean_what_their_text_means(read, value, meant):
         (as_size, (7, 5, 3)), (as_size, 0), (as_size, 7.5), (as_scales, [None]),
         (as_scales, object()), (as_rows, 1.5), (as_count, 0), (as_count, 2.0), (as_count, "4"),
         (as_bytes, -1), (as_bytes, None), (as_bin, (1, 2, 3)), (as_bin, 3), (as_path, 5),
+        (as_several, [5]),
     ],
 )  # fmt: skip
 def test_what_is_refused_of_python_says_the_options_name(read, value):

@@ -1,7 +1,10 @@
 """The page of commands and options is what the commands declare."""
 
 import importlib.util
+import re
 from pathlib import Path
+
+import roicli
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 _spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
@@ -15,6 +18,12 @@ def test_the_page_is_current() -> None:
     assert (DOCS / "commands.md").read_text(encoding="utf-8") == make_reference.render(), (
         "make docs"
     )
+
+
+def test_the_page_of_calls_has_all_that_is_offered() -> None:
+    named = re.findall(r"auto\w+:: (\w+)", (DOCS / "api.md").read_text(encoding="utf-8"))
+    specs = {name for name in roicli.__all__ if name.endswith("Spec")}
+    assert set(named) == set(roicli.__all__) - specs - {"__version__", "ops"}
 
 
 def test_every_page_is_on_the_site() -> None:

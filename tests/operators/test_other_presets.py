@@ -5,7 +5,7 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import InputError, ParameterError
-from roicli.operators import libraries
+from roicli.operators import presets
 
 MAPS = np.random.default_rng(0).normal(size=(1, 2, 9, 9)).astype(np.float32)
 ROIS = np.array([[0, 0.3, 1.2, 7.9, 6.5], [0, 2, 2.5, 5, 8]], np.float32)
@@ -14,9 +14,9 @@ ROIS = np.array([[0, 0.3, 1.2, 7.9, 6.5], [0, 2, 2.5, 5, 8]], np.float32)
 @pytest.fixture
 def bring(bring_package):
     """Installs the example package with another value of its presets' entry point."""
-    libraries.all_rows.cache_clear()
+    presets.all_rows.cache_clear()
     yield lambda value="roicli_house:ROWS": bring_package(f"[roicli.presets]\nhouse = {value}\n")
-    libraries.all_rows.cache_clear()
+    presets.all_rows.cache_clear()
 
 
 def test_it_runs_under_its_name_and_its_librarys(bring):

@@ -80,13 +80,20 @@ def test_records_are_what_their_commands_print(tmp_path):
     ]
     for record in records:
         page = record._repr_html_()
-        assert "<pre>" in page
+        assert "<pre style" in page
         assert len(re.sub("<[^>]*>", "", page).strip()) > 80
         assert len(repr(record)) < LONGEST
     assert {type(record) for record in records} < set(PRINTERS)
     assert set(PRINTERS) == set(Shown.__subclasses__()) - {
         roicli.Result, roicli.ErrorTable, type(roicli.rules())
     }  # fmt: skip
+
+
+def test_a_notebook_has_no_escape_sequences(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as its kernel does
+    shown = roicli.check(P3, ROIS, ignore="R15")._repr_html_()
+    assert "R12" in Words(shown).text
+    assert "\x1b" not in shown
 
 
 def test_listings_are_tables_and_lists():

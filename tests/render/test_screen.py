@@ -52,7 +52,8 @@ def test_rich_has_what_may_have_colours(monkeypatch):
     assert isinstance(open_screen(io.StringIO()), Paper)
     assert isinstance(open_screen(Teletype()), Terminal)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert isinstance(open_screen(io.StringIO()), Terminal)
+    assert isinstance(open_screen(io.TextIOWrapper(io.BytesIO())), Terminal)
+    assert isinstance(open_screen(io.StringIO()), Paper)
 
 
 def test_a_width_that_is_no_number_is_none(monkeypatch):

@@ -6,7 +6,8 @@ import pytest
 
 import roicli
 from roicli.render.explain import print_explanation
-from roicli.render.tables import Table, print_folded, write_table
+from roicli.render.screen import Paper
+from roicli.render.tables import Table, print_folded, print_table
 from tests.cli.running import FPN, TEXT_ROIS
 
 TABLE = Table(
@@ -19,7 +20,7 @@ TABLE = Table(
 def printed(table: Table) -> list[str]:
     """The lines of a table on a stream."""
     stream = io.StringIO()
-    write_table(table, stream)
+    print_table(table, Paper(stream))
     return stream.getvalue().splitlines()
 
 
@@ -56,7 +57,7 @@ def test_folded_words_are_all_there(monkeypatch: pytest.MonkeyPatch, columns: in
 def test_a_stream_without_lines_has_dashes() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
-    write_table(TABLE, stream)
+    print_table(TABLE, Paper(stream))
     stream.flush()
     assert b"-" * 17 in raw.getvalue()
 

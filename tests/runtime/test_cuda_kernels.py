@@ -15,8 +15,9 @@ from onnx import TensorProto, helper, shape_inference
 
 from roicli.core.operator_table import OPERATORS
 from roicli.operators import graphs, roi_align, roi_pool
-from roicli.operators.libraries import ROWS, rule_of_preset
+from roicli.operators.libraries import ROWS
 from roicli.operators.preset_rule import build_preset_spec
+from roicli.operators.presets import rule_of_preset
 from roicli.operators.roi_align import AlignSpec
 from roicli.operators.roi_pool import PoolSpec
 from roicli.operators.table import operator_type

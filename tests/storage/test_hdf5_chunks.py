@@ -46,6 +46,28 @@ def opened():
         array.close()
 
 
+@pytest.mark.parametrize("options", [{}, PACKED, {"shuffle": True}, {**PACKED, "shuffle": True}])
+def test_any_place_of_any_chunks_is_read(tmp_path, options):
+    random = np.random.default_rng(5)
+    for _ in range(60):
+        shape = random.integers(1, 8, random.integers(3, 5))
+        chunk = tuple(random.integers(1, shape + 1))
+        values = random.normal(size=shape).astype(random.choice(["<f2", "<f4", "<f8"]))
+        path = write(tmp_path / "x.h5", values, chunks=chunk, **options)
+        with h5py.File(path, "r") as file:
+            reader = chunks.find_chunks(file["p3"].id, file["p3"].dtype)
+            for target in ("as stored", "as float64", "apart"):
+                start = random.integers(0, shape)
+                place = tuple(map(slice, start, random.integers(start + 1, shape + 1)))
+                sides = values[place].shape
+                out = np.empty(sides, values.dtype if target == "as stored" else np.float64)
+                if target == "apart":
+                    out = np.empty([2 * side for side in sides], values.dtype)
+                    out = out[tuple(slice(0, None, 2) for _ in sides)]
+                reader.read(place, out)
+                np.testing.assert_array_equal(out, values[place])
+
+
 @pytest.mark.parametrize("chunk", [(1, 3, 6, 5), (4, 3, 6, 5), (2, 2, 4, 3), (1, 1, 6, 5)])
 @pytest.mark.parametrize("options", [{}, PACKED, {**PACKED, "shuffle": True}])
 @pytest.mark.parametrize("dtype", ["<f4", ">f8"])

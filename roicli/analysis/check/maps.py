@@ -12,7 +12,7 @@ from roicli.analysis.check.map_statistics import MapStatistics
 from roicli.analysis.check.records import Limits
 from roicli.core.parse import TOKENS
 from roicli.core.types import Array, FloatArray
-from roicli.pipeline.axis_orders import CHANNELS_LAST
+from roicli.pipeline.axis_orders import CHANNELS_LAST, has_shape_of_channels_last
 from roicli.pipeline.draft import Draft
 from roicli.pipeline.features import FeatureLevel
 from roicli.pipeline.fits import FILLED_SHARE
@@ -108,12 +108,11 @@ def _extent(level: FeatureLevel, axes: tuple[int, int]) -> FloatArray:
 
 
 def _reason_of_shape(level: FeatureLevel, statistics: MapStatistics) -> str | None:
-    """An odd square in front and a usual number of channels behind: (50, 50, 256)."""
     if _has_smooth_last_axis(statistics):
         return None
-    _, first, second, last = level.shape
-    if first != second or first < 7 or first % 16 == 0 or last % 64 or last < 2 * first:
+    if not has_shape_of_channels_last(level.shape):
         return None
+    _, first, second, last = level.shape
     return f"{first} x {second} is a map's shape and {last} a number of channels"
 
 

@@ -23,7 +23,9 @@ from roicli.operators.convention import (
     BOXES,
     CAFFE,
     CROP,
+    CROP_GRIDS,
     DEFORM_POOL,
+    EDGES,
     HALF_EVEN,
     HALF_PIXEL,
     HALF_UP,
@@ -33,6 +35,7 @@ from roicli.operators.convention import (
     PS_POOL,
     R_FCN,
     REAL,
+    ROUND_SIZE,
     BorderRule,
     Channels,
     Convention,
@@ -41,8 +44,8 @@ from roicli.operators.convention import (
     Placement,
     Reduction,
 )
-from roicli.operators.libraries import command_of
 from roicli.operators.phrases import coordinates_word, describe, differences, operator_word
+from roicli.operators.presets import command_of
 from roicli.operators.rounding import BOX_RULES
 from roicli.storage.array import narrow_float
 
@@ -196,8 +199,10 @@ def _pools() -> Iterator[Convention]:
 
 def _other_pools() -> Iterator[Convention]:
     even = HALF_EVEN, replace(HALF_EVEN, inclusive=True)
-    yield from (replace(POOL, box=box) for box in (*even, HALF_UP))
+    yield from (replace(POOL, box=box) for box in (*even, HALF_UP, ROUND_SIZE))
+    yield replace(POOL, box=ROUND_SIZE, cut="disjoint")
     yield replace(POOL, cut="accumulated")
+    yield replace(POOL, cut="hull")
     yield replace(AVERAGE_POOL, cut="accumulated")
     for box in (*even, CAFFE, BOXES["round"], BOXES["floor"], BOXES["hull"]):
         yield replace(AVERAGE_POOL, box=box)
@@ -216,9 +221,12 @@ def _crops() -> Iterator[Convention]:
         yield replace(crop, interpolation="nearest")
         yield replace(crop, sampling_ratio=2, reduction="max")
         yield replace(crop, sampling_ratio=2, reduction="mean")
+    yield from (replace(CROP, grid=grid) for grid in CROP_GRIDS[1:])
 
 
 def _rarer() -> Iterator[Convention]:
+    for reduction in BOTH:
+        yield replace(EDGES, reduction=reduction)
     for ratio in (4, 2, 3, 1):
         yield replace(DEFORM_POOL, sampling_ratio=ratio, channels="all")
     for box in (REAL, HALF_PIXEL):
@@ -330,7 +338,15 @@ def variants(candidate: Candidate, fills: Sequence[float] = ()) -> Iterator[Cand
     for form in _forms(convention, fills):
         for empty in EMPTIES:
             yield replace(candidate, convention=replace(form, empty=empty))
+        if _may_be_empty(form):
+            yield replace(candidate, convention=replace(form, empty="point"))
     yield from narrowed(candidate)
+
+
+def _may_be_empty(convention: Convention) -> bool:
+    """Whether a box without size has no points."""
+    adaptive = convention.sampling_ratio == 0 and convention.cut == "equal"
+    return adaptive and not (convention.reads_cells or convention.box.minimum)
 
 
 def narrowed(candidate: Candidate) -> Iterator[Candidate]:
@@ -354,7 +370,7 @@ def _forms(convention: Convention, fills: Sequence[float]) -> Iterator[Conventio
 
 def _point_forms(convention: Convention, fills: Sequence[float]) -> Iterator[Convention]:
     box = convention.box
-    fixed = convention.grid in ("ends", "corners")
+    fixed = convention.grid in (*CROP_GRIDS, "corners")
     for minimum, about in [(box.minimum, box.about)] if fixed else MINIMA:
         placed = convention.placed(minimum=minimum, about=about)
         for border, reach in BORDERS:

@@ -199,7 +199,8 @@ def _kind(convention: Convention) -> Hashable:
     """The same for conventions that say the same scale: of one box, and read alike."""
     box = replace(convention.box, minimum=None, about="corner")
     reads = convention.reduction if convention.reads_cells else convention.reduction == "integral"
-    return box, reads, convention.grid == "ends", convention.grid == "corners", convention.channels
+    starts = convention.grid in ("corners", "upsample")
+    return box, reads, convention.grid == "ends", starts, convention.channels
 
 
 def _scaled(scales: FloatArray) -> FloatArray:

@@ -15,13 +15,15 @@ from roicli.analysis.diagnose.search import (
     VARIED_CHANNELS,
     compute,
     find_same,
+    place_oddly,
 )
 from roicli.analysis.roi_sample import spread
 from roicli.core.record import frozen
 from roicli.core.types import Array, IntArray
 from roicli.operators.convention import ALIGN, LEGACY, Convention
-from roicli.operators.libraries import LibraryFunction, all_rows
+from roicli.operators.libraries import LibraryFunction, Limit
 from roicli.operators.phrases import describe
+from roicli.operators.presets import all_rows
 
 
 def find_libraries(
@@ -31,7 +33,10 @@ def find_libraries(
     places = _spread_places(sample, explained)
     few = _take_few(sample.take_rois(places))
     rows_of: dict[Candidate, list[LibraryFunction]] = {}
+    kept = _kept_limits(best, explained, sample)
     for row in all_rows():
+        if not kept.issuperset(row.only):
+            continue
         for convention in _reached(row, best.convention, sample):
             rows_of.setdefault(replace(best, convention=convention), []).append(row)
     same = find_same(best, list(rows_of), few, explained[places])
@@ -51,6 +56,34 @@ def _spread_places(sample: Sample, explained: Array) -> IntArray:
         here = np.flatnonzero(mask)
         places.append(here[spread(norms[here], count)])
     return np.sort(np.concatenate(places))
+
+
+def _kept_limits(best: Candidate, explained: Array, sample: Sample) -> frozenset[Limit]:
+    """The limits that all boxes keep which ``best`` explains (S,); turned boxes keep none."""
+    box = best.convention.box
+    kept: set[Limit] = {"two-bins"} if min(sample.bins.output_size) > 1 else set()
+    if box.turn != "none":
+        return frozenset(kept)
+    least = box.minimum if box.rounding == "none" else None
+    real = replace(box, rounding="none", inclusive=False, minimum=least)
+    first, last, sides = [], [], []
+    start = 0
+    for one in sample.maps:
+        here = explained[start : start + len(one.corners)]
+        start += len(one.corners)
+        moved = place_oddly(best.oddity, one)
+        for (low, extent), axis in zip(moved.place(real), moved.axes, strict=True):
+            first.append(low[here])
+            last.append(axis.cells - 1 - (low + extent)[here])
+            sides.append(extent[here])
+    before, after = (np.concatenate(part).min(initial=np.inf) for part in (first, last))
+    if min(before, after) >= 0:
+        kept.add("between-centres")
+    if min(before - box.shift_cells, after + box.shift_cells + 1) >= 0:
+        kept.add("on-map")
+    if (np.concatenate(sides) > 0).all():
+        kept.add("with-size")
+    return frozenset(kept)
 
 
 def _reached(row: LibraryFunction, best: Convention, sample: Sample) -> Iterator[Convention]:

@@ -8,7 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from roicli.analysis.diagnose.candidates import Candidate, dense_candidates, narrowed, variants
+from roicli.analysis.diagnose.candidates import (
+    Candidate,
+    Oddity,
+    dense_candidates,
+    narrowed,
+    variants,
+)
 from roicli.analysis.diagnose.distance import FILLS, Yardstick
 from roicli.analysis.diagnose.sample import Sample, norms_of, varied_channels
 from roicli.analysis.result.axes import unit_rows
@@ -221,14 +227,16 @@ def compute(candidates: Sequence[Candidate], sample: Sample) -> FloatArray:
 def _ask(candidates: Sequence[Candidate], one: SampledMap) -> list[tuple[Convention, SampledMap]]:
     """Each candidate's convention, and the RoIs of a map as its oddity left them."""
     moved = {
-        oddity: replace(
-            one,
-            corners=oddity.apply(one.corners),
-            spatial_scale=one.spatial_scale * oddity.scale_factor,
-        )
+        oddity: place_oddly(oddity, one)
         for oddity in {candidate.oddity for candidate in candidates}
     }
     return [(_by_class(c.convention), moved[c.oddity]) for c in candidates]
+
+
+def place_oddly(oddity: Oddity, one: SampledMap) -> SampledMap:
+    """The RoIs of a map as an oddity left them."""
+    scale = one.spatial_scale * oddity.scale_factor
+    return replace(one, corners=oddity.apply(one.corners), spatial_scale=scale)
 
 
 def _by_class(convention: Convention) -> Convention:

@@ -153,7 +153,8 @@ def _pair_equal(one: FloatArray, other: FloatArray, partner: IntArray) -> None:
 
 
 def _key(row: FloatArray, step: float) -> bytes:
-    return bytes((np.rint(row / step) + 0.0).tobytes())
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bytes((np.rint(row / step) + 0.0).tobytes())
 
 
 def _lengths(differences: Array) -> FloatArray:

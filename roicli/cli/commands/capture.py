@@ -10,6 +10,7 @@ from roicli.core.declaration import Arg, Opt, keywords
 from roicli.core.exceptions import ParameterError
 from roicli.core.model_options import CaptureOptions
 from roicli.core.panels import WRITING
+from roicli.core.parse import as_several
 
 DetectorModel = Annotated[str, Arg("MODEL.onnx", "The user's model.")]
 
@@ -54,7 +55,7 @@ def capture(model: DetectorModel, photos: Photos = None, **options: Unpack[Captu
         raise ParameterError("output is not given", "add -o FILE.h5, or --list to look only")
     from roicli.pipeline.capture.run import capture as run_capture
 
-    options["image"] = [*(options["image"] or ()), *(photos or ())]
+    options["image"] = [*as_several(options["image"] or (), "image"), *(photos or ())]
     with ProgressBar(quiet, counted="images") as progress:
         given = keywords(CaptureOptions, options, progress=progress)
         found = run_capture(model, output, **given)

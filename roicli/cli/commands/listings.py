@@ -30,17 +30,19 @@ HEADER_WIDTH = 10
 
 def print_rows(rows: Sequence[dict[str, Any]]) -> None:
     """A table of the short cells, and under it a line for each longer text."""
-    from roicli.render.tables import Table, wrap_name, write_table
+    from roicli.render.screen import open_screen
+    from roicli.render.tables import Table, print_table, wrap_name
 
     names = [name for name in rows[0] if name not in PROSE]
     cells = [[_word(row[name]) for name in names] for row in rows]
     headers = [wrap_name(name, HEADER_WIDTH) for name in names]
-    write_table(Table(headers, cells, [True] * len(names)), sys.stdout)
-    sys.stdout.write("\n")
+    screen = open_screen(sys.stdout)
+    print_table(Table(headers, cells, [True] * len(names)), screen)
+    screen.say()
     for row in rows:
         for name in PROSE:
             if row.get(name):
-                sys.stdout.write(f"{row[names[0]]}, {name}: {_word(row[name])}\n")
+                screen.say(f"{row[names[0]]}, {name.replace('_', ' ')}: {_word(row[name])}")
 
 
 def _word(value: Any) -> str:

@@ -1,8 +1,8 @@
 """``roicli native``: the compiled kernels of this machine."""
 
+import sys
 from typing import Annotated, Unpack
 
-from roicli.cli.commands.listings import print_rows
 from roicli.cli.console import print_line
 from roicli.cli.options import QuietOption
 from roicli.core.declaration import Opt
@@ -28,6 +28,7 @@ def native(**options: Unpack[NativeCommand]) -> None:
     Example: roicli native --compile
     """
     from roicli.operators.table import operator_type
+    from roicli.render.tables import print_folded
     from roicli.runtime.native import run as kernels
 
     specs = {name: operator_type(name)() for name in OPERATORS}
@@ -46,15 +47,9 @@ def native(**options: Unpack[NativeCommand]) -> None:
     for name, spec in specs.items():
         for function in kernels.compiled_of(spec).functions:
             users.setdefault(function, []).append(name)
-    print_rows(
-        [
-            {
-                "kernel": function,
-                "dtype": dtype,
-                "compiled": (function, dtype) not in missing,
-                "operators": tuple(operators),
-            }
-            for function, operators in users.items()
-            for dtype in DTYPES
-        ]
-    )
+    rows = [
+        (function, dtype, "no" if (function, dtype) in missing else "yes", ", ".join(operators))
+        for function, operators in users.items()
+        for dtype in DTYPES
+    ]
+    print_folded(("kernel", "dtype", "compiled", "operators"), rows, sys.stdout)

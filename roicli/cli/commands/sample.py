@@ -44,7 +44,14 @@ def _write(source: Path, folder: Path) -> None:
         raise OutputError(f"{folder}: the folder {folder.parent} does not exist")
     making = target.with_name(f".{target.name}.roicli-part")
     try:
-        shutil.copytree(source, making, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        making.mkdir()
+        # shutil.copytree would say what failed as a list of every file.
+        for path in sorted(source.rglob("*")):
+            copy = making / path.relative_to(source)
+            if path.is_dir() and path.name != "__pycache__":
+                copy.mkdir()
+            elif path.parent.name != "__pycache__":
+                shutil.copyfile(path, copy)
         os.replace(making, target)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error

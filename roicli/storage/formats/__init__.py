@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol, 
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import MARKS
-from roicli.storage.address import IMAGE, Address, is_url
+from roicli.storage.address import IMAGE, SEPARATOR, Address, is_url
 
 if TYPE_CHECKING:  # NumPy, which --help does not wait for
     from roicli.core.types import Array
@@ -272,6 +272,13 @@ def _is_description(dataset: str | None) -> bool:
     return re.fullmatch(_DESCRIPTION, dataset or "") is not None
 
 
+def is_empty_text(address: Address) -> bool:
+    """Whether a file has no bytes and an ending of texts, whose table then has no rows."""
+    ending = Path(address.path).suffix.lower()
+    is_text = FORMAT_OF_ENDING.get(ending) is TEXT
+    return is_text and os.path.isfile(address.path) and os.path.getsize(address.path) == 0
+
+
 def recognize(address: Address) -> Format:
     """The format of a file by its first bytes, or where they say nothing by its ending.
 
@@ -305,12 +312,23 @@ def recognize(address: Address) -> Format:
     if found is None or not (found.magic or ending in found.endings):
         found = _of_others(path, ending) or found  # whose bytes and endings are more than a guess
     if found is None:
+        _check_there(address)
         endings = " ".join(FORMAT_OF_ENDING)
         raise InputError(
             f"{path}: unknown ending {ending!r}, expected one of: {endings}; its first bytes are "
             "of none of these either"
         )
     return found
+
+
+def _check_there(address: Address) -> None:
+    """Raise InputError where there is nothing under the name."""
+    if os.path.exists(address.path):
+        return
+    hint = None
+    if address.dataset and os.path.exists(f"{address.path}{SEPARATOR}{address.dataset}"):
+        hint = f"the first {SEPARATOR} of a name ends the file: rename or link what is called so"
+    raise InputError(f"{address.path}: no such file or folder", hint)
 
 
 def _of_archive(path: str) -> Format:

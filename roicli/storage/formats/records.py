@@ -99,6 +99,7 @@ def make_table(
     document: Any, name: str, files: Mapping[str, FileState], lines: list[int] | None = None
 ) -> Table:
     """The table in a document's Python objects. Raises InputError, and what wrong types raise."""
+    document = [] if _has_no_boxes(document) else document
     found = image_objects.spread(image_objects.list_images(document), name)
     others: Mapping[str, Any] = {}
     if found is not None:
@@ -123,6 +124,15 @@ def make_table(
         normalized=boxes.normalized, images=_list_images(others) if found is None else found[1],
         lines=None if lines is None else np.array(lines, np.int64),
     )  # fmt: skip
+
+
+def _has_no_boxes(document: Any) -> bool:
+    """Whether it is a list of boxes, or several by image, and all are empty."""
+    if not isinstance(document, dict):
+        return isinstance(document, list) and all(map(_has_no_boxes, document))
+    boxes = [value for key, value in document.items() if plain_name(str(key)) in BOX_NAMES]
+    inner = boxes or [value for value in document.values() if isinstance(value, list | dict)]
+    return bool(inner) and all(map(_has_no_boxes, inner))
 
 
 def _find_records(document: Any, name: str) -> tuple[Any, Mapping[str, Any]]:
@@ -191,7 +201,11 @@ def _boxes_of(value: Any) -> list[dict[str, Any]] | None:
         return [{"box": box} for box in value]
     if not isinstance(value, dict):
         return None
-    name = next((key for key in value if plain_name(str(key)) in BOX_NAMES), None)
+    name = _name_of_boxes(value)
+    if name is None:  # data sets of Hugging Face have an image's objects by column
+        inner = next((k for k, v in value.items() if isinstance(v, dict) and _name_of_boxes(v)), "")
+        value = {**{k: v for k, v in value.items() if k != inner}, **value.get(inner, {})}
+        name = _name_of_boxes(value)
     boxes = value.get(name)
     if not isinstance(boxes, list) or not all(map(_is_box, boxes)):
         return None
@@ -205,6 +219,10 @@ def _boxes_of(value: Any) -> list[dict[str, Any]] | None:
         {**{key: one[row] for key, one in columns.items()}, str(name): box}
         for row, box in enumerate(boxes)
     ]
+
+
+def _name_of_boxes(record: Mapping[str, Any]) -> str | None:
+    return next((key for key in record if plain_name(str(key)) in BOX_NAMES), None)
 
 
 def _by_row(document: Mapping[str, Any]) -> list[dict[str, Any]] | None:

@@ -27,7 +27,7 @@ from roicli.storage.roi_columns import is_header
 from roicli.storage.table import EXACT, Column, Table, describe_table, text_column
 
 BYTES_PER_CHARACTER = 48
-COMMENT = "#"
+COMMENTS = ("#", "%")  # numpy.savetxt's and MATLAB's
 # In the order in which they are tried; a blank stands for any number of blanks.
 DELIMITERS = ("\t", ";", ",", "|")
 BLANKS = " "
@@ -43,7 +43,7 @@ _THOUSANDS = re.compile(r"[+-]?\d{1,3},\d{3}")
 # Excel's own first line.
 _TOLD_DELIMITER = re.compile(r"sep=([\t;,|])\r?\n", re.IGNORECASE)
 # What R, pandas and databases write where there is no number.
-NO_NUMBER = ("na", "n/a", "<na>", "nan", "none", "null", "\\n")
+NO_NUMBER = ("na", "n/a", "<na>", "nan", "none", "null", "\\n", "-")
 # A list of numbers, as Python, NumPy and JSON write it.
 _LIST = re.compile(r"\s*[\[(]([^\[\]()]*)[\])]\s*")
 
@@ -120,12 +120,12 @@ def _find_delimiter(text: str) -> str:
     """What separates the cells: what cuts the first lines that hold some into equally many."""
     lines = []
     for line in itertools.islice(io.StringIO(text), 10 * LINES_TRIED):
-        if line.strip() and not line.lstrip().startswith(COMMENT):
+        if line.strip() and not line.lstrip().startswith(COMMENTS):
             lines.append(line)
         if len(lines) == LINES_TRIED:
             break
     if not lines:
-        lines = [line.lstrip(f" {COMMENT}") for line in text.splitlines()[-1:]]
+        lines = [line.lstrip(" " + "".join(COMMENTS)) for line in text.splitlines()[-1:]]
     found = [mark for mark in DELIMITERS if any(mark in line for line in lines)]
     for mark in found:
         with suppress(csv.Error):  # which is told, with its line, when the cells are read
@@ -145,9 +145,9 @@ def _split_lines(text: str, name: str, delimiter: str) -> tuple[list[Line], list
     else:
         numbered = _read_csv(text, name, delimiter)
     for number, row in numbered:
-        if row and row[0].lstrip().startswith(COMMENT):
+        if row and row[0].lstrip().startswith(COMMENTS):
             if not lines:
-                cells = [row[0].lstrip().removeprefix(COMMENT), *row[1:]]
+                cells = [row[0].lstrip()[1:], *row[1:]]
                 cells = cells if cells[0].strip() or delimiter != BLANKS else cells[1:]
                 comments.append(cells if len(cells) > 1 else "".join(cells).split())
         elif any(cell.strip() for cell in row):

@@ -36,6 +36,11 @@ LEAST_A_THREAD = 64 << 10
 TOGETHER_BYTES = 256 << 10
 
 
+# Of one axis: the numbers of the chunks that hold something of what is read, where that is in each
+# of them, and where each of these is in what is read.
+_Share = tuple[slice, list[slice], list[slice]]
+
+
 class _Piece(NamedTuple):
     """A chunk, or the rows of it that are needed: where they lie in the file, and what ``inside``
     them goes to ``target`` of what is read.
@@ -75,10 +80,11 @@ class ChunkReader:
     def read(self, place: Place, out: Array) -> None:
         """The values at ``place`` into ``out``, of the dataset's dtype. Raises OSError."""
         descriptor = descriptor_of(self._file)
-        if self._lies_as(out):
-            self._read_straight(descriptor, place, out)
+        shares = [_split(part, side) for part, side in zip(place, self._sides, strict=True)]
+        if self._lies_as(place, out):
+            self._read_straight(descriptor, shares, out)
             return
-        runs = list(_join(self._pieces_of(place)))
+        runs = list(_join(self._pieces_of(shares)))
         threads = 1
         if self._is_decoded and self._chunk_bytes >= LEAST_A_THREAD:
             together = max(1, DECODED_BYTES // (2 * self._chunk_bytes))
@@ -97,16 +103,18 @@ class ChunkReader:
     def close(self) -> None:
         """Nothing is kept open."""
 
-    def _lies_as(self, out: Array) -> bool:
+    def _lies_as(self, place: Place, out: Array) -> bool:
         """Whether the bytes that are needed, one chunk after the other, are those of ``out``."""
-        is_same = out.dtype == self._dtype and out.shape[self._axis + 1 :] == self._row_shape
-        return is_same and not self._is_decoded
+        rest = zip(place[self._axis + 1 :], self._row_shape, strict=True)
+        are_whole = all(part.start % side == 0 and part.stop - part.start == side
+                        for part, side in rest)  # fmt: skip
+        is_same = out.dtype == self._dtype and out.flags.c_contiguous
+        return are_whole and is_same and not self._is_decoded
 
-    def _read_straight(self, descriptor: int, place: Place, out: Array) -> None:
+    def _read_straight(self, descriptor: int, shares: list[_Share], out: Array) -> None:
         """Values that lie so; what neighbours in the file at once."""
-        before, part = place[: self._axis], place[self._axis]
-        numbers, insides, _ = _split(part, self._sides[self._axis])
-        offsets = self._offsets[(*before, numbers)].ravel().tolist()
+        offsets = self._offsets[tuple(numbers for numbers, _, _ in shares)].ravel().tolist()
+        insides = shares[self._axis][1]
         view, start, size = as_bytes(out), 0, 0
         for offset, rows in zip(offsets, itertools.cycle(insides), strict=False):
             begin = offset + rows.start * self._row_bytes
@@ -116,9 +124,8 @@ class ChunkReader:
             size += (rows.stop - rows.start) * self._row_bytes
         read_whole(descriptor, view, start)
 
-    def _pieces_of(self, place: Place) -> Iterator[_Piece]:
-        """The pieces that hold something of ``place``, in the chunks' order."""
-        shares = [_split(part, side) for part, side in zip(place, self._sides, strict=True)]
+    def _pieces_of(self, shares: list[_Share]) -> Iterator[_Piece]:
+        """The pieces that hold something of what is read, in the chunks' order."""
         grid, insides, targets = map(list, zip(*shares, strict=True))
         offsets, sizes = self._offsets[tuple(grid)], self._sizes[tuple(grid)]
         if not self._is_decoded:  # then some of its rows are all there is
@@ -155,10 +162,8 @@ class ChunkReader:
             target[...] = values
 
 
-def _split(part: slice, side: int) -> tuple[slice, list[slice], list[slice]]:
-    """The numbers of the chunks of ``side`` that hold something of ``part``, where it is in each of
-    them, and where each of these is in ``part``.
-    """
+def _split(part: slice, side: int) -> _Share:
+    """What chunks of ``side`` hold of ``part``."""
     first, last = part.start // side, -(-part.stop // side)
     cuts = [part.start, *range((first + 1) * side, last * side, side), part.stop]
     inside = [slice(a % side, (b - 1) % side + 1) for a, b in pairwise(cuts)]
@@ -182,10 +187,15 @@ def _join(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
 
 def _copy(values: Array, target: Array) -> None:
     """``target[...] = values``, row by row, and not value by value, where both have one dtype."""
-    if values.dtype == target.dtype:
+    if values.dtype == target.dtype and _is_in_rows(values) and _is_in_rows(target):
         row = np.dtype((np.void, values.shape[-1] * values.itemsize))
         values, target = values.view(row), target.view(row)
     target[...] = values
+
+
+def _is_in_rows(values: Array) -> bool:
+    """Whether what neighbours along the last axis does so in memory."""
+    return values.strides[-1] == values.itemsize
 
 
 def _unpack(raw: Array, size: int) -> Array:

@@ -466,6 +466,10 @@ def stored_dtype(array: Any) -> np.dtype[Any]:
     return narrow_float(named) if named in NARROW_FLOATS else as_stored(array.dtype)
 
 
+# The attribute in which xarray names the axes of Zarr 2.
+XARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
+
+
 class ZarrArray(StoredArray):
     """One array of a Zarr store, in any dtype, chunking and compression."""
 
@@ -478,7 +482,7 @@ class ZarrArray(StoredArray):
         self.shape = tuple(array.shape)
         self.dtype = as_read(stored)
         self.precision = precision_of(stored)
-        self.attributes = dict(array.attrs)
+        self.attributes = _read_attributes(array)
         self.dimension_names = _read_dimension_names(array)
         self.group_attributes = read_group_attributes(array)
         self.file_attributes = read_root_attributes(array)
@@ -503,9 +507,21 @@ class ZarrArray(StoredArray):
             self._array.get_basic_selection(place, out=NDBuffer.from_numpy_array(out))
 
 
+def _read_attributes(array: Any) -> dict[str, Any]:
+    """An array's attributes, and in Zarr 2 what xarray keeps beside them: the value of no number.
+
+    0 is Zarr's own default, and of numbers that are not packed an ordinary one.
+    """
+    found = dict(array.attrs)
+    fill = array.fill_value if array.metadata.zarr_format == 2 else None
+    if fill is not None and XARRAY_DIMENSIONS in found and (fill or "scale_factor" in found):
+        found.setdefault("_FillValue", fill)
+    return found
+
+
 def _read_dimension_names(array: Any) -> tuple[str, ...]:
     """What the axes are called: in Zarr 3's metadata, or in an attribute of xarray's."""
-    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get(XARRAY_DIMENSIONS)
     if not isinstance(names, list | tuple):
         return ()
     return tuple(foreign("" if name is None else str(name)) for name in names)
