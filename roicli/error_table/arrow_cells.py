@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 
 from roicli.core.types import Array
-from roicli.error_table.cells import RowForm, make_each, text_cell, whole_numbers
+from roicli.error_table.cells import RowForm, find_repeated, make_each, text_cell, whole_numbers
 from roicli.error_table.columns import Column
 
 # Fewer rows take less time than importing pyarrow does.
 WORTH_ROWS = 1 << 12
 # Between these Arrow writes the shortest digits without an exponent, as Python does.
 LEAST, MOST = 1e-4, 1e10
-# Numbers that are looked at to see whether a column repeats a few.
-LOOKED_AT = 256
 
 
 def is_worth(rows: int) -> bool:
@@ -75,12 +73,11 @@ def _number_texts(values: Array) -> Any:
     """float64 numbers as Python's ``repr`` has them; null for what is none."""
     import pyarrow as pa
 
-    looked_at = values[:LOOKED_AT]
-    if len(np.unique(looked_at)) > len(looked_at) // 2:
+    found = find_repeated(values)
+    if found is None:
         return _each_text(values)
-    # By their bits, which tell -0.0 from 0.0.
-    found = pa.array(values.view(np.int64)).dictionary_encode()
-    return _each_text(found.dictionary.to_numpy().view(np.float64)).take(found.indices)
+    distinct, which = found
+    return _each_text(distinct).take(pa.array(which))
 
 
 def _each_text(values: Array) -> Any:

@@ -7,7 +7,6 @@ of them, folders, endings and leading zeros, must not make two of them equal.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -21,8 +20,8 @@ from roicli.storage.key_list import as_key
 logger = logging.getLogger("roicli")
 
 SHOWN = 3
-_PACKED = r"(?i)\.(?:gz|bz2|xz|zst|zip)$"
-_ENDING = r"(?<=.)\.[A-Za-z][A-Za-z0-9]{0,7}$"
+_PACKED = ("gz", "bz2", "xz", "zst", "zip")
+LONGEST_ENDING = 8
 
 
 @frozen
@@ -55,8 +54,14 @@ def plain_key(text: str) -> str:
     """A key without folders, ending and leading zeros."""
     if text.isalnum():  # a data set has many such keys, and they have neither
         return text.lstrip("0") or text[:1]
-    name = re.split(r"[\\/]", text.strip())[-1]
-    name = re.sub(_ENDING, "", re.sub(_PACKED, "", name))
+    name = text.strip().replace("\\", "/").rpartition("/")[2]
+    before, dot, ending = name.rpartition(".")
+    if dot and ending.lower() in _PACKED:
+        name = before
+        before, _, ending = name.rpartition(".")
+    is_ending = ending.isascii() and ending.isalnum() and ending[0].isalpha()
+    if before and is_ending and len(ending) <= LONGEST_ENDING:
+        name = before
     return name.lstrip("0") or name[:1]
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
+from roicli.core.foreign import foreign
 from roicli.pipeline.image_keys import ImageKeys, plain_key
 from roicli.storage.address import Address, is_url, split_name
 from roicli.storage.array import StoredArray
@@ -53,7 +55,9 @@ class MapKeys:
         own = None if self.pyramid is None else self.pyramid.keys
         found = None if self.given is None else self._read(self.given)
         if own is None:
-            return None if found is None else self._in_order(found)
+            if found is None:
+                return None
+            return _add_names(self._in_order(found), [_names_of(image) for image in listed])[0]
         keys = ImageKeys([(key,) for key in own], "the maps' images", OF_ADDRESSES)
         if found is not None:
             keys, matched = _add_names(keys, found.keys)
@@ -149,12 +153,42 @@ def _names_of(image: ListedImage) -> Keys:
 
 
 def _add_names(keys: ImageKeys, listed: Sequence[Keys]) -> tuple[ImageKeys, int]:
-    """The keys with the other names of the same images, and how many images have some."""
-    known = {plain_key(name): place for place, names in enumerate(keys.keys) for name in names}
+    """The keys with the other names of the same images, and how many images have some.
+
+    Where ids and file names are those of different maps, those count that name a map for every
+    image, or every map. Raises InputError where both do, or neither.
+    """
+    exact = {name: place for place, names in enumerate(keys.keys) for name in names}
+    loose: dict[str, int | None] = {}
+    for name, place in exact.items():
+        plain = plain_key(name)
+        loose[plain] = place if loose.get(plain, place) == place else None
+    places = [[exact.get(name, loose.get(plain_key(name))) for name in names] for names in listed]
+    contested = [at for at, own in enumerate(places) if len({*own} - {None}) > 1]
+    if contested:
+        whole = [
+            at
+            for at, own in enumerate(zip_longest(*places))
+            if None not in own or len({*own} - {None}) == len(keys)
+        ]
+        if len(whole) != 1:
+            raise _contest(keys, listed[contested[0]], places[contested[0]])
+        places = [[own[whole[0]]] for own in places]
     found, matched = list(keys.keys), 0
-    for names in listed:
-        place = next((known[plain_key(n)] for n in names if plain_key(n) in known), None)
-        if place is not None:
-            found[place] = tuple(dict.fromkeys((*found[place], *names)))
+    for names, own in zip(listed, places, strict=True):
+        at = next((one for one in own if one is not None), None)
+        if at is not None:
+            # A map's own name may be another image's.
+            before = () if contested else found[at]
+            found[at] = tuple(dict.fromkeys((*before, *names)))
             matched += 1
     return replace(keys, keys=found), matched
+
+
+def _contest(keys: ImageKeys, names: Keys, places: Sequence[int | None]) -> InputError:
+    called = " and ".join(str(foreign(name)) for name in names)
+    maps = ", ".join(str(foreign(keys.keys[at][0])) for at in places if at is not None)
+    return InputError(
+        f"one image is called {called}, and these are different ones of {keys.source}: {maps}",
+        "call the maps by what the other name is none of",
+    )

@@ -127,6 +127,39 @@ def test_texts_are_keys() -> None:
            words=("3 keys, and there are 2 maps",))  # fmt: skip
 
 
+def write_coco(ids: dict[int, str]) -> str:
+    """The RoIs as COCO's annotations; ``ids`` are those of both images, with their file names."""
+    boxes = [[x1, y1, x2 - x1, y2 - y1] for _, x1, y1, x2, y2 in ROIS.tolist()]
+    document = {
+        "images": [{"id": one, "file_name": name} for one, name in ids.items()],
+        "annotations": [
+            {"image_id": list(ids)[image], "bbox": box}
+            for image, box in zip(BATCH.astype(int), boxes, strict=True)
+        ],
+    }
+    Path("coco.json").write_text(json.dumps(document))
+    return "coco.json"
+
+
+def test_file_names_of_a_data_set_are_those_of_its_ids() -> None:
+    rois = write_coco({7: "x/a.jpg", 8: "x/b.jpg"})
+    gives(rois, "--images", "a.jpg,b.jpg")
+    gives(write_coco({7: "a/1.jpg", 8: "b/1.jpg"}), "--images", "a/1.jpg,b/1.jpg")
+
+
+def test_an_id_that_is_the_file_name_of_another_image() -> None:
+    """File names count where they name every map's image, and ids do not."""
+    Path("m").mkdir()
+    for number, one in enumerate(FEATS, 1):
+        save(f"m/{number}.npy", one)
+    maps = "m/{image}.npy"
+    gives(write_coco({0: "1.jpg", 1: "2.jpg"}), features=maps)
+    gives(write_coco({1: "0.jpg", 2: "1.jpg"}), features=maps)
+    gives(write_coco({0: "1.jpg", 1: "2.jpg", 5: "3.jpg"}), features=maps)
+    refuse("align", maps, write_coco({2: "1.jpg", 1: "2.jpg"}), *STRIDE_16,
+           words=("one image is called 2 and 1.jpg", "different ones"))  # fmt: skip
+
+
 def test_a_row_without_an_image_is_left_out_or_refused() -> None:
     names = np.where(BATCH == 0, "a.jpg", "b.jpg").tolist()
     names[3] = ""
