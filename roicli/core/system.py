@@ -219,6 +219,26 @@ def open_to_write(path: str) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK | _NO_WAIT | _BINARY, 0o666)
 
 
+def open_to_read(path: str) -> int:
+    """A descriptor to read ``path``. Raises OSError."""
+    return os.open(path, os.O_RDONLY | _BINARY)
+
+
+def open_unless_link(path: str) -> int | None:
+    """A descriptor to read ``path``; None of a symbolic link, and where no system call tells.
+
+    A pipe is not waited for. Raises OSError.
+    """
+    if not _NO_LINK:
+        return None
+    try:
+        return os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK):
+            return None
+        raise
+
+
 def set_mode(descriptor: int, mode: int) -> None:
     """Give an open file a mode, where the system and the file system know of modes."""
     if hasattr(os, "fchmod"):
@@ -262,7 +282,7 @@ def flush_path(path: str) -> None:
     """Bring a file, or the names in a folder, to the disk."""
     if sys.platform == "win32" and os.path.isdir(path):
         return  # which has no way to open one
-    descriptor = os.open(path, os.O_RDONLY | _BINARY)
+    descriptor = open_to_read(path)
     try:
         if not _flush_the_drive(descriptor):
             os.fsync(descriptor)

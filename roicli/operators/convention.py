@@ -27,7 +27,15 @@ CellRounding = Literal[
 Turn = Literal["none", "counter-clockwise", "clockwise"]
 Cut = Literal["equal", "overlap", "disjoint", "floor-size", "accumulated", "hull", "clipped"]
 Grid = Literal[
-    "quarters", "even", "thirds", "corners", "ends", "upsample", "offset-corners", "unalign-corners"
+    "quarters",
+    "even",
+    "thirds",
+    "corners",
+    "edges",
+    "ends",
+    "upsample",
+    "offset-corners",
+    "unalign-corners",
 ]
 BorderRule = Literal["clamp", "zero", "skip", "extrapolate", "value"]
 Reduction = Literal[
@@ -43,7 +51,7 @@ Reduction = Literal[
 Interpolation = Literal["bilinear", "nearest"]
 # Which channels a bin reads: all; its own of each class (R-FCN); its own block (TensorFlow).
 Channels = Literal["all", "class-major", "position-major"]
-Empty = Literal["0", "nan", "-inf", "-flt-max", "-10000"]
+Empty = Literal["0", "nan", "-inf", "-flt-max", "-10000", "point"]
 
 EMPTY_VALUES: dict[Empty, float] = {
     "0": 0.0,
@@ -51,6 +59,7 @@ EMPTY_VALUES: dict[Empty, float] = {
     "-inf": -math.inf,
     "-flt-max": -(2.0 - 2.0**-23) * 2.0**127,
     "-10000": -10000.0,
+    "point": 0.0,  # an adaptive bin has a point at least, so that none is empty
 }
 CELLS: tuple[Reduction, ...] = ("cell-mean", "cell-max")
 
@@ -106,9 +115,10 @@ class Convention:
     of the edges ("overlap"; "accumulated" adds the edges up in single precision; "hull" rounds
     edges on the map, not in the box), "disjoint", "floor-size"; "clipped" clips each bin to the
     map and counts its points afterwards (ncnn). ``grid``: where in a bin its points lie;
-    "even" is "quarters" rounded as one row of points over the box; "ends" from one end of it to the
-    other; "upsample", "offset-corners" and "unalign-corners" are Core ML's other ways to resize a
-    box, whose points never leave it. ``sampling_ratio`` points an axis and bin, 0 adaptive.
+    "corners" begins a bin, "edges" begins and ends it; "even" is "quarters" rounded as one row of
+    points over the box; "ends" from one end of it to the other; "upsample", "offset-corners" and
+    "unalign-corners" are Core ML's other ways to resize a box, whose points never leave it.
+    ``sampling_ratio`` points an axis and bin, 0 adaptive.
     ``border``: what a point reads that lies past the first or last cell's centre; beyond ``reach``
     cells past it counts ``border_value`` or, under "skip", nothing. ``last_cell`` False never reads
     the last row and column (torchvision's ps_roi_pool). ``channels``: unless "all", an axis has
@@ -176,4 +186,8 @@ DEFORM_POOL = Convention(
     channels="class-major",
 )
 ROTATED_ALIGN = ALIGN.placed(turn="counter-clockwise")
+# The first PyTorch detectors: means of points that neighbouring bins share.
+EDGES = Convention(
+    Placement(inclusive=True, minimum=0.0), grid="edges", border="value", reach=0.0
+)  # fmt: skip
 POINT_ALIGN = Convention(REAL, sampling_ratio=1, border="extrapolate")  # Model Garden, KerasCV

@@ -75,6 +75,7 @@ def _way_of_reading(convention: Convention, one: SampledMap) -> Hashable:
     return (
         convention.cut, convention.grid, convention.sampling_ratio, convention.border,
         convention.reach, convention.border_value, convention.interpolation, splits, turned,
+        convention.empty == "point",
     )  # fmt: skip
 
 

@@ -251,12 +251,13 @@ def bin_points(
             place = edge + (index + kind(1)) * size / (parts + kind(1))
         case "corners":
             place = edge + index * size / parts
+        case "edges":
+            place = edge + index * size / np.maximum(parts - kind(1), kind(1))
         case "even":
             place = low + (in_box + kind(0.5)) * (reach / kind(total))
-        case "ends" if total == 1:
-            place = np.broadcast_to(low + kind(0.5) * reach, (len(start), bins, count))
         case "ends":
-            place = low + in_box * (reach / kind(total - 1))
+            middle = total == 1
+            place = low + (kind(0.5) * reach if middle else in_box * (reach / kind(total - 1)))
         case "upsample":
             place = low + np.minimum(in_box * ((reach + kind(1)) / kind(total)), reach)
         case "unalign-corners":

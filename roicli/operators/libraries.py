@@ -22,6 +22,7 @@ from roicli.operators.convention import (
     CROP,
     CROP_GRIDS,
     DEFORM_POOL,
+    EDGES,
     HALF_EVEN,
     HALF_PIXEL,
     HALF_UP,
@@ -154,6 +155,9 @@ OPENVINO_ALSO = tuple(
 MINDSPORE = Convention(Placement(end_px=1.0), sampling_ratio=2)
 HALF_LEAST = replace(HALF_PIXEL, minimum=1.0)
 CLIPPED = replace(LEGACY_ADAPTIVE, cut="clipped")
+UNSHIFTED = tuple(
+    Convention(REAL, sampling_ratio=ratio, border="value", reach=0.0) for ratio in (2, 1, 3, 4)
+)
 ONE_POINT = replace(_align(True, 1), border="value", reach=0.0)
 COREML = tuple(replace(CROP, grid=grid) for grid in CROP_GRIDS)
 
@@ -195,6 +199,13 @@ ROWS: tuple[LibraryFunction, ...] = (
         "detectron2 ROIAlignRotated: degrees, counter-clockwise"),
     Row("maskrcnn-benchmark", "ROIAlign", "main", LEGACY_ADAPTIVE,
         "maskrcnn_benchmark/csrc/cpu/ROIAlign_cpu.cpp (read, not run)"),
+    Row("faster-rcnn-pytorch", "RoIAlignAvg", "before 1.0", EDGES,
+        "jwyang/faster-rcnn.pytorch, roi_align_kernel.cu, modules/roi_align.py (read, not run)",
+        ratios=False, only=("between-centres",),
+        undefined="past the last cell's centre points are extrapolated, up to a cell"),
+    Row("faster-rcnn-pytorch", "RoIAlignMax", "before 1.0", replace(EDGES, reduction=MAX),
+        "jwyang/faster-rcnn.pytorch, as RoIAlignAvg (read, not run)", ratios=False,
+        only=("between-centres",)),
     Row("roialign-pytorch", "RoIAlign", "main", ONE_POINT,
         "longcw/RoIAlign.pytorch, roi_align/roi_align.py (read, not run), boxes in cells", (CROP,),
         ratios=False, fills=True),
@@ -232,6 +243,15 @@ ROWS: tuple[LibraryFunction, ...] = (
     Row("onnx-reference", "RoiAlign", "1.23.2", HALF_ADAPTIVE,
         "onnx/reference/ops/op_roi_align.py", ONNX_ALSO,
         undefined="half-pixel in opset 10 too, against the text of the operator"),
+    Row("onnx-tf", "RoiAlign", "1.10", UNSHIFTED[0],
+        "onnx-tensorflow, handlers/backend/roi_align.py (read, not run): crop_and_resize",
+        UNSHIFTED, ratios=False, required=("sampling_ratio",),
+        undefined="adaptive is another rule, and half_pixel and mode max are ignored"),
+    Row("onnx2tf", "RoiAlign", "2026-07", UNSHIFTED[0],
+        "onnx2tf/ops/RoiAlign.py (read, not run): crop_and_resize",
+        (*UNSHIFTED, *(replace(rule, reduction=MAX) for rule in UNSHIFTED)), ratios=False,
+        required=("sampling_ratio",),
+        undefined="adaptive is another rule, and half_pixel is ignored"),
     Row("onnxruntime", "RoiAlign", "1.32.0", HALF_ADAPTIVE,
         "onnxruntime RoiAlign-16; mode max takes the weighted corners", ONNX_ALSO),
     Row("onnxruntime", "MaxRoiPool", "1.32.0", POOL, "onnxruntime MaxRoiPool", ratios=False),
@@ -349,7 +369,10 @@ ROWS: tuple[LibraryFunction, ...] = (
     Row("mnn", "crop_and_resize", "3.6.1", CROP_IMAGE, "MNN crop_and_resize",
         (_nearest(CROP_IMAGE),), fills=True),
     Row("opencv", "ROIPooling", "4.14.0", POOL, "cv2.dnn, Caffe importer", ratios=False),
-    Row("opencv", "CropAndResize", "4.14.0", CROP_IMAGE,
+    Row("opencv", "RoiAlign", "5.0.0", _align(True, 0, MEAN, "point"),
+        "cv2.dnn, ONNX importer, roialign_layer.cpp",
+        (*_both(MEAN, "point"), *_both(CORNERS, "point"))),
+    Row("opencv", "CropAndResize", "5.0.0", CROP_IMAGE,
         "cv2.dnn, TensorFlow importer, crop_and_resize_layer.cpp, boxes over the image's size",
         ratios=False, only=("between-centres", "two-bins"),
         undefined="reads past the map for points off it; one bin an axis divides by 0"),
@@ -413,6 +436,10 @@ ROWS: tuple[LibraryFunction, ...] = (
     Row("arm", "ROIPoolingLayer", "20.11", replace(POOL, box=ROUND_SIZE, cut="disjoint"),
         "Compute Library, NEROIPoolingLayerKernel.cpp (read, not run): RoIs are uint16",
         ratios=False),
+    Row("tnn", "RoiAlign", "master", LEGACY_ADAPTIVE,
+        "TNN, source/tnn/device/cpu/acc/cpu_roialign_layer_acc.cc (read, not run)",
+        (LEGACY_ADAPTIVE, _align(False, 0, CORNERS)),
+        undefined="opset 16's half_pixel is ignored"),
     Row("tengine", "ROIAlign", "1.x", CLIPPED,
         "Tengine, source/device/cpu/op/roialign/roialign_ref.c (read, not run): as ncnn's 0, of "
         "the first RoI alone", ratios=False,
@@ -422,9 +449,10 @@ ROWS: tuple[LibraryFunction, ...] = (
     Row("tensorrt", "ROIAlign", "roiAlignPlugin", _align(True, 0, "mean", "nan"),
         "TensorRT roiAlignPlugin (read, not run): an fp16 engine has RoIs in float16",
         (*_both("mean", "nan"), *_both(CORNERS))),
-    Row("tensorrt", "PyramidROIAlign", "11.1", HALF_ADAPTIVE,
+    Row("tensorrt", "PyramidROIAlign", "11.1", _align(True, 0, MEAN, "point"),
         "TensorRT pyramidROIAlignPlugin, maskRCNNKernels.cu (read, not run), on levels P2 to P5",
-        (HALF_ADAPTIVE, Convention(REAL, sampling_ratio=0), CROP_IMAGE),
+        (_align(True, 0, MEAN, "point"), Convention(REAL, sampling_ratio=0, empty="point"),
+         CROP_IMAGE),
         undefined="RoIs are clipped to the image first", only=("on-map", "with-size")),
     Row("tensorrt", "MultilevelCropAndResize", "11.1", POINT_ALIGN,
         "TensorRT multilevelCropAndResizePlugin, maskRCNNKernels.cu (read, not run)", ratios=False,

@@ -58,6 +58,10 @@ BOX_WORDS: dict[Placement, str] = {
     HALF_UP: "edges rounded half up",
     ROUND_SIZE: "start and size rounded",
 }
+GRID_WORDS: dict[Grid, str] = {
+    "thirds": "sampled at thirds",
+    "edges": "sampled at the edges of bins",
+}
 CROP_GRID_WORDS: dict[Grid, str] = {
     "upsample": "spaced from the first cell (Core ML's DEFAULT)",
     "offset-corners": "in the middle of bins (Core ML's OFFSET_CORNERS)",
@@ -69,6 +73,7 @@ EMPTY_WORDS: dict[Empty, str] = {
     "-inf": "-inf for an empty bin",
     "-flt-max": "-FLT_MAX for an empty bin",
     "-10000": "-10000 for an empty bin",
+    "point": "a point at least in a bin",
 }
 PARTITIONS: dict[Cut, Partition] = {
     "overlap": "overlap",
@@ -135,7 +140,7 @@ def _parts(convention: Convention, operator: str) -> list[str]:
                 REDUCTION_WORDS[convention.reduction],
                 *_coordinates(convention.box),
                 _ratio(convention),
-                *(["sampled at thirds"] if convention.grid == "thirds" else []),
+                *([GRID_WORDS[convention.grid]] if convention.grid in GRID_WORDS else []),
                 *(["bins clipped to the map (ncnn)"] if convention.cut == "clipped" else []),
             ]
 
@@ -162,6 +167,8 @@ def _coordinates(box: Placement) -> list[str]:
 
 def _box_differences(box: Placement, minimum: float | None) -> list[str]:
     parts = ["corners rounded before scaling"] if box.pixel_rounding else []
+    if box.inclusive and box.rounding == "none":
+        parts.append("a cell longer")
     if box.start_px == box.end_px != 0:
         parts.append(f"coordinates {box.start_px:+g} px")
     elif box.end_px:

@@ -110,9 +110,13 @@ def cut_evenly(span: Span, bins: int) -> FloatArray:
     return np.asarray(span.start + span.extent * (np.arange(bins + 1) / bins), np.float64)
 
 
-def count_points(math: ArrayMath, span: Span, bins: int, sampling_ratio: int) -> Value:
-    """Points a bin, whole: ``sampling_ratio``, or where that is 0 ceil(extent / bins), maybe 0."""
-    needed = math.whole(math.maximum(math.ceil(span.extent / bins), 0))
+def count_points(
+    math: ArrayMath, span: Span, bins: int, sampling_ratio: int, least: int = 0
+) -> Value:
+    """Points a bin, whole: ``sampling_ratio``, or where that is 0 ceil(extent / bins), which may be
+    0 or is at ``least`` so many.
+    """
+    needed = math.whole(math.maximum(math.ceil(span.extent / bins), least))
     return needed if sampling_ratio == 0 else needed * 0 + sampling_ratio
 
 
@@ -133,6 +137,8 @@ def place_points(
             place = edge + (index + 1) * size / (parts + 1)
         case "corners":
             place = edge + index * size / parts
+        case "edges":
+            place = edge + index * size / math.maximum(parts - 1, 1)
         case "even":
             place = low + (in_box + 0.5) * (reach / total)
         case "upsample":

@@ -102,14 +102,14 @@ class AxisPoints(NamedTuple):
 
 
 def _counts(axis: BoxAxis, convention: Convention) -> IntArray:
-    """(k,) points a bin of one axis; adaptive is ceil(extent / bins), maybe 0."""
+    """(k,) points a bin of one axis; adaptive is ceil(extent / bins), which may be none."""
     extent = axis.extent
     if convention.cut == "clipped":
         return np.ones(len(extent), np.int64)
     if convention.sampling_ratio:
         return np.full(len(extent), convention.sampling_ratio, np.int64)
     count = np.ceil(extent / extent.dtype.type(axis.bins))
-    return as_cells(np.maximum(count, 0))
+    return as_cells(np.maximum(count, convention.empty == "point"))
 
 
 def _same_counts(counts: IntArray) -> Iterator[tuple[tuple[int, int], IntArray]]:

@@ -147,7 +147,8 @@ class PointSpec(TapSpec):
             if rule.cut == "clipped":
                 place, count = clip_points(math, span, bins, rule.sampling_ratio, axis, cells)
             else:
-                count = count_points(math, span, bins, rule.sampling_ratio)
+                least = int(rule.empty == "point")
+                count = count_points(math, span, bins, rule.sampling_ratio, least)
                 place = place_points(math, span, bins, count, axis, rule.grid)
             points.append(place)
             counts.append(count)

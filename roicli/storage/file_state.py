@@ -24,28 +24,28 @@ def read_state(path: str) -> FileState:
 
     Of a link in a folder the state is its own: a file that it leads to has one beside it.
     """
-    if is_url(path):
-        return FileState(0, 0)
+    return FileState(0, 0) if is_url(path) else read_state_and_links(path)[0]
+
+
+def read_state_and_links(path: str) -> tuple[FileState, list[str]]:
+    """As ``read_state``, of no URL, with every symbolic link below a folder; none is followed."""
     try:
         status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            files = [entry.stat(follow_symlinks=False) for entry in _list_entries(path)]
-            newest = max((file.st_mtime_ns for file in files), default=status.st_mtime_ns)
-            return FileState(sum(file.st_size for file in files), newest)
+        if not stat.S_ISDIR(status.st_mode):
+            return FileState(status.st_size, status.st_mtime_ns), []
+        entries = _list_entries(path)
+        files = [entry.stat(follow_symlinks=False) for entry in entries]
+        newest = max((file.st_mtime_ns for file in files), default=status.st_mtime_ns)
+        links = [entry.path for entry in entries if entry.is_symlink()]
+        return FileState(sum(file.st_size for file in files), newest), links
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: cannot be read: {reason}") from error
-    return FileState(status.st_size, status.st_mtime_ns)
 
 
 def list_files(folder: str) -> list[str]:
     """Every file below a folder, sorted."""
     return sorted(entry.path for entry in _list_entries(folder) if not entry.is_dir())
-
-
-def list_links(folder: str) -> list[str]:
-    """Every symbolic link below a folder, none of which is followed."""
-    return [entry.path for entry in _list_entries(folder) if entry.is_symlink()]
 
 
 def _list_entries(folder: str) -> list[os.DirEntry[str]]:

@@ -116,21 +116,39 @@ def mindspore_crop(method: str = "bilinear") -> Callable[[Values, Values, int], 
     return run
 
 
-def onnx_reference(maps: Values, rois: Values, size: int) -> Values:
-    """RoiAlign-16 as ONNX's own evaluator has it."""
-    onnx, reference = engine("onnx"), engine("onnx.reference")
+def onnx_node(maps: Values, rois: Values, size: int) -> tuple[Any, dict[str, Any]]:
+    """A model of one RoiAlign-16, and what it takes."""
+    onnx = engine("onnx")
     make = onnx.helper
     node = make.make_node("RoiAlign", ["x", "r", "b"], ["y"], output_height=size,
                           output_width=size, spatial_scale=SCALE, sampling_ratio=0)  # fmt: skip
-    feeds = {"x": maps, "r": rois[:, 1:], "b": rois[:, 0].astype(np.int64)}
+    feeds = {"x": maps, "r": rois[:, 1:].copy(), "b": rois[:, 0].astype(np.int64)}
     graph = make.make_graph(
         [node], "g",
         [make.make_tensor_value_info(name, make.np_dtype_to_tensor_dtype(v.dtype), v.shape)
          for name, v in feeds.items()],
-        [make.make_tensor_value_info("y", 1, None)],
+        [make.make_tensor_value_info("y", 1, [len(rois), maps.shape[1], size, size])],
     )  # fmt: skip
-    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 16)])
-    return np.asarray(reference.ReferenceEvaluator(model).run(None, feeds)[0])
+    return make.make_model(graph, opset_imports=[make.make_opsetid("", 16)], ir_version=8), feeds
+
+
+def onnx_reference(maps: Values, rois: Values, size: int) -> Values:
+    """RoiAlign as ONNX's own evaluator has it."""
+    model, feeds = onnx_node(maps, rois, size)
+    evaluator = engine("onnx.reference").ReferenceEvaluator(model)
+    return np.asarray(evaluator.run(None, feeds)[0])
+
+
+def opencv(maps: Values, rois: Values, size: int) -> Values:
+    """RoiAlign of ``cv2.dnn``, which has it since version 5."""
+    lib = engine("cv2")
+    if int(lib.__version__.partition(".")[0]) < 5:
+        pytest.skip("OpenCV before 5 has no RoiAlign")
+    model, feeds = onnx_node(maps, rois, size)
+    net = lib.dnn.readNetFromONNX(np.frombuffer(model.SerializeToString(), np.uint8))
+    for name, values in feeds.items():
+        net.setInput(values, name)
+    return np.asarray(net.forward())
 
 
 def openvino(build: Callable[..., Any], ends: Any = 1.0) -> Callable[[Values, Values, int], Values]:
@@ -272,6 +290,7 @@ LIVE: dict[str, Callable[[Values, Values, int], Values]] = {
     "mindspore.ROIAlign": mindspore,
     "mindspore.crop_and_resize": mindspore_crop(),
     "onnx-reference.RoiAlign": onnx_reference,
+    "opencv.RoiAlign": opencv,
     "openvino.ROIAlign": openvino(
         lambda ops, f, r, b, t, n: ops.roi_align(f, r, b, n, n, 0, SCALE, "avg", "asymmetric")
     ),
@@ -312,7 +331,8 @@ def test_a_preset_is_the_engine(preset: str) -> None:
     maps, rois = inputs()
     operator = functions_of(preset)[0].operator
     size = ONE_BIN.get(preset, {"ps-align": 2, "ps-pool": 2}.get(operator, SIZE))
-    if preset == "kornia.crop_and_resize":  # NaN, by a singular homography
+    # A box without size is NaN by a singular homography, and has a point of its own.
+    if preset in ("kornia.crop_and_resize", "opencv.RoiAlign"):
         rois = rois[(rois[:, 3:] > rois[:, 1:3]).all(axis=1)]
     result = LIVE[preset](maps, rois, size)
     found = roicli.diagnose(maps, rois, result, spatial_scale=SCALE, sample=None)

@@ -69,7 +69,7 @@ RULES = [
 
 
 def test_these_are_the_rules_without_options_of_their_own():
-    assert len(RULES) == 22
+    assert len(RULES) == 26
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Every engine is written here once more, a number after another in single precisi
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -92,14 +93,14 @@ def axes(box: NDArray[np.float32], size: tuple[int, int]) -> Iterator[tuple[np.f
         yield box[axis] * SCALE, box[axis + 2] * SCALE, bins
 
 
-def sampled(plane, box, size, *, offset=0.0, least=None, ratio=0, late=False, **how):
-    """RoI Align of the family: Paddle-Lite, oneflow, BigDL, ppl.nn, Glow, maskrcnn-benchmark."""
+def sampled(plane, box, size, *, offset=0.0, least=None, ratio=0, fewest=0, late=False, **how):
+    """RoI Align of the family: Paddle-Lite, oneflow, BigDL, ppl.nn, TNN, Glow, OpenCV."""
     lines, shift = [], np.float32(offset)
     for low, high, bins in axes(box, size):
         start, end = (low, high) if late else (low - shift, high - shift)
         extent = end - start if least is None else max(end - start, np.float32(least))
         step = extent / np.float32(bins)
-        n = ratio or max(int(np.ceil(step)), 0)
+        n = ratio or max(int(np.ceil(step)), fewest)
         lines.append([
             [start + np.float32(p) * step + np.float32(i + 0.5) * step / np.float32(n)
              - (shift if late else np.float32(0)) for i in range(n)]
@@ -214,6 +215,17 @@ def resized(plane, box, size, *, mode):
     return grid(plane, lines, read=off_map_is_0)
 
 
+def shared_edges(plane, box, size, *, reduce="mean"):
+    """faster-rcnn.pytorch: a point more than bins, of which each bin takes two an axis."""
+    points = []
+    for axis, bins in ((1, size[0]), (0, size[1])):
+        start, end = box[axis] * SCALE, box[axis + 2] * SCALE
+        step = max(end - start + np.float32(1), np.float32(0)) / np.float32(bins)
+        points.append([np.float32(p) * step + start for p in range(bins + 1)])
+    lines = [[list(pair) for pair in pairwise(line)] for line in points]
+    return grid(plane, lines, reduce, off_map_is_0)
+
+
 def padded(plane, box, size):
     """coremltools' RoI Align at ratio 1: a ring of zeros, and nothing behind it."""
     ring = np.pad(plane, 1)
@@ -286,6 +298,12 @@ ENGINES: dict[str, tuple[Engine, NDArray[np.float32]]] = {
     "glow.ROIAlign": (partial(sampled, **LEAST), ANYWHERE),
     "migraphx.RoiAlign": (partial(sampled, offset=0.5, least=1, late=True), ANYWHERE),
     "openppl.RoiAlign": (partial(sampled, **LEAST), ANYWHERE),
+    "tnn.RoiAlign": (partial(sampled, **LEAST), ANYWHERE),
+    "opencv.RoiAlign": (partial(sampled, **HALF, fewest=1), ANYWHERE),
+    "onnx-tf.RoiAlign": (partial(sampled, ratio=2, read=off_map_is_0), ANYWHERE),
+    "onnx2tf.RoiAlign": (partial(sampled, ratio=2, read=off_map_is_0), ANYWHERE),
+    "faster-rcnn-pytorch.RoIAlignAvg": (shared_edges, INSIDE),
+    "faster-rcnn-pytorch.RoIAlignMax": (partial(shared_edges, reduce="max"), INSIDE),
     "nnapi.ROI_ALIGN": (nnapi_align, ON_MAP),
     "nnapi.ROI_POOLING": (partial(pooled, join=on_the_map), ON_MAP),
     "arm.ROIAlignLayer": (partial(clipped_align, whole=True), INSIDE),
@@ -308,6 +326,10 @@ SET_OTHERWISE: dict[tuple[str, int], tuple[Engine, NDArray[np.float32]]] = {
         partial(sampled, offset=0.5, least=1, late=True, reduce="max", read=weighted), ANYWHERE),
     ("migraphx.RoiAlign", 2): (partial(sampled, **LEAST), ANYWHERE),
     ("openppl.RoiAlign", 1): (partial(sampled, **LEAST, reduce="max", read=weighted), ANYWHERE),
+    ("opencv.RoiAlign", 2): (
+        partial(sampled, **HALF, fewest=1, reduce="max", read=weighted), ANYWHERE),
+    ("onnx2tf.RoiAlign", 6): (
+        partial(sampled, ratio=3, read=off_map_is_0, reduce="max"), ANYWHERE),
     ("tensorrt.PyramidROIAlign", 1): (partial(pyramid, shift=0), ON_MAP),
     ("tensorrt.ROIAlign", 2): (partial(sampled, **HALF, reduce="max", read=weighted), ANYWHERE),
     ("coreml.crop_resize", 2): (partial(resized, mode="OFFSET_CORNERS"), ON_MAP),
@@ -372,7 +394,7 @@ LIMITED = [row for name in ENGINES for row in [row_of(name)] if row.only]
 def test_beyond_its_limits_a_function_is_not_named() -> None:
     """Others' numbers off the map, at its border and without size are not those of who differs."""
     names = {row.name for row in LIMITED}
-    assert len(names) == 5
+    assert len(names) == 7
     everywhere = named(
         computed(row_of("maskrcnn-benchmark.ROIAlign").convention, ANYWHERE), ANYWHERE
     )

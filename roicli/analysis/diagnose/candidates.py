@@ -25,6 +25,7 @@ from roicli.operators.convention import (
     CROP,
     CROP_GRIDS,
     DEFORM_POOL,
+    EDGES,
     HALF_EVEN,
     HALF_PIXEL,
     HALF_UP,
@@ -223,6 +224,8 @@ def _crops() -> Iterator[Convention]:
 
 
 def _rarer() -> Iterator[Convention]:
+    for reduction in BOTH:
+        yield replace(EDGES, reduction=reduction)
     for ratio in (4, 2, 3, 1):
         yield replace(DEFORM_POOL, sampling_ratio=ratio, channels="all")
     for box in (REAL, HALF_PIXEL):
@@ -334,7 +337,15 @@ def variants(candidate: Candidate, fills: Sequence[float] = ()) -> Iterator[Cand
     for form in _forms(convention, fills):
         for empty in EMPTIES:
             yield replace(candidate, convention=replace(form, empty=empty))
+        if _may_be_empty(form):
+            yield replace(candidate, convention=replace(form, empty="point"))
     yield from narrowed(candidate)
+
+
+def _may_be_empty(convention: Convention) -> bool:
+    """Whether a box without size has no points."""
+    adaptive = convention.sampling_ratio == 0 and convention.cut == "equal"
+    return adaptive and not (convention.reads_cells or convention.box.minimum)
 
 
 def narrowed(candidate: Candidate) -> Iterator[Candidate]:

@@ -5,6 +5,7 @@ The library is imported when the first store is opened: it takes longer than a s
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import os
@@ -19,7 +20,8 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, MissingPackageError, first_line
 from roicli.core.foreign import foreign
-from roicli.core.types import Array
+from roicli.core.system import open_to_read, open_unless_link
+from roicli.core.types import Array, as_bytes
 from roicli.storage.address import Address, check_regular_file, is_url
 from roicli.storage.array import (
     FileContents,
@@ -35,9 +37,10 @@ from roicli.storage.array import (
     narrow_float,
     plain_attributes,
     precision_of,
+    read_whole,
 )
 from roicli.storage.choice import Candidate, Wanted, choose_only
-from roicli.storage.file_state import FileState, list_links, read_state
+from roicli.storage.file_state import FileState, read_state, read_state_and_links
 from roicli.storage.formats import REFERENCE, STORE_NAMES, WayOf, names_below
 from roicli.storage.limits import ALLOW_HINT, external_is_allowed
 
@@ -169,11 +172,12 @@ class Ways:
 
     def check(self, key: str) -> None:
         """Raise InputError for a key that must not be read; one that is not there passes."""
-        place = self._root
-        for part in key.split("/"):
-            place = os.path.join(place, part)
-            if place in self._folders:
+        if key in self._folders:
+            return
+        for way in accumulate(key.split("/"), "{}/{}".format):
+            if way in self._folders:
                 continue
+            place = os.path.join(self._root, way)
             try:
                 mode = os.lstat(place).st_mode
                 if stat.S_ISLNK(mode):
@@ -182,9 +186,34 @@ class Ways:
             except (FileNotFoundError, NotADirectoryError):
                 return
             if stat.S_ISDIR(mode):
-                self._folders.add(place)
-            elif not stat.S_ISREG(mode):
-                raise InputError(f"{place}: is not a regular file, expected a part of a Zarr store")
+                self._folders.add(way)
+            else:
+                _check_regular(mode, place)
+
+    def read(self, key: str) -> memoryview | None:
+        """The bytes of a key; None where it is not there. Raises InputError, as ``check``.
+
+        What is a link is asked of the call that opens it, so that a chunk costs no other.
+        """
+        self.check(key.rpartition("/")[0])
+        place = os.path.join(self._root, key)
+        try:
+            descriptor = open_unless_link(place)
+            if descriptor is None:
+                self.check(key)
+                descriptor = open_to_read(place)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+        try:
+            status = os.fstat(descriptor)
+            if stat.S_ISDIR(status.st_mode):
+                return None
+            _check_regular(status.st_mode, place)
+            found = as_bytes(np.empty(status.st_size, np.uint8))
+            read_whole(descriptor, found, 0)
+            return found
+        finally:
+            os.close(descriptor)
 
     def _refuse_link(self, place: str) -> None:
         if not self._may_lead_out:
@@ -192,6 +221,11 @@ class Ways:
                 f"{place}: is a symbolic link to {os.readlink(place)}, outside the store",
                 ALLOW_HINT,
             )
+
+
+def _check_regular(mode: int, place: str) -> None:
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{place}: is not a regular file, expected a part of a Zarr store")
 
 
 def states_of(path: str, inside: str) -> dict[str, FileState]:
@@ -213,8 +247,8 @@ def states_of(path: str, inside: str) -> dict[str, FileState]:
         place = waiting.pop()
         if place in found:
             continue
-        found[place] = read_state(place)
-        targets = map(os.path.realpath, (place, *list_links(place)))
+        found[place], links = read_state_and_links(place)
+        targets = map(os.path.realpath, (place, *links))
         waiting += [name for name in targets if not f"{name}{os.sep}".startswith(root)]
     return found
 
@@ -276,6 +310,7 @@ def _strict_store() -> Any:
 
 @cache
 def _checked_folder() -> Any:
+    from zarr.buffer import default_buffer_prototype
     from zarr.storage import LocalStore
 
     class CheckedFolder(LocalStore):
@@ -286,18 +321,27 @@ def _checked_folder() -> Any:
             self._ways = Ways(path)
 
         async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
+            if byte_range is None:
+                return await asyncio.to_thread(self._read, key, prototype)
             self._ways.check(key)
             return await super().get(key, prototype, byte_range)
 
-        def get_sync(self, key: str, **given: Any) -> Any:
+        def get_sync(self, key: str, *, prototype: Any = None, byte_range: Any = None) -> Any:
+            if byte_range is None:
+                return self._read(key, prototype)
             self._ways.check(key)
-            return super().get_sync(key, **given)
+            return super().get_sync(key, prototype=prototype, byte_range=byte_range)
 
         async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
             asked = list(key_ranges)
             for key, _ in asked:
                 self._ways.check(key)
             return await super().get_partial_values(prototype, asked)
+
+        def _read(self, key: str, prototype: Any) -> Any:
+            found = self._ways.read(key)
+            buffer = (prototype or default_buffer_prototype()).buffer
+            return None if found is None else buffer.from_bytes(found)
 
     return CheckedFolder
 
