@@ -167,8 +167,8 @@ def _nearest(crop: Convention) -> Convention:
     return replace(crop, interpolation="nearest")
 
 
-def _pooled(crop: Convention, reduction: Reduction = "max") -> Convention:
-    return replace(crop, sampling_ratio=2, reduction=reduction)
+def _pooled(crop: Convention) -> Convention:
+    return replace(crop, sampling_ratio=2, reduction="max")
 
 
 Row = LibraryFunction
