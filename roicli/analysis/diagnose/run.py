@@ -64,7 +64,6 @@ from roicli.storage.open import inputs_unchanged
 AS_IT_IS = Alignment()
 # Another order of axes or rows explains a result that is so much nearer then.
 MUCH_NEARER = 0.5
-SAMPLE = 256
 TOLERANCE = 1e-4
 # Past this distance any convention is as good a name as another.
 FAR = 0.3
