@@ -39,7 +39,6 @@ from roicli.storage.open import inputs_unchanged
 
 RATIOS = (1, 2, 3, 4, 8, 0)
 FINE_GRID = 32
-SAMPLE = 256
 MAPS = 16
 TOLERANCE = 0.01
 # Values of one block of RoIs, of which several copies are held.

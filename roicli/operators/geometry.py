@@ -175,26 +175,6 @@ def sampling_counts(extent: FloatArray, spec: AlignLike) -> IntArray:
     return np.maximum(np.ceil(extent / bins), 0).astype(np.int64)
 
 
-def sampling_points(
-    start: float, extent: float, bins: int, count: int, spec: AlignLike
-) -> FloatArray:
-    """(bins, count) coordinates in cells where one axis of one RoI is interpolated, in float64.
-
-    Quarters: ``start + p * bin + (i + 0.5) * bin / count``; thirds: the interior points
-    ``(i + 1) / (count + 1)`` of the bin.
-    """
-    step = extent / bins
-    index = np.arange(count)
-    match spec.sampling_grid:
-        case "quarters":
-            inside = (index + 0.5) / count
-        case "thirds":
-            inside = (index + 1) / (count + 1)
-        case _:
-            assert_never(spec.sampling_grid)
-    return start + step * (np.arange(bins)[:, None] + inside[None, :])
-
-
 def dropped_samples(grid: SamplingGrid) -> int:
     """How many of a bin's single samples a fine grid drops on each axis."""
     match grid:
@@ -227,8 +207,8 @@ def fine_grid_rois(corners: FloatArray, counts: IntArray, spec: AlignLike) -> Fl
 def operator_points(corners: FloatArray, spec: AlignLike) -> tuple[FloatArray, FloatArray]:
     """The sampling points of one RoI as the operator itself rounds them, step by step.
 
-    ``corners`` (4,) in image pixels; computes in their dtype, where ``sampling_points`` is the
-    same in float64. Returns x (P_w, n_x) and y (P_h, n_y) in cells, cell i centred at i.
+    ``corners`` (4,) in image pixels; computes in their dtype. Returns x (P_w, n_x) and
+    y (P_h, n_y) in cells, cell i centred at i.
     """
     corners, (height, width) = corners[None], spec.output_size
     counts = sampling_counts(align_boxes(corners, spec)[1], spec)

@@ -135,6 +135,7 @@ TURNED_ALSO = tuple(
     for turn in ("counter-clockwise", "clockwise")
 )  # fmt: skip
 CROP_IMAGE = CROP.placed(normalization="image")
+CROP_PADDED = replace(CROP, border="zero", reach=1.0)
 MATTERPORT = CROP.placed(normalization="image-less-1", end_px=-1.0)
 PS_AVERAGE = replace(PS_POOL, group_size=0)
 PS_ALIGN_NAN = Convention(HALF_PIXEL, sampling_ratio=0, channels="class-major", empty="nan")
@@ -166,8 +167,8 @@ def _nearest(crop: Convention) -> Convention:
     return replace(crop, interpolation="nearest")
 
 
-def _pooled(crop: Convention, reduction: Reduction = "max") -> Convention:
-    return replace(crop, sampling_ratio=2, reduction=reduction)
+def _pooled(crop: Convention) -> Convention:
+    return replace(crop, sampling_ratio=2, reduction="max")
 
 
 Row = LibraryFunction
@@ -206,6 +207,9 @@ ROWS: tuple[LibraryFunction, ...] = (
     Row("faster-rcnn-pytorch", "RoIAlignMax", "before 1.0", replace(EDGES, reduction=MAX),
         "jwyang/faster-rcnn.pytorch, as RoIAlignAvg (read, not run)", ratios=False,
         only=("between-centres",)),
+    Row("faster-rcnn-pytorch", "crop_pool_layer", "before 1.0", _pooled(CROP_PADDED),
+        "jwyang/faster-rcnn.pytorch, model/utils/net_utils.py: affine_grid 2P, grid_sample, "
+        "max_pool2d 2x2", (CROP_PADDED,), ratios=False),
     Row("roialign-pytorch", "RoIAlign", "main", ONE_POINT,
         "longcw/RoIAlign.pytorch, roi_align/roi_align.py (read, not run), boxes in cells", (CROP,),
         ratios=False, fills=True),
@@ -221,6 +225,8 @@ ROWS: tuple[LibraryFunction, ...] = (
         angle_unit="radians"),
     Row("mmcv", "PrRoIPool", "2", replace(PRECISE_POOL, border="zero"),
         "mmcv.ops.PrRoIPool, prroi_pool_cuda_kernel.cuh (read, not run)", ratios=False),
+    Row("prroi-pooling", "PrRoIPool2D", "main", replace(PRECISE_POOL, border="zero"),
+        "vacancy/PreciseRoIPooling, src/prroi_pooling_gpu_impl.cu (read, not run)", ratios=False),
     Row("mmcv", "DeformRoIPool", "2", HALF_ADAPTIVE,
         "mmcv.ops.DeformRoIPool without offsets (read, not run)"),
     Row("caffe2", "RoIAlign", "torch 1.7.1", LEGACY_ADAPTIVE,
@@ -303,7 +309,7 @@ ROWS: tuple[LibraryFunction, ...] = (
     Row("dl4j", "crop_and_resize", "main", CROP_IMAGE,
         "libnd4j, helpers/cpu/crop_and_resize.hpp (read, not run), boxes over the image's size",
         (_nearest(CROP_IMAGE),), ratios=False, fills=True),
-    Row("kornia", "crop_and_resize", "0.9", replace(CROP, border="zero", reach=1.0),
+    Row("kornia", "crop_and_resize", "0.9", CROP_PADDED,
         "kornia.geometry.transform.crop_and_resize, boxes in cells; align_corners changes nothing",
         ratios=False,
         undefined="a box without size has no homography: NaN"),
@@ -311,6 +317,9 @@ ROWS: tuple[LibraryFunction, ...] = (
         "paddle.vision.ops.roi_align (aligned=True, sampling_ratio=-1)", _both("mean", "nan")),
     Row("paddle", "roi_pool", "3.3.1", POOL, "paddle.vision.ops.roi_pool", ratios=False),
     Row("paddle", "psroi_pool", "3.3.1", PS_AVERAGE, "paddle.vision.ops.psroi_pool",
+        ratios=False),
+    Row("paddle", "prroi_pool", "to 2.4", replace(PRECISE_POOL, border="zero"),
+        "paddle.fluid.layers.prroi_pool, fluid/operators/prroi_pool_op.h (read, not run)",
         ratios=False),
     Row("paddle-lite", "roi_align", "develop", HALF_ADAPTIVE,
         "Paddle-Lite, lite/kernels/host/roi_align_compute.cc (read, not run)", _both(),

@@ -46,6 +46,8 @@ NORMALIZED_MOST = 1.05
 SMALLEST_IMAGE_PX = 8
 # Percent of an image of several times as many pixels reach nearly to 100.
 PERCENT, LEAST_OF_PERCENT, NEARLY_ALL = 100, 2, 0.95
+# LayoutLM's and other models' of text and images; those of Gemini are y1, x1, y2, x2.
+THOUSANDTHS = 1000
 # Coordinates in cells: below stride 4 RoIs in one corner of the image are too likely.
 COARSEST_SCALE_GUESSED = 0.25
 FEWEST_IN_CELLS = 5
@@ -157,6 +159,7 @@ def find_normalized(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
         return
     if not rois.every(_is_in_unit):
         yield from _find_percent(rois)
+        yield from _find_thousandths(rois)
         return
     # Whole numbers up to 1 are corner pixels, or rows that only fill up a batch.
     if rois.every(lambda block: np.all(block.safe_corners == np.floor(block.safe_corners), 1)):
@@ -198,10 +201,8 @@ def _find_percent(rois: PlacedRois) -> Iterator[Draft]:
     """Coordinates that reach to nearly 100 on both axes of a larger image."""
     if rois.usable < FEWEST_REFUSED or _smallest_side_px(rois) < LEAST_OF_PERCENT * PERCENT:
         return
-    low, high = rois.bounds()
-    if low.min() < 0 or not ((high[2:] > NEARLY_ALL * PERCENT) & (high[2:] <= PERCENT)).all():
-        return
-    if rois.table.roi_scale is not None or rois.table.normalized_to is not None:
+    _, high = rois.bounds()
+    if not _reach_to(rois, PERCENT):
         return
     height, width = (s / rois.places[0].spatial_scale for s in rois.places[0].map_size or (0, 0))
     yield Draft(
@@ -212,6 +213,32 @@ def _find_percent(rois: PlacedRois) -> Iterator[Draft]:
         f"{width / PERCENT:g},{height / PERCENT:g} where the map covers all of it", "RoIs",
         rois.table.name, "warning",
     )  # fmt: skip
+
+
+def _find_thousandths(rois: PlacedRois) -> Iterator[Draft]:
+    """Coordinates that reach to nearly 1000 on both axes, and past a side of the image."""
+    if rois.usable < FEWEST_REFUSED or not _reach_to(rois, THOUSANDTHS):
+        return
+    height, width = (s / rois.places[0].spatial_scale for s in rois.places[0].map_size or (0, 0))
+    if min(height, width) >= NEARLY_ALL * THOUSANDTHS:
+        return
+    yield Draft(
+        len(rois), np.flatnonzero(rois.is_usable),
+        f"RoIs look like thousandths of the image: they reach to nearly {THOUSANDTHS} in x and in "
+        f"y, and the map covers {height:g} x {width:g} px (height x width)",
+        f"add --roi-scale, the image's width and height over {THOUSANDTHS}: "
+        f"{width / THOUSANDTHS:g},{height / THOUSANDTHS:g} where the map covers all of it; and "
+        "--roi-format yxyx besides where they are y1, x1, y2, x2", "RoIs", rois.table.name,
+    )  # fmt: skip
+
+
+def _reach_to(rois: PlacedRois, most: int) -> bool:
+    """Whether RoIs, which nobody scaled, reach over nearly all from 0 to ``most`` on both axes."""
+    low, high = rois.bounds()
+    if rois.table.roi_scale is not None or rois.table.normalized_to is not None:
+        return False
+    filled = (high[2:] > NEARLY_ALL * most) & (high[2:] <= most)
+    return bool(low.min() >= 0 and filled.all())
 
 
 def _looks_like_yolo(rois: PlacedRois) -> bool:

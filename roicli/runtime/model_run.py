@@ -82,13 +82,9 @@ def run_model(
 def _run_here(
     model: Model, feeds: Feeds, device: Device, threads: int
 ) -> Iterator[tuple[list[Value], Facts]]:
-    from roicli.runtime.onnx_runtime import SEVERITY_FATAL, ort
+    from roicli.runtime.onnx_runtime import ort, session_options
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = SEVERITY_FATAL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = session_options(threads)
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", model.folder
     )

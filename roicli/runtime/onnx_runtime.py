@@ -9,6 +9,7 @@ directory and upload them, unless this variable is set before the library loads
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from roicli.core.exceptions import ProviderError
 
@@ -16,7 +17,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-__all__ = ["SEVERITY_FATAL", "ort"]
+__all__ = ["SEVERITY_FATAL", "ort", "session_options"]
 
 # Packages that hold the same module; onnxruntime-genai, onnxruntime-extensions hold others.
 PACKAGES = frozenset(
@@ -29,6 +30,19 @@ PACKAGES = frozenset(
 
 # Of its log: errors come as exceptions, and need no second line on stderr.
 SEVERITY_FATAL = 4
+
+
+def session_options(threads: int) -> Any:
+    """Options of a session that logs nothing and lets go of its cores while it waits.
+
+    Threads that spin take those that the next map is read and the last result is written on.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = SEVERITY_FATAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def check_single(folder: str) -> None:

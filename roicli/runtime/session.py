@@ -42,15 +42,9 @@ class Session:
         self, graph: Graph, device: Device, threads: int, keeps_memory: bool = True
     ) -> None:
         # Here, for the compiled kernels make no session and do not wait for the library.
-        from roicli.runtime.onnx_runtime import SEVERITY_FATAL, ort
+        from roicli.runtime.onnx_runtime import SEVERITY_FATAL, ort, session_options
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = SEVERITY_FATAL
-        # Threads that spin while they wait take the cores that the next map is read and the last
-        # result is written on.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options = session_options(threads)
         if device.strict:
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if device.kind == "cuda":

@@ -80,6 +80,12 @@ class Wanted(NamedTuple):
             case _:
                 assert_never(self.role)
 
+    def are_of_one_image(self, shapes: Sequence[Shape | None]) -> bool:
+        """Whether arrays that fit may be one an image."""
+        if self.role != "features":
+            return self.role == "rois"
+        return all(shape is not None and (len(shape) == 3 or shape[0] == 1) for shape in shapes)
+
     @property
     def preferred(self) -> str | None:
         """Of several arrays that fit, the one that roicli's own results have."""
@@ -210,7 +216,9 @@ def choose_only(address: Address, found: Sequence[Candidate], wanted: Wanted) ->
             group = (address.dataset or "").strip("/") + "/"
             levels = ",".join(name.removeprefix(group) for name in names)
             hint += f", or make them a pyramid with --levels {levels}"
-        elif pattern := find_pattern([found[index].name for index in fitting]):
+        elif wanted.are_of_one_image([found[index].shape for index in fitting]) and (
+            pattern := find_pattern([found[index].name for index in fitting])
+        ):
             hint += f"; one an image is written '{Address(address.path)}::{foreign(pattern)}'"
         raise InputError(f"{address}: {len(fitting)} datasets fit ({wanted}): {shown}", hint)
     shown = list_names(list(map(str, found)))

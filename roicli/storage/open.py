@@ -104,7 +104,11 @@ def watch(files: Mapping[str, FileState]) -> None:
 def _only_column(table: Table, role: Role) -> StoredArray:
     """The numbers of a table of one column, where a vector is wanted."""
     if role in ("features", "result"):
-        raise InputError(f"{table.name}: {role} are read from files of arrays, not from a table")
+        what = "a result is" if role == "result" else "features are"
+        raise InputError(
+            f"{table.name}: {what} read from a file of arrays, not from a table",
+            "save it as .npy, with all its axes",
+        )
     if len(table.columns) != 1 or table.columns[0].is_text:
         raise InputError(
             f"{table.name}: is a table of {len(table.columns)} columns, expected one of numbers"

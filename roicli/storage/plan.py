@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from roicli.core.exceptions import InputError, OutputError, ParameterError, first_line
+from roicli.storage.resume import check_same_run
 from roicli.storage.shared_place import SharedPlace
 
 logger = logging.getLogger("roicli")
@@ -65,7 +66,7 @@ class Plan:
         if kept is not None and kept.get("keep"):
             self.count, self.token = int(kept["count"]), str(kept["token"])
             if keep:
-                self._check_same(kept["fingerprint"], fingerprint)
+                check_same_run(self.target, kept["fingerprint"], fingerprint)
                 self.begun = True
                 return
             if self.finished() and not force:
@@ -100,15 +101,6 @@ class Plan:
             return found if found["token"] and dict(found["fingerprint"]) else None
         except (ValueError, TypeError, KeyError):
             return None
-
-    def _check_same(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-        for name in sorted({*before, *now}):
-            if before.get(name) != now.get(name):
-                raise OutputError(
-                    f"{self.target}: the interrupted run differs: {name} was {before.get(name)}, "
-                    f"is {now.get(name)}",
-                    "run it as before, or start anew with --force and without --resume",
-                )
 
 
 def _parse(data: bytes | None) -> dict[str, Any] | None:

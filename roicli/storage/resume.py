@@ -156,14 +156,19 @@ def find_kept(
         return None, []
     if header is None:
         return None, []
-    for name in sorted({*header.fingerprint, *resumption.fingerprint}):
-        before, now = header.fingerprint.get(name), resumption.fingerprint.get(name)
-        if before != now:
+    check_same_run(part.target, header.fingerprint, resumption.fingerprint)
+    return header.layout, segments
+
+
+def check_same_run(target: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise OutputError where what was kept for ``target`` is of a run with another fingerprint."""
+    for name in sorted({*before, *now}):
+        if before.get(name) != now.get(name):
             raise OutputError(
-                f"{part.target}: the interrupted run differs: {name} was {before}, is {now}",
+                f"{target}: the interrupted run differs: {name} was {before.get(name)}, is "
+                f"{now.get(name)}",
                 "run it as before, or start anew with --force and without --resume",
             )
-    return header.layout, segments
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from roicli.core.record import frozen
 from roicli.core.system import flush_data, read_at, write_at
 from roicli.core.types import Array, as_bytes
 from roicli.storage.atomic import PartFile, check_disk
+from roicli.storage.resume import check_same_run
 
 logger = logging.getLogger("roicli")
 
@@ -71,7 +72,7 @@ class TensorLog:
                 )
             kept = []
         elif kept:
-            _check_same(part.target, kept[0]["fingerprint"], fingerprint)
+            check_same_run(part.target, kept[0]["fingerprint"], fingerprint)
         if not kept:
             part.clear()
         self._rows = part.open_companion("rows")
@@ -190,13 +191,3 @@ def _as_entry(line: Mapping[str, Any]) -> Entry | None:
         return Entry(dict(line["facts"]), places)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
-
-
-def _check_same(target: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    for name in sorted({*before, *now}):
-        if before.get(name) != now.get(name):
-            raise OutputError(
-                f"{target}: the interrupted run differs: {name} was {before.get(name)}, is "
-                f"{now.get(name)}",
-                "run it as before, or start anew with --force and without --resume",
-            )

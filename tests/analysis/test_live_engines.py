@@ -61,6 +61,24 @@ def kornia(maps: Values, rois: Values, size: int) -> Values:
     return np.array(found)
 
 
+def grid_sample(maps: Values, rois: Values, size: int) -> Values:
+    """The crops of the first PyTorch detectors, whose grids aligned corners: 2P, maximum."""
+    torch, nn = engine("torch"), engine("torch.nn.functional")
+    height, width = maps.shape[2:]
+    found = []
+    for image, *box in rois:
+        x1, y1, x2, y2 = (float(edge) * SCALE for edge in box)
+        theta = [
+            [(x2 - x1) / (width - 1), 0, (x1 + x2 - width + 1) / (width - 1)],
+            [0, (y2 - y1) / (height - 1), (y1 + y2 - height + 1) / (height - 1)],
+        ]
+        shape = (1, 1, 2 * size, 2 * size)
+        grid = nn.affine_grid(torch.tensor([theta]), shape, align_corners=True)
+        one = torch.from_numpy(maps[int(image)][None])
+        found.append(nn.max_pool2d(nn.grid_sample(one, grid, align_corners=True), 2)[0].numpy())
+    return np.array(found)
+
+
 def tensorflow(
     ends: Callable[[Values], Values], points: int = 1
 ) -> Callable[[Values, Values, int], Values]:
@@ -278,6 +296,7 @@ LIVE: dict[str, Callable[[Values, Values, int], Values]] = {
     "torchvision.ps_roi_align": torchvision("ps_roi_align"),
     "torchvision.ps_roi_pool": torchvision("ps_roi_pool"),
     "kornia.crop_and_resize": kornia,
+    "faster-rcnn-pytorch.crop_pool_layer": grid_sample,
     "tensorflow.crop_and_resize": tensorflow(lambda ends: ends / IMAGE),
     "tensorflow.matterport": tensorflow(
         lambda ends: (ends - np.float32([0, 0, 1, 1])) / (IMAGE - 1)

@@ -406,6 +406,17 @@ def test_fractions_of_something_else() -> None:
     np.testing.assert_allclose(found, BASE, atol=1e-4)
 
 
+@pytest.mark.parametrize("roi_format", ["xyxy", "yxyx"])
+def test_thousandths_of_the_image(roi_format: str) -> None:
+    """No other scale of the maps is blamed."""
+    order = [0, 1, 2, 3] if roi_format == "xyxy" else [1, 0, 3, 2]
+    save("r.npy", with_image(ROIS[:, 0], (CORNERS / SIZE * 1000)[:, order]))
+    words = ("look like thousandths", "--roi-scale", "0.512,0.384", "--roi-format yxyx")
+    assert scales_of(refuse("align", "feats.npy", "r.npy", *STRIDE_16, words=words)) == set()
+    said = ("--roi-scale", "0.512,0.384", "--roi-format", roi_format)
+    np.testing.assert_allclose(align("feats.npy", "r.npy", *STRIDE_16, *said), BASE, atol=1e-4)
+
+
 def test_several_arrays_in_one_npy_are_refused() -> None:
     """NumPy would read the first of them without a word."""
     data = Path("rois.npy").read_bytes()

@@ -37,6 +37,7 @@ def files(folder: Path) -> None:
 
 EQUAL = (
     "res_nhwc.npy", "res_flat.npy", "res_5d.npy", "res_f16.npy", "res.bin::float32[15,8,7,7]",
+    "res.bin::f4[15,8,7,7]",
     "trtexec_output.json", "trtexec_output.json::roi_feats",
 )  # fmt: skip
 
@@ -55,6 +56,28 @@ def test_rows_are_found_by_compare(name: str, words: str) -> None:
     outcome = run("compare", name, "base.npy")
     assert (outcome.code, words in outcome.text) == (1, True)
     succeed("compare", name, "base.npy", "--match-rows")
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2, 3), (2, 3, 0, 1), (1, 2, 3, 0), (2, 1, 3, 0)])
+def test_rois_that_are_not_the_first_axis_are_told_where_they_are(order: tuple[int, ...]) -> None:
+    stored = save("r.npy", BASE.transpose(order))
+    for arguments in (("compare", "base.npy"), ("diagnose", "feats.npy", "rois.npy", *STRIDE_16)):
+        outcome = refuse(*arguments, "r.npy", words=("expected", "save numpy.transpose(result, ("))
+        advised = outcome.err.partition("numpy.transpose(result, (")[2].partition(")")[0]
+        mended = np.load(stored).transpose([int(axis) for axis in advised.split(",")])
+        assert any(np.array_equal(one, BASE) for one in (mended, mended.swapaxes(2, 3)))
+
+
+def test_all_numbers_along_one_axis() -> None:
+    save("r.npy", BASE.reshape(-1))
+    save("other.npy", BASE.reshape(-1)[::-1])
+    succeed("compare", "r.npy", "base.npy")
+    assert run("compare", "other.npy", "base.npy").code == 1
+
+
+def test_a_table_is_no_result() -> None:
+    np.savetxt("r.csv", BASE.reshape(15, -1), delimiter=",")
+    refuse("compare", "base.npy", "r.csv", words=("a result is read from a file", "as .npy"))
 
 
 def diagnose(name: str, code: int, *options: str) -> Any:

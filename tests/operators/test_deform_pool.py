@@ -175,7 +175,7 @@ def test_options_that_go_together():
     ):
         with pytest.raises(ParameterError, match=words):
             deform(**options)
-    with pytest.raises(ParameterError, match="offsets are given, and RoI Align has none"):
+    with pytest.raises(ParameterError, match="offsets is no option of align"):
         roicli.explain(MAPS, ROIS, roi=0, offsets=OFFSETS, **LOOK)
 
 

@@ -185,7 +185,9 @@ def points(box, spec, dtype=np.float64):
     start, extent = geometry.align_boxes(np.array([box], dtype), spec)
     counts = geometry.sampling_counts(extent, spec)
     x, y = (
-        geometry.sampling_points(start[0, axis], extent[0, axis], bins, int(counts[0, axis]), spec)
+        geometry.bin_points(
+            start[:, axis], extent[:, axis], bins, int(counts[0, axis]), spec.sampling_grid
+        )[0]
         for axis, bins in enumerate(spec.output_size[::-1])
     )
     return y, x

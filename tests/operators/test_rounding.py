@@ -123,9 +123,7 @@ UNKNOWN = {
         np.ones(1, int), np.ones(1, int), 2, "even", np.dtype(np.float32)
     ),
     "grid": lambda: geometry.dropped_samples("fifths"),
-    "points": lambda: geometry.sampling_points(
-        0, 1, 1, 1, type("Spec", (), {"sampling_grid": "fifths"})
-    ),
+    "points": lambda: geometry.bin_points(ONE, ONE, 1, 1, "fifths"),
     "level rule": lambda: levels.LevelAssignment("mine").assign(np.ones((1, 4)), 2, 5),
     "format": lambda: to_corners(np.ones((1, 4)), np.ones((1, 4)), "yxxy", None),
     "border": lambda: bin_weights(0.0, 1.0, 1, 3, "wrap"),

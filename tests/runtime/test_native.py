@@ -32,7 +32,7 @@ from tests.options import need_numba, some
 
 need_numba()
 
-# x1, y1, x2, y2 in image pixels with the scale and the output size: SEMANTICS.md, section 6.
+# x1, y1, x2, y2 in image pixels with the scale and the output size: docs/semantics.md, section 6.
 WORKED_EXAMPLES = [
     ("W2", (920.11, 276.99, 1049.87, 322.0), 1 / 4, (7, 7)),
     ("W8", (296.0, 192.0, 496.0, 337.0), 1 / 32, (3, 3)),
@@ -345,7 +345,7 @@ def test_a_read_only_map_needs_no_kernel_of_its_own() -> None:
 @pytest.mark.parametrize("spec", [AlignSpec(), PoolSpec()])
 def test_a_prepared_kernel_is_compiled(spec: AlignSpec | PoolSpec) -> None:
     native.prepare(spec, np.float32)
-    assert native.is_compiled(spec, np.float32)
+    assert not native.missing_functions([spec], [np.float32])
 
 
 @pytest.fixture
@@ -393,9 +393,9 @@ def test_where_nothing_can_be_written_kernels_serve_this_run(
     monkeypatch.setattr(
         code_cache, "_folders", lambda: iter([code_cache.Folder(str(a_file / "folder"), False)])
     )
-    assert not native.is_compiled(PoolSpec(), np.float32)
+    assert native.missing_functions([PoolSpec()], [np.float32])
     own = kernels.kernel.__wrapped__("pool_blocks", "float32")
-    assert not native.is_compiled(PoolSpec(), np.float32)
+    assert native.missing_functions([PoolSpec()], [np.float32])
     monkeypatch.setattr(kernels, "kernel", lambda name, dtype: own)
     feature_map, corners = load((17, 33, 17), 100, 0.25, "float32", 4)
     expected = expected_pool(feature_map, corners, PoolSpec((7, 7), 0.25))
@@ -452,7 +452,7 @@ def test_without_numba_the_error_says_what_to_install(monkeypatch: pytest.Monkey
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "llvmlite", None)
     with pytest.raises(ProviderError, match="needs Numba") as caught:
-        native.is_compiled(AlignSpec(), "float32")
+        native.missing_functions([AlignSpec()], ["float32"])
     assert caught.value.hint == "pip install 'roicli[native]'"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from roicli.analysis.result.axes import (
     Axes,
     RowsArray,
+    advise_rows_first,
     distances,
     looks_channels_last,
     possible_axes,
@@ -52,7 +53,8 @@ def align_axes(a: StoredArray, b: StoredArray) -> tuple[StoredArray, StoredArray
         pair[turned] = RowsArray(pair[turned], chosen)
         return pair[0], pair[1], f"{names[turned]}'s axes are read as {chosen}"
     raise InputError(
-        f"{a.name} has shape {a.shape} and {b.name} {b.shape}, expected two equal shapes"
+        f"{a.name} has shape {a.shape} and {b.name} {b.shape}, expected two equal shapes",
+        advise_rows_first(b.shape, a.shape),
     )
 
 

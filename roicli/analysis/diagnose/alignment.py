@@ -213,7 +213,9 @@ def match_to_rois(
     any; None where each is its own number's, or where that cannot be told.
     """
     count, rois = result.shape[0], len(inputs.rois)
-    if not 2 <= max(count, rois) <= MOST_ROIS or 0 in (count, rois):
+    if not 2 <= max(count, rois) <= MOST_ROIS or 0 in (*result.shape, rois):
+        return None
+    if inputs.pyramid is None or inputs.pyramid.channels % result.shape[1]:
         return None
     channels, size = _some(result.shape[1], CHANNELS), (result.shape[2], result.shape[3])
     height, width = (_some(side, BINS) for side in size)

@@ -180,7 +180,6 @@ RATIOS = (2, 0, 1, 3, 4)
 DENSER = (5, 6, 7, 8)
 MAXIMA: tuple[Reduction, ...] = ("mean", "max", "max-weighted-corners", "max-floored")
 BOTH: tuple[Reduction, ...] = ("mean", "max")
-CUTS: tuple[Cut, ...] = ("overlap", "disjoint", "floor-size")
 
 
 def _aligns(box: Placement) -> Iterator[Convention]:

@@ -43,6 +43,7 @@ from roicli.analysis.diagnose.search import (
     compute_plainly,
     rank_candidates,
 )
+from roicli.analysis.result.axes import RowsArray, advise_rows_first
 from roicli.analysis.result.rows import RowMatch
 from roicli.analysis.result.source import ResultArgument, open_stored_result
 from roicli.core.declaration import check_known, record, settle
@@ -63,7 +64,6 @@ from roicli.storage.open import inputs_unchanged
 AS_IT_IS = Alignment()
 # Another order of axes or rows explains a result that is so much nearer then.
 MUCH_NEARER = 0.5
-SAMPLE = 256
 TOLERANCE = 1e-4
 # Past this distance any convention is as good a name as another.
 FAR = 0.3
@@ -264,6 +264,7 @@ def _numbers(rows: IntArray) -> tuple[int, ...]:
 def _read_shape(inputs: Inputs, result: StoredArray, channels: int, turned: bool) -> Wanted:
     """What the shape of a result says of the candidates. Raises InputError where it fits none."""
     shape, count = result.shape, len(inputs.rois)
+    stored = result.stored.shape if isinstance(result, RowsArray) else shape
     if len(shape) == 4 and shape[0] == count and 0 not in shape:
         if shape[1] == channels:
             return Wanted(turned=turned)
@@ -271,9 +272,12 @@ def _read_shape(inputs: Inputs, result: StoredArray, channels: int, turned: bool
         if size is not None and not turned:
             return Wanted(("class-major", "position-major"), size)
     raise InputError(
-        f"{result.name}: shape is {shape}, expected ({count}, {channels}, "
+        f"{result.name}: shape is {stored}, expected ({count}, {channels}, "
         "P_h, P_w), RoIs and channels as in the inputs, none of them 0",
-        f"position-sensitive results have {channels} channels over P_h x P_w, or over a square",
+        advise_rows_first(stored, (count, channels, None, None))
+        or (
+            f"position-sensitive results have {channels} channels over P_h x P_w, or over a square"
+        ),
     )
 
 

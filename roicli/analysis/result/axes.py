@@ -83,6 +83,22 @@ def _is_merged(merged: Sequence[int], whole: Sequence[int]) -> bool:
     return not left
 
 
+def advise_rows_first(shape: Shape, wanted: Sequence[int | None]) -> str | None:
+    """What to do with a result whose rows are not along the first axis, where it would be of the
+    shape ``wanted`` with them there; None stands for any side.
+    """
+    ways: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for order in permutations(range(len(shape)) if len(shape) == len(wanted) else ()):
+        sides = zip(wanted, order, strict=False)
+        if order and order[0] != 0 and all(one in (None, shape[axis]) for one, axis in sides):
+            ways.setdefault(order[:2], order)  # bins of equal sides are as they stand
+    if not ways:
+        return None
+    shown = list(map(str, ways.values()))
+    which = ", whichever of these has the RoIs first" if len(shown) > 1 else ""
+    return f"its axes fit as {' or '.join(shown)}: save numpy.transpose(result, {shown[0]}){which}"
+
+
 class RowsArray(View):
     """A stored array read as rows, (K, *row_shape)."""
 
@@ -110,7 +126,7 @@ class RowsArray(View):
             for n, row in enumerate(range(rows.start, rows.stop)):
                 at = np.unravel_index(row, self._before)
                 there = [slice(int(i), int(i) + 1) for i in at]
-                self.stored.read((*there, *whole), held[n].reshape(*[1] * len(at), *tail))
+                self.stored.read((*there, *whole), held[n : n + 1].reshape(*[1] * len(at), *tail))
         values = held.reshape(len(held), *self._axes.stored_row)
         back = [0, *(1 + self._axes.order.index(axis) for axis in range(len(self._axes.order)))]
         out[...] = values.transpose(back)[(slice(None), *inner)]

@@ -55,7 +55,7 @@ SECONDS = 600.0
 
 
 def replace_nodes(
-    path: str, wanted: str | None, spec_of: SpecOf, allow_external: bool = False
+    path: str, wanted: str | None, spec_of: SpecOf
 ) -> tuple[Any, list[tuple[RoiSite, OperatorSpec]]]:
     """The model with its RoI nodes replaced, and those nodes.
 

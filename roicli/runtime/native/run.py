@@ -43,14 +43,6 @@ POINTS_AT_ONCE = 1 << 21
 TAPS_AT_ONCE = 1 << 21
 
 
-def is_compiled(spec: OperatorSpec, dtype: Any) -> bool:
-    """Whether the kernels for ``spec`` on maps of ``dtype`` are on disk, as far as dates tell.
-
-    If not, the first run (or ``prepare``) takes longer. Raises ProviderError without Numba.
-    """
-    return not missing_functions([spec], [dtype])
-
-
 def missing_functions(
     specs: Iterable[OperatorSpec], dtypes: Iterable[Any]
 ) -> list[tuple[str, str]]:

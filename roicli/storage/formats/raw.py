@@ -31,6 +31,9 @@ DTYPES = (
     *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
 )  # fmt: skip
 
+# NumPy's short names: f4 is float32.
+_NUMPYS = {np.dtype(name).str[1:]: name for name in DTYPES if name != "bfloat16"}
+
 
 def open_array(address: Address, wanted: Wanted) -> RawArray:
     """The array that the address describes. Raises InputError where the file is of another size."""
@@ -65,13 +68,14 @@ def _read_layout(address: Address) -> RawLayout:
         )
     match = re.fullmatch(_WORDS, address.dataset)
     sides = [] if match is None else [part.strip() for part in match["shape"].split(",")]
-    if match is None or match["dtype"] not in DTYPES or not all(sides):
+    named = "" if match is None else _NUMPYS.get(match["dtype"], match["dtype"])
+    if match is None or named not in DTYPES or not all(sides):
         raise InputError(
             f"{address}: expected a dtype and a shape, like x.bin{SEPARATOR}float32[15,8,7,7]",
             f"dtypes are {', '.join(DTYPES)}",
         )
     shape = tuple(int(side) for side in sides)
-    dtype = named_dtype(match["dtype"])
+    dtype = named_dtype(named)
     if match["order"] and dtype.itemsize > 1 and dtype.isbuiltin != 2:
         dtype = dtype.newbyteorder(match["order"])  # type: ignore[arg-type]
     needed = math.prod(shape) * dtype.itemsize
