@@ -61,9 +61,14 @@ MANY_ROWS = 1 << 20
 # So many keys are shown one by one.
 FEW_IMAGES = 3
 STRIDES_TRIED = tuple(2**power for power in range(8))
-# Orders of corners that no --roi-format has, and arrays have.
-CORNER_ORDERS = (
-    ("x1", "x2", "y1", "y2"), ("x2", "y2", "x1", "y1"), ("y1", "y2", "x1", "x2"),
+# Orders of the four numbers that no --roi-format has, and arrays have: of corners, and with y first
+# as KerasCV has them.
+CORNER_ORDERS: tuple[tuple[RoiFormat, tuple[str, ...]], ...] = (
+    ("xyxy", ("x1", "x2", "y1", "y2")), ("xyxy", ("x2", "y2", "x1", "y1")),
+    ("xyxy", ("y1", "y2", "x1", "x2")),
+)  # fmt: skip
+SIZE_ORDERS: tuple[tuple[RoiFormat, tuple[str, ...]], ...] = (
+    ("xywh", ("y", "x", "h", "w")), ("cxcywh", ("cy", "cx", "h", "w")),
 )  # fmt: skip
 # Exchanging x and y of the RoIs and of the maps fits equally well: only the user knows.
 SWAPPED = [1, 0, 3, 2]
@@ -292,23 +297,25 @@ def find_formats(rois: PlacedRois) -> list[RoiFormat]:
     return [word for word in formats if word != rois.table.roi_format and _fits_format(rois, word)]
 
 
-def find_corner_order(rois: PlacedRois) -> str | None:
-    """The columns of corners that make sense in another order, for --roi-columns; None else."""
+def find_column_orders(rois: PlacedRois, with_sizes: bool) -> list[str]:
+    """The columns that make sense in another order, for --roi-columns: the first of corners that
+    do, or ``with_sizes`` those of a corner or a centre and a size.
+    """
     columns = rois.table.columns
     if not rois.knows_maps or columns.are_named or rois.table.roi_format != "xyxy":
-        return None
+        return []
+    found = []
+    for word, names in SIZE_ORDERS if with_sizes else CORNER_ORDERS:
+        order = [names.index(name) for name in COORDINATE_NAMES[word]]
 
-    for names in CORNER_ORDERS:
-        order = [names.index(name) for name in COORDINATE_NAMES["xyxy"]]
-
-        def fits(block: Block, order: list[int] = order) -> Array:
+        def fits(block: Block, order: list[int] = order, word: RoiFormat = word) -> Array:
             numbers = np.where(block.usable[:, None], block.numbers, 0.0)[:, order]
-            corners = block.as_corners(numbers, "xyxy", rois.table.normalized_to)
+            corners = block.as_corners(numbers, word, rois.table.normalized_to)
             return fits_inside(corners, block.extent_px, block.cell_px)
 
         if rois.every(fits):
-            return ",".join(names if columns.image is None else ("image", *names))
-    return None
+            found.append(",".join(names if columns.image is None else ("image", *names)))
+    return found if with_sizes else found[:1]
 
 
 def _rows_of_no_sense(rois: PlacedRois) -> IntArray:
