@@ -283,7 +283,7 @@ def errors(
 
     ``errors(rois)`` gives the geometry alone, at ``spatial_scale``; ``map_size`` (height, width) in
     cells then gives ``clipped_fraction``. ``errors(features, rois)`` runs both operators. Raises
-    RoicliError. Source: SEMANTICS, quantization error.
+    RoicliError. Source: docs/semantics.md, section 5.
     """
     check_known("errors", options, ErrorsOptions)
     request = settle(ErrorsRequest, options)

@@ -1,4 +1,4 @@
-"""Independent test oracle: SEMANTICS.md sections 2, 3 and 5 in plain loops.
+"""Independent test oracle: docs/semantics.md sections 2, 3 and 5 in plain loops.
 
 Nothing here is fast and nothing is shared with the package. Values are float64. Coordinates of the
 operators follow the operators' own float type (`coordinate_dtype`), since a rounding to a cell or a

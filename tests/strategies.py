@@ -14,8 +14,8 @@ from roicli.operators.rounding import BOX_RULES
 
 ort: Any = import_module("onnxruntime")  # ships no types
 
-LONG_BOX = (920.11, 276.99, 1049.87, 322.0)  # SEMANTICS W2-W7, scale 1/4
-DOG_BOX = (296.0, 192.0, 496.0, 337.0)  # SEMANTICS W8-W11, scale 1/32
+LONG_BOX = (920.11, 276.99, 1049.87, 322.0)  # docs/semantics.md W2-W7, scale 1/4
+DOG_BOX = (296.0, 192.0, 496.0, 337.0)  # docs/semantics.md W8-W11, scale 1/32
 RULES = [(name, partition) for name, rule in BOX_RULES.items() for partition in rule.partitions]
 SCALES = (1.0, 0.5, 1 / 16, 0.1, 0.3)
 ELEMENT_TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "int64": 7}

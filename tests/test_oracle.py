@@ -1,4 +1,4 @@
-"""The oracle against SEMANTICS.md: worked examples W2-W16, the expected statistics, bare ORT."""
+"""The oracle against docs/semantics.md: worked examples W2-W16, expected statistics, bare ORT."""
 
 from __future__ import annotations
 

@@ -194,7 +194,11 @@ class Check:
 
 @frozen
 class Explanation(Shown, Drawn):
-    """The worked example: one bin (row, column) of one RoI on one channel."""
+    """The worked example: one bin (row, column) of one RoI on one channel.
+
+    ``corners_px`` are x1, y1, x2, y2 in image pixels, ``stride`` pixels a cell; ``align`` and
+    ``pool`` say what each operator reads for the bin, ``checks`` whether that is what it gives.
+    """
 
     roi: int
     batch_index: int

@@ -106,7 +106,7 @@ class _RemarkRule:
     message: str
 
 
-# SEMANTICS, RoI Align, and what ONNX Runtime has.
+# docs/semantics.md, sections 2 and 4.
 REMARK_RULES: tuple[_RemarkRule, ...] = (
     _RemarkRule(
         "mode-max", "trap", lambda s: s.node.mode == "max",
@@ -244,7 +244,7 @@ def any_reference(attributes: Mapping[str, Any]) -> bool:
 
 
 def list_providers(kind: Kind, opset: int) -> tuple[ProviderSupport, ...]:
-    """Which execution providers of ONNX Runtime 1.31.1 run a standard node (SEMANTICS)."""
+    """Which execution providers of ONNX Runtime 1.31.1 run a standard node (docs/semantics.md)."""
     past = opset >= NOT_IMPLEMENTED_FROM
     types = "float32, float64" if kind == "align" else "float32"
     cpu = ProviderSupport("cpu", not past, f"no kernel at opset {opset}" if past else types)

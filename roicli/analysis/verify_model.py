@@ -99,7 +99,10 @@ class DeploymentCheck:
 
 @frozen
 class ModelCheck(Shown):
-    """All nodes, and all other results."""
+    """What was found: ``nodes`` computed again, ``deployments`` other runtimes' results of them.
+
+    ``source`` is the captured file, or the model.
+    """
 
     source: str
     nodes: tuple[NodeCheck, ...]

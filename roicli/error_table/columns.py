@@ -1,4 +1,4 @@
-"""The columns of the error table as data: name, unit and meaning (SEMANTICS: quantization error).
+"""The columns of the error table as data: name, unit and meaning (docs/semantics.md, 5).
 
 Reports, files and documentation take names, order and units from here.
 """

@@ -1,7 +1,7 @@
 """What rounding does to K RoIs: the geometric columns of the error table, in pure NumPy.
 
-R is the real box in cells, B the box after quantization 1, Q the union of the bins (SEMANTICS:
-quantization error). Edges of Q come from the operator's own arithmetic, R is computed in float64.
+R is the real box in cells, B the box after quantization 1, Q the union of the bins
+(docs/semantics.md, 5). Edges of Q come from the operator's own arithmetic, R is in float64.
 """
 
 from __future__ import annotations

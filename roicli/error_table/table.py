@@ -367,7 +367,7 @@ class Summary(NamedTuple):
 
 
 def summarize(table: ErrorTable, statistics: Sequence[str] = SUMMARY_COLUMNS) -> Summary:
-    """The summary of a table (SEMANTICS: summaries), with the statistics of the summary columns
+    """The summary of a table (docs/semantics.md, 5), with the statistics of the summary columns
     that are named. Raises ParameterError for too many groups.
     """
     columns = table.keep_columns(SUMMARY_READS)

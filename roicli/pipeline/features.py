@@ -375,6 +375,14 @@ def build_pyramid(
     return FeaturePyramid(tuple(_number_levels(levels) if len(levels) > 1 else levels), keys)
 
 
+def _advise_scales(levels: Sequence[FeatureLevel]) -> str | None:
+    """What to do where levels' scales are their strides; None where they are not."""
+    scales = [level.spatial_scale for level in levels]
+    if min(scales) <= 1 or scales != sorted(scales):
+        return None
+    return f"where these are strides, scales are {','.join(f'1/{scale:g}' for scale in scales)}"
+
+
 def _number_levels(levels: Sequence[FeatureLevel]) -> Sequence[FeatureLevel]:
     """The levels with their numbers: log2 of their strides, or from 0 where one is no power of two.
 
@@ -387,6 +395,15 @@ def _number_levels(levels: Sequence[FeatureLevel]) -> Sequence[FeatureLevel]:
                 f"{level.stored.name}: images and channels are {level.shape[:2]}, expected "
                 f"{first.shape[:2]} as in {first.stored.name}"
             )
+    for finer, coarser in pairwise(levels):
+        sizes = [level.shape[2:] for level in (finer, coarser)]
+        if coarser.spatial_scale < finer.spatial_scale and np.greater(sizes[1], sizes[0]).all():
+            few, many = (f"{height} x {width} cells" for height, width in sizes)
+            raise InputError(
+                f"{coarser.stored.name}: has {many}, and {finer.stored.name}, whose scale is "
+                f"larger, {few}",
+                "name levels finest first, and give each its own scale",
+            )
     numbers = [level.level for level in levels]
     if None in numbers:
         strides = [1 / level.spatial_scale for level in levels]
@@ -397,6 +414,7 @@ def _number_levels(levels: Sequence[FeatureLevel]) -> Sequence[FeatureLevel]:
     steps = range(numbers[0] or 0, (numbers[0] or 0) + len(numbers))
     if numbers != list(steps):
         raise ParameterError(
-            f"levels are {numbers}, expected each stride twice the one before, finest first"
+            f"levels are {numbers}, expected each stride twice the one before, finest first",
+            _advise_scales(levels),
         )
     return levels

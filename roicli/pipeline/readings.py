@@ -46,6 +46,8 @@ NORMALIZED_MOST = 1.05
 SMALLEST_IMAGE_PX = 8
 # Percent of an image of several times as many pixels reach nearly to 100.
 PERCENT, LEAST_OF_PERCENT, NEARLY_ALL = 100, 2, 0.95
+# LayoutLM's and other models' of text and images; those of Gemini are y1, x1, y2, x2.
+THOUSANDTHS = 1000
 # Coordinates in cells: below stride 4 RoIs in one corner of the image are too likely.
 COARSEST_SCALE_GUESSED = 0.25
 FEWEST_IN_CELLS = 5
@@ -59,9 +61,14 @@ MANY_ROWS = 1 << 20
 # So many keys are shown one by one.
 FEW_IMAGES = 3
 STRIDES_TRIED = tuple(2**power for power in range(8))
-# Orders of corners that no --roi-format has, and arrays have.
-CORNER_ORDERS = (
-    ("x1", "x2", "y1", "y2"), ("x2", "y2", "x1", "y1"), ("y1", "y2", "x1", "x2"),
+# Orders of the four numbers that no --roi-format has, and arrays have: of corners, and with y first
+# as KerasCV has them.
+CORNER_ORDERS: tuple[tuple[RoiFormat, tuple[str, ...]], ...] = (
+    ("xyxy", ("x1", "x2", "y1", "y2")), ("xyxy", ("x2", "y2", "x1", "y1")),
+    ("xyxy", ("y1", "y2", "x1", "x2")),
+)  # fmt: skip
+SIZE_ORDERS: tuple[tuple[RoiFormat, tuple[str, ...]], ...] = (
+    ("xywh", ("y", "x", "h", "w")), ("cxcywh", ("cy", "cx", "h", "w")),
 )  # fmt: skip
 # Exchanging x and y of the RoIs and of the maps fits equally well: only the user knows.
 SWAPPED = [1, 0, 3, 2]
@@ -157,6 +164,7 @@ def find_normalized(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
         return
     if not rois.every(_is_in_unit):
         yield from _find_percent(rois)
+        yield from _find_thousandths(rois)
         return
     # Whole numbers up to 1 are corner pixels, or rows that only fill up a batch.
     if rois.every(lambda block: np.all(block.safe_corners == np.floor(block.safe_corners), 1)):
@@ -198,10 +206,8 @@ def _find_percent(rois: PlacedRois) -> Iterator[Draft]:
     """Coordinates that reach to nearly 100 on both axes of a larger image."""
     if rois.usable < FEWEST_REFUSED or _smallest_side_px(rois) < LEAST_OF_PERCENT * PERCENT:
         return
-    low, high = rois.bounds()
-    if low.min() < 0 or not ((high[2:] > NEARLY_ALL * PERCENT) & (high[2:] <= PERCENT)).all():
-        return
-    if rois.table.roi_scale is not None or rois.table.normalized_to is not None:
+    _, high = rois.bounds()
+    if not _reach_to(rois, PERCENT):
         return
     height, width = (s / rois.places[0].spatial_scale for s in rois.places[0].map_size or (0, 0))
     yield Draft(
@@ -212,6 +218,32 @@ def _find_percent(rois: PlacedRois) -> Iterator[Draft]:
         f"{width / PERCENT:g},{height / PERCENT:g} where the map covers all of it", "RoIs",
         rois.table.name, "warning",
     )  # fmt: skip
+
+
+def _find_thousandths(rois: PlacedRois) -> Iterator[Draft]:
+    """Coordinates that reach to nearly 1000 on both axes, and past a side of the image."""
+    if rois.usable < FEWEST_REFUSED or not _reach_to(rois, THOUSANDTHS):
+        return
+    height, width = (s / rois.places[0].spatial_scale for s in rois.places[0].map_size or (0, 0))
+    if min(height, width) >= NEARLY_ALL * THOUSANDTHS:
+        return
+    yield Draft(
+        len(rois), np.flatnonzero(rois.is_usable),
+        f"RoIs look like thousandths of the image: they reach to nearly {THOUSANDTHS} in x and in "
+        f"y, and the map covers {height:g} x {width:g} px (height x width)",
+        f"add --roi-scale, the image's width and height over {THOUSANDTHS}: "
+        f"{width / THOUSANDTHS:g},{height / THOUSANDTHS:g} where the map covers all of it; and "
+        "--roi-format yxyx besides where they are y1, x1, y2, x2", "RoIs", rois.table.name,
+    )  # fmt: skip
+
+
+def _reach_to(rois: PlacedRois, most: int) -> bool:
+    """Whether RoIs, which nobody scaled, reach over nearly all from 0 to ``most`` on both axes."""
+    low, high = rois.bounds()
+    if rois.table.roi_scale is not None or rois.table.normalized_to is not None:
+        return False
+    filled = (high[2:] > NEARLY_ALL * most) & (high[2:] <= most)
+    return bool(low.min() >= 0 and filled.all())
 
 
 def _looks_like_yolo(rois: PlacedRois) -> bool:
@@ -265,23 +297,25 @@ def find_formats(rois: PlacedRois) -> list[RoiFormat]:
     return [word for word in formats if word != rois.table.roi_format and _fits_format(rois, word)]
 
 
-def find_corner_order(rois: PlacedRois) -> str | None:
-    """The columns of corners that make sense in another order, for --roi-columns; None else."""
+def find_column_orders(rois: PlacedRois, with_sizes: bool) -> list[str]:
+    """The columns that make sense in another order, for --roi-columns: the first of corners that
+    do, or ``with_sizes`` those of a corner or a centre and a size.
+    """
     columns = rois.table.columns
     if not rois.knows_maps or columns.are_named or rois.table.roi_format != "xyxy":
-        return None
+        return []
+    found = []
+    for word, names in SIZE_ORDERS if with_sizes else CORNER_ORDERS:
+        order = [names.index(name) for name in COORDINATE_NAMES[word]]
 
-    for names in CORNER_ORDERS:
-        order = [names.index(name) for name in COORDINATE_NAMES["xyxy"]]
-
-        def fits(block: Block, order: list[int] = order) -> Array:
+        def fits(block: Block, order: list[int] = order, word: RoiFormat = word) -> Array:
             numbers = np.where(block.usable[:, None], block.numbers, 0.0)[:, order]
-            corners = block.as_corners(numbers, "xyxy", rois.table.normalized_to)
+            corners = block.as_corners(numbers, word, rois.table.normalized_to)
             return fits_inside(corners, block.extent_px, block.cell_px)
 
         if rois.every(fits):
-            return ",".join(names if columns.image is None else ("image", *names))
-    return None
+            found.append(",".join(names if columns.image is None else ("image", *names)))
+    return found if with_sizes else found[:1]
 
 
 def _rows_of_no_sense(rois: PlacedRois) -> IntArray:

@@ -178,9 +178,9 @@ def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
 
 def _ways_to_read(rois: PlacedRois, formats: Sequence[str]) -> list[str]:
     """The options under which all RoIs make sense."""
-    order = readings.find_corner_order(rois)
-    formats = [f"--roi-format {' or '.join(formats)}"] if formats else []
-    return [*formats, *([f"--roi-columns {order}"] if order else [])]
+    ways = [f"--roi-format {' or '.join(formats)}"] if formats else []
+    ways += [f"--roi-columns {order}" for order in readings.find_column_orders(rois, False)]
+    return ways or [f"--roi-columns {one}" for one in readings.find_column_orders(rois, True)]
 
 
 def find_wholly_outside(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:

@@ -128,7 +128,9 @@ def check_regular_file(path: str) -> None:
         with open(path, "rb"):
             pass
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{path}: no such file") from None
+        placeholder = re.search(r"[*?%{}]", path)
+        hint = "one file an image is written {image} in its name" if placeholder else None
+        raise InputError(f"{path}: no such file", hint) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: cannot be read: {reason}") from error

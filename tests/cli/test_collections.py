@@ -238,6 +238,12 @@ def test_memory_is_planned_for_the_largest_map():
     assert size == alone * (16 * 30) / (12 * 20)
 
 
+@pytest.mark.parametrize("address", ["maps/{img}.npy", "maps/{}.npy", "maps/*.npy", "maps/%s.npy"])
+def test_other_words_for_an_image_are_named(address):
+    words = ("no such file", "one file an image is written {image} in its name")
+    refuse("align", address, "rois.npy", words=words)
+
+
 def test_a_folder_says_how_to_write_it():
     refuse("align", "maps", "rois.npy", words=("is a folder", "'maps/{image}.npy'"))
     succeed("align", "maps/{image}.npy", "rois.npy", "--spatial-scale", "1/4")

@@ -76,7 +76,7 @@ def test_the_table_follows_the_pixel_model(inputs: Arrays) -> None:
 
 
 W8 = [[0.0, 296, 192, 496, 337]]
-RULES = {  # SEMANTICS W10, W11
+RULES = {  # docs/semantics.md W10, W11
     ("floor", "overlap"): ([9, 6, 15, 10], 5.3203, 1.0, 0.78444),
     ("floor", "floor-size"): ([9, 6, 15, 9], 11.0703, 0.75, 0.59339),
     ("caffe", "overlap"): ([9, 6, 17, 12], 0, 19.6797, 0.59001),

@@ -389,6 +389,17 @@ def test_corners_in_an_order_that_no_format_has(names: str) -> None:
     np.testing.assert_array_equal(align("feats.npy", "r.npy", *STRIDE_16, *advice.split()), BASE)
 
 
+@pytest.mark.parametrize("names", ["y,x,h,w", "cy,cx,h,w"])
+def test_sizes_in_an_order_that_no_format_has(names: str) -> None:
+    size = CORNERS[:, 2:] - CORNERS[:, :2]
+    first = CORNERS[:, :2] + (size / 2 if names[0] == "c" else 0)
+    save("r.npy", with_image(ROIS[:, 0], np.column_stack([first[:, ::-1], size[:, ::-1]])))
+    advice = f"--roi-columns image,{names}"
+    refuse("align", "feats.npy", "r.npy", *STRIDE_16, words=("crossed corners", advice))
+    found = align("feats.npy", "r.npy", *STRIDE_16, *advice.split())
+    np.testing.assert_allclose(found, BASE, atol=1e-4)
+
+
 def test_fractions_of_something_else() -> None:
     """From -1 to 1, of an exchanged image size, and percent, of which a warning tells."""
     save("r.npy", with_image(ROIS[:, 0], CORNERS / SIZE * 2 - 1))
@@ -404,6 +415,17 @@ def test_fractions_of_something_else() -> None:
     assert "5.12,3.84" in outcome.err
     found = align("feats.npy", "r.npy", *STRIDE_16, "--roi-scale", "5.12,3.84")
     np.testing.assert_allclose(found, BASE, atol=1e-4)
+
+
+@pytest.mark.parametrize("roi_format", ["xyxy", "yxyx"])
+def test_thousandths_of_the_image(roi_format: str) -> None:
+    """No other scale of the maps is blamed."""
+    order = [0, 1, 2, 3] if roi_format == "xyxy" else [1, 0, 3, 2]
+    save("r.npy", with_image(ROIS[:, 0], (CORNERS / SIZE * 1000)[:, order]))
+    words = ("look like thousandths", "--roi-scale", "0.512,0.384", "--roi-format yxyx")
+    assert scales_of(refuse("align", "feats.npy", "r.npy", *STRIDE_16, words=words)) == set()
+    said = ("--roi-scale", "0.512,0.384", "--roi-format", roi_format)
+    np.testing.assert_allclose(align("feats.npy", "r.npy", *STRIDE_16, *said), BASE, atol=1e-4)
 
 
 def test_several_arrays_in_one_npy_are_refused() -> None:

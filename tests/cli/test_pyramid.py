@@ -53,6 +53,14 @@ def test_three_spellings_of_one_pyramid(command: str, sized: str) -> None:
     assert np.array_equal(result(command, *named, *scales), expected)
 
 
+def test_levels_in_another_order_and_strides_as_scales(sized: str) -> None:
+    """The order is named, not the scales; and which scales these strides are."""
+    coarsest_first = ("--levels", "p5,p4,p3", "--spatial-scale", "1/8,1/16,1/32")
+    refuse("align", FPN, sized, *coarsest_first, words=("cells", "scale is larger", "finest first"))
+    strides = ("--spatial-scale", "8,16,32")
+    refuse("align", FPN, sized, *LEVELS, *strides, words=("strides", "scales are 1/8,1/16,1/32"))
+
+
 def test_levels_are_named_once(sized: str) -> None:
     refuse("align", "--level", "p3.npy", sized, words=("--level is 'p3.npy'", "NAME=FILE"))
     words = ("--level and --levels both",)

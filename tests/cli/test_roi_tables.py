@@ -140,6 +140,8 @@ KINDS: dict[str, Callable[[], str]] = {
         CLASSES, *CORNERS.T, SCORES)),
     "quoted boxes": lambda: write("r.csv", lines(
         "image_id,bbox,score", IMAGE, [f'"{box}"' for box in SIZES.tolist()], SCORES)),
+    "quoted boxes without brackets": lambda: write("r.csv", lines(
+        "image_id,bbox,score", IMAGE, [f'"{str(box)[1:-1]}"' for box in SIZES.tolist()], SCORES)),
     "coco results": lambda: write("r.json", json.dumps(records())),
     "coco lines": lambda: write("r.jsonl", "\n".join(map(json.dumps, records()))),
     "coco annotations": lambda: write("r.json", json.dumps(
@@ -442,6 +444,7 @@ def test_coco_lists_its_images() -> None:
         (b'[{"bbox": [1, 2, 3, 4]}, 5]', "record 1: is a int, expected a record"),
         (b'{"a": 1}\n{"a":\n', "line 2: is no JSON"),
         (b'"text"', "one JSON value"),
+        (b'{"version": 1, "refs": {".zgroup": "{}"}}', "a set of references to other files"),
         (b'{"a": [{}], "b": [{}]}', "several lists of records"),
         (b'{"x1": [1, 2], "y1": [1]}', "no column"),
     ],

@@ -1,9 +1,9 @@
-"""The columns are those that SEMANTICS section 5 defines."""
+"""The columns are those that docs/semantics.md section 5 defines."""
 
 from roicli.error_table.columns import COLUMN_BY_NAME, COLUMNS, SUMMARY_COLUMNS, record_dtype
 
 EDGES = ["x1", "y1", "x2", "y2"]
-# SEMANTICS, section 5, the table, in its order
+# docs/semantics.md, section 5, the table, in its order
 SEMANTICS = [
     "roi", "batch_index", "level", "size_class", *EDGES, "coordinate_error_px",
     *[f"quantized_{edge}" for edge in EDGES],

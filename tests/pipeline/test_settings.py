@@ -72,7 +72,7 @@ def test_every_function_resolves_to_its_convention_or_is_refused_by_name():
         assert row.name in caught.value.hint
 
 
-# SEMANTICS section 4: torchvision False, detectron2 and mmcv True, ONNX 10 legacy, 16 half_pixel.
+# docs/semantics.md, 4: torchvision False, detectron2 and mmcv True, ONNX 10 legacy, 16 half_pixel.
 @pytest.mark.parametrize(
     ("name", "aligned"),
     [

@@ -32,7 +32,7 @@ from tests.options import need_numba, some
 
 need_numba()
 
-# x1, y1, x2, y2 in image pixels with the scale and the output size: SEMANTICS.md, section 6.
+# x1, y1, x2, y2 in image pixels with the scale and the output size: docs/semantics.md, section 6.
 WORKED_EXAMPLES = [
     ("W2", (920.11, 276.99, 1049.87, 322.0), 1 / 4, (7, 7)),
     ("W8", (296.0, 192.0, 496.0, 337.0), 1 / 32, (3, 3)),

@@ -30,7 +30,7 @@ from tests.strategies import (
     with_batch,
 )
 
-EIGHT = 1.0 + np.arange(64.0).reshape(1, 8, 8)  # SEMANTICS W14-W16
+EIGHT = 1.0 + np.arange(64.0).reshape(1, 8, 8)  # docs/semantics.md W14-W16
 MAP = normal_map((3, 13, 17))
 SCALE = 1 / 16
 CORNERS = awkward_corners((13, 17), SCALE, 40, seed=1)

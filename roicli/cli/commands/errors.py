@@ -19,7 +19,7 @@ class ErrorsCommand(ErrorsOptions, TableOptions, QuietTableOption, total=False):
 def errors(inputs: FeaturesAndRois, **options: Unpack[ErrorsCommand]) -> None:
     """Show how far rounding moves each RoI and, with features, what it does to the values and why.
 
-    Example: roicli errors sample_data/text_rois.npy --spatial-scale 1/16
+    Example: roicli errors sample_data/text_rois.npy --spatial-scale 1/8
     """
     from roicli import api
     from roicli.core.exceptions import ParameterError

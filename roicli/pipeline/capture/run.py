@@ -82,7 +82,11 @@ class CaptureRequest(ModelRunRequest):
 
 @frozen
 class Capture(Shown):
-    """What was captured: the file, its images, its heads, the tensors that were named."""
+    """What was captured: ``output``, the HDF5 file, of ``images`` images.
+
+    ``heads`` are its groups, ``outputs`` the tensors that were named, ``skipped`` the nodes that
+    are not captured, each with its reason, ``parameters`` what the model was run on and with.
+    """
 
     output: str
     images: int

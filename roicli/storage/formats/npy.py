@@ -54,6 +54,10 @@ _LONG = r"(?<=\d)L\b"
 _FLOAT8_E5M2 = r"[<>|=]?f1"
 
 
+class PickledError(InputError):
+    """An array of Python objects, which only unpickling would give."""
+
+
 class Header(NamedTuple):
     """What an NPY header says; the values begin at byte ``offset``."""
 
@@ -173,7 +177,7 @@ def read_header(read_at: Callable[[int, int], bytes], name: str, size: int) -> H
     except Exception as error:
         raise InputError(f"{name}: the .npy header cannot be read: {error}") from error
     if header.dtype.hasobject:
-        raise InputError(
+        raise PickledError(
             f"{name}: holds pickled Python objects, expected numbers; a pickle is never loaded"
         )
     if any(side < 0 for side in header.shape):

@@ -104,15 +104,28 @@ class Archive:
         header = npy.read_header(lambda at, size: head[at : at + size], address, held)
         return Member(name, entry, header)
 
+    def members(self) -> tuple[list[Member], npy.PickledError | None]:
+        """All arrays but those of Python objects, and why the first of these is none."""
+        found, refused = [], None
+        for name in self.entries:
+            try:
+                found.append(self.member(name))
+            except npy.PickledError as error:
+                refused = refused or error
+        return found, refused
+
     def choose(self, address: Address, wanted: Wanted) -> Member:
         """The array that is named, or the only one that is wanted."""
         name = (address.dataset or "").strip("/")
         if not name:
             if wanted.preferred in self.entries:
                 return self.member(str(wanted.preferred))
-            members = [self.member(name) for name in self.entries]
+            members, refused = self.members()
             found = [Candidate(foreign(m.name), m.header.shape, m.header.dtype) for m in members]
-            return members[choose_only(address, found, wanted)]
+            try:
+                return members[choose_only(address, found, wanted)]
+            except InputError as error:
+                raise refused or error from None
         if name not in self.entries:
             names = list_names(self.entries)
             raise InputError(f"{self.shown}: has no dataset {name!r}; its datasets are: {names}")
@@ -195,7 +208,9 @@ def contents(address: Address) -> FileContents:
         if named:
             members = [archive.choose(address, Wanted("any"))]
         else:
-            members = [archive.member(name) for name in archive.entries]
+            members, refused = archive.members()
+            if refused is not None and not members:
+                raise refused
     return FileContents(foreign(path), "npz", {}, tuple(_describe(path, one) for one in members))
 
 

@@ -7,6 +7,7 @@ ways to them: ``x.pt::boxes``, ``x.pt::features/p3``, ``x.pt::0``.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -34,6 +35,8 @@ from roicli.storage.shelf import Shelf, WayOfKey
 
 # The name of a file's only tensor.
 WHOLE = ""
+# What torch colours its messages with.
+COLOURS = r"\x1b\[[0-9;]*m"
 
 
 def open_array(address: Address, wanted: Wanted) -> StoredArray:
@@ -128,7 +131,7 @@ def _load(path: str) -> tuple[dict[str, Array], FileState]:
         tensors = {way: _as_numpy(torch, one) for way, one in _walk(torch, found, WHOLE)}
     except Exception as error:  # whatever a foreign pickle leads torch to
         raise InputError(
-            f"{path}: cannot be read: {first_line(error)}",
+            f"{path}: cannot be read: {re.sub(COLOURS, '', first_line(error))}",
             "save tensors in dictionaries and lists alone, or as .safetensors",
         ) from error
     if not tensors:

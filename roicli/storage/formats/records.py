@@ -40,6 +40,8 @@ RECORDS = ("annotations", "rois")
 COCO_KEYS = {"image_id", "bbox"}
 # What is in the name of a list of boxes, and in no image's.
 BOX_WORDS = ("box", "roi", "rect", "detection", "prediction", "annotation")
+# Keys of kerchunk's files, old and new.
+KERCHUNKS = {"refs", ".zgroup", "zarr.json"}
 COCO_CLASS = {"category_id", "category"}
 FLOAT64 = precision_of(np.dtype(np.float64))
 FAILURES = (ValueError, TypeError, KeyError, RecursionError, AttributeError, OverflowError)
@@ -141,6 +143,11 @@ def _find_records(document: Any, name: str) -> tuple[Any, Mapping[str, Any]]:
         return _by_image(dict(enumerate(document)), document), {}
     if not isinstance(document, dict):
         raise InputError(f"{name}: is one JSON value, expected a list of records")
+    if document.keys() & KERCHUNKS:
+        raise InputError(
+            f"{name}: is a set of references to other files, which are not followed",
+            "give the file that they lead to, which holds the same arrays",
+        )
     for key in RECORDS:
         if isinstance(document.get(key), list):
             return document[key], document

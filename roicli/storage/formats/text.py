@@ -44,8 +44,9 @@ _THOUSANDS = re.compile(r"[+-]?\d{1,3},\d{3}")
 _TOLD_DELIMITER = re.compile(r"sep=([\t;,|])\r?\n", re.IGNORECASE)
 # What R, pandas and databases write where there is no number.
 NO_NUMBER = ("na", "n/a", "<na>", "nan", "none", "null", "\\n", "-")
-# A list of numbers, as Python, NumPy and JSON write it.
-_LIST = re.compile(r"\s*[\[(]([^\[\]()]*)[\])]\s*")
+# A list of numbers, as Python, NumPy and JSON write it; one of four may have no brackets.
+_LIST = re.compile(r"\s*(?P<open>[\[(]?)([^\[\]()]*)[\])]?\s*")
+BOX_NUMBERS = 4
 
 
 class Line(NamedTuple):
@@ -288,8 +289,10 @@ def _read_lists(cells: Sequence[str]) -> Array | None:
         if match is None:
             return None
         try:
-            found.append([float(part) for part in re.split(r"[\s,;]+", match[1].strip())])
+            found.append([float(part) for part in re.split(r"[\s,;]+", match[2].strip())])
         except ValueError:
+            return None
+        if not match["open"] and len(found[-1]) != BOX_NUMBERS:
             return None
     if not found or len({len(row) for row in found}) != 1 or len(found[0]) == 1:
         return None

@@ -205,7 +205,7 @@ class Ways:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         try:
-            status = os.fstat(descriptor)
+            status = os.stat(descriptor)
             if stat.S_ISDIR(status.st_mode):
                 return None
             _check_regular(status.st_mode, place)
