@@ -62,9 +62,10 @@ def test_where_bytes_say_nothing_the_ending_is_the_format(name, kind):
 
 
 @pytest.mark.parametrize("name", ["a", "a.foo", "a.log", ".npy"])
-def test_an_unknown_ending_lists_the_known_ones(name):
+def test_an_unknown_ending_lists_the_known_ones(name, tmp_path):
+    (tmp_path / name).write_bytes(b"\1\2\3")
     with pytest.raises(InputError, match=r"expected one of: \.npy \.npz .* \.h5 .*\.tsv"):
-        recognize(parse_address(name))
+        recognize(parse_address(f"{tmp_path}/{name}"))
 
 
 # --- opening ----------------------------------------------------------------------------------
