@@ -70,7 +70,8 @@ class Result(Shown):
     operator: str
     errors: ErrorTable
     parameters: Mapping[str, Any]
-    roi_features: FloatArray | None = None
+    # Any, not None: who asked for no output has an array, and need not tell the type checker so.
+    roi_features: FloatArray | Any = None
     output: str | None = None
     verification: Verification | None = None
 

@@ -235,7 +235,11 @@ class MaxRoiPoolRunner:
             rows = slice(start, start + chunk)
             self._session.run_into({"features": self._map.value, "rois": rois[rows]}, out[rows])
 
-        for done in self._pool.map(run_chunk, range(0, len(rois), chunk)):
+        starts = range(0, len(rois), chunk)
+        if len(starts) == 1:  # a thread would cost a part of what it takes
+            run_chunk(0)
+            return
+        for done in self._pool.map(run_chunk, starts):
             assert done is None
 
 

@@ -262,6 +262,18 @@ def test_crossed_corners_and_boxes_outside_are_computed_and_counted(inputs: Arra
     assert (silent.code, silent.out, silent.err) == (0, b"", "")
 
 
+def test_a_scale_that_the_file_does_not_say_is_noted(inputs: Arrays) -> None:
+    for attribute, other in (("spatial_scale", 0.125), ("stride", 8)):
+        save_h5("said.h5", {attribute: other}, maps=inputs[0])
+        outcome = succeed("align", "said.h5", ROIS, *SCALE, "--force", "-o", "said.npy")
+        said = f"said.h5::/maps: attribute {attribute} says a scale of 0.125, and 0.25"
+        assert outcome.errors[0].startswith(f"roicli: note: {said}")
+        assert np.array_equal(np.load("said.npy"), align(FEATURES, ROIS))
+    save_h5("said.h5", {"spatial_scale": "1/4"}, maps=inputs[0])
+    outcome = succeed("align", "said.h5", ROIS, *SCALE, "--force", "-o", "said.npy")
+    assert len(outcome.errors) == 1
+
+
 def test_no_scale_is_said(inputs: Arrays) -> None:
     outcome = succeed("align", FEATURES, ROIS)
     assert outcome.errors[0] == (

@@ -112,3 +112,20 @@ def test_python_runs(page: str, folders: dict[str, Path], monkeypatch: pytest.Mo
 def test_every_command_is_in_the_readme() -> None:
     for command in COMMANDS_THERE_ARE:
         assert f"roicli {command}" in README
+
+
+@pytest.mark.full
+def test_python_of_the_pages_is_typed(tmp_path: Path) -> None:
+    """Under mypy --strict, in files of a user's own, and a name that is not there is told."""
+    for number, page in enumerate(("README.md", "docs/python.md", "docs/howto/torch.md")):
+        text = "\n".join(blocks_of(page, "python"))
+        (tmp_path / f"page_{number}.py").write_text(text, encoding="utf-8")
+    (tmp_path / "wrong.py").write_text("import roicli\n\nroicli.alignn\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--ignore-missing-imports", "--config-file=",
+         "--follow-imports=silent", "."],
+        cwd=tmp_path, env={**os.environ, "MYPYPATH": str(ROOT)}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    *errors, _ = done.stdout.splitlines()
+    assert errors == ['wrong.py:3: error: Module has no attribute "alignn"  [attr-defined]']

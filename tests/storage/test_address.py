@@ -63,9 +63,12 @@ def test_where_bytes_say_nothing_the_ending_is_the_format(name, kind):
 
 @pytest.mark.parametrize("name", ["a", "a.foo", "a.log", ".npy"])
 def test_an_unknown_ending_lists_the_known_ones(name, tmp_path):
-    (tmp_path / name).write_bytes(b"\1\2\3")
+    path = tmp_path / name
+    with pytest.raises(InputError, match="no such file or folder"):
+        recognize(parse_address(str(path)))
+    path.write_bytes(bytes(range(256)))  # neither an array nor a table
     with pytest.raises(InputError, match=r"expected one of: \.npy \.npz .* \.h5 .*\.tsv"):
-        recognize(parse_address(f"{tmp_path}/{name}"))
+        recognize(parse_address(str(path)))
 
 
 # --- opening ----------------------------------------------------------------------------------
