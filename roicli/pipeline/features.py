@@ -231,11 +231,12 @@ _BETWEEN_LEVELS = r",(?![^\[]*\])"
 def resolve_addresses(features: str | os.PathLike[str], names: Sequence[str]) -> list[Address]:
     """One address per level: dataset ``names`` in one file or group, or a comma-separated list."""
     text = os.fspath(features)
+    whole = parse_address(text)
     if names:
-        return [parse_address(text).within(name) for name in names]
-    if "," in text and not os.path.exists(text):
+        return [whole.within(name) for name in names]
+    if "," in text and not ("," in whole.path and os.path.exists(whole.path)):
         return [parse_address(part.strip()) for part in re.split(_BETWEEN_LEVELS, text)]
-    return [parse_address(text)]
+    return [whole]
 
 
 class MapReading(NamedTuple):

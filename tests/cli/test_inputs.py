@@ -141,6 +141,11 @@ def test_chunked_and_compressed_hdf5(inputs: Arrays, compression: str | None) ->
         assert np.array_equal(np.load("out.npy"), align(FEATURES, ROIS))
 
 
+def test_a_file_whose_name_has_a_comma(inputs: Arrays) -> None:
+    save_h5("a, b.h5", maps=inputs[0])
+    assert np.array_equal(align("a, b.h5::maps", ROIS), align(FEATURES, ROIS))
+
+
 def test_a_dataset_whose_name_is_not_ascii(inputs: Arrays) -> None:
     save_h5("größe.h5", kärtchen=inputs[0])
     assert np.array_equal(align("größe.h5::kärtchen", ROIS), align(FEATURES, ROIS))

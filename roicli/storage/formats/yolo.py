@@ -14,10 +14,10 @@ import numpy as np
 from roicli.core.exceptions import InputError, not_utf8
 from roicli.core.foreign import foreign, plain_numbers
 from roicli.storage.address import Address
-from roicli.storage.array import FileContents, precision_of
+from roicli.storage.array import precision_of
 from roicli.storage.file_state import read_state
 from roicli.storage.limits import check_memory
-from roicli.storage.table import Column, ListedImage, Table, describe_table, text_column
+from roicli.storage.table import Column, ListedImage, Table, text_column
 
 ENDING = ".txt"
 # Lists of the classes' names, which stand beside the labels.
@@ -65,11 +65,6 @@ def list_labels(folder: str) -> list[str]:
         for name in os.listdir(folder)
         if name.endswith(ENDING) and name.lower() not in OTHERS and not name.startswith(".")
     )
-
-
-def contents(address: Address) -> FileContents:
-    """The labels of a folder, as one table."""
-    return describe_table(open_table(address), address, "yolo")
 
 
 def _read_labels(path: str) -> Iterator[list[float]]:
