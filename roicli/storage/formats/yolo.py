@@ -98,7 +98,7 @@ def _read_line(line: str, where: str) -> list[float]:
     if max(map(abs, found[1:FEWEST])) > LARGEST_FRACTION:
         raise InputError(
             f"{where}: found {max(found[1:FEWEST], key=abs):g}, expected fractions of the image",
-            "labels in pixels are read as 'FOLDER/{image}.txt', with --roi-columns class,x1,y1,x2,y2 "
-            "or what they are",
+            "labels in pixels are read as 'FOLDER/{image}.txt', with --roi-columns "
+            "class,x1,y1,x2,y2 or what they are",
         )
     return found
