@@ -24,6 +24,8 @@ ENDING = ".txt"
 OTHERS = ("classes.txt", "labels.txt", "names.txt", "notes.txt", "readme.txt")
 NAMES = ("class", "cx", "cy", "w", "h", "score", "track")
 FEWEST, MOST = 5, 7
+# A box may reach past its image; what is larger are pixels.
+LARGEST_FRACTION = 2
 BYTES_PER_CHARACTER = 48
 FLOAT64 = precision_of(np.dtype(np.float64))
 
@@ -93,4 +95,10 @@ def _read_line(line: str, where: str) -> list[float]:
         raise InputError(f"{where}: found {shown!r:.80}, expected numbers") from None
     if found[0] != int(found[0] if np.isfinite(found[0]) else -1) or found[0] < 0:
         raise InputError(f"{where}: found class {cells[0]:.20}, expected a whole number from 0")
+    if max(map(abs, found[1:FEWEST])) > LARGEST_FRACTION:
+        raise InputError(
+            f"{where}: found {max(found[1:FEWEST], key=abs):g}, expected fractions of the image",
+            "labels in pixels are read as 'FOLDER/{image}.txt', with --roi-columns "
+            "class,x1,y1,x2,y2 or what they are",
+        )
     return found
