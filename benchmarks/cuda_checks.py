@@ -106,14 +106,15 @@ def align_specs(scale: float) -> Iterator[tuple[str, AlignSpec]]:
 
 
 def other_specs(scale: float) -> Iterator[tuple[str, OperatorSpec]]:
-    """The other operators as they are by default, and each preset that runs by one of them."""
+    """The other operators as they are by default, and a preset of each rule that runs by one."""
     setting = {"spatial_scale": scale, "output_size": (2, 2)}
     plain = [(name, {}) for name in OPERATORS if name not in ("align", "pool")]
-    presets = [
-        (row.operator, {"preset": row.name})
+    rows = {
+        row.convention: row
         for row in ROWS
         if row.runs and (row.operator not in ("align", "pool") or not row.options())
-    ]
+    }
+    presets = [(row.operator, {"preset": row.name}) for row in rows.values()]
     for operator, said in plain + presets:
         request = settle(RunRequest, {**setting, **said})
         spec = resolve_setting(request, operator, None, request.spatial_scale).spec

@@ -162,7 +162,7 @@ def _verify(path: str, shown: str, request: VerifyRequest) -> ModelCheck:
     deployments = [
         one
         for text in request.against or ()
-        for one in _check_deployment(path, heads, rows, text, request)
+        for one in _check_deployment(path, heads, rows, text, request.tolerance)
     ]
     return ModelCheck(str(foreign(shown)), tuple(nodes), tuple(deployments))
 
@@ -181,7 +181,7 @@ def _check_head(
         again = again.astype(rows.result.dtype)
     for place, node in enumerate(head.nodes):
         mask = rows.node_of_roi == place
-        own = _agree(path, head, rows, mask, rows.result, again, ROUNDING, request)
+        own = _agree(path, head, rows, mask, rows.result, again, ROUNDING)
         costs = tuple(
             _cost(rule, rows.result[mask], values[mask])
             for rule, values in other.items()
@@ -259,7 +259,6 @@ def _agree(
     result: Array,
     reference: Array | None,
     tolerance: float,
-    request: VerifyRequest,
 ) -> Agreement:
     """How ``result`` agrees with ``reference`` on the RoIs of ``mask``, else whose rule it is.
 
@@ -279,7 +278,7 @@ def _agree(
             return Agreement("within rounding", worst, distance)
         away = np.zeros(len(mask), bool)
         away[np.flatnonzero(mask)[differences > tolerance * spread]] = True
-    found = _diagnose(path, head, rows, mask, result, request)
+    found = _diagnose(path, head, rows, mask, result)
     places = tuple(np.flatnonzero(away).tolist())
     match = None if found is None else found.match
     if found is None or match is None:
@@ -317,12 +316,7 @@ def _differences(one: Array, other: Array) -> Array:
 
 
 def _diagnose(
-    path: str,
-    head: StoredHead,
-    rows: HeadRows,
-    mask: Array,
-    result: Array,
-    request: VerifyRequest,
+    path: str, head: StoredHead, rows: HeadRows, mask: Array, result: Array
 ) -> Diagnosis | None:
     """Whose rule made a node's rows; None where they cannot be looked at."""
     features, _, levels = head.arguments(path)
@@ -347,7 +341,7 @@ def _check_deployment(
     heads: Sequence[StoredHead],
     rows: Mapping[str, HeadRows],
     text: str,
-    request: VerifyRequest,
+    tolerance: float,
 ) -> Iterator[DeploymentCheck]:
     """The results of one file, for the heads and nodes that it has some for."""
     found = list(_find_results(heads, rows, text))
@@ -361,9 +355,7 @@ def _check_deployment(
         own = rows[head.name]
         for place in places:
             mask = own.node_of_roi == place
-            agreement = _agree(
-                path, head, own, mask, values, own.result, request.tolerance, request
-            )
+            agreement = _agree(path, head, own, mask, values, own.result, tolerance)
             yield DeploymentCheck(name, head.name, head.nodes[place], agreement)
 
 

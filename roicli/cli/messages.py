@@ -19,15 +19,17 @@ class Messages(logging.Handler):
         super().__init__()
         self._logger = logging.getLogger("roicli")
         self._held: list[logging.LogRecord] = []
+        self._told: set[str] = set()
         self._holds = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the record, or keep it."""
+        """Print the record, or keep it; what was told already, as by runs that repeat, is not."""
+        said = record.getMessage()
         if self._holds:
             self._held.append(record)
-        else:
-            warns = record.levelno >= logging.WARNING
-            print_line("warning" if warns else "note", record.getMessage())
+        elif said not in self._told:
+            self._told.add(said)
+            print_line("warning" if record.levelno >= logging.WARNING else "note", said)
 
     def hold(self, quiet: bool, verbose: bool = False) -> None:
         """From now on lines wait; ``quiet`` keeps warnings alone, ``verbose`` adds details."""
@@ -46,6 +48,7 @@ class Messages(logging.Handler):
         """Forget what waits: what is refused gets its one line and no other."""
         self._holds = False
         self._held.clear()
+        self._told.clear()
 
 
 MESSAGES = Messages()

@@ -245,7 +245,9 @@ def _ends(convention: Convention) -> list[str]:
     if not convention.reads_cells:
         if convention.border != plain.border:
             parts.append(BORDER_WORDS[convention.border])
-        if convention.reach != plain.reach and convention.border in ("clamp", "skip", "value"):
+        no_margin = convention.border == "value" and not convention.reach
+        reaches = convention.border in ("clamp", "skip", "value") and not no_margin
+        if convention.reach != plain.reach and reaches:
             parts.append(f"up to {convention.reach:g} cells past the map")
         if convention.border_value:
             parts.append(f"{convention.border_value:g} off the map")

@@ -16,7 +16,7 @@ from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.parse import did_you_mean
 from roicli.core.vocabulary import ComparedOperator, Mode
 from roicli.operators.convention import Convention
-from roicli.operators.libraries import ROWS, LibraryFunction
+from roicli.operators.libraries import ROWS, LibraryFunction, Limit
 from roicli.operators.phrases import EMPTY_WORDS, as_options, command, describe, differences
 
 logger = logging.getLogger("roicli")
@@ -90,6 +90,12 @@ def preset_options(preset: str, operator: str) -> dict[str, Any]:
     return options
 
 
+LIMIT_WORDS: dict[Limit, str] = {
+    "on-map": "on the map",
+    "between-centres": "between the centres of the map's first and last cells",
+    "with-size": "with positive sides",
+    "two-bins": "of two bins an axis and more",
+}
 # What may be said over a rule that no operator's own options reach, besides the size.
 OVER_A_RULE = ("sampling_ratio", "aligned", "mode", "group_size")
 
@@ -106,6 +112,10 @@ def rule_of_preset(
     if not rows:
         return None
     row = rows[0]
+    if row.only:
+        limits = ", ".join(LIMIT_WORDS[limit] for limit in row.only)
+        beyond = f"; {row.undefined}" if row.undefined else ""
+        logger.info(f"{row.name} is what follows for RoIs {limits} alone{beyond}")
     given = {name: value for name, value in said.items() if value is not None}
     reached = _set_to(row, given)
     rule = reached or row.convention
@@ -114,10 +124,9 @@ def rule_of_preset(
             logger.info(f"{row.name} has {EMPTY_WORDS[rule.empty]}; roicli has 0 for it")
         return None
     fixed = [name for name in given if name not in OVER_A_RULE]
-    if not row.ratios and "sampling_ratio" in given:
-        fixed.append("sampling_ratio")
     if reached is None:
-        fixed += [name for name in ("aligned", "mode") if name in given]
+        chosen = ("aligned", "mode") if row.ratios else ("sampling_ratio", "aligned", "mode")
+        fixed += [name for name in chosen if name in given]
     if fixed and as_options(row.convention) is not None:
         return None  # an option over the plain operator's
     if fixed:
@@ -174,15 +183,17 @@ def _preset_command(row: LibraryFunction, convention: Convention) -> str | None:
 
 def _set_to(row: LibraryFunction, said: Mapping[str, Any]) -> Convention | None:
     """What a function is set to by what is ``said``; None where it cannot be."""
-    return next((own for own in row.reaches() if _is_set_so(own, said)), None)
+    return next((own for own in row.reaches() if _is_set_so(own, said, row.ratios)), None)
 
 
-def _is_set_so(rule: Convention, said: Mapping[str, Any]) -> bool:
-    """Whether a rule has the ``aligned`` and the ``mode`` that were said."""
-    own = {
+def _is_set_so(rule: Convention, said: Mapping[str, Any], is_ratio_free: bool) -> bool:
+    """Whether a rule has the ``aligned``, the ``mode`` and the ratio that were said."""
+    own: dict[str, Any] = {
         "aligned": bool(rule.box.shift_cells),
         "mode": "avg" if rule.reduction == "mean" else "max",
     }
+    if not is_ratio_free:
+        own["sampling_ratio"] = rule.sampling_ratio
     return all(said.get(name, value) == value for name, value in own.items())
 
 

@@ -29,7 +29,9 @@ LAYOUTS_OF_ONE = ("hwc", "chw", "whc", "hcw", "wch", "cwh")
 # What a transformer has beside the tokens of cells: none, one of the class, and four registers.
 TOKENS_OF_NO_CELL = (0, 1, 5)
 # Of a map that is read wrongly RoIs fill less of a side than this; of the right one nearly all.
-HALF_EMPTY, NEARLY_FULL = 0.5, 0.9
+HALF_EMPTY, NEARLY_FULL = 0.52, 0.9
+# Channels last that RoIs fill are likely, too, where they fill less than this of the maps as read.
+NOT_FULL = 0.8
 # So many RoIs, most of them outside, that fit another layout are no test case of an operator.
 FEWEST_OF_A_LAYOUT = 5
 # Of a map that RoIs leave as empty as this, channels last are likely where RoIs fill most of them.
@@ -179,9 +181,13 @@ def find_other_layout(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     Here by the RoIs that leave half of them empty, or by these and the shape; ``check`` tells it
     also by the values, or by the shape alone.
     """
-    if rois.usable == 0 or not count_fitting(rois, 1.0, corners_of, map_cells_of):
+    if rois.usable == 0:
         return
-    if (reach := _reach(rois).min()) >= HALF_EMPTY or (other := _find_filled(rois, reach)) is None:
+    fits = count_fitting(rois, 1.0, corners_of, map_cells_of)
+    if not fits and len(rois.rows(lambda block: block.outside[1])):
+        return  # of RoIs that lie wholly outside R05 says why
+    reach, many = float(_reach(rois).min()), rois.usable >= FEWEST_REFUSED
+    if reach >= NOT_FULL or (other := _find_filled(rois, reach)) is None:
         return
     height, width = rois.places[0].map_size or (0, 0)
     advice = f"add {other.option}" if other.option else other.advice
@@ -190,22 +196,25 @@ def find_other_layout(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
         f"maps look as if their axes had another order: RoIs reach over {100 * reach:.0f} % of a "
         f"side of the {height} x {width} cells (height x width), and maps {other.words} fit",
         f"{advice} where that is their order", "RoIs", rois.table.name,
-        "warning" if rois.usable < FEWEST_REFUSED else "error",
+        "error" if many and reach < HALF_EMPTY else "warning",
     )  # fmt: skip
 
 
 def _find_filled(rois: PlacedRois, reach: float) -> Order | None:
-    """The order of axes in which RoIs fill the maps of which they ``reach`` over a share of less
-    than half; channels last also where RoIs fill most of them, or where the shape says so.
+    """The order of axes in which RoIs fill the maps of which they ``reach`` over half of a side;
+    channels last also where that is more, or RoIs fill most of them, or the shape says so.
     """
-    several = rois.usable >= FEWEST_OF_A_LAYOUT
-    if several and (other := find_order(rois, 1.0, NEARLY_FULL)) is not None:
+    several, half_empty = rois.usable >= FEWEST_OF_A_LAYOUT, reach < HALF_EMPTY
+    if several and half_empty and (other := find_order(rois, 1.0, NEARLY_FULL)) is not None:
         return other
     shapes = [place.shape for place in rois.places]
     layout = rois.places[0].layout
     if None in shapes or layout.startswith(TOKENS):
         return None
     last = rearrange(layout, CHANNELS_LAST)
+    if not half_empty:
+        likely = rois.usable >= FEWEST_REFUSED
+        return _find_fitting(rois, last, 1.0, NEARLY_FULL) if likely else None
     if all(has_shape_of_channels_last(shape) for shape in shapes if shape is not None):
         return _find_fitting(rois, last, 1.0, 0.0)
     likely = several and reach <= NEARLY_EMPTY

@@ -30,7 +30,7 @@ from roicli.pipeline.decode import decode, no_note
 from roicli.pipeline.image_scale import infer_scale
 from roicli.pipeline.layout import arrange, is_of_matlab, layout_of
 from roicli.pipeline.map_collection import MapCollection
-from roicli.pipeline.map_scale import read_stored_scale
+from roicli.pipeline.map_scale import note_other_scale, read_stored_scale
 from roicli.pipeline.roi_table import GIVEN_SCALE, NO_SCALE, Place
 from roicli.pipeline.validation import check_feature_shape
 from roicli.storage.address import IMAGE, Address, parse_address
@@ -231,11 +231,12 @@ _BETWEEN_LEVELS = r",(?![^\[]*\])"
 def resolve_addresses(features: str | os.PathLike[str], names: Sequence[str]) -> list[Address]:
     """One address per level: dataset ``names`` in one file or group, or a comma-separated list."""
     text = os.fspath(features)
+    whole = parse_address(text)
     if names:
-        return [parse_address(text).within(name) for name in names]
-    if "," in text and not os.path.exists(text):
+        return [whole.within(name) for name in names]
+    if "," in text and not ("," in whole.path and os.path.exists(whole.path)):
         return [parse_address(part.strip()) for part in re.split(_BETWEEN_LEVELS, text)]
-    return [parse_address(text)]
+    return [whole]
 
 
 class MapReading(NamedTuple):
@@ -366,6 +367,7 @@ def build_pyramid(
             scale, scale_from = infer_scale(array.name, shape[2:], image_size), f"{scale_from} auto"
         else:
             scale = scales[index]
+            note_other_scale(array, len(stored), scale)
         check_spatial_scale(scale)
         # As stored, and upcast.
         image_bytes = math.prod(shape[1:]) * (array.dtype.itemsize + 8)

@@ -39,6 +39,18 @@ def read_stored_scale(array: StoredArray, maps: int) -> tuple[float, str]:
     return 1.0, NO_SCALE
 
 
+def note_other_scale(array: StoredArray, maps: int, scale: float) -> None:
+    """Note that the file says another scale than the one that was given, which counts."""
+    try:
+        found = find_stored_scale(array, maps)
+    except InputError:
+        return  # the given one stands for what cannot be read
+    if found is not None and not math.isclose(found[0], scale, rel_tol=1e-6):
+        stored, where = found
+        said = f"{array.name}: {where} says a scale of {stored:g}"
+        logger.info(f"{said}, and {scale:g}, which was given, counts")
+
+
 def find_stored_scale(array: StoredArray | Plain, maps: int) -> tuple[float, str] | None:
     """As ``read_stored_scale``; None where there is none."""
     for attributes, whose in _attributes_around(array, maps):

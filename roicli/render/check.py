@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 from roicli.analysis.check.records import CheckReport, Finding
 from roicli.core.strict_json import write_object
 from roicli.core.vocabulary import Severity
-from roicli.render.tables import print_folded
+from roicli.render.tables import format_count, print_folded
 
 if TYPE_CHECKING:
     from roicli.render.documents import CheckDocument
@@ -69,11 +69,7 @@ def _describe_inputs(report: CheckReport) -> str:
 
 
 def _describe_outcome(report: CheckReport) -> str:
-    counts = [
-        f"{count} {word}{'s' if count != 1 else ''}"
-        for word in STYLES
-        if (count := report.count(word))
-    ]
+    counts = [format_count(count, word) for word in STYLES if (count := report.count(word))]
     text = ", ".join(counts) or "nothing found"
     text += f"; {len(report.rules)} rules looked"
     if report.skipped:

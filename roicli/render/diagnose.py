@@ -16,7 +16,7 @@ from roicli.operators.convention import BOXES
 from roicli.operators.libraries import LibraryFunction
 from roicli.operators.phrases import PARTITIONS, coordinates_word
 from roicli.render.screen import terminal_width
-from roicli.render.tables import format_short
+from roicli.render.tables import format_count, format_short
 
 if TYPE_CHECKING:
     from roicli.render.documents import (
@@ -220,7 +220,7 @@ def _print_partial(part: PartialMatch, stream: TextIO) -> None:
 def _describe_group(group: RoiGroup) -> str:
     count = len(group.rows)
     rows = format_rows(group.rows)
-    return f"{count} RoI{'s' if count > 1 else ''} {group.reason}: {rows}"
+    return f"{format_count(count, 'RoI')} {group.reason}: {rows}"
 
 
 def format_rows(rows: Sequence[int]) -> str:

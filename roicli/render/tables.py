@@ -42,6 +42,11 @@ def format_short(value: float | None) -> str:
     return f"{value:.4g}"
 
 
+def format_count(count: int, word: str) -> str:
+    """So many of what a word names: ``1 RoI``, ``1,234 RoIs``."""
+    return f"{count:,} {word}{'s' if count != 1 else ''}"
+
+
 def format_cell(value: Any, column: Column) -> str:
     """One cell of the error table."""
     if value is None:

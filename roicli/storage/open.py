@@ -126,8 +126,10 @@ def read_contents(address: Address) -> FileContents:
         return describe_table(table, address, "gzip")
     if found.holds != "several" and address.dataset is not None:
         raise holds_no_datasets(address)
-    reader = found.table_reader if found.holds == "table" else found.reader
-    return reader.contents(address)
+    if found.holds == "table":
+        shown = "json" if found.name == "records" else found.name
+        return describe_table(found.table_reader.open_table(address), address, shown)
+    return found.reader.contents(address)
 
 
 def holds_no_datasets(address: Address) -> InputError:

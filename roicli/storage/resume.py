@@ -242,7 +242,7 @@ class ResumableRows:
         self._values = RowFile(part.open_companion("values"), 0, shape, np.dtype(np.float64))
         good = self._check(segments)
         self.finished = good[-1].stop if good else 0
-        self._tell(part, segments, resumption)
+        self._tell(part, segments)
         self._journal = Journal(part, JournalHeader(resumption.fingerprint, layout), good)
         self._start, self._reached, self._checksum = self.finished, self.finished, Checksum()
         self._pending_bytes, self._last = 0, time.monotonic()
@@ -261,7 +261,7 @@ class ResumableRows:
                 return segments[:number]
         return segments
 
-    def _tell(self, part: PartFile, segments: list[Segment], resumption: Resumption) -> None:
+    def _tell(self, part: PartFile, segments: list[Segment]) -> None:
         kept = segments[-1].stop if segments else 0
         if kept > self.finished:
             logger.info(f"{part.path}: RoIs from {self.finished:,} on are damaged and run again")

@@ -299,6 +299,18 @@ def test_channels_last_where_rois_fill_most_of_them() -> None:
     refuse("align", "m.npy", "r.npy", *STRIDE_16, words=("another order", "--layout nhwc"))
     save("m.npy", wide.transpose(0, 3, 1, 2))
     align("m.npy", "r.npy", *STRIDE_16)
+    # All of the image, which is just half of the maps as they are read; or three quarters of them.
+    save("r.npy", np.concatenate([ROIS, [[0, 0, 0, 512, 384]]]).astype(np.float32))
+    save("m.npy", wide[..., :64])
+    refuse("align", "m.npy", "r.npy", *STRIDE_16, words=("50 % of a side", "--layout nhwc"))
+    save("m.npy", wide[:, :23, :, :42])
+    outcome = succeed("align", "m.npy", "r.npy", *STRIDE_16, "-o", "o.npy")
+    assert "add --layout nhwc where that is their order" in outcome.err
+    # A few that reach past the maps as they are read.
+    save("r.npy", ROIS[[0, 1, 2, 9, 10, 11]])
+    save("m.npy", np.zeros((2, 24, 32, 200), np.float32))
+    outcome = run("align", "m.npy", "r.npy", *STRIDE_16, "-o", "o.npy", "--force")
+    assert "--layout nhwc" in outcome.err
 
 
 LAYOUTS: dict[str, tuple[str, tuple[int, ...]]] = {

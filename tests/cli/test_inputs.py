@@ -141,6 +141,11 @@ def test_chunked_and_compressed_hdf5(inputs: Arrays, compression: str | None) ->
         assert np.array_equal(np.load("out.npy"), align(FEATURES, ROIS))
 
 
+def test_a_file_whose_name_has_a_comma(inputs: Arrays) -> None:
+    save_h5("a, b.h5", maps=inputs[0])
+    assert np.array_equal(align("a, b.h5::maps", ROIS), align(FEATURES, ROIS))
+
+
 def test_a_dataset_whose_name_is_not_ascii(inputs: Arrays) -> None:
     save_h5("größe.h5", kärtchen=inputs[0])
     assert np.array_equal(align("größe.h5::kärtchen", ROIS), align(FEATURES, ROIS))
@@ -260,6 +265,18 @@ def test_crossed_corners_and_boxes_outside_are_computed_and_counted(inputs: Arra
     assert (quiet.code, quiet.out, quiet.errors) == (0, b"", outcome.errors[:1])
     silent = run("pool", FEATURES, "odd.npy", *SCALE, "-q", "--force", "--ignore", "R04,R05")
     assert (silent.code, silent.out, silent.err) == (0, b"", "")
+
+
+def test_a_scale_that_the_file_does_not_say_is_noted(inputs: Arrays) -> None:
+    for attribute, other in (("spatial_scale", 0.125), ("stride", 8)):
+        save_h5("said.h5", {attribute: other}, maps=inputs[0])
+        outcome = succeed("align", "said.h5", ROIS, *SCALE, "--force", "-o", "said.npy")
+        said = f"said.h5::/maps: attribute {attribute} says a scale of 0.125, and 0.25"
+        assert outcome.errors[0].startswith(f"roicli: note: {said}")
+        assert np.array_equal(np.load("said.npy"), align(FEATURES, ROIS))
+    save_h5("said.h5", {"spatial_scale": "1/4"}, maps=inputs[0])
+    outcome = succeed("align", "said.h5", ROIS, *SCALE, "--force", "-o", "said.npy")
+    assert len(outcome.errors) == 1
 
 
 def test_no_scale_is_said(inputs: Arrays) -> None:

@@ -43,6 +43,17 @@ def test_each_kind_has_its_word_and_quiet_keeps_warnings(
     assert capsys.readouterr().err.splitlines() == [f"roicli: {line}" for line in lines]
 
 
+def test_what_runs_repeat_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        with messages_on_stderr(), ProgressBar(quiet=False) as progress:
+            tell_all()
+            tell_all()
+            progress(0, 1, 0)
+            tell_all()
+        lines = ["roicli: note: a 50% note", "roicli: warning: a trap"]
+        assert capsys.readouterr().err.splitlines() == lines
+
+
 def test_what_is_refused_has_no_other_line(capsys: pytest.CaptureFixture[str]) -> None:
     """A warning, too, is about a run that does not happen."""
 

@@ -149,6 +149,8 @@ def test_what_a_preset_cannot_be_set_to_is_refused():
         ({"aligned": True, "preset": "mindspore"}, "mindspore.ROIAlign cannot have aligned True"),
         ({"sampling_grid": "thirds", "preset": "megengine"}, "cannot have sampling grid thirds"),
         ({"sampling_ratio": 2, "preset": "keras_cv"}, "cannot have sampling ratio 2"),
+        ({"sampling_ratio": 0, "preset": "onnx2tf"}, "cannot have sampling ratio 0"),
+        ({"mode": "max", "preset": "onnx-tf"}, "cannot have mode max"),
     ):
         with pytest.raises(ParameterError, match=words):
             align(**options)
@@ -157,9 +159,24 @@ def test_what_a_preset_cannot_be_set_to_is_refused():
                         **OPTIONS | {"output_size": 3})  # fmt: skip
 
 
+def test_where_a_preset_ends_is_said():
+    with logged() as notes:
+        align(preset="arm")
+        align(preset="torchvision")
+    (note,) = [note for note in notes if "alone" in note]
+    assert "arm.ROIAlignLayer is what follows for RoIs between the centres" in note
+
+
+def test_of_some_ratios_each_can_be_said():
+    plain, three = (align(preset="onnx2tf", sampling_ratio=ratio) for ratio in (2, 3))
+    np.testing.assert_array_equal(align(preset="onnx2tf"), plain)
+    assert not np.array_equal(three, plain)
+    assert (align(preset="onnx2tf", sampling_ratio=3, mode="max") >= three - 1e-6).all()
+
+
 def test_sums_have_a_compiled_kernel_and_maxima_say_that_they_have_none():
     need_numba()
-    for preset in ("megengine", "ncnn.ROIAlign-0", "keras_cv"):
+    for preset in ("megengine", "ncnn.ROIAlign-0", "keras_cv", "faster-rcnn-pytorch"):
         native = align(preset=preset, provider="native")
         np.testing.assert_allclose(native, align(preset=preset), atol=1e-5)
     for preset in ("mnn.roi_pooling", "chainer.roi_pooling_2d"):

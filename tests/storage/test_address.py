@@ -66,7 +66,7 @@ def test_an_unknown_ending_lists_the_known_ones(name, tmp_path):
     path = tmp_path / name
     with pytest.raises(InputError, match="no such file or folder"):
         recognize(parse_address(str(path)))
-    path.write_bytes(b"neither an array nor a table")
+    path.write_bytes(bytes(range(256)))  # neither an array nor a table
     with pytest.raises(InputError, match=r"expected one of: \.npy \.npz .* \.h5 .*\.tsv"):
         recognize(parse_address(str(path)))
 

@@ -162,7 +162,8 @@ def test_a_folder_of_yolo(scores):
     ("line", "words"),
     [("0 0.5 0.5 0.1", "4 numbers"), ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.1 0.3", "a polygon"),
      ("cat 0.5 0.5 0.1 0.1", "expected numbers"), ("0.5 0.5 0.5 0.1 0.1", "class 0.5"),
-     ("nan 0.5 0.5 0.1 0.1", "class nan")],
+     ("nan 0.5 0.5 0.1 0.1", "class nan"), ("0 120 40 310 90", "310, expected fractions"),
+     ("1 12.5 0.5 0.1 0.1", "12.5, expected fractions")],
 )  # fmt: skip
 def test_labels_that_are_no_boxes(line, words):
     Path("labels").mkdir()

@@ -134,7 +134,7 @@ def _vary(judged: Sequence[Judged], sample: Sample, tolerance: float) -> list[Ca
     is_rule = bool(ranked[0].explained.any()) or not sample.kinds.ordinary.any()
     forms = dict.fromkeys(
         variant
-        for one in ranked[: VARIED * _widen(sample)]
+        for one in _best_with_ties(ranked, VARIED * _widen(sample))
         for variant in (
             variants(one.finding.candidate, fills) if is_rule else narrowed(one.finding.candidate)
         )
@@ -151,6 +151,15 @@ def _vary(judged: Sequence[Judged], sample: Sample, tolerance: float) -> list[Ca
         bare = replace(candidate, convention=replace(candidate.convention, empty="0"))
         kept.setdefault(bare, candidate)
     return list(kept.values())[: 2 * VARIED]
+
+
+def _best_with_ties(ranked: Sequence[Judged], count: int) -> Sequence[Judged]:
+    """The first ``count``, and as many again at most that explain no fewer RoIs: fills decide how
+    far they are.
+    """
+    explained = ranked[:count][-1].rank[0]
+    tied = sum(one.rank[0] == explained for one in ranked[count : 2 * count])
+    return ranked[: count + tied] if explained else ranked[:count]
 
 
 def _find_fills(result: FloatArray) -> list[float]:

@@ -42,6 +42,7 @@ def capture(model: DetectorModel, photos: Photos = None, **options: Unpack[Captu
     Example: roicli capture sample_data/two_stage.onnx --image sample_data/image1.jpg -o maps.h5
     """
     from roicli.render import capture as rendering
+    from roicli.render.tables import format_count
 
     quiet, output, as_json = options["quiet"], options["output"], options["list_format"] == "json"
     if options["list_only"]:
@@ -60,8 +61,7 @@ def capture(model: DetectorModel, photos: Photos = None, **options: Unpack[Captu
         given = keywords(CaptureOptions, options, progress=progress)
         found = run_capture(model, output, **given)
     if not quiet:
-        plural = "s" if found.images != 1 else ""
-        print_line("note", f"wrote {output}: {found.images:,} image{plural}")
+        print_line("note", f"wrote {output}: {format_count(found.images, 'image')}")
     if as_json or not quiet:
         show = rendering.write_capture_json if as_json else rendering.print_capture
         with leaving_with(0):

@@ -41,14 +41,12 @@ def merge(parts: Parts, **options: Unpack[MergeCommand]) -> None:
     Example: roicli merge part-1.h5 part-2.h5 -o whole.h5
     """
     from roicli.pipeline.shards import merge as merge_parts
+    from roicli.render.tables import format_count
 
     quiet, output = options["quiet"], options["output"]
     with ProgressBar(quiet) as progress:
         given = keywords(MergeOptions, options, progress=progress)
         merged = merge_parts(parts, output, **given)
     if not quiet:
-        plural = "s" if merged.parts != 1 else ""
-        print_line(
-            "note",
-            f"wrote {output} {merged.shape} {merged.dtype} from {merged.parts:,} part{plural}",
-        )
+        parts_read = format_count(merged.parts, "part")
+        print_line("note", f"wrote {output} {merged.shape} {merged.dtype} from {parts_read}")

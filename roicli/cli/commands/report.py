@@ -37,10 +37,11 @@ def report(features: Features, rois: Rois, **options: Unpack[ReportCommand]) -> 
     Example: roicli report sample_data/text_fpn.h5::p3 sample_data/text_rois.npy -o report.html
     """
     from roicli.render.html import page
+    from roicli.render.tables import format_count
 
     quiet, output = options["quiet"], options["output"]
     with ProgressBar(quiet) as progress:
         given = keywords(ReportOptions, options, progress=progress)
         result = page.report(features, rois, output, **given)
     if not quiet:
-        print_line("note", f"wrote {output}, {len(result.errors)} RoIs")
+        print_line("note", f"wrote {output}, {format_count(len(result.errors), 'RoI')}")

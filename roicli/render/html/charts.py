@@ -11,6 +11,7 @@ import numpy as np
 from roicli.analysis.page import Cloud, Group, Page, share_names
 from roicli.analysis.picture import round_ticks
 from roicli.core.types import FloatArray
+from roicli.render.tables import format_count
 
 WIDTH, ROW, LEFT, GAP = 640, 54, 92, 28
 TITLES = {
@@ -56,7 +57,7 @@ def draw_histograms(page: Page) -> str:
         base = 26 + ROW * (row + 1)
         parts += [
             _text(LEFT - 8, base - 22, group.name, "end", "strong"),
-            _text(LEFT - 8, base - 8, f"{group.n} RoIs", "end"),
+            _text(LEFT - 8, base - 8, format_count(group.n, "RoI"), "end"),
         ]
     return _svg(WIDTH, height, "Distribution of the pixel errors by size class and level", parts)
 
@@ -75,7 +76,7 @@ def _histogram(
         parts.append(
             f'<rect x="{left + i * step:.1f}" y="{base - tall:.1f}" width="{step - 1:.1f}" '
             f'height="{tall:.1f}" class="bar"><title>{low:.2f} to {high:.2f} px: '
-            f"{count} RoIs</title></rect>"
+            f"{format_count(count, 'RoI')}</title></rect>"
         )
     median = group.medians[name]
     if median is not None:

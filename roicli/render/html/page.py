@@ -31,7 +31,7 @@ from roicli.pipeline.run import open_run
 from roicli.render.figure import blacken, draw_for_page
 from roicli.render.html import charts
 from roicli.render.svg import find_looks, link_pixels, write_definitions, write_element, write_style
-from roicli.render.tables import format_number
+from roicli.render.tables import format_count, format_number
 from roicli.storage.atomic import check_output, replace_atomically
 from roicli.storage.open import inputs_unchanged
 
@@ -147,7 +147,7 @@ def _cards(page: Page) -> list[tuple[str, str, str, str]]:
     edge, iou = found["edge_error_max_px"], found["iou"]
     meaning = {name: COLUMN_BY_NAME[name].meaning for name in found}
     cards = [
-        ("RoIs", f"{page.total:,}", f"on {page.images} image{'s' if page.images != 1 else ''}",
+        ("RoIs", f"{page.total:,}", f"on {format_count(page.images, 'image')}",
          "regions of interest, rows of the RoIs"),
         ("Worst edge of the box", f"{_one(edge.median)} px",
          f"median; 95 % below {_one(edge.p95)}, at most {_one(edge.max)} px",

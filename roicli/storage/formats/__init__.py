@@ -44,13 +44,10 @@ class Reader(Protocol):
 
 
 class TableReader(Protocol):
-    """What the module of a format of tables has instead, with ``contents``."""
+    """What the module of a format of tables has instead."""
 
     def open_table(self, address: Address) -> Table:
         """The table of a file, or the one that the address names. Raises InputError."""
-
-    def contents(self, address: Address) -> FileContents:
-        """As a ``Reader``'s."""
 
     def parse_table(
         self, data: bytes, name: str, files: Mapping[str, FileState] | None = None

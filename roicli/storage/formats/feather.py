@@ -6,21 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from roicli.storage.address import Address
-from roicli.storage.array import FileContents
 from roicli.storage.file_state import FileState
 from roicli.storage.formats.parquet import TIMES_IN_MEMORY, is_carried, open_with, parse_with
 from roicli.storage.limits import check_memory
-from roicli.storage.table import Table, describe_table
+from roicli.storage.table import Table
 
 
 def open_table(address: Address) -> Table:
     """The table of a Feather file. Raises InputError."""
     return open_with(read_feather, address)
-
-
-def contents(address: Address) -> FileContents:
-    """The table of a Feather file."""
-    return describe_table(open_table(address), address, "feather")
 
 
 def parse_table(data: bytes, name: str, files: Mapping[str, FileState] | None = None) -> Table:

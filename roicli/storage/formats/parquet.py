@@ -11,11 +11,11 @@ import numpy as np
 from roicli.core.exceptions import InputError, MissingPackageError, first_line
 from roicli.core.foreign import foreign
 from roicli.storage.address import Address, check_regular_file
-from roicli.storage.array import FileContents, precision_of
+from roicli.storage.array import precision_of
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.limits import check_memory
 from roicli.storage.roi_columns import hold_boxes
-from roicli.storage.table import Column, Table, column_of, describe_table, text_column
+from roicli.storage.table import Column, Table, column_of, text_column
 
 # What is unpacked, converted and held beside what it was unpacked from.
 TIMES_IN_MEMORY = 3
@@ -26,11 +26,6 @@ INDEX_OF_PANDAS = "__index_level_"
 def open_table(address: Address) -> Table:
     """The table of a Parquet file. Raises InputError."""
     return open_with(read_parquet, address)
-
-
-def contents(address: Address) -> FileContents:
-    """The table of a Parquet file."""
-    return describe_table(open_table(address), address, "parquet")
 
 
 def parse_table(data: bytes, name: str, files: Mapping[str, FileState] | None = None) -> Table:

@@ -18,7 +18,7 @@ from roicli.core.exceptions import InputError, first_line, not_utf8
 from roicli.core.foreign import decode_text, foreign
 from roicli.core.types import Size
 from roicli.storage.address import Address, check_regular_file
-from roicli.storage.array import FileContents, precision_of
+from roicli.storage.array import precision_of
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.formats import image_objects
 from roicli.storage.limits import check_memory
@@ -29,7 +29,7 @@ from roicli.storage.roi_columns import (
     is_image_name,
     plain_name,
 )
-from roicli.storage.table import Column, ListedImage, Table, describe_table, text_column
+from roicli.storage.table import Column, ListedImage, Table, text_column
 
 # Python's objects against the text that they are parsed from.
 JSON_IN_MEMORY = 20
@@ -55,11 +55,6 @@ def open_table(address: Address) -> Table:
     check_memory(path, "its JSON", os.stat(path).st_size * JSON_IN_MEMORY)
     with open(path, "rb") as stream:
         return parse_table(stream.read(), path, {path: state})
-
-
-def contents(address: Address) -> FileContents:
-    """The table of a JSON file."""
-    return describe_table(open_table(address), address, "json")
 
 
 def parse_table(data: bytes, name: str, files: Mapping[str, FileState] | None = None) -> Table:

@@ -20,11 +20,11 @@ from roicli.core.exceptions import InputError, not_utf8
 from roicli.core.foreign import decode_text, foreign, plain_numbers
 from roicli.core.types import Array
 from roicli.storage.address import Address, check_regular_file
-from roicli.storage.array import FileContents, precision_of
+from roicli.storage.array import precision_of
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.limits import check_memory
 from roicli.storage.roi_columns import is_header
-from roicli.storage.table import EXACT, Column, Table, describe_table, text_column
+from roicli.storage.table import EXACT, Column, Table, text_column
 
 BYTES_PER_CHARACTER = 48
 COMMENTS = ("#", "%")  # numpy.savetxt's and MATLAB's
@@ -297,8 +297,3 @@ def _read_lists(cells: Sequence[str]) -> Array | None:
     if not found or len({len(row) for row in found}) != 1 or len(found[0]) == 1:
         return None
     return np.array(found)
-
-
-def contents(address: Address) -> FileContents:
-    """The table of a text file."""
-    return describe_table(open_table(address), address, "text")

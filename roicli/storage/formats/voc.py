@@ -16,10 +16,10 @@ from roicli.core.exceptions import InputError, MissingPackageError, first_line
 from roicli.core.foreign import foreign, plain_numbers
 from roicli.core.types import Size
 from roicli.storage.address import Address, check_regular_file
-from roicli.storage.array import FileContents, precision_of
+from roicli.storage.array import precision_of
 from roicli.storage.file_state import FileState, read_state
 from roicli.storage.limits import check_memory
-from roicli.storage.table import Column, ListedImage, Table, describe_table, text_column
+from roicli.storage.table import Column, ListedImage, Table, text_column
 
 logger = logging.getLogger("roicli")
 
@@ -51,11 +51,6 @@ def open_table(address: Address) -> Table:
         files = [path]
     state = read_state(path)  # before anything is read, so that a change meanwhile is seen
     return _make_table(map(_read_file, files), path, {path: state})
-
-
-def contents(address: Address) -> FileContents:
-    """The objects of a file or folder, as one table."""
-    return describe_table(open_table(address), address, "voc")
 
 
 def parse_table(data: bytes, name: str, files: Mapping[str, FileState] | None = None) -> Table:

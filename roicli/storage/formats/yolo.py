@@ -14,16 +14,18 @@ import numpy as np
 from roicli.core.exceptions import InputError, not_utf8
 from roicli.core.foreign import foreign, plain_numbers
 from roicli.storage.address import Address
-from roicli.storage.array import FileContents, precision_of
+from roicli.storage.array import precision_of
 from roicli.storage.file_state import read_state
 from roicli.storage.limits import check_memory
-from roicli.storage.table import Column, ListedImage, Table, describe_table, text_column
+from roicli.storage.table import Column, ListedImage, Table, text_column
 
 ENDING = ".txt"
 # Lists of the classes' names, which stand beside the labels.
 OTHERS = ("classes.txt", "labels.txt", "names.txt", "notes.txt", "readme.txt")
 NAMES = ("class", "cx", "cy", "w", "h", "score", "track")
 FEWEST, MOST = 5, 7
+# A box may reach past its image; what is larger are pixels.
+LARGEST_FRACTION = 2
 BYTES_PER_CHARACTER = 48
 FLOAT64 = precision_of(np.dtype(np.float64))
 
@@ -65,11 +67,6 @@ def list_labels(folder: str) -> list[str]:
     )
 
 
-def contents(address: Address) -> FileContents:
-    """The labels of a folder, as one table."""
-    return describe_table(open_table(address), address, "yolo")
-
-
 def _read_labels(path: str) -> Iterator[list[float]]:
     check_memory(path, "its labels", os.path.getsize(path) * BYTES_PER_CHARACTER)
     try:
@@ -98,4 +95,10 @@ def _read_line(line: str, where: str) -> list[float]:
         raise InputError(f"{where}: found {shown!r:.80}, expected numbers") from None
     if found[0] != int(found[0] if np.isfinite(found[0]) else -1) or found[0] < 0:
         raise InputError(f"{where}: found class {cells[0]:.20}, expected a whole number from 0")
+    if max(map(abs, found[1:FEWEST])) > LARGEST_FRACTION:
+        raise InputError(
+            f"{where}: found {max(found[1:FEWEST], key=abs):g}, expected fractions of the image",
+            "labels in pixels are read as 'FOLDER/{image}.txt', with --roi-columns "
+            "class,x1,y1,x2,y2 or what they are",
+        )
     return found
