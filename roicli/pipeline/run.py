@@ -6,15 +6,12 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
-from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
 from roicli.core.exceptions import InputError
-from roicli.core.meanwhile import meanwhile
 from roicli.core.operator_table import Operator
 from roicli.core.system import resident_bytes, usable_cores
 from roicli.core.types import TURNED_COLUMNS, FloatArray, IntArray
@@ -191,8 +188,7 @@ def open_run(
         reading = SizedReading(**{one.name: getattr(request, one.name) for one in fields(Reading)})
     if node is not None:
         reading = replace(request, spatial_scale=(node.spatial_scale,))
-    with meanwhile(partial(_import_library, request.provider)):
-        inputs = open_inputs(features, rois, reading, rows=rows, streams=streams)
+    inputs = open_inputs(features, rois, reading, rows=rows, streams=streams)
     inputs = replace(inputs, files={**model, **inputs.files})
     if inputs.rois.turned is not None and not turned and operator != "errors":
         inputs.close()
@@ -217,12 +213,6 @@ def open_run(
         raise
     else:
         return run
-
-
-def _import_library(provider: Provider) -> None:
-    """What computes, where it can be said before the inputs are known."""
-    if provider != "native":
-        import_module("roicli.runtime.onnx_runtime")
 
 
 def _see_to_kernels(

@@ -16,7 +16,6 @@ import pytest
 
 import roicli
 from roicli.core.exceptions import DamagedFileError, InputError, ParameterError
-from roicli.core.meanwhile import meanwhile
 from roicli.core.system import limit_time, renew_time
 from roicli.storage.array import BLOCK_BYTES
 from roicli.storage.formats.hdf5 import child
@@ -50,21 +49,6 @@ def test_a_crash_is_named(number: int, capfd: Any) -> None:
     with pytest.raises(DamagedFileError, match=rf"x\.h5: .*{signal.Signals(number).name}"):
         try_first(lambda: os.kill(os.getpid(), number), "x.h5", 1)
     assert capfd.readouterr() == ("", "")
-
-
-def test_the_wait_for_a_child_is_used_once() -> None:
-    done: list[int] = []
-
-    def work() -> None:
-        done.append(len(children()))
-        raise ImportError("what is met where it is needed")
-
-    with meanwhile(work):
-        assert not done
-        try_first(lambda: 1, "x.h5", 1)
-        try_first(lambda: 1, "x.h5", 1)
-    try_first(lambda: 1, "x.h5", 1)
-    assert done == [1]
 
 
 def test_an_endless_loop_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

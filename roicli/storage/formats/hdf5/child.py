@@ -23,7 +23,6 @@ import h5py
 import numpy as np
 
 from roicli.core.exceptions import DamagedFileError, InputError, MissingPackageError, RoicliError
-from roicli.core.meanwhile import use_the_wait
 from roicli.core.system import (
     CAN_FORK,
     OUT_OF_TIME,
@@ -185,7 +184,6 @@ class OpeningChild:
     def hear_done(self) -> None:
         """Wait until the child has come through. Raises InputError, and the child is gone."""
         try:
-            use_the_wait()
             word = os.read(self._hear, 4096)
             if word == DONE:
                 return
