@@ -190,5 +190,5 @@ def _contest(keys: ImageKeys, names: Keys, places: Sequence[int | None]) -> Inpu
     maps = ", ".join(str(foreign(keys.keys[at][0])) for at in places if at is not None)
     return InputError(
         f"one image is called {called}, and these are different ones of {keys.source}: {maps}",
-        "call the maps by what the other name is none of",
+        "rename the maps, so that either ids or file names name them, not both",
     )
