@@ -13,7 +13,7 @@ import numpy as np
 
 from roicli.core.exceptions import InputError, ParameterError
 from roicli.core.vocabulary import Severity
-from roicli.pipeline import axis_orders, readings
+from roicli.pipeline import axis_orders, column_orders, readings
 from roicli.pipeline.draft import Draft, and_more
 from roicli.pipeline.fits import FEWEST_REFUSED
 from roicli.pipeline.roi_table import (
@@ -146,7 +146,7 @@ def find_bad_batch_index(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
         len(rows), rows,
         f"row {table.number(rows[0])}, {table.image_place}: found {table.batch[rows[0]]:g}, "
         f"expected a whole number from 0{last}{and_more(rows)}",
-        readings.explain_first_column(rois, rows), "RoIs", table.name,
+        column_orders.explain_first_column(rois, rows), "RoIs", table.name,
     )  # fmt: skip
 
 
@@ -157,8 +157,8 @@ def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
     if len(rows) == 0:
         return
     shown = ", ".join(f"{value:g}" for value in table.corners[rows[0]])
-    fitting = readings.find_formats(rois)
-    last = readings.find_last_column(rois)
+    fitting = column_orders.find_formats(rois)
+    last = column_orders.find_last_column(rois)
     advice = "order the corners, or say what the numbers are with --roi-format"
     most = np.iinfo(table.dtype).max if table.dtype.kind in "iu" else np.inf
     if last:
@@ -179,8 +179,8 @@ def find_crossed_corners(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
 def _ways_to_read(rois: PlacedRois, formats: Sequence[str]) -> list[str]:
     """The options under which all RoIs make sense."""
     ways = [f"--roi-format {' or '.join(formats)}"] if formats else []
-    ways += [f"--roi-columns {order}" for order in readings.find_column_orders(rois, False)]
-    return ways or [f"--roi-columns {one}" for one in readings.find_column_orders(rois, True)]
+    ways += [f"--roi-columns {order}" for order in column_orders.find_column_orders(rois, False)]
+    return ways or [f"--roi-columns {one}" for one in column_orders.find_column_orders(rois, True)]
 
 
 def find_wholly_outside(rois: PlacedRois, tolerated: float) -> Iterator[Draft]:
@@ -265,7 +265,7 @@ ROI_RULES: tuple[RoiRule, ...] = (
     RoiRule("R13", "dtype loses coordinates", "warning", "rois", find_lost_image,
             limit="max_coordinate_error", tolerated=LEAST_LOST_PX),
     RoiRule("R19", "padding", "error", "rois", find_padding),
-    RoiRule("R11", "batch index last", "error", "maps", readings.find_batch_index_last,
+    RoiRule("R11", "batch index last", "error", "maps", column_orders.find_batch_index_last,
             is_guess=True),
     RoiRule("R03", "batch index", "error", "rois", find_bad_batch_index),
     RoiRule("R02", "not finite", "error", "rois", find_not_finite),
@@ -276,7 +276,8 @@ ROI_RULES: tuple[RoiRule, ...] = (
             is_guess=True),
     RoiRule("R14", "channels last", "warning", "maps", axis_orders.find_other_layout,
             is_guess=True),
-    RoiRule("R09", "other format", "warning", "maps", readings.find_other_format, is_guess=True),
+    RoiRule("R09", "other format", "warning", "maps", column_orders.find_other_format,
+            is_guess=True),
     RoiRule("R10", "scale applied twice", "warning", "maps", readings.find_already_in_cells,
             is_guess=True),
 )  # fmt: skip

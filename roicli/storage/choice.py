@@ -192,6 +192,21 @@ def _common_start(words: Sequence[str]) -> str:
     return words[0][:length].rstrip("0123456789")
 
 
+def _note_larger_maps(
+    address: Address, found: Sequence[Candidate], taken: Candidate, wanted: Wanted
+) -> None:
+    """Say what is taken where it may be a result, (K, C, 7, 7) beside the maps (C, H, W)."""
+    if wanted.role != "features" or taken.shape is None:
+        return
+    side = max(taken.shape[2:])
+    larger = [one for one in found if one.may_be(wanted) and min((one.shape or (0, 0))[1:]) > side]
+    if larger:
+        logger.info(
+            f"{address}: taking {taken}, not {larger[0]}: where that is the map, name it: "
+            f"{Address(address.path)}::{larger[0].name}"
+        )
+
+
 def choose_only(address: Address, found: Sequence[Candidate], wanted: Wanted) -> int:
     """The index of the only array that holds numbers and fits.
 
@@ -201,6 +216,7 @@ def choose_only(address: Address, found: Sequence[Candidate], wanted: Wanted) ->
     if not fitting:
         fitting = [index for index, candidate in enumerate(found) if candidate.is_table(wanted)]
     if len(fitting) == 1:
+        _note_larger_maps(address, found, found[fitting[0]], wanted)
         return fitting[0]
     if not fitting:
         # Nobody is to guess what was taken of a file that has no such array.

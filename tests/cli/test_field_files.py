@@ -554,6 +554,10 @@ def test_the_only_map_of_a_file_is_said() -> None:
     outcome = succeed("align", "m.h5", "r.npy", *STRIDE_16, "-o", "o.npy")
     assert "taking /feats (8, 24, 32) float32" in outcome.err
     np.testing.assert_array_equal(np.load("o.npy"), BASE[:9])
+    with h5py.File("m.h5", "a") as file:
+        file["result"] = BASE[:9]
+    outcome = run("align", "m.h5", "r.npy", *STRIDE_16, "-o", "p.npy")
+    assert "taking /result (9, 8, 7, 7) float32, not /feats" in outcome.err
 
 
 def write_maps(write: Callable[[h5py.File, h5py.Dataset], None]) -> str:

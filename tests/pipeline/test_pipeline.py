@@ -18,6 +18,7 @@ from roicli.pipeline.features import FeatureLevel, open_pyramid
 from roicli.pipeline.order import plan_visits
 from roicli.pipeline.stream import Engine, VisitedMaps, run_operator
 from roicli.runtime.device_map import MapPlacer
+from roicli.storage.array import StoredArray
 from roicli.storage.result import MemoryWriter
 from tests import oracle
 from tests.strategies import awkward_corners, normal_map, with_batch
@@ -142,19 +143,15 @@ def test_maps_of_every_dtype_are_computed_in_their_float_type(tmp_path, dtype, o
     np.testing.assert_array_equal(writer.array, run(SPECS[0], ROIS, stored.astype(wide)))
 
 
-class Unreadable:
+class Unreadable(StoredArray):
     """A stored array whose third image is damaged."""
 
-    name, shape, dtype, attributes = "maps", (4, 3, 13, 17), np.dtype(np.float32), {}
-    dimension_names = ()
+    name, shape, dtype = "maps", (4, 3, 13, 17), np.dtype(np.float32)
 
-    def read_item_into(self, index, out):
-        if index == 2:
+    def read(self, place, out):
+        if place[0].start <= 2 < place[0].stop:
             raise InputError("maps: item 2 cannot be read")
-        out[...] = IMAGES[index]
-
-    def close(self):
-        pass
+        out[...] = IMAGES[place]
 
 
 def test_an_image_that_cannot_be_read_ends_the_run(monkeypatch):

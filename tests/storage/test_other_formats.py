@@ -59,9 +59,9 @@ def test_what_a_zipped_store_holds(zipped):
 
 
 def test_an_archive_of_giant_chunks_is_refused(monkeypatch, zipped):
-    from roicli.storage.formats.zarr import read
+    from roicli.storage.formats.zarr import store
 
-    monkeypatch.setattr(read, "MAX_CHUNK_BYTES", 100)
+    monkeypatch.setattr(store, "MAX_CHUNK_BYTES", 100)
     with pytest.raises(InputError, match=r"unpacks to \d+ bytes, expected at most 100"):
         roicli.align(zipped, ROIS)
 

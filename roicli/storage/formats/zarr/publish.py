@@ -20,7 +20,7 @@ from roicli.core.system import drop_pages, exchange_names, flush_path, rename_to
 from roicli.storage.address import is_url
 from roicli.storage.atomic import check_inputs_stay
 from roicli.storage.formats import STORE_NAMES
-from roicli.storage.formats.zarr.read import import_zarr, is_store, open_url
+from roicli.storage.formats.zarr.store import import_zarr, is_store, open_url
 from roicli.storage.plan import PLAN
 from roicli.storage.shared_place import Folder, SharedPlace
 

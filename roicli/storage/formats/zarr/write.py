@@ -32,7 +32,7 @@ from roicli.storage.formats.zarr.publish import (
     open_remote,
     writing,
 )
-from roicli.storage.formats.zarr.read import METADATA_NAMES, import_zarr
+from roicli.storage.formats.zarr.store import METADATA_NAMES, import_zarr
 from roicli.storage.result import SHARD_BYTES, ResultFile, ResultWriter, RowSource
 from roicli.storage.resume import ResumableRows, Resumption, Segment, find_kept, keep_rows
 from roicli.storage.row_file import FLUSH_BYTES, Layout, allocated_bytes
