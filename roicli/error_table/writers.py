@@ -10,6 +10,7 @@ from typing import IO, Any
 from roicli.core.exceptions import ParameterError
 from roicli.core.strict_json import HEAD, encode
 from roicli.core.system import usable_cores
+from roicli.core.types import Array
 from roicli.core.vocabulary import TableFormat
 from roicli.error_table import arrow_cells, cells
 from roicli.error_table.cells import RowForm
@@ -46,6 +47,8 @@ def summary_object(summary: Summary) -> dict[str, Any]:
 
 
 DELIMITERS: dict[TableFormat, str] = {"csv": ",", "tsv": "\t"}
+# Rows that are formatted at once: the text of more does not stay in a processor's cache.
+ROWS_AT_ONCE = 1 << 13
 
 
 def write_table(
@@ -88,18 +91,24 @@ def _object_form(names: Sequence[str], start: str, end: str) -> RowForm:
 def _format_blocks(table: ErrorTable, form: RowForm) -> Iterator[bytes | memoryview]:
     """The rows as UTF-8, a bounded number at a time."""
     if not arrow_cells.is_worth(len(table)):
-        return (cells.format_rows(block, table.columns, form).encode() for block in table.blocks())
+        return (cells.format_rows(rows, table.columns, form).encode() for rows in _pieces(table))
     return _format_ahead(table, form)
 
 
+def _pieces(table: ErrorTable) -> Iterator[Array]:
+    for block in table.blocks():
+        for first in range(0, len(block), ROWS_AT_ONCE):
+            yield block[first : first + ROWS_AT_ONCE]
+
+
 def _format_ahead(table: ErrorTable, form: RowForm) -> Iterator[memoryview]:
-    """By pyarrow, which lets go of the interpreter: a block a core, while the next is computed."""
+    """By pyarrow, which lets go of the interpreter: a piece a core, while the next is computed."""
     from concurrent.futures import Future, ThreadPoolExecutor
 
     waiting: deque[Future[memoryview]] = deque()
     with ThreadPoolExecutor(usable_cores()) as pool:
-        for block in table.blocks():
-            waiting.append(pool.submit(arrow_cells.format_rows, block, table.columns, form))
+        for rows in _pieces(table):
+            waiting.append(pool.submit(arrow_cells.format_rows, rows, table.columns, form))
             if len(waiting) > usable_cores():
                 yield waiting.popleft().result()
         while waiting:
