@@ -489,7 +489,7 @@ def test_many_images_are_sampled() -> None:
 def test_the_grid_has_no_duplicates_and_names_tell_them_apart() -> None:
     candidates = first_candidates(Wanted())
     assert len(set(candidates)) == len({c.name for c in candidates}) == len(candidates)
-    commands = [c.command for c in candidates if c.command]
+    commands = list(filter(None, (c.command for c in candidates)))
     assert len(set(commands)) == len(commands) > 2 * 2 * 9 + len(RULES)
 
 
