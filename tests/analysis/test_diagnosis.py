@@ -489,6 +489,11 @@ def test_many_images_are_sampled() -> None:
 def test_the_grid_has_no_duplicates_and_names_tell_them_apart() -> None:
     candidates = first_candidates(Wanted())
     assert len(set(candidates)) == len({c.name for c in candidates}) == len(candidates)
+
+
+@pytest.mark.full
+def test_commands_tell_the_grid_apart() -> None:
+    candidates = first_candidates(Wanted())
     commands = list(filter(None, (c.command for c in candidates)))
     assert len(set(commands)) == len(commands) > 2 * 2 * 9 + len(RULES)
 

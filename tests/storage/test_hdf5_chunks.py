@@ -49,7 +49,7 @@ def opened():
 @pytest.mark.parametrize("options", [{}, PACKED, {"shuffle": True}, {**PACKED, "shuffle": True}])
 def test_any_place_of_any_chunks_is_read(tmp_path, options):
     random = np.random.default_rng(5)
-    for _ in range(60):
+    for _ in range(30):
         shape = random.integers(1, 8, random.integers(3, 5))
         chunk = tuple(random.integers(1, shape + 1))
         values = random.normal(size=shape).astype(random.choice(["<f2", "<f4", "<f8"]))
