@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, NoReturn, Protocol, cast
 
 from roicli.core.exceptions import InputError
 from roicli.core.foreign import MARKS
@@ -274,6 +274,14 @@ def is_empty_text(address: Address) -> bool:
     ending = Path(address.path).suffix.lower()
     is_text = FORMAT_OF_ENDING.get(ending) is TEXT
     return is_text and os.path.isfile(address.path) and os.path.getsize(address.path) == 0
+
+
+def refuse_references(name: str) -> NoReturn:
+    """Raise InputError for kerchunk's references to other files, by a URL or as their JSON."""
+    raise InputError(
+        f"{name}: is a set of references to other files, which are not followed",
+        "give the file that they lead to, which holds the same arrays",
+    )
 
 
 def recognize(address: Address) -> Format:

@@ -20,7 +20,7 @@ from roicli.core.types import Size
 from roicli.storage.address import Address, check_regular_file
 from roicli.storage.array import precision_of
 from roicli.storage.file_state import FileState, read_state
-from roicli.storage.formats import image_objects
+from roicli.storage.formats import image_objects, refuse_references
 from roicli.storage.limits import check_memory
 from roicli.storage.roi_columns import (
     BOX_NAMES,
@@ -139,10 +139,7 @@ def _find_records(document: Any, name: str) -> tuple[Any, Mapping[str, Any]]:
     if not isinstance(document, dict):
         raise InputError(f"{name}: is one JSON value, expected a list of records")
     if document.keys() & KERCHUNKS:
-        raise InputError(
-            f"{name}: is a set of references to other files, which are not followed",
-            "give the file that they lead to, which holds the same arrays",
-        )
+        refuse_references(name)
     for key in RECORDS:
         if isinstance(document.get(key), list):
             return document[key], document

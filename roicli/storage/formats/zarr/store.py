@@ -26,7 +26,7 @@ from roicli.storage.array import (
     read_whole,
 )
 from roicli.storage.file_state import FileState, read_state, read_state_and_links
-from roicli.storage.formats import REFERENCE, STORE_NAMES
+from roicli.storage.formats import REFERENCE, STORE_NAMES, refuse_references
 from roicli.storage.formats.zarr.floats import register_narrow_floats
 from roicli.storage.limits import ALLOW_HINT, external_is_allowed
 
@@ -241,10 +241,7 @@ def open_store(path: str) -> Any:
     register_narrow_floats()
     strict = _strict_store()
     if path.startswith(REFERENCE):
-        raise InputError(
-            f"{path}: is a set of references to other files, which are not followed",
-            "give the file that they lead to, which holds the same arrays",
-        )
+        refuse_references(path)
     if is_url(path):
         return strict(open_url(path, read_only=True))
     if is_archive(path):
